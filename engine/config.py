@@ -1,0 +1,91 @@
+"""What an engine is made of, frozen. The only place where environment variables become settings.
+
+Knows defaults and ranges. Knows nothing of torch, models or grammars.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from engine.errors import RequestError, UnknownOption
+
+Quantization = Literal["bf16", "int8", "nf4", "nf4-dq", "fp4", "int4"]
+QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
+
+EMBEDDED_MODEL = "smollm2-135m"
+PRODUCT_MODEL = "Qwen/Qwen3-Coder-30B-A3B-Instruct"
+PRODUCT_REVISION = "b2cff646eb4bb1d68355c01b18ae02e7cf42d120"
+"""Commit of the model repository; raising it is described in docs/maintaining.md."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one request may cost. Over a limit: a typed error that names it."""
+
+    schema_bytes: int = 1 << 20
+    schema_depth: int = 128
+    schema_nodes: int = 50_000
+    grammar_rules: int = 30_000
+    compile_s: float = 10.0
+    compile_memory_bytes: int = 2 << 30
+    prompt_bytes: int = 4 << 20
+    queue: int = 64
+    retries: int = 3
+    """Times a row may roll back over a failed `checked` keyword before it is `invalid`."""
+    string_chars: int = 65_536
+    """Run-away guards: a string, a number or an array that reaches its guard is closed by grammar."""
+    number_chars: int = 64
+    array_items: int = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """Settings of one engine; unknown names are a TypeError, bad values a RequestError that names the field."""
+
+    model: str = EMBEDDED_MODEL
+    revision: str | None = None
+    quantization: Quantization | None = None
+    """None: bf16 on a GPU, fp32 on a CPU; an engine checkpoint keeps its own."""
+    device: str = "auto"
+    tokenizer: str | None = None
+    """Folder or tokenizer.json; None: the model's own."""
+    max_batch: int = 8
+    max_sequence: int = 8192
+    prefill_chunk: int = 512
+    cache_dir: Path = field(default_factory=lambda: default_cache_dir())
+    limits: Limits = field(default_factory=Limits)
+    overlap: bool = True
+    """Fill masks while the forward runs. Off only to measure what it hides."""
+    forced_runs: Literal["off", "verify", "trust"] = "verify"
+    threads: int | None = None
+    """CPU threads of the forward; None: what torch chooses."""
+    cpu_dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.quantization is not None and self.quantization not in QUANTIZATIONS:
+            raise RequestError(
+                f"quantization {self.quantization!r} is not one of {', '.join(QUANTIZATIONS)}", param="quantization"
+            )
+        for name in ("max_batch", "max_sequence", "prefill_chunk"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name} must be at least 1, got {getattr(self, name)}", param=name)
+
+    @classmethod
+    def from_mapping(cls, settings: dict[str, Any]) -> EngineConfig:
+        """Build from plain names, refusing those nobody reads."""
+        known = {f.name for f in fields(cls)}
+        for name in settings:
+            if name not in known:
+                raise UnknownOption(f"unknown engine setting {name!r}; known: {', '.join(sorted(known))}", param=name)
+        return cls(**settings)
+
+
+def default_cache_dir() -> Path:
+    """`MASKLOOP_CACHE`, else `$XDG_CACHE_HOME/maskloop`, else `~/.cache/maskloop`."""
+    named = os.environ.get("MASKLOOP_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskloop"

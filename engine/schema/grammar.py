@@ -1,0 +1,122 @@
+"""The grammar that lowering produces: plain data, printed as EBNF for the matcher and analysed for shortest endings.
+
+Knows code points, rules and lookaheads. Knows nothing of JSON Schema, tokens or xgrammar.
+
+Rules should be right-recursive (a rule's references to itself or its chain stand last), since that is the form whose
+masks are fast; the closing delimiter belongs inside the recursion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+MAX_CODE_POINT = 0x10FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Chars:
+    """One code point out of inclusive, sorted, disjoint `ranges`."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """These code points, one after another. The empty text is the empty word."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Whatever the named rule derives."""
+
+    name: str
+
+
+Symbol = Chars | Text | Ref
+Sequence = tuple[Symbol, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`name ::= alternative | alternative ...`, optionally `(= lookahead)`.
+
+    `lookahead` must cover every code point that can follow the rule wherever it is used; None where the end of the
+    document can follow. A lookahead too narrow loses legal tokens in silence, one too wide is only slower.
+    """
+
+    name: str
+    alternatives: tuple[Sequence, ...]
+    lookahead: Chars | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """Rules by name; `root` derives the whole document. Unreachable rules are legal."""
+
+    rules: Mapping[str, Rule]
+    root: str = "root"
+
+    def to_ebnf(self) -> str:
+        """The grammar in XGrammar's EBNF, root first. Linear in the size of the grammar."""
+        names = [self.root, *(name for name in self.rules if name != self.root)]
+        text = "\n".join(_print_rule(self.rules[name]) for name in names)
+        return text if self.root == "root" else f"root ::= {self.root}\n{text}"
+
+
+def chars(*ranges: tuple[int, int] | str) -> Chars:
+    """`chars("ab", (0x30, 0x39))`: single characters from strings and inclusive code-point ranges, normalised."""
+    spans: list[tuple[int, int]] = []
+    for part in ranges:
+        spans.extend([(ord(c), ord(c)) for c in part] if isinstance(part, str) else [part])
+    return Chars(normalise_ranges(spans))
+
+
+def normalise_ranges(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Sorted, disjoint, merged ranges."""
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        else:
+            merged.append((low, high))
+    return tuple(merged)
+
+
+def _print_rule(rule: Rule) -> str:
+    body = " | ".join(_print_sequence(alternative) for alternative in rule.alternatives)
+    if rule.lookahead is None:
+        return f"{rule.name} ::= {body}"
+    return f"{rule.name} ::= ({body}) (= {_print_chars(rule.lookahead)})"
+
+
+def _print_sequence(sequence: Sequence) -> str:
+    printed = [_print_symbol(symbol) for symbol in sequence if symbol != Text("")]
+    return " ".join(printed) if printed else '""'
+
+
+def _print_symbol(symbol: Symbol) -> str:
+    if isinstance(symbol, Chars):
+        return _print_chars(symbol)
+    if isinstance(symbol, Text):
+        return '"' + "".join(_escape(ord(c), '"\\') for c in symbol.text) + '"'
+    return symbol.name
+
+
+def _print_chars(symbol: Chars) -> str:
+    return "[" + "".join(_print_span(low, high) for low, high in symbol.ranges) + "]"
+
+
+def _print_span(low: int, high: int) -> str:
+    first = _escape(low, "]\\^-[")
+    return first if low == high else first + "-" + _escape(high, "]\\^-[")
+
+
+def _escape(code_point: int, special: str) -> str:
+    if 0x20 < code_point < 0x7F and chr(code_point) not in special:
+        return chr(code_point)
+    if code_point == 0x20:
+        return " "
+    return f"\\U{code_point:08x}"
