@@ -1,0 +1,6 @@
+"""JSON Schema front end: what a schema means, as a grammar and a verdict per keyword. No torch, no xgrammar."""
+
+from engine.schema.validator import Checked, JsonInvalid, Validator, parse_json
+from engine.schema.verdict import Verdict
+
+__all__ = ["Checked", "JsonInvalid", "Validator", "Verdict", "parse_json"]

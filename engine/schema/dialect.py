@@ -1,0 +1,40 @@
+"""Which draft a schema speaks, and where drafts differ. Knows `$schema` names; does not read any other keyword."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+
+class Draft(IntEnum):
+    """Drafts in order, so that they compare. Drafts 4 and 6 are read because real schemas still declare them."""
+
+    D4 = 4
+    D6 = 6
+    D7 = 7
+    D2019 = 2019
+    D2020 = 2020
+
+    @property
+    def ref_hides_siblings(self) -> bool:
+        """Up to draft 7 everything beside `$ref` is ignored."""
+        return self <= Draft.D7
+
+
+DEFAULT_DRAFT = Draft.D2020
+
+_NAMES = {
+    "json-schema.org/draft-04/": Draft.D4,
+    "json-schema.org/draft-06/": Draft.D6,
+    "json-schema.org/draft-07/": Draft.D7,
+    "json-schema.org/draft/2019-09/": Draft.D2019,
+    "json-schema.org/draft/2020-12/": Draft.D2020,
+}
+
+
+def draft_of(schema: Any, default: Draft = DEFAULT_DRAFT) -> Draft:
+    """The draft named by `$schema`; `default` where there is none, or one that nobody knows."""
+    named = schema.get("$schema") if isinstance(schema, dict) else None
+    if not isinstance(named, str):
+        return default
+    return next((draft for name, draft in _NAMES.items() if name in named), default)
