@@ -8,7 +8,7 @@ masks are fast; the closing delimiter belongs inside the recursion.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 MAX_CODE_POINT = 0x10FFFF
@@ -101,12 +101,30 @@ def _print_symbol(symbol: Symbol) -> str:
     if isinstance(symbol, Chars):
         return _print_chars(symbol)
     if isinstance(symbol, Text):
-        return '"' + "".join(_escape(ord(c), '"\\') for c in symbol.text) + '"'
+        return " ".join(f'"{run}"' for run in _runs(symbol.text))
     return symbol.name
 
 
+def _runs(text: str) -> Iterator[str]:
+    """Escaped pieces of a literal, each with at most one numeric escape, which stands last (see `_print_chars`)."""
+    run = ""
+    for char in text:
+        piece = _escape(ord(char), '"\\')
+        run += piece
+        if len(piece) > 2:
+            yield run
+            run = ""
+    if run:
+        yield run
+
+
 def _print_chars(symbol: Chars) -> str:
-    return "[" + "".join(_print_span(low, high) for low, high in symbol.ranges) + "]"
+    """XGrammar reads any number of hex digits after a numeric escape, so spans that begin with one are printed first.
+
+    At most one such span ends in a numeric escape (the one that leaves ASCII), and it is the last of them.
+    """
+    spans = sorted(symbol.ranges, key=lambda span: not _is_hex_digit(span[0]))
+    return "[" + "".join(_print_span(low, high) for low, high in spans) + "]"
 
 
 def _print_span(low: int, high: int) -> str:
@@ -114,9 +132,13 @@ def _print_span(low: int, high: int) -> str:
     return first if low == high else first + "-" + _escape(high, "]\\^-[")
 
 
+def _is_hex_digit(code_point: int) -> bool:
+    return code_point < 0x80 and chr(code_point) in "0123456789abcdefABCDEF"
+
+
 def _escape(code_point: int, special: str) -> str:
-    if 0x20 < code_point < 0x7F and chr(code_point) not in special:
+    if code_point == 0x20 or (0x20 < code_point < 0x7F and chr(code_point) not in special):
         return chr(code_point)
-    if code_point == 0x20:
-        return " "
+    if 0x20 < code_point < 0x7F:
+        return "\\" + chr(code_point)
     return f"\\U{code_point:08x}"
