@@ -1,0 +1,189 @@
+"""MaskBench: what each engine accepts, refuses and lets through, and what its compiles and masks cost.
+
+    python -m bench.maskbench DATA [--limit N] [--engines ours,xgrammar,llguidance] [--tokenizer FILE]
+                                   [--conformance spec] [--quick] [--out DIR]
+
+Engines run interleaved: each schema goes through all of them, the order rotating, each engine in its own process
+under a time limit. With `--out` every outcome is kept at once in `DIR/maskbench.outcomes.jsonl`, and a run that was
+stopped goes on where it ended. Ceiling: the invalid documents a perfect engine accepts are 0, the valid ones all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from bench.cases import Case, data_sha256, load_cases
+from bench.findings import write_findings
+from bench.peers import MODULES
+from bench.record import ROOT, emit, record
+from bench.tables import print_confusion, print_figures
+from bench.tally import Judge, Judged, confusion, figures
+from bench.vocabulary import BYTES
+from bench.worker import Outcome, Settings, Worker
+
+OWN_DATA = ROOT / "bench" / "data" / "maskbench"
+OUTCOMES = "maskbench.outcomes.jsonl"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print the tables and the JSON line; 0 unless an engine could not start."""
+    options = parse(arguments)
+    cases = load_cases(options.data, options.limit)
+    if options.only:
+        cases = [case for case in cases if options.only in case.name]
+    settings = Settings(
+        tokenizer=options.tokenizer,
+        conformance=options.conformance,
+        repeats=options.repeats,
+        compile_limit_s=options.compile_limit,
+        walk_limit_s=options.walk_limit,
+    )
+    print(f"ceiling: 0 invalid documents accepted, 0 valid ones rejected, {len(cases)} schemas compiled", flush=True)
+    with ExitStack() as stack:
+        workers = [_started(name, settings, stack) for name in options.engines]
+        outcomes = run(cases, workers, options.out)
+        starts = {worker.engine: round(worker.start_s, 3) for worker in workers}
+        packages = sorted({package for worker in workers for package in worker.versions})
+    judge = Judge(cases)
+    judged = {name: {o.case: judge.judge(o) for o in outcomes[name]} for name in options.engines}
+    _print(options.engines, outcomes, judged)
+    if options.findings:
+        engine = options.engines[0]
+        write_findings(options.findings, outcomes[engine], judged[engine], settings.tokenizer)
+    emit(_line(options, settings, outcomes, judged, starts, packages), options.out)
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; `--quick` is our own small data set, the byte vocabulary and one repeat."""
+    parser = argparse.ArgumentParser(prog="python -m bench.maskbench", description="MaskBench, several engines at once")
+    parser.add_argument("data", type=Path, nargs="?", help="MaskBench JSON lines (plain or .xz) or a folder")
+    parser.add_argument("--limit", type=int, help="only the first N schemas")
+    parser.add_argument("--only", help="only schemas whose name contains this")
+    parser.add_argument("--engines", type=_engines, default=["ours", "xgrammar", "llguidance"])
+    parser.add_argument("--tokenizer", default=None, help=f"tokenizer.json[.xz], a folder, or '{BYTES}' (default)")
+    parser.add_argument("--conformance", choices=("spec", "tight"), default="spec")
+    parser.add_argument("--repeats", type=int, default=3, help="times each step runs (on forks); the smallest counts")
+    parser.add_argument("--compile-limit", type=float, default=30.0, help="seconds for one schema, then it is killed")
+    parser.add_argument("--walk-limit", type=float, default=120.0, help="seconds for one document")
+    parser.add_argument("--findings", type=Path, help="write what the first engine got wrong to this file")
+    parser.add_argument("--quick", action="store_true", help="small own data, byte vocabulary, one repeat")
+    parser.add_argument("--out", type=Path, help="folder for the JSON line and the resumable outcomes")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.data = options.data or OWN_DATA
+        options.repeats = 1
+    if options.data is None or not options.data.exists():
+        parser.error(f"no data at {options.data}")
+    options.tokenizer = options.tokenizer or BYTES
+    return options
+
+
+def run(cases: Sequence[Case], workers: Sequence[Worker], out: Path | None) -> dict[str, list[Outcome]]:
+    """Outcomes by engine, in case order; cases found in `out` are taken from there."""
+    known = _kept(out)
+    found: dict[str, list[Outcome]] = {worker.engine: [] for worker in workers}
+    with ExitStack() as stack:
+        keep = _keeper(out, stack)
+        for number, case in enumerate(cases):
+            for worker in _rotated(workers, number):
+                outcome = known.get((worker.engine, case.name))
+                if outcome is None:
+                    outcome = worker.run(case)
+                    keep(outcome)
+                found[worker.engine].append(outcome)
+            if (number + 1) % 100 == 0:
+                print(f"{number + 1} of {len(cases)} schemas", file=sys.stderr, flush=True)
+    return found
+
+
+def _started(name: str, settings: Settings, stack: ExitStack) -> Worker:
+    worker = Worker(name, settings)
+    stack.callback(worker.close)
+    return worker
+
+
+def _rotated(workers: Sequence[Worker], number: int) -> Iterator[Worker]:
+    first = number % len(workers)
+    yield from workers[first:]
+    yield from workers[:first]
+
+
+def _kept(out: Path | None) -> dict[tuple[str, str], Outcome]:
+    file = out / OUTCOMES if out is not None else None
+    if file is None or not file.exists():
+        return {}
+    outcomes = (Outcome(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines())
+    return {(outcome.engine, outcome.case): outcome for outcome in outcomes}
+
+
+def _keeper(out: Path | None, stack: ExitStack) -> Callable[[Outcome], None]:
+    if out is None:
+        return _forget
+    out.mkdir(parents=True, exist_ok=True)
+    file: TextIO = stack.enter_context((out / OUTCOMES).open("a", encoding="utf-8"))
+
+    def keep(outcome: Outcome) -> None:
+        file.write(json.dumps(asdict(outcome)) + "\n")
+        file.flush()
+
+    return keep
+
+
+def _forget(_outcome: Outcome) -> None:
+    """Without `--out` nothing is kept."""
+
+
+def _print(
+    engines: Sequence[str], outcomes: dict[str, list[Outcome]], judged: dict[str, dict[str, list[Judged]]]
+) -> None:
+    by_engine = {name: figures(outcomes[name], _flat(judged[name])) for name in engines}
+    print_figures(by_engine)
+    for name in engines:
+        print_confusion(name, confusion(outcomes[name], judged[name]))
+
+
+def _line(
+    options: argparse.Namespace,
+    settings: Settings,
+    outcomes: dict[str, list[Outcome]],
+    judged: dict[str, dict[str, list[Judged]]],
+    starts: dict[str, float],
+    packages: Sequence[str],
+) -> dict[str, Any]:
+    engines = {name: figures(outcomes[name], _flat(judged[name])) for name in options.engines}
+    for name, start_s in starts.items():
+        engines[name]["start_s"] = start_s
+    configuration = {**asdict(settings), "tokenizer": Path(settings.tokenizer).name}
+    configuration |= {"limit": options.limit, "only": options.only, "quick": options.quick}
+    return record(
+        "maskbench",
+        {"engines": engines},
+        configuration=configuration,
+        repeats=settings.repeats,
+        data_sha256=data_sha256(options.data),
+        packages=packages,
+    )
+
+
+def _flat(judged: dict[str, list[Judged]]) -> list[Judged]:
+    return [one for tests in judged.values() for one in tests]
+
+
+def _engines(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in MODULES]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"unknown engines {', '.join(unknown)}; known: {', '.join(MODULES)}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Walks one document through a matcher token by token and times every mask.
+
+A token counts only if its bit is set in the filled mask and the matcher accepts it, to the stop token. Times are
+microseconds of wall clock; each step runs on forks too and the smallest counts, since a maximum would otherwise be
+the scheduler's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+from typing import Any
+
+from bench.peers import Matcher
+
+
+@dataclass(slots=True)
+class Walk:
+    """`tokens` were taken before the end; `cause` says why it stopped short ('mask', 'accept' or '')."""
+
+    accepted: bool
+    tokens: int
+    cause: str
+    fill_us: list[float] = field(default_factory=list)
+    accept_us: list[float] = field(default_factory=list)
+
+
+def walk(matcher: Matcher, ids: Sequence[int], stop_ids: Sequence[int], mask: Any, repeats: int) -> Walk:
+    """Feed `ids`, then the first stop id that is legal. `mask` is int32 [W]. The matcher is used up."""
+    done = Walk(True, 0, "")
+    for token in (*ids, None):
+        step = _step(matcher, token, stop_ids, mask, repeats)
+        done.fill_us.append(step.fill_us)
+        if not step.legal:
+            done.accepted, done.cause = False, "mask"
+            return done
+        done.accept_us.append(step.accept_us)
+        if not step.taken:
+            done.accepted, done.cause = False, "accept"
+            return done
+        done.tokens += 1
+    return done
+
+
+@dataclass(slots=True)
+class _Step:
+    fill_us: float
+    accept_us: float = 0.0
+    legal: bool = False
+    taken: bool = False
+
+
+def _step(matcher: Matcher, token: int | None, stop_ids: Sequence[int], mask: Any, repeats: int) -> _Step:
+    """One step, `repeats - 1` times on forks and then on the matcher itself. `token` None asks for a stop id."""
+    best: _Step | None = None
+    for turn in range(repeats):
+        copy = matcher if turn == repeats - 1 else matcher.fork()
+        step = _once(copy, token, stop_ids, mask)
+        if best is not None:
+            step.fill_us = min(step.fill_us, best.fill_us)
+            step.accept_us = min(step.accept_us, best.accept_us)
+        best = step
+    if best is None:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    return best
+
+
+def _once(matcher: Matcher, token: int | None, stop_ids: Sequence[int], mask: Any) -> _Step:
+    start = perf_counter_ns()
+    matcher.fill(mask)
+    step = _Step((perf_counter_ns() - start) / 1e3)
+    if token is None:
+        token = next((stop for stop in stop_ids if _bit(mask, stop)), None)
+    if token is None or not _bit(mask, token):
+        return step
+    step.legal = True
+    start = perf_counter_ns()
+    step.taken = matcher.accept(token)
+    step.accept_us = (perf_counter_ns() - start) / 1e3
+    return step
+
+
+def _bit(mask: Any, token: int) -> bool:
+    return bool((int(mask[token >> 5]) >> (token & 31)) & 1)
