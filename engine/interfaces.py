@@ -74,6 +74,7 @@ class SampleInputs:
     slots: list[int]
     bitmask: Any | None = None
     want_logprobs: int = 0
+    """0: no logprobs; k + 1: raw and constrained logprob of the sampled id and of k alternatives."""
     want_stats: bool = False
 
 
@@ -123,6 +124,9 @@ class Runner(Protocol):
 
     def reset_slot(self, slot: int, seen: Sequence[int] = ()) -> None:
         """Forget the slot's seen-token set and replace it by `seen` (for the repetition penalty)."""
+
+    def mark_seen(self, slot: int, tokens: Sequence[int]) -> None:
+        """Add accepted tokens to the slot's seen-token set, before the next `sample`; called for penalised rows only."""
 
     def save_prefix(self, slot: int, length: int) -> Any:
         """Copy the first `length` cache entries of a slot out; the handle has `nbytes`."""

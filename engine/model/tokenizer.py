@@ -1,0 +1,201 @@
+"""The tokenizer as the engine sees it: ids, bytes, and the chat template. Wraps one Hugging Face tokenizer.
+
+Knows which ids are text and which are not. Text never becomes a special token: what a user writes as `<|im_end|>` is
+encoded as characters, in plain prompts and inside chat messages alike. Knows nothing of grammars or models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as RustTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from engine.errors import ModelError, RequestError
+
+
+class HfTokenizer:
+    """`engine.interfaces.Tokenizer` over a fast Hugging Face tokenizer. Building reads the vocabulary once (~0.1 s)."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_token_ids: Sequence[int] = ()) -> None:
+        backend = getattr(tokenizer, "_tokenizer", None) or getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, RustTokenizer):
+            raise ModelError("the tokenizer has no fast (Rust) form; convert it to tokenizer.json", param="tokenizer")
+        self._hf = tokenizer
+        self._rust = backend
+        self._description: dict[str, Any] = json.loads(backend.to_str())
+        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        self._added = {entry["id"]: entry["content"] for entry in self._description["added_tokens"]}
+        self.stop_token_ids = self._stop_ids(stop_token_ids)
+        self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
+
+    def _stop_ids(self, wanted: Sequence[int]) -> tuple[int, ...]:
+        eos = getattr(self._hf, "eos_token_id", None)
+        ids = list(dict.fromkeys([i for i in (eos, *wanted) if isinstance(i, int)]))
+        if not ids:
+            raise ModelError("the tokenizer names no eos token, so no text could end", param="tokenizer")
+        return tuple(ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over every token's bytes (specials as a mark) and the stop ids."""
+        digest = hashlib.sha256(repr(self.stop_token_ids).encode())
+        for token_id in range(self.vocab_size):
+            text = self.token_bytes(token_id)
+            digest.update(b"\xff\xff" if text is None else text + b"\xff")
+        return digest.hexdigest()
+
+    @cached_property
+    def _bytes(self) -> list[bytes | None]:
+        byte_level = "ByteLevel" in json.dumps(self._description.get("decoder")) or "ByteLevel" in json.dumps(
+            self._description.get("pre_tokenizer")
+        )
+        to_bytes = _byte_level if byte_level else _sentencepiece
+        table: list[bytes | None] = [None] * self.vocab_size
+        for token, token_id in self._rust.get_vocab(with_added_tokens=True).items():
+            if token_id not in self._added and token_id < self.vocab_size:
+                table[token_id] = to_bytes(token)
+        return table
+
+    def token_bytes(self, token_id: int) -> bytes | None:
+        return self._bytes[token_id] if 0 <= token_id < self.vocab_size else None
+
+    def special_token_ids(self) -> frozenset[int]:
+        return frozenset(self._added)
+
+    @cached_property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Text of each added or control token, to its id."""
+        return {text: token_id for token_id, text in self._added.items()}
+
+    @cached_property
+    def _plain(self) -> RustTokenizer:
+        """The same tokenizer without its added tokens, so that no text can become one."""
+        if not self._added:
+            return self._rust
+        description = {**self._description, "added_tokens": [], "post_processor": None}
+        return RustTokenizer.from_str(json.dumps(description, ensure_ascii=False))
+
+    @cached_property
+    def _specials_in_text(self) -> re.Pattern[str]:
+        return re.compile("|".join(sorted(map(re.escape, self.special_tokens), key=len, reverse=True)) or r"(?!)")
+
+    def encode(self, text: str) -> list[int]:
+        tokenizer = self._plain if self._specials_in_text.search(text) else self._rust
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return b"".join(self.token_bytes(i) or b"" for i in ids).decode("utf-8", "replace")
+
+    def chat(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
+        if not self.has_chat_template:
+            raise RequestError("this model has no chat template; use template='raw'", param="template")
+        guarded, hidden = self._guard(messages)
+        try:
+            text = self._hf.apply_chat_template(
+                guarded, tools=list(tools) if tools else None, add_generation_prompt=True, tokenize=False
+            )
+        except Exception as error:  # the template is the model author's program; whatever it raises is about the input
+            raise RequestError(f"the chat template refused the messages: {error}", param="messages") from None
+        return self._encode_template(str(text), hidden)
+
+    def _guard(self, value: Any) -> tuple[Any, list[str]]:
+        """Replace special-token text in message contents by private markers that survive the template."""
+        hidden: list[str] = []
+
+        def mark(match: re.Match[str]) -> str:
+            hidden.append(match.group())
+            return f"\ue000{len(hidden) - 1}\ue001"
+
+        def walk(part: Any) -> Any:
+            if isinstance(part, str):
+                return self._specials_in_text.sub(mark, part)
+            if isinstance(part, Mapping):
+                return {key: walk(item) for key, item in part.items()}
+            return [walk(item) for item in part] if isinstance(part, list | tuple) else part
+
+        return walk(list(messages_copy(value))), hidden
+
+    def _encode_template(self, text: str, hidden: list[str]) -> list[int]:
+        ids: list[int] = []
+        for index, piece in enumerate(re.split("\ue000(\\d+)\ue001", text) if hidden else [text]):
+            if index % 2:
+                ids.extend(self._plain.encode(hidden[int(piece)], add_special_tokens=False).ids)
+            elif piece:
+                ids.extend(self._rust.encode(piece, add_special_tokens=False).ids)
+        return ids
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json and its settings."""
+        self._hf.save_pretrained(folder)
+
+
+def messages_copy(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Messages with list contents flattened to text, as text-only chat templates expect."""
+    copies = [dict(message) for message in messages]
+    for index, message in enumerate(copies):
+        if isinstance(message.get("content"), list | tuple):
+            message["content"] = "".join(_part_text(part, index) for part in message["content"])
+    return copies
+
+
+def _part_text(part: Any, index: int) -> str:
+    if isinstance(part, Mapping) and isinstance(part.get("text"), str):
+        return str(part["text"])
+    raise RequestError(f"messages[{index}] has a content part that is not text", param="messages")
+
+
+def load_tokenizer(path: str | Path, *, revision: str | None = None, stop_token_ids: Sequence[int] = ()) -> HfTokenizer:
+    """From a folder, a tokenizer.json file, or a hub name. ModelError when there is none."""
+    path = Path(path) if Path(path).exists() else path
+    try:
+        if isinstance(path, Path) and path.is_file():
+            return HfTokenizer(_from_file(path), stop_token_ids)
+        return HfTokenizer(AutoTokenizer.from_pretrained(str(path), revision=revision), stop_token_ids)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"no tokenizer could be read from {path}: {_first_line(error)}", param="tokenizer") from None
+
+
+def _from_file(path: Path) -> PreTrainedTokenizerBase:
+    from transformers import PreTrainedTokenizerFast
+
+    beside = path.with_name("tokenizer_config.json")
+    settings = json.loads(beside.read_text()) if beside.exists() else {}
+    keep = {k: settings[k] for k in ("eos_token", "chat_template") if isinstance(settings.get(k), str)}
+    return PreTrainedTokenizerFast(tokenizer_file=str(path), **keep)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins for the 256 bytes (Radford et al. 2019): visible Latin-1 is itself, the rest moves up."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    table = {chr(byte): byte for byte in visible}
+    moved = (byte for byte in range(256) if byte not in visible)
+    return table | {chr(0x100 + index): byte for index, byte in enumerate(moved)}
+
+
+_ALPHABET = _byte_alphabet()
+
+
+def _byte_level(token: str) -> bytes:
+    try:
+        return bytes(_ALPHABET[c] for c in token)
+    except KeyError:
+        return token.encode("utf-8")
+
+
+def _sentencepiece(token: str) -> bytes:
+    if re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", token):
+        return bytes([int(token[3:5], 16)])
+    return token.replace("▁", " ").encode("utf-8")
