@@ -1,0 +1,45 @@
+"""Compiled grammars kept in memory, least recently used out first. Knows keys and bytes; does not compile."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from engine.grammar.compiled import CompiledGrammar
+
+
+class MemoryCache:
+    """At most `limit_bytes` of compiled grammars (the newest always stays). Safe from any thread."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.nbytes = 0
+        self._entries: OrderedDict[str, CompiledGrammar] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> CompiledGrammar | None:
+        """The grammar, now the most recently used."""
+        with self._lock:
+            found = self._entries.get(key)
+            if found is not None:
+                self._entries.move_to_end(key)
+            return found
+
+    def put(self, key: str, grammar: CompiledGrammar) -> None:
+        """Keep a grammar and drop the oldest beyond the limit."""
+        with self._lock:
+            old = self._entries.pop(key, None)
+            self.nbytes += grammar.nbytes - (old.nbytes if old else 0)
+            self._entries[key] = grammar
+            while self.nbytes > self.limit_bytes and len(self._entries) > 1:
+                _, dropped = self._entries.popitem(last=False)
+                self.nbytes -= dropped.nbytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+            self.nbytes = 0

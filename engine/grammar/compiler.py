@@ -1,0 +1,81 @@
+"""From a constraint to a compiled grammar, in this thread, without a deadline.
+
+Knows xgrammar's compiler and our lowering. Does not know caches, threads or workers (`service`, `sandbox`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import xgrammar as xgr
+
+from engine.errors import SchemaInvalid
+from engine.grammar.messages import invalid
+from engine.grammar.vocabulary import Vocabulary
+from engine.request import Constraint
+from engine.schema.grammar import Grammar, Rule, Text
+from engine.schema.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What compiling yields. `grammar` is our own form where there is one (it is analysed for endings)."""
+
+    raw: xgr.CompiledGrammar
+    grammar: Grammar | None
+    verdicts: tuple[Verdict, ...]
+
+
+class Compiler:
+    """One per vocabulary and process. Its rule cache makes later grammars with the same scalar rules cheap."""
+
+    def __init__(self, vocabulary: Vocabulary, *, rule_cache_bytes: int = 512 << 20) -> None:
+        self.vocabulary = vocabulary
+        self._xgr = xgr.GrammarCompiler(vocabulary.info, max_threads=1, cache_limit_bytes=rule_cache_bytes)
+
+    def compile(self, constraint: Constraint) -> Compiled:
+        """Milliseconds to seconds; releases the GIL inside. Raises SchemaInvalid or SchemaRefused."""
+        compile_kind = getattr(self, f"_{constraint.kind}")
+        try:
+            return compile_kind(constraint)  # type: ignore[no-any-return]
+        except RuntimeError as error:
+            raise invalid(constraint.kind, error) from None
+
+    def _json_schema(self, constraint: Constraint) -> Compiled:
+        schema = json.loads(constraint.source)
+        raw = self._xgr.compile_json_schema(
+            constraint.source if isinstance(schema, dict) else json.dumps({} if schema else {"not": {}}),
+            any_whitespace=constraint.whitespace == "flexible",
+            separators=(",", ":") if constraint.whitespace == "compact" else None,
+            max_whitespace_cnt=2 if constraint.whitespace == "flexible" else None,
+        )
+        reason = "lowered by xgrammar's own converter"
+        found = tuple(Verdict("", key, "checked", reason) for key in schema) if isinstance(schema, dict) else ()
+        return Compiled(raw, None, found)
+
+    _json_object = _json_schema
+
+    def _regex(self, constraint: Constraint) -> Compiled:
+        return Compiled(self._xgr.compile_regex(constraint.source), None, ())
+
+    def _ebnf(self, constraint: Constraint) -> Compiled:
+        return Compiled(self._xgr.compile_grammar(constraint.source), None, ())
+
+    def _lark(self, constraint: Constraint) -> Compiled:
+        return Compiled(self._xgr.compile_lark(constraint.source), None, ())
+
+    def _choice(self, constraint: Constraint) -> Compiled:
+        options = json.loads(constraint.source)
+        rule = Rule("root", tuple((Text(option),) for option in options))
+        return self._from_rules(Grammar({"root": rule}))
+
+    def _structural_tag(self, constraint: Constraint) -> Compiled:
+        tag = json.loads(constraint.source)
+        if not isinstance(tag, dict):
+            raise SchemaInvalid("structural_tag must be a JSON object", param="structural_tag")
+        tag.setdefault("type", "structural_tag")
+        return Compiled(self._xgr.compile_structural_tag(tag), None, ())
+
+    def _from_rules(self, grammar: Grammar, verdicts: tuple[Verdict, ...] = ()) -> Compiled:
+        return Compiled(self._xgr.compile_grammar(grammar.to_ebnf()), grammar, verdicts)

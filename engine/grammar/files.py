@@ -1,0 +1,68 @@
+"""Sealed files: a content hash in front, written whole by rename, unreadable when damaged. Knows bytes and paths only.
+
+A reader sees the old file, the new file or nothing, whatever dies in between; a truncated or altered file reads as
+None and is removed, so that the next writer heals it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+_MAGIC = b"maskloop1"
+
+
+def seal(content: bytes) -> bytes:
+    """Magic, sha256 of the content, content."""
+    return _MAGIC + hashlib.sha256(content).digest() + content
+
+
+def unseal(stored: bytes) -> bytes | None:
+    """The content, or None when it is not exactly what was sealed."""
+    header = len(_MAGIC) + 32
+    content = stored[header:]
+    if stored[: len(_MAGIC)] != _MAGIC or hashlib.sha256(content).digest() != stored[len(_MAGIC) : header]:
+        return None
+    return content
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """The content of a sealed file; None when absent or damaged (then it is removed)."""
+    try:
+        content = unseal(path.read_bytes())
+    except OSError:
+        return None
+    if content is None:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return content
+
+
+def write_sealed(path: Path, content: bytes) -> bool:
+    """Write by rename into a folder of mode 0700. False when it could not be written (full disk, no rights)."""
+    try:
+        private_folder(path.parent)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    except OSError:
+        return False
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(seal(content))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        return False
+    return True
+
+
+def private_folder(folder: Path) -> None:
+    """Make a folder that only its owner can read."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
