@@ -1,0 +1,95 @@
+"""The one ASGI app: LIFT's contract, OpenAI's contract and the state routes over one service.
+
+Knows how the parts are put together. FastAPI carries it: it turns the body classes into the OpenAPI document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi import Request as HTTPRequest
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+import engine
+from engine.errors import EngineError, EngineFailure
+from engine.serve.engine_protocol import ServedEngine
+from engine.serve.failure import Failure, HTTPFailure, Malformed, MethodNotAllowed, NotFound
+from engine.serve.lifecycle import EngineSlot
+from engine.serve.lift_body import first_problem
+from engine.serve.lift_routes import lift_routes
+from engine.serve.middleware import Gate
+from engine.serve.service import Service
+from engine.serve.settings import ServeSettings
+
+
+def create_app(source: ServedEngine | EngineSlot | Service, settings: ServeSettings | None = None) -> FastAPI:
+    """The app around an engine (loaded, or a slot that loads it at start-up) or around a service that others share."""
+    service = source
+    if not isinstance(service, Service):
+        service = Service(service, settings)
+    app = FastAPI(
+        title="maskloop",
+        version=engine.__version__,
+        summary="Language-model output that is guaranteed to satisfy a schema.",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.include_router(lift_routes(service))
+    app.add_middleware(Gate, settings=service.settings, log=service.ledger.log)
+    app.add_exception_handler(EngineError, _typed)
+    app.add_exception_handler(RequestValidationError, _unreadable)
+    app.add_exception_handler(HTTPException, _routing)
+    app.add_exception_handler(Exception, _crash)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Load beside serving: `/health` says `loading` meanwhile. At the end, stop the engine."""
+    service: Service = app.state.service
+    loading = asyncio.ensure_future(_load(service))
+    yield
+    loading.cancel()
+    await service.in_thread(service.slot.close)
+    service.close()
+
+
+async def _load(service: Service) -> None:
+    try:
+        await service.load()
+        service.ledger.log.write("loaded", load_s=service.slot.load_s)
+    except Exception as error:  # noqa: BLE001 - the server stays up to tell why it is not ready
+        reason = error.message if isinstance(error, EngineError) else type(error).__name__
+        service.ledger.log.write("load_failed", error_type=type(error).__name__, reason=reason)
+
+
+async def _typed(_: HTTPRequest, error: Any) -> JSONResponse:
+    return Failure.from_error(error).response()
+
+
+async def _unreadable(_: HTTPRequest, error: Any) -> JSONResponse:
+    return Failure.from_error(first_problem(error.errors())).response()
+
+
+async def _routing(http: HTTPRequest, error: Any) -> JSONResponse:
+    made: HTTPFailure = Malformed("the body cannot be read as JSON")
+    if error.status_code == 404:
+        made = NotFound(f"no route {http.url.path[:200]!r}")
+    if error.status_code == 405:
+        made = MethodNotAllowed(f"{http.method} is not a method of {http.url.path[:200]!r}")
+    response = Failure.from_error(made).response()
+    response.headers.update({name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"})
+    return response
+
+
+async def _crash(_: HTTPRequest, error: Exception) -> JSONResponse:
+    return Failure.from_error(EngineFailure(f"{type(error).__name__} while answering")).response()

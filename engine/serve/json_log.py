@@ -1,0 +1,41 @@
+"""One JSON object a line, for machines; never a prompt, a schema or a document.
+
+Knows how a line is written. Does not know what the events mean.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import threading
+import time
+from typing import Any, TextIO
+
+INSTANCE = secrets.token_hex(6)
+"""Tells the lines of one process from those of another."""
+_STARTED = time.monotonic()
+
+
+class JsonLog:
+    """Writes to `stream` (default: stderr as it is at the time). Thread-safe; a full disk is not an error."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def write(self, event: str, **fields: Any) -> None:
+        """One line: time, event, instance, seconds since the process began, then `fields` without the Nones."""
+        head = {"ts": round(time.time(), 3), "event": event, "instance": INSTANCE, "uptime_s": uptime_s()}
+        told = {name: value for name, value in fields.items() if value is not None}
+        line = json.dumps({**head, **told}, ensure_ascii=False, default=str)
+        with self._lock:
+            try:
+                print(line, file=self._stream or sys.stderr, flush=True)
+            except (OSError, ValueError):
+                return
+
+
+def uptime_s() -> float:
+    """Seconds since this module was first imported."""
+    return round(time.monotonic() - _STARTED, 3)

@@ -1,0 +1,71 @@
+"""What happened to every request: metrics for a scraper and one log line for the bill. Never text of a caller.
+
+Knows outcomes. Does not know how they were delivered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import EngineError
+from engine.request import Request, Result
+from engine.serve.json_log import JsonLog
+from engine.serve.metrics import Metrics
+from engine.serve.prices import Prices
+from engine.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from engine.serve.service import Call
+
+
+class Ledger:
+    """One per service. `identity` is the engine's `info()`, filled in once it is loaded."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.metrics = Metrics()
+        self.log = JsonLog()
+        self.prices = Prices.load(settings.prices)
+        self.identity: dict[str, Any] = {}
+
+    def finished(self, call: Call, request: Request, result: Result) -> None:
+        """A request that was admitted and has its Result, whatever the status."""
+        cost = self.prices.cost_usd(result.gpu_seconds, result.device)
+        self.metrics.finished(call.route, result, request.constraint is not None, cost)
+        self.log.write(
+            "request",
+            request_id=request.id,
+            route=call.route,
+            key=call.key,
+            status=result.status,
+            valid=result.valid if request.constraint is not None else None,
+            constraint=request.constraint.kind if request.constraint else None,
+            schema_hash=result.schema_hash,
+            grammar_source=result.grammar_source,
+            **asdict(result.usage),
+            timings_ms={name: round(ms, 3) for name, ms in asdict(result.timings_ms).items()},
+            gpu_seconds=result.gpu_seconds,
+            device=result.device,
+            cost_usd=cost,
+            model=result.model,
+            quantization=result.quantization,
+            error_type=(result.error or {}).get("type"),
+        )
+
+    def refused(self, call: Call, request: Request, error: EngineError) -> None:
+        """A request the engine would not admit, or never answered."""
+        self.metrics.refused(call.route, error.type)
+        self.log.write(
+            "refused", request_id=request.id, route=call.route, key=call.key, error_type=error.type, param=error.param
+        )
+
+    def vanished(self, call: Call, request: Request) -> None:
+        """A caller that left before its answer."""
+        self.metrics.refused(call.route, "vanished")
+        self.log.write("vanished", request_id=request.id, route=call.route, key=call.key)
+
+
+def key_label(key: str) -> str:
+    """A short name for a bearer key that tells keys apart and gives none away."""
+    return "key-" + hashlib.sha256(key.encode()).hexdigest()[:8]

@@ -1,0 +1,137 @@
+"""LIFT's request on the wire, and the engine request it stands for.
+
+Knows field names, types and defaults of LIFT's contract; unknown fields are refused by name. Ranges and contradictions
+are the engine types' own business. pydantic is used because the same classes become the OpenAPI document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import RequestError, UnknownOption
+from engine.request import SAMPLING_FIELDS, Constraint, Request, SamplingParams
+from engine.serve.failure import Malformed
+
+STRICT = ConfigDict(extra="forbid", strict=True, populate_by_name=False)
+Schema = dict[str, Any] | bool
+CONSTRAINTS = ("schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object")
+
+
+class LiftBody(BaseModel):
+    """What `POST /generate`, `/generate_ir` and `/` read. LIFT sends the first five fields."""
+
+    model_config = STRICT
+
+    prompt: str | None = Field(None, description="One user message, through the model's chat template.")
+    schema_: Schema | None = Field(None, alias="schema", description="A JSON Schema; absent: free text.")
+    max_tokens: int | None = Field(2048, ge=1)
+    temperature: float = Field(0.3, ge=0, le=100)
+    top_p: float = Field(0.95, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0, le=100)
+    seed: int | None = Field(None, ge=-(2**63), le=2**64 - 1)
+    n: int = Field(1, ge=1, le=128)
+    stop: list[str] | str | None = None
+    logprobs: int | None = Field(None, ge=0, le=20)
+    messages: list[dict[str, Any]] | None = Field(None, min_length=1)
+    system: str | None = None
+    template: Literal["chat", "raw"] = "chat"
+    schema_in_prompt: bool = False
+    conformance: Literal["tight", "spec"] = "tight"
+    whitespace: Literal["compact", "flexible"] = "compact"
+    require_enforced: bool = False
+    regex: str | None = None
+    ebnf: str | None = None
+    lark: str | None = None
+    choice: Annotated[list[str], Field(min_length=1)] | None = None
+    structural_tag: dict[str, Any] | None = None
+    json_object: bool = False
+    deadline_s: float | None = Field(None, gt=0, le=86_400)
+    cache_salt: str | None = None
+
+    def to_request(self, *, default_schema: Schema | None = None) -> Request:
+        """The engine's request; RequestError names the field at fault. `default_schema` fills an absent constraint."""
+        constraint = self._constraint()
+        if constraint is None and default_schema is not None:
+            constraint = self._json_schema(default_schema)
+        given = {name: getattr(self, name) for name in SAMPLING_FIELDS}
+        return Request(
+            prompt=self.prompt,
+            messages=None if self.messages is None else tuple(self.messages),
+            system=self.system,
+            template=self.template,
+            schema_in_prompt=self.schema_in_prompt,
+            constraint=constraint,
+            sampling=SamplingParams(**{**given, "stop": as_stop(self.stop)}),
+            deadline_s=self.deadline_s,
+            cache_salt=self.cache_salt,
+        )
+
+    def _constraint(self) -> Constraint | None:
+        given = {name: self._given(name) for name in CONSTRAINTS}
+        named = [name for name, value in given.items() if value is not None]
+        if len(named) > 1:
+            raise RequestError(f"{' and '.join(named)} exclude each other; give one constraint", param=named[1])
+        if not named:
+            return None
+        if named[0] == "schema":
+            return self._json_schema(given["schema"])
+        if named[0] == "json_object":
+            return Constraint.json_object(whitespace=self.whitespace)
+        made: Constraint = getattr(Constraint, named[0])(given[named[0]])
+        return made
+
+    def _given(self, name: str) -> Any:
+        if name == "json_object":
+            return self.json_object or None
+        return self.schema_ if name == "schema" else getattr(self, name)
+
+    def _json_schema(self, schema: Schema) -> Constraint:
+        return Constraint.json_schema(
+            schema,
+            whitespace=self.whitespace,
+            conformance=self.conformance,
+            require_enforced=self.require_enforced,
+        )
+
+
+class CheckBody(BaseModel):
+    """What `POST /check` reads."""
+
+    model_config = STRICT
+
+    schema_: Schema = Field(alias="schema", description="The JSON Schema to judge.")
+    conformance: Literal["tight", "spec"] = "tight"
+
+
+def read_body(values: Mapping[str, Any]) -> LiftBody:
+    """LIFT's request from plain values, as the Modal functions get it; the errors are those of the HTTP routes."""
+    try:
+        return LiftBody.model_validate(dict(values))
+    except ValidationError as error:
+        raise first_problem(error.errors(include_url=False)) from None
+
+
+def first_problem(problems: Any) -> RequestError | Malformed:
+    """The first of pydantic's findings as one typed error with the field's name."""
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    parts = [str(part) for part in problem["loc"] if part != "body"]
+    if problem["type"] == "json_invalid":
+        return Malformed(f"the body is not JSON: {problem.get('ctx', {}).get('error', 'cannot be read')}")
+    field = parts[0] if parts else None
+    if problem["type"] == "extra_forbidden":
+        return UnknownOption(f"unknown field {'.'.join(parts)!r}", param=field)
+    if problem["type"] == "missing":
+        return Malformed(f"the field {'.'.join(parts) or 'body'!r} is missing", param=field)
+    return Malformed(f"{'.'.join(parts) or 'the body'}: {problem['msg']}", param=field)
+
+
+def as_stop(stop: list[str] | str | None) -> tuple[str, ...]:
+    """`stop` as the engine takes it."""
+    if stop is None:
+        return ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)

@@ -1,0 +1,209 @@
+"""One engine made awaitable: requests in, Results out, nothing ever decoded on the event loop.
+
+Knows deadlines, cancellation and who is in flight. Does not know HTTP, Modal or any wire format: the ASGI app and the
+Modal functions both stand on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from engine.errors import EngineError, EngineFailure
+from engine.request import Request, Result
+from engine.serve.engine_protocol import ServedEngine
+from engine.serve.ledger import Ledger
+from engine.serve.lifecycle import EngineSlot
+from engine.serve.settings import ServeSettings
+
+T = TypeVar("T")
+SILENT = "the engine gave no answer within the deadline and its grace"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """Who asked and how: what the ledger needs to know beside the Result. `key` is a label, never the key."""
+
+    route: str
+    key: str = "anonymous"
+
+
+class Service:
+    """Share one per process. Coroutines belong to one event loop; `drain` and `close` may be called from anywhere."""
+
+    def __init__(self, engine: ServedEngine | EngineSlot, settings: ServeSettings | None = None) -> None:
+        self.settings = settings or ServeSettings()
+        self.slot = engine if isinstance(engine, EngineSlot) else EngineSlot.holding(engine)
+        self.ledger = Ledger(self.settings)
+        self.in_flight: set[str] = set()
+        self._threads = ThreadPoolExecutor(self.settings.admission_threads, thread_name_prefix="admission")
+
+    @property
+    def model_name(self) -> str:
+        """The one name `/v1/models` lists."""
+        return self.settings.served_model_name or str(self.ledger.identity.get("model") or "maskloop")
+
+    async def load(self) -> None:
+        """Load the engine in a thread and remember who it is; does nothing when it is loaded."""
+        await self.in_thread(self.slot.load)
+        await self.in_thread(self.identify)
+
+    def identify(self) -> dict[str, Any]:
+        """Ask the engine once for its identity; health and ledger use the copy."""
+        engine = self.slot.peek()
+        if engine is not None and not self.ledger.identity:
+            self.ledger.identity = engine.info()
+        return self.ledger.identity
+
+    async def in_thread(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run something that may block, off the loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+
+    async def generate(self, request: Request, call: Call) -> Result:
+        """Raises EngineError before admission. Being cancelled cancels the request in the engine."""
+        engine = self.slot.get()
+        request = self._with_deadline(request)
+        ticket = _Ticket(engine, request)
+        self.in_flight.add(request.id)
+        try:
+            future = await self.in_thread(ticket.submit)
+            async with asyncio.timeout(self._patience(request)):
+                result = await asyncio.wrap_future(future)
+        except EngineError as error:
+            self.ledger.refused(call, request, error)
+            raise
+        except asyncio.CancelledError:
+            ticket.abandon()
+            self.ledger.vanished(call, request)
+            raise
+        except Exception as error:
+            ticket.abandon()
+            failure = EngineFailure(SILENT if isinstance(error, TimeoutError) else f"{type(error).__name__} in the engine")
+            self.ledger.refused(call, request, failure)
+            raise failure from error
+        finally:
+            self.in_flight.discard(request.id)
+        self.ledger.finished(call, request, result)
+        return result
+
+    async def stream(self, request: Request, call: Call) -> AsyncIterator[str | Result]:
+        """Pieces of text, then the Result. Errors before admission come out of the first `anext`."""
+        engine = self.slot.get()
+        request = self._with_deadline(request)
+        pump = _Pump(engine, request)
+        self.in_flight.add(request.id)
+        ended = False
+        try:
+            async for item in pump.items(self._patience(request)):
+                if isinstance(item, Result):
+                    ended = True
+                    self.ledger.finished(call, request, item)
+                yield item
+        except EngineError as error:
+            ended = True
+            self.ledger.refused(call, request, error)
+            raise
+        finally:
+            self.in_flight.discard(request.id)
+            if not ended:
+                engine.cancel(request.id)
+                self.ledger.vanished(call, request)
+
+    async def check(self, schema: Mapping[str, Any] | bool, conformance: str = "tight") -> dict[str, Any]:
+        """The verdict object; ConstraintError where the schema cannot even be read."""
+        engine = self.slot.get()
+        return await self.in_thread(engine.check, schema, conformance=conformance)
+
+    async def warmup(self) -> dict[str, Any]:
+        """Load if need be, then warm; blocks (this coroutine only) until done."""
+        await self.load()
+        engine = self.slot.get()
+        await self.in_thread(engine.warmup)
+        return self.identify()
+
+    def drain(self) -> None:
+        """Refuse what is new; what runs goes on."""
+        self.slot.mark("draining")
+
+    def cancel_all(self) -> int:
+        """Cancel what still runs; each is answered with status `cancelled`. How many there were."""
+        engine, running = self.slot.peek(), tuple(self.in_flight)
+        for request_id in running:
+            if engine is not None:
+                engine.cancel(request_id)
+        return len(running)
+
+    def close(self) -> None:
+        """Close the engine and the threads; blocks until the decode thread has stopped."""
+        self.cancel_all()
+        self.slot.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _with_deadline(self, request: Request) -> Request:
+        return request if request.deadline_s is not None else replace(request, deadline_s=self.settings.deadline_s)
+
+    def _patience(self, request: Request) -> float:
+        return (request.deadline_s or self.settings.deadline_s) + self.settings.answer_grace_s
+
+
+class _Ticket:
+    """One submission from a thread that can be abandoned at any moment, also while `submit` is still running."""
+
+    def __init__(self, engine: ServedEngine, request: Request) -> None:
+        self._engine, self._request = engine, request
+        self._abandoned = threading.Event()
+
+    def submit(self) -> Future[Result]:
+        if self._abandoned.is_set():
+            raise EngineFailure("the caller left before the request was admitted")
+        future = self._engine.submit(self._request)
+        if self._abandoned.is_set():
+            self._engine.cancel(self._request.id)
+        return future
+
+    def abandon(self) -> None:
+        self._abandoned.set()
+        self._engine.cancel(self._request.id)
+
+
+class _Pump:
+    """A thread that carries a blocking iterator into the loop; one per stream, alive as long as its request."""
+
+    def __init__(self, engine: ServedEngine, request: Request) -> None:
+        self._engine, self._request = engine, request
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[str | Result | EngineError] = asyncio.Queue()
+
+    async def items(self, patience_s: float) -> AsyncIterator[str | Result]:
+        threading.Thread(target=self._run, name=f"stream-{self._request.id}", daemon=True).start()
+        while True:
+            try:
+                item = await asyncio.wait_for(self._queue.get(), patience_s)
+            except TimeoutError:
+                raise EngineFailure(SILENT) from None
+            if isinstance(item, EngineError):
+                raise item
+            yield item
+            if isinstance(item, Result):
+                return
+
+    def _run(self) -> None:
+        try:
+            for item in self._engine.stream(self._request):
+                self._put(item)
+            self._put(EngineFailure("the stream ended without a result"))
+        except EngineError as error:
+            self._put(error)
+        except Exception as error:  # noqa: BLE001 - a thread must not die in silence
+            self._put(EngineFailure(f"{type(error).__name__} in the engine"))
+
+    def _put(self, item: str | Result | EngineError) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+        except RuntimeError:
+            self._engine.cancel(self._request.id)

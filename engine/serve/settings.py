@@ -1,0 +1,70 @@
+"""Settings of the service, frozen; the only place of `serve` that reads the environment.
+
+Knows names, defaults and ranges. Does not know the engine's own settings (`engine.config`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engine.errors import RequestError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServeSettings:
+    """What one service allows. Seconds and bytes; None means no limit."""
+
+    api_keys: tuple[str, ...] = ()
+    served_model_name: str | None = None
+    """The name in `/v1/models`; None: the engine's own."""
+    max_body_bytes: int = 6 * MIB
+    """Above the engine's prompt and schema limits together."""
+    body_timeout_s: float = 30.0
+    """A client that has not sent its body by then gets 408."""
+    send_timeout_s: float = 60.0
+    """A client that reads nothing for this long is dropped."""
+    deadline_s: float = 280.0
+    """Given to requests that name none: the document is closed by then, inside Modal's function time-out of 300 s."""
+    answer_grace_s: float = 30.0
+    """How long after the deadline an engine may stay silent before the service answers 500 for it."""
+    max_concurrent_per_key: int | None = None
+    drain_s: float = 30.0
+    """After a stop signal, what still runs after this long is cancelled and answered 503."""
+    wedged_after_s: float = 60.0
+    """Work in flight and no step for this long: not ready, and the watchdog acts."""
+    admission_threads: int = 32
+    ir_schema: Path | None = None
+    """The schema `generate_ir` takes when the caller sends none; None: `schemas/lift_ir.json`."""
+    prices: Path | None = None
+    """A JSON price file that replaces the built-in one."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_body_bytes", "body_timeout_s", "send_timeout_s", "deadline_s", "admission_threads"):
+            if getattr(self, name) <= 0:
+                raise RequestError(f"{name} must be above 0, got {getattr(self, name)}", param=name)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **changes: Any) -> ServeSettings:
+        """Keys from `MASKLOOP_API_KEYS`, limits from `MASKLOOP_MAX_CONCURRENT_PER_KEY`, files from the rest."""
+        env = os.environ if environ is None else environ
+        keys = tuple(key.strip() for key in env.get("MASKLOOP_API_KEYS", "").split(",") if key.strip())
+        limit = env.get("MASKLOOP_MAX_CONCURRENT_PER_KEY")
+        base = cls(
+            api_keys=keys,
+            max_concurrent_per_key=_positive("MASKLOOP_MAX_CONCURRENT_PER_KEY", limit) if limit else None,
+            ir_schema=Path(env["MASKLOOP_IR_SCHEMA"]) if env.get("MASKLOOP_IR_SCHEMA") else None,
+            prices=Path(env["MASKLOOP_PRICES"]) if env.get("MASKLOOP_PRICES") else None,
+        )
+        return replace(base, **changes)
+
+
+def _positive(name: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise RequestError(f"{name} must be a whole number above 0, got {text!r}", param=name)
+    return int(text)

@@ -1,0 +1,71 @@
+"""Notices an engine that has stopped moving, and asks for a new process.
+
+Knows the age of the last sign of life. Does not know how a process is replaced: `on_wedged` does (here: exit with 70, so
+that a supervisor restarts; on Modal: stop fetching inputs first).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from engine.serve.service import Service
+
+EXIT_WEDGED = 70
+"""EX_SOFTWARE of sysexits.h."""
+
+
+class Watchdog:
+    """Polls in a daemon thread. Engines without a `heartbeat()` are watched through `ready` alone.
+
+    `heartbeat()` is `time.monotonic()` of the decode thread's last turn, whether or not it had work.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        on_wedged: Callable[[], None] | None = None,
+        *,
+        every_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._service, self._every_s, self._clock = service, every_s, clock
+        self._on_wedged = on_wedged or leave
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin watching; the thread ends with the process, or when the service has stopped."""
+        self._thread.start()
+
+    def is_wedged(self) -> bool:
+        """Work in flight and no step for `wedged_after_s`; a loading or draining engine is given its time."""
+        engine = self._service.slot.peek()
+        heartbeat = getattr(engine, "heartbeat", None)
+        if heartbeat is None or not self._service.in_flight:
+            return False
+        return bool(self._clock() - heartbeat() > self._service.settings.wedged_after_s)
+
+    def look(self) -> bool:
+        """One look; True when the engine was found dead or wedged and `on_wedged` was called."""
+        slot = self._service.slot
+        dead = slot.state == "failed" and slot.peek() is not None
+        if not dead and not self.is_wedged():
+            return False
+        reason = "the engine has stopped" if dead else "no step for too long"
+        slot.mark("wedged")
+        self._service.ledger.log.write("wedged", reason=reason, in_flight=len(self._service.in_flight))
+        self._on_wedged()
+        return True
+
+    def _watch(self) -> None:
+        while self._service.slot.state != "stopped":
+            if self.look():
+                return
+            time.sleep(self._every_s)
+
+
+def leave() -> None:
+    """End the process at once: a thread stuck in a kernel cannot be joined."""
+    os._exit(EXIT_WEDGED)

@@ -1,0 +1,154 @@
+"""A scripted engine behind the real service, and a real server on a real port."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import uvicorn
+
+from engine.errors import BudgetTooSmall, NotReady, SchemaRefused
+from engine.request import Request, Result, Timings, Usage
+from engine.serve.app import create_app
+from engine.serve.settings import ServeSettings
+
+DOCUMENT = {"name": "add", "ok": True}
+Script = Callable[[Request], Result]
+
+
+def document(request: Request, **changes: Any) -> Result:
+    """A complete result: the fixed document under a JSON constraint, an echo in free text."""
+    is_json = request.constraint is not None and request.constraint.is_json
+    text = json.dumps(DOCUMENT, separators=(",", ":")) if is_json else f"echo: {request.prompt or 'messages'}"
+    base = Result(
+        id=request.id,
+        status="complete",
+        finish_reason="stop",
+        valid=True,
+        text=text,
+        value=DOCUMENT if is_json else None,
+        usage=Usage(prompt_tokens=7, completion_tokens=5, forced_tokens=2),
+        timings_ms=Timings(queue=1, prefill=2, decode=3, total=6),
+        schema_hash=request.constraint.schema_hash if request.constraint else None,
+        seed=request.sampling.seed or 0,
+        model="fake",
+        quantization="fp32",
+        engine_version="0",
+        device="cpu",
+        created=time.time(),
+    )
+    return replace(base, **changes)
+
+
+class FakeEngine:
+    """`ServedEngine` by script: `delay_s` per request on its own thread, `script` makes the Result."""
+
+    def __init__(self, script: Script = document, delay_s: float = 0.0) -> None:
+        self.script, self.delay_s = script, delay_s
+        self.ready = True
+        self.calls: list[str] = []
+        self.requests: list[Request] = []
+        self.cancelled: list[str] = []
+        self._stops: dict[str, threading.Event] = {}
+
+    def submit(self, request: Request) -> Future[Result]:
+        self._admit(request)
+        future: Future[Result] = Future()
+        future.set_running_or_notify_cancel()
+        threading.Thread(target=lambda: self._finish(request, future), daemon=True).start()
+        return future
+
+    def stream(self, request: Request) -> Iterator[str | Result]:
+        self._admit(request)
+        result = self.script(request)
+        for piece in result.text.split(" "):
+            if self._stops[request.id].wait(self.delay_s):
+                yield replace(result, status="cancelled", finish_reason="cancelled", valid=False)
+                return
+            yield piece if result.text.startswith(piece) else " " + piece
+        yield result
+
+    def cancel(self, request_id: str) -> bool:
+        self.cancelled.append(request_id)
+        stop = self._stops.get(request_id)
+        if stop is not None:
+            stop.set()
+        return stop is not None
+
+    def check(self, schema: Mapping[str, Any] | bool, *, conformance: str = "tight") -> dict[str, Any]:
+        self.calls.append("check")
+        return {"schema_hash": "0", "supported": True, "verdicts": [], "min_bytes": 2, "conformance": conformance}
+
+    def info(self) -> dict[str, Any]:
+        self.calls.append("info")
+        return {"model": "fake", "quantization": "fp32", "device": "cpu", "versions": {"engine": "0"}}
+
+    def warmup(self) -> None:
+        self.calls.append("warmup")
+
+    def close(self) -> None:
+        self.ready = False
+        self.calls.append("close")
+        for stop in self._stops.values():
+            stop.set()
+
+    def _admit(self, request: Request) -> None:
+        self.calls.append("submit")
+        self.requests.append(request)
+        if not self.ready:
+            raise NotReady("the engine has been closed")
+        if request.constraint is not None and '"refused"' in request.constraint.source:
+            raise SchemaRefused("no document satisfies this", param="schema", pointer="/refused")
+        if request.constraint is not None and request.sampling.max_tokens == 1:
+            raise BudgetTooSmall("the shortest document has 5 tokens, max_tokens is 1", param="max_tokens")
+        self._stops[request.id] = threading.Event()
+
+    def _finish(self, request: Request, future: Future[Result]) -> None:
+        try:
+            result = self.script(request)
+            if self._stops[request.id].wait(self.delay_s):
+                result = replace(result, status="cancelled", finish_reason="cancelled", valid=False)
+            future.set_result(result)
+        except BaseException as error:  # noqa: BLE001 - a future carries whatever happened
+            future.set_exception(error)
+
+
+class Server:
+    """uvicorn on a free loopback port, in a thread."""
+
+    def __init__(self, engine: Any, settings: ServeSettings | None = None) -> None:
+        config = uvicorn.Config(create_app(engine, settings), port=0, log_level="error", lifespan="on")
+        self.app = config.app
+        self.engine = engine
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        limit = time.monotonic() + 10
+        while not self._server.started:
+            assert self._thread.is_alive(), "the server died while starting"
+            assert time.monotonic() < limit, "the server did not start"
+            time.sleep(0.01)
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self._server.should_exit = True
+        self._thread.join(10)
+        assert not self._thread.is_alive(), "the server did not stop"
+
+    def post(self, path: str, body: Any = None, **kwargs: Any) -> httpx.Response:
+        return self.client.post(path, json=body, **kwargs)
+
+    def get(self, path: str, **kwargs: Any) -> httpx.Response:
+        return self.client.get(path, **kwargs)
