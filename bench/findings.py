@@ -33,8 +33,8 @@ def write_findings(file: Path, outcomes: Sequence[Outcome], judged: dict[str, li
         *_section("Invalid accepted, unnamed", (_slip(one) for one in unnamed)),
         *_section("Invalid accepted, named: by keyword", _counted(one.keyword for one in named)),
         *_section("Checked verdicts by keyword and reason", _checked(outcomes)),
-        *_section("Refusals", (f"{o.case}: {o.reason[:300]}" for o in outcomes if not o.compiled)),
-        *_section("Crashes in a walk", _crashes(outcomes)),
+        *_section("Refusals", (f"{o.case}: {o.reason[:300]}" for o in outcomes if not (o.compiled or o.crashed))),
+        *_section("Crashes", _crashes(outcomes)),
         *_section("Slowest fills", _slow_fills(outcomes, judged, vocabulary)),
         *_section("Slowest compiles (CPU ms)", _slow_compiles(outcomes)),
     ]
@@ -64,12 +64,8 @@ def _split(text: str, tokens: int, vocabulary: Vocabulary) -> str:
 
 def _slip(one: Judged) -> str:
     first = one.failures[0] if one.failures else None
-    place = "/" + "/".join(max(first.places, key=_depth)) if first else "the validator finds no failure"
+    place = "/" + "/".join(first.location) if first else "the validator finds no failure"
     return f"{one.case.name} [{one.index}] {one.keyword} at {place}: {first.message[:120] if first else ''}"
-
-
-def _depth(path: tuple[str, ...]) -> int:
-    return len(path)
 
 
 def _counted(names: Iterable[str]) -> list[str]:
@@ -82,8 +78,11 @@ def _checked(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _crashes(outcomes: Sequence[Outcome]) -> list[str]:
+    """Compiles that died, and walks that ended otherwise than at a mask."""
     usual = ("", "mask")
-    return [f"{o.case} [{n}]: {cause}" for o in outcomes for n, cause in enumerate(o.causes) if cause not in usual]
+    dead = [f"{o.case}: {o.reason[:300]}" for o in outcomes if o.crashed]
+    walks = [f"{o.case} [{n}]: {cause}" for o in outcomes for n, cause in enumerate(o.causes) if cause not in usual]
+    return dead + walks
 
 
 def _slow_fills(outcomes: Sequence[Outcome], judged: dict[str, list[Judged]], vocabulary: Vocabulary) -> list[str]:

@@ -53,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         packages = sorted({package for worker in workers for package in worker.versions})
     judge = Judge(cases)
     judged = {name: {o.case: judge.judge(o) for o in outcomes[name]} for name in options.engines}
-    _print(options.engines, outcomes, judged)
     if options.findings:
         engine = options.engines[0]
         write_findings(options.findings, outcomes[engine], judged[engine], settings.tokenizer)
+    _print(options.engines, outcomes, judged)
     emit(_line(options, settings, outcomes, judged, starts, packages), options.out)
     return 0
 

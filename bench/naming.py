@@ -21,6 +21,8 @@ class Failure:
 
     keyword: str
     message: str
+    location: Path
+    """Where the keyword stands, as the validator reports it."""
     places: frozenset[Path]
 
 
@@ -62,7 +64,7 @@ def _failure(schema: Any, error: Any) -> Failure:
     dynamic = tuple(str(part) for part in error.evaluation_path)
     keyword = "false schema" if error.kind.name == "falseSchema" else static[-1] if static else "(root)"
     places = set(_prefixes(static)) | set(_prefixes(dynamic)) | set(_travelled(schema, dynamic))
-    return Failure(keyword, error.message, frozenset(places))
+    return Failure(keyword, error.message, static, frozenset(places))
 
 
 def _prefixes(path: Path) -> list[Path]:

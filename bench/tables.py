@@ -11,6 +11,7 @@ from bench.tally import Confusion
 COUNTS = (
     "schemas",
     "compiled",
+    "crashed",
     "valid_total",
     "valid_rejected",
     "invalid_total",

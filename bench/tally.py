@@ -78,6 +78,7 @@ def figures(outcomes: Sequence[Outcome], judged: Sequence[Judged]) -> dict[str, 
     return {
         "schemas": len(outcomes),
         "compiled": len(compiled),
+        "crashed": sum(outcome.crashed for outcome in outcomes),
         "valid_total": len(valid),
         "valid_rejected": sum(not one.accepted for one in valid),
         "invalid_total": len(invalid),
@@ -148,12 +149,12 @@ HOLDERS = frozenset({"properties", "patternProperties", "$defs", "definitions", 
 DATA = frozenset({"const", "enum", "default", "examples", "example"})
 SILENT = frozenset({"title", "description", "$comment", "$schema", "$id", "id", "default", "examples"})
 KNOWN = frozenset(
-    "$anchor $defs $dynamicAnchor $dynamicRef $recursiveRef $ref additionalItems additionalProperties allOf anyOf "
-    "const contains contentEncoding contentMediaType contentSchema definitions dependencies dependentRequired "
-    "dependentSchemas else enum exclusiveMaximum exclusiveMinimum format if items maxContains maxItems maxLength "
-    "maxProperties maximum minContains minItems minLength minProperties minimum multipleOf not oneOf pattern "
-    "patternProperties prefixItems properties propertyNames required then type unevaluatedItems "
-    "unevaluatedProperties uniqueItems".split()
+    """$anchor $defs $dynamicAnchor $dynamicRef $recursiveRef $ref additionalItems additionalProperties allOf anyOf
+    const contains contentEncoding contentMediaType contentSchema definitions dependencies dependentRequired
+    dependentSchemas else enum exclusiveMaximum exclusiveMinimum format if items maxContains maxItems maxLength
+    maxProperties maximum minContains minItems minLength minProperties minimum multipleOf not oneOf pattern
+    patternProperties prefixItems properties propertyNames required then type unevaluatedItems
+    unevaluatedProperties uniqueItems""".split()  # noqa: SIM905 - fifty quoted names would hide the names
 )
 
 

@@ -35,6 +35,8 @@ class Outcome:
     case: str
     compiled: bool = False
     reason: str = ""
+    crashed: bool = False
+    """Not a refusal: an exception of another kind, a dead process, or a limit of the bench."""
     compile_ms: float = 0.0
     """CPU time of the process; wall time stands beside it."""
     compile_wall_ms: float = 0.0
@@ -114,6 +116,7 @@ class Worker:
         except EOFError:
             self._process.join(10)
             outcome.reason = f"process died in {what} (exit code {self._process.exitcode})"
+        outcome.crashed = True
         if what == "compile":
             outcome.compile_ms = outcome.compile_wall_ms = limit_s * 1e3
         self.close()
@@ -171,17 +174,18 @@ def _answers(engine: Engine, vocabulary: Vocabulary, case: Case, mask: Any, repe
 
 def _compile(engine: Engine, case: Case) -> tuple[dict[str, Any], Compiled | None]:
     wall, cpu = perf_counter(), process_time()
-    compiled, reason = None, ""
+    compiled, reason, crashed = None, "", False
     try:
         compiled = engine.compile(case.schema)
         engine.matcher(compiled)
     except RefusedError as refusal:
         compiled, reason = None, str(refusal)
     except Exception as error:  # noqa: BLE001 - whatever an engine raises is its result here
-        compiled, reason = None, f"{type(error).__name__}: {error}"
+        compiled, reason, crashed = None, f"{type(error).__name__}: {error}", True
     reply = {
         "compiled": compiled is not None,
         "reason": reason,
+        "crashed": crashed,
         "compile_ms": (process_time() - cpu) * 1e3,
         "compile_wall_ms": (perf_counter() - wall) * 1e3,
         "verdicts": compiled.verdicts if compiled is not None else [],

@@ -1,0 +1,118 @@
+"""The official JSON Schema suite against our grammars: a table by keyword and an expected-outcome file.
+
+    python -m bench.suite DATA [--expected FILE] [--update] [--engine ours] [--tokenizer bytes] [--findings FILE]
+
+DATA is JSON lines with `draft`, `file`, `description`, `schema`, `tests`. One letter a test:
+
+    .  as labelled          n  valid but refused, and a verdict says `narrowed`     r  the schema is refused by name
+    c  invalid but accepted, and a verdict says `checked` where it fails            X  wrong: nothing names it
+
+`--expected` compares with a committed file of these letters by file and group, `--update` writes it. `format.json` of
+either draft is left out: it says that formats are not asserted, and here they are. Ceiling: no X.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.cases import Case, data_sha256, load_cases
+from bench.findings import write_findings
+from bench.peers import MODULES
+from bench.record import emit, record
+from bench.tables import print_table
+from bench.tally import Judge, Judged
+from bench.vocabulary import BYTES
+from bench.worker import Outcome, Settings, Worker
+
+LEFT_OUT = ("draft7/format.json", "draft2020-12/format.json")
+LETTERS = ".ncrX"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when no test is wrong and nothing differs from the expected outcomes, else 1."""
+    options = _parse(arguments)
+    cases = [case for case in load_cases(options.data) if case.group not in LEFT_OUT]
+    print(f"ceiling: 0 wrong of {sum(len(case.tests) for case in cases)} tests in {len(cases)} groups", flush=True)
+    outcomes = _run(cases, options.engine, Settings(options.tokenizer, conformance=options.conformance, repeats=1))
+    judge = Judge(cases)
+    judged = {outcome.case: judge.judge(outcome) for outcome in outcomes}
+    found = {outcome.case: letters(outcome, judged[outcome.case]) for outcome in outcomes}
+    totals = _print(cases, found)
+    if options.findings:
+        write_findings(options.findings, outcomes, judged, options.tokenizer)
+    differing = _compare(options.expected, found, options.update)
+    figures = {"tests": sum(totals.values()), "outcomes": dict(totals), "differing": len(differing)}
+    configuration = {"engine": options.engine, "tokenizer": options.tokenizer, "conformance": options.conformance}
+    emit(record("suite", figures, configuration=configuration, data_sha256=data_sha256(options.data)), options.out)
+    return 1 if totals["X"] or differing else 0
+
+
+def letters(outcome: Outcome, tests: Sequence[Judged]) -> str:
+    """One letter a test, in order."""
+    return "".join(_letter(outcome, test) for test in tests)
+
+
+def _letter(outcome: Outcome, test: Judged) -> str:
+    if not outcome.compiled:
+        return "X" if outcome.crashed else "r"
+    if test.accepted == test.valid:
+        return "."
+    if test.valid:
+        narrowed = any(verdict["verdict"] in ("narrowed", "refused") for verdict in outcome.verdicts)
+        return "n" if narrowed else "X"
+    return "c" if test.named else "X"
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.suite", description="The official JSON Schema suite")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--expected", type=Path, help="JSON file {group: letters} to compare with")
+    parser.add_argument("--update", action="store_true", help="write the expected file instead of comparing")
+    parser.add_argument("--engine", choices=sorted(MODULES), default="ours")
+    parser.add_argument("--tokenizer", default=BYTES)
+    parser.add_argument("--conformance", choices=("spec", "tight"), default="spec")
+    parser.add_argument("--findings", type=Path, help="write what is wrong to this file")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args(arguments)
+
+
+def _run(cases: Sequence[Case], engine: str, settings: Settings) -> list[Outcome]:
+    worker = Worker(engine, settings)
+    try:
+        return [worker.run(case) for case in cases]
+    finally:
+        worker.close()
+
+
+def _print(cases: Sequence[Case], found: Mapping[str, str]) -> Counter[str]:
+    by_file: dict[str, Counter[str]] = defaultdict(Counter)
+    for case in cases:
+        by_file[case.group] += Counter(found[case.name])
+    totals = sum(by_file.values(), Counter[str]())
+    rows = [[name, *(str(count[letter]) for letter in LETTERS)] for name, count in sorted(by_file.items())]
+    print_table(["file", "as labelled", "narrowed", "checked", "refused", "WRONG"], rows)
+    print_table(["all", *LETTERS], [["", *(str(totals[letter]) for letter in LETTERS)]])
+    return totals
+
+
+def _compare(file: Path | None, found: Mapping[str, str], update: bool) -> list[str]:
+    """Names of groups whose letters differ from the file; each is printed."""
+    if file is None:
+        return []
+    if update:
+        file.write_text(json.dumps(found, ensure_ascii=False, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+        return []
+    expected = json.loads(file.read_text(encoding="utf-8"))
+    differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    for name in differing:
+        print(f"differs: {name}: expected {expected.get(name)}, found {found.get(name)}")
+    return differing
+
+
+if __name__ == "__main__":
+    sys.exit(main())
