@@ -6,6 +6,7 @@ Knows hosts, ports, signals. uvicorn is used because it is the server FastAPI is
 from __future__ import annotations
 
 import ipaddress
+import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -79,9 +80,15 @@ class GracefulServer(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called by uvicorn for SIGINT and SIGTERM."""
+        """Called by uvicorn for SIGINT and SIGTERM. A second SIGINT stops at once.
+
+        uvicorn's own handler would raise the signal again after the shutdown; an orderly stop exits 0 instead.
+        """
+        if self.should_exit:
+            self.force_exit = sig == signal.SIGINT
+            return
         self._service.drain()
         cancel = threading.Timer(self._service.settings.drain_s, self._service.cancel_all)
         cancel.daemon = True
         cancel.start()
-        super().handle_exit(sig, frame)
+        self.should_exit = True

@@ -7,21 +7,21 @@ Modal functions both stand on it.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from engine.errors import EngineError, EngineFailure
 from engine.request import Request, Result
 from engine.serve.engine_protocol import ServedEngine
+from engine.serve.handoff import SILENT, Pump, Ticket, settle_from_any_thread
 from engine.serve.ledger import Ledger
 from engine.serve.lifecycle import EngineSlot
 from engine.serve.settings import ServeSettings
 
 T = TypeVar("T")
-SILENT = "the engine gave no answer within the deadline and its grace"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +39,8 @@ class Service:
         self.settings = settings or ServeSettings()
         self.slot = engine if isinstance(engine, EngineSlot) else EngineSlot.holding(engine)
         self.ledger = Ledger(self.settings)
-        self.in_flight: set[str] = set()
+        self.in_flight: dict[str, Callable[[EngineError], None]] = {}
+        """By request id, how to fail a request from any thread."""
         self._threads = ThreadPoolExecutor(self.settings.admission_threads, thread_name_prefix="admission")
 
     @property
@@ -68,12 +69,14 @@ class Service:
         """Raises EngineError before admission. Being cancelled cancels the request in the engine."""
         engine = self.slot.get()
         request = self._with_deadline(request)
-        ticket = _Ticket(engine, request)
-        self.in_flight.add(request.id)
+        ticket = Ticket(engine, request)
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.in_flight[request.id] = partial(settle_from_any_thread, answer.get_loop(), answer)
         try:
             future = await self.in_thread(ticket.submit)
+            future.add_done_callback(lambda done: settle_from_any_thread(answer.get_loop(), answer, done))
             async with asyncio.timeout(self._patience(request)):
-                result = await asyncio.wrap_future(future)
+                result = await answer
         except EngineError as error:
             self.ledger.refused(call, request, error)
             raise
@@ -83,11 +86,12 @@ class Service:
             raise
         except Exception as error:
             ticket.abandon()
-            failure = EngineFailure(SILENT if isinstance(error, TimeoutError) else f"{type(error).__name__} in the engine")
+            reason = SILENT if isinstance(error, TimeoutError) else f"{type(error).__name__} in the engine"
+            failure = EngineFailure(reason)
             self.ledger.refused(call, request, failure)
             raise failure from error
         finally:
-            self.in_flight.discard(request.id)
+            self.in_flight.pop(request.id, None)
         self.ledger.finished(call, request, result)
         return result
 
@@ -95,8 +99,8 @@ class Service:
         """Pieces of text, then the Result. Errors before admission come out of the first `anext`."""
         engine = self.slot.get()
         request = self._with_deadline(request)
-        pump = _Pump(engine, request)
-        self.in_flight.add(request.id)
+        pump = Pump(engine, request)
+        self.in_flight[request.id] = pump.put
         ended = False
         try:
             async for item in pump.items(self._patience(request)):
@@ -109,7 +113,7 @@ class Service:
             self.ledger.refused(call, request, error)
             raise
         finally:
-            self.in_flight.discard(request.id)
+            self.in_flight.pop(request.id, None)
             if not ended:
                 engine.cancel(request.id)
                 self.ledger.vanished(call, request)
@@ -138,6 +142,11 @@ class Service:
                 engine.cancel(request_id)
         return len(running)
 
+    def fail_all(self, reason: str) -> None:
+        """Answer everyone in flight with an EngineFailure, without the engine's help."""
+        for fail in tuple(self.in_flight.values()):
+            fail(EngineFailure(reason))
+
     def close(self) -> None:
         """Close the engine and the threads; blocks until the decode thread has stopped."""
         self.cancel_all()
@@ -149,61 +158,3 @@ class Service:
 
     def _patience(self, request: Request) -> float:
         return (request.deadline_s or self.settings.deadline_s) + self.settings.answer_grace_s
-
-
-class _Ticket:
-    """One submission from a thread that can be abandoned at any moment, also while `submit` is still running."""
-
-    def __init__(self, engine: ServedEngine, request: Request) -> None:
-        self._engine, self._request = engine, request
-        self._abandoned = threading.Event()
-
-    def submit(self) -> Future[Result]:
-        if self._abandoned.is_set():
-            raise EngineFailure("the caller left before the request was admitted")
-        future = self._engine.submit(self._request)
-        if self._abandoned.is_set():
-            self._engine.cancel(self._request.id)
-        return future
-
-    def abandon(self) -> None:
-        self._abandoned.set()
-        self._engine.cancel(self._request.id)
-
-
-class _Pump:
-    """A thread that carries a blocking iterator into the loop; one per stream, alive as long as its request."""
-
-    def __init__(self, engine: ServedEngine, request: Request) -> None:
-        self._engine, self._request = engine, request
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[str | Result | EngineError] = asyncio.Queue()
-
-    async def items(self, patience_s: float) -> AsyncIterator[str | Result]:
-        threading.Thread(target=self._run, name=f"stream-{self._request.id}", daemon=True).start()
-        while True:
-            try:
-                item = await asyncio.wait_for(self._queue.get(), patience_s)
-            except TimeoutError:
-                raise EngineFailure(SILENT) from None
-            if isinstance(item, EngineError):
-                raise item
-            yield item
-            if isinstance(item, Result):
-                return
-
-    def _run(self) -> None:
-        try:
-            for item in self._engine.stream(self._request):
-                self._put(item)
-            self._put(EngineFailure("the stream ended without a result"))
-        except EngineError as error:
-            self._put(error)
-        except Exception as error:  # noqa: BLE001 - a thread must not die in silence
-            self._put(EngineFailure(f"{type(error).__name__} in the engine"))
-
-    def _put(self, item: str | Result | EngineError) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
-        except RuntimeError:
-            self._engine.cancel(self._request.id)

@@ -1,7 +1,7 @@
 """Notices an engine that has stopped moving, and asks for a new process.
 
-Knows the age of the last sign of life. Does not know how a process is replaced: `on_wedged` does (here: exit with 70, so
-that a supervisor restarts; on Modal: stop fetching inputs first).
+Knows the age of the last sign of life. Does not know how a process is replaced: `on_wedged` does (here: exit with 70,
+so that a supervisor restarts; on Modal: stop fetching inputs first).
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Watchdog:
         reason = "the engine has stopped" if dead else "no step for too long"
         slot.mark("wedged")
         self._service.ledger.log.write("wedged", reason=reason, in_flight=len(self._service.in_flight))
+        self._service.fail_all(f"{reason}; the process is being replaced")
         self._on_wedged()
         return True
 
@@ -67,5 +68,6 @@ class Watchdog:
 
 
 def leave() -> None:
-    """End the process at once: a thread stuck in a kernel cannot be joined."""
+    """End the process once the failures are on the wire; a thread stuck in a kernel cannot be joined."""
+    time.sleep(1.0)
     os._exit(EXIT_WEDGED)

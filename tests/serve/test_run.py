@@ -1,0 +1,98 @@
+"""`maskloop serve`: who may listen where, and a real process that is told to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from engine.errors import RequestError
+from engine.serve.run import is_loopback, refuse_open_host
+from engine.serve.settings import ServeSettings
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "[::1]"])
+def test_loopback_needs_no_key(host):
+    assert is_loopback(host)
+    refuse_open_host(host, ServeSettings(), insecure=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", "127.0.0.1.example.org"])
+def test_other_hosts_need_keys_or_insistence(host):
+    with pytest.raises(RequestError, match="--insecure"):
+        refuse_open_host(host, ServeSettings(), insecure=False)
+    refuse_open_host(host, ServeSettings(), insecure=True)
+    refuse_open_host(host, ServeSettings(api_keys=("k",)), insecure=False)
+
+
+def test_settings_come_from_the_environment():
+    env = {"MASKLOOP_API_KEYS": " a, b ,,", "MASKLOOP_MAX_CONCURRENT_PER_KEY": "3"}
+    settings = ServeSettings.from_env(env, drain_s=1.0)
+    assert (settings.api_keys, settings.max_concurrent_per_key, settings.drain_s) == (("a", "b"), 3, 1.0)
+    with pytest.raises(RequestError, match="MASKLOOP_MAX_CONCURRENT_PER_KEY"):
+        ServeSettings.from_env({"MASKLOOP_MAX_CONCURRENT_PER_KEY": "many"})
+
+
+SCRIPT = """
+import sys
+from engine.serve.run import serve
+from engine.serve.settings import ServeSettings
+from tests.serve.fakes import FakeEngine
+sys.exit(serve(lambda: FakeEngine(delay_s=float(sys.argv[2])), port=int(sys.argv[1]),
+               settings=ServeSettings(drain_s=float(sys.argv[3]))))
+"""
+
+
+def start(free_port, delay_s, drain_s):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(free_port), str(delay_s), str(drain_s)],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
+    limit = time.monotonic() + 20
+    while time.monotonic() < limit:
+        try:
+            if httpx.get(f"http://127.0.0.1:{free_port}/ready").status_code == 200:
+                return process
+        except httpx.TransportError:
+            assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    raise AssertionError("the server did not start")
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize(("delay_s", "drain_s", "code"), [(1.0, 10, 200), (60, 0.5, 503)])
+def test_sigterm_under_load_answers_everyone_and_exits_0(free_port, delay_s, drain_s, code):
+    process = start(free_port, delay_s, drain_s)
+    answers = []
+
+    def ask():
+        answers.append(httpx.post(f"http://127.0.0.1:{free_port}/generate", json={"prompt": "x"}, timeout=30))
+
+    threads = [threading.Thread(target=ask) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    _, err = process.communicate(timeout=20)
+    assert [answer.status_code for answer in answers] == [code] * 5
+    assert process.returncode == 0, err
+    events = [json.loads(line)["event"] for line in err.decode().splitlines() if line.startswith("{")]
+    assert events.count("request") == 5
