@@ -20,12 +20,25 @@ from engine.model.inventory import PLAIN, Weight, check_quantized, wanted_format
 from engine.model.quantized_linear import QuantizedLinear, QuantizedWeight
 from engine.model.quantized_tensor import QuantizedTensor, quantize_tensor
 
+HEAD = "lm_head.weight"
+
 
 def empty_model(config: Any) -> PreTrainedModel:
     """The architecture of a transformers config with every parameter on `meta`: no memory, buffers real."""
     with init_empty_weights():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return model.eval()
+
+
+def stored_names(model: PreTrainedModel, lm_head: str = PLAIN) -> list[str]:
+    """The weights that make up a model, in its order; a tied head counts only where it is quantised by itself."""
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    return [name for name in names if name != HEAD or lm_head != PLAIN or not is_tied(model.config)]
+
+
+def is_tied(config: Any) -> bool:
+    """Whether the head shares the embedding's weight."""
+    return bool(getattr(config, "tie_word_embeddings", False))
 
 
 def quantize_model(model: PreTrainedModel, quantization: str, *, lm_head: str = PLAIN) -> PreTrainedModel:
@@ -85,6 +98,5 @@ def place_weight(model: PreTrainedModel, name: str, weight: QuantizedTensor) -> 
 
 def _tie_head(model: PreTrainedModel, tensors: Mapping[str, Weight]) -> None:
     """A head that has no weight of its own shares the embedding's, where the config says so."""
-    head = "lm_head.weight"
-    if head not in tensors and getattr(model.config, "tie_word_embeddings", False):
+    if HEAD not in tensors and is_tied(model.config):
         model.get_submodule("lm_head").weight = model.get_input_embeddings().weight
