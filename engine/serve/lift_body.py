@@ -52,6 +52,8 @@ class LiftBody(BaseModel):
     json_object: bool = False
     deadline_s: float | None = Field(None, gt=0, le=86_400)
     cache_salt: str | None = None
+    tools: list[dict[str, Any]] | None = Field(None, description="Shown to the model; they constrain nothing.")
+    id: str | None = Field(None, min_length=1, max_length=200, description="Yours; it must not be running already.")
 
     def to_request(self, *, default_schema: Schema | None = None) -> Request:
         """The engine's request; RequestError names the field at fault. `default_schema` fills an absent constraint."""
@@ -69,6 +71,8 @@ class LiftBody(BaseModel):
             sampling=SamplingParams(**{**given, "stop": as_stop(self.stop)}),
             deadline_s=self.deadline_s,
             cache_salt=self.cache_salt,
+            tools=None if self.tools is None else tuple(self.tools),
+            **({} if self.id is None else {"id": self.id}),
         )
 
     def _constraint(self) -> Constraint | None:

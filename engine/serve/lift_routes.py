@@ -6,22 +6,19 @@ Knows paths and methods. Bodies are in `lift_body`, answers in `lift_answer`, th
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Coroutine
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse
 
-from engine.errors import EngineError, NotReady, RequestError
+from engine.errors import NotReady
 from engine.request import Request, Result
 from engine.serve.failure import Failure
 from engine.serve.health import health, warm
 from engine.serve.lift_answer import lift_answer
-from engine.serve.lift_body import CheckBody, LiftBody, Schema
+from engine.serve.lift_body import CheckBody, LiftBody
 from engine.serve.middleware import ClientGone
 from engine.serve.service import Call, Service
 
@@ -50,7 +47,7 @@ def lift_routes(service: Service) -> APIRouter:
         return await _answer(service, http, body.to_request())
 
     async def generate_ir(http: HTTPRequest, body: LiftBody) -> Response:
-        return await _answer(service, http, body.to_request(default_schema=ir_schema(service.settings.ir_schema)))
+        return await _answer(service, http, body.to_request(default_schema=service.ir_schema()))
 
     async def check(http: HTTPRequest, body: CheckBody) -> Response:
         return JSONResponse(await while_connected(http, service.check(body.schema_, body.conformance)))
@@ -125,16 +122,3 @@ async def while_connected(http: HTTPRequest, work: Coroutine[Any, Any, T]) -> T:
 async def _gone(http: HTTPRequest) -> None:
     while (await http.receive())["type"] != "http.disconnect":
         continue
-
-
-@lru_cache(maxsize=4)
-def ir_schema(path: Path | None) -> Schema:
-    """The schema of LIFT's IR, in our own words; RequestError when the file is not there."""
-    where = path or Path(__file__).resolve().parents[2] / "schemas" / "lift_ir.json"
-    try:
-        schema: Schema = json.loads(where.read_text())
-    except OSError:
-        raise RequestError("this service has no IR schema; send one in 'schema'", param="schema") from None
-    except ValueError as error:
-        raise EngineError(f"the IR schema file is not JSON: {error}") from None
-    return schema

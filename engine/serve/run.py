@@ -79,7 +79,7 @@ class GracefulServer(uvicorn.Server):
             )
         )
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Called by uvicorn for SIGINT and SIGTERM. A second SIGINT stops at once.
 
         uvicorn's own handler would raise the signal again after the shutdown; an orderly stop exits 0 instead.

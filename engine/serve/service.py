@@ -7,14 +7,16 @@ Modal functions both stand on it.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from engine.errors import EngineError, EngineFailure
+from engine.errors import EngineError, EngineFailure, RequestError
 from engine.request import Request, Result
+from engine.schema.bundled import bundled_schema
 from engine.serve.engine_protocol import ServedEngine
 from engine.serve.handoff import SILENT, Pump, Ticket, settle_from_any_thread
 from engine.serve.ledger import Ledger
@@ -53,6 +55,17 @@ class Service:
         await self.in_thread(self.slot.load)
         await self.in_thread(self.identify)
 
+    def ir_schema(self) -> dict[str, Any]:
+        """What `generate_ir` produces when the caller sends no constraint: the settings' file or LIFT's IR."""
+        path = self.settings.ir_schema
+        if path is None:
+            return bundled_schema("lift_ir")
+        try:
+            schema: dict[str, Any] = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise EngineFailure(f"the IR schema file cannot be read: {error}") from None
+        return schema
+
     def identify(self) -> dict[str, Any]:
         """Ask the engine once for its identity; health and ledger use the copy."""
         engine = self.slot.peek()
@@ -68,7 +81,7 @@ class Service:
     async def generate(self, request: Request, call: Call) -> Result:
         """Raises EngineError before admission. Being cancelled cancels the request in the engine."""
         engine = self.slot.get()
-        request = self._with_deadline(request)
+        request = self._admissible(request)
         ticket = Ticket(engine, request)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.in_flight[request.id] = partial(settle_from_any_thread, answer.get_loop(), answer)
@@ -98,7 +111,7 @@ class Service:
     async def stream(self, request: Request, call: Call) -> AsyncIterator[str | Result]:
         """Pieces of text, then the Result. Errors before admission come out of the first `anext`."""
         engine = self.slot.get()
-        request = self._with_deadline(request)
+        request = self._admissible(request)
         pump = Pump(engine, request)
         self.in_flight[request.id] = pump.put
         ended = False
@@ -153,7 +166,9 @@ class Service:
         self.slot.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _with_deadline(self, request: Request) -> Request:
+    def _admissible(self, request: Request) -> Request:
+        if request.id in self.in_flight:
+            raise RequestError(f"a request with the id {request.id!r} is still running", param="id")
         return request if request.deadline_s is not None else replace(request, deadline_s=self.settings.deadline_s)
 
     def _patience(self, request: Request) -> float:

@@ -39,8 +39,10 @@ class ServeSettings:
     wedged_after_s: float = 60.0
     """Work in flight and no step for this long: not ready, and the watchdog acts."""
     admission_threads: int = 32
+    batch_width: int = 32
+    """How many requests of one `generate_batch` call are in the engine at once."""
     ir_schema: Path | None = None
-    """The schema `generate_ir` takes when the caller sends none; None: `schemas/lift_ir.json`."""
+    """The schema `generate_ir` takes when the caller sends none; None: the bundled `lift_ir`."""
     prices: Path | None = None
     """A JSON price file that replaces the built-in one."""
 

@@ -1,0 +1,121 @@
+"""The service as plain functions of plain JSON types: what the Modal class forwards to, and what tests call here.
+
+Knows the dict contract of the function calls. Never raises for a caller's mistake: an exception class would have to be
+importable on the other side, so a failure is a dict with `error` (one line), `error_detail` and no document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from engine.errors import EngineError
+from engine.request import Result
+from engine.serve.failure import Failure
+from engine.serve.health import warm
+from engine.serve.lift_answer import lift_answer
+from engine.serve.lift_body import Schema, read_body
+from engine.serve.service import Call, Service
+
+Answer = dict[str, Any]
+
+
+class Functions:
+    """One per service; coroutines run on the service's loop."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def generate(
+        self,
+        prompt: str | None = None,
+        schema: Schema | None = None,
+        max_tokens: int | None = 2048,
+        temperature: float = 0.3,
+        top_p: float = 0.95,
+        **options: Any,
+    ) -> Answer:
+        """The LIFT answer. `options`: the other fields of the HTTP body (`messages`, `seed`, `n`, `regex`, ...)."""
+        named = {
+            "prompt": prompt,
+            "schema": schema,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+        }
+        return await self._answer("generate", {**named, **options})
+
+    async def generate_ir(self, request: Mapping[str, Any]) -> Answer:
+        """As `generate` with one dict; without a constraint the answer is LIFT's IR."""
+        return await self._answer("generate_ir", request, ir=True)
+
+    async def generate_batch(self, requests: Sequence[Mapping[str, Any]]) -> list[Answer]:
+        """One answer a request, in order; what is wrong with one stays in its place."""
+        gate = asyncio.Semaphore(self._service.settings.batch_width)
+
+        async def one(request: Mapping[str, Any]) -> Answer:
+            async with gate:
+                return await self._answer("generate_batch", request)
+
+        return list(await asyncio.gather(*(one(request) for request in requests)))
+
+    async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[str | Answer]:
+        """Pieces of text, then the answer (or the failure) as a dict."""
+        try:
+            engine_request = read_body(request).to_request()
+            async for item in self._service.stream(engine_request, Call(route="stream")):
+                yield item if isinstance(item, str) else _outcome(item, engine_request.constraint)
+        except EngineError as error:
+            yield _failure(Failure.from_error(error), "error")
+
+    async def check(self, schema: Schema, conformance: str = "tight") -> Answer:
+        """The verdict object, or a failure."""
+        try:
+            return await self._service.check(schema, conformance)
+        except EngineError as error:
+            return _failure(Failure.from_error(error), "error")
+
+    async def info(self) -> Answer:
+        """Model, quantization, device, versions, and the state of the service."""
+        identity = await self._service.in_thread(self._service.identify)
+        return {"state": self._service.slot.state, **identity}
+
+    async def warmup(self) -> Answer:
+        """Wait for the load, warm up, say who is ready."""
+        return warm(self._service, await self._service.warmup())
+
+    async def _answer(self, route: str, body: Mapping[str, Any], *, ir: bool = False) -> Answer:
+        try:
+            request = read_body(body).to_request(default_schema=self._service.ir_schema() if ir else None)
+            result = await self._service.generate(request, Call(route=route))
+        except EngineError as error:
+            return _failure(Failure.from_error(error), "error")
+        return _outcome(result, request.constraint)
+
+
+def _outcome(result: Result, constraint: Any) -> Answer:
+    if result.ok:
+        return lift_answer(result, constraint)
+    answer = _failure(Failure.from_result(result), result.status)
+    answer["request_id"] = result.id
+    answer["tokens_used"] = result.usage.completion_tokens
+    if result.text:
+        answer["raw_output"] = result.text
+    return answer
+
+
+def _failure(failure: Failure, status: str) -> Answer:
+    detail = {
+        "type": failure.type,
+        "message": failure.message,
+        "param": failure.param,
+        "pointer": failure.pointer,
+        "status_code": failure.status_code,
+    }
+    return {
+        "status": status,
+        "error": " ".join(failure.message.split()),
+        "error_detail": {name: value for name, value in detail.items() if value is not None},
+        "finish_reason": "error",
+    }
