@@ -8,12 +8,15 @@ from typing import Literal
 
 import xgrammar as xgr
 
+from engine.grammar.closer import Closer
 from engine.grammar.compiler import Compiled
-from engine.grammar.matcher import Matcher
+from engine.grammar.matcher import NO_ENDING, Matcher
 from engine.grammar.vocabulary import Vocabulary
 from engine.request import Constraint
 from engine.schema.verdict import Verdict
 
+_SHARED = ("closer", "min_bytes", "min_tokens", "nbytes")
+"""What is computed once per grammar, whoever got it from where."""
 Source = Literal["memory", "disk", "compiled"]
 
 
@@ -41,6 +44,12 @@ class CompiledGrammar:
         """Memory of the compiled form, for the cache."""
         return int(self.raw.memory_size_bytes) + len(self.constraint.source)
 
+    @cached_property
+    def closer(self) -> Closer | None:
+        """Tables of shortest endings; None for the few grammars without a rule form. Milliseconds, once."""
+        grammar, vocabulary = self.compiled.grammar, self.vocabulary
+        return None if grammar is None else Closer(grammar, vocabulary.segmenter, vocabulary.stop_token_ids[0])
+
     def matcher(self, request_id: str = "") -> Matcher:
         """A fresh matcher at the start of the document. About 10 microseconds."""
         return Matcher(self, request_id)
@@ -50,11 +59,24 @@ class CompiledGrammar:
         """Tokens of the shortest document, stop token included."""
         return self.matcher().need()
 
+    @cached_property
+    def min_bytes(self) -> int:
+        """Bytes of that document."""
+        ending = self.matcher().ending(NO_ENDING) or ()
+        return sum(len(self.vocabulary.token_bytes(token) or b"") for token in ending)
+
     @property
     def min_tokens_exact(self) -> bool:
         """Whether `min_tokens` is exact: a `checked` keyword may demand more."""
         return not any(verdict.verdict == "checked" for verdict in self.verdicts)
 
+    def accepts(self, data: bytes) -> bool:
+        """Whether a fresh matcher accepts these bytes from start to end. About 0.3 microseconds a byte."""
+        matcher = xgr.GrammarMatcher(self.raw)
+        return (not data or bool(matcher.accept_string(data))) and bool(matcher.is_completed())
+
     def from_memory(self) -> CompiledGrammar:
         """The same grammar as a later caller sees it."""
-        return replace(self, source="memory", compile_ms=0.0)
+        copy = replace(self, source="memory", compile_ms=0.0)
+        copy.__dict__.update({name: self.__dict__[name] for name in _SHARED if name in self.__dict__})
+        return copy

@@ -12,6 +12,7 @@ import xgrammar as xgr
 
 from engine.errors import SchemaInvalid
 from engine.grammar.messages import invalid
+from engine.grammar.normalised import NotReadable, read
 from engine.grammar.vocabulary import Vocabulary
 from engine.request import Constraint
 from engine.schema.grammar import Grammar, Rule, Text
@@ -52,18 +53,18 @@ class Compiler:
         )
         reason = "lowered by xgrammar's own converter"
         found = tuple(Verdict("", key, "checked", reason) for key in schema) if isinstance(schema, dict) else ()
-        return Compiled(raw, None, found)
+        return Compiled(raw, _rule_form(raw), found)
 
     _json_object = _json_schema
 
     def _regex(self, constraint: Constraint) -> Compiled:
-        return Compiled(self._xgr.compile_regex(constraint.source), None, ())
+        return _read(self._xgr.compile_regex(constraint.source))
 
     def _ebnf(self, constraint: Constraint) -> Compiled:
-        return Compiled(self._xgr.compile_grammar(constraint.source), None, ())
+        return _read(self._xgr.compile_grammar(constraint.source))
 
     def _lark(self, constraint: Constraint) -> Compiled:
-        return Compiled(self._xgr.compile_lark(constraint.source), None, ())
+        return _read(self._xgr.compile_lark(constraint.source))
 
     def _choice(self, constraint: Constraint) -> Compiled:
         options = json.loads(constraint.source)
@@ -75,7 +76,19 @@ class Compiler:
         if not isinstance(tag, dict):
             raise SchemaInvalid("structural_tag must be a JSON object", param="structural_tag")
         tag.setdefault("type", "structural_tag")
-        return Compiled(self._xgr.compile_structural_tag(tag), None, ())
+        return _read(self._xgr.compile_structural_tag(tag))
 
     def _from_rules(self, grammar: Grammar, verdicts: tuple[Verdict, ...] = ()) -> Compiled:
         return Compiled(self._xgr.compile_grammar(grammar.to_ebnf()), grammar, verdicts)
+
+
+def _read(raw: xgr.CompiledGrammar) -> Compiled:
+    return Compiled(raw, _rule_form(raw), ())
+
+
+def _rule_form(raw: xgr.CompiledGrammar) -> Grammar | None:
+    """The grammar in our own form, for endings; None where it has none (endings are then found by search)."""
+    try:
+        return read(str(raw.grammar))
+    except NotReadable:
+        return None

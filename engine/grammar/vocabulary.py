@@ -16,6 +16,7 @@ import xgrammar as xgr
 from engine.errors import ModelError
 from engine.grammar import bitmask
 from engine.grammar.files import read_sealed, write_sealed
+from engine.grammar.segment import Segmenter
 from engine.interfaces import Tokenizer
 
 XGRAMMAR_FORMAT = str(xgr.get_serialization_version())
@@ -79,6 +80,11 @@ class Vocabulary:
         return {text: i for i, text in reversed(list(enumerate(self.texts))) if text is not None}
 
     @cached_property
+    def segmenter(self) -> Segmenter:
+        """Cuts bytes into the fewest tokens of this vocabulary."""
+        return Segmenter(self.ids)
+
+    @cached_property
     def special_row(self) -> bitmask.Row:
         """Bits of the ids that write no text, stop and padding ids included."""
         return bitmask.from_ids([i for i, text in enumerate(self.texts) if text is None], self.size)
@@ -88,6 +94,11 @@ class Vocabulary:
         """The mask of free text: every text token and the stop ids; no other special id, no padding."""
         text = [i for i, entry in enumerate(self.texts) if entry is not None]
         return bitmask.from_ids(text + list(self.stop_token_ids), self.size)
+
+    @cached_property
+    def free_count(self) -> int:
+        """How many ids free text may use."""
+        return bitmask.popcount(self.free_row)
 
     def check_widths(self, logits_width: int, bitmask_words: int) -> None:
         """Start-up check: a mask narrower than the logits would leave the tail unmasked. Raises ModelError."""

@@ -1,0 +1,82 @@
+"""Sets of code points as automata over UTF-8 bytes. Knows encodings; does not know grammars or tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+Ranges = tuple[tuple[int, int], ...]
+_SPANS = ((0x00, 0x7F), (0x80, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x10000, 0x10FFFF))
+"""Code points by encoded length; surrogates have no encoding."""
+
+
+class ByteNode:
+    """A place inside a character. `moves[b]` is the next place, or None when byte b completes the character."""
+
+    __slots__ = ("first", "moves")
+
+    def __init__(self, moves: dict[int, ByteNode | None]) -> None:
+        self.moves = moves
+        self.first = sum(1 << byte for byte in moves)
+        """Bit b is set when byte b is legal here."""
+
+    def completions(self) -> Iterator[bytes]:
+        """Byte strings that complete the character, in byte order."""
+        for byte, target in sorted(self.moves.items()):
+            if target is None:
+                yield bytes([byte])
+            else:
+                for rest in target.completions():
+                    yield bytes([byte]) + rest
+
+
+_Paths = tuple[tuple[tuple[int, int], ...], ...]
+
+
+@lru_cache(maxsize=4096)
+def byte_automaton(ranges: Ranges) -> ByteNode:
+    """The automaton of one character out of inclusive, sorted, disjoint ranges. About 100 microseconds, then cached."""
+    paths = [path for low, high in ranges for path in _byte_ranges(low, high)]
+    return _node(tuple(paths))
+
+
+@lru_cache(maxsize=65536)
+def _node(paths: _Paths) -> ByteNode:
+    rests: dict[int, list[tuple[tuple[int, int], ...]]] = {}
+    for path in paths:
+        low, high = path[0]
+        for byte in range(low, high + 1):
+            rests.setdefault(byte, []).append(path[1:])
+    moves = {byte: None if () in found else _node(tuple(found)) for byte, found in rests.items()}
+    return ByteNode(moves)
+
+
+def _byte_ranges(low: int, high: int) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Split a code-point range into sequences of byte ranges that together encode exactly its code points."""
+    for span_low, span_high in _SPANS:
+        first, last = max(low, span_low), min(high, span_high)
+        if first <= last:
+            yield from _same_length(chr(first).encode(), chr(last).encode())
+
+
+def _same_length(first: bytes, last: bytes) -> Iterator[tuple[tuple[int, int], ...]]:
+    if len(first) == 1:
+        yield ((first[0], last[0]),)
+        return
+    if first[0] == last[0]:
+        for rest in _same_length(first[1:], last[1:]):
+            yield ((first[0], first[0]), *rest)
+        return
+    lowest, highest = b"\x80" * (len(first) - 1), b"\xbf" * (len(first) - 1)
+    middle_low, middle_high = first[0], last[0]
+    if first[1:] != lowest:
+        for rest in _same_length(first[1:], highest):
+            yield ((first[0], first[0]), *rest)
+        middle_low += 1
+    if last[1:] != highest:
+        middle_high -= 1
+    if middle_low <= middle_high:
+        yield ((middle_low, middle_high), *[(0x80, 0xBF)] * (len(first) - 1))
+    if last[1:] != highest:
+        for rest in _same_length(lowest, last[1:]):
+            yield ((last[0], last[0]), *rest)
