@@ -1,0 +1,136 @@
+"""An engine opened for one command, with what it does shown on stderr.
+
+Knows how to open, what is missing when it cannot be opened, and how progress looks. Knows no command.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from engine.config import EngineConfig
+from engine.errors import missing_extra
+from engine.request import Result
+
+if TYPE_CHECKING:
+    from engine.decode.engine import Engine
+
+REDRAW_S = 0.2
+LOCAL_PACKAGES = frozenset(
+    {"torch", "transformers", "xgrammar", "numpy", "accelerate", "gguf", "tokenizers", "safetensors"}
+)
+
+
+@contextmanager
+def open_engine(config: EngineConfig, progress: Progress) -> Iterator[Engine]:
+    """Load the model, each phase told. An error or Ctrl-C cancels what still runs instead of waiting for it."""
+    progress.phase("importing torch and transformers")
+    with needs_local():
+        from engine import Engine
+
+        engine = Engine(config, progress=progress.phase)
+    try:
+        progress.end_phase()
+        yield engine
+    except BaseException:
+        progress.close()
+        engine.close(drain=False)
+        raise
+    engine.close()
+
+
+def wait_for(future: Future[Result]) -> Result:
+    """The result. Waits in slices, since a wait without end cannot be interrupted on every platform."""
+    while True:
+        try:
+            return future.result(timeout=0.5)
+        except TimeoutError:
+            if future.done():
+                raise
+
+
+class needs_local:  # noqa: N801 - reads as a statement
+    """Turns the ImportError of an absent package of the `local` extra into MissingExtra."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, ModuleNotFoundError):
+            package = (error.name or "").partition(".")[0]
+            if package in LOCAL_PACKAGES:
+                raise missing_extra(package, "local") from None
+            if package in ("bitsandbytes", "triton"):
+                raise missing_extra(package, "gpu") from None
+
+
+class Progress:
+    """Phases and token counts on a stream: redrawn in place on a terminal, one line a phase elsewhere."""
+
+    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._quiet = quiet
+        self._started = time.perf_counter()
+        self._phase: str | None = None
+        self._phase_began = self._started
+        self._drawn = 0.0
+        self._tokens = 0
+        self.first_token_s: float | None = None
+        self._decode_began = 0.0
+
+    def phase(self, name: str) -> None:
+        """A new phase begins; the one before is reported with its seconds."""
+        self.end_phase()
+        self._phase, self._phase_began = name, time.perf_counter()
+        if self._live and not self._quiet:
+            self._draw(f"{name} ...")
+
+    def end_phase(self) -> None:
+        """Report the running phase, if there is one."""
+        if self._phase is not None:
+            seconds = time.perf_counter() - self._phase_began
+            self.line(f"{self._phase}: {seconds:.2f} s")
+            self._phase = None
+
+    def token(self, count: int = 1) -> None:
+        """`count` more tokens have come."""
+        now = time.perf_counter()
+        if self.first_token_s is None:
+            self.end_phase()
+            self.first_token_s, self._decode_began = now - self._started, now
+            self.line(f"first token after {self.first_token_s:.2f} s")
+        self._tokens += count
+        if self._live and not self._quiet and now - self._drawn > REDRAW_S:
+            rate = self._tokens / max(now - self._decode_began, 1e-9)
+            self._draw(f"{self._tokens} tokens, {rate:.1f} tokens/s")
+            self._drawn = now
+
+    def share(self, done: float, what: str) -> None:
+        """How much of the running phase is done, 0 to 1; shown on a terminal only."""
+        now = time.perf_counter()
+        if self._live and not self._quiet and now - self._drawn > REDRAW_S:
+            self._draw(f"{self._phase} {100 * done:.0f} % {what}")
+            self._drawn = now
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        if not self._quiet:
+            self._erase()
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal clean."""
+        if not self._quiet:
+            self._erase()
+
+    def _draw(self, text: str) -> None:
+        print(f"\r\x1b[K{text}", end="", file=self._stream, flush=True)
+
+    def _erase(self) -> None:
+        if self._live:
+            print("\r\x1b[K", end="", file=self._stream, flush=True)

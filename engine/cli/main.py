@@ -1,0 +1,126 @@
+"""From arguments to an exit code. Knows the names of the subcommands and what each kind of error costs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from engine.errors import EngineError, MissingExtra, ModelError, RequestError
+
+COMMANDS = {
+    "generate": "one prompt, one document",
+    "batch": "a file of requests, one a line",
+    "check": "what the engine can enforce of a schema, keyword by keyword",
+    "accepts": "whether a schema's grammar accepts documents",
+    "models": "the models that can be named",
+    "quantize": "write a model as an engine checkpoint in 4 or 8 bits",
+    "serve": "HTTP: LIFT's contract and OpenAI's",
+    "cache": "compiled grammars and converted models on disk",
+    "trace": "what a recorded run did, step by step",
+    "usage": "sum up the request log of a service",
+}
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors and no guessing of shortened options."""
+
+    def __init__(self, *args: object, **settings: object) -> None:
+        settings["allow_abbrev"] = False
+        super().__init__(*args, **settings)  # type: ignore[arg-type]  # argparse's own many keywords
+
+    def error(self, message: str) -> NoReturn:
+        say(f"{self.prog}: {message} (see {self.prog} --help)")
+        raise SystemExit(BAD_INPUT)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code. Never raises for a user's mistake."""
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else OK
+    except KeyboardInterrupt:
+        say("maskloop: interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout has left (`| head`). Python flushes stdout once more at exit; give it nowhere to fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except EngineError as error:
+        say(f"maskloop: {one_line(error)}")
+        return exit_code(error)
+
+
+def exit_code(error: EngineError) -> int:
+    """2 for what the user can mend in the request, the model's name or the installation; 1 for what broke here."""
+    return BAD_INPUT if isinstance(error, RequestError | ModelError | MissingExtra) else FAILED
+
+
+def one_line(error: EngineError) -> str:
+    """The message on one line, with the JSON pointer when it does not name it already."""
+    text = " ".join(error.message.split())
+    return f"{text} (at {error.pointer})" if error.pointer and error.pointer not in text else text
+
+
+def say(line: str) -> None:
+    """One line on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _dispatch(argv: list[str]) -> int:
+    parser = Parser(prog="maskloop", description="A language model's output that obeys a schema.", add_help=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    parser.add_argument("command", nargs="?")
+    head, rest = _split(argv)
+    args = parser.parse_args(head)
+    if args.version:
+        return _version()
+    if args.help or args.command is None:
+        print(_overview())
+        return OK if args.help else BAD_INPUT
+    if args.command not in COMMANDS:
+        parser.error(f"there is no command {args.command!r}; there are: {', '.join(COMMANDS)}")
+    command = importlib.import_module(f"engine.cli.{args.command}")
+    own = Parser(
+        prog=f"maskloop {args.command}", description=command.__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    command.add_arguments(own)
+    code: int = command.run(own.parse_args(rest))
+    return code
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """What stands up to the command's name, and what stands after it."""
+    for index, word in enumerate(argv):
+        if not word.startswith("-"):
+            return argv[: index + 1], argv[index + 1 :]
+    return argv, []
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {purpose}" for name, purpose in COMMANDS.items())
+    return (
+        "usage: maskloop COMMAND ...\n\nA language model's output that obeys a schema.\n\n"
+        f"{rows}\n\nmaskloop COMMAND --help tells what a command takes, maskloop --version what is installed."
+    )
+
+
+def _version() -> int:
+    from importlib.metadata import PackageNotFoundError, version
+
+    from engine import __version__
+
+    print(f"maskloop {__version__}")
+    for package in ("xgrammar", "torch", "transformers"):
+        try:
+            print(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            print(f"{package} not installed")
+    return OK

@@ -1,0 +1,127 @@
+"""Options that several commands share, and the engine's types they stand for.
+
+Knows option names and help texts. Ranges and contradictions are the engine types' own business.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from engine.cli.inputs import parse_json, read_schema, read_text
+from engine.config import EMBEDDED_MODEL, QUANTIZATIONS, EngineConfig, default_cache_dir
+from engine.errors import RequestError
+from engine.request import Constraint, SamplingParams
+
+ENGINE_FIELDS = (
+    "model", "revision", "quantization", "device", "tokenizer", "max_batch", "max_sequence", "cache_dir", "threads",
+    "cpu_dtype",
+)  # fmt: skip
+SAMPLING_OPTIONS = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "n")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Options of `EngineConfig`; what is not given keeps the config's own default."""
+    group = parser.add_argument_group("engine")
+    group.add_argument(
+        "--model",
+        metavar="M",
+        help=f"{EMBEDDED_MODEL} (default), a hub name, a folder, a .gguf file, random:CONFIG.json",
+    )
+    group.add_argument("--revision", help="revision of a hub model")
+    group.add_argument("--quantization", metavar="Q", choices=QUANTIZATIONS, help=", ".join(QUANTIZATIONS))
+    group.add_argument("--device", help="auto (default), cpu, cuda, cuda:N")
+    add_tokenizer(group)
+    group.add_argument("--max-batch", type=int, metavar="N", help="rows decoded together")
+    group.add_argument("--max-sequence", type=int, metavar="N", help="tokens of prompt and answer together")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads of the forward")
+    group.add_argument("--cpu-dtype", choices=("float32", "bfloat16"), help="number format on a CPU (default float32)")
+    add_cache_dir(group)
+
+
+def add_tokenizer(parser: Any) -> None:
+    parser.add_argument(
+        "--tokenizer", metavar="DIR_OR_FILE", help="folder or tokenizer.json instead of the model's own"
+    )
+
+
+def add_cache_dir(parser: Any) -> None:
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help=f"default {default_cache_dir()}")
+
+
+def add_conformance(parser: Any) -> None:
+    parser.add_argument("--conformance", choices=("tight", "spec"), default="tight", help="default tight")
+
+
+def engine_config(args: argparse.Namespace) -> EngineConfig:
+    """The config these options describe."""
+    given = {name: getattr(args, name, None) for name in ENGINE_FIELDS}
+    return EngineConfig.from_mapping({name: value for name, value in given.items() if value is not None})
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Options of `SamplingParams`."""
+    group = parser.add_argument_group("sampling")
+    group.add_argument("--max-tokens", type=int, metavar="N", help="default: what the context leaves")
+    group.add_argument("--temperature", type=float, metavar="T", help="default 1; 0 is greedy")
+    group.add_argument("--top-p", type=float, metavar="P")
+    group.add_argument("--top-k", type=int, metavar="K")
+    group.add_argument("--min-p", type=float, metavar="P")
+    group.add_argument("--repetition-penalty", type=float, metavar="R")
+    group.add_argument("--seed", type=int, metavar="S", help="default: drawn and reported")
+    group.add_argument("--n", type=int, metavar="N", help="samples of the same prompt (see --report)")
+    group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends free text; may be repeated")
+
+
+def sampling_params(args: argparse.Namespace) -> SamplingParams:
+    """The sampling these options describe."""
+    given = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
+    named = {name: value for name, value in given.items() if value is not None}
+    return SamplingParams.from_mapping({**named, "stop": tuple(args.stop)})
+
+
+def add_constraint(parser: argparse.ArgumentParser) -> None:
+    """What the answer must be; none of them: free text."""
+    group = parser.add_argument_group("constraint (at most one; none: free text)")
+    kinds = group.add_mutually_exclusive_group()
+    kinds.add_argument("--schema", metavar="FILE", help="a JSON Schema, or the name of a bundled one")
+    kinds.add_argument("--regex", metavar="PATTERN")
+    kinds.add_argument("--ebnf", metavar="FILE", help="an EBNF grammar with a rule root")
+    kinds.add_argument("--lark", metavar="FILE", help="a Lark grammar with a rule start")
+    kinds.add_argument("--choice", action="append", metavar="TEXT", help="repeated: one of these texts")
+    kinds.add_argument("--structural-tag", metavar="FILE", help="free text with constrained parts")
+    kinds.add_argument("--json-object", action="store_true", help="any JSON object")
+    group.add_argument("--whitespace", choices=("compact", "flexible"), default="compact", help="default compact")
+    add_conformance(group)
+    group.add_argument("--require-enforced", action="store_true", help="refuse a schema that is not enforced entirely")
+
+
+def constraint(args: argparse.Namespace) -> Constraint | None:
+    """The constraint these options describe."""
+    if args.schema is not None:
+        return schema_constraint(args.schema, args)
+    if args.require_enforced:
+        raise RequestError("--require-enforced needs --schema", param="require_enforced")
+    if args.regex is not None:
+        return Constraint.regex(args.regex)
+    if args.ebnf is not None:
+        return Constraint.ebnf(read_text(args.ebnf, param="ebnf"))
+    if args.lark is not None:
+        return Constraint.lark(read_text(args.lark, param="lark"))
+    if args.choice:
+        return Constraint.choice(args.choice)
+    if args.structural_tag is not None:
+        text = read_text(args.structural_tag, param="structural_tag")
+        return Constraint.structural_tag(parse_json(text, where=args.structural_tag, param="structural_tag"))
+    return Constraint.json_object(whitespace=args.whitespace) if args.json_object else None
+
+
+def schema_constraint(name: str, args: argparse.Namespace) -> Constraint:
+    """The constraint of a schema file or bundled name."""
+    return Constraint.json_schema(
+        read_schema(name),
+        whitespace=getattr(args, "whitespace", "compact"),
+        conformance=args.conformance,
+        require_enforced=getattr(args, "require_enforced", False),
+    )

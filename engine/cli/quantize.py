@@ -1,0 +1,53 @@
+"""A model written as an engine checkpoint, weight by weight; --model DIR then loads it.
+
+An interrupted run goes on where it stopped when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from engine.cli import options
+from engine.cli.engine_session import Progress, needs_local
+from engine.cli.main import OK
+from engine.config import QUANTIZATIONS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="as for generate --model")
+    parser.add_argument("--to", required=True, metavar="Q", choices=QUANTIZATIONS, help=", ".join(QUANTIZATIONS))
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the checkpoint is written")
+    parser.add_argument("--lm-head", default="bf16", choices=QUANTIZATIONS, help="format of the head (default bf16)")
+    parser.add_argument("--revision", help="revision of a hub model")
+    parser.add_argument("--device", default="cpu", help="where the arithmetic runs (default cpu)")
+    parser.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
+    options.add_cache_dir(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    progress = Progress(quiet=args.quiet)
+    progress.phase("importing torch and transformers")
+    with needs_local():
+        from engine.model.quantize import quantize
+    progress.phase("quantising")
+
+    def told(done: int, total: int, name: str) -> None:
+        progress.share(done / total if total else 1.0, name)
+
+    try:
+        manifest = quantize(
+            args.model,
+            args.to,
+            args.out,
+            revision=args.revision,
+            lm_head=args.lm_head,
+            device=args.device,
+            cache_dir=options.engine_config(args).cache_dir,
+            progress=told,
+        )
+    finally:
+        progress.end_phase()
+    total = sum(file.nbytes for file in manifest.files)
+    print(f"{args.out}: {args.model} in {manifest.quantization}, {total / 1e6:.1f} MB in {len(manifest.files)} files")
+    return OK

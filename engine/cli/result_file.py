@@ -1,0 +1,64 @@
+"""Where a batch writes: a file that can be gone on with, or stdout. Whole lines only, whatever interrupts.
+
+Knows ids and statuses of what the file holds. Knows nothing of how results come about.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from engine.cli.inputs import compact
+from engine.errors import RequestError
+
+
+class ResultFile:
+    """A context manager; `statuses` are those already there and those written since, by id."""
+
+    def __init__(self, name: str | None) -> None:
+        """None is stdout. Opens the file and mends its end before anything is computed; RequestError when it cannot."""
+        self.statuses: dict[str, str] = {}
+        self._file: BinaryIO | None = None
+        if name is None:
+            return
+        try:
+            self._file = Path(name).open("a+b")  # noqa: SIM115 - this class is the context manager
+        except OSError as error:
+            raise RequestError(f"--out {name}: {error.strerror}", param="out") from None
+        self._read(self._file, name)
+
+    def __enter__(self) -> ResultFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, result: dict[str, Any]) -> None:
+        """One line, handed to the system whole before the next begins."""
+        data = (compact(result) + "\n").encode("utf-8", "replace")
+        target = self._file or sys.stdout.buffer
+        target.write(data)
+        target.flush()
+        self.statuses[result["id"]] = result["status"]
+
+    def _read(self, file: BinaryIO, name: str) -> None:
+        file.seek(0)
+        whole = 0
+        for number, line in enumerate(file.read().splitlines(keepends=True), 1):
+            if not line.endswith(b"\n"):
+                break  # a line that a crash cut off; its request runs again
+            whole += len(line)
+            if line.strip():
+                self._take(line, f"--out {name}, line {number}")
+        file.truncate(whole)
+
+    def _take(self, line: bytes, where: str) -> None:
+        try:
+            result = json.loads(line)
+            self.statuses[result["id"]] = result["status"]
+        except (ValueError, KeyError, TypeError):
+            raise RequestError(f"{where}: not a result of an earlier run; name another file", param="out") from None

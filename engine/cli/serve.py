@@ -1,0 +1,48 @@
+"""HTTP on one machine: LIFT's contract and OpenAI's. Listens at once and loads the model beside it.
+
+Without MASKLOOP_API_KEYS only loopback hosts are served, unless --insecure insists.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from engine.cli import options
+from engine.cli.engine_session import Progress, needs_local
+from engine.config import EngineConfig
+from engine.errors import RequestError, missing_extra
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="default 8000")
+    parser.add_argument("--served-model-name", metavar="NAME", help="the name in /v1/models; default the model's own")
+    parser.add_argument("--insecure", action="store_true", help="serve strangers without keys")
+    options.add_engine(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if not 0 <= args.port <= 65535:
+        raise RequestError(f"--port must be between 0 and 65535, got {args.port}", param="port")
+    config = options.engine_config(args)
+    try:
+        from engine.serve.run import serve
+        from engine.serve.settings import ServeSettings
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name or "fastapi", "serve") from None
+    from engine.model.source import resolve
+
+    resolve(config.model, config.revision)  # a wrong name or a missing extra is said now, not by the first request
+    with needs_local():
+        import torch  # noqa: F401
+    settings = ServeSettings.from_env(served_model_name=args.served_model_name)
+    return serve(lambda: _load(config), host=args.host, port=args.port, insecure=args.insecure, settings=settings)
+
+
+def _load(config: EngineConfig) -> object:
+    from engine import Engine
+
+    progress = Progress()
+    engine = Engine(config, progress=progress.phase)
+    progress.end_phase()
+    return engine

@@ -1,0 +1,64 @@
+"""`generate --trace FILE`: a wrong path is refused before the model is loaded; a run that raises leaves no file behind.
+
+Knows paths and the order of lines. What stands in a line is engine.trace's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import RequestError
+from engine.interfaces import StepRecord
+from engine.request import Request, Result
+from engine.trace.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from engine.decode.engine import Engine
+
+
+class TraceOutput:
+    """Call it with each record, from the decode thread. `begin` and `end` stand around the request."""
+
+    def __init__(self, path: Path, *, text: bool) -> None:
+        self._path = path
+        self._text = text
+        self._writer: TraceWriter | None = None
+
+    def begin(self, engine: Engine) -> None:
+        """Open the file with what runs."""
+        self._writer = TraceWriter(self._path, text=self._text, run=engine.info())
+
+    def __call__(self, record: StepRecord) -> None:
+        if self._writer is not None:
+            self._writer(record)
+
+    def end(self, engine: Engine, request: Request, result: Result) -> None:
+        """Write verdicts and result, and close."""
+        if self._writer is None:
+            return
+        verdicts = engine.grammars.compile(request.constraint).verdicts if request.constraint is not None else ()
+        self._writer.request(request.id, verdicts=[v.to_dict() for v in verdicts], schema_hash=result.schema_hash)
+        self._writer.result(result.to_dict())
+        self._writer.close()
+
+
+@contextmanager
+def open_trace(name: str | None, *, text: bool) -> Iterator[TraceOutput | None]:
+    """The output, or None when none was asked for; the file appears under its name when everything is written."""
+    if name is None:
+        yield None
+        return
+    path = Path(name)
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.touch()
+    except OSError as error:
+        raise RequestError(f"--trace {name}: {error.strerror}", param="trace") from None
+    try:
+        yield TraceOutput(partial, text=text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
