@@ -107,6 +107,7 @@ class CheckpointWriter:
         path = self.work / f"weights-{len(self.manifest.files):05d}.safetensors"
         with _disk_errors(path):
             save_file(self._pending, path)
+            path.chmod(0o644)  # safetensors makes private files; a checkpoint may be served by another user
             _sync(path)
             self.manifest = replace(self.manifest, files=(*self.manifest.files, describe(path)))
             self.done.update(self._pending_names)
