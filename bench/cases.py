@@ -76,7 +76,7 @@ def _read(file: Path) -> Iterator[Case]:
     if file.name.endswith((".json", ".json.xz")):
         yield _case(json.loads(_text(file)), str(file), file.name.split(".json")[0])
         return
-    for number, line in enumerate(_text(file).splitlines(), 1):
+    for number, line in enumerate(_text(file).split("\n"), 1):
         if line.strip():
             yield _case(json.loads(line), f"{file}:{number}", f"{file.name}:{number}")
 
