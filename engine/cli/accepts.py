@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import options
-from engine.cli.grammar_session import open_grammars
+from engine.cli.grammar_session import Grammars, open_grammars
 from engine.cli.inputs import compact, parse_json, read_lines, read_schema, read_text
 from engine.cli.main import FAILED, OK
-from engine.errors import ConstraintError, EngineError, RequestError
-from engine.request import Constraint
+from engine.errors import EngineError, RequestError
+from engine.interfaces import Tokenizer
+from engine.request import Conformance, Constraint
 
 if TYPE_CHECKING:
     from engine.grammar.compiled import CompiledGrammar
-    from engine.grammar.service import GrammarService
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,16 +41,16 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("give either SCHEMA INSTANCE... or --cases FILE", param="schema")
     if args.cases is not None:
         cases = read_cases(args.cases)
-        with open_grammars(args) as service:
+        with open_grammars(args) as grammars:
             for case in cases:
-                print(compact(judge(service, case, args.conformance)), flush=True)
+                print(compact(judge(grammars, case, args.conformance)), flush=True)
         return OK
     documents = [document for name in args.instances for document in read_instances(name)]
     if not documents:
         raise RequestError("name at least one INSTANCE", param="instances")
     case = {"name": args.schema, "schema": read_schema(args.schema), "tests": [{"data": d} for _, d in documents]}
-    with open_grammars(args) as service:
-        found = judge(service, case, args.conformance)
+    with open_grammars(args) as grammars:
+        found = judge(grammars, case, args.conformance)
     if args.json:
         print(compact(found))
     else:
@@ -86,50 +86,45 @@ def read_instances(name: str) -> Iterator[tuple[str, Any]]:
         yield name, parse_json(read_text(name, param="instances"), where=name, param="instances")
 
 
-def judge(service: GrammarService, case: dict[str, Any], conformance: str) -> dict[str, Any]:
+def judge(grammars: Grammars, case: dict[str, Any], conformance: Conformance) -> dict[str, Any]:
     """One case under the compile limits: what is refused is a reason, and `accepted` is null for each of its tests."""
     started = time.perf_counter()
+    tests = case["tests"]
+    found: dict[str, Any] = {"name": case["name"], "supported": True, "reason": None, "verdicts": []}
     try:
-        grammar = service.compile(Constraint.json_schema(case["schema"], conformance=conformance))  # type: ignore[arg-type]  # argparse checked it
-    except ConstraintError as error:
-        accepted: list[bool | None] = [None] * len(case["tests"])
-        reason, verdicts, supported = error.message, [], False
+        grammar = grammars.service.compile(Constraint.json_schema(case["schema"], conformance=conformance))
+    except EngineError as error:
+        found |= {"supported": False, "reason": error.message}
+        compile_ms, accepted = (time.perf_counter() - started) * 1e3, [None] * len(tests)
     else:
-        supported, reason = True, None
-        verdicts = [verdict.to_dict() for verdict in grammar.verdicts]
-        accepted = [accepts(grammar, service, test["data"]) for test in case["tests"]]
-    return {
-        "name": case["name"],
-        "supported": supported,
-        "reason": reason,
-        "verdicts": verdicts,
-        "compile_ms": round(grammar.compile_ms if supported else (time.perf_counter() - started) * 1e3, 3),
-        "accepted": accepted,
-    }
+        found["verdicts"] = [verdict.to_dict() for verdict in grammar.verdicts]
+        compile_ms, accepted = grammar.compile_ms, [accepts(grammar, grammars.tokenizer, t["data"]) for t in tests]
+    return found | {"compile_ms": round(compile_ms, 3), "accepted": accepted}
 
 
-def accepts(grammar: CompiledGrammar, service: GrammarService, document: Any) -> bool | None:
+def accepts(grammar: CompiledGrammar, tokenizer: Tokenizer, document: Any) -> bool | None:
     """Whether mask and matcher let the document through to the stop token; None when no tokens write it."""
     from engine.grammar.bitmask import BitmaskBuffer, legal
 
-    text = compact(document)
-    try:
-        wanted = text.encode("utf-8")
-    except UnicodeEncodeError:  # a lone surrogate: no UTF-8 text is this document
-        return None
-    tokenizer = service.vocabulary.tokenizer
-    ids = tokenizer.encode(text)
-    if b"".join(tokenizer.token_bytes(i) or b"" for i in ids) != wanted:
+    ids = written(tokenizer, compact(document))
+    if ids is None:
         return None
     matcher = grammar.matcher()
-    row = BitmaskBuffer(1, service.vocabulary.size)
-    try:
-        for token in (*ids, service.vocabulary.stop_token_ids[0]):
-            if not matcher.fill(row.array, 0) or not legal(row.array[0], token) or not matcher.accept(token):
-                return False
-    except EngineError:
-        return False
+    row = BitmaskBuffer(1, grammar.vocabulary.size).array
+    for token in (*ids, tokenizer.stop_token_ids[0]):
+        if not matcher.fill(row, 0) or not legal(row[0], token) or not matcher.accept(token):
+            return False
     return matcher.terminated
+
+
+def written(tokenizer: Tokenizer, text: str) -> list[int] | None:
+    """The tokens that write the text byte for byte; None when the vocabulary lacks bytes, or no UTF-8 text is meant."""
+    try:
+        wanted = text.encode("utf-8")
+    except UnicodeEncodeError:
+        return None
+    ids = tokenizer.encode(text)
+    return ids if b"".join(tokenizer.token_bytes(i) or b"" for i in ids) == wanted else None
 
 
 def _lines(found: dict[str, Any], places: list[str]) -> Iterator[str]:

@@ -90,8 +90,8 @@ def _clear(folder: Path, *, models: bool) -> int:
 
 def _warm(args: argparse.Namespace) -> int:
     wanted = [(name, options.schema_constraint(name, args)) for name in args.schemas]
-    with open_grammars(args) as service:
+    with open_grammars(args) as grammars:
         for name, constraint in wanted:
-            grammar = service.compile(constraint)
+            grammar = grammars.service.compile(constraint)
             print(f"{name}: {grammar.source}, {grammar.compile_ms:.1f} ms, {grammar.nbytes:,} bytes", flush=True)
     return OK

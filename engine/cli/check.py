@@ -28,8 +28,10 @@ def run(args: argparse.Namespace) -> int:
     from engine.grammar.check import check_schema
 
     schema = read_schema(args.schema)
-    with open_grammars(args) as service:
-        found = check_schema(service, schema, conformance=args.conformance, require_enforced=args.require_enforced)
+    with open_grammars(args) as grammars:
+        found = check_schema(
+            grammars.service, schema, conformance=args.conformance, require_enforced=args.require_enforced
+        )
     print(compact(found) if args.json else table(found))
     return OK if found["supported"] else FAILED
 

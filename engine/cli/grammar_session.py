@@ -7,20 +7,30 @@ import lzma
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.engine_session import needs_local
 from engine.cli.options import engine_config
 from engine.errors import ModelError
+from engine.interfaces import Tokenizer
 
 if TYPE_CHECKING:
     from engine.grammar.service import GrammarService
 
 
+@dataclass(frozen=True, slots=True)
+class Grammars:
+    """A compile service and the tokenizer whose vocabulary it masks."""
+
+    service: GrammarService
+    tokenizer: Tokenizer
+
+
 @contextmanager
-def open_grammars(args: argparse.Namespace) -> Iterator[GrammarService]:
-    """Compile service over `--tokenizer`, or over the embedded model's. Takes seconds: torch is imported."""
+def open_grammars(args: argparse.Namespace) -> Iterator[Grammars]:
+    """A service over `--tokenizer`, or over the embedded model's. Takes seconds: torch is imported."""
     config = engine_config(args)
     with needs_local():
         from engine.grammar.service import GrammarService
@@ -28,7 +38,7 @@ def open_grammars(args: argparse.Namespace) -> Iterator[GrammarService]:
         tokenizer = load_vocabulary(args.tokenizer, config.cache_dir)
         service = GrammarService(tokenizer, tokenizer.vocab_size, config=config)
     try:
-        yield service
+        yield Grammars(service, tokenizer)
     finally:
         service.close()
 

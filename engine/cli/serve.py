@@ -6,11 +6,15 @@ Without MASKLOOP_API_KEYS only loopback hosts are served, unless --insecure insi
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from engine.cli import options
 from engine.cli.engine_session import Progress, needs_local
 from engine.config import EngineConfig
 from engine.errors import RequestError, missing_extra
+
+if TYPE_CHECKING:
+    from engine.decode.engine import Engine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     return serve(lambda: _load(config), host=args.host, port=args.port, insecure=args.insecure, settings=settings)
 
 
-def _load(config: EngineConfig) -> object:
+def _load(config: EngineConfig) -> Engine:
     from engine import Engine
 
     progress = Progress()
