@@ -95,10 +95,12 @@ def judge(grammars: Grammars, case: dict[str, Any], conformance: Conformance) ->
         grammar = grammars.service.compile(Constraint.json_schema(case["schema"], conformance=conformance))
     except EngineError as error:
         found |= {"supported": False, "reason": error.message}
-        compile_ms, accepted = (time.perf_counter() - started) * 1e3, [None] * len(tests)
+        compile_ms = (time.perf_counter() - started) * 1e3
+        accepted: list[bool | None] = [None] * len(tests)
     else:
         found["verdicts"] = [verdict.to_dict() for verdict in grammar.verdicts]
-        compile_ms, accepted = grammar.compile_ms, [accepts(grammar, grammars.tokenizer, t["data"]) for t in tests]
+        compile_ms = grammar.compile_ms
+        accepted = [accepts(grammar, grammars.tokenizer, test["data"]) for test in tests]
     return found | {"compile_ms": round(compile_ms, 3), "accepted": accepted}
 
 

@@ -6,10 +6,11 @@ Without MASKLOOP_API_KEYS only loopback hosts are served, unless --insecure insi
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from typing import TYPE_CHECKING
 
 from engine.cli import options
-from engine.cli.engine_session import Progress, needs_local
+from engine.cli.engine_session import Progress
 from engine.config import EngineConfig
 from engine.errors import RequestError, missing_extra
 
@@ -37,8 +38,9 @@ def run(args: argparse.Namespace) -> int:
     from engine.model.source import resolve
 
     resolve(config.model, config.revision)  # a wrong name or a missing extra is said now, not by the first request
-    with needs_local():
-        import torch  # noqa: F401
+    for package in ("torch", "transformers", "xgrammar"):
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra(package, "local")
     settings = ServeSettings.from_env(served_model_name=args.served_model_name)
     return serve(lambda: _load(config), host=args.host, port=args.port, insecure=args.insecure, settings=settings)
 

@@ -1,0 +1,186 @@
+"""The order of the layers, and which folder is the only home of a third-party package; read from the source."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ENGINE = ROOT / "engine"
+TYPES = ("errors", "config", "request", "interfaces")
+FOLDERS = ("schema", "grammar", "model", "decode", "trace", "serve", "client", "cli")
+"""From low to high; a folder may import itself, the type files, and folders to its left."""
+STRANGERS = frozenset({("grammar", "model"), ("model", "grammar")})
+"""Pairs that do not see each other although one stands left of the other."""
+HOMES = {
+    "xgrammar": ("grammar",),
+    "transformers": ("model",),
+    "bitsandbytes": ("model",),
+    "accelerate": ("model",),
+    "gguf": ("model",),
+    "safetensors": ("model",),
+    "tokenizers": ("model",),
+    "triton": ("model/kernels",),
+    "jsonschema_rs": ("schema",),
+    "fastapi": ("serve",),
+    "starlette": ("serve",),
+    "uvicorn": ("serve",),
+    "pydantic": ("serve",),
+    "httpx": ("client",),
+    "anthropic": ("client",),
+    "modal": ("client",),
+    "torch": ("grammar", "model", "decode"),
+    "numpy": ("grammar", "model", "decode"),
+}
+FILES = sorted(ENGINE.rglob("*.py"))
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """(module, line) of each import, wherever it stands; those under TYPE_CHECKING never run and do not count."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            yield node.module or "", node.lineno
+            if node.module == "engine":
+                yield from ((f"engine.{alias.name}", node.lineno) for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        else:
+            yield from imported(node)
+
+
+def layer(path: Path) -> str:
+    parts = path.relative_to(ENGINE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def wrong_way(importer: str, module: str) -> bool:
+    """Whether a file of `importer` must not import `module`."""
+    target = [*module.split("."), ""][1]
+    if importer == "__init__" or target not in FOLDERS:
+        return False
+    if importer in TYPES or (importer, target) in STRANGERS:
+        return True
+    return FOLDERS.index(target) > FOLDERS.index(importer)
+
+
+def in_home(path: Path, package: str) -> bool:
+    place = path.relative_to(ENGINE).as_posix()
+    return any(place.startswith(home + "/") for home in HOMES[package])
+
+
+def test_a_folder_imports_only_folders_below_it() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in FILES
+        for module, line in imported(ast.parse(path.read_text()))
+        if module.split(".")[0] == "engine" and wrong_way(layer(path), module)
+    ]
+    assert wrong == []
+
+
+def test_every_folder_has_its_place_in_the_order() -> None:
+    folders = {path.name for path in ENGINE.iterdir() if path.is_dir() and path.name not in ("__pycache__", "data")}
+    assert folders == set(FOLDERS)
+    assert {path.stem for path in ENGINE.glob("*.py")} == {"__init__", *TYPES}
+
+
+def test_each_third_party_package_has_one_home() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in FILES
+        for module, line in imported(ast.parse(path.read_text()))
+        if (package := module.split(".")[0]) in HOMES and not in_home(path, package)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(("importer", "module", "wrong"), [
+    ("grammar", "engine.model.loader", True),
+    ("model", "engine.grammar", True),
+    ("schema", "engine.grammar.service", True),
+    ("request", "engine.schema", True),
+    ("decode", "engine.grammar", False),
+    ("cli", "engine.serve.run", False),
+    ("schema", "engine.schema.verdict", False),
+    ("model", "engine.errors", False),
+])  # fmt: skip
+def test_the_rule_itself_tells_right_from_wrong(importer: str, module: str, wrong: bool) -> None:
+    assert wrong_way(importer, module) is wrong
+
+
+def test_imports_are_seen_wherever_they_stand() -> None:
+    source = (
+        "import a\nfrom b.c import d\nfrom engine import Engine\n"
+        "def f():\n    import e\nif TYPE_CHECKING:\n    import g\ntry:\n    import h\nexcept ImportError:\n    pass\n"
+    )
+    assert [module for module, _ in imported(ast.parse(source))] == ["a", "b.c", "engine", "engine.Engine", "e", "h"]
+
+
+@pytest.mark.parametrize(
+    "module", ["engine", "engine.schema", "engine.client", "engine.cli.main", "engine.trace.reader"]
+)
+def test_what_callers_import_brings_no_torch(module: str) -> None:
+    heavy = ("torch", "xgrammar", "transformers", "numpy", "fastapi")
+    code = f"import sys, {module}; print(*[name for name in {heavy!r} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.strip() == ""
+
+
+def test_no_assert_changes_state() -> None:
+    """Under `python -O` an assert vanishes, and with it whatever it called."""
+    pure = {
+        "len",
+        "isinstance",
+        "all",
+        "any",
+        "set",
+        "sorted",
+        "issubclass",
+        "hasattr",
+        "callable",
+        "min",
+        "max",
+        "sum",
+    }
+    wrong = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Assert):
+                for call in (part for part in ast.walk(node.test) if isinstance(part, ast.Call)):
+                    name = ast.unparse(call.func)
+                    if name not in pure and not name.endswith((".max", ".min", ".is_contiguous")):
+                        wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} calls {name} inside assert")
+    assert wrong == []
+
+
+def test_files_and_functions_stay_small() -> None:
+    """At most 250 lines a file (a kernel may pass it) and 40 a function."""
+    wrong = []
+    for path in FILES:
+        text = path.read_text()
+        lines = text.count("\n")
+        if lines > 250 and "kernels" not in path.parts:
+            wrong.append(f"{path.relative_to(ROOT)} has {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > 40 and "kernels" not in path.parts:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name} has {length} lines")
+    assert wrong == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in FILES
+        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
