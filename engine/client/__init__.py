@@ -1,0 +1,26 @@
+"""What a caller imports: providers with LIFT's interface, the IR, the fallback. httpx and the standard library alone.
+
+Knows the wire contract and the environment variables of a caller. Does not know torch, models or grammars.
+"""
+
+from engine.client.fallback import FallbackProvider
+from engine.client.function_provider import ModalFunctionProvider
+from engine.client.ir import IR
+from engine.client.problems import BadAnswer, ColdStart, ProviderError, Refused, Unreachable
+from engine.client.provider import ModalProvider, Provider, ProviderCapabilities
+from engine.client.translator import XGrammarIRTranslator
+
+__all__ = [
+    "IR",
+    "BadAnswer",
+    "ColdStart",
+    "FallbackProvider",
+    "ModalFunctionProvider",
+    "ModalProvider",
+    "Provider",
+    "ProviderCapabilities",
+    "ProviderError",
+    "Refused",
+    "Unreachable",
+    "XGrammarIRTranslator",
+]

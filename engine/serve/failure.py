@@ -39,7 +39,7 @@ MESSAGES = {
 }
 
 
-class HTTPFailure(EngineError):  # noqa: N818 - named like the rest of the tree
+class HTTPFailure(EngineError):
     """A failure of the HTTP layer."""
 
 

@@ -115,7 +115,7 @@ class Gate:
         )
 
 
-class ClientGone(Exception):  # noqa: N818 - an event, told to nobody
+class ClientGone(Exception):
     """The client left while we were reading from it or writing to it; there is nobody to tell."""
 
 
