@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig
 from transformers.utils import logging as hf_logging
 
 from engine.config import EngineConfig
@@ -29,9 +29,11 @@ from engine.errors import ModelError
 from engine.interfaces import Runner
 from engine.model.cpu_runner import CpuRunner
 from engine.model.decoder import Decoder, Shape, is_supported
-from engine.model.hf_network import HfNetwork
 from engine.model.source import Source, resolve
 from engine.model.tokenizer import HfTokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Progress = Callable[[str], None]
 CONVERTED = "weights.safetensors"
@@ -117,6 +119,8 @@ def _read(
         settings = AutoConfig.from_pretrained(target, revision=source.revision)
         if folder is not None and (folder / CONVERTED).exists() and is_supported(settings):
             return settings, _quantized(load_file(folder / CONVERTED), config), None, folder
+        from transformers import AutoModelForCausalLM  # 3 s of imports that a converted model does without
+
         model = AutoModelForCausalLM.from_pretrained(target, revision=source.revision, dtype=torch.float32)
     except ModelError:
         raise
@@ -151,6 +155,8 @@ def _cpu_runner(
         shape = Shape.from_config(settings)
         network: Any = Decoder(shape, weights, slots=config.max_batch, positions=positions, dtype=dtype)
     elif model is not None:
+        from engine.model.hf_network import HfNetwork
+
         network = HfNetwork(model.to(dtype), slots=config.max_batch)
     else:
         raise ModelError("no weights were read", param="model")
@@ -196,7 +202,7 @@ def converted_gguf(path: Path, cache_dir: Path) -> Path:
 
 
 def _convert_gguf(path: Path, out: Path) -> None:
-    from transformers import AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     where, name = str(path.parent), path.name
     try:
