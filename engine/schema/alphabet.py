@@ -1,0 +1,138 @@
+"""Partitions of the Unicode scalar values into classes that an automaton does not tell apart.
+
+Knows code points and ranges; surrogates belong to no class. Knows nothing of states or patterns.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from engine.schema.grammar import MAX_CODE_POINT, normalise_ranges
+
+Ranges = tuple[tuple[int, int], ...]
+
+SURROGATES = (0xD800, 0xDFFF)
+NO_CLASS = -1
+SCALARS: Ranges = ((0, 0xD7FF), (0xE000, MAX_CODE_POINT))
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """Interval `i` runs from `starts[i]` to the next start and belongs to class `classes[i]` (NO_CLASS: surrogates).
+
+    Classes are numbered 0, 1, ... in the order of their first code point, so equal partitions are equal objects.
+    """
+
+    starts: tuple[int, ...]
+    classes: tuple[int, ...]
+
+    @cached_property
+    def size(self) -> int:
+        """Number of classes."""
+        return max(self.classes) + 1
+
+    @cached_property
+    def ranges(self) -> tuple[Ranges, ...]:
+        """The code points of each class, as sorted inclusive ranges."""
+        spans: list[list[tuple[int, int]]] = [[] for _ in range(self.size)]
+        ends = (*self.starts[1:], MAX_CODE_POINT + 1)
+        for low, end, index in zip(self.starts, ends, self.classes, strict=True):
+            if index != NO_CLASS:
+                spans[index].append((low, end - 1))
+        return tuple(tuple(part) for part in spans)
+
+    def class_of(self, code_point: int) -> int:
+        """Class of one code point, NO_CLASS for a surrogate. Logarithmic."""
+        return self.classes[bisect_right(self.starts, code_point) - 1]
+
+    def classes_in(self, ranges: Ranges) -> tuple[int, ...]:
+        """The classes that `ranges` touch; exact when the partition was made from sets that include `ranges`."""
+        found: set[int] = set()
+        for low, high in ranges:
+            first = bisect_right(self.starts, low) - 1
+            last = bisect_right(self.starts, high)
+            found.update(self.classes[first:last])
+        found.discard(NO_CLASS)
+        return tuple(sorted(found))
+
+
+def from_labels(starts: Iterable[int], labels: Iterable[object]) -> Alphabet:
+    """Partition from interval starts (sorted, first 0, both surrogate borders among them) and a label per interval."""
+    numbers: dict[object, int] = {}
+    kept_starts: list[int] = []
+    kept: list[int] = []
+    for start, label in zip(starts, labels, strict=True):
+        surrogate = SURROGATES[0] <= start <= SURROGATES[1]
+        number = NO_CLASS if surrogate else numbers.setdefault(label, len(numbers))
+        if not kept or kept[-1] != number:
+            kept_starts.append(start)
+            kept.append(number)
+    return Alphabet(tuple(kept_starts), tuple(kept))
+
+
+@lru_cache(maxsize=4096)
+def partition(sets: tuple[Ranges, ...]) -> Alphabet:
+    """The coarsest partition in which every set of `sets` is a union of classes. O(n log n) in the ranges."""
+    edges: dict[int, list[int]] = {0: [], SURROGATES[0]: [], SURROGATES[1] + 1: []}
+    for number, ranges in enumerate(sets):
+        for low, high in ranges:
+            edges.setdefault(low, []).append(number)
+            edges.setdefault(high + 1, []).append(number)
+    edges.pop(MAX_CODE_POINT + 1, None)
+    starts = sorted(edges)
+    labels: list[int] = []
+    inside = 0
+    for start in starts:
+        for number in edges[start]:
+            inside ^= 1 << number
+        labels.append(inside)
+    return from_labels(starts, labels)
+
+
+@lru_cache(maxsize=4096)
+def refine(first: Alphabet, second: Alphabet) -> tuple[Alphabet, tuple[int, ...], tuple[int, ...]]:
+    """Common refinement, and for each of its classes the class in `first` and in `second`."""
+    starts = sorted({*first.starts, *second.starts})
+    labels = [(first.class_of(start), second.class_of(start)) for start in starts]
+    merged = from_labels(starts, labels)
+    pairs = dict(zip((merged.class_of(start) for start in starts), labels, strict=True))
+    pairs.pop(NO_CLASS, None)
+    ordered = [pairs[index] for index in range(merged.size)]
+    return merged, tuple(a for a, _ in ordered), tuple(b for _, b in ordered)
+
+
+def coarsen(alphabet: Alphabet, columns: list[int]) -> tuple[Alphabet, list[int]]:
+    """Merge classes with equal `columns[class]`; also the old class that stands for each new one."""
+    labels = [columns[index] if index != NO_CLASS else NO_CLASS for index in alphabet.classes]
+    merged = from_labels(alphabet.starts, labels)
+    chosen = [NO_CLASS] * merged.size
+    for old, ranges in enumerate(alphabet.ranges):
+        chosen[merged.class_of(ranges[0][0])] = old
+    return merged, chosen
+
+
+def scalars(spans: Iterable[tuple[int, int]]) -> Ranges:
+    """Sorted, merged, without surrogates."""
+    kept: list[tuple[int, int]] = []
+    for low, high in normalise_ranges(spans):
+        if low < SURROGATES[0]:
+            kept.append((low, min(high, SURROGATES[0] - 1)))
+        if high > SURROGATES[1]:
+            kept.append((max(low, SURROGATES[1] + 1), high))
+    return tuple(span for span in kept if span[0] <= span[1])
+
+
+def without(spans: Iterable[tuple[int, int]]) -> Ranges:
+    """All scalar values that are not in `spans`."""
+    gaps: list[tuple[int, int]] = []
+    next_free = 0
+    for low, high in normalise_ranges(spans):
+        if low > next_free:
+            gaps.append((next_free, low - 1))
+        next_free = max(next_free, high + 1)
+    if next_free <= MAX_CODE_POINT:
+        gaps.append((next_free, MAX_CODE_POINT))
+    return scalars(gaps)

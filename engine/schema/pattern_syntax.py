@@ -1,0 +1,308 @@
+"""ECMA-262 regular expressions (unicode mode) to a syntax tree.
+
+Knows the grammar of patterns and what each escape stands for. Knows nothing of automata. As validators do, it takes
+the identity escapes that web patterns are full of (`\\-`, `\\_`, `\\@`) and a lone `{`, `}` or `]` as themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.schema.alphabet import Ranges, scalars, without
+from engine.schema.unicode_sets import LINE_ENDS, SPACE, UnknownProperty, property_ranges
+
+DEPTH_LIMIT = 200
+COUNT_LIMIT = 2**31
+
+
+class PatternInvalid(Exception):
+    """Not an ECMA-262 regular expression."""
+
+
+class PatternUnsupported(Exception):
+    """A legal expression whose language is not regular, or that this translation leaves out; says which part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """One code point out of `ranges`."""
+
+    ranges: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """All parts, one after another; no parts: the empty word."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the parts."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """`minimum` to `maximum` (None: no limit) times the part. Greedy and lazy have the same language."""
+
+    part: Node
+    minimum: int
+    maximum: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """`^` (at the start) or `$` (at the end of the text)."""
+
+    at_end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WordEdge:
+    """`\\b`, negated `\\B`."""
+
+    negative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Lookahead or lookbehind; `negative`: must not match."""
+
+    part: Node
+    ahead: bool
+    negative: bool
+
+
+Node = Set | Sequence | Choice | Repeat | Edge | WordEdge | Look
+
+DIGIT: Ranges = ((0x30, 0x39),)
+WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
+_CLASSES = {"d": DIGIT, "w": WORD, "s": SPACE}
+_CONTROLS = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
+_HEX = "0123456789abcdefABCDEF"
+
+
+def parse(pattern: str) -> Node:
+    """The tree of `pattern`. Raises PatternInvalid or PatternUnsupported. Linear in the pattern."""
+    return _Parser(pattern).whole()
+
+
+class _Parser:
+    """Recursive descent; `at` is the next character."""
+
+    def __init__(self, pattern: str) -> None:
+        self.text = pattern
+        self.at = 0
+        self.depth = 0
+
+    def whole(self) -> Node:
+        node = self.choice()
+        if self.at < len(self.text):
+            raise self.invalid("unmatched )")
+        return node
+
+    def invalid(self, reason: str) -> PatternInvalid:
+        return PatternInvalid(f"{reason} at character {self.at} of the pattern")
+
+    def peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def skip(self, prefix: str) -> bool:
+        found = self.text.startswith(prefix, self.at)
+        self.at += len(prefix) if found else 0
+        return found
+
+    def choice(self) -> Node:
+        self.depth += 1
+        if self.depth > DEPTH_LIMIT:
+            raise PatternUnsupported(f"groups nested deeper than {DEPTH_LIMIT}")
+        parts = [self.sequence()]
+        while self.skip("|"):
+            parts.append(self.sequence())
+        self.depth -= 1
+        return parts[0] if len(parts) == 1 else Choice(tuple(parts))
+
+    def sequence(self) -> Node:
+        parts: list[Node] = []
+        while self.peek() not in ("", "|", ")"):
+            part = self.atom()
+            parts.append(self.quantified(part))
+        return parts[0] if len(parts) == 1 else Sequence(tuple(parts))
+
+    def quantified(self, part: Node) -> Node:
+        bounds = self.bounds()
+        if bounds is None:
+            return part
+        if isinstance(part, Edge | WordEdge | Look):
+            raise self.invalid("an assertion cannot be repeated")
+        self.skip("?")
+        if self.bounds() is not None:
+            raise self.invalid("nothing to repeat")
+        return Repeat(part, *bounds)
+
+    def bounds(self) -> tuple[int, int | None] | None:
+        for sign, minimum, maximum in (("*", 0, None), ("+", 1, None), ("?", 0, 1)):
+            if self.skip(sign):
+                return minimum, maximum
+        if self.peek() != "{":
+            return None
+        body, closed, _ = self.text[self.at + 1 :].partition("}")
+        low, comma, high = body.partition(",")
+        if not closed or not _is_digits(low) or (high and not _is_digits(high)):
+            return None
+        self.at += len(body) + 2
+        least = int(low)
+        most = least if not comma else (int(high) if high else None)
+        if most is not None and most < least:
+            raise self.invalid("numbers out of order in {}")
+        return min(least, COUNT_LIMIT), most
+
+    def atom(self) -> Node:
+        character = self.text[self.at]
+        self.at += 1
+        if character == "(":
+            return self.group()
+        if character == "[":
+            return Set(self.bracket())
+        if character == "\\":
+            return self.escape()
+        if character == ".":
+            return Set(without(LINE_ENDS))
+        if character in "^$":
+            return Edge(character == "$")
+        if character in "*+?":
+            self.at -= 1
+            raise self.invalid("nothing to repeat")
+        return Set(((ord(character), ord(character)),))
+
+    def group(self) -> Node:
+        for prefix, ahead, negative in (("?=", 1, 0), ("?!", 1, 1), ("?<=", 0, 0), ("?<!", 0, 1)):
+            if self.skip(prefix):
+                return Look(self.closed(self.choice()), bool(ahead), bool(negative))
+        if self.skip("?<"):
+            name, end, _ = self.text[self.at :].partition(">")
+            if not end or not name.replace("$", "_").isidentifier():
+                raise self.invalid("bad group name")
+            self.at += len(name) + 1
+        elif self.peek() == "?" and not self.skip("?:"):
+            raise self.invalid("unknown kind of group")
+        return self.closed(self.choice())
+
+    def closed(self, node: Node) -> Node:
+        if not self.skip(")"):
+            raise self.invalid("missing )")
+        return node
+
+    def escape(self) -> Node:
+        character = self.peek()
+        if character in ("b", "B"):
+            self.at += 1
+            return WordEdge(character == "B")
+        if character == "k" or character in "123456789" and character:
+            raise PatternUnsupported("back-references are not regular")
+        return Set(self.escaped_set())
+
+    def escaped_set(self) -> Ranges:
+        """After a backslash: a class escape or one character."""
+        character = self.peek()
+        if character.lower() in _CLASSES and character:
+            self.at += 1
+            ranges = _CLASSES[character.lower()]
+            return without(ranges) if character.isupper() else ranges
+        if character in ("p", "P"):
+            self.at += 1
+            return self.property(character == "P")
+        code_point = self.escaped_character()
+        return ((code_point, code_point),)
+
+    def property(self, negative: bool) -> Ranges:
+        name, end, _ = self.text[self.at :].partition("}")
+        if not name.startswith("{") or not end:
+            raise self.invalid("\\p needs {name}")
+        self.at += len(name) + 1
+        try:
+            ranges = property_ranges(name[1:])
+        except UnknownProperty as error:
+            raise self.invalid(str(error)) from None
+        return without(ranges) if negative else ranges
+
+    def escaped_character(self) -> int:
+        character = self.peek()
+        self.at += 1
+        if not character:
+            raise self.invalid("backslash at the end")
+        if character in _CONTROLS:
+            return _CONTROLS[character]
+        if character == "0" and not self.peek().isdigit():
+            return 0
+        if character == "c" and self.peek().isascii() and self.peek().isalpha():
+            self.at += 1
+            return ord(self.text[self.at - 1]) % 32
+        if character == "x":
+            return self.hexadecimal(2)
+        if character == "u":
+            return self.unicode_escape()
+        if character.isascii() and character.isalnum():
+            raise self.invalid(f"\\{character} is no escape")
+        return ord(character)
+
+    def unicode_escape(self) -> int:
+        if self.skip("{"):
+            digits, end, _ = self.text[self.at :].partition("}")
+            if not end or not digits or set(digits) - set(_HEX) or int(digits, 16) > 0x10FFFF:
+                raise self.invalid("bad \\u{}")
+            self.at += len(digits) + 1
+            return int(digits, 16)
+        high = self.hexadecimal(4)
+        if 0xD800 <= high < 0xDC00 and self.text.startswith("\\u", self.at):
+            back = self.at
+            self.at += 2
+            low = self.hexadecimal(4)
+            if 0xDC00 <= low < 0xE000:
+                return 0x10000 + ((high - 0xD800) << 10) + low - 0xDC00
+            self.at = back
+        return high
+
+    def hexadecimal(self, count: int) -> int:
+        digits = self.text[self.at : self.at + count]
+        if len(digits) < count or set(digits) - set(_HEX):
+            raise self.invalid(f"{count} hex digits expected")
+        self.at += count
+        return int(digits, 16)
+
+    def bracket(self) -> Ranges:
+        negative = self.skip("^")
+        spans: list[tuple[int, int]] = []
+        while not self.skip("]"):
+            if self.at >= len(self.text):
+                raise self.invalid("missing ]")
+            low = self.member()
+            if self.peek() == "-" and self.text[self.at + 1 : self.at + 2] not in ("]", ""):
+                self.at += 1
+                spans.extend(self.span(low, self.member()))
+            else:
+                spans.extend(low)
+        return without(spans) if negative else scalars(spans)
+
+    def span(self, low: Ranges, high: Ranges) -> Ranges:
+        if not all(len(part) == 1 and part[0][0] == part[0][1] for part in (low, high)):
+            raise self.invalid("a class escape cannot bound a range")
+        if low[0][0] > high[0][0]:
+            raise self.invalid("range out of order")
+        return ((low[0][0], high[0][0]),)
+
+    def member(self) -> Ranges:
+        character = self.text[self.at]
+        self.at += 1
+        if character != "\\":
+            return ((ord(character), ord(character)),)
+        if self.skip("b"):
+            return ((8, 8),)
+        return self.escaped_set()
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()

@@ -1,0 +1,188 @@
+"""Work on bare transition tables: exploring, trimming, minimising, numbering.
+
+A table is a list of rows, one per state; a row has the next state per class, DEAD where there is none. State 0 starts.
+Knows nothing of code points. Every function is linear or n log n in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+DEAD = -1
+STATE_LIMIT = 20_000
+
+Row = Sequence[int]
+Table = list[Row]
+State = TypeVar("State", bound=Hashable)
+
+
+class AutomatonTooLarge(Exception):
+    """A construction went over its state limit; the caller decides whether that means `checked` or refused."""
+
+
+def explore(
+    start: State,
+    step: Callable[[State], Sequence[State | None]],
+    accepts: Callable[[State], bool],
+    limit: int = STATE_LIMIT,
+) -> tuple[Table, list[bool]]:
+    """Table of everything reachable from `start`; `step` gives the successor per class, None for none."""
+    numbers: dict[State, int] = {start: 0}
+    queue: list[State] = [start]
+    rows: Table = []
+    for state in queue:
+        row = []
+        for target in step(state):
+            if target is None:
+                row.append(DEAD)
+                continue
+            number = numbers.get(target)
+            if number is None:
+                number = numbers[target] = len(queue)
+                queue.append(target)
+                if number >= limit:
+                    raise AutomatonTooLarge(f"more than {limit} states")
+            row.append(number)
+        rows.append(row)
+    return rows, [accepts(state) for state in queue]
+
+
+def trim(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
+    """Only states that can be reached and can still accept; a language without words keeps one dead start."""
+    alive = _co_reachable(rows, accepting)
+    if not alive[0]:
+        return [[DEAD] * len(rows[0])], [False]
+    order = [0]
+    numbers = {0: 0}
+    for state in order:
+        for target in rows[state]:
+            if target != DEAD and alive[target] and target not in numbers:
+                numbers[target] = len(order)
+                order.append(target)
+    if len(order) == len(rows):
+        return rows, accepting
+    return [[numbers.get(t, DEAD) for t in rows[s]] for s in order], [accepting[s] for s in order]
+
+
+def _co_reachable(rows: Table, accepting: list[bool]) -> list[bool]:
+    alive = list(accepting)
+    if all(alive):
+        return alive
+    sources: list[list[int]] = [[] for _ in rows]
+    for state, row in enumerate(rows):
+        for target in set(row):
+            if target != DEAD:
+                sources[target].append(state)
+    stack = [state for state, good in enumerate(alive) if good]
+    while stack:
+        for source in sources[stack.pop()]:
+            if not alive[source]:
+                alive[source] = True
+                stack.append(source)
+    return alive
+
+
+def topological(rows: Table) -> list[int] | None:
+    """States, successors first; None when there is a cycle."""
+    successors = [set(row) - {DEAD} for row in rows]
+    waiting = [len(part) for part in successors]
+    sources: list[list[int]] = [[] for _ in rows]
+    for state, part in enumerate(successors):
+        for target in part:
+            sources[target].append(state)
+    order = [state for state, count in enumerate(waiting) if count == 0]
+    for state in order:
+        for source in sources[state]:
+            waiting[source] -= 1
+            if waiting[source] == 0:
+                order.append(source)
+    return order if len(order) == len(rows) else None
+
+
+def minimise(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
+    """The minimal table of a trimmed one: by hashing when acyclic, else Hopcroft's partition refinement."""
+    order = topological(rows)
+    blocks = _hash_blocks(rows, accepting, order) if order is not None else _hopcroft(rows, accepting)
+    count = max(blocks) + 1
+    if count == len(rows):
+        return rows, accepting
+    chosen: list[int] = [DEAD] * count
+    for state, block in enumerate(blocks):
+        if chosen[block] == DEAD:
+            chosen[block] = state
+    lookup = [*blocks, DEAD]
+    start = blocks[0]
+    ranked = [start, *(block for block in range(count) if block != start)]
+    number = {block: rank for rank, block in enumerate(ranked)}
+    number[DEAD] = DEAD
+    table: Table = [[number[lookup[t]] for t in rows[chosen[block]]] for block in ranked]
+    return table, [accepting[chosen[block]] for block in ranked]
+
+
+def _hash_blocks(rows: Table, accepting: list[bool], order: list[int]) -> list[int]:
+    """Equal right languages by hash-consing, successors first."""
+    blocks = [DEAD] * (len(rows) + 1)
+    seen: dict[tuple[bool, tuple[int, ...]], int] = {}
+    for state in order:
+        signature = (accepting[state], tuple([blocks[t] for t in rows[state]]))
+        blocks[state] = seen.setdefault(signature, len(seen))
+    return blocks[:-1]
+
+
+def _hopcroft(rows: Table, accepting: list[bool]) -> list[int]:
+    """Block of each state. Hopcroft 1971, a splitter being a block with all classes at once."""
+    sources: list[list[tuple[int, int]]] = [[] for _ in rows]
+    for state, row in enumerate(rows):
+        for index, target in enumerate(row):
+            if target != DEAD:
+                sources[target].append((index, state))
+    blocks = [int(good) for good in accepting]
+    members: list[set[int]] = [set(), set()]
+    for state, block in enumerate(blocks):
+        members[block].add(state)
+    if not members[0]:
+        members, blocks = [members[1]], [0] * len(rows)
+    waiting = set(range(len(members)))
+    while waiting:
+        by_class: dict[int, list[int]] = {}
+        for target in members[waiting.pop()]:
+            for index, source in sources[target]:
+                by_class.setdefault(index, []).append(source)
+        for sources_of_class in by_class.values():
+            _split(sources_of_class, blocks, members, waiting)
+    return blocks
+
+
+def _split(states: list[int], blocks: list[int], members: list[set[int]], waiting: set[int]) -> None:
+    """Split every block that `states` cut in two; the smaller half (or both, where due) becomes a splitter."""
+    hit: dict[int, list[int]] = {}
+    for state in states:
+        hit.setdefault(blocks[state], []).append(state)
+    for block, inside in hit.items():
+        whole = members[block]
+        if len(inside) == len(whole):
+            continue
+        part = set(inside)
+        whole -= part
+        if block not in waiting and len(whole) < len(part):
+            part, whole = whole, part
+            members[block] = whole
+        new = len(members)
+        members.append(part)
+        for state in part:
+            blocks[state] = new
+        waiting.add(new)
+
+
+def number_breadth_first(rows: Table, accepting: list[bool]) -> tuple[tuple[tuple[int, ...], ...], frozenset[int]]:
+    """States in order of discovery, classes in ascending order: equal minimal tables become identical."""
+    order = [0]
+    numbers = {DEAD: DEAD, 0: 0}
+    for state in order:
+        for target in rows[state]:
+            if target not in numbers:
+                numbers[target] = len(order)
+                order.append(target)
+    table = tuple(tuple([numbers[t] for t in rows[state]]) for state in order)
+    return table, frozenset(rank for rank, state in enumerate(order) if accepting[state])

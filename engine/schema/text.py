@@ -1,0 +1,169 @@
+"""The JSON string layer: automata over the characters of a value become right-recursive rules over the document.
+
+Knows how JSON strings and scalars are written. Knows nothing of schemas. One rule per automaton state, each with the
+caller's lookahead; rules are named by what they derive, so equal parts of two schemas are the same text and the
+matcher's compiler reuses their masks.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from engine.schema.alphabet import Ranges
+from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.escapes import canonical, short_escapes, unicode_escapes
+from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text
+from engine.schema.suffixes import short_digest, suffix_digests
+
+Spelling = Literal["canonical", "any"]
+
+RULE_LIMIT = 20_000
+RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
+
+
+class TextRules:
+    """Adds rules to `rules`; every method returns the Ref to use. `prefix` starts each name."""
+
+    def __init__(self, rules: dict[str, Rule], prefix: str = "s", limit: int = RULE_LIMIT) -> None:
+        self.rules = rules
+        self.prefix = prefix
+        self.limit = limit
+
+    def plain(self, follow: Chars | None) -> Ref:
+        """Any string after its opening quote, closing quote included, in every legal spelling."""
+        return self.string(Automaton.anything(), follow, "any")
+
+    def length(self, minimum: int, maximum: int | None, follow: Chars | None) -> Ref:
+        """A string of `minimum` to `maximum` code points, as a chain of 'this many remain' that all lengths share."""
+        return self.string(Automaton.length(minimum, maximum), follow, "any")
+
+    def string(self, automaton: Automaton, follow: Chars | None, escapes: Spelling = "canonical") -> Ref:
+        """Values in `automaton`, written as JSON after the opening quote, closing quote included.
+
+        `canonical` spells as json.dumps(ensure_ascii=False) does, `any` in every legal way. `follow` must hold every
+        character that can come next, None where the document can end. ValueError for the empty language;
+        AutomatonTooLarge over `limit` rules. Linear in the automaton.
+        """
+        return _StringWriter(self, automaton, follow, escapes == "any").write()
+
+    def scalar(self, automaton: Automaton, follow: Chars | None) -> Ref:
+        """The automaton's words as they are: numbers and other text outside strings. Errors as in `string`."""
+        return _Writer(self, automaton, follow).write()
+
+    def add(self, name: str, alternatives: tuple[Sequence, ...], follow: Chars | None) -> Ref:
+        """One rule, unless it is there already."""
+        if name not in self.rules:
+            if len(self.rules) >= self.limit:
+                raise AutomatonTooLarge(f"more than {self.limit} rules")
+            self.rules[name] = Rule(name, alternatives, follow)
+        return Ref(name)
+
+
+class _Writer:
+    """One automaton as rules. States that only lead on along one road are written out in the rules before them."""
+
+    kind = "scalar"
+    end = ""
+
+    def __init__(self, rules: TextRules, automaton: Automaton, follow: Chars | None) -> None:
+        if automaton.is_empty:
+            raise ValueError("the empty language has no rules")
+        self.rules = rules
+        self.automaton = automaton
+        self.follow = follow
+        self.moves = [automaton.moves(state) for state in range(automaton.states)]
+        self.entries = self.find_entries()
+        self.names: list[str] = []
+
+    def write(self) -> Ref:
+        salt = f"{self.kind}{self.follow and self.follow.ranges}"
+        self.names = [self.name(digest + salt) for digest in suffix_digests(self.automaton)]
+        for state in sorted(self.entries):
+            if self.names[state] not in self.rules.rules:
+                self.rules.add(self.names[state], self.alternatives(state), self.follow)
+        return Ref(self.names[0])
+
+    def name(self, content: str) -> str:
+        return self.rules.prefix + short_digest(content)
+
+    def find_entries(self) -> set[int]:
+        """The start, every state with a choice, and every state with more than one way in."""
+        ways_in = [0] * self.automaton.states
+        for moves in self.moves:
+            for _, target in moves:
+                ways_in[target] += 1
+        return {0} | {state for state in range(self.automaton.states) if not self.is_road(state, ways_in[state])}
+
+    def is_road(self, state: int, ways_in: int) -> bool:
+        moves = self.moves[state]
+        if state in self.automaton.accepting:
+            return not moves
+        ((low, high), *others) = moves[0][0]
+        return ways_in == 1 and len(moves) == 1 and low == high and not others
+
+    def alternatives(self, state: int) -> tuple[Sequence, ...]:
+        done: list[Sequence] = [(Text(self.end),)] if state in self.automaton.accepting else []
+        onward = [(spans, self.tail(target)) for spans, target in self.moves[state]]
+        return tuple(done + self.spellings(onward))
+
+    def tail(self, state: int) -> Sequence:
+        """What follows on reaching `state`: its rule, or the rest of the road to the next rule or the end."""
+        text = ""
+        while state not in self.entries:
+            if not self.moves[state]:
+                return (Text(text + self.end),)
+            spans, state = self.moves[state][0]
+            text += self.spell(spans[0][0])
+        return (Text(text), Ref(self.names[state])) if text else (Ref(self.names[state]),)
+
+    def spell(self, code_point: int) -> str:
+        return chr(code_point)
+
+    def spellings(self, onward: list[tuple[Ranges, Sequence]]) -> list[Sequence]:
+        return [(Chars(spans), *tail) for spans, tail in onward]
+
+
+class _StringWriter(_Writer):
+    """The same inside quotes: characters raw where that is legal, and escaped."""
+
+    end = '"'
+
+    def __init__(self, rules: TextRules, automaton: Automaton, follow: Chars | None, every: bool) -> None:
+        self.every = every
+        self.kind = "any" if every else "canonical"
+        super().__init__(rules, automaton, follow)
+
+    def is_road(self, state: int, ways_in: int) -> bool:
+        if self.every:
+            return state in self.automaton.accepting and not self.moves[state]
+        return super().is_road(state, ways_in)
+
+    def spell(self, code_point: int) -> str:
+        return canonical(code_point)
+
+    def spellings(self, onward: list[tuple[Ranges, Sequence]]) -> list[Sequence]:
+        raw = [(spans, tail) for whole, tail in onward if (spans := intersect(whole, RAW))]
+        escaped = short_escapes(onward, self.every) + unicode_escapes(onward, self.every, self.intern)
+        if len(escaped) > 1:
+            escaped = [(self.intern(tuple(escaped)),)]
+        return super().spellings(raw) + [(Text("\\"), *sequence) for sequence in escaped]
+
+    def intern(self, alternatives: tuple[Sequence, ...]) -> Ref:
+        """A rule named by its content."""
+        name = self.name(repr((alternatives, self.follow)))
+        return self.rules.add(name, alternatives, self.follow)
+
+
+def intersect(first: Ranges, second: Ranges) -> Ranges:
+    """Common code points of two sorted range lists. Linear."""
+    found: list[tuple[int, int]] = []
+    i = j = 0
+    while i < len(first) and j < len(second):
+        low, high = max(first[i][0], second[j][0]), min(first[i][1], second[j][1])
+        if low <= high:
+            found.append((low, high))
+        if first[i][1] < second[j][1]:
+            i += 1
+        else:
+            j += 1
+    return tuple(found)
