@@ -145,7 +145,7 @@ def quantize_slices(slices: Iterable[Tensor], shape: tuple[int, ...], quantizati
         if result is None:
             result = empty_quantized(shape, _storage_format(quantization), matrix.device)
         for part in _row_slices(matrix):
-            codes, absmax = _encode(matrix[part].float(), result.codebook, quantization)
+            codes, absmax = _encode(matrix[part].float().contiguous(), result.codebook, quantization)
             at = slice(filled, filled + len(codes))
             result.packed.view(-1, codes.shape[-1])[at] = codes
             result.absmax.view(-1, absmax.shape[-1])[at] = absmax
@@ -233,8 +233,11 @@ def _decode(packed: Tensor, scales: Tensor, table: Tensor, quantization: str) ->
 
 
 def _normalise(blocks: Tensor, absmax: Tensor) -> Tensor:
-    """Blocks scaled into [-1, 1]; multiplied by the reciprocal, since bitsandbytes' bits depend on it."""
-    return (blocks * (1.0 / absmax.clamp(min=_TINY))[..., None]).clamp(-1, 1)
+    """Blocks scaled into [-1, 1]; multiplied by the reciprocal, since bitsandbytes' bits depend on it.
+
+    NaN becomes 0: it must not reach an index. The caller refuses such a weight by its absmax, once, at the end.
+    """
+    return (blocks * (1.0 / absmax.clamp(min=_TINY))[..., None]).clamp_(-1, 1).nan_to_num_(0.0)
 
 
 def _nested_scales(codes: Tensor, first: int, nested: NestedAbsmax) -> Tensor:
