@@ -1,0 +1,137 @@
+"""Arrays as chains of rules: one per position that matters, then one that repeats.
+
+Knows positions, counts of `contains`, and which values of a small set are used up. Right-recursive, bracket inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.errors import LimitExceeded
+from engine.schema.grammar import Ref, Sequence
+from engine.schema.layout import Follow
+from engine.schema.origins import mark
+from engine.schema.shape import ArrayShape, Contains, Shape
+from engine.schema.term import FALSE, Term
+
+if TYPE_CHECKING:
+    from engine.schema.values import ValueWriter
+
+STATE_LIMIT = 5_000
+"""Rules of one array."""
+DISTINCT = 6
+"""Values of an item that uniqueItems can keep apart: every subset of them is a state."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """How many items there are (up to the last count that matters), how many meet each `contains`, which are used."""
+
+    items: int
+    met: tuple[int, ...] = ()
+    used: frozenset[Term] = frozenset()
+
+
+class ArrayWriter:
+    """Writes one array shape in one place."""
+
+    def __init__(self, writer: ValueWriter, array: ArrayShape, follow: Follow, term: Term) -> None:
+        self.writer = writer
+        self.array = array
+        self.term = term
+        self.follow: Follow = follow
+        self.last = max(len(array.prefix), array.low, array.high or 0, *(need.start for need in array.contains), 0)
+        self.choices = self._distinct() if array.unique else None
+        self._names: dict[tuple[_State, bool], str] = {}
+        self._pending: list[tuple[_State, bool]] = []
+
+    def write(self) -> Ref:
+        """The rule for what follows the opening bracket, closing bracket included."""
+        start = self._name(_State(0, (0,) * len(self.array.contains)), True)
+        while self._pending:
+            state, first = self._pending.pop()
+            self._write_state(state, first)
+        return Ref(start)
+
+    def _name(self, state: _State, first: bool) -> str:
+        key = (state, first)
+        if key not in self._names:
+            if len(self._names) >= STATE_LIMIT:
+                raise LimitExceeded(f"an array needs more than {STATE_LIMIT} rules", param="schema")
+            self._names[key] = self.writer.fresh("a")
+            self._pending.append(key)
+        return self._names[key]
+
+    def _write_state(self, state: _State, first: bool) -> None:
+        layout = self.writer.layout
+        alternatives: list[Sequence] = [layout.closed("]")] if self._may_end(state) else []
+        if self.array.high is None or state.items < self.array.high:
+            comma: Sequence = () if first else layout.comma()
+            for term, onward in self._steps(state):
+                if term != FALSE:
+                    after = Ref(self._name(onward, False))
+                    alternatives.append((*comma, *self.writer.value(term), after))
+        self.writer.add(self._names[state, first], alternatives, self.follow)
+
+    def _may_end(self, state: _State) -> bool:
+        needs = zip(self.array.contains, state.met, strict=True)
+        return state.items >= self.array.low and all(met >= need.low for need, met in needs)
+
+    def _steps(self, state: _State) -> list[tuple[Term, _State]]:
+        """Every kind of next item, and the state after it."""
+        items = min(state.items + 1, self.last)
+        term = self.array.item(state.items)
+        if self.choices is not None:
+            left = [value for value in self.choices if value not in state.used]
+            return [(value, _State(items, state.met, state.used | {value})) for value in left]
+        steps: list[tuple[Term, tuple[int, ...]]] = [(term, ())]
+        for need, met in zip(self.array.contains, state.met, strict=True):
+            steps = [
+                (self.writer.expander.terms.all_of((old, more)), (*counts, count))
+                for old, counts in steps
+                for more, count in self._counted(need, met, state.items)
+            ]
+        return [(term, _State(items, counts)) for term, counts in steps]
+
+    def _counted(self, need: Contains, met: int, index: int) -> list[tuple[Term, int]]:
+        """What an item may be with respect to one `contains`, and its count afterwards."""
+        terms = self.writer.expander.terms
+        anything = terms.all_of(())
+        if index < need.start:
+            return [(anything, met)]
+        if need.high is None:
+            return [(anything, met)] + ([(need.term, met + 1)] if met < need.low else [])
+        counted = [(need.term, met + 1)] if met < need.high else []
+        return [(terms.negate(need.term), met), *counted]
+
+    def _distinct(self) -> list[Term] | None:
+        """The values of the items as terms, when they are few and the same in every position."""
+        if self.array.high is not None and self.array.high <= 1:
+            return None
+        if not (self.array.prefix or self.array.contains):
+            values = few_values(self.writer.expander.shape(self.array.rest), DISTINCT)
+            if values is not None:
+                return [self.writer.expander.terms.const(value) for value in values]
+        reason = f"items are not out of at most {DISTINCT} known values"
+        mark(self.writer.expander, self.term, ("uniqueItems",), "checked", reason)
+        return None
+
+
+def few_values(shape: Shape, limit: int) -> list[object] | None:
+    """All values of a shape without arrays and objects, when there are at most `limit`."""
+    if shape.arrays or shape.objects or any(part.low or part.high is not None for part in shape.strings):
+        return None
+    values: list[object] = [None] if shape.null else []
+    values.extend(sorted(shape.booleans))
+    for interval in shape.numbers:
+        if interval.single is None:
+            return None
+        value = interval.single
+        values.append(int(value) if value.denominator == 1 else float(value))
+    for part in shape.strings:
+        strings = part.automaton.strings(limit)
+        if strings is None:
+            return None
+        values.extend(strings)
+    return values if len(values) <= limit else None

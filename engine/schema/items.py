@@ -1,0 +1,59 @@
+"""The keywords of arrays as one array shape. Knows how the drafts divide the items between keywords."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.schema.algebra import settle_array
+from engine.schema.dialect import Draft
+from engine.schema.reference import Location, Scope
+from engine.schema.scalars import count
+from engine.schema.shape import ArrayShape, Contains
+from engine.schema.term import TRUE, Term
+
+if TYPE_CHECKING:
+    from engine.schema.expand import Expander
+
+
+def array_shape(expander: Expander, at: Location, scope: Scope) -> tuple[ArrayShape | None, bool]:
+    """What the array keywords of `at` allow (None: no array), and whether exactly that."""
+    schema = at.schema
+    prefix, rest = _positions(expander, at, scope)
+    contains, exact = _contains(expander, at, scope)
+    array = ArrayShape(
+        prefix,
+        rest,
+        count(schema.get("minItems"), 0) or 0,
+        count(schema.get("maxItems"), None),
+        contains,
+        schema.get("uniqueItems") is True,
+    )
+    return settle_array(expander.is_empty, array), exact
+
+
+def _positions(expander: Expander, at: Location, scope: Scope) -> tuple[tuple[Term, ...], Term]:
+    """What each leading item must be, and what the others must be."""
+    schema = at.schema
+    leading, following = ("prefixItems", "items") if at.draft >= Draft.D2020 else ("items", "additionalItems")
+    tuples = schema.get(leading)
+    if isinstance(tuples, list):
+        prefix = tuple(expander.child(at, scope, leading, str(i)) for i in range(len(tuples)))
+        return prefix, expander.child(at, scope, following) if following in schema else TRUE
+    if isinstance(schema.get("items"), dict | bool):
+        return (), expander.child(at, scope, "items")
+    return (), TRUE
+
+
+def _contains(expander: Expander, at: Location, scope: Scope) -> tuple[tuple[Contains, ...], bool]:
+    schema = at.schema
+    if at.draft < Draft.D6 or not isinstance(schema.get("contains"), dict | bool):
+        return (), True
+    low, high = 1, None
+    if at.draft >= Draft.D2019:
+        least = count(schema.get("minContains"), 1)
+        low, high = 1 if least is None else least, count(schema.get("maxContains"), None)
+    term = expander.child(at, scope, "contains")
+    if high is not None and not (expander.bold and expander.is_exact(term)):
+        expander.report.mark(at, "maxContains", "checked", "what is counted is not held exactly")
+        return (Contains(term, low),), False
+    return (() if low == 0 and high is None else (Contains(term, low, high),)), True

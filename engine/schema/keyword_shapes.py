@@ -1,0 +1,102 @@
+"""The shape of one subschema: its own keywords, then everything applied in place.
+
+Knows the order in which keywords act. Each family of keywords has its own module.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.schema.alternatives import any_of, conditional, dependencies, negation, one_of
+from engine.schema.constant import const_shape, enum_shape
+from engine.schema.items import array_shape
+from engine.schema.members import object_shape
+from engine.schema.reference import Location, Scope
+from engine.schema.scalars import number_set, string_sets
+from engine.schema.shape import BOTH, EVERYTHING, NOTHING, Shape
+from engine.schema.unevaluated import unevaluated
+
+if TYPE_CHECKING:
+    from engine.schema.expand import Expander
+
+TYPES = frozenset({"null", "boolean", "number", "integer", "string", "array", "object"})
+
+
+def node_shape(expander: Expander, at: Location, scope: Scope, annotated: bool) -> Shape:
+    """Everything that the subschema at `at` says."""
+    schema = at.schema
+    if not isinstance(schema, dict):
+        return EVERYTHING if schema else NOTHING
+    wants = annotated or any(key in schema for key in ("unevaluatedProperties", "unevaluatedItems"))
+    if at.draft.ref_hides_siblings and "$ref" in schema:
+        return _reference(expander, at, scope, wants)
+    shape = _own(expander, at, scope)
+    for applied in _in_place(expander, at, scope, wants):
+        shape = expander.intersect(shape, applied)
+    return unevaluated(expander, at, scope, shape) if wants else shape
+
+
+def _own(expander: Expander, at: Location, scope: Scope) -> Shape:
+    """The keywords that speak of the value itself."""
+    schema = at.schema
+    names = _types(schema.get("type"))
+    strings, string_exact = string_sets(expander.report, at) if "string" in names else ((), True)
+    array, array_exact = array_shape(expander, at, scope) if "array" in names else (None, True)
+    item, object_exact = object_shape(expander, at, scope) if "object" in names else (None, True)
+    shape = Shape(
+        "null" in names,
+        BOTH if "boolean" in names else frozenset(),
+        number_set(at) if names & {"number", "integer"} else (),
+        strings,
+        () if array is None else (array,),
+        () if item is None else (item,),
+        string_exact and array_exact and object_exact,
+    )
+    return expander.intersect(shape, _values(expander, schema))
+
+
+def _types(named: Any) -> frozenset[str]:
+    if named is None:
+        return TYPES
+    return frozenset([named] if isinstance(named, str) else [name for name in named if isinstance(name, str)])
+
+
+def _values(expander: Expander, schema: dict[str, Any]) -> Shape:
+    shape = EVERYTHING
+    if isinstance(schema.get("enum"), list):
+        shape = enum_shape(expander.terms, schema["enum"])
+    if "const" in schema:
+        shape = expander.intersect(shape, const_shape(expander.terms, schema["const"]))
+    return shape
+
+
+def _in_place(expander: Expander, at: Location, scope: Scope, annotated: bool) -> list[Shape]:
+    """Shapes of the applicators that act on the same value, in an order that keeps products small."""
+    schema = at.schema
+    found: list[Shape] = []
+    if any(key in schema for key in ("$ref", "$dynamicRef", "$recursiveRef")):
+        found.append(_reference(expander, at, scope, annotated))
+    if isinstance(schema.get("allOf"), list):
+        terms = [expander.child(at, scope, "allOf", str(i)) for i in range(len(schema["allOf"]))]
+        found.extend(expander.shape(term, annotated) for term in terms)
+    for applicator in (negation, dependencies, conditional, any_of, one_of):
+        found.extend(applicator(expander, at, scope, annotated))
+    return found
+
+
+def _reference(expander: Expander, at: Location, scope: Scope, annotated: bool) -> Shape:
+    """What the reference keywords of `at` point to."""
+    schemas, schema = expander.schemas, at.schema
+    targets: list[Location] = []
+    if isinstance(schema.get("$ref"), str):
+        targets.append(schemas.resolve(at, schema["$ref"]))
+    if not at.draft.ref_hides_siblings:
+        if isinstance(schema.get("$dynamicRef"), str):
+            targets.append(schemas.resolve_dynamic(at, schema["$dynamicRef"], scope))
+        if schema.get("$recursiveRef") == "#":
+            targets.append(schemas.resolve_recursive(at, scope))
+    shape = EVERYTHING
+    for target in targets:
+        term = expander.terms.node(target, schemas.enter(scope, target))
+        shape = expander.intersect(shape, expander.shape(term, annotated))
+    return shape

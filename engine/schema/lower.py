@@ -1,0 +1,74 @@
+"""JSON Schema in; a grammar that says what the schema says, and a verdict per keyword occurrence, out.
+
+The table of contents of the front end: judge the schema, index it, open it into shapes, write rules, tidy up.
+Knows limits. Every other module does one of these steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from engine.config import Limits
+from engine.errors import LimitExceeded, SchemaRefused
+from engine.schema.expand import Expander
+from engine.schema.grammar import Grammar, Ref, Rule
+from engine.schema.reference import Schemas
+from engine.schema.report import Report
+from engine.schema.trim import canonical, prune, shortest
+from engine.schema.validator import Validator
+from engine.schema.values import Options, ValueWriter
+from engine.schema.verdict import Verdict
+
+LOWERING_VERSION = 1
+"""Part of every grammar cache key; raised whenever the grammar of any schema changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A schema as a grammar. `shortest` is a shortest document, `min_bytes` its length in UTF-8."""
+
+    grammar: Grammar
+    verdicts: tuple[Verdict, ...]
+    counters: tuple[Any, ...]
+    min_bytes: int
+    shortest: str
+
+
+def lower(
+    schema: Any,
+    *,
+    whitespace: Literal["compact", "flexible"] = "compact",
+    conformance: Literal["tight", "spec"] = "tight",
+    limits: Limits | None = None,
+    prefix: str = "",
+) -> Lowered:
+    """Lower a parsed schema (dict or bool). `prefix` starts every rule name, so that grammars can be joined.
+
+    Raises SchemaInvalid (no schema), SchemaRefused (unsatisfiable, remote reference), LimitExceeded. Pure.
+    """
+    limits = limits or Limits()
+    Validator(schema)
+    schemas = Schemas(schema, depth=limits.schema_depth, nodes=limits.schema_nodes)
+    options = Options(conformance == "tight", whitespace == "flexible", limits.grammar_rules, prefix)
+    try:
+        return _attempt(schemas, options, bold=True)
+    except LimitExceeded:
+        return _attempt(schemas, options, bold=False)
+
+
+def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
+    report = Report()
+    expander = Expander(schemas, report, bold=bold)
+    root = schemas.root
+    writer = ValueWriter(expander, options)
+    name = writer.write(expander.terms.node(root, schemas.enter((), root)))
+    texts = shortest(writer.rules)
+    if name not in texts:
+        raise SchemaRefused("the schema is unsatisfiable: no document is valid", param="schema", pointer="")
+    text = texts[name]
+    fixed = tuple(f"{options.prefix}{kind}" for kind in "sw")
+    rules, name = canonical(prune(writer.rules, name, texts), name, options.prefix, fixed)
+    root_name = f"{options.prefix}root"
+    rules[root_name] = Rule(root_name, ((Ref(name),),))
+    return Lowered(Grammar(rules, root_name), report.verdicts(schemas), (), len(text.encode()), text)

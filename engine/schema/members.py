@@ -1,0 +1,116 @@
+"""The keywords of objects as one object shape. Knows how keys fall to properties, patterns and the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.schema.algebra import meet, settle_object
+from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.reference import Location, Scope
+from engine.schema.scalars import count, pattern_automaton
+from engine.schema.shape import ObjectShape, Others
+from engine.schema.term import FALSE, TRUE, Term
+
+if TYPE_CHECKING:
+    from engine.schema.expand import Expander
+
+KEY_CLASSES = 64
+"""Regions into which the patterns of one object may cut the keys."""
+
+Pattern = tuple[Automaton, Term]
+
+
+def object_shape(expander: Expander, at: Location, scope: Scope) -> tuple[ObjectShape | None, bool]:
+    """What the object keywords of `at` allow (None: no object), and whether exactly that."""
+    schema = at.schema
+    patterns, exact = _patterns(expander, at, scope)
+    named: dict[str, Term] = {}
+    properties = schema.get("properties")
+    if isinstance(properties, dict):
+        for key in properties:
+            term = expander.child(at, scope, "properties", key)
+            named[key] = expander.terms.all_of([term, *(value for keys, value in patterns if keys.accepts(key))])
+    others = _others(expander, at, scope, patterns) if exact else (Others(Automaton.anything(), TRUE, True),)
+    names = schema.get("required")
+    required = frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+    item = ObjectShape(
+        tuple(named.items()),
+        others,
+        required,
+        (),
+        count(schema.get("minProperties"), 0) or 0,
+        count(schema.get("maxProperties"), None),
+    )
+    item, names_exact = _restrict_names(expander, at, scope, item)
+    return settle_object(expander.is_empty, item), exact and names_exact
+
+
+def _patterns(expander: Expander, at: Location, scope: Scope) -> tuple[list[Pattern], bool]:
+    """patternProperties as automata; not exact when one of them has none."""
+    found: list[Pattern] = []
+    exact = True
+    patterns = at.schema.get("patternProperties")
+    for pattern in patterns if isinstance(patterns, dict) else ():
+        keys = pattern_automaton(expander.report, at, "patternProperties", pattern)
+        if keys is None:
+            exact = False
+            expander.report.mark(at, "additionalProperties", "checked", "depends on a pattern that is not held")
+        else:
+            found.append((keys, expander.child(at, scope, "patternProperties", pattern)))
+    return found, exact
+
+
+def _others(expander: Expander, at: Location, scope: Scope, patterns: list[Pattern]) -> tuple[Others, ...]:
+    """Keys without a property of their own, cut into regions by the patterns."""
+    explicit = "additionalProperties" in at.schema
+    additional = expander.child(at, scope, "additionalProperties") if explicit else TRUE
+    rest = Automaton.anything()
+    regions: list[tuple[Automaton, list[Term]]] = []
+    try:
+        for keys, value in patterns:
+            cut: list[tuple[Automaton, list[Term]]] = []
+            for region, values in regions:
+                cut.extend([(meet(region, keys), [*values, value]), (region - keys, values)])
+            cut.append((meet(rest, keys), [value]))
+            regions = [part for part in cut if not part[0].is_empty]
+            rest = rest - keys
+            if len(regions) > KEY_CLASSES:
+                raise AutomatonTooLarge(f"more than {KEY_CLASSES} kinds of keys")
+    except AutomatonTooLarge as error:
+        for keyword in ("patternProperties", "additionalProperties"):
+            expander.report.mark(at, keyword, "checked", f"the patterns cut the keys too finely: {error}")
+        return (Others(Automaton.anything(), TRUE, True),)
+    others = [Others(region, expander.terms.all_of(values), True) for region, values in regions]
+    others.append(Others(rest, additional, explicit))
+    return tuple(part for part in others if part.value != FALSE and not part.keys.is_empty)
+
+
+def _restrict_names(
+    expander: Expander, at: Location, scope: Scope, item: ObjectShape
+) -> tuple[ObjectShape, bool]:
+    """propertyNames: only keys in the strings of its shape."""
+    if not isinstance(at.schema.get("propertyNames"), dict | bool):
+        return item, True
+    term = expander.child(at, scope, "propertyNames")
+    shape = expander.shape(term)
+    exact = expander.is_exact(term)
+    keys = Automaton.nothing()
+    for part in shape.strings:
+        keys = keys | part.automaton
+        if part.low or part.high is not None:
+            exact = False
+            expander.report.mark(at, "propertyNames", "checked", "a length too long for the grammar")
+    if not exact:
+        expander.report.mark(at, "propertyNames", "checked", "what the names must be is not held exactly")
+    named = tuple((key, term if keys.accepts(key) else FALSE) for key, term in item.named)
+    cut = (Others(meet(part.keys, keys), part.value, True) for part in item.others)
+    others = tuple(part for part in cut if not part.keys.is_empty)
+    required = item.required
+    if any(not keys.accepts(key) for key in required):
+        named = (*named, *((key, FALSE) for key in sorted(required) if not keys.accepts(key)))
+    return ObjectShape(named, others, required, item.needs, item.low, item.high), exact
+
+
+def string_list(value: Any) -> list[str]:
+    """The strings of a list; nothing for what is no list."""
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []

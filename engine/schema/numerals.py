@@ -1,0 +1,58 @@
+"""Sets of numbers as automata over their spellings. Knows intervals; `number` knows how numbers are written."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+
+from engine.schema import number
+from engine.schema.automaton import Automaton
+from engine.schema.intervals import Interval, Numbers
+from engine.schema.pattern import full_match
+
+POINT_FREE = r"-?(0|[1-9]\d{0,40})(\.\d{1,20})?"
+"""Numbers without exponent, from which multiples can be taken away exactly."""
+
+
+@lru_cache(maxsize=256)
+def numerals(numbers: Numbers, every_spelling: bool) -> Automaton:
+    """The texts of these numbers. `every_spelling`: 1.0 for 1 as well. AutomatonTooLarge for unwieldy multiples."""
+    points = [interval.single for interval in numbers if interval.single is not None]
+    texts = Automaton.of(text for value in points for text in _spellings(value, every_spelling))
+    for interval in numbers:
+        if interval.single is None:
+            texts = texts | _interval(interval, every_spelling)
+    return texts
+
+
+@lru_cache(maxsize=512)
+def _interval(interval: Interval, every_spelling: bool) -> Automaton:
+    bounds = {
+        "exclusive_minimum" if interval.open_low else "minimum": interval.low,
+        "exclusive_maximum" if interval.open_high else "maximum": interval.high,
+    }
+    if interval.step is not None and interval.step.denominator == 1:
+        step = None if interval.step == 1 else interval.step
+        spelled = every_spelling and not interval.plain
+        texts = number.integers(**bounds, multiple_of=step, integral_fractions=spelled)
+    else:
+        texts = number.numbers(**bounds, multiple_of=interval.step)
+    for hole in interval.holes:
+        texts = (texts & full_match(POINT_FREE)) - _multiples(hole)
+    return texts
+
+
+@lru_cache(maxsize=64)
+def _multiples(step: Fraction) -> Automaton:
+    if step.denominator == 1:
+        return number.integers(multiple_of=None if step == 1 else step, integral_fractions=True)
+    return number.numbers(multiple_of=step)
+
+
+def _spellings(value: Fraction, every: bool) -> set[str]:
+    """As json.dumps writes the integer or the double; both where every spelling counts."""
+    if value.denominator != 1:
+        return {repr(float(value))}
+    whole, double = str(value.numerator), repr(float(value))
+    exact = Fraction(double) == value and (every or "e" in double)
+    return {whole, double} if exact else {whole}

@@ -1,0 +1,240 @@
+"""Objects as rules: in schema order and closed (tight), or in any order with a rule per set of what is still missing.
+
+Knows members, required keys, needs and counts. Right-recursive, brace inside. One shared rule holds the members that
+change nothing, so that the states stay small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.errors import LimitExceeded
+from engine.schema.algebra import meet
+from engine.schema.automaton import Automaton
+from engine.schema.grammar import Ref, Sequence
+from engine.schema.layout import Follow
+from engine.schema.origins import mark
+from engine.schema.shape import ObjectShape
+from engine.schema.term import FALSE, Term
+from engine.schema.verdict import VerdictWord
+
+if TYPE_CHECKING:
+    from engine.schema.values import ValueWriter
+
+STATE_LIMIT = 5_000
+"""Rules of one object."""
+TRACKED = 7
+"""Required keys whose presence is followed in any order: every subset of them is a state."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Where the object is: next position in schema order (0 in any order), what is missing, members so far."""
+
+    position: int
+    missing: frozenset[str]
+    needs: frozenset[int]
+    count: int
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """One kind of member: its key with colon and its value, and what it supplies."""
+
+    key: Sequence
+    value: Term
+    name: str | None
+    need: int | None = None
+
+
+class ObjectWriter:
+    """Writes one object shape in one place."""
+
+    def __init__(self, writer: ValueWriter, item: ObjectShape, follow: Follow, term: Term) -> None:
+        self.writer = writer
+        self.item = item
+        self.term = term
+        self.follow: Follow = follow
+        self.tight = writer.options.tight
+        self.named = [(key, term) for key, term in item.named if term != FALSE]
+        self.free = self._free_keys()
+        self.count_to = max(item.low, (item.high or -1) + 1, 0)
+        self._names: dict[_State, str] = {}
+        self._pending: list[_State] = []
+        self._shared: dict[tuple[_Member, ...], Sequence] = {}
+        self.tracked = self._tracked()
+        self._name_limits()
+
+    def write(self) -> Ref:
+        """The rule for what follows the opening brace, closing brace included."""
+        missing = frozenset() if self.tight else self.tracked
+        start = self._name(_State(0, missing, frozenset(range(len(self.item.needs))), 0, True))
+        while self._pending:
+            state = self._pending.pop()
+            self.writer.add(self._names[state], self._alternatives(state), self.follow)
+        return Ref(start)
+
+    def _free_keys(self) -> list[tuple[Automaton, Term]]:
+        """Kinds of undeclared keys that may be written."""
+        names = [key for key, _ in self.item.named]
+        declared = Automaton.of(names)
+        closed = self.tight and bool(names)
+        parts = [part for part in self.item.others if part.explicit or not closed]
+        kept = ((part.keys if not names else _less(part.keys, declared), part.value) for part in parts)
+        return [(keys, value) for keys, value in kept if not keys.is_empty]
+
+    def _name(self, state: _State) -> str:
+        if state not in self._names:
+            if len(self._names) >= STATE_LIMIT:
+                raise LimitExceeded(f"an object needs more than {STATE_LIMIT} rules", param="schema")
+            self._names[state] = self.writer.fresh("o")
+            self._pending.append(state)
+        return self._names[state]
+
+    def _alternatives(self, state: _State) -> list[Sequence]:
+        if not state.first and not self.tight and not self._is_entry(state):
+            return self._tail(state)
+        return self._members(state)
+
+    def _is_entry(self, state: _State) -> bool:
+        return state.position < 0
+
+    def _tail(self, state: _State) -> list[Sequence]:
+        """Behind a member, in any order: the brace, or a comma and the next member."""
+        layout = self.writer.layout
+        found: list[Sequence] = [layout.closed("}")] if self._may_end(state) else []
+        if self.item.high is None or state.count < self.item.high:
+            entry = _State(-1, state.missing, state.needs, state.count)
+            found.append((*layout.comma(), Ref(self._name(entry))))
+        return found
+
+    def _members(self, state: _State) -> list[Sequence]:
+        """The next member and what follows it."""
+        layout = self.writer.layout
+        comma = layout.comma() if self.tight and not state.first else ()
+        ends = self._may_end(state) and (self._ends_in_order(state) if self.tight else state.first)
+        found: list[Sequence] = [layout.closed("}")] if ends else []
+        if self.item.high is not None and state.count >= self.item.high:
+            return found
+        if self.tight:
+            return found + self._in_order(state, comma)
+        return found + self._in_any_order(state)
+
+    def _may_end(self, state: _State) -> bool:
+        return not state.missing and not state.needs and state.count >= self.item.low
+
+    def _ends_in_order(self, state: _State) -> bool:
+        """Nothing required is ahead, and no later position of the chain writes the same brace."""
+        ahead = self.named[state.position :]
+        return all(key not in self.item.required for key, _ in ahead) and not (ahead and self._worth(state.position + 1))
+
+    def _in_order(self, state: _State, comma: Sequence) -> list[Sequence]:
+        found: list[Sequence] = []
+        if state.position < len(self.named):
+            key, term = self.named[state.position]
+            for member in self._kinds(key, term, state):
+                found.append(self._step(member, state, comma, state.position + 1))
+            if key not in self.item.required:
+                onward = _State(state.position + 1, state.missing, state.needs, state.count, state.first)
+                if self._worth(onward.position):
+                    found.append((Ref(self._name(onward)),))
+            return found
+        for member in self._free_members(state):
+            found.append(self._step(member, state, comma, state.position))
+        return found
+
+    def _worth(self, position: int) -> bool:
+        """Whether anything but the brace can come."""
+        return position < len(self.named) or bool(self.free)
+
+    def _in_any_order(self, state: _State) -> list[Sequence]:
+        plain: list[_Member] = []
+        found: list[Sequence] = []
+        for key, term in self.named:
+            if key in self.tracked and key not in state.missing:
+                continue
+            for member in self._kinds(key, term, state):
+                if member.need is None and key not in state.missing:
+                    plain.append(member)
+                else:
+                    found.append(self._step(member, state, (), 0))
+        for member in self._free_members(state):
+            if member.need is None:
+                plain.append(member)
+            else:
+                found.append(self._step(member, state, (), 0))
+        if plain:
+            onward = _State(0, state.missing, state.needs, min(state.count + 1, self.count_to))
+            found.append((*self._together(plain), Ref(self._name(onward))))
+        return found
+
+    def _tracked(self) -> frozenset[str]:
+        """The required keys that are followed: all in schema order, the first few in any order."""
+        required = [key for key, _ in self.named if key in self.item.required]
+        if self.tight or len(required) <= TRACKED:
+            return frozenset(required)
+        reason = f"more than {TRACKED} required keys in any order"
+        self._mark(("required",), "checked", reason)
+        return frozenset(required[:TRACKED])
+
+    def _name_limits(self) -> None:
+        """Name what these rules cannot hold, or hold only in part."""
+        if self.tight and self.named:
+            self._mark(("properties",), "narrowed", "keys are written in schema order")
+            closed = any(not part.explicit for part in self.item.others)
+            if closed:
+                self._mark(("properties", "patternProperties"), "narrowed", "undeclared keys are not written")
+        if self.free and self.item.low > len(self.item.required):
+            self._mark(("minProperties",), "checked", "a repeated key would count twice")
+
+    def _mark(self, keywords: tuple[str, ...], word: VerdictWord, reason: str) -> None:
+        mark(self.writer.expander, self.term, keywords, word, reason)
+
+    def _kinds(self, key: str, term: Term, state: _State) -> list[_Member]:
+        spelled = self.writer.layout.key(key)
+        kinds = [_Member(spelled, term, key)]
+        for index in sorted(state.needs):
+            need = self.item.needs[index]
+            if need.keys.accepts(key):
+                kinds.append(_Member(spelled, self.writer.expander.terms.all_of((term, need.value)), key, index))
+        return kinds
+
+    def _free_members(self, state: _State) -> list[_Member]:
+        found: list[_Member] = []
+        for keys, value in self.free:
+            found.append(_Member(self.writer.key(keys), value, None))
+            for index in sorted(state.needs):
+                need = self.item.needs[index]
+                both = meet(keys, need.keys)
+                if not both.is_empty:
+                    term = self.writer.expander.terms.all_of((value, need.value))
+                    found.append(_Member(self.writer.key(both), term, None, index))
+        return [member for member in found if member.value != FALSE]
+
+    def _step(self, member: _Member, state: _State, comma: Sequence, position: int) -> Sequence:
+        onward = _State(
+            position,
+            state.missing - {member.name} if member.name is not None else state.missing,
+            state.needs - {member.need} if member.need is not None else state.needs,
+            min(state.count + 1, self.count_to),
+        )
+        return (*comma, *member.key, *self.writer.value(member.value), Ref(self._name(onward)))
+
+    def _together(self, members: list[_Member]) -> Sequence:
+        """One rule for members that lead to the same state."""
+        key = tuple(members)
+        if key not in self._shared:
+            sequences: list[Sequence] = [(*m.key, *self.writer.value(m.value)) for m in members]
+            if len(sequences) == 1:
+                self._shared[key] = sequences[0]
+            else:
+                name = self.writer.fresh("m")
+                self.writer.add(name, sequences, "value")
+                self._shared[key] = (Ref(name),)
+        return self._shared[key]
+
+
+def _less(keys: Automaton, names: Automaton) -> Automaton:
+    return keys - names

@@ -1,0 +1,63 @@
+"""Which keyword occurrences a term comes from: the subschemas that act on the same value.
+
+Knows in-place applicators and references; used to name the place when a rule cannot hold a keyword.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from engine.errors import ConstraintError
+from engine.schema.reference import Location, Scope
+from engine.schema.term import Term
+from engine.schema.verdict import VerdictWord
+
+if TYPE_CHECKING:
+    from engine.schema.expand import Expander
+
+_LISTS = ("allOf", "anyOf", "oneOf")
+_SINGLE = ("if", "then", "else", "not")
+_MAPS = ("dependencies", "dependentSchemas")
+
+
+def locations(expander: Expander, term: Term) -> list[Location]:
+    """Every subschema that speaks of the term's value itself, each once."""
+    found: dict[int, Location] = {}
+    stack: list[tuple[Location, Scope]] = []
+    terms = [term]
+    while terms:
+        part = terms.pop()
+        terms.extend(expander.terms.parts(part))
+        if part in expander.terms.nodes:
+            stack.append(expander.terms.nodes[part])
+    while stack:
+        at, scope = stack.pop()
+        if at.number not in found:
+            found[at.number] = at
+            stack.extend((target, expander.schemas.enter(scope, target)) for target in _applied(expander, at, scope))
+    return list(found.values())
+
+
+def _applied(expander: Expander, at: Location, scope: Scope) -> Iterator[Location]:
+    schema, schemas = at.schema, expander.schemas
+    if not isinstance(schema, dict):
+        return
+    try:
+        if isinstance(schema.get("$ref"), str):
+            yield schemas.resolve(at, schema["$ref"])
+        if isinstance(schema.get("$dynamicRef"), str):
+            yield schemas.resolve_dynamic(at, schema["$dynamicRef"], scope)
+    except ConstraintError:
+        return
+    for path, child in at.children.items():
+        if path[0] in _LISTS or path[0] in _MAPS or (len(path) == 1 and path[0] in _SINGLE):
+            yield child
+
+
+def mark(expander: Expander, term: Term, keywords: tuple[str, ...], word: VerdictWord, reason: str) -> None:
+    """Note the same about every occurrence of `keywords` that speaks of the term's value."""
+    for at in locations(expander, term):
+        for keyword in keywords:
+            if isinstance(at.schema, dict) and keyword in at.schema:
+                expander.report.mark(at, keyword, word, reason)

@@ -1,0 +1,196 @@
+"""Where every subschema of one document stands, and what a reference points to. Fetches nothing, ever.
+
+Knows `$id`/`id`, `$anchor`, `$dynamicAnchor`, `$recursiveAnchor` and JSON pointers (RFC 6901, percent-encoded).
+Gives no other keyword a meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urldefrag, urljoin
+
+from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
+from engine.schema.dialect import Draft, draft_of
+from engine.schema.keywords import subschemas
+
+Scope = tuple[str, ...]
+"""Base URIs entered so far, outermost first, each once: what `$dynamicRef` looks through."""
+
+
+@dataclass(slots=True, eq=False)
+class Location:
+    """One subschema: its JSON pointer in the caller's document, and the base URI and draft it is read under."""
+
+    number: int
+    pointer: str
+    schema: Any
+    base: str
+    draft: Draft
+    children: dict[tuple[str, ...], Location] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Resource:
+    root: Location
+    anchors: dict[str, Location] = field(default_factory=dict)
+    dynamic: set[str] = field(default_factory=set)
+    recursive: bool = False
+
+
+class Schemas:
+    """Index of one document. Building it is linear; raises LimitExceeded over `depth` or `nodes`."""
+
+    def __init__(self, schema: Any, *, depth: int, nodes: int) -> None:
+        self.locations: list[Location] = []
+        self._resources: dict[str, _Resource] = {}
+        self._by_pointer: dict[str, Location] = {}
+        self._depth = depth
+        self._nodes = nodes
+        self.root = self._add("", schema, "", draft_of(schema), 0)
+        self.dynamic = any(r.dynamic or r.recursive for r in self._resources.values())
+
+    def child(self, location: Location, *path: str) -> Location:
+        """The subschema at `path` below `location`; a place that the walk skipped is indexed on demand."""
+        found = location.children.get(path)
+        if found is None:
+            value = location.schema
+            for part in path:
+                value = value[int(part)] if isinstance(value, list) else value[part]
+            found = self._add(_extend(location.pointer, path), value, location.base, location.draft, 0)
+            location.children[path] = found
+        return found
+
+    def enter(self, scope: Scope, location: Location) -> Scope:
+        """The dynamic scope inside `location`; empty for documents that have no dynamic references."""
+        if not self.dynamic or location.base in scope:
+            return scope
+        return (*scope, location.base)
+
+    def resolve(self, location: Location, reference: str) -> Location:
+        """The target of `$ref`. SchemaRefused when it is not in this document, SchemaInvalid when it is nowhere."""
+        uri, fragment = urldefrag(_join(location.base, reference))
+        resource = self._resources.get(uri) or self._resources.get(uri.rstrip("#"))
+        if resource is None:
+            raise SchemaRefused(
+                f"$ref {reference!r} points outside the schema; remote references are never fetched: "
+                "copy the target into $defs",
+                param="schema",
+                pointer=location.pointer,
+            )
+        fragment = unquote(fragment)
+        if fragment and not fragment.startswith("/"):
+            if fragment not in resource.anchors:
+                raise SchemaInvalid(f"$ref {reference!r}: no such anchor", param="schema", pointer=location.pointer)
+            return resource.anchors[fragment]
+        return self._follow(resource.root, fragment, reference, location)
+
+    def resolve_dynamic(self, location: Location, reference: str, scope: Scope) -> Location:
+        """The target of `$dynamicRef`: the outermost dynamic anchor of that name, when the first target is one."""
+        target = self.resolve(location, reference)
+        name = unquote(urldefrag(reference)[1])
+        resource = self._resources[target.base]
+        if name in resource.dynamic and resource.anchors.get(name) is target:
+            for base in scope:
+                outer = self._resources[base]
+                if name in outer.dynamic:
+                    return outer.anchors[name]
+        return target
+
+    def resolve_recursive(self, location: Location, scope: Scope) -> Location:
+        """The target of `$recursiveRef: "#"`: the outermost resource, as long as each says `$recursiveAnchor`."""
+        resource = self._resources[location.base]
+        if resource.recursive:
+            for base in scope:
+                if self._resources[base].recursive:
+                    return self._resources[base].root
+        return resource.root
+
+    def _follow(self, start: Location, fragment: str, reference: str, at: Location) -> Location:
+        parts = [p.replace("~1", "/").replace("~0", "~") for p in fragment.split("/")[1:]]
+        here, value = start, start.schema
+        pending: tuple[str, ...] = ()
+        for part in parts:
+            try:
+                value = value[int(part)] if isinstance(value, list) else value[part]
+            except (KeyError, IndexError, ValueError, TypeError):
+                raise SchemaInvalid(
+                    f"$ref {reference!r} points to nothing: no {part!r} there", param="schema", pointer=at.pointer
+                ) from None
+            pending = (*pending, part)
+            known = here.children.get(pending)
+            if known is not None:
+                here, pending = known, ()
+        if pending:
+            if not isinstance(value, dict | bool):
+                raise SchemaInvalid(f"$ref {reference!r} is no schema", param="schema", pointer=at.pointer)
+            here = self.child(here, *pending)
+        return here
+
+    def _add(self, pointer: str, schema: Any, base: str, draft: Draft, depth: int) -> Location:
+        if depth > self._depth:
+            raise LimitExceeded(f"schema is nested deeper than {self._depth}", param="schema", pointer=pointer)
+        if len(self.locations) >= self._nodes:
+            raise LimitExceeded(f"schema has more than {self._nodes} subschemas", param="schema", pointer=pointer)
+        location = Location(len(self.locations), pointer, schema, base, draft)
+        self.locations.append(location)
+        if isinstance(schema, dict):
+            self._name(location, depth == 0 and not self._resources)
+            for path, part in subschemas(schema, location.draft):
+                where = _extend(pointer, path)
+                location.children[path] = self._add(where, part, location.base, location.draft, depth + 1)
+        elif not self._resources:
+            self._resources[base] = _Resource(location)
+        return location
+
+    def _name(self, location: Location, is_root: bool) -> None:
+        """Register the ids and anchors of one schema object."""
+        schema, draft = location.schema, location.draft
+        hidden = draft.ref_hides_siblings and "$ref" in schema
+        named = None if hidden else schema.get("id" if draft == Draft.D4 else "$id")
+        if isinstance(named, str) and (is_root or named):
+            self._identify(location, named, is_root)
+        elif is_root:
+            self._resources[""] = _Resource(location)
+        resource = self._resources[location.base]
+        for key in ("$anchor", "$dynamicAnchor"):
+            if draft >= Draft.D2019 and isinstance(schema.get(key), str):
+                resource.anchors.setdefault(schema[key], location)
+                if key == "$dynamicAnchor":
+                    resource.dynamic.add(schema[key])
+        if draft == Draft.D2019 and schema.get("$recursiveAnchor") is True and resource.root is location:
+            resource.recursive = True
+
+    def _identify(self, location: Location, named: str, is_root: bool) -> None:
+        uri, fragment = urldefrag(_join(location.base, named))
+        if fragment and location.draft <= Draft.D7 and not fragment.startswith("/"):
+            if is_root:
+                self._resources[""] = _Resource(location)
+            self._resources[location.base].anchors.setdefault(fragment, location)
+            return
+        if uri == location.base and not is_root:
+            return
+        location.base = uri
+        location.draft = draft_of(location.schema, location.draft)
+        resource = self._resources.setdefault(uri, _Resource(location))
+        if is_root:
+            self._resources.setdefault("", resource)
+
+
+def _join(base: str, reference: str) -> str:
+    try:
+        if base.startswith("urn:") and reference.startswith("#"):
+            return base + reference
+        return urljoin(base, reference)
+    except ValueError:
+        return reference
+
+
+def _extend(pointer: str, path: tuple[str, ...]) -> str:
+    return pointer + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def walk(schemas: Schemas) -> Iterator[Location]:
+    """Every location indexed so far, in document order of discovery."""
+    return iter(schemas.locations)

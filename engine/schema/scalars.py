@@ -1,0 +1,110 @@
+"""The keywords of strings and numbers as sets. Knows the keywords; automata and intervals do the work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from engine.schema import formats
+from engine.schema.algebra import meet
+from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.dialect import Draft
+from engine.schema.intervals import Interval, Numbers, rational
+from engine.schema.pattern import PatternInvalid, PatternUnsupported, from_pattern
+from engine.schema.reference import Location
+from engine.schema.report import Report
+from engine.schema.shape import StringSet
+
+FOLDED_LENGTH = 300
+"""Length bounds up to here become states of the automaton; longer ones are counted beside the matcher."""
+
+
+def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bool]:
+    """Strings that the string keywords allow, and whether exactly those."""
+    schema = at.schema
+    automaton, exact = Automaton.anything(), True
+    if isinstance(schema.get("pattern"), str):
+        found = pattern_automaton(report, at, "pattern", schema["pattern"])
+        automaton, exact = (automaton, False) if found is None else (found, exact)
+    if isinstance(schema.get("format"), str):
+        found = formats.from_format(schema["format"])
+        if found is not None:
+            automaton = meet(automaton, found)
+            exact = exact and schema["format"] in formats.EXACT
+            _mark_format(report, at, schema["format"])
+        elif schema["format"] in formats.UNHELD:
+            report.mark(at, "format", "checked", f"no automaton for the format {schema['format']!r}")
+            exact = False
+    low, high = count(schema.get("minLength"), 0), count(schema.get("maxLength"), None)
+    return _bounded(automaton, low or 0, high), exact
+
+
+def pattern_automaton(report: Report, at: Location, keyword: str, pattern: str) -> Automaton | None:
+    """The automaton of a pattern; None, with a mark, when there is none."""
+    try:
+        return from_pattern(pattern)
+    except (PatternUnsupported, PatternInvalid) as error:
+        report.mark(at, keyword, "checked", f"the pattern {pattern[:60]!r} is not a regular language we read: {error}")
+    except AutomatonTooLarge as error:
+        report.mark(at, keyword, "checked", f"the pattern {pattern[:60]!r} needs too many states: {error}")
+    return None
+
+
+def _mark_format(report: Report, at: Location, name: str) -> None:
+    if name not in formats.EXACT:
+        report.mark(at, "format", "narrowed", f"a subset of {name!r} is written")
+
+
+def _bounded(automaton: Automaton, low: int, high: int | None) -> tuple[StringSet, ...]:
+    """Short bounds become states, long ones stay beside the automaton."""
+    try:
+        inside_low = low if low <= FOLDED_LENGTH else 0
+        inside_high = high if high is not None and high <= FOLDED_LENGTH else None
+        if inside_low or inside_high is not None:
+            automaton = meet(automaton, Automaton.length(inside_low, inside_high))
+        outside_high = None if high == inside_high else high
+        found = StringSet(automaton, 0 if low == inside_low else low, outside_high)
+    except AutomatonTooLarge:
+        found = StringSet(automaton, low, high)
+    return () if found.is_empty else (found,)
+
+
+def count(value: Any, default: int | None) -> int | None:
+    """A length or count; 2.0 is as good as 2."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    return int(value)
+
+
+def number_set(at: Location) -> Numbers:
+    """Numbers that `type` and the number keywords allow. Exact."""
+    schema = at.schema
+    interval = Interval()
+    interval = replace(interval, **_bounds(schema, at.draft))
+    if _is_number(schema.get("multipleOf")) and schema["multipleOf"] > 0:
+        interval = replace(interval, step=abs(rational(schema["multipleOf"])))
+    named = schema.get("type")
+    names = [named] if isinstance(named, str) else named
+    if names is not None and "number" not in names:
+        interval &= Interval(step=Fraction(1), plain=at.draft == Draft.D4)
+    return () if interval.is_empty else (interval,)
+
+
+def _bounds(schema: dict[str, Any], draft: Draft) -> dict[str, Any]:
+    low, high = Interval(), Interval()
+    if _is_number(schema.get("minimum")):
+        exclusive = draft == Draft.D4 and schema.get("exclusiveMinimum") is True
+        low &= Interval(low=rational(schema["minimum"]), open_low=exclusive)
+    if _is_number(schema.get("maximum")):
+        exclusive = draft == Draft.D4 and schema.get("exclusiveMaximum") is True
+        high &= Interval(high=rational(schema["maximum"]), open_high=exclusive)
+    if draft != Draft.D4 and _is_number(schema.get("exclusiveMinimum")):
+        low &= Interval(low=rational(schema["exclusiveMinimum"]), open_low=True)
+    if draft != Draft.D4 and _is_number(schema.get("exclusiveMaximum")):
+        high &= Interval(high=rational(schema["exclusiveMaximum"]), open_high=True)
+    return {"low": low.low, "open_low": low.open_low, "high": high.high, "open_high": high.open_high}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

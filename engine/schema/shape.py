@@ -1,0 +1,127 @@
+"""What values a term allows, by JSON type: the normal form of lowering. Plain data with look-ups.
+
+A shape is a union inside every type (several strings, arrays, objects) and a union over the types. Values of members
+and items are terms, so shapes of recursive schemas are finite. Knows no keyword and no grammar.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.schema.automaton import Automaton
+from engine.schema.intervals import ALL_NUMBERS, Numbers
+from engine.schema.term import FALSE, TRUE, Term
+
+ALL_ITEMS = 1 << 60
+"""`seen_items` when every item has been evaluated."""
+
+
+@dataclass(frozen=True, slots=True)
+class StringSet:
+    """Strings in `automaton` with `low` to `high` code points; the bounds are those too long for an automaton."""
+
+    automaton: Automaton
+    low: int = 0
+    high: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self.automaton.is_empty or (self.high is not None and self.low > self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """Between `low` and `high` items from index `start` on satisfy `term`."""
+
+    term: Term
+    low: int
+    high: int | None = None
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayShape:
+    """Arrays of `low` to `high` items: `prefix` by position, then `rest`."""
+
+    prefix: tuple[Term, ...] = ()
+    rest: Term = TRUE
+    low: int = 0
+    high: int | None = None
+    contains: tuple[Contains, ...] = ()
+    unique: bool = False
+    seen_items: int = 0
+    """How many leading items an in-place applicator has evaluated; only kept where unevaluatedItems needs it."""
+
+    def item(self, index: int) -> Term:
+        """What the item at `index` must satisfy."""
+        return self.prefix[index] if index < len(self.prefix) else self.rest
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Keys in `keys` that are not named have values in `value`. `explicit`: the schema speaks of them."""
+
+    keys: Automaton
+    value: Term
+    explicit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Some member whose key is in `keys` has a value in `value`."""
+
+    keys: Automaton
+    value: Term
+
+
+ANY_KEY = (Others(Automaton.anything(), TRUE),)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectShape:
+    """Objects of `low` to `high` members. A key neither named nor in any of the disjoint `others` is forbidden."""
+
+    named: tuple[tuple[str, Term], ...] = ()
+    others: tuple[Others, ...] = ANY_KEY
+    required: frozenset[str] = frozenset()
+    needs: tuple[Need, ...] = ()
+    low: int = 0
+    high: int | None = None
+    seen_names: frozenset[str] = frozenset()
+    seen_keys: Automaton | None = None
+    """Keys an in-place applicator has evaluated; only kept where unevaluatedProperties needs them."""
+
+    def value(self, key: str) -> Term:
+        """What the value of `key` must satisfy; FALSE for a forbidden key."""
+        for name, term in self.named:
+            if name == key:
+                return term
+        return self.other(key)
+
+    def other(self, key: str) -> Term:
+        """The same for a key that is not named."""
+        return next((part.value for part in self.others if part.keys.accepts(key)), FALSE)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """`exact`: neither more nor less than what the schema allows, not counting what its children say."""
+
+    null: bool
+    booleans: frozenset[bool]
+    numbers: Numbers
+    strings: tuple[StringSet, ...]
+    arrays: tuple[ArrayShape, ...]
+    objects: tuple[ObjectShape, ...]
+    exact: bool = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is allowed, without looking at children."""
+        return not (self.null or self.booleans or self.numbers or self.strings or self.arrays or self.objects)
+
+
+ANY_STRING = (StringSet(Automaton.anything()),)
+BOTH = frozenset({False, True})
+EVERYTHING = Shape(True, BOTH, ALL_NUMBERS, ANY_STRING, (ArrayShape(),), (ObjectShape(),))
+NOTHING = Shape(False, frozenset(), (), (), (), ())

@@ -1,0 +1,164 @@
+"""Tidies a grammar: drops what derives nothing or is never reached, merges equal rules, names rules by content,
+and finds the shortest text. Knows grammars only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from heapq import heappop, heappush
+
+from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text
+
+Rules = Mapping[str, Rule]
+
+
+def shortest(rules: Rules) -> dict[str, str]:
+    """A shortest text (in UTF-8 bytes) of every rule that derives one (Knuth 1977). n log n in the size."""
+    waiting: dict[str, list[tuple[str, int]]] = {}
+    open_refs: dict[tuple[str, int], int] = {}
+    heap: list[tuple[int, str, str]] = []
+    done: dict[str, str] = {}
+
+    def push(name: str, index: int) -> None:
+        text = "".join(_text(symbol, done) for symbol in rules[name].alternatives[index])
+        heappush(heap, (len(text.encode()), text, name))
+
+    for name, rule in rules.items():
+        for index, sequence in enumerate(rule.alternatives):
+            refs = [symbol.name for symbol in sequence if isinstance(symbol, Ref)]
+            open_refs[name, index] = len(refs)
+            for ref in refs:
+                waiting.setdefault(ref, []).append((name, index))
+            if not refs:
+                push(name, index)
+    while heap:
+        _, text, name = heappop(heap)
+        if name in done:
+            continue
+        done[name] = text
+        for where in waiting.get(name, ()):
+            open_refs[where] -= 1
+            if not open_refs[where] and where[0] not in done:
+                push(*where)
+    return done
+
+
+def _text(symbol: Chars | Text | Ref, done: Mapping[str, str]) -> str:
+    if isinstance(symbol, Text):
+        return symbol.text
+    if isinstance(symbol, Ref):
+        return done[symbol.name]
+    return chr(_plainest(symbol))
+
+
+def _plainest(symbol: Chars) -> int:
+    for low, high in ((0x61, 0x7A), (0x30, 0x39), (0x41, 0x5A)):
+        for first, last in symbol.ranges:
+            if first <= high and last >= low:
+                return max(first, low)
+    return symbol.ranges[0][0]
+
+
+def prune(rules: Rules, root: str, productive: Iterable[str]) -> dict[str, Rule]:
+    """Only alternatives that derive something, only rules that `root` reaches."""
+    alive = set(productive)
+    kept: dict[str, Rule] = {}
+    stack = [root]
+    while stack:
+        name = stack.pop()
+        if name in kept:
+            continue
+        rule = rules[name]
+        sequences = tuple(s for s in rule.alternatives if all(not isinstance(x, Ref) or x.name in alive for x in s))
+        kept[name] = Rule(name, sequences, rule.lookahead)
+        stack.extend(x.name for s in sequences for x in s if isinstance(x, Ref) and x.name not in kept)
+    return kept
+
+
+def canonical(rules: Rules, root: str, prefix: str, fixed: tuple[str, ...]) -> tuple[dict[str, Rule], str]:
+    """Equal rules merged, each named by what it derives; names that start with `fixed` are such names already."""
+    names: dict[str, str] = {name: name for name in rules if name.startswith(fixed)}
+    for component in _components(rules):
+        free = [name for name in component if name not in names]
+        if free:
+            names.update(_name_component(rules, free, names, prefix))
+    merged = {names[name]: _renamed(rule, names) for name, rule in rules.items()}
+    return merged, names[root]
+
+
+def _name_component(rules: Rules, members: list[str], names: dict[str, str], prefix: str) -> dict[str, str]:
+    """Partition refinement inside one cycle of rules; everything outside has its name."""
+    labels = dict.fromkeys(members, "")
+    classes = 1
+    while True:
+        view = {**names, **labels} if len(members) > 1 else names
+        labels = {name: _digest(rules[name], view) for name in members}
+        found = len(set(labels.values()))
+        if found == classes or len(members) == 1:
+            return {name: f"{prefix}r{label}" for name, label in labels.items()}
+        classes = found
+
+
+def _digest(rule: Rule, names: Mapping[str, str]) -> str:
+    parts = [
+        [("=", names.get(x.name, "@")) if isinstance(x, Ref) else x for x in sequence] for sequence in rule.alternatives
+    ]
+    return blake2b(repr((parts, rule.lookahead)).encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
+
+
+def _renamed(rule: Rule, names: Mapping[str, str]) -> Rule:
+    sequences: list[Sequence] = [
+        tuple(Ref(names[x.name]) if isinstance(x, Ref) else x for x in sequence) for sequence in rule.alternatives
+    ]
+    return Rule(names[rule.name], tuple(dict.fromkeys(sequences)), rule.lookahead)
+
+
+def _components(rules: Rules) -> list[list[str]]:
+    """Strongly connected components, referenced ones first (Tarjan 1972, without recursion)."""
+    successors = {
+        name: list(dict.fromkeys(x.name for s in rule.alternatives for x in s if isinstance(x, Ref)))
+        for name, rule in rules.items()
+    }
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    on_stack: set[str] = set()
+    found: list[list[str]] = []
+    for start in rules:
+        if start not in index:
+            _visit(start, successors, index, low, stack, on_stack, found)
+    return found
+
+
+def _visit(
+    start: str,
+    successors: dict[str, list[str]],
+    index: dict[str, int],
+    low: dict[str, int],
+    stack: list[str],
+    on_stack: set[str],
+    found: list[list[str]],
+) -> None:
+    work = [(start, 0)]
+    while work:
+        name, position = work.pop()
+        if position == 0:
+            index[name] = low[name] = len(index)
+            stack.append(name)
+            on_stack.add(name)
+        else:
+            low[name] = min(low[name], low[successors[name][position - 1]])
+        for at in range(position, len(successors[name])):
+            target = successors[name][at]
+            if target not in index:
+                work.extend([(name, at + 1), (target, 0)])
+                break
+            if target in on_stack:
+                low[name] = min(low[name], index[target])
+        else:
+            if low[name] == index[name]:
+                cut = stack.index(name)
+                found.append(stack[cut:])
+                on_stack.difference_update(stack[cut:])
+                del stack[cut:]

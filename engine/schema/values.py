@@ -1,0 +1,136 @@
+"""Shapes become grammar rules. One rule per term and place; what a rule needs of its children is asked by name.
+
+Knows JSON values and where they stand. Objects and arrays have their own writers; scalars are automata.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from engine.errors import LimitExceeded
+from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.expand import Expander
+from engine.schema.grammar import Ref, Rule, Sequence, Text
+from engine.schema.keys import KeyRules
+from engine.schema.layout import Follow, Layout
+from engine.schema.numerals import numerals
+from engine.schema.origins import mark
+from engine.schema.shape import ANY_KEY, ANY_STRING, ArrayShape, ObjectShape, Shape, StringSet
+from engine.schema.intervals import ALL_NUMBERS
+from engine.schema.term import Term
+from engine.schema.text import TextRules
+
+
+@dataclass(slots=True)
+class Options:
+    """How to write: `tight` closes and orders objects, `bold` (see Expander) is off on the second attempt."""
+
+    tight: bool
+    flexible: bool
+    rule_limit: int
+    prefix: str = ""
+
+
+class ValueWriter:
+    """The rules of one grammar in the making."""
+
+    def __init__(self, expander: Expander, options: Options) -> None:
+        self.expander = expander
+        self.options = options
+        self.rules: dict[str, Rule] = {}
+        self.layout = Layout(self.rules, options.flexible, options.prefix)
+        self.texts = TextRules(self.rules, f"{options.prefix}s", options.rule_limit)
+        self.keys = KeyRules(self.texts, self.layout.after_key)
+        self._values: dict[tuple[Term, Follow], str] = {}
+        self._pending: list[tuple[str, Term, Follow]] = []
+        self._serial = 0
+
+    def write(self, root: Term) -> str:
+        """All rules of a document; returns the name of the rule that derives it. Iterative, so depth costs nothing."""
+        name = self._name(root, "end")
+        while self._pending:
+            self._write_value(*self._pending.pop())
+        return name
+
+    def value(self, term: Term, follow: Follow = "value") -> Sequence:
+        """Symbols that derive the values of a term."""
+        return (Ref(self._name(term, follow)),)
+
+    def fresh(self, kind: str) -> str:
+        """A new rule name; names by content are given at the end."""
+        self._serial += 1
+        return f"{self.options.prefix}{kind}{self._serial}"
+
+    def add(self, name: str, alternatives: list[Sequence], follow: Follow) -> None:
+        """One rule; raises LimitExceeded over the rule limit."""
+        if len(self.rules) >= self.options.rule_limit:
+            raise LimitExceeded(f"the grammar has more than {self.options.rule_limit} rules", param="schema")
+        unique = tuple(dict.fromkeys(alternatives))
+        self.rules[name] = Rule(name, unique, self.layout.follow(follow))
+
+    def _name(self, term: Term, follow: Follow) -> str:
+        key = (term, follow)
+        if key not in self._values:
+            self._values[key] = self.fresh("v")
+            self._pending.append((self._values[key], term, follow))
+        return self._values[key]
+
+    def _write_value(self, name: str, term: Term, follow: Follow) -> None:
+        from engine.schema.arrays import ArrayWriter
+        from engine.schema.objects import ObjectWriter
+
+        shape = self.expander.shape(term)
+        if self.options.tight:
+            shape = only_described(shape)
+        alternatives: list[Sequence] = [(Text("null"),)] if shape.null else []
+        alternatives.extend((Text(word),) for flag, word in ((True, "true"), (False, "false")) if flag in shape.booleans)
+        alternatives.extend(self._scalars(shape, follow, term))
+        for array in shape.arrays:
+            alternatives.append((Text("["), *self.layout.gap(), ArrayWriter(self, array, follow, term).write()))
+        for item in shape.objects:
+            alternatives.append((Text("{"), *self.layout.gap(), ObjectWriter(self, item, follow, term).write()))
+        self.add(name, alternatives, follow)
+
+    def _scalars(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:
+        ahead = self.layout.follow(follow)
+        found: list[Sequence] = []
+        try:
+            numbers = numerals(shape.numbers, not self.options.tight)
+            if not numbers.is_empty:
+                found.append((self.texts.scalar(numbers, ahead),))
+            for part in shape.strings:
+                if part.low or part.high is not None:
+                    mark(self.expander, term, ("minLength", "maxLength"), "checked", "a length too long to write out")
+                found.append((Text('"'), self._string(part, follow)))
+        except AutomatonTooLarge as error:
+            raise LimitExceeded(f"a string or number needs too large a grammar: {error}", param="schema") from None
+        return found
+
+    def _string(self, part: StringSet, follow: Follow) -> Ref:
+        free = part.automaton.alphabet.size == 1
+        return self.texts.string(part.automaton, self.layout.follow(follow), "any" if free else "canonical")
+
+    def key(self, keys: Automaton) -> Sequence:
+        """Undeclared keys in `keys`, with their colon."""
+        try:
+            return (Text('"'), self.keys.write(keys), *self.layout.colon())
+        except AutomatonTooLarge as error:
+            raise LimitExceeded(f"the keys of an object need too large a grammar: {error}", param="schema") from None
+
+
+def only_described(shape: Shape) -> Shape:
+    """Tight: where no type is said, the types that the other keywords speak of, as a person would read the schema."""
+    plain = (ALL_NUMBERS, ANY_STRING, (ArrayShape(),), (ObjectShape(),))
+    parts = (shape.numbers, shape.strings, shape.arrays, shape.objects)
+    if not (shape.null and len(shape.booleans) == 2 and all(parts)):
+        return shape
+    kept = tuple(() if part == free else part for part, free in zip(parts, plain, strict=True))
+    if not any(kept):
+        return shape
+    numbers, strings, arrays, objects = kept
+    return replace(
+        shape, null=False, booleans=frozenset(), numbers=numbers, strings=strings, arrays=arrays, objects=objects
+    )  # type: ignore[arg-type]
+
+
+__all__ = ["ANY_KEY", "Options", "ValueWriter", "only_described"]
