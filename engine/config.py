@@ -55,6 +55,8 @@ class EngineConfig:
     max_batch: int = 8
     max_sequence: int = 8192
     prefill_chunk: int = 512
+    prefix_cache_bytes: int = 512 << 20
+    """Memory for shared prompt prefixes; 0 switches their reuse off."""
     cache_dir: Path = field(default_factory=lambda: default_cache_dir())
     limits: Limits = field(default_factory=Limits)
     overlap: bool = True

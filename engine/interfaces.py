@@ -95,6 +95,8 @@ class Sampled:
     entropy_free: list[float] | None = None
     entropy: list[float] | None = None
     argmax_free: list[int] | None = None
+    argmax_legal: list[bool] | None = None
+    """Whether the free argmax is in the legal set."""
 
 
 class Runner(Protocol):

@@ -38,7 +38,7 @@ class GrammarService:
         self._memory = MemoryCache(MEMORY_CACHE_BYTES)
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
         self._running: dict[str, Future[CompiledGrammar]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finished future runs its callback at once, inside submit
         self._closed = False
 
     def key(self, constraint: Constraint) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,14 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from engine.model.decoder import Span
+
+
+@dataclass(frozen=True, slots=True)
+class SavedCache:
+    """A cropped copy of one slot's cache."""
+
+    cache: Any
+    nbytes: int
 
 
 class HfNetwork:
@@ -41,13 +50,14 @@ class HfNetwork:
         logits: Tensor = out.logits[0]
         return logits
 
-    def save(self, slot: int, length: int) -> Any:
+    def save(self, slot: int, length: int) -> SavedCache:
         """A deep copy of the slot's cache, cropped."""
         cache = copy.deepcopy(self._caches[slot])
         cache.crop(length)
-        return cache
+        layers = getattr(cache, "layers", [])
+        return SavedCache(cache, sum(layer.keys.nbytes + layer.values.nbytes for layer in layers))
 
-    def load(self, slot: int, prefix: Any, length: int) -> None:
+    def load(self, slot: int, prefix: SavedCache, length: int) -> None:
         """Replace the slot's cache by a copy of the prefix."""
-        self._caches[slot] = copy.deepcopy(prefix)
+        self._caches[slot] = copy.deepcopy(prefix.cache)
         self._caches[slot].crop(length)

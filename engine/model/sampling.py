@@ -94,7 +94,8 @@ def sample_rows(logits: Tensor, inputs: SampleInputs, seen: list[Tensor | None])
     if inputs.want_logprobs:
         sampled.logprob_raw, sampled.logprob, sampled.top = [], [], []
     if inputs.want_stats:
-        sampled.mass, sampled.entropy_free, sampled.entropy, sampled.argmax_free = [], [], [], []
+        sampled.mass, sampled.entropy_free, sampled.entropy = [], [], []
+        sampled.argmax_free, sampled.argmax_legal = [], []
     for row in range(logits.shape[0]):
         allowed = None if legal is None else legal[row]
         values = logits[row]
@@ -124,12 +125,15 @@ def _describe(sampled: Sampled, logits: Tensor, legal: Tensor | None, token: int
         sampled.logprob.append(float(constrained[token]))
         best = torch.topk(constrained, min(inputs.want_logprobs - 1, constrained.shape[0])).indices.tolist()
         sampled.top.append([(i, float(raw[i]), float(constrained[i])) for i in best if constrained[i] > -torch.inf])
-    if sampled.mass is None or sampled.entropy_free is None or sampled.entropy is None or sampled.argmax_free is None:
+    if sampled.mass is None or sampled.entropy_free is None or sampled.entropy is None:
         return
+    assert sampled.argmax_free is not None and sampled.argmax_legal is not None
     sampled.mass.append(float(log_mass.exp()))
     sampled.entropy_free.append(_entropy(raw))
     sampled.entropy.append(_entropy(constrained))
-    sampled.argmax_free.append(_greedy(logits))
+    favourite = _greedy(logits)
+    sampled.argmax_free.append(favourite)
+    sampled.argmax_legal.append(legal is None or bool(legal[favourite]))
 
 
 def _entropy(log_probabilities: Tensor) -> float:

@@ -1,0 +1,114 @@
+"""One request in flight and its samples. Holds state that others change; decides nothing.
+
+A `Job` is a request after its prompt was encoded; a `Sample` is one of its n texts and occupies one slot while it runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.decode.text import TextStream
+from engine.errors import EngineError
+from engine.grammar import CompiledGrammar, Matcher
+from engine.interfaces import StepRecord
+from engine.request import Request, Result, Status
+
+OnText = Callable[[int, str], None]
+"""Called from the decode thread with (sample, settled text)."""
+Trace = Callable[[StepRecord], None]
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A request between submission and its result. `grammar` is a future while it compiles, None for free text."""
+
+    request: Request
+    prompt: list[int]
+    seed: int
+    grammar: Future[CompiledGrammar] | None
+    future: Future[Result]
+    on_text: OnText | None = None
+    trace: Trace | None = None
+    want_stats: bool = False
+    submitted: float = field(default_factory=time.perf_counter)
+    created: float = field(default_factory=time.time)
+    samples: list[Sample] = field(default_factory=list)
+    cancelled: bool = False
+
+    @property
+    def salt(self) -> str:
+        return self.request.cache_salt or ""
+
+    @property
+    def deadline(self) -> float | None:
+        """perf_counter time after which nothing more is decoded."""
+        return None if self.request.deadline_s is None else self.submitted + self.request.deadline_s
+
+    def compiled(self) -> CompiledGrammar | None:
+        """The grammar, once it is there. Raises the typed error of a failed compilation."""
+        return self.grammar.result() if self.grammar is not None and self.grammar.done() else None
+
+    @property
+    def done(self) -> bool:
+        return all(sample.status is not None for sample in self.samples)
+
+
+@dataclass(eq=False, slots=True)
+class Sample:
+    """One text being decoded. `cached` of its tokens are in the KV cache; the rest is what the next step feeds."""
+
+    job: Job
+    index: int
+    seed: int
+    budget: int
+    """Most completion tokens, the stop token included."""
+    text: TextStream
+    slot: int | None = None
+    cached: int = 0
+    output: list[int] = field(default_factory=list)
+    draft: list[int] = field(default_factory=list)
+    matcher: Matcher | None = None
+    pieces: list[str] = field(default_factory=list)
+    forced: int = 0
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    logprob_sum: float = 0.0
+    status: Status | None = None
+    error: EngineError | None = None
+    started: float | None = None
+    first_token: float | None = None
+    ended: float | None = None
+    fill_s: float = 0.0
+    exposed_s: float = 0.0
+    device_s: float = 0.0
+
+    @property
+    def length(self) -> int:
+        """Prompt and output tokens."""
+        return len(self.job.prompt) + len(self.output)
+
+    @property
+    def remaining(self) -> int:
+        """Completion tokens still allowed."""
+        return self.budget - len(self.output)
+
+    def pending(self, limit: int) -> list[int]:
+        """At most `limit` of the tokens that are not in the cache yet."""
+        prompt, start = self.job.prompt, self.cached
+        if start >= len(prompt):
+            return self.output[start - len(prompt) : start - len(prompt) + limit]
+        return (prompt[start : start + limit] + self.output[: max(0, start + limit - len(prompt))])[:limit]
+
+    @property
+    def running(self) -> bool:
+        return self.slot is not None and self.status is None
+
+
+def prompt_sha256(prompt: list[int]) -> str:
+    """sha256 of the prompt's token ids as little-endian uint32."""
+    return hashlib.sha256(struct.pack(f"<{len(prompt)}I", *prompt)).hexdigest()

@@ -1,0 +1,70 @@
+"""Shared prompt prefixes: cache entries kept after a prefill and copied into the slot of the next request.
+
+Keys are token ids under a salt (an API key's hash, or the request's `cache_salt`); nothing crosses salts but pinned
+prefixes, which are public by declaration. Knows handles with `nbytes`; knows nothing of tensors.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MINIMUM = 16
+"""Tokens under which copying a prefix is not worth the bookkeeping."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One stored prompt."""
+
+    tokens: tuple[int, ...]
+    handle: Any
+    pinned: bool
+
+
+class PrefixCache:
+    """Least recently used first out, by bytes. One thread."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[tuple[str, tuple[int, ...]], Entry] = OrderedDict()
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, salt: str, tokens: Sequence[int]) -> tuple[Any, int] | None:
+        """The entry that shares the longest prefix, and its length (at most len(tokens) - 1: one token must be fed)."""
+        best: tuple[str, tuple[int, ...]] | None = None
+        length = MINIMUM - 1
+        for key, entry in self._entries.items():
+            if entry.pinned or key[0] == salt:
+                shared = min(_common(entry.tokens, tokens), len(tokens) - 1)
+                if shared > length:
+                    best, length = key, shared
+        if best is None:
+            return None
+        self._entries.move_to_end(best)
+        return self._entries[best].handle, length
+
+    def wants(self, salt: str, tokens: Sequence[int]) -> bool:
+        """Whether storing this prompt is worth it: it is long enough and not there yet."""
+        return self._max_bytes > 0 and len(tokens) >= MINIMUM and (salt, tuple(tokens)) not in self._entries
+
+    def store(self, salt: str, tokens: Sequence[int], handle: Any, *, pinned: bool = False) -> None:
+        """Keep a handle, letting go of the least recently used ones that are not pinned."""
+        self._entries[salt, tuple(tokens)] = Entry(tuple(tokens), handle, pinned)
+        self.nbytes += handle.nbytes
+        for key in [key for key, entry in self._entries.items() if not entry.pinned]:
+            if self.nbytes <= self._max_bytes:
+                return
+            self.nbytes -= self._entries.pop(key).handle.nbytes
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    for index, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return index
+    return min(len(a), len(b))

@@ -1,0 +1,64 @@
+"""One row of one step as a StepRecord, for whoever traces. Costs nothing when nobody does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.decode.job import Sample
+from engine.interfaces import Runner, Sampled, StepRecord, Tokenizer
+
+if TYPE_CHECKING:
+    from engine.decode.loop import Row
+
+
+def record_row(
+    sample: Sample,
+    row: Row,
+    offset: int,
+    sampled: Sampled,
+    *,
+    accept_s: float,
+    runner: Runner,
+    tokenizer: Tokenizer,
+    step: int,
+    rows: int,
+) -> None:
+    """Write the record of the token at `offset` of this row to the job's trace."""
+    trace = sample.job.trace
+    if trace is None:
+        return
+    times, index = runner.timings(), row.first + offset
+    fill = row.fill_s[offset] * 1e6
+    copy, apply = times.get("copy", 0.0), times.get("apply", 0.0)
+    exposed = min(times.get("mask_wait", 0.0) + apply, fill + copy + apply) if sample.matcher is not None else 0.0
+    token = sampled.token_ids[index]
+    trace(
+        StepRecord(
+            step=step,
+            request_id=sample.job.request.id,
+            row=sample.slot or 0,
+            position=len(sample.output) - 1,
+            token_id=token,
+            text=tokenizer.decode([token]),
+            forced=offset < len(row.draft) and token == row.draft[offset],
+            rows=rows,
+            fill_us=fill,
+            accept_us=accept_s * 1e6,
+            copy_us=copy,
+            apply_us=apply,
+            forward_us=times.get("forward", 0.0),
+            sample_us=times.get("sample", 0.0),
+            hidden_us=fill + copy + apply - exposed,
+            exposed_us=exposed,
+            legal_tokens=row.legal[offset],
+            mass=sampled.mass[index] if sampled.mass else None,
+            entropy_free=sampled.entropy_free[index] if sampled.entropy_free else None,
+            entropy=sampled.entropy[index] if sampled.entropy else None,
+            argmax_illegal=_illegal(sampled, index),
+            event=sample.status,
+        )
+    )
+
+
+def _illegal(sampled: Sampled, index: int) -> bool | None:
+    return None if sampled.argmax_legal is None else not sampled.argmax_legal[index]

@@ -1,0 +1,94 @@
+"""What one token does to one row: accept, keep or close, emit. Sets statuses; knows no batch and no device.
+
+A token is kept only if the shortest ending after it still fits the budget. Otherwise it is taken back and that ending,
+which fitted before, is emitted: nothing is ever cut.
+"""
+
+from __future__ import annotations
+
+from engine.decode.job import Sample
+from engine.interfaces import Sampled, Tokenizer
+
+
+def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> bool:
+    """Take one sampled token (row `index` of `sampled`); False when it was dropped and the row closed instead.
+
+    Raises GrammarDesync when the matcher refuses a token whose bit was set.
+    """
+    matcher = sample.matcher
+    if matcher is None:
+        _take_free(sample, token, tokenizer)
+    else:
+        if not matcher.accept(token):
+            raise matcher.fail(token_id=token)
+        if not matcher.terminated and matcher.need() > sample.remaining - 1:
+            matcher.rollback(1)
+            close(sample, tokenizer)
+            return False
+        _take(sample, token, tokenizer)
+        if matcher.terminated:
+            sample.status = "complete"
+    _note_logprobs(sample, token, tokenizer, sampled, index)
+    return True
+
+
+def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False) -> None:
+    """End the text by its shortest legal ending: `closed`; `timeout` where none fits or there is nothing to close."""
+    matcher = sample.matcher
+    if matcher is None or (overdue and not sample.output):
+        sample.status = "timeout"
+        return
+    ending = matcher.ending(sample.remaining)
+    if ending is None:
+        sample.status = "timeout" if overdue else "dead_end"
+        return
+    for token in ending:
+        if not matcher.accept(token):
+            raise matcher.fail(token_id=token)
+        _take(sample, token, tokenizer)
+    sample.status = "closed"
+
+
+def _take(sample: Sample, token: int, tokenizer: Tokenizer) -> None:
+    sample.output.append(token)
+    emit(sample, sample.text.feed(tokenizer.token_bytes(token) or b""))
+
+
+def _take_free(sample: Sample, token: int, tokenizer: Tokenizer) -> None:
+    sample.output.append(token)
+    if token in tokenizer.stop_token_ids:
+        sample.status = "complete"
+        return
+    emit(sample, sample.text.feed(tokenizer.token_bytes(token) or b""))
+    if sample.text.stopped:
+        sample.status = "complete"
+    elif sample.remaining == 0:
+        sample.status = "length"
+
+
+def emit(sample: Sample, text: str) -> None:
+    """Hand settled text on. A listener that raises is the listener's trouble: it fails this row only."""
+    if text:
+        sample.pieces.append(text)
+        if sample.job.on_text is not None:
+            sample.job.on_text(sample.index, text)
+
+
+def _note_logprobs(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> None:
+    asked = sample.job.request.sampling.logprobs
+    if asked is None or sampled.logprob is None or sampled.logprob_raw is None or sampled.top is None:
+        return
+    sample.logprob_sum += sampled.logprob[index]
+    top = [
+        {"token_id": i, "token": tokenizer.decode([i]), "raw": raw, "constrained": constrained}
+        for i, raw, constrained in sampled.top[index][:asked]
+    ]
+    sample.logprobs.append(
+        {
+            "token_id": token,
+            "token": tokenizer.decode([token]),
+            "raw": sampled.logprob_raw[index],
+            "constrained": sampled.logprob[index],
+            "top": top,
+        }
+    )

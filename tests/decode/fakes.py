@@ -1,0 +1,127 @@
+"""A byte tokenizer with a few merges and a network whose logits are a function of the tokens: the real engine runs on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.config import EngineConfig
+from engine.decode.engine import Engine
+from engine.model.cpu_runner import CpuRunner
+from engine.model.loader import LoadedModel
+
+MERGES = [b'{"', b'":', b'",', b'","', b'"}', b"true", b"false", b"null", b"th", b"the", b"in", b"  ", b'":"', b"\xc3\xa9"]
+EOS, SPECIAL = 256 + len(MERGES), 257 + len(MERGES)
+TOKENS: list[bytes | None] = [bytes([i]) for i in range(256)] + list(MERGES) + [None, None]
+V = len(TOKENS) + 5
+"""Padded: the last five ids are no token at all."""
+
+
+class ByteTokenizer:
+    """Longest match over bytes and merges; one special token that text can never become."""
+
+    vocab_size = len(TOKENS)
+    stop_token_ids = (EOS,)
+    fingerprint = hashlib.sha256(repr(TOKENS).encode()).hexdigest()
+    has_chat_template = True
+
+    def encode(self, text: str) -> list[int]:
+        data, ids = text.encode(), []
+        while data:
+            best = max((t for t in MERGES if data.startswith(t)), key=len, default=data[:1])
+            ids.append(TOKENS.index(best))
+            data = data[len(best) :]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return b"".join(self.token_bytes(i) or b"" for i in ids).decode("utf-8", "replace")
+
+    def token_bytes(self, token_id: int) -> bytes | None:
+        return TOKENS[token_id] if 0 <= token_id < len(TOKENS) else None
+
+    def special_token_ids(self) -> frozenset[int]:
+        return frozenset({EOS, SPECIAL})
+
+    def chat(self, messages: Sequence[dict[str, Any]], *, tools: Any = None) -> list[int]:
+        text = "".join(f"[{message['role']}]{message['content']}" for message in messages)
+        return self.encode(text + "[assistant]")
+
+
+Logits = Callable[[Sequence[int]], np.ndarray]
+
+
+class FakeNetwork:
+    """Keeps what each slot was fed, so that wrong positions show, and asks `logits_of` about it."""
+
+    vocab_size = V
+
+    def __init__(self, slots: int, logits_of: Logits) -> None:
+        self.fed: list[list[int]] = [[] for _ in range(slots)]
+        self.logits_of = logits_of
+        self.forwards = 0
+        self.tokens = 0
+        self.loaded = 0
+
+    def forward(self, tokens: torch.Tensor, spans: Sequence[Any], wanted: torch.Tensor) -> torch.Tensor:
+        self.forwards += 1
+        self.tokens += len(tokens)
+        rows: dict[int, np.ndarray] = {}
+        asked = set(wanted.tolist())
+        for span in spans:
+            fed = self.fed[span.slot]
+            assert span.position <= len(fed), "a gap in the cache"
+            del fed[span.position :]
+            for index in range(span.start, span.stop):
+                fed.append(int(tokens[index]))
+                if index in asked:
+                    rows[index] = self.logits_of(fed)
+        stacked = [rows[index] for index in wanted.tolist()]
+        return torch.tensor(np.stack(stacked), dtype=torch.float32) if stacked else torch.zeros(0, V)
+
+    def save(self, slot: int, length: int) -> Any:
+        class Saved(list[int]):
+            nbytes = length
+
+        return Saved(self.fed[slot][:length])
+
+    def load(self, slot: int, prefix: Any, length: int) -> None:
+        self.loaded += length
+        self.fed[slot] = list(prefix[:length])
+
+
+def random_logits(seed: int, scale: float = 5.0) -> Logits:
+    """Logits that are noise, but a function of everything fed so far: what an adversary with no manners would want."""
+
+    def logits_of(fed: Sequence[int]) -> np.ndarray:
+        digest = hashlib.blake2b(repr((seed, len(fed), tuple(fed[-8:]))).encode(), digest_size=8).digest()
+        return np.random.default_rng(int.from_bytes(digest, "little")).normal(0, scale, V).astype(np.float32)
+
+    return logits_of
+
+
+def wants(text: str, *, then: int = EOS) -> Logits:
+    """Logits that spell `text` in the completion (after '[assistant]'), byte by byte, then prefer `then`."""
+    script = text.encode()
+
+    def logits_of(fed: Sequence[int]) -> np.ndarray:
+        data = b"".join(TOKENS[i] or b"" for i in fed)
+        done = len(data) - (data.rfind(b"[assistant]") + len(b"[assistant]"))
+        row = np.full(V, -5.0, dtype=np.float32)
+        row[script[done] if done < len(script) else then] = 10.0
+        return row
+
+    return logits_of
+
+
+def fake_engine(logits_of: Logits, tmp_path: Any, **settings: Any) -> tuple[Engine, FakeNetwork]:
+    """A real engine (grammar service, scheduler, loop, sampler) on a fake network."""
+    config = EngineConfig(**{"max_batch": 4, "max_sequence": 2048, "cache_dir": tmp_path, **settings})
+    network = FakeNetwork(config.max_batch, logits_of)
+    runner = CpuRunner(
+        network, max_batch=config.max_batch, max_sequence=config.max_sequence, quantization="fp32"
+    )
+    return Engine(config, model=LoadedModel("fake", None, runner, ByteTokenizer())), network  # type: ignore[arg-type]
