@@ -1,16 +1,18 @@
 """What the service needs of an engine. Serve depends on this protocol, never on `engine.decode`.
 
-Every method may be called from any thread. `submit`, `stream`, `check` and `warmup` may block (tokenising, compiling,
-loading), so the service never calls them on its event loop.
+Every method may be called from any thread. `submit`, `check`, `warmup` and `close` may block (tokenising, compiling,
+finishing), so the service never calls them on its event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from engine.request import Request, Result
+
+OnText = Callable[[int, str], None]
 
 
 class ServedEngine(Protocol):
@@ -20,11 +22,11 @@ class ServedEngine(Protocol):
     def ready(self) -> bool:
         """Whether requests are answered now; a plain attribute read, free of locks."""
 
-    def submit(self, request: Request) -> Future[Result]:
-        """Admit the request, or raise RequestError, QueueFull or NotReady."""
+    def submit(self, request: Request, *, on_text: OnText | None = None) -> Future[Result]:
+        """Admit the request, or raise RequestError, QueueFull or NotReady; a ConstraintError may come by the future.
 
-    def stream(self, request: Request) -> Iterator[str | Result]:
-        """Pieces of text as they are made, then the Result. Errors before admission are raised by the first `next`."""
+        `on_text(sample, text)` is called from the decode thread with each piece of text as it is made.
+        """
 
     def cancel(self, request_id: str) -> bool:
         """Stop a request; its future resolves with status `cancelled`. Unknown ids are False. Never blocks."""
@@ -37,6 +39,9 @@ class ServedEngine(Protocol):
 
     def warmup(self) -> Any:
         """Bring everything to the state of a second request (graphs, kernels, common grammars)."""
+
+    def stalled_s(self) -> float:
+        """Seconds the step that is running now has taken; 0 between steps. Never blocks."""
 
     def close(self) -> None:
         """Stop the threads, free the memory; what still runs ends as `cancelled`."""

@@ -61,11 +61,14 @@ class Functions:
         return list(await asyncio.gather(*(one(request) for request in requests)))
 
     async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[str | Answer]:
-        """Pieces of text, then the answer (or the failure) as a dict."""
+        """Pieces of text (sample 0's), then the answer (or the failure) as a dict."""
         try:
             engine_request = read_body(request).to_request()
             async for item in self._service.stream(engine_request, Call(route="stream")):
-                yield item if isinstance(item, str) else _outcome(item, engine_request.constraint)
+                if isinstance(item, Result):
+                    yield _outcome(item, engine_request.constraint)
+                elif item.sample == 0:
+                    yield item.text
         except EngineError as error:
             yield _failure(Failure.from_error(error), "error")
 

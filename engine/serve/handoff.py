@@ -10,10 +10,11 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 from engine.errors import EngineError, EngineFailure
 from engine.request import Request, Result
-from engine.serve.engine_protocol import ServedEngine
+from engine.serve.engine_protocol import OnText, ServedEngine
 
 SILENT = "the engine gave no answer within the deadline and its grace"
 
@@ -49,10 +50,10 @@ class Ticket:
         self._engine, self._request = engine, request
         self._abandoned = threading.Event()
 
-    def submit(self) -> Future[Result]:
+    def submit(self, on_text: OnText | None = None) -> Future[Result]:
         if self._abandoned.is_set():
             raise EngineFailure("the caller left before the request was admitted")
-        future = self._engine.submit(self._request)
+        future = self._engine.submit(self._request, on_text=on_text)
         if self._abandoned.is_set():
             self._engine.cancel(self._request.id)
         return future
@@ -62,16 +63,23 @@ class Ticket:
         self._engine.cancel(self._request.id)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text of one sample as it is made."""
+
+    sample: int
+    text: str
+
+
 class Pump:
-    """A thread that carries a blocking iterator into the loop; one per stream, alive as long as its request."""
+    """Carries what the decode thread makes of one request into the loop. No thread of its own."""
 
-    def __init__(self, engine: ServedEngine, request: Request) -> None:
-        self._engine, self._request = engine, request
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[str | Result | EngineError] = asyncio.Queue()
+        self._queue: asyncio.Queue[Piece | Result | EngineError] = asyncio.Queue()
 
-    async def items(self, patience_s: float) -> AsyncIterator[str | Result]:
-        threading.Thread(target=self._run, name=f"stream-{self._request.id}", daemon=True).start()
+    async def items(self, patience_s: float) -> AsyncIterator[Piece | Result]:
+        """Pieces, then the Result; EngineError as soon as there is one, or after `patience_s` of silence."""
         while True:
             try:
                 item = await asyncio.wait_for(self._queue.get(), patience_s)
@@ -83,19 +91,21 @@ class Pump:
             if isinstance(item, Result):
                 return
 
-    def _run(self) -> None:
-        try:
-            for item in self._engine.stream(self._request):
-                self.put(item)
-            self.put(EngineFailure("the stream ended without a result"))
-        except EngineError as error:
+    def on_text(self, sample: int, text: str) -> None:
+        """Called from the decode thread."""
+        self.put(Piece(sample, text))
+
+    def on_done(self, future: Future[Result]) -> None:
+        """Called with the request's future once it is settled."""
+        error = _exception(future)
+        if error is None:
+            self.put(future.result())
+        elif isinstance(error, EngineError):
             self.put(error)
-        except Exception as error:  # noqa: BLE001 - a thread must not die in silence
+        else:
             self.put(EngineFailure(f"{type(error).__name__} in the engine"))
 
-    def put(self, item: str | Result | EngineError) -> None:
-        """Hand an item to the loop, from any thread."""
-        try:
+    def put(self, item: Piece | Result | EngineError) -> None:
+        """Hand an item to the loop, from any thread; a loop that has closed needs none."""
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
-        except RuntimeError:
-            self._engine.cancel(self._request.id)

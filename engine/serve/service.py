@@ -18,7 +18,7 @@ from engine.errors import EngineError, EngineFailure, RequestError
 from engine.request import Request, Result
 from engine.schema.bundled import bundled_schema
 from engine.serve.engine_protocol import ServedEngine
-from engine.serve.handoff import SILENT, Pump, Ticket, settle_from_any_thread
+from engine.serve.handoff import SILENT, Piece, Pump, Ticket, settle_from_any_thread
 from engine.serve.ledger import Ledger
 from engine.serve.lifecycle import EngineSlot
 from engine.serve.settings import ServeSettings
@@ -108,27 +108,30 @@ class Service:
         self.ledger.finished(call, request, result)
         return result
 
-    async def stream(self, request: Request, call: Call) -> AsyncIterator[str | Result]:
+    async def stream(self, request: Request, call: Call) -> AsyncIterator[Piece | Result]:
         """Pieces of text, then the Result. Errors before admission come out of the first `anext`."""
         engine = self.slot.get()
         request = self._admissible(request)
-        pump = Pump(engine, request)
+        ticket, pump = Ticket(engine, request), Pump()
         self.in_flight[request.id] = pump.put
-        ended = False
+        settled = False
         try:
+            future = await self.in_thread(ticket.submit, pump.on_text)
+            future.add_done_callback(pump.on_done)
             async for item in pump.items(self._patience(request)):
                 if isinstance(item, Result):
-                    ended = True
+                    settled = True
                     self.ledger.finished(call, request, item)
                 yield item
         except EngineError as error:
-            ended = True
+            settled = True
+            ticket.abandon()
             self.ledger.refused(call, request, error)
             raise
         finally:
             self.in_flight.pop(request.id, None)
-            if not ended:
-                engine.cancel(request.id)
+            if not settled:
+                ticket.abandon()
                 self.ledger.vanished(call, request)
 
     async def check(self, schema: Mapping[str, Any] | bool, conformance: str = "tight") -> dict[str, Any]:

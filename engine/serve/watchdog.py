@@ -18,10 +18,7 @@ EXIT_WEDGED = 70
 
 
 class Watchdog:
-    """Polls in a daemon thread. Engines without a `heartbeat()` are watched through `ready` alone.
-
-    `heartbeat()` is `time.monotonic()` of the decode thread's last turn, whether or not it had work.
-    """
+    """Polls in a daemon thread: `ready` tells a dead decode thread, `stalled_s()` one that is stuck in a step."""
 
     def __init__(
         self,
@@ -29,9 +26,8 @@ class Watchdog:
         on_wedged: Callable[[], None] | None = None,
         *,
         every_s: float = 5.0,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._service, self._every_s, self._clock = service, every_s, clock
+        self._service, self._every_s = service, every_s
         self._on_wedged = on_wedged or leave
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -40,12 +36,9 @@ class Watchdog:
         self._thread.start()
 
     def is_wedged(self) -> bool:
-        """Work in flight and no step for `wedged_after_s`; a loading or draining engine is given its time."""
+        """Whether one step has taken longer than `wedged_after_s`."""
         engine = self._service.slot.peek()
-        heartbeat = getattr(engine, "heartbeat", None)
-        if heartbeat is None or not self._service.in_flight:
-            return False
-        return bool(self._clock() - heartbeat() > self._service.settings.wedged_after_s)
+        return engine is not None and engine.stalled_s() > self._service.settings.wedged_after_s
 
     def look(self) -> bool:
         """One look; True when the engine was found dead or wedged and `on_wedged` was called."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -47,32 +48,26 @@ def document(request: Request, **changes: Any) -> Result:
 
 
 class FakeEngine:
-    """`ServedEngine` by script: `delay_s` per request on its own thread, `script` makes the Result."""
+    """`ServedEngine` by script: `delay_s` a request, `pause_s` a piece of text, on its own thread."""
 
-    def __init__(self, script: Script = document, delay_s: float = 0.0) -> None:
-        self.script, self.delay_s = script, delay_s
+    def __init__(self, script: Script = document, delay_s: float = 0.0, pause_s: float = 0.0) -> None:
+        self.script, self.delay_s, self.pause_s = script, delay_s, pause_s
+        self.stalled = 0.0
         self.ready = True
         self.calls: list[str] = []
         self.requests: list[Request] = []
         self.cancelled: list[str] = []
         self._stops: dict[str, threading.Event] = {}
 
-    def submit(self, request: Request) -> Future[Result]:
+    def submit(self, request: Request, *, on_text: Any = None) -> Future[Result]:
         self._admit(request)
         future: Future[Result] = Future()
         future.set_running_or_notify_cancel()
-        threading.Thread(target=lambda: self._finish(request, future), daemon=True).start()
+        threading.Thread(target=lambda: self._finish(request, future, on_text), daemon=True).start()
         return future
 
-    def stream(self, request: Request) -> Iterator[str | Result]:
-        self._admit(request)
-        result = self.script(request)
-        for piece in result.text.split(" "):
-            if self._stops[request.id].wait(self.delay_s):
-                yield replace(result, status="cancelled", finish_reason="cancelled", valid=False)
-                return
-            yield piece if result.text.startswith(piece) else " " + piece
-        yield result
+    def stalled_s(self) -> float:
+        return self.stalled
 
     def cancel(self, request_id: str) -> bool:
         self.cancelled.append(request_id)
@@ -109,9 +104,14 @@ class FakeEngine:
             raise BudgetTooSmall("the shortest document has 5 tokens, max_tokens is 1", param="max_tokens")
         self._stops[request.id] = threading.Event()
 
-    def _finish(self, request: Request, future: Future[Result]) -> None:
+    def _finish(self, request: Request, future: Future[Result], on_text: Any) -> None:
         try:
             result = self.script(request)
+            for number, sample in enumerate(result.samples or (result,)) if on_text else ():
+                for piece in re.split(r"(?<= )", sample.text):
+                    on_text(number, piece)
+                    if self._stops[request.id].wait(self.pause_s):
+                        break
             if self._stops[request.id].wait(self.delay_s):
                 result = replace(result, status="cancelled", finish_reason="cancelled", valid=False)
             future.set_result(result)
