@@ -1,0 +1,86 @@
+"""Host names, addresses and mail boxes.
+
+A host name may have 253 characters in labels of 63; remembering both takes 16,000 states, so the automaton takes three
+long labels or eight of up to 30. Labels with `--` in the third and fourth place (A-labels, which would have to decode)
+are left out. International names keep to letters that no context rule or bidirectional rule touches.
+"""
+
+from __future__ import annotations
+
+from engine.schema.automaton import Automaton
+from engine.schema.pattern import full_match
+
+LONG_LABEL, LONG_LABELS = 63, 3
+SHORT_LABEL, SHORT_LABELS = 30, 8
+INTERNATIONAL_LABEL = 11
+LOCAL_PART = 64
+
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+IPV4 = f"(?:{_BYTE}\\.){{3}}{_BYTE}"
+_ASCII = "a-zA-Z0-9"
+_INTERNATIONAL = "à-öø-ÿα-ωа-яぁ-ゖァ-ヺ一-鿿가-힣"
+_ATOM = "-a-zA-Z0-9!#$%&'*+/=?^_`{|}~"
+
+
+def _ipv6_pattern() -> str:
+    """RFC 4291 section 2.2: eight groups, the last two perhaps as IPv4, one run of groups as `::`."""
+    group = "[0-9a-fA-F]{1,4}"
+    tail = f"(?:{group}:{group}|{IPV4})"
+    forms = [f"(?:{group}:){{6}}{tail}", f"(?:(?:{group}:){{0,6}}{group})?::", f"(?:(?:{group}:){{0,5}}{group})?::{group}"]
+    for left in range(6):
+        before = "" if left == 0 else f"{group}(?::{group}){{{left - 1}}}"
+        rest = 5 - left
+        forms.append(f"{before}::(?:{group}:){{0,{rest}}}{tail}" if rest else f"{before}::{IPV4}")
+    return "(?:" + "|".join(forms) + ")"
+
+
+IPV6 = _ipv6_pattern()
+
+
+def ipv4() -> Automaton:
+    """Dotted decimal without leading zeros (RFC 2673 section 3.2)."""
+    return full_match(IPV4)
+
+
+def ipv6() -> Automaton:
+    """RFC 4291 section 2.2, without a zone."""
+    return full_match(IPV6)
+
+
+def _label(letters: str, longest: int) -> Automaton:
+    """Letters and inner hyphens, no `--` in the third and fourth place."""
+    reserved = full_match("..--.*")
+    return full_match(f"[{letters}](?:[{letters}-]{{0,{longest - 2}}}[{letters}])?") - reserved
+
+
+def _dotted(label: Automaton, count: int) -> Automaton:
+    return label + (Automaton.literal(".") + label).repeat(0, count - 1)
+
+
+def hostname() -> Automaton:
+    """RFC 1123 section 2.1, letters, digits and hyphens."""
+    return _dotted(_label(_ASCII, LONG_LABEL), LONG_LABELS) | _dotted(_label(_ASCII, SHORT_LABEL), SHORT_LABELS)
+
+
+def idn_hostname() -> Automaton:
+    """Host names whose labels are ASCII, or short enough for Punycode and of letters valid anywhere in a label."""
+    label = _label(_ASCII, LONG_LABEL) | _label(_ASCII + _INTERNATIONAL, INTERNATIONAL_LABEL)
+    return _dotted(label, LONG_LABELS) | hostname()
+
+
+def email() -> Automaton:
+    """RFC 5321 section 4.1.2: a mail box with a dotted or quoted local part of at most 64 characters."""
+    return _mail_box("", hostname())
+
+
+def idn_email() -> Automaton:
+    """RFC 6531: the same with letters beyond ASCII."""
+    return _mail_box("\\u{80}-\\u{10FFFF}", idn_hostname())
+
+
+def _mail_box(letters: str, domain: Automaton) -> Automaton:
+    atom = f"[{_ATOM}{letters}]+"
+    quoted = f'"(?:[ !#-\\[\\]-~{letters}]|\\\\[!-~])*"'
+    local = full_match(f"{atom}(?:\\.{atom})*|{quoted}") & Automaton.length(1, LOCAL_PART)
+    address = full_match(f"\\[(?:{IPV4}|IPv6:{IPV6})\\]")
+    return local + Automaton.literal("@") + (domain | address)
