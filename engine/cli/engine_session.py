@@ -28,6 +28,9 @@ LOCAL_PACKAGES = frozenset(
 @contextmanager
 def open_engine(config: EngineConfig, progress: Progress) -> Iterator[Engine]:
     """Load the model, each phase told. An error or Ctrl-C cancels what still runs instead of waiting for it."""
+    from engine.model.source import resolve
+
+    resolve(config.model, config.revision)  # a wrong name is told before seconds are spent on imports
     progress.phase("importing torch and transformers")
     with needs_local():
         from engine import Engine

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", metavar="TEXT")
     prompt.add_argument("--prompt-file", metavar="F", help="the prompt is this file's text")
-    parser.add_argument("stdin", nargs="?", choices=["-"], metavar="-", help="the prompt is read from stdin")
+    parser.add_argument("stdin", nargs="?", metavar="-", help="the prompt is read from stdin")
     parser.add_argument("--system", metavar="TEXT", help="system message")
     parser.add_argument("--template", choices=("chat", "raw"), default="chat", help="raw sends the prompt untouched")
     parser.add_argument("--schema-in-prompt", action="store_true", help="show the schema to the model")
@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
 
 def build_request(args: argparse.Namespace) -> Request:
     """The request these arguments describe; RequestError when they describe none."""
+    if args.stdin not in (None, "-"):
+        raise RequestError(f"{args.stdin!r} is not an option; a prompt is given with --prompt", param="prompt")
     named = [name for name in ("prompt", "prompt_file", "stdin") if getattr(args, name) is not None]
     if len(named) != 1:
         raise RequestError("give exactly one of --prompt TEXT, --prompt-file F and -", param="prompt")

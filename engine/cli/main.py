@@ -91,7 +91,10 @@ def _dispatch(argv: list[str]) -> int:
         prog=f"maskloop {args.command}", description=command.__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     command.add_arguments(own)
-    code: int = command.run(own.parse_args(rest))
+    chosen, unknown = own.parse_known_args(rest)
+    if unknown:
+        own.error(f"unrecognized arguments: {' '.join(unknown)}")
+    code: int = command.run(chosen)
     return code
 
 
