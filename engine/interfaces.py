@@ -18,9 +18,11 @@ class Tokenizer(Protocol):
     """Number of ids the tokenizer knows (at most V)."""
     stop_token_ids: tuple[int, ...]
     """Ids that end a document (eos first)."""
-    fingerprint: str
-    """sha256 over vocabulary bytes, special ids and stop ids: part of every grammar cache key."""
     has_chat_template: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over vocabulary bytes, special ids and stop ids: part of every grammar cache key."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text: nothing added, and text that looks like a special token is not one."""

@@ -5,6 +5,7 @@ Knows how to open, what is missing when it cannot be opened, and how progress lo
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from collections.abc import Iterator
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from engine.decode.engine import Engine
 
 REDRAW_S = 0.2
-LOCAL_PACKAGES = frozenset(
-    {"torch", "transformers", "xgrammar", "numpy", "accelerate", "gguf", "tokenizers", "safetensors"}
-)
 
 
 @contextmanager
@@ -30,12 +28,12 @@ def open_engine(config: EngineConfig, progress: Progress) -> Iterator[Engine]:
     """Load the model, each phase told. An error or Ctrl-C cancels what still runs instead of waiting for it."""
     from engine.model.source import resolve
 
+    require_local()
     resolve(config.model, config.revision)  # a wrong name is told before seconds are spent on imports
     progress.phase("importing torch and transformers")
-    with needs_local():
-        from engine import Engine
+    from engine import Engine
 
-        engine = Engine(config, progress=progress.phase)
+    engine = Engine(config, progress=progress.phase)
     try:
         progress.end_phase()
         yield engine
@@ -56,19 +54,11 @@ def wait_for(future: Future[Result]) -> Result:
                 raise
 
 
-class needs_local:  # noqa: N801 - reads as a statement
-    """Turns the ImportError of an absent package of the `local` extra into MissingExtra."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, ModuleNotFoundError):
-            package = (error.name or "").partition(".")[0]
-            if package in LOCAL_PACKAGES:
-                raise missing_extra(package, "local") from None
-            if package in ("bitsandbytes", "triton"):
-                raise missing_extra(package, "gpu") from None
+def require_local() -> None:
+    """MissingExtra when a model cannot run here at all; costs no import."""
+    for package in ("torch", "transformers", "xgrammar"):
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra(package, "local")
 
 
 class Progress:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.cli.engine_session import needs_local
 from engine.cli.options import engine_config
 from engine.errors import ModelError
 from engine.interfaces import Tokenizer
@@ -32,11 +31,10 @@ class Grammars:
 def open_grammars(args: argparse.Namespace) -> Iterator[Grammars]:
     """A service over `--tokenizer`, or over the embedded model's. Takes seconds: torch is imported."""
     config = engine_config(args)
-    with needs_local():
-        from engine.grammar.service import GrammarService
+    from engine.grammar.service import GrammarService
 
-        tokenizer = load_vocabulary(args.tokenizer, config.cache_dir)
-        service = GrammarService(tokenizer, tokenizer.vocab_size, config=config)
+    tokenizer = load_vocabulary(args.tokenizer, config.cache_dir)
+    service = GrammarService(tokenizer, tokenizer.vocab_size, config=config)
     try:
         yield Grammars(service, tokenizer)
     finally:

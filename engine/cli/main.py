@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from engine.errors import EngineError, MissingExtra, ModelError, RequestError
+from engine.errors import EngineError, MissingExtra, ModelError, RequestError, missing_extra
 
 COMMANDS = {
     "generate": "one prompt, one document",
@@ -23,6 +23,14 @@ COMMANDS = {
     "trace": "what a recorded run did, step by step",
     "usage": "sum up the request log of a service",
 }
+EXTRA_OF = {
+    **dict.fromkeys(("torch", "transformers", "xgrammar", "numpy", "accelerate", "gguf", "tokenizers"), "local"),
+    **dict.fromkeys(("bitsandbytes", "triton"), "gpu"),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "pydantic"), "serve"),
+    "modal": "modal",
+    "anthropic": "anthropic",
+}
+"""The extra that brings a package, for packages whose absence is the user's to mend."""
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -54,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EngineError as error:
         say(f"maskloop: {one_line(error)}")
         return exit_code(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA_OF:
+            raise
+        say(f"maskloop: {one_line(missing_extra(package, EXTRA_OF[package]))}")
+        return BAD_INPUT
 
 
 def exit_code(error: EngineError) -> int:

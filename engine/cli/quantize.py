@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from engine.cli import options
-from engine.cli.engine_session import Progress, needs_local
+from engine.cli.engine_session import Progress
 from engine.cli.main import OK
 from engine.config import QUANTIZATIONS
 
@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     progress = Progress(quiet=args.quiet)
     progress.phase("importing torch and transformers")
-    with needs_local():
-        from engine.model.quantize import quantize
+    from engine.model.quantize import quantize
+
     progress.phase("quantising")
 
     def told(done: int, total: int, name: str) -> None:

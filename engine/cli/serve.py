@@ -6,13 +6,12 @@ Without MASKLOOP_API_KEYS only loopback hosts are served, unless --insecure insi
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from typing import TYPE_CHECKING
 
 from engine.cli import options
-from engine.cli.engine_session import Progress
+from engine.cli.engine_session import Progress, require_local
 from engine.config import EngineConfig
-from engine.errors import RequestError, missing_extra
+from engine.errors import RequestError
 
 if TYPE_CHECKING:
     from engine.decode.engine import Engine
@@ -30,17 +29,12 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.port <= 65535:
         raise RequestError(f"--port must be between 0 and 65535, got {args.port}", param="port")
     config = options.engine_config(args)
-    try:
-        from engine.serve.run import serve
-        from engine.serve.settings import ServeSettings
-    except ModuleNotFoundError as error:
-        raise missing_extra(error.name or "fastapi", "serve") from None
     from engine.model.source import resolve
+    from engine.serve.run import serve
+    from engine.serve.settings import ServeSettings
 
-    resolve(config.model, config.revision)  # a wrong name or a missing extra is said now, not by the first request
-    for package in ("torch", "transformers", "xgrammar"):
-        if importlib.util.find_spec(package) is None:
-            raise missing_extra(package, "local")
+    require_local()  # a missing extra or a wrong name is said now, not by the first request
+    resolve(config.model, config.revision)
     settings = ServeSettings.from_env(served_model_name=args.served_model_name)
     return serve(lambda: _load(config), host=args.host, port=args.port, insecure=args.insecure, settings=settings)
 

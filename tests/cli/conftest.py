@@ -57,8 +57,9 @@ def maskloop(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monk
 
 def step(position: int) -> StepRecord:
     return StepRecord(
-        step=position, request_id="r", row=0, position=position, token_id=7, text="x", forced=False, rows=1, fill_us=4.0,
-        accept_us=1.0, copy_us=1.0, apply_us=1.0, forward_us=900.0, sample_us=9.0, hidden_us=5.0, exposed_us=1.0,
+        step=position, request_id="r", row=0, position=position, token_id=7, text="x", forced=False, rows=1,
+        fill_us=4.0, accept_us=1.0, copy_us=1.0, apply_us=1.0, forward_us=900.0, sample_us=9.0, hidden_us=5.0,
+        exposed_us=1.0,
         legal_tokens=12,
     )  # fmt: skip
 

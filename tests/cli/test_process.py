@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 MAIN = "import sys; from engine.cli import main; sys.exit(main(sys.argv[1:]))"
-HIDE = "import sys; sys.modules[{package!r}] = None; "
+HIDE = (
+    "import sys, importlib.util as u; sys.modules[{package!r}] = None; find = u.find_spec; "
+    "u.find_spec = lambda name, *rest: None if name == {package!r} else find(name, *rest); "
+)
 
 
 def run(*args: str, hide: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
