@@ -21,7 +21,7 @@ def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, 
     else:
         if not matcher.accept(token):
             raise matcher.fail(token_id=token)
-        if not matcher.terminated and matcher.need() > sample.remaining - 1:
+        if not matcher.fits(sample.remaining - 1):
             matcher.rollback(1)
             close(sample, tokenizer)
             return False

@@ -20,7 +20,13 @@ class Closer:
     def __init__(self, grammar: Grammar, segmenter: Segmenter, stop_token_id: int) -> None:
         self._segmenter = segmenter
         self._stop = stop_token_id
-        self.pushdown = Pushdown(Symbols(grammar, segmenter.counts))
+        self._symbols = Symbols(grammar, segmenter.counts)
+        self.pushdown = Pushdown(self._symbols)
+
+    @property
+    def productive(self) -> bool:
+        """Whether the grammar derives any text at all."""
+        return self._symbols.root.best is not None
 
     def ending(self, place: Place) -> tuple[int, ...] | None:
         """Tokens that end the document from here, stop token last. 20-500 microseconds, then remembered."""
@@ -80,6 +86,15 @@ class Track:
         copy = object.__new__(Track)
         copy._closer, copy._places, copy.alive = self._closer, list(self._places), self.alive
         return copy
+
+    def forced(self) -> bytes:
+        """Bytes without choice; none once the way was lost."""
+        if not self.alive:
+            return b""
+        try:
+            return self._closer.pushdown.forced(self._places[-1])
+        except LostWay:
+            return b""
 
     def fits(self, tokens: int) -> bool:
         return self._closer.fits(self._places[-1], tokens)

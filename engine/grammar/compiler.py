@@ -10,12 +10,16 @@ from dataclasses import dataclass
 
 import xgrammar as xgr
 
-from engine.errors import SchemaInvalid
+from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
 from engine.grammar.vocabulary import Vocabulary
 from engine.request import Constraint
-from engine.schema.grammar import Grammar, Rule, Text
+from engine.schema.automaton import Automaton
+from engine.schema.grammar import Grammar, Rule
+from engine.schema.pattern import PatternInvalid, PatternUnsupported, full_match
+from engine.schema.states import AutomatonTooLarge
+from engine.schema.text import TextRules
 from engine.schema.verdict import Verdict
 
 
@@ -40,6 +44,8 @@ class Compiler:
         compile_kind = getattr(self, f"_{constraint.kind}")
         try:
             return compile_kind(constraint)  # type: ignore[no-any-return]
+        except AutomatonTooLarge as error:
+            raise LimitExceeded(f"{constraint.kind} is too large to compile: {error}", param=constraint.kind) from None
         except RuntimeError as error:
             raise invalid(constraint.kind, error) from None
 
@@ -58,7 +64,7 @@ class Compiler:
     _json_object = _json_schema
 
     def _regex(self, constraint: Constraint) -> Compiled:
-        return _read(self._xgr.compile_regex(constraint.source))
+        return self._from_rules(_scalar(_full_match(constraint.source)))
 
     def _ebnf(self, constraint: Constraint) -> Compiled:
         return _read(self._xgr.compile_grammar(constraint.source))
@@ -67,9 +73,7 @@ class Compiler:
         return _read(self._xgr.compile_lark(constraint.source))
 
     def _choice(self, constraint: Constraint) -> Compiled:
-        options = json.loads(constraint.source)
-        rule = Rule("root", tuple((Text(option),) for option in options))
-        return self._from_rules(Grammar({"root": rule}))
+        return self._from_rules(_scalar(Automaton.of(json.loads(constraint.source))))
 
     def _structural_tag(self, constraint: Constraint) -> Compiled:
         tag = json.loads(constraint.source)
@@ -80,6 +84,23 @@ class Compiler:
 
     def _from_rules(self, grammar: Grammar, verdicts: tuple[Verdict, ...] = ()) -> Compiled:
         return Compiled(self._xgr.compile_grammar(grammar.to_ebnf()), grammar, verdicts)
+
+
+def _full_match(pattern: str) -> Automaton:
+    try:
+        return full_match(pattern)
+    except PatternInvalid as error:
+        raise SchemaInvalid(f"not an ECMA-262 regular expression: {error}", param="regex") from None
+    except PatternUnsupported as error:
+        raise SchemaRefused(f"this regular expression cannot be enforced: {error}", param="regex") from None
+
+
+def _scalar(automaton: Automaton) -> Grammar:
+    """The grammar of an automaton's words. Raises SchemaRefused for the empty language."""
+    if automaton.is_empty:
+        raise SchemaRefused("no text satisfies this constraint")
+    rules: dict[str, Rule] = {}
+    return Grammar(rules, TextRules(rules).scalar(automaton, None).name)
 
 
 def _read(raw: xgr.CompiledGrammar) -> Compiled:

@@ -111,13 +111,10 @@ class Matcher:
         return bitmask.popcount(array[row])
 
     def forced(self) -> bytes:
-        """Bytes about which the grammar leaves no choice; empty inside a character. About 1 microsecond."""
-        if self.error is not None or self.terminated:
+        """UTF-8 text about which the grammar leaves no choice; empty inside a character. Remembered per place."""
+        if self.error is not None or self.terminated or self._track is None:
             return b""
-        try:
-            return str(self._matcher.find_jump_forward_string()).encode("utf-8")
-        except (UnicodeDecodeError, UnicodeEncodeError):
-            return b""
+        return self._track.forced()
 
     def fits(self, tokens: int) -> bool:
         """Whether the document can end within `tokens` more, stop token included. 1 microsecond far from the limit."""

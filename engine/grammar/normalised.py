@@ -28,7 +28,7 @@ _MOST_REQUIRED = 2_000
 _MOST_OPTIONAL = 256
 
 
-class NotReadable(ValueError):  # noqa: N818 - says what is the case; caught by the compiler
+class NotReadable(ValueError):
     """The grammar uses something that has no rule form here (token-level formats, very long repeats)."""
 
 

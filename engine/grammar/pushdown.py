@@ -16,9 +16,10 @@ _MAX_STACKS = 4_096
 _MAX_KEPT = 300_000
 """Stacks and places remembered before the tables start afresh."""
 _MAX_TEXT = 1 << 20
+_MAX_FORCED = 4_096
 
 
-class LostWay(Exception):  # noqa: N818 - says what happened; caught here, never shown
+class LostWay(Exception):
     """The grammar cannot be followed this way (left recursion, too many live stacks)."""
 
 
@@ -63,7 +64,7 @@ def _spell(symbol: Symbol, pieces: list[bytes]) -> None:
 class Place:
     """A set of stacks. `tokens` bounds the shortest ending (without stop token); `ending` is filled in when asked."""
 
-    __slots__ = ("completed", "ending", "moves", "stacks", "tokens")
+    __slots__ = ("completed", "ending", "forced", "moves", "stacks", "tokens")
 
     def __init__(self, stacks: tuple[Stack, ...]) -> None:
         self.stacks = stacks
@@ -71,6 +72,7 @@ class Place:
         self.tokens = min((stack.tokens for stack in stacks), default=NEVER)
         self.completed = any(stack.nullable for stack in stacks)
         self.ending: tuple[int, ...] | None = None
+        self.forced: bytes | None = None
 
 
 class Pushdown:
@@ -103,6 +105,19 @@ class Pushdown:
         for byte in text:
             place = place.moves.get(byte) or self.step(place, byte)
         return place
+
+    def forced(self, place: Place) -> bytes:
+        """Whole characters without choice from here, at most `_MAX_FORCED` bytes; remembered. Raises LostWay."""
+        if place.forced is None:
+            written, at = bytearray(), place
+            while len(written) < _MAX_FORCED and not at.completed:
+                byte = _only_byte(at)
+                if byte is None:
+                    break
+                written.append(byte)
+                at = self.step(at, byte)
+            place.forced = _whole_characters(bytes(written))
+        return place.forced
 
     def _derive(self, stack: Stack, byte: int, reached: dict[Stack, None]) -> None:
         pending = [stack]
@@ -144,3 +159,25 @@ class Pushdown:
             self._reset()
         key = frozenset(stacks)
         return self._places.get(key) or self._places.setdefault(key, Place(tuple(stacks)))
+
+
+def _only_byte(place: Place) -> int | None:
+    """The byte that every derivation writes next; None where there is more than one."""
+    first = 0
+    for top in place.stacks:
+        stack: Stack | None = top
+        while stack is not None and stack.symbol is not None:
+            first |= stack.symbol.first
+            stack = stack.rest if stack.symbol.nullable else None
+        if first & (first - 1):
+            return None
+    return first.bit_length() - 1 if first else None
+
+
+def _whole_characters(text: bytes) -> bytes:
+    """Without a last character that is cut; nothing when the first one is (the place is inside a character)."""
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return text[: error.start]
+    return text

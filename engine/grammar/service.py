@@ -86,6 +86,8 @@ class GrammarService:
 
 def _refuse_empty(grammar: CompiledGrammar) -> None:
     """A grammar that derives nothing has an empty first mask."""
+    if grammar.closer is not None and not grammar.closer.productive:
+        raise SchemaRefused("no document satisfies this constraint", param=grammar.constraint.kind)
     row = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
     if not grammar.matcher().fill(row, 0):
         raise SchemaRefused("no document satisfies this constraint", param=grammar.constraint.kind)
