@@ -46,6 +46,7 @@ class Engine:
         self._inbox: list[Job] = []
         self._jobs: set[Job] = set()
         self._closing = False
+        self._turn_since: float | None = None
         self._crew = Crew(self.config, runner, self.tokenizer, self.grammars.vocabulary, self.identity, self._forget)
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
         self._thread.start()
@@ -60,6 +61,11 @@ class Engine:
     def ready(self) -> bool:
         """Loaded, open, and its decode thread alive."""
         return not self._closing and self._thread.is_alive()
+
+    def stalled_s(self) -> float:
+        """Seconds the turn that is running now has taken; 0 between turns. For a watchdog: takes no lock."""
+        since = self._turn_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def submit(
         self, request: Request, *, on_text: OnText | None = None, trace: Trace | None = None, stats: bool = False
@@ -209,7 +215,9 @@ class Engine:
                 arrived, self._inbox = self._inbox, []
             for job in arrived:
                 self._crew.enter(job)
+            self._turn_since = time.monotonic()
             stepped = self._crew.turn()
+            self._turn_since = None
 
 
 Factory = Callable[[EngineConfig], Engine]

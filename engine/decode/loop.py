@@ -128,6 +128,8 @@ class Loop:
             row.legal.append(self._vocabulary.free_count)
         else:
             row.legal.append(sample.matcher.fill(self._masks.array, index))
+            if row.legal[-1] == 0:  # a dead end is decided on the host; the device must never see an empty row
+                self._masks.set_row(index, self._vocabulary.free_row)
         row.fill_s.append(time.perf_counter() - started)
 
     def _account(self, rows: list[Row], elapsed: float) -> None:

@@ -43,7 +43,7 @@ class HfNetwork:
         if span.position == 0:
             cache = self._caches[span.slot] = DynamicCache()
         elif cache.get_seq_length() > span.position:
-            cache.crop(span.position)
+            _shorten(cache, span.position)
         ids = tokens.unsqueeze(0).to(self._model.device)
         positions = torch.arange(span.position, span.position + ids.shape[1], device=ids.device).unsqueeze(0)
         out = self._model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
@@ -53,11 +53,18 @@ class HfNetwork:
     def save(self, slot: int, length: int) -> SavedCache:
         """A deep copy of the slot's cache, cropped."""
         cache = copy.deepcopy(self._caches[slot])
-        cache.crop(length)
+        _shorten(cache, length)
         layers = getattr(cache, "layers", [])
         return SavedCache(cache, sum(layer.keys.nbytes + layer.values.nbytes for layer in layers))
 
     def load(self, slot: int, prefix: SavedCache, length: int) -> None:
         """Replace the slot's cache by a copy of the prefix."""
         self._caches[slot] = copy.deepcopy(prefix.cache)
-        self._caches[slot].crop(length)
+        _shorten(self._caches[slot], length)
+
+
+def _shorten(cache: Any, length: int) -> None:
+    """Keep the first `length` entries; transformers counts what to remove, as a negative number."""
+    surplus = cache.get_seq_length() - length
+    if surplus > 0:
+        cache.crop(-surplus)

@@ -1,0 +1,111 @@
+"""Whatever the model wants, the result is valid or has an honest status. Adversary: logits that are seeded noise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine import BudgetTooSmall, Constraint, Request, SamplingParams, SchemaRefused
+from engine.decode.engine import Engine
+from tests.decode.fakes import ByteTokenizer, fake_engine, random_logits
+
+SCHEMAS = Path(__file__).parents[2] / "schemas"
+SIX = sorted(path for path in SCHEMAS.glob("*.json"))
+HONEST = {"complete", "closed", "invalid", "dead_end"}
+
+leaf = st.sampled_from(
+    [
+        {"type": "string"},
+        {"type": "string", "maxLength": 4},
+        {"type": "string", "pattern": "^[a-z_]+$"},
+        {"type": "integer", "minimum": -3, "maximum": 250},
+        {"type": "number"},
+        {"type": "boolean"},
+        {"type": "null"},
+        {"enum": ["a", 1, None, "é\n"]},
+        {"const": {"k": [1, 2]}},
+    ]
+)
+
+
+def objects(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    names = st.sampled_from(["a", "name", "ключ", 'q"q', "x y"])
+    return st.dictionaries(names, parts, min_size=1, max_size=3).flatmap(
+        lambda members: st.sets(st.sampled_from(sorted(members))).map(
+            lambda needed: {
+                "type": "object",
+                "properties": members,
+                "required": sorted(needed),
+                "additionalProperties": False,
+            }
+        )
+    )
+
+
+schemas = st.recursive(
+    leaf,
+    lambda parts: st.one_of(
+        objects(parts),
+        parts.map(lambda part: {"type": "array", "items": part, "maxItems": 3}),
+        st.lists(parts, min_size=1, max_size=2).map(lambda branches: {"anyOf": branches}),
+    ),
+    max_leaves=5,
+)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    made, _ = fake_engine(random_logits(11), tmp_path_factory.mktemp("cache"))
+    with made:
+        yield made
+
+
+def assert_honest(engine: Engine, schema: Any, max_tokens: int, seed: int, temperature: float) -> str:
+    params = SamplingParams(max_tokens=max_tokens, seed=seed, temperature=temperature)
+    request = Request(prompt=f"seed {seed}", constraint=Constraint.json_schema(schema), sampling=params)
+    try:
+        result = engine.generate(request)
+    except (BudgetTooSmall, SchemaRefused) as error:
+        return error.type
+    assert result.status in HONEST, result
+    assert len(result.token_ids) <= max_tokens
+    if result.status in ("complete", "closed"):
+        assert result.valid
+        value = json.loads(result.text)
+        assert value == result.value
+        jsonschema.validate(value, schema, format_checker=jsonschema.FormatChecker())
+    if result.status == "invalid":
+        assert result.verdicts and result.verdicts["checked"] and result.error
+    return result.status
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    schema=schemas,
+    max_tokens=st.integers(2, 120),
+    seed=st.integers(0, 1 << 32),
+    temperature=st.sampled_from([0.0, 0.9, 2.0]),
+)
+def test_any_schema_any_budget(
+    engine: Engine, schema: dict[str, Any], max_tokens: int, seed: int, temperature: float
+) -> None:
+    assert_honest(engine, schema, max_tokens, seed, temperature)
+
+
+@pytest.mark.parametrize("path", SIX, ids=lambda path: path.stem)
+def test_the_bundled_schemas_under_an_adversary(engine: Engine, path: Path) -> None:
+    schema = json.loads(path.read_text())
+    statuses = [assert_honest(engine, schema, 40 + 17 * seed, seed, [0.0, 0.9][seed % 2]) for seed in range(6)]
+    assert "closed" in statuses or "complete" in statuses
+
+
+def test_the_fake_tokenizer_is_lossless() -> None:
+    text = '{"in": "é 日本 true"}'
+    tokenizer = ByteTokenizer()
+    assert tokenizer.decode(tokenizer.encode(text)) == text
