@@ -3,11 +3,10 @@
 from engine.grammar.bitmask import BitmaskBuffer
 from engine.grammar.compiled import CompiledGrammar
 from engine.grammar.matcher import NO_ENDING, Matcher
-from engine.grammar.service import LOWERING_VERSION, GrammarService
+from engine.grammar.service import GrammarService
 from engine.grammar.vocabulary import Vocabulary
 
 __all__ = [
-    "LOWERING_VERSION",
     "NO_ENDING",
     "BitmaskBuffer",
     "CompiledGrammar",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import xgrammar as xgr
 
+from engine.config import Limits
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
@@ -17,6 +18,7 @@ from engine.grammar.vocabulary import Vocabulary
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
 from engine.schema.grammar import Grammar, Rule
+from engine.schema.lower import lower
 from engine.schema.pattern import PatternInvalid, PatternUnsupported, full_match
 from engine.schema.states import AutomatonTooLarge
 from engine.schema.text import TextRules
@@ -35,8 +37,9 @@ class Compiled:
 class Compiler:
     """One per vocabulary and process. Its rule cache makes later grammars with the same scalar rules cheap."""
 
-    def __init__(self, vocabulary: Vocabulary, *, rule_cache_bytes: int = 512 << 20) -> None:
+    def __init__(self, vocabulary: Vocabulary, limits: Limits, *, rule_cache_bytes: int = 512 << 20) -> None:
         self.vocabulary = vocabulary
+        self._limits = limits
         self._xgr = xgr.GrammarCompiler(vocabulary.info, max_threads=1, cache_limit_bytes=rule_cache_bytes)
 
     def compile(self, constraint: Constraint) -> Compiled:
@@ -50,16 +53,13 @@ class Compiler:
             raise invalid(constraint.kind, error) from None
 
     def _json_schema(self, constraint: Constraint) -> Compiled:
-        schema = json.loads(constraint.source)
-        raw = self._xgr.compile_json_schema(
-            constraint.source if isinstance(schema, dict) else json.dumps({} if schema else {"not": {}}),
-            any_whitespace=constraint.whitespace == "flexible",
-            separators=(",", ":") if constraint.whitespace == "compact" else None,
-            max_whitespace_cnt=2 if constraint.whitespace == "flexible" else None,
+        lowered = lower(
+            json.loads(constraint.source),
+            whitespace=constraint.whitespace,
+            conformance=constraint.conformance,
+            limits=self._limits,
         )
-        reason = "lowered by xgrammar's own converter"
-        found = tuple(Verdict("", key, "checked", reason) for key in schema) if isinstance(schema, dict) else ()
-        return Compiled(raw, _rule_form(raw), found)
+        return self._from_rules(lowered.grammar, lowered.verdicts)
 
     _json_object = _json_schema
 

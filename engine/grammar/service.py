@@ -22,9 +22,10 @@ from engine.grammar.compiler import Compiler
 from engine.grammar.vocabulary import Vocabulary
 from engine.interfaces import Tokenizer
 from engine.request import Constraint
+from engine.schema.lower import LOWERING_VERSION
 
-LOWERING_VERSION = "1"
-"""Raised whenever a schema may lower to a different grammar; part of every cache key."""
+FORM_VERSION = "1"
+"""Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
 MEMORY_CACHE_BYTES = 512 << 20
 
@@ -34,7 +35,7 @@ class GrammarService:
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, *, config: EngineConfig) -> None:
         self.vocabulary = Vocabulary(tokenizer, vocab_size, cache_dir=config.cache_dir / "grammars")
-        self._compiler = Compiler(self.vocabulary)
+        self._compiler = Compiler(self.vocabulary, config.limits)
         self._memory = MemoryCache(MEMORY_CACHE_BYTES)
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
         self._running: dict[str, Future[CompiledGrammar]] = {}
@@ -43,7 +44,7 @@ class GrammarService:
 
     def key(self, constraint: Constraint) -> str:
         """Cache key: constraint, vocabulary with its stop tokens, versions of xgrammar and of our lowering."""
-        parts = (constraint.key, self.vocabulary.fingerprint, XGRAMMAR_VERSION, LOWERING_VERSION)
+        parts = (constraint.key, self.vocabulary.fingerprint, XGRAMMAR_VERSION, str(LOWERING_VERSION), FORM_VERSION)
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
     def compile(self, constraint: Constraint) -> CompiledGrammar:
