@@ -1,6 +1,7 @@
 """JSON Schema front end: what a schema means, as a grammar and a verdict per keyword. No torch, no xgrammar."""
 
+from engine.schema.lower import LOWERING_VERSION, Lowered, lower
 from engine.schema.validator import Checked, JsonInvalid, Validator, parse_json
 from engine.schema.verdict import Verdict
 
-__all__ = ["Checked", "JsonInvalid", "Validator", "Verdict", "parse_json"]
+__all__ = ["LOWERING_VERSION", "Checked", "JsonInvalid", "Lowered", "Validator", "Verdict", "lower", "parse_json"]

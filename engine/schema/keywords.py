@@ -34,6 +34,18 @@ _SINCE: dict[str, Draft] = {
 }  # fmt: skip
 _UNTIL: dict[str, Draft] = {"additionalItems": Draft.D2019, "$recursiveRef": Draft.D2019}
 
+_FORMAT_SINCE: dict[str, Draft] = {
+    "json-pointer": Draft.D6, "uri-reference": Draft.D6, "uri-template": Draft.D6,
+    "idn-hostname": Draft.D7, "iri": Draft.D7, "iri-reference": Draft.D7, "relative-json-pointer": Draft.D7,
+    "duration": Draft.D2019, "uuid": Draft.D2019,
+}  # fmt: skip
+
+
+def asserts_format(draft: Draft, name: str) -> bool:
+    """Whether the judge holds `format: name` against a document of this draft; a test compares it with jsonschema-rs."""
+    return _FORMAT_SINCE.get(name, Draft.D4) <= draft
+
+
 ASSERTIONS: tuple[str, ...] = (*REFERENCES, *GENERAL, *NUMBER, *STRING, *ARRAY, *OBJECT)
 
 

@@ -11,6 +11,7 @@ from engine.schema.algebra import meet
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.dialect import Draft
 from engine.schema.intervals import Interval, Numbers, rational
+from engine.schema.keywords import asserts_format
 from engine.schema.pattern import PatternInvalid, PatternUnsupported, from_pattern
 from engine.schema.reference import Location
 from engine.schema.report import Report
@@ -27,15 +28,14 @@ def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bo
     if isinstance(schema.get("pattern"), str):
         found = pattern_automaton(report, at, "pattern", schema["pattern"])
         automaton, exact = (automaton, False) if found is None else (found, exact)
-    if isinstance(schema.get("format"), str):
-        found = formats.from_format(schema["format"])
+    named = schema.get("format")
+    if isinstance(named, str) and asserts_format(at.draft, named):
+        found = formats.from_format(named)
         if found is not None:
             automaton = meet(automaton, found)
-            exact = exact and schema["format"] in formats.EXACT
-            _mark_format(report, at, schema["format"])
-        elif schema["format"] in formats.UNHELD:
-            report.mark(at, "format", "checked", f"no automaton for the format {schema['format']!r}")
-            exact = False
+            exact = exact and formats.EXACT[named]
+            if not formats.EXACT[named]:
+                report.mark(at, "format", "narrowed", f"a subset of {named!r} is written")
     low, high = count(schema.get("minLength"), 0), count(schema.get("maxLength"), None)
     return _bounded(automaton, low or 0, high), exact
 
@@ -49,11 +49,6 @@ def pattern_automaton(report: Report, at: Location, keyword: str, pattern: str) 
     except AutomatonTooLarge as error:
         report.mark(at, keyword, "checked", f"the pattern {pattern[:60]!r} needs too many states: {error}")
     return None
-
-
-def _mark_format(report: Report, at: Location, name: str) -> None:
-    if name not in formats.EXACT:
-        report.mark(at, "format", "narrowed", f"a subset of {name!r} is written")
 
 
 def _bounded(automaton: Automaton, low: int, high: int | None) -> tuple[StringSet, ...]:
