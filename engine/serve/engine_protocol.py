@@ -6,11 +6,11 @@ finishing), so the service never calls them on its event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from engine.request import Request, Result
+from engine.request import Constraint, Request, Result
 
 OnText = Callable[[int, str], None]
 
@@ -37,8 +37,8 @@ class ServedEngine(Protocol):
     def info(self) -> dict[str, Any]:
         """Model, quantization, device, versions, load phases: plain JSON types."""
 
-    def warmup(self) -> Any:
-        """Bring everything to the state of a second request (graphs, kernels, common grammars)."""
+    def warmup(self, constraints: Sequence[Constraint] = ()) -> Any:
+        """Compile these constraints and bring everything else to the state of a second request."""
 
     def stalled_s(self) -> float:
         """Seconds the step that is running now has taken; 0 between steps. Never blocks."""

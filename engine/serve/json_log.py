@@ -12,9 +12,12 @@ import threading
 import time
 from typing import Any, TextIO
 
-INSTANCE = secrets.token_hex(6)
-"""Tells the lines of one process from those of another."""
-_STARTED = time.monotonic()
+
+class _Process:
+    """Tells the lines of one process from those of another, and how old it is."""
+
+    instance = secrets.token_hex(6)
+    started = time.monotonic()
 
 
 class JsonLog:
@@ -26,7 +29,7 @@ class JsonLog:
 
     def write(self, event: str, **fields: Any) -> None:
         """One line: time, event, instance, seconds since the process began, then `fields` without the Nones."""
-        head = {"ts": round(time.time(), 3), "event": event, "instance": INSTANCE, "uptime_s": uptime_s()}
+        head = {"ts": round(time.time(), 3), "event": event, "instance": _Process.instance, "uptime_s": uptime_s()}
         told = {name: value for name, value in fields.items() if value is not None}
         line = json.dumps({**head, **told}, ensure_ascii=False, default=str)
         with self._lock:
@@ -37,5 +40,10 @@ class JsonLog:
 
 
 def uptime_s() -> float:
-    """Seconds since this module was first imported."""
-    return round(time.monotonic() - _STARTED, 3)
+    """Seconds since this module was first imported, or since `renew_instance`."""
+    return round(time.monotonic() - _Process.started, 3)
+
+
+def renew_instance() -> None:
+    """A process restored from a snapshot is a new one: another name, age zero."""
+    _Process.instance, _Process.started = secrets.token_hex(6), time.monotonic()

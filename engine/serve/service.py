@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from engine.errors import EngineError, EngineFailure, RequestError
-from engine.request import Request, Result
-from engine.schema.bundled import bundled_schema
+from engine.request import Constraint, Request, Result
+from engine.schema.bundled import bundled_names, bundled_schema
 from engine.serve.engine_protocol import ServedEngine
 from engine.serve.handoff import SILENT, Piece, Pump, Ticket, settle_from_any_thread
 from engine.serve.ledger import Ledger
@@ -143,7 +143,7 @@ class Service:
         """Load if need be, then warm; blocks (this coroutine only) until done."""
         await self.load()
         engine = self.slot.get()
-        await self.in_thread(engine.warmup)
+        await self.in_thread(engine.warmup, common_constraints())
         return self.identify()
 
     def drain(self) -> None:
@@ -176,3 +176,8 @@ class Service:
 
     def _patience(self, request: Request) -> float:
         return (request.deadline_s or self.settings.deadline_s) + self.settings.answer_grace_s
+
+
+def common_constraints() -> list[Constraint]:
+    """The schemas that ship, LIFT's six among them: what a warm engine has compiled."""
+    return [Constraint.json_schema(bundled_schema(name)) for name in bundled_names()]

@@ -65,6 +65,10 @@ class ServeSettings:
         )
         return replace(base, **changes)
 
+    def without_keys(self) -> ServeSettings:
+        """The same settings for a place where someone else keeps the door."""
+        return replace(self, api_keys=())
+
 
 def _positive(name: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:

@@ -84,8 +84,9 @@ class FakeEngine:
         self.calls.append("info")
         return {"model": "fake", "quantization": "fp32", "device": "cpu", "versions": {"engine": "0"}}
 
-    def warmup(self) -> None:
+    def warmup(self, constraints: Any = ()) -> None:
         self.calls.append("warmup")
+        self.warmed = list(constraints)
 
     def close(self) -> None:
         self.ready = False

@@ -65,6 +65,7 @@ def test_warmup_warms_the_engine(server, fake):
     body = server.get("/warmup").json()
     assert (body["status"], body["model_loaded"], body["model"]) == ("warm", True, "fake")
     assert "warmup" in fake.calls
+    assert len(fake.warmed) == 6
 
 
 def test_metrics_count_requests_tokens_and_phases(server):

@@ -1,0 +1,200 @@
+"""The acceptance run: the six criteria of a deployment, measured on live answers and judged.
+
+Knows what is required. Does not know how to reach an engine: `ask` is a coroutine function from a request dict to an
+answer dict (`modal_app.py` and `over_http` give one). A limit that this machine cannot be held to is printed as not
+judged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from engine.client.acceptance_plan import DOCUMENT_USD, INFERENCE_PROMPT, INFERENCE_SCHEMA, WARM_LATENCY_S, Plan
+from engine.client.environment import auth_headers
+from engine.client.fallback import FallbackProvider, judge
+from engine.client.provider import TIMEOUT_S, ModalProvider
+
+Answer = Mapping[str, Any]
+Ask = Callable[[dict[str, Any]], Awaitable[Answer]]
+
+
+@dataclass(slots=True)
+class Criterion:
+    """One line of the report; `passed` None is not judged."""
+
+    name: str
+    required: str
+    measured: str
+    passed: bool | None
+
+
+@dataclass(slots=True)
+class Run:
+    """Answers and seconds, in the order sent. The first is the test request, then one by one, then all at once."""
+
+    started: float
+    answers: list[Answer] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    serial: int = 0
+    wall_s: float = 0.0
+
+
+async def accept(ask: Ask, plan: Plan) -> list[Criterion]:
+    """Send everything and judge. Never raises for an engine's failure: that is a criterion not met."""
+    run = await send(ask, plan)
+    return [
+        *_answers(run, plan),
+        _latency(run, plan),
+        *_costs(run, plan),
+        await _fallback(plan),
+    ]
+
+
+async def send(ask: Ask, plan: Plan) -> Run:
+    """The test request, the tasks one by one (temperatures 0 and 0.9 in turn), then `at_once` of them together."""
+    run = Run(started=time.time())
+    clock = time.perf_counter()
+    await _send(ask, run, _request(plan, INFERENCE_PROMPT, 0.0))
+    for index, task in enumerate(plan.tasks):
+        await _send(ask, run, _request(plan, f"Write a function to {task}.", 0.9 if index % 2 else 0.0))
+    run.serial = len(run.answers)
+    tasks = [plan.tasks[index % len(plan.tasks)] for index in range(plan.at_once)]
+    await asyncio.gather(*(_send(ask, run, _request(plan, f"Write a function to {task}.", 0.9)) for task in tasks))
+    run.wall_s = time.perf_counter() - clock
+    return run
+
+
+def _request(plan: Plan, prompt: str, temperature: float) -> dict[str, Any]:
+    # the nonce makes every prompt new: no cache of answers can serve it
+    prompt = f"{prompt} (request {secrets.token_hex(4)})"
+    return {"prompt": prompt, "schema": plan.schema, "max_tokens": plan.max_tokens, "temperature": temperature}
+
+
+async def _send(ask: Ask, run: Run, request: dict[str, Any]) -> None:
+    began = time.perf_counter()
+    try:
+        answer = await ask(request)
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong on the way is a failed request
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    run.answers.append(answer)
+    run.seconds.append(time.perf_counter() - began)
+
+
+def _answers(run: Run, plan: Plan) -> list[Criterion]:
+    errors = [str(answer["error"]) for answer in run.answers if "error" in answer]
+    live = [answer for answer in run.answers if "error" not in answer]
+    ids = {answer.get("request_id") for answer in live}
+    stale = sum(float(answer.get("created") or 0) < run.started - 60 for answer in live)
+    fresh = len(ids) == len(live) and not stale
+    told = f"{len(live)} of {len(run.answers)}" + (f"; first error: {errors[0]}" if errors else "")
+    problems = [problem for answer in live if (problem := _problem(answer, plan.schema))]
+    bad = f"; first: {problems[0]}" if problems else ""
+    first = run.answers[0]
+    shown = "a document" if "error" not in first and not _problem(first, plan.schema) else "no valid document"
+    responds = told if fresh else f"{told}; answers repeat"
+    valid = f"{len(live) - len(problems)} of {len(run.answers)}{bad}"
+    return [
+        Criterion("responds", "every request, freshly made", responds, fresh and not errors),
+        Criterion("constrains", "the test request gives a document", shown, shown == "a document"),
+        Criterion("valid", "100 % at temperatures 0 and 0.9", valid, not problems and not errors),
+    ]
+
+
+def _problem(answer: Answer, schema: Mapping[str, Any]) -> str | None:
+    """Judged here from the raw text, whatever the engine says of itself."""
+    try:
+        return judge(schema, json.loads(str(answer.get("raw_text"))))
+    except ValueError as error:
+        return f"not JSON: {error}"
+
+
+def _latency(run: Run, plan: Plan) -> Criterion:
+    warm = run.seconds[1 : run.serial] or run.seconds
+    mean = sum(warm) / len(warm)
+    verdict = mean < WARM_LATENCY_S if plan.judge_speed else None
+    return Criterion("warm latency", f"mean < {WARM_LATENCY_S:g} s", f"{mean:.3f} s over {len(warm)}", verdict)
+
+
+def _costs(run: Run, plan: Plan) -> list[Criterion]:
+    names = ("cost warm", "cost with idle and start-up")
+    required = f"< ${DOCUMENT_USD:g} a document"
+    if plan.usd_per_s is None:
+        return [Criterion(name, required, "no price for this device", None) for name in names]
+    serial = run.answers[1 : run.serial]
+    busy_s = sum(float(answer.get("gpu_seconds") or 0.0) for answer in serial)
+    warm = busy_s * plan.usd_per_s / max(1, len(serial))
+    up_s = run.wall_s + plan.scaledown_s + (plan.load_s or 0.0)
+    whole = up_s * plan.usd_per_s / len(run.answers)
+    detail = f"{len(run.answers)} documents, up {up_s:.0f} s"
+    return [
+        Criterion(names[0], required, f"${warm:.5f}", warm < DOCUMENT_USD and busy_s > 0),
+        Criterion(names[1], required, f"${whole:.5f} ({detail})", whole < DOCUMENT_USD),
+    ]
+
+
+async def _fallback(plan: Plan) -> Criterion:
+    """The engine replaced by a port where nobody listens: the fallback must answer and say so."""
+    required = "answers when the engine is down, and says so"
+    if plan.fallback is None:
+        return Criterion("fallback", required, "no fallback model was named", None)
+    model, options = plan.fallback
+    provider = FallbackProvider(ModalProvider("http://127.0.0.1:9/generate", {}, timeout_s=1.0), model, **options)
+    try:
+        await provider.initialize({})
+        await provider.generate_structured(INFERENCE_PROMPT, INFERENCE_SCHEMA)
+        who = str((provider.last_answer or {}).get("answered_by"))
+    except Exception as error:  # noqa: BLE001 - any failure of the fallback is a criterion not met
+        who = f"{type(error).__name__}: {error}"
+    finally:
+        await provider.aclose()
+    return Criterion("fallback", required, who, who == f"anthropic:{model}")
+
+
+def report(criteria: Sequence[Criterion], out: Path | None) -> int:
+    """Print the table, write the JSON file, return the exit code."""
+    word = {True: "pass", False: "FAIL", None: "not judged"}
+    for line in criteria:
+        print(f"{line.name:28} required: {line.required:46} measured: {line.measured:40} {word[line.passed]}")  # noqa: T201 - the report
+    if out is not None:
+        out.write_text(json.dumps({"criteria": [asdict(line) for line in criteria]}, indent=1) + "\n")
+    return 1 if any(line.passed is False for line in criteria) else 0
+
+
+def over_http(url: str) -> Ask:
+    """`ask` for an endpoint URL, with the credentials of the environment."""
+
+    async def ask(request: dict[str, Any]) -> Answer:
+        async with httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=True, headers=auth_headers()) as client:
+            response = await client.post(url, json=request)
+        body = response.json()
+        if response.status_code >= httpx.codes.BAD_REQUEST:
+            return {"error": body.get("error", {}).get("message", response.text)}
+        answer: Answer = body
+        return answer
+
+    return ask
+
+
+def by_function(generate: Any) -> Ask:
+    """`ask` for the deployed function `generate`."""
+
+    async def ask(request: dict[str, Any]) -> Answer:
+        answer: Answer = await generate.remote.aio(**request)
+        return answer
+
+    return ask
+
+
+def show(answer: Answer) -> int:
+    """Print an answer; the exit code."""
+    print(json.dumps(answer, indent=1))  # noqa: T201 - what the entry point is for
+    return 1 if "error" in answer else 0

@@ -1,0 +1,65 @@
+"""Many requests through a deployed engine by Modal's own map: in order, failures in their place.
+
+Knows how a batch line becomes a function call and how the answer becomes a Result line. modal is imported when a batch
+is run, never before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from engine.client.environment import modal_app
+from engine.errors import missing_extra
+
+Line = dict[str, Any]
+CHUNK = 8
+"""Lines of one function call: what the engine decodes together, well inside one call's time limit."""
+LINE_DEFAULTS = {"max_tokens": None, "temperature": 1.0, "top_p": 1.0}
+"""A batch line means what it means locally; LIFT's defaults belong to LIFT's routes."""
+MOVED = {"raw_text": "text", "ir_json": "value", "request_id": "id"}
+DROPPED = ("text", "tokens_used", "prompt_tokens", "generation_time_ms", "error", "error_detail", "raw_output")
+
+
+def run_batch(lines: Sequence[Mapping[str, Any]], *, handle: Any = None, chunk: int = CHUNK) -> Iterator[Line]:
+    """One Result line a request, in order, each with the line's own `id`. `handle` replaces the lookup in tests."""
+    calls = [lines[start : start + chunk] for start in range(0, len(lines), chunk)]
+    engine = handle if handle is not None else _deployed()
+    bodies = [[_body(line) for line in call] for call in calls]
+    answers = engine.generate_batch.map(bodies, order_outputs=True, return_exceptions=True)
+    for call, answered in zip(calls, answers, strict=True):
+        yield from _lines(call, answered)
+
+
+def _lines(call: Sequence[Mapping[str, Any]], answered: Any) -> Iterator[Line]:
+    if isinstance(answered, Exception):
+        told = {"type": type(answered).__name__, "message": str(answered)}
+        answered = [{"status": "error", "finish_reason": "error", "error_detail": told}] * len(call)
+    for line, answer in zip(call, answered, strict=True):
+        yield result_line(str(line.get("id")), answer)
+
+
+def result_line(line_id: str, answer: Mapping[str, Any]) -> Line:
+    """The answer of a function call in the form of `Result.to_dict()`."""
+    result = {name: value for name, value in answer.items() if name not in DROPPED and name not in MOVED}
+    for old, new in MOVED.items():
+        if old in answer:
+            result[new] = answer[old]
+    if isinstance(result.get("value"), str):
+        result["value"] = None
+    if "error_detail" in answer:
+        result["error"] = dict(answer["error_detail"])
+        result["text"] = answer.get("raw_output", "")
+    return {**result, "id": line_id}
+
+
+def _body(line: Mapping[str, Any]) -> Line:
+    return {**LINE_DEFAULTS, **{name: value for name, value in line.items() if name != "id"}}
+
+
+def _deployed() -> Any:
+    try:
+        import modal
+    except ImportError:
+        raise missing_extra("modal", "modal") from None
+    return modal.Cls.from_name(modal_app(), "Engine")()
