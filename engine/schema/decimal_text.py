@@ -138,6 +138,6 @@ def multiples(step: int, places: int, zeros: int) -> Automaton:
         part, count, remainder = state
         if part == "begin" or (part == "rest" and count == 0):
             return False
-        return remainder * 10 ** max(places - count, 0) % step == 0
+        return remainder * int(10 ** max(places - count, 0)) % step == 0
 
     return build(_LETTERS, *explore(("begin", 0, 0), follow, accepts))

@@ -5,7 +5,8 @@ Knows RFC 8259 section 7 and UTF-16 surrogate pairs. Knows nothing of automata: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence as ListLike
+from collections.abc import Callable
+from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 
 from engine.schema.alphabet import Ranges

@@ -1,8 +1,9 @@
 """Host names, addresses and mail boxes.
 
-A host name may have 253 characters in labels of 63; remembering both takes 16,000 states, so the automaton takes three
-long labels or eight of up to 30. Labels with `--` in the third and fourth place (A-labels, which would have to decode)
-are left out. International names keep to letters that no context rule or bidirectional rule touches.
+A host name may have 253 characters in labels of 63; remembering both takes 16,000 states, so the automaton takes a first
+label of up to 63 and five more of up to 30. Labels with `--` in the third and fourth place (A-labels, which would have
+to decode) are left out. International labels keep to letters that no context rule or bidirectional rule touches, and to
+eleven of them, which Punycode writes in 63 characters at worst.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from engine.schema.automaton import Automaton
 from engine.schema.pattern import full_match
 
-LONG_LABEL, LONG_LABELS = 63, 3
-SHORT_LABEL, SHORT_LABELS = 30, 8
+FIRST_LABEL = 63
+NEXT_LABEL = 30
+NEXT_LABELS = 5
 INTERNATIONAL_LABEL = 11
 LOCAL_PART = 64
 
@@ -26,7 +28,8 @@ def _ipv6_pattern() -> str:
     """RFC 4291 section 2.2: eight groups, the last two perhaps as IPv4, one run of groups as `::`."""
     group = "[0-9a-fA-F]{1,4}"
     tail = f"(?:{group}:{group}|{IPV4})"
-    forms = [f"(?:{group}:){{6}}{tail}", f"(?:(?:{group}:){{0,6}}{group})?::", f"(?:(?:{group}:){{0,5}}{group})?::{group}"]
+    forms = [f"(?:{group}:){{6}}{tail}"]
+    forms += [f"(?:(?:{group}:){{0,{6 - right}}}{group})?::{group * right}" for right in (0, 1)]
     for left in range(6):
         before = "" if left == 0 else f"{group}(?::{group}){{{left - 1}}}"
         rest = 5 - left
@@ -53,19 +56,17 @@ def _label(letters: str, longest: int) -> Automaton:
     return full_match(f"[{letters}](?:[{letters}-]{{0,{longest - 2}}}[{letters}])?") - reserved
 
 
-def _dotted(label: Automaton, count: int) -> Automaton:
-    return label + (Automaton.literal(".") + label).repeat(0, count - 1)
-
-
 def hostname() -> Automaton:
     """RFC 1123 section 2.1, letters, digits and hyphens."""
-    return _dotted(_label(_ASCII, LONG_LABEL), LONG_LABELS) | _dotted(_label(_ASCII, SHORT_LABEL), SHORT_LABELS)
+    more = Automaton.literal(".") + _label(_ASCII, NEXT_LABEL)
+    return _label(_ASCII, FIRST_LABEL) + more.repeat(0, NEXT_LABELS)
 
 
 def idn_hostname() -> Automaton:
     """Host names whose labels are ASCII, or short enough for Punycode and of letters valid anywhere in a label."""
-    label = _label(_ASCII, LONG_LABEL) | _label(_ASCII + _INTERNATIONAL, INTERNATIONAL_LABEL)
-    return _dotted(label, LONG_LABELS) | hostname()
+    short = _label(_ASCII + _INTERNATIONAL, INTERNATIONAL_LABEL)
+    three = short + (Automaton.literal(".") + (short | _label(_ASCII, NEXT_LABEL))).repeat(0, 2)
+    return three | hostname()
 
 
 def email() -> Automaton:

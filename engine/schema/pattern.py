@@ -1,17 +1,21 @@
 """ECMA-262 regular expressions as automata over the text they are searched in.
 
 `from_pattern` is the language of JSON Schema's `pattern`: the strings in which the expression matches somewhere.
-`full_match` is the language of a `regex` constraint: the strings that match from end to end.
-Raises PatternInvalid, PatternUnsupported or AutomatonTooLarge.
+`full_match` is the language of a `regex` constraint: the strings that match from end to end. Where ECMA-262 and the
+validators' engine disagree (see `pattern_sets`), they hold what matches under both; `may_match` holds what matches
+under either and is the one to complement.
+All raise PatternInvalid, PatternUnsupported or AutomatonTooLarge.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from engine.schema.automaton import Automaton, build
+from engine.schema.automaton import Automaton, AutomatonTooLarge, build
+from engine.schema.lookaround import Lookaround
 from engine.schema.nfa import END, NFA_LIMIT, START, Nfa, determinise
-from engine.schema.pattern_syntax import (
+from engine.schema.pattern_syntax import parse
+from engine.schema.pattern_tree import (
     Choice,
     Edge,
     Look,
@@ -21,43 +25,37 @@ from engine.schema.pattern_syntax import (
     Repeat,
     Sequence,
     Set,
-    WordEdge,
-    parse,
+    walk,
 )
-from engine.schema.states import AutomatonTooLarge
 
-__all__ = ["PatternInvalid", "PatternUnsupported", "from_pattern", "full_match"]
+__all__ = ["PatternInvalid", "PatternUnsupported", "from_pattern", "full_match", "may_match"]
 
 
 @lru_cache(maxsize=1024)
 def from_pattern(pattern: str) -> Automaton:
-    """The strings in which `pattern` matches anywhere. Cached."""
+    """The strings in which `pattern` surely matches somewhere. Cached."""
     return _compile(parse(pattern), search=True)
+
+
+@lru_cache(maxsize=1024)
+def may_match(pattern: str) -> Automaton:
+    """The strings in which `pattern` matches in one engine or another: complement this one for `not`. Cached."""
+    return _compile(parse(pattern, upper=True), search=True)
 
 
 @lru_cache(maxsize=256)
 def full_match(pattern: str) -> Automaton:
-    """The strings that `pattern` matches from the first to the last character. Cached."""
+    """The strings that `pattern` surely matches from the first to the last character. Cached."""
     return _compile(parse(pattern), search=False)
 
 
 def _compile(node: Node, search: bool) -> Automaton:
-    if _has_lookaround(node):
-        from engine.schema.lookaround import determinise_with_lookaround
-
-        return determinise_with_lookaround(node, search)
+    if any(isinstance(part, Look) for part in walk(node)):
+        return Lookaround(node, _compile, assemble).automaton(search)
     nfa = Nfa()
     entry = nfa.state()
     leave = assemble(nfa, node, entry)
     return build(*determinise(nfa, entry, leave, search=search))
-
-
-def _has_lookaround(node: Node) -> bool:
-    if isinstance(node, Look | WordEdge):
-        return True
-    if isinstance(node, Repeat):
-        return _has_lookaround(node.part)
-    return isinstance(node, Sequence | Choice) and any(_has_lookaround(part) for part in node.parts)
 
 
 def assemble(nfa: Nfa, node: Node, entry: int) -> int:

@@ -1,100 +1,51 @@
 """ECMA-262 regular expressions (unicode mode) to a syntax tree.
 
-Knows the grammar of patterns and what each escape stands for. Knows nothing of automata. As validators do, it takes
-the identity escapes that web patterns are full of (`\\-`, `\\_`, `\\@`) and a lone `{`, `}` or `]` as themselves.
+Knows the grammar of patterns. Knows nothing of automata. As validators do, it takes the identity escapes that web
+patterns are full of (`\\-`, `\\_`, `\\@`); as web browsers do, a lone `{`, `}` or `]` as itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from engine.schema.alphabet import Ranges, scalars, without
-from engine.schema.unicode_sets import LINE_ENDS, SPACE, UnknownProperty, property_ranges
+from engine.schema.pattern_sets import dot, named_class, property_class, word_edge
+from engine.schema.pattern_tree import (
+    Choice,
+    Edge,
+    Look,
+    Node,
+    PatternInvalid,
+    PatternUnsupported,
+    Repeat,
+    Sequence,
+    Set,
+)
+from engine.schema.unicode_sets import UnknownProperty
 
 DEPTH_LIMIT = 200
 COUNT_LIMIT = 2**31
 
 
-class PatternInvalid(Exception):
-    """Not an ECMA-262 regular expression."""
-
-
-class PatternUnsupported(Exception):
-    """A legal expression whose language is not regular, or that this translation leaves out; says which part."""
-
-
-@dataclass(frozen=True, slots=True)
-class Set:
-    """One code point out of `ranges`."""
-
-    ranges: Ranges
-
-
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    """All parts, one after another; no parts: the empty word."""
-
-    parts: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of the parts."""
-
-    parts: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """`minimum` to `maximum` (None: no limit) times the part. Greedy and lazy have the same language."""
-
-    part: Node
-    minimum: int
-    maximum: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """`^` (at the start) or `$` (at the end of the text)."""
-
-    at_end: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WordEdge:
-    """`\\b`, negated `\\B`."""
-
-    negative: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Lookahead or lookbehind; `negative`: must not match."""
-
-    part: Node
-    ahead: bool
-    negative: bool
-
-
-Node = Set | Sequence | Choice | Repeat | Edge | WordEdge | Look
-
-DIGIT: Ranges = ((0x30, 0x39),)
-WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
-_CLASSES = {"d": DIGIT, "w": WORD, "s": SPACE}
+_LOOKAROUNDS = ("(?=", "(?!", "(?<=", "(?<!")
+_AMBIGUOUS = "<>"
 _CONTROLS = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
 _HEX = "0123456789abcdefABCDEF"
 
 
-def parse(pattern: str) -> Node:
-    """The tree of `pattern`. Raises PatternInvalid or PatternUnsupported. Linear in the pattern."""
-    return _Parser(pattern).whole()
+def parse(pattern: str, upper: bool = False) -> Node:
+    """The tree of `pattern` in its lower or upper reading (see `pattern_sets`).
+
+    Raises PatternInvalid or PatternUnsupported. Linear in the pattern.
+    """
+    return _Parser(pattern, upper).whole()
 
 
 class _Parser:
     """Recursive descent; `at` is the next character."""
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, upper: bool) -> None:
         self.text = pattern
+        self.upper = upper
+        self.mixed = any(sign in pattern for sign in _LOOKAROUNDS)
         self.at = 0
         self.depth = 0
 
@@ -128,16 +79,17 @@ class _Parser:
     def sequence(self) -> Node:
         parts: list[Node] = []
         while self.peek() not in ("", "|", ")"):
-            part = self.atom()
-            parts.append(self.quantified(part))
+            assertion = self.assertion()
+            if assertion is not None:
+                parts.append(assertion)
+            else:
+                parts.append(self.quantified(self.atom()))
         return parts[0] if len(parts) == 1 else Sequence(tuple(parts))
 
     def quantified(self, part: Node) -> Node:
         bounds = self.bounds()
         if bounds is None:
             return part
-        if isinstance(part, Edge | WordEdge | Look):
-            raise self.invalid("an assertion cannot be repeated")
         self.skip("?")
         if self.bounds() is not None:
             raise self.invalid("nothing to repeat")
@@ -160,6 +112,32 @@ class _Parser:
             raise self.invalid("numbers out of order in {}")
         return min(least, COUNT_LIMIT), most
 
+    def assertion(self) -> Node | None:
+        """`^`, `$`, `\\b`, `\\B` or a lookaround; None when something else comes."""
+        node = self.edge() or self.lookaround()
+        if node is not None and self.bounds() is not None:
+            raise self.invalid("an assertion cannot be repeated")
+        return node
+
+    def edge(self) -> Node | None:
+        for sign, at_end in (("^", False), ("$", True)):
+            if self.skip(sign):
+                return Edge(at_end)
+        for sign, negative in (("\\b", False), ("\\B", True)):
+            if self.skip(sign):
+                return word_edge(negative, self.upper)
+        return None
+
+    def lookaround(self) -> Node | None:
+        for sign in _LOOKAROUNDS:
+            if self.skip(sign):
+                negative = sign.endswith("!")
+                self.upper ^= negative
+                part = self.closed(self.choice())
+                self.upper ^= negative
+                return Look(part, "<" not in sign, negative)
+        return None
+
     def atom(self) -> Node:
         character = self.text[self.at]
         self.at += 1
@@ -170,18 +148,13 @@ class _Parser:
         if character == "\\":
             return self.escape()
         if character == ".":
-            return Set(without(LINE_ENDS))
-        if character in "^$":
-            return Edge(character == "$")
+            return Set(dot(self.upper))
         if character in "*+?":
             self.at -= 1
             raise self.invalid("nothing to repeat")
         return Set(((ord(character), ord(character)),))
 
     def group(self) -> Node:
-        for prefix, ahead, negative in (("?=", 1, 0), ("?!", 1, 1), ("?<=", 0, 0), ("?<!", 0, 1)):
-            if self.skip(prefix):
-                return Look(self.closed(self.choice()), bool(ahead), bool(negative))
         if self.skip("?<"):
             name, end, _ = self.text[self.at :].partition(">")
             if not end or not name.replace("$", "_").isidentifier():
@@ -198,20 +171,18 @@ class _Parser:
 
     def escape(self) -> Node:
         character = self.peek()
-        if character in ("b", "B"):
-            self.at += 1
-            return WordEdge(character == "B")
-        if character == "k" or character in "123456789" and character:
+        if character == "k" or (character and character in "123456789"):
             raise PatternUnsupported("back-references are not regular")
+        if character and character in _AMBIGUOUS:
+            raise PatternUnsupported(f"\\{character} is an angle bracket to some engines, a word edge to others")
         return Set(self.escaped_set())
 
     def escaped_set(self) -> Ranges:
         """After a backslash: a class escape or one character."""
         character = self.peek()
-        if character.lower() in _CLASSES and character:
+        if character and character in "dDwWsS":
             self.at += 1
-            ranges = _CLASSES[character.lower()]
-            return without(ranges) if character.isupper() else ranges
+            return named_class(character, self.upper, self.mixed)
         if character in ("p", "P"):
             self.at += 1
             return self.property(character == "P")
@@ -224,10 +195,9 @@ class _Parser:
             raise self.invalid("\\p needs {name}")
         self.at += len(name) + 1
         try:
-            ranges = property_ranges(name[1:])
+            return property_class(name[1:], negative, self.upper)
         except UnknownProperty as error:
-            raise self.invalid(str(error)) from None
-        return without(ranges) if negative else ranges
+            raise PatternUnsupported(str(error)) from None
 
     def escaped_character(self) -> int:
         character = self.peek()
@@ -275,6 +245,7 @@ class _Parser:
 
     def bracket(self) -> Ranges:
         negative = self.skip("^")
+        self.upper ^= negative
         spans: list[tuple[int, int]] = []
         while not self.skip("]"):
             if self.at >= len(self.text):
@@ -285,6 +256,7 @@ class _Parser:
                 spans.extend(self.span(low, self.member()))
             else:
                 spans.extend(low)
+        self.upper ^= negative
         return without(spans) if negative else scalars(spans)
 
     def span(self, low: Ranges, high: Ranges) -> Ranges:
