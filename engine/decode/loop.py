@@ -175,6 +175,7 @@ class Loop:
                     tokenizer=self._tokenizer,
                     step=self.steps,
                     rows=len(self._scheduler.running),
+                    overlap=self._overlap,
                 )
             if not kept or sample.status is not None:
                 return

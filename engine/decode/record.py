@@ -22,15 +22,17 @@ def record_row(
     tokenizer: Tokenizer,
     step: int,
     rows: int,
+    overlap: bool,
 ) -> None:
-    """Write the record of the token at `offset` of this row to the job's trace."""
+    """Write the record of the token at `offset` of this row to the job's trace. Without overlap nothing is hidden."""
     trace = sample.job.trace
     if trace is None:
         return
     times, index = runner.timings(), row.first + offset
     fill = row.fill_s[offset] * 1e6
     copy, apply = times.get("copy", 0.0), times.get("apply", 0.0)
-    exposed = min(times.get("mask_wait", 0.0) + apply, fill + copy + apply) if sample.matcher is not None else 0.0
+    waited = times.get("mask_wait", 0.0) if overlap else fill + copy
+    exposed = min(waited + apply, fill + copy + apply) if sample.matcher is not None else 0.0
     token = sampled.token_ids[index]
     trace(
         StepRecord(
