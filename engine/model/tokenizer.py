@@ -19,6 +19,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from engine.errors import ModelError, RequestError
 
+ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|end_of_text|>", "<|endoftext|>", "<eos>")
+"""Tokens that end a text, by family, turn before text; looked for only where no setting names one."""
+
 
 class HfTokenizer:
     """`engine.interfaces.Tokenizer` over a fast Hugging Face tokenizer. Building reads the vocabulary once (~0.1 s)."""
@@ -38,6 +41,8 @@ class HfTokenizer:
     def _stop_ids(self, wanted: Sequence[int]) -> tuple[int, ...]:
         eos = getattr(self._hf, "eos_token_id", None)
         ids = list(dict.fromkeys([i for i in (eos, *wanted) if isinstance(i, int)]))
+        if not ids:  # a bare tokenizer.json names no end; those of the known families do it by their names
+            ids = [i for name in ENDS for i, content in self._added.items() if content == name]
         if not ids:
             raise ModelError("the tokenizer names no eos token, so no text could end", param="tokenizer")
         return tuple(ids)
