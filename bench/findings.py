@@ -23,14 +23,19 @@ def write_findings(file: Path, outcomes: Sequence[Outcome], judged: dict[str, li
     vocabulary = load_vocabulary(tokenizer)
     by_case = {outcome.case: outcome for outcome in outcomes}
     tests = [one for rows in judged.values() for one in rows]
-    rejected = [one for one in tests if one.valid and one.accepted is False]
+    refused = [one for one in tests if one.valid and one.accepted is False]
+    rejected = [one for one in refused if not narrowed(by_case[one.case.name])]
+    excused = [one for one in refused if narrowed(by_case[one.case.name])]
     unnamed = [one for one in tests if not one.valid and one.accepted and not one.named]
     named = [one for one in tests if not one.valid and one.accepted and one.named]
     parts = [
         f"# Findings at commit {commit()}, vocabulary {vocabulary.name}",
         *(f"- {name}: {value}" for name, value in figures(outcomes, tests).items()),
-        *_section("False rejects", (_reject(one, by_case[one.case.name], vocabulary) for one in rejected)),
+        *_section(
+            "False rejects, nothing narrowed", (_reject(one, by_case[one.case.name], vocabulary) for one in rejected)
+        ),
         *_section("Invalid accepted, unnamed", (_slip(one) for one in unnamed)),
+        *_section("False rejects, narrowed", (_reject(one, by_case[one.case.name], vocabulary) for one in excused)),
         *_section("Invalid accepted, named: by keyword", _counted(one.keyword for one in named)),
         *_section("Checked verdicts by keyword and reason", _checked(outcomes)),
         *_section("Refusals", (f"{o.case}: {o.reason[:300]}" for o in outcomes if not (o.compiled or o.crashed))),
@@ -39,6 +44,11 @@ def write_findings(file: Path, outcomes: Sequence[Outcome], judged: dict[str, li
         *_section("Slowest compiles (CPU ms)", _slow_compiles(outcomes)),
     ]
     file.write_text("\n".join(parts) + "\n", encoding="utf-8")
+
+
+def narrowed(outcome: Outcome) -> bool:
+    """Whether a verdict says that valid documents are left out."""
+    return any(verdict["verdict"] in ("narrowed", "refused") for verdict in outcome.verdicts)
 
 
 def _section(title: str, lines: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -35,9 +36,7 @@ OUTCOMES = "maskbench.outcomes.jsonl"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print the tables and the JSON line; 0 unless an engine could not start."""
     options = parse(arguments)
-    cases = load_cases(options.data, options.limit)
-    if options.only:
-        cases = [case for case in cases if options.only in case.name]
+    cases = _chosen(options)
     settings = Settings(
         tokenizer=options.tokenizer,
         conformance=options.conformance,
@@ -66,12 +65,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.maskbench", description="MaskBench, several engines at once")
     parser.add_argument("data", type=Path, nargs="?", help="MaskBench JSON lines (plain or .xz) or a folder")
     parser.add_argument("--limit", type=int, help="only the first N schemas")
+    parser.add_argument("--sample", type=int, help="N schemas drawn at random (seed 0), in the order of the file")
     parser.add_argument("--only", help="only schemas whose name contains this")
     parser.add_argument("--engines", type=_engines, default=["ours", "xgrammar", "llguidance"])
     parser.add_argument("--tokenizer", default=None, help=f"tokenizer.json[.xz], a folder, or '{BYTES}' (default)")
     parser.add_argument("--conformance", choices=("spec", "tight"), default="spec")
     parser.add_argument("--repeats", type=int, default=3, help="times each step runs (on forks); the smallest counts")
-    parser.add_argument("--compile-limit", type=float, default=30.0, help="seconds for one schema, then it is killed")
+    parser.add_argument("--compile-limit", type=float, default=30.0, help="CPU seconds a schema may take")
     parser.add_argument("--walk-limit", type=float, default=120.0, help="seconds for one document")
     parser.add_argument("--findings", type=Path, help="write what the first engine got wrong to this file")
     parser.add_argument("--quick", action="store_true", help="small own data, byte vocabulary, one repeat")
@@ -84,6 +84,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"no data at {options.data}")
     options.tokenizer = options.tokenizer or BYTES
     return options
+
+
+def _chosen(options: argparse.Namespace) -> list[Case]:
+    cases = load_cases(options.data, options.limit)
+    if options.only:
+        cases = [case for case in cases if options.only in case.name]
+    if options.sample is None or options.sample >= len(cases):
+        return cases
+    drawn = random.Random(0).sample(range(len(cases)), options.sample)
+    return [cases[index] for index in sorted(drawn)]
 
 
 def run(cases: Sequence[Case], workers: Sequence[Worker], out: Path | None) -> dict[str, list[Outcome]]:
@@ -162,7 +172,7 @@ def _line(
     for name, start_s in starts.items():
         engines[name]["start_s"] = start_s
     configuration = {**asdict(settings), "tokenizer": Path(settings.tokenizer).name}
-    configuration |= {"limit": options.limit, "only": options.only, "quick": options.quick}
+    configuration |= {"limit": options.limit, "sample": options.sample, "only": options.only, "quick": options.quick}
     return record(
         "maskbench",
         {"engines": engines},

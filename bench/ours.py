@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.peers import Compiled, RefusedError
 from bench.vocabulary import Vocabulary
+from engine.config import Limits
 from engine.errors import ConstraintError
 from engine.grammar.compiled import CompiledGrammar
 from engine.grammar.compiler import Compiler
@@ -70,12 +71,13 @@ class Ours:
 
     def __init__(self, vocabulary: Vocabulary, conformance: str) -> None:
         self._vocabulary = EngineVocabulary(BenchTokenizer(vocabulary), vocabulary.width)
-        self._compiler = Compiler(self._vocabulary)
+        self._compiler = Compiler(self._vocabulary, Limits())
         self._conformance = conformance
 
     def compile(self, schema: Any) -> Compiled:
         try:
             constraint = Constraint.json_schema(schema, conformance=self._conformance)  # type: ignore[arg-type]
+
             compiled = self._compiler.compile(constraint)
         except ConstraintError as error:
             raise RefusedError(f"{error.type}: {error.message}") from None

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.cases import Case, data_sha256, load_cases
-from bench.findings import write_findings
+from bench.findings import narrowed, write_findings
 from bench.peers import MODULES
 from bench.record import emit, record
 from bench.tables import print_table
@@ -63,8 +63,7 @@ def _letter(outcome: Outcome, test: Judged) -> str:
     if test.accepted == test.valid:
         return "."
     if test.valid:
-        narrowed = any(verdict["verdict"] in ("narrowed", "refused") for verdict in outcome.verdicts)
-        return "n" if narrowed else "X"
+        return "n" if narrowed(outcome) else "X"
     return "c" if test.named else "X"
 
 

@@ -6,6 +6,7 @@ Knows processes, limits and the order of messages. Knows nothing of figures.
 from __future__ import annotations
 
 import gc
+import math
 import multiprocessing
 import os
 import resource
@@ -17,6 +18,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 import numpy
+import psutil
 
 from bench.cases import Case
 from bench.peers import Compiled, Engine, RefusedError, load_engine
@@ -25,6 +27,7 @@ from bench.vocabulary import Vocabulary, load_vocabulary
 
 MEMORY_BYTES = 8 << 30
 START_S = 300.0
+POLL_S = 0.25
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class Settings:
     conformance: str = "spec"
     repeats: int = 3
     compile_limit_s: float = 30.0
+    """Seconds of CPU, so that a busy machine does not decide; ten times as many by the clock."""
     walk_limit_s: float = 120.0
 
 
@@ -109,7 +113,7 @@ class Worker:
         """The next message; None after a crash or a kill, with the reason written into the outcome."""
         assert self._pipe is not None
         try:
-            if self._pipe.poll(limit_s):
+            if self._answers_within(limit_s):
                 message: dict[str, Any] = self._pipe.recv()
                 return message
             outcome.reason = f"{what} passed {limit_s:g} s"
@@ -121,6 +125,16 @@ class Worker:
             outcome.compile_ms = outcome.compile_wall_ms = limit_s * 1e3
         self.close()
         return None
+
+    def _answers_within(self, limit_s: float) -> bool:
+        """Whether a message comes before the child has used `limit_s` of CPU (or ten times that by the clock)."""
+        assert self._pipe is not None
+        child = psutil.Process(self._process.pid)
+        used, begun = _cpu_s(child), perf_counter()
+        while not self._pipe.poll(min(limit_s, POLL_S)):
+            if _cpu_s(child) - used >= limit_s or perf_counter() - begun >= 10 * limit_s:
+                return self._pipe.poll(0)
+        return True
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -141,6 +155,15 @@ class Worker:
             raise RuntimeError(f"engine {self.engine} did not start: {hello['failed']}")
         self.versions = tuple(hello["packages"])
         self.start_s = perf_counter() - begun
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    """CPU seconds used so far; without end for a process that has died, whose pipe then tells."""
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return math.inf
+    return float(times.user + times.system)
 
 
 def _serve(pipe: Connection, name: str, settings: Settings) -> None:

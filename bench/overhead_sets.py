@@ -1,0 +1,118 @@
+"""Schemas from trivial to hard, each with a document that replays through it. Knows data only; all of it is our own.
+
+`tiny` is for quick runs, `trivial` is flags and enums, `typical` a function signature with prose, `hard` lengths,
+patterns, formats, many optional keys and a long enum.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+TRIVIAL: dict[str, Any] = {
+    "type": "object",
+    "properties": {f"flag{n}": {"type": "boolean"} for n in range(12)}
+    | {f"level{n}": {"enum": ["low", "middle", "high"]} for n in range(6)},
+    "additionalProperties": False,
+}
+TRIVIAL["required"] = list(TRIVIAL["properties"])
+
+TYPICAL: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "doc": {"type": "string"},
+        "parameters": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "type": {"type": "string"}, "optional": {"type": "boolean"}},
+                "required": ["name", "type"],
+                "additionalProperties": False,
+            },
+        },
+        "returns": {"type": ["string", "null"]},
+    },
+    "required": ["name", "doc", "parameters", "returns"],
+    "additionalProperties": False,
+}
+
+HARD: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "format": "uuid"},
+        "slug": {"type": "string", "pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "minLength": 3, "maxLength": 40},
+        "title": {"type": "string", "minLength": 5, "maxLength": 120},
+        "when": {"type": "string", "format": "date-time"},
+        "mail": {"type": "string", "format": "email"},
+        "score": {"type": "number", "minimum": -2.5, "maximum": 1000},
+        "kind": {"enum": [f"kind-{n:03d}-{word}" for n in range(60) for word in ("draft", "final", "void")]},
+        "body": {"type": "string", "minLength": 20, "maxLength": 2000},
+        **{f"extra_{n}": {"type": ["string", "integer", "null"]} for n in range(60)},
+    },
+    "required": ["id", "slug", "title", "when", "kind", "body"],
+    "additionalProperties": False,
+}
+
+TINY: dict[str, Any] = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}, "level": {"enum": ["low", "high"]}, "note": {"type": "string"}},
+    "required": ["ok", "level", "note"],
+    "additionalProperties": False,
+}
+PROSE = (
+    "Merge the intervals that overlap.\nSort them by their start, then sweep once: an interval that begins before the "
+    'end of the last one ("touching" counts) extends it, any other one is appended. The input is left as it was.'
+)
+DOCUMENTS: dict[str, tuple[dict[str, Any], Any]] = {
+    "tiny": (TINY, {"ok": True, "level": "high", "note": "two\nlines"}),
+    "trivial": (
+        TRIVIAL,
+        {name: n % 2 == 0 for n, name in enumerate(f"flag{n}" for n in range(12))}
+        | {f"level{n}": ("low", "middle", "high")[n % 3] for n in range(6)},
+    ),
+    "typical": (
+        TYPICAL,
+        {
+            "name": "merge_intervals",
+            "doc": PROSE,
+            "parameters": [
+                {"name": "intervals", "type": "list[tuple[int, int]]"},
+                {"name": "closed", "type": "bool", "optional": True},
+            ],
+            "returns": "list[tuple[int, int]]",
+        },
+    ),
+    "hard": (
+        HARD,
+        {
+            "id": "123e4567-e89b-42d3-a456-426614174000",
+            "slug": "merge-intervals-v2",
+            "title": 'Merging intervals, "touching" ones too',
+            "when": "2026-02-28T23:59:59.5Z",
+            "mail": "first.last@example.org",
+            "score": 12.75,
+            "kind": "kind-041-final",
+            "body": PROSE,
+            "extra_3": "three",
+            "extra_17": 17,
+            "extra_59": None,
+        },
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaSet:
+    """A schema, its document's text in schema order, and that text as tokens with a stop token last."""
+
+    name: str
+    schema: dict[str, Any]
+    text: str
+
+
+def schema_set(name: str) -> SchemaSet:
+    """One of DOCUMENTS."""
+    schema, document = DOCUMENTS[name]
+    return SchemaSet(name, schema, json.dumps(document, ensure_ascii=False, separators=(",", ":")))
