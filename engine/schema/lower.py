@@ -6,6 +6,7 @@ Knows limits. Every other module does one of these steps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from engine.schema.expand import Expander
 from engine.schema.grammar import Grammar, Ref, Rule
 from engine.schema.reference import Schemas
 from engine.schema.report import Report
+from engine.schema.spelled import Group
 from engine.schema.trim import canonical, prune, shortest
 from engine.schema.validator import Validator
 from engine.schema.values import Options, ValueWriter
@@ -63,12 +65,20 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     root = schemas.root
     writer = ValueWriter(expander, options)
     name = writer.write(expander.terms.node(root, schemas.enter((), root)))
-    texts = shortest(writer.rules)
+    groups = writer.spelled.groups
+    texts = shortest(writer.rules, {key: group.shortest for key, group in groups.items()})
     if name not in texts:
         raise SchemaRefused("the schema is unsatisfiable: no document is valid", param="schema", pointer="")
     text = texts[name]
-    fixed = tuple(f"{options.prefix}{kind}" for kind in "sw")
-    rules, name = canonical(prune(writer.rules, name, texts), name, options.prefix, fixed)
+    rules, name = canonical(prune(writer.rules, name, texts), name, options.prefix)
+    for group in _used(rules, groups):
+        rules.update((rule.name, rule) for rule in group.rules)
     root_name = f"{options.prefix}root"
     rules[root_name] = Rule(root_name, ((Ref(name),),))
     return Lowered(Grammar(rules, root_name), report.verdicts(schemas), (), len(text.encode()), text)
+
+
+def _used(rules: Mapping[str, Rule], groups: Mapping[str, Group]) -> list[Group]:
+    """The groups of text rules that some rule refers to, in order of name."""
+    names = {x.name for rule in rules.values() for s in rule.alternatives for x in s if isinstance(x, Ref)}
+    return [groups[name] for name in sorted(names & groups.keys())]

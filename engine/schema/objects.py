@@ -63,6 +63,7 @@ class ObjectWriter:
         self.count_to = max(item.low, (item.high or -1) + 1, 0)
         self._names: dict[_State, str] = {}
         self._pending: list[_State] = []
+        self._free: dict[frozenset[int], list[_Member]] = {}
         self._shared: dict[tuple[_Member, ...], Sequence] = {}
         self.tracked = self._tracked()
         self._name_limits()
@@ -77,13 +78,17 @@ class ObjectWriter:
         return Ref(start)
 
     def _free_keys(self) -> list[tuple[Automaton, Term]]:
-        """Kinds of undeclared keys that may be written."""
+        """Kinds of undeclared keys that may be written; declared ones are still among them."""
+        closed = self.tight and bool(self.item.named)
+        return [(part.keys, part.value) for part in self.item.others if part.explicit or not closed]
+
+    def _free_key(self, keys: Automaton) -> Sequence | None:
+        """Those of `keys` that are not declared; None when there are none."""
         names = [key for key, _ in self.item.named]
-        declared = Automaton.of(names)
-        closed = self.tight and bool(names)
-        parts = [part for part in self.item.others if part.explicit or not closed]
-        kept = ((part.keys if not names else _less(part.keys, declared), part.value) for part in parts)
-        return [(keys, value) for keys, value in kept if not keys.is_empty]
+        if keys.is_universal:
+            return self.writer.other_key(frozenset(names)) if names else self.writer.key(keys)
+        left = keys - Automaton.of(name for name in names if keys.accepts(name))
+        return None if left.is_empty else self.writer.key(left)
 
     def _name(self, state: _State) -> str:
         if state not in self._names:
@@ -202,15 +207,22 @@ class ObjectWriter:
         return kinds
 
     def _free_members(self, state: _State) -> list[_Member]:
+        if state.needs not in self._free:
+            self._free[state.needs] = self._undeclared(state.needs)
+        return self._free[state.needs]
+
+    def _undeclared(self, needs: frozenset[int]) -> list[_Member]:
         found: list[_Member] = []
         for keys, value in self.free:
-            found.append(_Member(self.writer.key(keys), value, None))
-            for index in sorted(state.needs):
+            key = self._free_key(keys)
+            if key is not None:
+                found.append(_Member(key, value, None))
+            for index in sorted(needs):
                 need = self.item.needs[index]
-                both = meet(keys, need.keys)
-                if not both.is_empty:
+                key = self._free_key(meet(keys, need.keys))
+                if key is not None:
                     term = self.writer.expander.terms.all_of((value, need.value))
-                    found.append(_Member(self.writer.key(both), term, None, index))
+                    found.append(_Member(key, term, None, index))
         return [member for member in found if member.value != FALSE]
 
     def _step(self, member: _Member, state: _State, comma: Sequence, position: int) -> Sequence:
@@ -234,7 +246,3 @@ class ObjectWriter:
                 self.writer.add(name, sequences, "value")
                 self._shared[key] = (Ref(name),)
         return self._shared[key]
-
-
-def _less(keys: Automaton, names: Automaton) -> Automaton:
-    return keys - names

@@ -13,12 +13,15 @@ from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text
 Rules = Mapping[str, Rule]
 
 
-def shortest(rules: Rules) -> dict[str, str]:
-    """A shortest text (in UTF-8 bytes) of every rule that derives one (Knuth 1977). n log n in the size."""
+def shortest(rules: Rules, known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A shortest text (in UTF-8 bytes) of every rule that derives one (Knuth 1977). n log n in the size.
+
+    `known` holds those of rules that are not in `rules`; the result includes them.
+    """
     waiting: dict[str, list[tuple[str, int]]] = {}
     open_refs: dict[tuple[str, int], int] = {}
     heap: list[tuple[int, str, str]] = []
-    done: dict[str, str] = {}
+    done: dict[str, str] = dict(known or {})
 
     def push(name: str, index: int) -> None:
         text = "".join(_text(symbol, done) for symbol in rules[name].alternatives[index])
@@ -26,7 +29,7 @@ def shortest(rules: Rules) -> dict[str, str]:
 
     for name, rule in rules.items():
         for index, sequence in enumerate(rule.alternatives):
-            refs = [symbol.name for symbol in sequence if isinstance(symbol, Ref)]
+            refs = [symbol.name for symbol in sequence if isinstance(symbol, Ref) and symbol.name not in done]
             open_refs[name, index] = len(refs)
             for ref in refs:
                 waiting.setdefault(ref, []).append((name, index))
@@ -61,7 +64,7 @@ def _plainest(symbol: Chars) -> int:
 
 
 def prune(rules: Rules, root: str, productive: Iterable[str]) -> dict[str, Rule]:
-    """Only alternatives that derive something, only rules that `root` reaches."""
+    """Only alternatives that derive something, only rules that `root` reaches. Names without a rule are left alone."""
     alive = set(productive)
     kept: dict[str, Rule] = {}
     stack = [root]
@@ -72,17 +75,15 @@ def prune(rules: Rules, root: str, productive: Iterable[str]) -> dict[str, Rule]
         rule = rules[name]
         sequences = tuple(s for s in rule.alternatives if all(not isinstance(x, Ref) or x.name in alive for x in s))
         kept[name] = Rule(name, sequences, rule.lookahead)
-        stack.extend(x.name for s in sequences for x in s if isinstance(x, Ref) and x.name not in kept)
+        stack.extend(x.name for s in sequences for x in s if isinstance(x, Ref) and x.name in rules)
     return kept
 
 
-def canonical(rules: Rules, root: str, prefix: str, fixed: tuple[str, ...]) -> tuple[dict[str, Rule], str]:
-    """Equal rules merged, each named by what it derives; names that start with `fixed` are such names already."""
-    names: dict[str, str] = {name: name for name in rules if name.startswith(fixed)}
+def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], str]:
+    """Equal rules merged, each named by what it derives. Names without a rule are contents already."""
+    names: dict[str, str] = {}
     for component in _components(rules):
-        free = [name for name in component if name not in names]
-        if free:
-            names.update(_name_component(rules, free, names, prefix))
+        names.update(_name_component(rules, component, names, prefix))
     merged = {names[name]: _renamed(rule, names) for name, rule in rules.items()}
     return merged, names[root]
 
@@ -92,7 +93,7 @@ def _name_component(rules: Rules, members: list[str], names: dict[str, str], pre
     labels = dict.fromkeys(members, "")
     classes = 1
     while True:
-        view = {**names, **labels} if len(members) > 1 else names
+        view = {**names, **labels}
         labels = {name: _digest(rules[name], view) for name in members}
         found = len(set(labels.values()))
         if found == classes or len(members) == 1:
@@ -102,14 +103,14 @@ def _name_component(rules: Rules, members: list[str], names: dict[str, str], pre
 
 def _digest(rule: Rule, names: Mapping[str, str]) -> str:
     parts = [
-        [("=", names.get(x.name, "@")) if isinstance(x, Ref) else x for x in sequence] for sequence in rule.alternatives
+        [names.get(x.name, x.name) if isinstance(x, Ref) else x for x in sequence] for sequence in rule.alternatives
     ]
     return blake2b(repr((parts, rule.lookahead)).encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
 
 
 def _renamed(rule: Rule, names: Mapping[str, str]) -> Rule:
     sequences: list[Sequence] = [
-        tuple(Ref(names[x.name]) if isinstance(x, Ref) else x for x in sequence) for sequence in rule.alternatives
+        tuple(Ref(names.get(x.name, x.name)) if isinstance(x, Ref) else x for x in sequence) for sequence in rule.alternatives
     ]
     return Rule(names[rule.name], tuple(dict.fromkeys(sequences)), rule.lookahead)
 
@@ -117,7 +118,7 @@ def _renamed(rule: Rule, names: Mapping[str, str]) -> Rule:
 def _components(rules: Rules) -> list[list[str]]:
     """Strongly connected components, referenced ones first (Tarjan 1972, without recursion)."""
     successors = {
-        name: list(dict.fromkeys(x.name for s in rule.alternatives for x in s if isinstance(x, Ref)))
+        name: list(dict.fromkeys(x.name for s in rule.alternatives for x in s if isinstance(x, Ref) and x.name in rules))
         for name, rule in rules.items()
     }
     index: dict[str, int] = {}

@@ -11,14 +11,13 @@ from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.expand import Expander
 from engine.schema.grammar import Ref, Rule, Sequence, Text
-from engine.schema.keys import KeyRules
+from engine.schema.intervals import ALL_NUMBERS
 from engine.schema.layout import Follow, Layout
 from engine.schema.numerals import numerals
 from engine.schema.origins import mark
-from engine.schema.shape import ANY_KEY, ANY_STRING, ArrayShape, ObjectShape, Shape, StringSet
-from engine.schema.intervals import ALL_NUMBERS
+from engine.schema.shape import ANY_STRING, ArrayShape, ObjectShape, Shape
+from engine.schema.spelled import Kind, Spelled
 from engine.schema.term import Term
-from engine.schema.text import TextRules
 
 
 @dataclass(slots=True)
@@ -39,8 +38,7 @@ class ValueWriter:
         self.options = options
         self.rules: dict[str, Rule] = {}
         self.layout = Layout(self.rules, options.flexible, options.prefix)
-        self.texts = TextRules(self.rules, f"{options.prefix}s", options.rule_limit)
-        self.keys = KeyRules(self.texts, self.layout.after_key)
+        self.spelled = Spelled(options.prefix, options.rule_limit)
         self._values: dict[tuple[Term, Follow], str] = {}
         self._pending: list[tuple[str, Term, Follow]] = []
         self._serial = 0
@@ -63,7 +61,7 @@ class ValueWriter:
 
     def add(self, name: str, alternatives: list[Sequence], follow: Follow) -> None:
         """One rule; raises LimitExceeded over the rule limit."""
-        if len(self.rules) >= self.options.rule_limit:
+        if len(self.rules) + self.spelled.size >= self.options.rule_limit:
             raise LimitExceeded(f"the grammar has more than {self.options.rule_limit} rules", param="schema")
         unique = tuple(dict.fromkeys(alternatives))
         self.rules[name] = Rule(name, unique, self.layout.follow(follow))
@@ -96,26 +94,24 @@ class ValueWriter:
         found: list[Sequence] = []
         try:
             numbers = numerals(shape.numbers, not self.options.tight)
-            if not numbers.is_empty:
-                found.append((self.texts.scalar(numbers, ahead),))
-            for part in shape.strings:
-                if part.low or part.high is not None:
-                    mark(self.expander, term, ("minLength", "maxLength"), "checked", "a length too long to write out")
-                found.append((Text('"'), self._string(part, follow)))
         except AutomatonTooLarge as error:
-            raise LimitExceeded(f"a string or number needs too large a grammar: {error}", param="schema") from None
+            raise LimitExceeded(f"a number needs too large a grammar: {error}", param="schema") from None
+        if not numbers.is_empty:
+            found.append((self.spelled.text("scalar", numbers, ahead),))
+        for part in shape.strings:
+            if part.low or part.high is not None:
+                mark(self.expander, term, ("minLength", "maxLength"), "checked", "a length too long to write out")
+            kind: Kind = "every" if part.automaton.alphabet.size == 1 else "string"
+            found.append((Text('"'), self.spelled.text(kind, part.automaton, ahead)))
         return found
-
-    def _string(self, part: StringSet, follow: Follow) -> Ref:
-        free = part.automaton.alphabet.size == 1
-        return self.texts.string(part.automaton, self.layout.follow(follow), "any" if free else "canonical")
 
     def key(self, keys: Automaton) -> Sequence:
         """Undeclared keys in `keys`, with their colon."""
-        try:
-            return (Text('"'), self.keys.write(keys), *self.layout.colon())
-        except AutomatonTooLarge as error:
-            raise LimitExceeded(f"the keys of an object need too large a grammar: {error}", param="schema") from None
+        return (Text('"'), self.spelled.text("key", keys, self.layout.after_key), *self.layout.colon())
+
+    def other_key(self, names: frozenset[str]) -> Sequence:
+        """Every key but `names`, with its colon."""
+        return (Text('"'), self.spelled.other_key(names, self.layout.after_key), *self.layout.colon())
 
 
 def only_described(shape: Shape) -> Shape:
@@ -131,6 +127,3 @@ def only_described(shape: Shape) -> Shape:
     return replace(
         shape, null=False, booleans=frozenset(), numbers=numbers, strings=strings, arrays=arrays, objects=objects
     )  # type: ignore[arg-type]
-
-
-__all__ = ["ANY_KEY", "Options", "ValueWriter", "only_described"]

@@ -1,0 +1,79 @@
+"""Strings, numbers and keys as groups of rules, written once a process and shared by all grammars that need them.
+
+Knows which rules belong together and their shortest text. Names are contents, so a group means the same everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from engine.errors import LimitExceeded
+from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.grammar import Chars, Ref, Rule
+from engine.schema.keys import KeyRules
+from engine.schema.text import TextRules
+from engine.schema.trim import shortest
+
+Kind = Literal["string", "every", "scalar", "key"]
+"""`every`: strings in every legal spelling instead of json.dumps' own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules that derive one text; `shortest` is a shortest one."""
+
+    ref: Ref
+    rules: tuple[Rule, ...]
+    shortest: str
+
+
+class Spelled:
+    """The groups that one grammar uses, by the name of their first rule."""
+
+    def __init__(self, prefix: str, limit: int) -> None:
+        self.groups: dict[str, Group] = {}
+        self.size = 0
+        self._prefix = f"{prefix}s"
+        self._limit = limit
+
+    def text(self, kind: Kind, automaton: Automaton, follow: Chars | None) -> Ref:
+        """Rules for the words of an automaton. LimitExceeded when they are too many."""
+        try:
+            return self._keep(_written(self._prefix, kind, automaton, follow))
+        except AutomatonTooLarge as error:
+            raise LimitExceeded(f"a string, number or key needs too large a grammar: {error}", param="schema") from None
+
+    def other_key(self, names: frozenset[str], follow: Chars) -> Ref:
+        """Rules for every key but these names."""
+        return self._keep(_other_key(self._prefix, names, follow))
+
+    def _keep(self, group: Group) -> Ref:
+        if group.ref.name not in self.groups:
+            self.groups[group.ref.name] = group
+            self.size += len(group.rules)
+            if self.size > self._limit:
+                raise LimitExceeded(f"the grammar has more than {self._limit} rules", param="schema")
+        return group.ref
+
+
+@lru_cache(maxsize=2048)
+def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None) -> Group:
+    texts = TextRules({}, prefix)
+    if kind == "scalar":
+        return _group(texts, texts.scalar(automaton, follow))
+    if kind == "key":
+        assert follow is not None
+        return _group(texts, KeyRules(texts, follow).write(automaton))
+    return _group(texts, texts.string(automaton, follow, "any" if kind == "every" else "canonical"))
+
+
+@lru_cache(maxsize=512)
+def _other_key(prefix: str, names: frozenset[str], follow: Chars) -> Group:
+    texts = TextRules({}, prefix)
+    return _group(texts, KeyRules(texts, follow).other_than(names))
+
+
+def _group(texts: TextRules, ref: Ref) -> Group:
+    return Group(ref, tuple(texts.rules.values()), shortest(texts.rules)[ref.name])
