@@ -1,7 +1,7 @@
 """Host names, addresses and mail boxes.
 
-A host name may have 253 characters in labels of 63; remembering both takes 16,000 states, so the automaton takes a first
-label of up to 63 and five more of up to 30. Labels with `--` in the third and fourth place (A-labels, which would have
+A host name may have 253 characters in labels of 63; remembering both takes 16,000 states, so the automaton takes one
+label of up to 63 and then five of up to 30. Labels with `--` in the third and fourth place (A-labels, which would have
 to decode) are left out. International labels keep to letters that no context rule or bidirectional rule touches, and to
 eleven of them, which Punycode writes in 63 characters at worst.
 """
