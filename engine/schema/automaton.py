@@ -198,6 +198,13 @@ class Automaton:
 
     def moves(self, state: int) -> list[tuple[Ranges, int]]:
         """Where `state` leads: sorted ranges and target, one entry per target, in order of the first code point."""
+        return self._moves[state]
+
+    @cached_property
+    def _moves(self) -> list[list[tuple[Ranges, int]]]:
+        return [self._moves_of(state) for state in range(self.states)]
+
+    def _moves_of(self, state: int) -> list[tuple[Ranges, int]]:
         spans: dict[int, list[tuple[int, int]]] = {}
         for index, target in enumerate(self.table[state]):
             if target != DEAD:

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 
-from engine.schema.alphabet import Ranges
+from engine.schema.alphabet import SCALARS, Ranges
 from engine.schema.grammar import Chars, Ref, Sequence, Text, chars
 
 SHORT = {0x22: '"', 0x5C: "\\", 0x2F: "/", 0x08: "b", 0x0C: "f", 0x0A: "n", 0x0D: "r", 0x09: "t"}
 OPTIONAL = frozenset({0x2F})
 LAST_BMP = 0xFFFF
 FIRST_CONTROL_FREE = 0x20
+
+_HEX = chars("0123456789abcdefABCDEF")
 
 Move = tuple[Ranges, Sequence]
 Intern = Callable[[tuple[Sequence, ...]], Ref]
@@ -44,6 +46,18 @@ def canonical(code_point: int) -> str:
     return f"\\u{code_point:04x}" if code_point < FIRST_CONTROL_FREE else chr(code_point)
 
 
+def any_escape() -> tuple[Sequence, ...]:
+    """Every escape of one character, in both cases; surrogates only as pairs."""
+    hexadecimal = chars("0123456789abcdefABCDEF")
+    tail = (hexadecimal, hexadecimal)
+    return (
+        (chars("".join(SHORT.values())),),
+        (Text("u"), chars("0123456789abcefABCEF"), hexadecimal, *tail),
+        (Text("u"), chars("dD"), chars("01234567"), *tail),
+        (Text("u"), chars("dD"), chars("89abAB"), *tail, Text("\\u"), chars("dD"), chars("cdefCDEF"), *tail),
+    )
+
+
 def short_escapes(moves: ListLike[Move], every: bool) -> list[Sequence]:
     """`n`, `"`, `\\` ... grouped by where they lead; `every` adds the escapes that nobody needs."""
     found: list[Sequence] = []
@@ -65,6 +79,8 @@ def unicode_escapes(moves: ListLike[Move], every: bool, intern: Intern) -> list[
         spans = _controls(spans)
     if not spans:
         return []
+    if every and len(moves) == 1 and moves[0][0] == SCALARS:
+        return [(Text("u"), _any_code_point(moves[0][1], intern))]
     case = _both_cases if every else _lower_case
     return [(Text("u"), intern(_Tree(intern, case).first_digit(sorted(spans, key=lambda span: span[0]))))]
 
@@ -76,6 +92,17 @@ def _controls(spans: list[tuple[int, int, Sequence]]) -> list[tuple[int, int, Se
         for code_point in range(low, min(high, FIRST_CONTROL_FREE - 1) + 1)
         if code_point not in SHORT
     ]
+
+
+def _any_code_point(tail: Sequence, intern: Intern) -> Ref:
+    """What `_Tree` makes of all code points with one tail, without the search."""
+    last = intern(((_HEX, *tail),))
+    third = intern(((_HEX, last),))
+    second = intern(((_HEX, third),))
+    low = intern(((Text("\\u"), chars("dD"), chars("cdefCDEF"), third),))
+    high = intern(((_HEX, intern(((_HEX, low),))),))
+    surrogate = intern(((chars("01234567"), third), (chars("89abAB"), high)))
+    return intern(((chars("0123456789abcefABCEF"), second), (chars("dD"), surrogate)))
 
 
 class _Tree:

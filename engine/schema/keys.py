@@ -33,6 +33,8 @@ class KeyRules:
         self.follow = follow
         self.salt = short_digest(repr(follow.ranges))[:4]
         self._free_roads: dict[Ranges, list[Ref]] = {}
+        self._free = texts.plain(follow)
+        """The rest of a key of which nothing is asked any more, in every legal spelling."""
 
     def other_than(self, names: Iterable[str]) -> Ref:
         """A rule for every key but `names`. Linear in their length."""
@@ -53,7 +55,7 @@ class KeyRules:
         for state in range(automaton.states):
             if state != free and names[state] not in self.texts.rules:
                 self._state(automaton, state, free, names)
-        return self._free() if free == 0 else Ref(names[0])
+        return self._free if free == 0 else Ref(names[0])
 
     def _leave(self, trie: Trie) -> Ref:
         """The rule of a trie node: end where no name ends, go on along a name, or leave it for good. Iterative."""
@@ -102,7 +104,7 @@ class KeyRules:
         return self._free_roads[spans]
 
     def _write_roads(self, spans: Ranges) -> list[Ref]:
-        free = self._free()
+        free = self._free
         whole, pieces, escapes = _roads(spans)
         found = [self._named("d", ((Chars(whole), free),))] if whole else []
         found.extend(self._named("c", ((Chars((piece,)), free),)) for piece in pieces)
@@ -110,16 +112,12 @@ class KeyRules:
             return [*found, self._escape()]
         return [*found, *(self._named("c", ((Text(canonical(c)), free),)) for c in escapes)]
 
-    def _free(self) -> Ref:
-        """The rest of a key of which nothing is asked any more, in every legal spelling."""
-        return self.texts.plain(self.follow)
-
     def _quote(self) -> Ref:
         return self._named("q", ((Text('"'),),))
 
     def _escape(self) -> Ref:
         """An escape that json.dumps would write, then anything: others could spell a declared name."""
-        free = self._free()
+        free = self._free
         low = Text("\\u00"), Chars(((0x30, 0x31),)), chars("0123456789abcdef"), free
         return self._named("x", ((Text("\\"), chars('"\\bfnrt'), free), low))
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from engine.schema.alphabet import Ranges
+from engine.schema.alphabet import SCALARS, Ranges
 from engine.schema.automaton import Automaton, AutomatonTooLarge
-from engine.schema.escapes import canonical, short_escapes, unicode_escapes
+from engine.schema.escapes import any_escape, canonical, short_escapes, unicode_escapes
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text
 from engine.schema.suffixes import short_digest, suffix_digests
 
@@ -49,6 +49,10 @@ class TextRules:
     def scalar(self, automaton: Automaton, follow: Chars | None) -> Ref:
         """The automaton's words as they are: numbers and other text outside strings. Errors as in `string`."""
         return _Writer(self, automaton, follow).write()
+
+    def escape(self) -> Ref:
+        """What may follow a backslash, for any character at all: one rule for all strings that do not care."""
+        return self.add(f"{self.prefix}escape", any_escape(), None)
 
     def add(self, name: str, alternatives: tuple[Sequence, ...], follow: Chars | None) -> Ref:
         """One rule, unless it is there already."""
@@ -143,6 +147,8 @@ class _StringWriter(_Writer):
 
     def spellings(self, onward: list[tuple[Ranges, Sequence]]) -> list[Sequence]:
         raw = [(spans, tail) for whole, tail in onward if (spans := intersect(whole, RAW))]
+        if self.every and len(onward) == 1 and onward[0][0] == SCALARS:
+            return [*super().spellings(raw), (Text("\\"), self.rules.escape(), *onward[0][1])]
         escaped = short_escapes(onward, self.every) + unicode_escapes(onward, self.every, self.intern)
         if len(escaped) > 1:
             escaped = [(self.intern(tuple(escaped)),)]
