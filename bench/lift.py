@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.record import emit, record, sha256_of
+from bench.record import emit, record, sha256
 from engine import Constraint, EngineConfig, Request, Result, SamplingParams
 from engine.schema.validator import Validator
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in figures.items():
         print(f"{name:24} {value}")
     configuration = {"model": options.model, "max_tokens": options.max_tokens, "temperature": options.temperature}
-    data = None if options.quick else sha256_of([options.prompts])
+    data = None if options.quick else sha256([options.prompts])
     emit(record("lift", figures, configuration=configuration, seeds=[options.seed], data_sha256=data), options.out)
     return 0 if figures["valid"] == figures["documents"] else 1
 
