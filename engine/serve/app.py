@@ -24,6 +24,7 @@ from engine.serve.lifecycle import EngineSlot
 from engine.serve.lift_body import first_problem
 from engine.serve.lift_routes import lift_routes
 from engine.serve.middleware import Gate
+from engine.serve.openai_routes import openai_routes
 from engine.serve.service import Service
 from engine.serve.settings import ServeSettings
 
@@ -44,6 +45,7 @@ def create_app(source: ServedEngine | EngineSlot | Service, settings: ServeSetti
     )
     app.state.service = service
     app.include_router(lift_routes(service))
+    app.include_router(openai_routes(service))
     app.add_middleware(Gate, settings=service.settings, log=service.ledger.log)
     app.add_exception_handler(EngineError, _typed)
     app.add_exception_handler(RequestValidationError, _unreadable)

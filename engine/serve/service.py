@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -108,7 +108,7 @@ class Service:
         self.ledger.finished(call, request, result)
         return result
 
-    async def stream(self, request: Request, call: Call) -> AsyncIterator[Piece | Result]:
+    async def stream(self, request: Request, call: Call) -> AsyncGenerator[Piece | Result]:
         """Pieces of text, then the Result. Errors before admission come out of the first `anext`."""
         engine = self.slot.get()
         request = self._admissible(request)

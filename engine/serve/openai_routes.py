@@ -1,0 +1,111 @@
+"""The routes of OpenAI's contract: /v1/chat/completions, /v1/completions, /v1/models.
+
+Knows paths and when a stream may still become an error with a status code: until its first item has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi import Request as HTTPRequest
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from engine.request import Result
+from engine.serve.handoff import Piece
+from engine.serve.lift_routes import PROBLEMS, caller, while_connected
+from engine.serve.openai_answer import chat_completion, failure_of, text_completion
+from engine.serve.openai_body import ChatBody, CompletionBody, Shared
+from engine.serve.openai_request import chat_request, check_model, completion_requests
+from engine.serve.openai_stream import ChatStream, CompletionStream, Items
+from engine.serve.service import Call, Service
+
+UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def openai_routes(service: Service) -> APIRouter:
+    """POST /v1/chat/completions and /v1/completions, GET /v1/models and /v1/models/NAME."""
+    router = APIRouter(prefix="/v1", tags=["openai"], responses={404: {"description": "no such model"}, **PROBLEMS})
+    started = int(time.time())
+
+    async def chat(http: HTTPRequest, body: ChatBody) -> Response:
+        return await _chat(service, http, body)
+
+    async def completions(http: HTTPRequest, body: CompletionBody) -> Response:
+        return await _completions(service, http, body)
+
+    def entry() -> dict[str, Any]:
+        length = service.ledger.identity.get("max_sequence")
+        named = {"id": service.model_name, "object": "model", "created": started, "owned_by": "maskloop"}
+        return named if length is None else {**named, "max_model_len": length}
+
+    async def models() -> JSONResponse:
+        return JSONResponse({"object": "list", "data": [entry()]})
+
+    async def model(name: str) -> JSONResponse:
+        check_model(name, service.model_name)
+        return JSONResponse(entry())
+
+    router.add_api_route("/chat/completions", chat, methods=["POST"])
+    router.add_api_route("/completions", completions, methods=["POST"])
+    router.add_api_route("/models", models, methods=["GET"])
+    router.add_api_route("/models/{name:path}", model, methods=["GET"])
+    return router
+
+
+async def _chat(service: Service, http: HTTPRequest, body: ChatBody) -> Response:
+    asked = await service.in_thread(chat_request, body, service.model_name)
+    call = Call(route=http.url.path, key=caller(http))
+    if body.stream:
+        items = await _begun(http, service.stream(asked.request, call))
+        stream = ChatStream(asked, service.model_name, int(time.time()), include_usage=_wants_usage(body))
+        return StreamingResponse(stream.events(items), media_type="text/event-stream", headers=UNBUFFERED)
+    result = await while_connected(http, service.generate(asked.request, call))
+    failure = failure_of(result, asked.tools)
+    if failure is not None:
+        return failure.response()
+    return JSONResponse(chat_completion(asked, result, service.model_name))
+
+
+async def _completions(service: Service, http: HTTPRequest, body: CompletionBody) -> Response:
+    asked = await service.in_thread(completion_requests, body, service.model_name)
+    call = Call(route=http.url.path, key=caller(http))
+    if body.stream:
+        streams = [await _begun(http, service.stream(one.request, call)) for one in asked]
+        stream = CompletionStream(asked, service.model_name, int(time.time()), include_usage=_wants_usage(body))
+        return StreamingResponse(stream.events(streams), media_type="text/event-stream", headers=UNBUFFERED)
+    all_of_them = asyncio.gather(*(service.generate(one.request, call) for one in asked))
+    results: list[Result] = await while_connected(http, _awaited(all_of_them))
+    for result in results:
+        failure = failure_of(result, ())
+        if failure is not None:
+            return failure.response()
+    return JSONResponse(text_completion(asked, results, service.model_name))
+
+
+async def _awaited(future: Any) -> Any:
+    return await future
+
+
+async def _begun(http: HTTPRequest, items: Items) -> Items:
+    """The same stream once its first item has come; an error before that is raised here, with its status code."""
+    first = await while_connected(http, _next(items))
+
+    async def whole() -> Items:
+        async with aclosing(items):
+            yield first
+            async for item in items:
+                yield item
+
+    return whole()
+
+
+async def _next(items: Items) -> Piece | Result:
+    return await anext(items)
+
+
+def _wants_usage(body: Shared) -> bool:
+    return bool(body.stream_options and body.stream_options.include_usage)

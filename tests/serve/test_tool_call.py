@@ -1,0 +1,155 @@
+"""Qwen3-Coder's tool calls: what the grammar lets through is read back as what was meant, and judged."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import xgrammar
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xgrammar.testing import _is_grammar_accept_string
+
+from engine.errors import ConstraintError, SchemaInvalid
+from engine.serve.tool_call import BadCall, Tool, read_calls, read_tools, structural_tag
+
+WEATHER = Tool(
+    "weather",
+    {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "integer", "minimum": 1},
+            "unit": {"enum": ["celsius", "kelvin"]},
+            "where": {"$ref": "#/$defs/place"},
+            "note": {"type": ["string", "null"]},
+        },
+        "required": ["city", "days"],
+        "$defs": {
+            "place": {
+                "type": "object",
+                "properties": {"lat": {"type": "number"}},
+                "required": ["lat"],
+                "additionalProperties": False,
+            }
+        },
+    },
+)
+PING = Tool("ping")
+TOOLS = [WEATHER, PING]
+
+
+def written(name, /, **arguments):
+    """A call as the model is trained to write it."""
+    lines = [f"<tool_call>\n<function={name}>\n"]
+    for key, value in arguments.items():
+        text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        lines.append(f"<parameter={key}>\n{text}\n</parameter>\n")
+    return "".join(lines) + "</function>\n</tool_call>"
+
+
+def accepts(text, *, required=False, parallel=True, tools=TOOLS):
+    tag = structural_tag(tools, required=required, parallel=parallel)
+    return _is_grammar_accept_string(xgrammar.Grammar.from_structural_tag(tag), text)
+
+
+GOOD = [
+    (written("weather", city="Paris", days=3), {"city": "Paris", "days": 3}),
+    (written("weather", city="3", days=3, unit="kelvin"), {"city": "3", "days": 3, "unit": "kelvin"}),
+    (written("weather", city="a\n</p> b", days=1), {"city": "a\n</p> b", "days": 1}),
+    (written("weather", city="x", days=1, where={"lat": -1.5}), {"city": "x", "days": 1, "where": {"lat": -1.5}}),
+    (written("weather", city="x", days=1, note="null"), {"city": "x", "days": 1, "note": None}),
+    (written("weather", city="x", days=1, note="hello"), {"city": "x", "days": 1, "note": "hello"}),
+    (written("ping"), {}),
+]
+
+
+@pytest.mark.parametrize(("text", "arguments"), GOOD)
+def test_what_the_grammar_lets_through_is_read_back(text, arguments):
+    assert accepts(text)
+    assert accepts(text, required=True)
+    content, calls = read_calls("Let me see.\n" + text, TOOLS)
+    assert content == "Let me see."
+    assert [call.arguments for call in calls] == [arguments]
+    told = calls[0].to_dict()
+    assert told["type"] == "function"
+    assert json.loads(told["function"]["arguments"]) == arguments
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        written("weather", city="Paris"),
+        written("weather", days=3, city="Paris"),
+        written("weather", city="Paris", days="three"),
+        written("weather", city="Paris", days=0),
+        written("weather", city="Paris", days=1, unit="rankine"),
+        written("weather", city="Paris", days=1, where={"lat": "north"}),
+        written("unknown"),
+        written("weather", city="Paris", days=1)[:-5],
+    ],
+)
+def test_what_breaks_a_schema_is_refused_by_the_grammar(text):
+    assert not accepts(text)
+    assert not accepts(text, required=True)
+
+
+def test_required_means_calls_and_nothing_else():
+    call = written("ping")
+    assert accepts("no call at all")
+    assert accepts("first words, then " + call + " and more words")
+    assert not accepts("no call at all", required=True)
+    assert not accepts("words " + call, required=True)
+    assert accepts(call + "\n" + call, required=True)
+    assert not accepts(call + "\n" + call, required=True, parallel=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (written("nobody"), "nobody"),
+        (written("weather", city="x"), "days"),
+        (written("weather", city="x", days="many"), "integer"),
+    ],
+)
+def test_a_call_that_fails_its_schema_is_never_handed_out(text, match):
+    with pytest.raises(BadCall, match=match):
+        read_calls(text, TOOLS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    city=st.text(max_size=20).filter(lambda text: "</parameter>" not in text),
+    days=st.integers(1, 10**9),
+    where=st.none() | st.fixed_dictionaries({"lat": st.floats(allow_nan=False, allow_infinity=False, width=32)}),
+)
+def test_every_call_round_trips(city, days, where):
+    arguments = {"city": city, "days": days, **({} if where is None else {"where": where})}
+    content, calls = read_calls(written("weather", **arguments), TOOLS)
+    assert content == ""
+    assert calls[0].arguments == arguments
+
+
+def test_text_without_a_call_is_content():
+    assert read_calls("plain <tool words", TOOLS) == ("plain <tool words", [])
+
+
+@pytest.mark.parametrize(
+    ("declared", "match"),
+    [
+        ([{"type": "custom", "custom": {"name": "x"}}], r"tools\[0\]"),
+        ([{"type": "function", "function": {"name": "a b"}}], "name"),
+        ([{"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}], "object"),
+        ([{"type": "function", "function": {"name": "a"}}] * 2, "same name"),
+        (["x"], r"tools\[0\]"),
+    ],
+)
+def test_tools_that_cannot_be_used_are_refused_by_position(declared, match):
+    with pytest.raises(SchemaInvalid, match=match):
+        read_tools(declared)
+
+
+def test_a_parameter_that_no_grammar_can_say_is_refused_with_its_name():
+    tool = Tool("f", {"type": "object", "properties": {"x": {"type": "integer", "minimum": 2, "maximum": 1}}})
+    with pytest.raises(ConstraintError, match=r"tool 'f', parameter 'x'"):
+        structural_tag([tool], required=True, parallel=True)
