@@ -40,7 +40,7 @@ def table(found: dict[str, Any]) -> str:
     """The verdicts for people, weakest guarantee first, and a closing line with the counts."""
     order = ("refused", "checked", "narrowed", "enforced")
     rows = sorted(found["verdicts"], key=lambda row: order.index(row["verdict"]))
-    cells = [(row["verdict"], row["keyword"], row["pointer"] or "/", _why(row)) for row in rows]
+    cells = [(row["verdict"], row["keyword"], row["pointer"] or "(root)", _why(row)) for row in rows]
     widths = [max((len(cell[i]) for cell in cells), default=0) for i in range(3)]
     lines = [
         "  ".join([*(part.ljust(width) for part, width in zip(cell, widths, strict=False)), cell[3]]) for cell in cells

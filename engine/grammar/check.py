@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import ConstraintError
+from engine.errors import ConstraintError, SchemaInvalid
 from engine.request import Conformance, Constraint, Whitespace
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def check_schema(
     found: dict[str, Any] = {"schema_hash": constraint.schema_hash, "supported": True, "verdicts": []}
     try:
         grammar = service.compile(constraint)
+    except SchemaInvalid:
+        raise
     except ConstraintError as error:
         refusal = {"pointer": error.pointer or "", "keyword": error.param or "", "verdict": "refused"}
         found |= {"supported": False, "verdicts": [refusal | {"reason": error.message}]}
         return found | {"min_bytes": None, "min_tokens": None, "min_tokens_exact": False}
-    for verdict in grammar.verdicts:
-        row = {"pointer": verdict.pointer, "keyword": verdict.keyword, "verdict": verdict.verdict}
-        found["verdicts"].append(row | {"reason": verdict.reason})
     return found | {
+        "verdicts": [verdict.to_dict() for verdict in grammar.verdicts],
         "min_bytes": grammar.min_bytes,
         "min_tokens": grammar.min_tokens,
         "min_tokens_exact": grammar.min_tokens_exact,

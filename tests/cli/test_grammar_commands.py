@@ -1,0 +1,162 @@
+"""`check`, `accepts` and `cache warm` over the embedded model's vocabulary: no weights, the real grammar side."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.cli import grammar_session
+from engine.config import default_cache_dir
+from tests.cli.conftest import Run
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
+NAMES = sorted(path.stem for path in SCHEMAS.glob("*.json"))
+
+
+read_vocabulary = grammar_session.load_vocabulary
+
+
+@cache
+def embedded() -> Any:
+    return read_vocabulary(None, default_cache_dir())
+
+
+@pytest.fixture(autouse=True)
+def one_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded tokenizer is read once for this file; a named one is read as ever."""
+
+    def load(name: str | None, cache_dir: Path) -> Any:
+        return embedded() if name is None else read_vocabulary(name, cache_dir)
+
+    monkeypatch.setattr(grammar_session, "load_vocabulary", load)
+
+
+def documents(name: str, kind: str) -> list[Any]:
+    return [json.loads(line) for line in (SCHEMAS / f"{name}.{kind}.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_cases_in_bulk_accept_the_valid_and_nothing_else(maskloop: Run, tmp_path: Path, packed: bool) -> None:
+    cases = []
+    for name in NAMES:
+        tests = [
+            {"data": data, "valid": kind == "valid"} for kind in ("valid", "invalid") for data in documents(name, kind)
+        ]
+        schema = json.loads((SCHEMAS / f"{name}.json").read_text())
+        cases.append({"name": name, "schema": schema, "tests": tests})
+    text = "".join(json.dumps(case) + "\n" for case in cases).encode()
+    file = tmp_path / ("cases.jsonl.xz" if packed else "cases.jsonl")
+    file.write_bytes(lzma.compress(text) if packed else text)
+    ran = maskloop("accepts", "--cases", str(file), "--conformance", "spec" if packed else "tight")
+    found = [json.loads(line) for line in ran.out.splitlines()]
+    assert ran.code == 0
+    assert [row["name"] for row in found] == NAMES
+    for row, case in zip(found, cases, strict=True):
+        assert row.keys() == {"name", "supported", "reason", "verdicts", "compile_ms", "accepted"}
+        wrong = [
+            t for t, accepted in zip(case["tests"], row["accepted"], strict=True) if accepted not in (t["valid"], None)
+        ]
+        assert wrong == []
+        assert sum(accepted is True for accepted in row["accepted"]) >= 7, "a vocabulary that lacks bytes leaves most"
+
+
+def test_a_refused_case_is_a_reason_and_the_others_go_on(maskloop: Run, tmp_path: Path) -> None:
+    cases = [
+        {"name": "remote", "schema": {"$ref": "https://example.org/x.json"}, "tests": [{"data": 1, "valid": True}]},
+        {"name": "broken", "schema": {"type": "strin"}, "tests": [{"data": 1}, {"data": 2}]},
+        {"name": "number", "schema": 7, "tests": [{"data": 1}]},
+        {"name": "good", "schema": {"const": 1}, "tests": [{"data": 1}, {"data": 2}]},
+    ]
+    file = tmp_path / "cases.jsonl"
+    file.write_text("".join(json.dumps(case) + "\n" for case in cases))
+    rows = {row["name"]: row for row in map(json.loads, maskloop("accepts", "--cases", str(file)).out.splitlines())}
+    for name, tests in (("remote", 1), ("broken", 2), ("number", 1)):
+        assert (rows[name]["supported"], rows[name]["accepted"]) == (False, [None] * tests)
+        assert rows[name]["reason"]
+    assert (rows["good"]["supported"], rows["good"]["accepted"]) == (True, [True, False])
+
+
+def test_accepts_one_schema(maskloop: Run, tmp_path: Path) -> None:
+    schema = tmp_path / "s.json"
+    schema.write_text('{"type": "object", "properties": {"a": {"type": "integer"}, "b": {}}, "required": ["a"]}')
+    good = tmp_path / "good.json"
+    good.write_text('{"a": 1,\n "b": [true]}')
+    ran = maskloop("accepts", str(schema), str(good), '{"b":1}', '{"b":1,"a":2}')
+    assert ran.code == 1
+    assert ran.out.splitlines() == [f"accepted: {good}", 'rejected: {"b":1}', 'rejected: {"b":1,"a":2}']
+    spec = maskloop("accepts", str(schema), '{"b":1,"a":2}', '{"a":1,"z":0}', "--conformance", "spec", "--json")
+    assert (spec.code, json.loads(spec.out)["accepted"]) == (0, [True, True])
+
+
+def test_what_this_vocabulary_cannot_write_is_neither_accepted_nor_rejected(maskloop: Run, tmp_path: Path) -> None:
+    schema = tmp_path / "s.json"
+    schema.write_text('{"type": "string"}')
+    ran = maskloop("accepts", str(schema), '"\\ud800"', '"plain"', "--json")
+    assert (ran.code, json.loads(ran.out)["accepted"]) == (1, [None, True])
+
+
+def test_check_names_every_keyword_and_the_shortest_document(maskloop: Run) -> None:
+    found = json.loads(maskloop("check", "lift_ir", "--json").out)
+    assert found.keys() >= {"schema_hash", "supported", "verdicts", "min_bytes", "min_tokens", "min_tokens_exact"}
+    shortest = '{"intent":{"summary":"xxxxxxxxxx"},"signature":{"name":"x","parameters":[]}}'
+    assert (found["supported"], found["min_bytes"], found["min_tokens_exact"]) == (True, len(shortest), True)
+    assert {row["verdict"] for row in found["verdicts"]} <= {"enforced", "narrowed"}
+    at = {(row["pointer"], row["keyword"]): row["verdict"] for row in found["verdicts"]}
+    assert at["/properties/intent/properties/summary", "minLength"] == "enforced"
+
+
+def test_check_prints_a_table_and_its_counts(maskloop: Run, tmp_path: Path) -> None:
+    schema = tmp_path / "s.json"
+    schema.write_text('{"type": "array", "items": {"type": "integer"}, "uniqueItems": true, "maxItems": 3}')
+    ran = maskloop("check", str(schema))
+    assert ran.code == 0
+    assert ran.out.splitlines()[0].split()[:3] == ["checked", "uniqueItems", "(root)"]
+    assert "1 checked" in ran.out
+    assert "at least" in ran.out
+
+
+@pytest.mark.parametrize("schema", [
+    {"$ref": "https://example.org/x.json"},
+    {"allOf": [{"type": "string"}, {"type": "integer"}]},
+    {"type": "object", "required": ["a"], "properties": {"a": False}},
+])  # fmt: skip
+def test_a_refused_schema_is_exit_code_1(maskloop: Run, tmp_path: Path, schema: dict[str, Any]) -> None:
+    file = tmp_path / "s.json"
+    file.write_text(json.dumps(schema))
+    ran = maskloop("check", str(file), "--json")
+    found = json.loads(ran.out)
+    assert (ran.code, found["supported"]) == (1, False)
+    assert found["verdicts"][-1]["verdict"] == "refused"
+    assert maskloop("check", str(file)).out.splitlines()[-1].startswith("refused: ")
+
+
+def test_require_enforced_refuses_what_is_only_checked(maskloop: Run, tmp_path: Path) -> None:
+    file = tmp_path / "s.json"
+    file.write_text('{"type": "array", "items": {"type": "integer"}, "uniqueItems": true}')
+    assert maskloop("check", str(file)).code == 0
+    assert maskloop("check", str(file), "--require-enforced").code == 1
+
+
+def test_what_is_no_schema_at_all_is_wrong_usage(maskloop: Run, tmp_path: Path) -> None:
+    file = tmp_path / "s.json"
+    file.write_text('{"type": "strin"}')
+    ran = maskloop("check", str(file))
+    assert ran.code == 2
+    assert "strin" in ran.error
+
+
+def test_a_tokenizer_that_is_not_there_is_named(maskloop: Run) -> None:
+    ran = maskloop("check", "lift_ir", "--tokenizer", "nowhere.json.xz")
+    assert ran.code == 2
+    assert "nowhere.json.xz" in ran.error
+
+
+def test_warm_compiles_every_schema_named(maskloop: Run) -> None:
+    ran = maskloop("cache", "warm", "python_generation", "lift_ir")
+    assert ran.code == 0
+    assert [line.split(":")[0] for line in ran.out.splitlines()] == ["python_generation", "lift_ir"]
