@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.interfaces import RowInput, Sampled, SampleInputs
 from engine.model.decoder import Span
-from engine.model.sampling import sample_rows
+from engine.model.sampling import sample_rows, unpack_bitmask
 
 
 class Network(Protocol):
@@ -78,16 +78,18 @@ class CpuRunner:
         self._sampled = self._worker.submit(self._sample, logits, inputs, asked)
 
     def _sample(self, logits: Future[Tensor], inputs: SampleInputs, asked: float) -> Sampled:
-        started = time.perf_counter()
+        values, started = logits.result(), time.perf_counter()
+        legal = None if inputs.bitmask is None else unpack_bitmask(inputs.bitmask, values.shape[1])
+        applied = time.perf_counter()
         with torch.inference_mode():
-            sampled = sample_rows(logits.result(), inputs, [self._seen_ids(slot) for slot in inputs.slots])
+            sampled = sample_rows(values, inputs, [self._seen_ids(slot) for slot in inputs.slots], legal)
         for slot, token in zip(inputs.slots, sampled.token_ids, strict=True):
             self._last[slot] = token
         self._times |= {
-            "sample": (time.perf_counter() - started) * 1e6,
+            "sample": (time.perf_counter() - applied) * 1e6,
             "mask_wait": max(0.0, asked - self._ended) * 1e6,
             "copy": 0.0,
-            "apply": 0.0,
+            "apply": 0.0 if legal is None else (applied - started) * 1e6,
         }
         return sampled
 

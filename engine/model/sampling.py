@@ -87,9 +87,15 @@ def _nucleus(probabilities: Tensor, top_k: int, top_p: float) -> Tensor:
     return order[before < top_p * ordered.sum()] if top_p < 1.0 else order
 
 
-def sample_rows(logits: Tensor, inputs: SampleInputs, seen: list[Tensor | None]) -> Sampled:
-    """Sample every row of fp32 `logits` [R, V] on the CPU. `seen[r]` are distinct ids for the repetition penalty."""
-    legal = None if inputs.bitmask is None else unpack_bitmask(inputs.bitmask, logits.shape[1])
+def sample_rows(
+    logits: Tensor, inputs: SampleInputs, seen: list[Tensor | None], legal: Tensor | None = None
+) -> Sampled:
+    """Sample every row of fp32 `logits` [R, V] on the CPU. `seen[r]` are distinct ids for the repetition penalty.
+
+    `legal` is the unpacked bitmask, bool [R, V], where the caller has it already.
+    """
+    if legal is None and inputs.bitmask is not None:
+        legal = unpack_bitmask(inputs.bitmask, logits.shape[1])
     sampled = Sampled(token_ids=[])
     if inputs.want_logprobs:
         sampled.logprob_raw, sampled.logprob, sampled.top = [], [], []
