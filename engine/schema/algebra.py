@@ -133,6 +133,7 @@ def _arrays(terms: Terms, is_empty: IsEmpty, a: ArrayShape, b: ArrayShape) -> Ar
             tuple(dict.fromkeys(a.contains + b.contains)),
             a.unique or b.unique,
             max(a.seen_items, b.seen_items),
+            a.seen_terms | b.seen_terms,
         ),
     )
 

@@ -32,6 +32,12 @@ _NAMES = {
 }
 
 
+def is_known(schema: Any) -> bool:
+    """Whether `$schema` is absent or names a draft."""
+    named = schema.get("$schema") if isinstance(schema, dict) else None
+    return not isinstance(named, str) or any(name in named for name in (*_NAMES, "json-schema.org/schema"))
+
+
 def draft_of(schema: Any, default: Draft = DEFAULT_DRAFT) -> Draft:
     """The draft named by `$schema`; `default` where there is none, or one that nobody knows."""
     named = schema.get("$schema") if isinstance(schema, dict) else None

@@ -17,7 +17,7 @@ OPTIONAL = frozenset({0x2F})
 LAST_BMP = 0xFFFF
 FIRST_CONTROL_FREE = 0x20
 
-_HEX = chars("0123456789abcdefABCDEF")
+HEX = chars("0123456789abcdefABCDEF")
 
 Move = tuple[Ranges, Sequence]
 Intern = Callable[[tuple[Sequence, ...]], Ref]
@@ -46,15 +46,12 @@ def canonical(code_point: int) -> str:
     return f"\\u{code_point:04x}" if code_point < FIRST_CONTROL_FREE else chr(code_point)
 
 
-def any_escape() -> tuple[Sequence, ...]:
-    """Every escape of one character, in both cases; surrogates only as pairs."""
-    hexadecimal = chars("0123456789abcdefABCDEF")
-    tail = (hexadecimal, hexadecimal)
+def unit_start() -> tuple[Sequence, ...]:
+    """All hex digits of `\\uXXXX` but the last, with the whole first half of a surrogate pair. A hex digit follows."""
     return (
-        (chars("".join(SHORT.values())),),
-        (Text("u"), chars("0123456789abcefABCEF"), hexadecimal, *tail),
-        (Text("u"), chars("dD"), chars("01234567"), *tail),
-        (Text("u"), chars("dD"), chars("89abAB"), *tail, Text("\\u"), chars("dD"), chars("cdefCDEF"), *tail),
+        (chars("0123456789abcefABCEF"), HEX, HEX),
+        (chars("dD"), chars("01234567"), HEX),
+        (chars("dD"), chars("89abAB"), HEX, HEX, Text("\\u"), chars("dD"), chars("cdefCDEF"), HEX),
     )
 
 
@@ -96,11 +93,11 @@ def _controls(spans: list[tuple[int, int, Sequence]]) -> list[tuple[int, int, Se
 
 def _any_code_point(tail: Sequence, intern: Intern) -> Ref:
     """What `_Tree` makes of all code points with one tail, without the search."""
-    last = intern(((_HEX, *tail),))
-    third = intern(((_HEX, last),))
-    second = intern(((_HEX, third),))
+    last = intern(((HEX, *tail),))
+    third = intern(((HEX, last),))
+    second = intern(((HEX, third),))
     low = intern(((Text("\\u"), chars("dD"), chars("cdefCDEF"), third),))
-    high = intern(((_HEX, intern(((_HEX, low),))),))
+    high = intern(((HEX, intern(((HEX, low),))),))
     surrogate = intern(((chars("01234567"), third), (chars("89abAB"), high)))
     return intern(((chars("0123456789abcefABCEF"), second), (chars("dD"), surrogate)))
 

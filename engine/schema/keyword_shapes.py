@@ -46,7 +46,7 @@ def _own(expander: Expander, at: Location, scope: Scope) -> Shape:
     shape = Shape(
         "null" in names,
         BOTH if "boolean" in names else frozenset(),
-        number_set(at) if names & {"number", "integer"} else (),
+        number_set(expander.report, at) if names & {"number", "integer"} else (),
         strings,
         () if array is None else (array,),
         () if item is None else (item,),

@@ -13,7 +13,7 @@ LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 MAPS = ("$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties")
 
 NUMBER = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-STRING = ("minLength", "maxLength", "pattern", "format")
+STRING = ("minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType")
 ARRAY = (
     "prefixItems", "items", "additionalItems", "minItems", "maxItems", "uniqueItems", "contains", "minContains",
     "maxContains", "unevaluatedItems",
@@ -26,13 +26,16 @@ GENERAL = ("type", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if", "the
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 _SINCE: dict[str, Draft] = {
-    "const": Draft.D6, "contains": Draft.D6, "propertyNames": Draft.D6,
+    "contentEncoding": Draft.D6, "contentMediaType": Draft.D6, "const": Draft.D6, "contains": Draft.D6, "propertyNames": Draft.D6,
     "if": Draft.D7, "then": Draft.D7, "else": Draft.D7,
     "minContains": Draft.D2019, "maxContains": Draft.D2019, "dependentRequired": Draft.D2019,
     "dependentSchemas": Draft.D2019, "unevaluatedItems": Draft.D2019, "unevaluatedProperties": Draft.D2019,
     "prefixItems": Draft.D2020, "$dynamicRef": Draft.D2020, "$recursiveRef": Draft.D2019,
 }  # fmt: skip
-_UNTIL: dict[str, Draft] = {"additionalItems": Draft.D2019, "$recursiveRef": Draft.D2019}
+_UNTIL: dict[str, Draft] = {
+    "additionalItems": Draft.D2019, "$recursiveRef": Draft.D2019,
+    "contentEncoding": Draft.D7, "contentMediaType": Draft.D7,
+}  # fmt: skip
 
 _FORMAT_SINCE: dict[str, Draft] = {
     "json-pointer": Draft.D6, "uri-reference": Draft.D6, "uri-template": Draft.D6,

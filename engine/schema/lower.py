@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from engine.config import Limits
 from engine.errors import LimitExceeded, SchemaRefused
+from engine.schema.dialect import is_known
 from engine.schema.expand import Expander
 from engine.schema.grammar import Grammar, Ref, Rule
 from engine.schema.reference import Schemas
@@ -61,6 +62,8 @@ def lower(
 
 def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     report = Report()
+    if not is_known(schemas.root.schema):
+        report.mark(schemas.root, "$schema", "narrowed", "an unknown dialect is read as draft 2020-12")
     expander = Expander(schemas, report, bold=bold)
     root = schemas.root
     writer = ValueWriter(expander, options)

@@ -7,6 +7,7 @@ change nothing, so that the states stay small.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from engine.errors import LimitExceeded
@@ -16,7 +17,7 @@ from engine.schema.grammar import Ref, Sequence
 from engine.schema.layout import Follow
 from engine.schema.origins import mark
 from engine.schema.shape import ObjectShape
-from engine.schema.term import FALSE, Term
+from engine.schema.term import FALSE, TRUE, Term
 from engine.schema.verdict import VerdictWord
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class _Member:
     key: Sequence
     value: Term
     name: str | None
-    need: int | None = None
+    meets: frozenset[int] = frozenset()
 
 
 class ObjectWriter:
@@ -161,12 +162,12 @@ class ObjectWriter:
             if key in self.tracked and key not in state.missing:
                 continue
             for member in self._kinds(key, term, state):
-                if member.need is None and key not in state.missing:
+                if not member.meets and key not in state.missing:
                     plain.append(member)
                 else:
                     found.append(self._step(member, state, (), 0))
         for member in self._free_members(state):
-            if member.need is None:
+            if not member.meets:
                 plain.append(member)
             else:
                 found.append(self._step(member, state, (), 0))
@@ -198,13 +199,21 @@ class ObjectWriter:
         mark(self.writer.expander, self.term, keywords, word, reason)
 
     def _kinds(self, key: str, term: Term, state: _State) -> list[_Member]:
-        spelled = self.writer.layout.key(key)
-        kinds = [_Member(spelled, term, key)]
-        for index in sorted(state.needs):
-            need = self.item.needs[index]
-            if need.keys.accepts(key):
-                kinds.append(_Member(spelled, self.writer.expander.terms.all_of((term, need.value)), key, index))
-        return kinds
+        """The member as it is, and as one that meets needs."""
+        able = [index for index in sorted(state.needs) if self.item.needs[index].keys.accepts(key)]
+        return self._meeting(self.writer.layout.key(key), term, key, able)
+
+    def _meeting(self, key: Sequence, term: Term, name: str | None, able: list[int]) -> list[_Member]:
+        """One member for every set of needs it can meet; those that ask nothing of the value are always met."""
+        values = {index: self.item.needs[index].value for index in able}
+        surely = frozenset(index for index, value in values.items() if value == TRUE)
+        perhaps = [index for index in able if index not in surely]
+        found: list[_Member] = []
+        for size in range(len(perhaps) + 1):
+            for chosen in combinations(perhaps, size):
+                both = self.writer.expander.terms.all_of((term, *(values[index] for index in chosen)))
+                found.append(_Member(key, both, name, surely | frozenset(chosen)))
+        return [member for member in found if member.value != FALSE]
 
     def _free_members(self, state: _State) -> list[_Member]:
         if state.needs not in self._free:
@@ -212,24 +221,26 @@ class ObjectWriter:
         return self._free[state.needs]
 
     def _undeclared(self, needs: frozenset[int]) -> list[_Member]:
+        """Members with undeclared keys, the keys cut by what the needs ask for."""
+        regions: list[tuple[Automaton, Term, list[int]]] = [(keys, value, []) for keys, value in self.free]
+        for index in sorted(needs):
+            asked = self.item.needs[index].keys
+            cut = [(meet(keys, asked), value, [*able, index]) for keys, value, able in regions]
+            if not asked.is_universal:
+                cut.extend((keys - asked, value, able) for keys, value, able in regions)
+            regions = [part for part in cut if not part[0].is_empty]
         found: list[_Member] = []
-        for keys, value in self.free:
+        for keys, value, able in regions:
             key = self._free_key(keys)
             if key is not None:
-                found.append(_Member(key, value, None))
-            for index in sorted(needs):
-                need = self.item.needs[index]
-                key = self._free_key(meet(keys, need.keys))
-                if key is not None:
-                    term = self.writer.expander.terms.all_of((value, need.value))
-                    found.append(_Member(key, term, None, index))
-        return [member for member in found if member.value != FALSE]
+                found.extend(self._meeting(key, value, None, able))
+        return found
 
     def _step(self, member: _Member, state: _State, comma: Sequence, position: int) -> Sequence:
         onward = _State(
             position,
             state.missing - {member.name} if member.name is not None else state.missing,
-            state.needs - {member.need} if member.need is not None else state.needs,
+            state.needs - member.meets,
             min(state.count + 1, self.count_to),
         )
         return (*comma, *member.key, *self.writer.value(member.value), Ref(self._name(onward)))

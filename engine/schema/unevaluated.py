@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 def unevaluated(expander: Expander, at: Location, scope: Scope, shape: Shape) -> Shape:
     """`shape` with what `at` itself evaluates noted, and its unevaluated* keywords applied."""
     objects = tuple(_see_keys(at, item) for item in shape.objects)
-    arrays = tuple(_see_items(at, array) for array in shape.arrays)
+    found = frozenset[Term]()
+    if at.draft >= Draft.D2020 and "contains" in at.schema:
+        found = frozenset({expander.child(at, scope, "contains")})
+    arrays = tuple(_see_items(at, array, found) for array in shape.arrays)
     if at.draft >= Draft.D2019 and "unevaluatedProperties" in at.schema:
         term = expander.child(at, scope, "unevaluatedProperties")
         objects = tuple(item for old in objects if (item := _limit_keys(expander, old, term)) is not None)
     if at.draft >= Draft.D2019 and "unevaluatedItems" in at.schema:
-        if "contains" in at.schema and at.draft >= Draft.D2020:
-            expander.report.mark(at, "unevaluatedItems", "checked", "items that contains matches count as evaluated")
-            return replace(shape, objects=objects, arrays=arrays, exact=False)
         term = expander.child(at, scope, "unevaluatedItems")
         arrays = tuple(array for old in arrays if (array := _limit_items(expander, old, term)) is not None)
     return replace(shape, objects=objects, arrays=arrays)
@@ -52,7 +52,7 @@ def _see_keys(at: Location, item: ObjectShape) -> ObjectShape:
     return replace(item, seen_names=item.seen_names | names, seen_keys=keys)
 
 
-def _see_items(at: Location, array: ArrayShape) -> ArrayShape:
+def _see_items(at: Location, array: ArrayShape, found: frozenset[Term]) -> ArrayShape:
     schema = at.schema
     items, prefix = schema.get("items"), schema.get("prefixItems")
     seen = array.seen_items
@@ -63,7 +63,7 @@ def _see_items(at: Location, array: ArrayShape) -> ArrayShape:
         seen = ALL_ITEMS if "additionalItems" in schema else max(seen, len(items))
     elif "items" in schema:
         seen = ALL_ITEMS
-    return replace(array, seen_items=seen)
+    return replace(array, seen_items=seen, seen_terms=array.seen_terms | found)
 
 
 def _limit_keys(expander: Expander, item: ObjectShape, term: Term) -> ObjectShape | None:
@@ -93,6 +93,7 @@ def _limit_keys(expander: Expander, item: ObjectShape, term: Term) -> ObjectShap
 def _limit_items(expander: Expander, array: ArrayShape, term: Term) -> ArrayShape | None:
     if array.seen_items >= ALL_ITEMS:
         return array
+    term = expander.terms.any_of((term, *array.seen_terms))
     size = max(array.seen_items, len(array.prefix))
     both = [
         array.item(i) if i < array.seen_items else expander.terms.all_of((array.item(i), term)) for i in range(size)
