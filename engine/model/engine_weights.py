@@ -22,8 +22,8 @@ from engine.model.decoder import is_supported
 from engine.model.inventory import PLAIN, Weight, check_quantized, inventory, wanted_format
 from engine.model.manifest import LoadedWeights
 from engine.model.quantize import read_config
-from engine.model.quantized_model import HEAD, apply_quantized, empty_model, is_tied
-from engine.model.quantized_tensor import QuantizedTensor, quantize_tensor
+from engine.model.quantized_model import HEAD, apply_quantized, empty_model, is_tied, quantize_named
+from engine.model.quantized_tensor import QuantizedTensor
 from engine.model.random_weights import random_weights
 from engine.model.source import Source
 
@@ -71,7 +71,7 @@ def requantized(weights: Mapping[str, Tensor], quantization: str) -> dict[str, T
     packed: dict[str, Weight] = {}
     for name, weight in weights.items():
         wanted = wanted_format(name, weight.ndim, quantization)
-        packed[name] = weight if wanted == PLAIN else quantize_tensor(weight, wanted)
+        packed[name] = weight if wanted == PLAIN else quantize_named(name, weight, wanted)
     check_quantized(packed, quantization)
     _LOG.info("%s", inventory(packed))
     return dequantized(packed)

@@ -19,8 +19,8 @@ from engine.model.checkpoint import save_checkpoint
 from engine.model.checkpoint_writer import FILE_BYTES, CheckpointWriter
 from engine.model.inventory import PLAIN, wanted_format
 from engine.model.manifest import Manifest
-from engine.model.quantized_model import empty_model, stored_names
-from engine.model.quantized_tensor import part_shapes, quantize_tensor
+from engine.model.quantized_model import empty_model, quantize_named, stored_names
+from engine.model.quantized_tensor import part_shapes
 from engine.model.random_weights import random_weights
 from engine.model.source import Source, resolve
 from engine.model.source_checkpoint import SourceCheckpoint
@@ -88,7 +88,7 @@ def quantize_checkpoint(
         if name not in writer.done:
             weight = source.read(name)
             wanted = wanted_format(name, weight.ndim, quantization, lm_head)
-            writer.add(name, weight if wanted == PLAIN else quantize_tensor(weight.to(device), wanted))
+            writer.add(name, weight if wanted == PLAIN else quantize_named(name, weight.to(device), wanted))
         done += counts[name]
         if progress is not None:
             progress(done, total, name)

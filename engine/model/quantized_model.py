@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from accelerate.utils import set_module_tensor_to_device
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engine.errors import ModelError
@@ -49,9 +49,17 @@ def quantize_model(model: PreTrainedModel, quantization: str, *, lm_head: str = 
     for name, parameter in list(model.named_parameters(remove_duplicate=False)):
         wanted = wanted_format(name, parameter.ndim, quantization, lm_head)
         if wanted != PLAIN:
-            place_weight(model, name, quantize_tensor(parameter.detach(), wanted))
+            place_weight(model, name, quantize_named(name, parameter.detach(), wanted))
     check_quantized(model, quantization, lm_head)
     return model
+
+
+def quantize_named(name: str, weight: Tensor, quantization: str) -> QuantizedTensor:
+    """`quantize_tensor` whose errors say which weight."""
+    try:
+        return quantize_tensor(weight, quantization)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error.message}", param=error.param) from None
 
 
 def apply_quantized(
