@@ -14,7 +14,6 @@ from engine.config import Limits
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
-from engine.grammar.vocabulary import Vocabulary
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
 from engine.schema.grammar import Grammar, Rule
@@ -37,10 +36,9 @@ class Compiled:
 class Compiler:
     """One per vocabulary and process. Its rule cache makes later grammars with the same scalar rules cheap."""
 
-    def __init__(self, vocabulary: Vocabulary, limits: Limits, *, rule_cache_bytes: int = 512 << 20) -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, info: xgr.TokenizerInfo, limits: Limits, *, rule_cache_bytes: int = 512 << 20) -> None:
         self._limits = limits
-        self._xgr = xgr.GrammarCompiler(vocabulary.info, max_threads=1, cache_limit_bytes=rule_cache_bytes)
+        self._xgr = xgr.GrammarCompiler(info, max_threads=1, cache_limit_bytes=rule_cache_bytes)
 
     def compile(self, constraint: Constraint) -> Compiled:
         """Milliseconds to seconds; releases the GIL inside. Raises SchemaInvalid or SchemaRefused."""

@@ -1,6 +1,6 @@
 """Grammars for constraints: from memory, from disk, or compiled once however many ask. The seam that decoding uses.
 
-Knows caches and threads. Does not know requests, prompts or models.
+Knows caches, threads and the worker. Does not know requests, prompts or models.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from importlib.metadata import version
 
 import numpy as np
@@ -17,34 +17,45 @@ from engine.config import EngineConfig
 from engine.errors import NotReady, SchemaRefused
 from engine.grammar.bitmask import words
 from engine.grammar.cache import MemoryCache
-from engine.grammar.compiled import CompiledGrammar
-from engine.grammar.compiler import Compiler
+from engine.grammar.compiled import CompiledGrammar, Source
+from engine.grammar.compiler import Compiled, Compiler
+from engine.grammar.disk import DiskCache
+from engine.grammar.entry import decode
+from engine.grammar.sandbox import Sandbox
+from engine.grammar.screen import Screened, screen
 from engine.grammar.vocabulary import Vocabulary
 from engine.interfaces import Tokenizer
 from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
 
-FORM_VERSION = "1"
-"""Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here; part of every key."""
+FORM_VERSION = "2"
+"""Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `entry` another
+layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
 MEMORY_CACHE_BYTES = 512 << 20
 
 
 class GrammarService:
-    """Per model: one vocabulary, one compiler, the caches and a small thread pool."""
+    """Per model: one vocabulary, one compiler, one worker, the caches and three threads."""
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, *, config: EngineConfig) -> None:
-        self.vocabulary = Vocabulary(tokenizer, vocab_size, cache_dir=config.cache_dir / "grammars")
-        self._compiler = Compiler(self.vocabulary, config.limits)
+        self.disk = DiskCache(config.cache_dir / "grammars")
+        self.vocabulary = Vocabulary(tokenizer, vocab_size, cache_dir=self.disk.folder)
+        self.sandbox = Sandbox(self.vocabulary.info, config.limits)
+        self._limits = config.limits
+        self._compiler = Compiler(self.vocabulary.info, config.limits)
         self._memory = MemoryCache(MEMORY_CACHE_BYTES)
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compile")
+        self._quick = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
+        self._heavy = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile-heavy")
+        self._storing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._running: dict[str, Future[CompiledGrammar]] = {}
-        self._lock = threading.RLock()  # a finished future runs its callback at once, inside submit
+        self._lock = threading.Lock()
         self._closed = False
 
     def key(self, constraint: Constraint) -> str:
         """Cache key: constraint, vocabulary with its stop tokens, versions of xgrammar and of our lowering."""
-        parts = (constraint.key, self.vocabulary.fingerprint, XGRAMMAR_VERSION, str(LOWERING_VERSION), FORM_VERSION)
+        versions = (XGRAMMAR_VERSION, str(LOWERING_VERSION), FORM_VERSION)
+        parts = (constraint.key, self.vocabulary.fingerprint, *versions)
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
     def compile(self, constraint: Constraint) -> CompiledGrammar:
@@ -52,54 +63,86 @@ class GrammarService:
         return self.submit(constraint).result()
 
     def submit(self, constraint: Constraint) -> Future[CompiledGrammar]:
-        """A future of the grammar; equal constraints in flight share one compilation."""
+        """A future of the grammar; equal constraints in flight share one compilation. Never blocks on compiling."""
         key = self.key(constraint)
         found = self._memory.get(key)
         if found is not None:
             return _finished(found.from_memory(), constraint)
+        try:
+            screened = screen(constraint, self._limits)
+        except Exception as error:  # noqa: BLE001 - every refusal reaches the caller through the future
+            return _failed(error)
         with self._lock:
             if self._closed:
                 raise NotReady("the engine has been closed")
             shared = self._running.get(key)
             if shared is None:
-                shared = self._running[key] = self._pool.submit(self._produce, key, constraint)
+                pool: Executor = self._heavy if screened.heavy else self._quick
+                shared = self._running[key] = pool.submit(self._produce, key, constraint, screened)
                 shared.add_done_callback(lambda _: self._forget(key))
         return _demanding(shared, constraint)
 
     def close(self) -> None:
-        """Wait for running compilations and stop. Idempotent."""
+        """Stop the worker and the threads; what is being compiled ends with an error. Idempotent."""
         self._closed = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.sandbox.close()
+        for pool in (self._quick, self._heavy, self._storing):
+            pool.shutdown(wait=True, cancel_futures=True)
+        self.sandbox.close()
 
-    def _produce(self, key: str, constraint: Constraint) -> CompiledGrammar:
+    def flush(self) -> None:
+        """Wait until everything compiled so far has been stored."""
+        self._storing.submit(lambda: None).result()
+
+    def _produce(self, key: str, constraint: Constraint, screened: Screened) -> CompiledGrammar:
         start = time.perf_counter()
-        compiled = self._compiler.compile(constraint)
+        source: Source = "disk"
+        compiled = self.disk.get(key, self.vocabulary.info)
+        if compiled is None:
+            source = "compiled"
+            compiled = self._compile(key, constraint, screened)
         elapsed = (time.perf_counter() - start) * 1e3
-        grammar = CompiledGrammar(constraint, key, compiled, self.vocabulary, "compiled", elapsed)
-        _refuse_empty(grammar)
+        grammar = CompiledGrammar(constraint, key, compiled, self.vocabulary, source, elapsed)
+        _prepare(grammar)
         self._memory.put(key, grammar)
+        if source == "compiled":
+            about = {"kind": constraint.kind, "schema_hash": constraint.schema_hash, "compile_ms": elapsed}
+            self._storing.submit(self.disk.put, key, compiled, self.vocabulary.info, **about)
         return grammar
+
+    def _compile(self, key: str, constraint: Constraint, screened: Screened) -> Compiled:
+        if not screened.heavy:
+            return self._compiler.compile(constraint)
+        with self.disk.lock(key, self._limits.compile_s):
+            stored = self.disk.get(key, self.vocabulary.info)  # another process may have compiled it meanwhile
+            return stored or decode(self.sandbox.compile(constraint, screened), self.vocabulary.info)
 
     def _forget(self, key: str) -> None:
         with self._lock:
             self._running.pop(key, None)
 
 
-def _refuse_empty(grammar: CompiledGrammar) -> None:
-    """A grammar that derives nothing has an empty first mask."""
-    if grammar.closer is not None and not grammar.closer.productive:
-        raise SchemaRefused("no document satisfies this constraint", param=grammar.constraint.kind)
+def _prepare(grammar: CompiledGrammar) -> None:
+    """Build what decoding needs at its first step. Raises SchemaRefused for a grammar that derives nothing."""
+    closer = grammar.closer
     row = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
-    if not grammar.matcher().fill(row, 0):
+    if (closer is not None and not closer.productive) or not grammar.matcher().fill(row, 0):
         raise SchemaRefused("no document satisfies this constraint", param=grammar.constraint.kind)
+
+
+def _failed(error: Exception) -> Future[CompiledGrammar]:
+    future: Future[CompiledGrammar] = Future()
+    future.set_exception(error)
+    return future
 
 
 def _finished(grammar: CompiledGrammar, constraint: Constraint) -> Future[CompiledGrammar]:
-    future: Future[CompiledGrammar] = Future()
     try:
-        future.set_result(_meets(grammar, constraint))
+        grammar = _meets(grammar, constraint)
     except SchemaRefused as error:
-        future.set_exception(error)
+        return _failed(error)
+    future: Future[CompiledGrammar] = Future()
+    future.set_result(grammar)
     return future
 
 

@@ -1,0 +1,161 @@
+"""Compiled grammars in a folder that many processes may share. Knows files, sizes and locks; does not compile.
+
+One sealed file per key (`files`): written by rename, verified on reading, removed when damaged. The key holds every
+version that matters, so a file is either right or never looked up. The oldest go when the folder grows over its cap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xgrammar as xgr
+
+from engine.grammar.compiler import Compiled
+from engine.grammar.entry import decode, encode
+from engine.grammar.files import private_folder, read_sealed, write_sealed
+
+DISK_CACHE_BYTES = 1 << 30
+_SUFFIX = ".grammar"
+_LOCK_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class DiskEntry:
+    """One stored grammar, as `maskloop cache ls` shows it."""
+
+    key: str
+    kind: str
+    schema_hash: str
+    nbytes: int
+    age_s: float
+    compile_ms: float
+    load_ms: float
+
+
+class DiskCache:
+    """`folder` is made on the first write, mode 0700. Failures of the disk are never failures of a request."""
+
+    def __init__(self, folder: Path, *, limit_bytes: int = DISK_CACHE_BYTES) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+
+    def get(self, key: str, info: xgr.TokenizerInfo) -> Compiled | None:
+        """The grammar, or None when it is absent or damaged (then the file is gone). 1-20 ms."""
+        path = self._path(key)
+        content = read_sealed(path)
+        if content is None:
+            return None
+        try:
+            compiled = decode(_body(content)[1], info)
+        except (ValueError, RuntimeError, KeyError, TypeError, IndexError):
+            _remove(path)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return compiled
+
+    def put(self, key: str, compiled: Compiled, info: xgr.TokenizerInfo, **about: Any) -> bool:
+        """Store what takes longer to compile (`about["compile_ms"]`) than to load, which is measured here."""
+        content = encode(compiled)
+        start = time.thread_time()
+        decode(content, info)
+        load_ms = (time.thread_time() - start) * 1e3
+        if load_ms >= float(about["compile_ms"]):
+            return False
+        head = json.dumps({**about, "load_ms": load_ms}).encode() + b"\n"
+        stored = write_sealed(self._path(key), head + content)
+        self._trim()
+        return stored
+
+    def entries(self) -> list[DiskEntry]:
+        """What is stored, newest first; damaged files are left out (and removed)."""
+        now, found = time.time(), []
+        for path in sorted(self._files(), key=_modified, reverse=True):
+            content = read_sealed(path)
+            if content is not None:
+                about = _body(content)[0]
+                ms = (round(float(about["compile_ms"]), 1), round(float(about["load_ms"]), 1))
+                age = now - _modified(path)
+                size = len(content)
+                found.append(DiskEntry(path.stem, str(about["kind"]), str(about["schema_hash"]), size, age, *ms))
+        return found
+
+    def clear(self) -> int:
+        """Remove every file of the folder, vocabularies and locks included; how many there were."""
+        files = [path for path in self.folder.glob("*") if path.is_file()] if self.folder.is_dir() else []
+        for path in [*files, *self.folder.glob(".tmp-*")]:
+            _remove(path)
+        return len(files)
+
+    @contextlib.contextmanager
+    def lock(self, key: str, timeout_s: float) -> Iterator[None]:
+        """Hold the key against other processes; goes on without after `timeout_s`, or where files cannot be locked."""
+        try:
+            private_folder(self.folder)
+            file = (self.folder / f"{key}.lock").open("wb")
+        except OSError:
+            yield
+            return
+        with file:
+            _wait(file.fileno(), time.monotonic() + timeout_s)
+            yield
+        _remove(self.folder / f"{key}.lock")
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}{_SUFFIX}"
+
+    def _files(self) -> list[Path]:
+        return list(self.folder.glob(f"*{_SUFFIX}")) if self.folder.is_dir() else []
+
+    def _trim(self) -> None:
+        files = sorted(self._files(), key=_modified)
+        total = sum(_size(path) for path in files)
+        while files and total > self.limit_bytes:
+            oldest = files.pop(0)
+            total -= _size(oldest)
+            _remove(oldest)
+
+
+def _body(content: bytes) -> tuple[dict[str, Any], bytes]:
+    head, _, body = content.partition(b"\n")
+    return json.loads(head), body
+
+
+def _wait(descriptor: int, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_LOCK_POLL_S)
+        except OSError:
+            return
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
