@@ -45,7 +45,15 @@ class Alphabet:
         return tuple(tuple(part) for part in spans)
 
     def class_of(self, code_point: int) -> int:
-        """Class of one code point, NO_CLASS for a surrogate. Logarithmic."""
+        """Class of one code point, NO_CLASS for a surrogate. Logarithmic beyond ASCII."""
+        return self.ascii[code_point] if code_point < len(self.ascii) else self._search(code_point)
+
+    @cached_property
+    def ascii(self) -> tuple[int, ...]:
+        """The class of each ASCII character."""
+        return tuple(self._search(code_point) for code_point in range(128))
+
+    def _search(self, code_point: int) -> int:
         return self.classes[bisect_right(self.starts, code_point) - 1]
 
     def classes_in(self, ranges: Ranges) -> tuple[int, ...]:

@@ -132,9 +132,10 @@ class Automaton:
 
     def run(self, text: str, state: int = 0) -> int | None:
         """The state after `text`, None when no word begins so."""
+        table, class_of = self.table, self.alphabet.class_of
         for character in text:
-            index = self.alphabet.class_of(ord(character))
-            state = DEAD if index == _alphabet.NO_CLASS else self.table[state][index]
+            index = class_of(ord(character))
+            state = DEAD if index == _alphabet.NO_CLASS else table[state][index]
             if state == DEAD:
                 return None
         return state

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 MAX_CODE_POINT = 0x10FFFF
 
@@ -39,7 +40,7 @@ Symbol = Chars | Text | Ref
 Sequence = tuple[Symbol, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rule:
     """`name ::= alternative | alternative ...`, optionally `(= lookahead)`.
 
@@ -50,6 +51,14 @@ class Rule:
     name: str
     alternatives: tuple[Sequence, ...]
     lookahead: Chars | None = None
+
+    @cached_property
+    def text(self) -> str:
+        """The rule in XGrammar's EBNF; kept, since grammars share rules."""
+        body = " | ".join(_print_sequence(alternative) for alternative in self.alternatives)
+        if self.lookahead is None:
+            return f"{self.name} ::= {body}"
+        return f"{self.name} ::= ({body}) (= {_print_chars(self.lookahead)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +71,7 @@ class Grammar:
     def to_ebnf(self) -> str:
         """The grammar in XGrammar's EBNF, root first. Linear in the size of the grammar."""
         names = [self.root, *(name for name in self.rules if name != self.root)]
-        text = "\n".join(_print_rule(self.rules[name]) for name in names)
+        text = "\n".join(self.rules[name].text for name in names)
         return text if self.root == "root" else f"root ::= {self.root}\n{text}"
 
 
@@ -83,13 +92,6 @@ def normalise_ranges(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int],
         else:
             merged.append((low, high))
     return tuple(merged)
-
-
-def _print_rule(rule: Rule) -> str:
-    body = " | ".join(_print_sequence(alternative) for alternative in rule.alternatives)
-    if rule.lookahead is None:
-        return f"{rule.name} ::= {body}"
-    return f"{rule.name} ::= ({body}) (= {_print_chars(rule.lookahead)})"
 
 
 def _print_sequence(sequence: Sequence) -> str:
@@ -118,6 +120,7 @@ def _runs(text: str) -> Iterator[str]:
         yield run
 
 
+@lru_cache(maxsize=4096)
 def _print_chars(symbol: Chars) -> str:
     """XGrammar reads any number of hex digits after a numeric escape, so spans that begin with one are printed first.
 

@@ -16,6 +16,7 @@ from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text, chars
 from engine.schema.suffixes import short_digest, suffix_digests
 
 Spelling = Literal["canonical", "any"]
+Onward = list[tuple[Ranges, Sequence]]
 
 RULE_LIMIT = 20_000
 RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
@@ -119,8 +120,8 @@ class _Writer:
     def spell(self, code_point: int) -> str:
         return chr(code_point)
 
-    def spellings(self, onward: list[tuple[Ranges, Sequence]], own: Ref) -> list[Sequence]:
-        """The characters of each move, written out, and what follows them. `own`: the state itself."""
+    def spellings(self, onward: Onward, own: Ref) -> list[Sequence]:  # noqa: ARG002 - strings look at `own`
+        """The characters of each move, written out, and what follows them. `own` is the state's own rule."""
         return [(Chars(spans), *tail) for spans, tail in onward]
 
 
@@ -142,7 +143,7 @@ class _StringWriter(_Writer):
     def spell(self, code_point: int) -> str:
         return canonical(code_point)
 
-    def spellings(self, onward: list[tuple[Ranges, Sequence]], own: Ref) -> list[Sequence]:
+    def spellings(self, onward: Onward, own: Ref) -> list[Sequence]:
         raw = super().spellings([(part, tail) for whole, tail in onward if (part := intersect(whole, RAW))], own)
         if self.every and len(onward) == 1 and onward[0][0] == SCALARS and own not in onward[0][1]:
             return raw + self.counted_escapes(onward[0][1])
