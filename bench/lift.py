@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def read_prompts(path: Path, limit: int) -> list[tuple[str, str]]:
     """The first `limit` distinct prompts of IR requests, as (id, text)."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    wanted = {row["prompt"]: row["id"] for row in reversed(rows) if row.get("schema") == "ir_json_schema" and row["prompt"]}
+    wanted = {
+        row["prompt"]: row["id"] for row in reversed(rows) if row.get("schema") == "ir_json_schema" and row["prompt"]
+    }
     return [(name, text) for text, name in reversed(wanted.items())][:limit]
 
 
@@ -77,7 +79,9 @@ def summarise(results: Sequence[Result], judge: Validator) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bench.lift", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bench.lift", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("prompts", type=Path, nargs="?", help="JSON lines with id, prompt, schema")
     parser.add_argument("--schema", type=Path, default=OURS, help="the schema that judges")
     parser.add_argument("--limit", type=int, default=20)

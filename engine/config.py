@@ -61,6 +61,8 @@ class EngineConfig:
     limits: Limits = field(default_factory=Limits)
     overlap: bool = True
     """Fill masks while the forward runs. Off only to measure what it hides."""
+    launch_ahead: bool | None = None
+    """Start a forward before the host has seen the token it starts from; None: on a GPU only."""
     forced_runs: Literal["off", "verify", "trust"] = "verify"
     threads: int | None = None
     """CPU threads of the forward; None: what torch chooses."""

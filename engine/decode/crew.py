@@ -53,6 +53,7 @@ class Crew:
             prefilled=self._prefilled,
             pinned=not runner.device.startswith("cpu"),
             overlap=config.overlap,
+            ahead=not runner.device.startswith("cpu") if config.launch_ahead is None else config.launch_ahead,
         )
 
     @property
@@ -78,7 +79,8 @@ class Crew:
             self._make_ready(sample)
         try:
             return self._loop.step()
-        except Exception as error:  # the device failed: every row of the step fails, the engine goes on
+        except Exception as error:  # noqa: BLE001 - the device failed: every row fails, the engine goes on
+            self._loop.abandon()
             for sample in list(self._scheduler.running):
                 sample.status, sample.error = "error", EngineFailure(f"the step failed: {error!r}")
                 self._finish(sample)
@@ -121,7 +123,7 @@ class Crew:
             sample.matcher = grammar.matcher(job.request.id)
         except EngineError as error:
             self._refuse(job, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - our bug in a compilation is that request's error
             self._refuse(job, EngineFailure(f"the grammar could not be compiled: {error!r}"))
 
     def _refuse(self, job: Job, error: EngineError) -> None:

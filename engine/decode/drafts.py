@@ -24,7 +24,7 @@ class Drafts:
         self._tokens = lru_cache(maxsize=4096)(lambda data: tuple(tokenizer.encode(data.decode("utf-8"))))
 
     def propose(self, sample: Sample) -> list[int]:
-        """Tokens that probably follow; empty for free text, penalised rows (drafts would shift the penalty), one left."""
+        """Tokens that probably follow; none for free text and for penalised rows, whose penalty drafts would shift."""
         matcher = sample.matcher
         room = min(self.longest, sample.remaining - 1)
         if matcher is None or room <= 0 or sample.job.request.sampling.repetition_penalty != 1.0:

@@ -28,7 +28,7 @@ from engine.request import Constraint, Request, Result
 
 
 class Engine:
-    """One model, loaded; a context manager. Loading is the constructor's cost; methods may be called from any thread."""
+    """One model, loaded; a context manager. Constructing loads; methods may be called from any thread."""
 
     def __init__(
         self, config: EngineConfig | None = None, *, model: LoadedModel | None = None, progress: Progress | None = None

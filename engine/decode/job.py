@@ -71,6 +71,10 @@ class Sample:
     text: TextStream
     slot: int | None = None
     cached: int = 0
+    flying: int = 0
+    """Launched steps whose token the host has not seen; that token follows the known ones."""
+    hold: bool = False
+    """Do not launch ahead of the host: the step in flight holds a draft, or a forced run is about to be one."""
     output: list[int] = field(default_factory=list)
     draft: list[int] = field(default_factory=list)
     matcher: Matcher | None = None
@@ -105,8 +109,9 @@ class Sample:
         return (prompt[start : start + limit] + self.output[: max(0, start + limit - len(prompt))])[:limit]
 
     @property
-    def running(self) -> bool:
-        return self.slot is not None and self.status is None
+    def missing(self) -> int:
+        """Tokens that the cache lacks, one in flight included."""
+        return self.length + self.flying - self.cached
 
 
 def prompt_sha256(prompt: list[int]) -> str:

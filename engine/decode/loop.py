@@ -9,34 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from engine.decode.drafts import Drafts
 from engine.decode.job import Sample
+from engine.decode.masks import Masks, Row
 from engine.decode.record import record_row
 from engine.decode.row import advance, close
 from engine.decode.sampler import InputRows
 from engine.decode.scheduler import Planned, Scheduler
 from engine.errors import EngineError, EngineFailure
-from engine.grammar import BitmaskBuffer, Vocabulary
+from engine.grammar import Vocabulary
 from engine.interfaces import RowInput, Runner, Sampled, Tokenizer
 
 Finish = Callable[[Sample], None]
-
-
-@dataclass(slots=True)
-class Row:
-    """One planned row and where its logits lie: `first` is the index of its first logits row, `legal` counts a mask."""
-
-    planned: Planned
-    draft: list[int]
-    first: int = 0
-    legal: list[int] = field(default_factory=list)
-    fill_s: list[float] = field(default_factory=list)
-
-    @property
-    def sample(self) -> Sample:
-        return self.planned.sample
 
 
 class Loop:
@@ -54,83 +39,72 @@ class Loop:
         prefilled: Finish,
         pinned: bool = False,
         overlap: bool = True,
+        ahead: bool = False,
     ) -> None:
         self._runner = runner
         self._tokenizer = tokenizer
-        self._vocabulary = vocabulary
         self._scheduler = scheduler
         self._drafts = drafts
         self._finish = finish
         self._prefilled = prefilled
         self._overlap = overlap
-        self._masks = BitmaskBuffer(runner.max_batch * (drafts.longest + 1), runner.vocab_size, pinned=pinned)
+        self._ahead = ahead and overlap
+        self._early: InputRows | None = None
+        self._flying: list[Row] = []
+        self._collected = 0.0
+        rows = runner.max_batch * (drafts.longest + 1)
+        self._masks = Masks(rows, vocabulary, drafts, pinned=pinned, expect_runs=self._ahead)
         self.steps = 0
 
     def step(self) -> bool:
-        """Run one step; False when nothing could run (every row waits for its grammar)."""
+        """Launch the next step, then take in the tokens of the one before; False when there is nothing to do.
+
+        Ahead, the forward of step t + 1 starts from the token that step t left on the device, before the host has seen
+        it; a row that turns out to have ended has computed one token in vain. Otherwise a step is taken in at once.
+        """
         rows = [Row(planned, self._draft(planned)) for planned in self._scheduler.plan(_ready)]
         if not rows:
-            return False
-        started = time.perf_counter()
-        masks_first = None if self._overlap else self._fill(rows)
-        self._runner.forward([_row_input(row) for row in rows])
-        inputs = masks_first if masks_first is not None else self._fill(rows)
-        count = len(inputs)
-        self._runner.sample(inputs.inputs(self._masks.tensor[:count] if count else None))
-        sampled = self._runner.wait()
-        self._account(rows, time.perf_counter() - started)
-        for row in rows:
-            self._accept(row, sampled)
+            return self._collect()
+        self._launch(rows)
+        if self._ahead:
+            self._collect()
+        inputs = self._early if self._early is not None else self._masks.fill(rows, self._guarded)
+        self._runner.sample(inputs.inputs(self._masks.tensor(len(inputs))))
+        self._flying = rows
+        if not self._ahead:
+            self._collect()
         self.steps += 1
         return True
 
-    def _draft(self, planned: Planned) -> list[int]:
-        return self._drafts.propose(planned.sample) if planned.last else []
-
-    def _fill(self, rows: list[Row]) -> InputRows:
-        """One bitmask per logits row, while the forward runs. A row that cannot be masked fails alone."""
-        inputs = InputRows()
+    def _launch(self, rows: list[Row]) -> None:
+        """Start the forward. With overlap off the masks are filled before it, to measure what overlap hides."""
+        self._early = None if self._overlap else self._masks.fill(rows, self._guarded)
+        self._runner.forward([_row_input(row) for row in rows])
         for row in rows:
-            if row.planned.last:
-                row.first = len(inputs)
-                self._guarded(row.sample, lambda row=row: self._fill_row(row, inputs))
-                for _ in range(len(inputs) - row.first, len(row.draft) + 1):
-                    self._add_row(row, inputs, free=True)
-        return inputs
+            sample = row.sample
+            sample.cached += len(row.planned.tokens) if row.planned.tokens is not None else 1
+            sample.flying += row.planned.last
+            sample.hold = bool(row.draft)
 
-    def _fill_row(self, row: Row, inputs: InputRows) -> None:
-        """Masks after the pending tokens and after each drafted one; the matcher is back where it was afterwards."""
-        matcher = row.sample.matcher
-        if matcher is None:
-            self._add_row(row, inputs, free=True)
-            return
-        walked = 0
-        try:
-            for token in [*row.draft, None]:
-                self._add_row(row, inputs, free=False)
-                if token is None or not matcher.accept(token) or matcher.terminated:
-                    break
-                walked += 1
-        finally:
-            matcher.rollback(walked)
+    def _collect(self) -> bool:
+        """Wait for the tokens of the step in flight and take them; False when there is none."""
+        rows, self._flying = self._flying, []
+        if not rows:
+            return False
+        sampled = self._runner.wait()
+        now = time.perf_counter()
+        self._account(rows, min(now - self._collected, now - rows[0].launched))
+        self._collected = now
+        for row in rows:
+            self._accept(row, sampled)
+        return True
 
-    def _add_row(self, row: Row, inputs: InputRows, *, free: bool) -> None:
-        sample, started = row.sample, time.perf_counter()
-        index = inputs.add(
-            sample.job.request.sampling,
-            seed=sample.seed,
-            position=len(sample.output) + len(inputs) - row.first,
-            slot=sample.slot or 0,
-            want_stats=sample.job.want_stats,
-        )
-        if free or sample.matcher is None:
-            self._masks.set_row(index, self._vocabulary.free_row)
-            row.legal.append(self._vocabulary.free_count)
-        else:
-            row.legal.append(sample.matcher.fill(self._masks.array, index))
-            if row.legal[-1] == 0:  # a dead end is decided on the host; the device must never see an empty row
-                self._masks.set_row(index, self._vocabulary.free_row)
-        row.fill_s.append(time.perf_counter() - started)
+    def abandon(self) -> None:
+        """Forget the step in flight: the device failed."""
+        self._flying = []
+
+    def _draft(self, planned: Planned) -> list[int]:
+        return self._drafts.propose(planned.sample) if planned.last and planned.tokens is not None else []
 
     def _account(self, rows: list[Row], elapsed: float) -> None:
         exposed = (self._runner.timings().get("mask_wait", 0.0) + self._runner.timings().get("apply", 0.0)) / 1e6
@@ -142,7 +116,7 @@ class Loop:
 
     def _accept(self, row: Row, sampled: Sampled) -> None:
         sample = row.sample
-        sample.cached += len(row.planned.tokens)
+        sample.flying -= row.planned.last
         if sample.status is not None:
             self._finish(sample)
             return
@@ -187,12 +161,12 @@ class Loop:
             sample.forced += 1
 
     def _guarded(self, sample: Sample, work: Callable[[], None]) -> None:
-        """Whatever goes wrong with one row is that row's status; the others go on."""
+        """What goes wrong with one row is that row's status; the others go on."""
         try:
             work()
         except EngineError as error:
             sample.status, sample.error = "error", error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a row fails alone, whatever went wrong in it
             sample.status, sample.error = "error", EngineFailure(f"request {sample.job.request.id}: {error!r}")
 
     def close(self, sample: Sample) -> None:
@@ -209,4 +183,5 @@ def _ready(sample: Sample) -> bool:
 def _row_input(row: Row) -> RowInput:
     sample = row.sample
     logits = len(row.draft) + 1 if row.planned.last else 0
-    return RowInput(sample.slot or 0, row.planned.tokens + row.draft, sample.cached, logits)
+    fed = None if row.planned.tokens is None else row.planned.tokens + row.draft
+    return RowInput(sample.slot or 0, fed, sample.cached, logits)

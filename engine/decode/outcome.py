@@ -96,7 +96,9 @@ def failed_result(request_id: str, error: EngineError, who: Identity, prompt_tok
 
 
 def _failed(job: Job) -> bool:
-    return job.grammar is not None and (not job.grammar.done() or job.grammar.cancelled() or job.grammar.exception() is not None)
+    return job.grammar is not None and (
+        not job.grammar.done() or job.grammar.cancelled() or job.grammar.exception() is not None
+    )
 
 
 def _counts(verdicts: tuple[Any, ...]) -> dict[str, int]:
@@ -112,7 +114,12 @@ def _error(sample: Sample, judgement: Judgement) -> dict[str, Any] | None:
     if sample.error is not None:
         return sample.error.to_dict()
     if sample.status == "invalid":
-        parts = {"type": "Invalid", "message": judgement.message, "param": judgement.keyword, "pointer": judgement.pointer}
+        parts = {
+            "type": "Invalid",
+            "message": judgement.message,
+            "param": judgement.keyword,
+            "pointer": judgement.pointer,
+        }
         return {key: value for key, value in parts.items() if value is not None}
     if sample.status in ("timeout", "cancelled", "dead_end"):
         return {"type": sample.status.title().replace("_", ""), "message": _REASONS[sample.status]}

@@ -8,7 +8,7 @@ from engine.decode.job import Sample
 from engine.interfaces import Runner, Sampled, StepRecord, Tokenizer
 
 if TYPE_CHECKING:
-    from engine.decode.loop import Row
+    from engine.decode.masks import Row
 
 
 def record_row(

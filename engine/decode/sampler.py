@@ -1,6 +1,6 @@
 """The host half of the sampler: per-request settings and random numbers, as inputs for the device half.
 
-Random numbers are a function of (seed + sample, position) alone, so neither batching nor drafts nor rollback shift them.
+Random numbers are a function of (seed + sample, position) alone: batching, drafts and rollback cannot shift them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ def draw_seed() -> int:
 
 
 def uniform(seed: int, position: int) -> float:
-    """The random number in [0, 1) with 53 bits for output position `position` under `seed` (BLAKE2b as a counter PRF)."""
-    digest = hashlib.blake2b(struct.pack("<QQ", seed % _SEED_SPACE, position), digest_size=8, person=b"maskloop").digest()
+    """The random number in [0, 1), 53 bits, of an output position under a seed (BLAKE2b as a counter PRF)."""
+    digest = hashlib.blake2b(
+        struct.pack("<QQ", seed % _SEED_SPACE, position), digest_size=8, person=b"maskloop"
+    ).digest()
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
 
@@ -56,9 +58,7 @@ class InputRows:
             top_k=[p.top_k for p in params],
             min_p=[p.min_p for p in params],
             repetition_penalty=[p.repetition_penalty for p in params],
-            uniform=[
-                0.0 if p.temperature == 0.0 else uniform(seed, position) for p, seed, position, _ in self._rows
-            ],
+            uniform=[0.0 if p.temperature == 0.0 else uniform(seed, position) for p, seed, position, _ in self._rows],
             slots=[slot for *_, slot in self._rows],
             bitmask=bitmask,
             want_logprobs=self.want_logprobs,

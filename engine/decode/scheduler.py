@@ -14,10 +14,10 @@ from engine.decode.job import Sample
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One row of the next step: `tokens` to feed; `last` when the row's logits are wanted after them."""
+    """One row of the next step: `tokens` to feed (None: the one in flight); `last` when logits are wanted after."""
 
     sample: Sample
-    tokens: list[int]
+    tokens: list[int] | None
     last: bool
 
 
@@ -61,12 +61,12 @@ class Scheduler:
 
     def plan(self, ready: Callable[[Sample], bool]) -> list[Planned]:
         """Rows of the next step. A sample whose grammar is not `ready` is fed all but its last token, then waits."""
-        decoding = [s for s in self._running if s.length - s.cached == 1 and ready(s)]
-        rows = [Planned(sample, sample.pending(1), True) for sample in decoding]
+        decoding = [s for s in self._running if s.missing == 1 and ready(s) and not (s.flying and s.hold)]
+        rows = [Planned(sample, None if sample.flying else sample.pending(1), True) for sample in decoding]
         room = self._chunk
         for sample in self._running:
-            missing = sample.length - sample.cached
-            if missing == 1 or room <= 0:
+            missing = sample.missing
+            if missing <= 1 or room <= 0:
                 continue
             count = min(room, missing if ready(sample) else missing - 1)
             if count > 0:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - the name every torch program gives it
 from torch import Tensor
 
 SUPPORTED = ("llama", "qwen2", "qwen3", "qwen3_moe")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -87,7 +86,7 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(f"device {wanted!r} was asked for, but torch sees no CUDA device; use device='cpu'", param="device")
+        raise ModelError(f"device {wanted!r}: torch sees no CUDA device; use device='cpu'", param="device")
     if wanted != "cpu" and not wanted.startswith("cuda"):
         raise ModelError(f"device {wanted!r} is not auto, cpu, cuda or cuda:N", param="device")
     return wanted
@@ -124,14 +123,14 @@ def _read(
         model = AutoModelForCausalLM.from_pretrained(target, revision=source.revision, dtype=torch.float32)
     except ModelError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a loader raises is about the files the user named
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"model {source.name!r} could not be loaded: {first}", param="model") from None
     if is_supported(settings):
         return settings, _quantized(dict(model.state_dict()), config), None, folder
     if config.quantization not in (None, "bf16"):
         raise ModelError(
-            f"quantization {config.quantization!r} needs one of our architectures; {settings.model_type!r} runs in fp32",
+            f"quantization {config.quantization!r} needs an architecture of ours; {settings.model_type!r} runs in fp32",
             param="quantization",
         )
     return settings, None, model, folder
@@ -191,7 +190,7 @@ def converted_gguf(path: Path, cache_dir: Path) -> Path:
         (work / "complete").touch()
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(work, folder)
+        work.replace(folder)
     except OSError as error:
         if (folder / "complete").exists():  # another process finished first
             return folder
@@ -210,7 +209,7 @@ def _convert_gguf(path: Path, out: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             where, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a loader raises is about the files the user named
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path} could not be read as GGUF: {first}", param="model") from None
     tokenizer.save_pretrained(out)

@@ -44,7 +44,7 @@ class RowParams:
 
 
 def choose(logits: Tensor, legal: Tensor | None, params: RowParams) -> int:
-    """The id drawn from one row of fp32 logits [V], where `legal` is bool [V] or None for all. O(V), a sort if top-p."""
+    """The id drawn from a row of fp32 logits [V]; `legal` is bool [V] or None for all. O(V), a sort with top-p."""
     ids = legal.nonzero().squeeze(-1) if legal is not None else None
     values = logits if ids is None else logits[ids]
     index = _greedy(values) if params.temperature == 0.0 else _draw(values, params)
@@ -133,7 +133,8 @@ def _describe(sampled: Sampled, logits: Tensor, legal: Tensor | None, token: int
         sampled.top.append([(i, float(raw[i]), float(constrained[i])) for i in best if constrained[i] > -torch.inf])
     if sampled.mass is None or sampled.entropy_free is None or sampled.entropy is None:
         return
-    assert sampled.argmax_free is not None and sampled.argmax_legal is not None
+    assert sampled.argmax_free is not None
+    assert sampled.argmax_legal is not None
     sampled.mass.append(float(log_mass.exp()))
     sampled.entropy_free.append(_entropy(raw))
     sampled.entropy.append(_entropy(constrained))

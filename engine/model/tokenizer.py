@@ -106,7 +106,7 @@ class HfTokenizer:
             text = self._hf.apply_chat_template(
                 guarded, tools=list(tools) if tools else None, add_generation_prompt=True, tokenize=False
             )
-        except Exception as error:  # the template is the model author's program; whatever it raises is about the input
+        except Exception as error:  # noqa: BLE001 - a template is a program; what it raises is about the messages
             raise RequestError(f"the chat template refused the messages: {error}", param="messages") from None
         return self._encode_template(str(text), hidden)
 
@@ -165,7 +165,7 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None, stop_token_
         return HfTokenizer(AutoTokenizer.from_pretrained(str(path), revision=revision), stop_token_ids)
     except ModelError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a loader raises is about the files the user named
         raise ModelError(f"no tokenizer could be read from {path}: {_first_line(error)}", param="tokenizer") from None
 
 
@@ -183,7 +183,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for the 256 bytes (Radford et al. 2019): visible Latin-1 is itself, the rest moves up."""
+    """GPT-2's printable stand-ins for the 256 bytes (Radford et al. 2019): visible Latin-1 stays, the rest moves up."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     table = {chr(byte): byte for byte in visible}
     moved = (byte for byte in range(256) if byte not in visible)

@@ -1,4 +1,4 @@
-"""A byte tokenizer with a few merges and a network whose logits are a function of the tokens: the real engine runs on them."""
+"""A byte tokenizer and a network whose logits are a function of the tokens: the real engine runs on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,22 @@ from engine.decode.engine import Engine
 from engine.model.cpu_runner import CpuRunner
 from engine.model.loader import LoadedModel
 
-MERGES = [b'{"', b'":', b'",', b'","', b'"}', b"true", b"false", b"null", b"th", b"the", b"in", b"  ", b'":"', b"\xc3\xa9"]
+MERGES = [
+    b'{"',
+    b'":',
+    b'",',
+    b'","',
+    b'"}',
+    b"true",
+    b"false",
+    b"null",
+    b"th",
+    b"the",
+    b"in",
+    b"  ",
+    b'":"',
+    b"\xc3\xa9",
+]
 EOS, SPECIAL = 256 + len(MERGES), 257 + len(MERGES)
 TOKENS: list[bytes | None] = [bytes([i]) for i in range(256)] + list(MERGES) + [None, None]
 V = len(TOKENS) + 5
@@ -117,11 +132,14 @@ def wants(text: str, *, then: int = EOS) -> Logits:
     return logits_of
 
 
+LAUNCH_AHEAD: bool | None = None
+"""Setting of the engines made here; tests run with both."""
+
+
 def fake_engine(logits_of: Logits, tmp_path: Any, **settings: Any) -> tuple[Engine, FakeNetwork]:
     """A real engine (grammar service, scheduler, loop, sampler) on a fake network."""
-    config = EngineConfig(**{"max_batch": 4, "max_sequence": 2048, "cache_dir": tmp_path, **settings})
+    common = {"max_batch": 4, "max_sequence": 2048, "cache_dir": tmp_path, "launch_ahead": LAUNCH_AHEAD}
+    config = EngineConfig(**{**common, **settings})
     network = FakeNetwork(config.max_batch, logits_of)
-    runner = CpuRunner(
-        network, max_batch=config.max_batch, max_sequence=config.max_sequence, quantization="fp32"
-    )
+    runner = CpuRunner(network, max_batch=config.max_batch, max_sequence=config.max_sequence, quantization="fp32")
     return Engine(config, model=LoadedModel("fake", None, runner, ByteTokenizer())), network  # type: ignore[arg-type]

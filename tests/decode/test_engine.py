@@ -35,6 +35,12 @@ PERSON = {
 }
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["in step", "ahead"])
+def launch_ahead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every promise holds whether or not forwards are launched before the host has seen the token."""
+    monkeypatch.setattr("tests.decode.fakes.LAUNCH_AHEAD", request.param)
+
+
 def run(logits: Any, tmp_path: Path, request: Request, **settings: Any) -> Result:
     engine, _ = fake_engine(logits, tmp_path, **settings)
     with engine:
@@ -45,10 +51,13 @@ def test_a_document_the_model_wants_comes_out_complete(tmp_path: Path) -> None:
     text = '{"name":"Ann é","age":7}'
     result = run(wants(text), tmp_path, Request(prompt="x", constraint=Constraint.json_schema(PERSON), sampling=GREEDY))
     assert (result.status, result.finish_reason, result.valid) == ("complete", "stop", True)
-    assert result.text == text and result.value == {"name": "Ann é", "age": 7}
-    assert result.token_ids[-1] == EOS and result.usage.completion_tokens == len(result.token_ids)
+    assert result.text == text
+    assert result.value == {"name": "Ann é", "age": 7}
+    assert result.token_ids[-1] == EOS
+    assert result.usage.completion_tokens == len(result.token_ids)
     plain = result.to_dict()
-    assert "error" not in plain and "samples" not in plain
+    assert "error" not in plain
+    assert "samples" not in plain
     json.dumps(plain)
 
 
@@ -60,7 +69,8 @@ def test_a_runaway_string_is_closed_within_the_budget(tmp_path: Path) -> None:
     )
     result = run(wants('{"name":"' + "a" * 500), tmp_path, request)
     assert (result.status, result.finish_reason, result.valid) == ("closed", "length", True)
-    assert len(result.token_ids) <= 40 and result.value["name"].startswith("aaa")
+    assert len(result.token_ids) <= 40
+    assert result.value["name"].startswith("aaa")
 
 
 def test_a_budget_under_the_shortest_document_is_refused_with_both_numbers(tmp_path: Path) -> None:
@@ -138,9 +148,12 @@ def test_a_deadline_closes_what_has_begun_and_times_out_what_has_not(tmp_path: P
         begun = engine.generate(Request(prompt="x", constraint=constraint, sampling=GREEDY, deadline_s=0.5))
         free = engine.generate(Request(prompt="x", sampling=GREEDY, deadline_s=0.2))
         never = engine.generate(Request(prompt="x", constraint=constraint, sampling=GREEDY, deadline_s=1e-9))
-    assert begun.status == "closed" and begun.valid
-    assert free.status == "timeout" and free.error
-    assert never.status == "timeout" and not never.token_ids
+    assert begun.status == "closed"
+    assert begun.valid
+    assert free.status == "timeout"
+    assert free.error
+    assert never.status == "timeout"
+    assert not never.token_ids
 
 
 def test_cancelling_by_id_gives_a_result_and_cancelling_the_future_frees_the_slot(tmp_path: Path) -> None:
@@ -152,7 +165,8 @@ def test_cancelling_by_id_gives_a_result_and_cancelling_the_future_frees_the_slo
     with engine:
         first = engine.submit(Request(prompt="x", id="one", sampling=SamplingParams(temperature=0, max_tokens=1500)))
         time.sleep(0.1)
-        assert engine.cancel("one") and not engine.cancel("nobody")
+        assert engine.cancel("one")
+        assert not engine.cancel("nobody")
         assert first.result(5).status == "cancelled"
         second = engine.submit(Request(prompt="x", sampling=SamplingParams(temperature=0, max_tokens=1500)))
         time.sleep(0.1)
@@ -170,7 +184,8 @@ def test_a_schema_that_cannot_be_used_raises_and_its_neighbours_go_on(tmp_path: 
             engine.generate(bad)
         results = engine.generate_batch([good, bad, good])
     assert [r.status for r in results] == ["complete", "error", "complete"]
-    assert results[1].error and results[1].error["type"] == "SchemaInvalid"
+    assert results[1].error
+    assert results[1].error["type"] == "SchemaInvalid"
 
 
 def test_a_listener_that_raises_fails_its_own_row_only(tmp_path: Path) -> None:
@@ -199,7 +214,8 @@ def test_a_device_failure_is_an_error_status_and_the_engine_lives(tmp_path: Path
         broken.set()
         failed = engine.generate(Request(prompt="x", sampling=GREEDY))
         broken.clear()
-        assert failed.status == "error" and "device lost" in (failed.error or {})["message"]
+        assert failed.status == "error"
+        assert "device lost" in (failed.error or {})["message"]
         assert engine.generate(Request(prompt="x", sampling=GREEDY)).status == "complete"
 
 
@@ -231,7 +247,9 @@ def test_seeds_repeat_and_samples_use_seed_plus_index(tmp_path: Path) -> None:
     with engine:
         together = engine.generate(Request(prompt="tell me a long story, please", sampling=params))
         alone = [
-            engine.generate(Request(prompt="tell me a long story, please", sampling=SamplingParams(max_tokens=12, seed=s)))
+            engine.generate(
+                Request(prompt="tell me a long story, please", sampling=SamplingParams(max_tokens=12, seed=s))
+            )
             for s in (5, 6, 7)
         ]
         drawn = engine.generate(Request(prompt="x", sampling=SamplingParams(max_tokens=5)))
@@ -259,7 +277,8 @@ def test_logprobs_are_reported_raw_and_constrained(tmp_path: Path) -> None:
         sampling=SamplingParams(temperature=0, max_tokens=10, logprobs=2),
     )
     result = run(random_logits(3), tmp_path, request)
-    assert result.logprobs and len(result.logprobs) == len(result.token_ids)
+    assert result.logprobs
+    assert len(result.logprobs) == len(result.token_ids)
     first = result.logprobs[0]
     assert first["raw"] < first["constrained"] <= 0.0
     assert abs(sum(np.exp(t["constrained"]) for t in first["top"]) - 1.0) < 1e-6
@@ -295,7 +314,9 @@ def test_a_dead_end_is_a_status_not_a_nan(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(Matcher, "fill", emptied)
         dead = engine.submit(Request(prompt="x", constraint=constraint, sampling=GREEDY)).result(10)
         free = engine.generate(Request(prompt="x", sampling=GREEDY))
-    assert dead.status == "dead_end" and not dead.valid and dead.error
+    assert dead.status == "dead_end"
+    assert not dead.valid
+    assert dead.error
     assert free.status == "complete"
 
 

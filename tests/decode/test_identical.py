@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
 from engine import Constraint, EngineConfig, Request, SamplingParams
 from engine.decode.engine import Engine
@@ -155,18 +162,27 @@ def test_batched_rows_equal_solo_runs_under_greedy(tmp_path: Path) -> None:
     assert together == solo
 
 
+@pytest.mark.parametrize("ahead", [False, True], ids=["in step", "ahead"])
 @pytest.mark.parametrize("mode", ["off", "verify"])
-def test_drafts_and_overlap_do_not_change_sampled_output(mode: str, tmp_path: Path) -> None:
+def test_drafts_overlap_and_launching_ahead_do_not_change_sampled_output(
+    mode: str, ahead: bool, tmp_path: Path
+) -> None:
     model = tiny("llama")
-    request = Request(
-        prompt="x",
-        constraint=Constraint.json_schema(SCHEMA),
-        sampling=SamplingParams(temperature=0.9, top_p=0.95, seed=4, max_tokens=80),
-    )
-    with engine_for(model, tmp_path, forced_runs="off", overlap=False) as plain:
-        expected = plain.generate(request).token_ids
-    with engine_for(model, tmp_path, forced_runs=mode) as engine:
-        assert engine.generate(request).token_ids == expected
+    requests = [
+        Request(
+            prompt="x" * (1 + i),
+            constraint=Constraint.json_schema(SCHEMA) if i % 3 else None,
+            sampling=SamplingParams(temperature=0.9, top_p=0.95, seed=4 + i, max_tokens=25 + 9 * i),
+        )
+        for i in range(7)
+    ]
+    with engine_for(model, tmp_path, forced_runs="off", overlap=False, launch_ahead=False) as plain:
+        expected = [plain.generate(request) for request in requests]
+    with engine_for(model, tmp_path, forced_runs=mode, launch_ahead=ahead, prefill_chunk=16) as engine:
+        together = [future.result() for future in [engine.submit(request) for request in requests]]
+    assert [r.token_ids for r in together] == [r.token_ids for r in expected]
+    assert [r.status for r in together] == [r.status for r in expected]
+    assert (mode == "verify") == any(r.usage.forced_tokens for r in together)
 
 
 def test_an_architecture_we_do_not_compute_runs_through_hugging_face(tmp_path: Path) -> None:

@@ -57,8 +57,10 @@ def test_filters_keep_exactly_what_they_name(changes: dict[str, float], survivor
 def test_numbers_depend_on_seed_and_position_alone_and_are_uniform() -> None:
     values = np.array([uniform(seed, position) for seed in range(40) for position in range(100)])
     assert uniform(3, 7) == uniform(3, 7) != uniform(3, 8) != uniform(4, 7)
-    assert 0.0 <= values.min() and values.max() < 1.0
-    assert abs(values.mean() - 0.5) < 0.02 and abs(values.var() - 1 / 12) < 0.005
+    assert values.min() >= 0.0
+    assert values.max() < 1.0
+    assert abs(values.mean() - 0.5) < 0.02
+    assert abs(values.var() - 1 / 12) < 0.005
 
 
 def test_bit_j_of_word_i_is_token_32i_plus_j() -> None:
@@ -93,17 +95,20 @@ def test_prefixes_never_cross_salts_unless_pinned() -> None:
     cache.store("key-a", tokens, Handle(10))
     assert cache.find("key-b", [*tokens, 99]) is None
     found = cache.find("key-a", [*tokens[:30], 99, 98])
-    assert found is not None and found[1] == 30
+    assert found is not None
+    assert found[1] == 30
     cache.store("", [7] * 40, Handle(10), pinned=True)
     pinned = cache.find("key-b", [7] * 50)
-    assert pinned is not None and pinned[1] == 40
+    assert pinned is not None
+    assert pinned[1] == 40
 
 
 def test_the_whole_prompt_is_never_reused_since_one_token_must_be_fed() -> None:
     cache = PrefixCache(1000)
     cache.store("", list(range(40)), Handle(10))
     found = cache.find("", list(range(40)))
-    assert found is not None and found[1] == 39
+    assert found is not None
+    assert found[1] == 39
 
 
 def test_the_least_recently_used_prefix_goes_first_and_pinned_ones_stay() -> None:
@@ -111,8 +116,10 @@ def test_the_least_recently_used_prefix_goes_first_and_pinned_ones_stay() -> Non
     cache.store("p", [1] * 20, Handle(60), pinned=True)
     cache.store("a", [2] * 20, Handle(30))
     cache.store("b", [3] * 20, Handle(30))
-    assert cache.find("a", [2] * 21) is None and cache.find("b", [3] * 21) is not None
-    assert cache.find("p", [1] * 21) is not None and cache.nbytes == 90
+    assert cache.find("a", [2] * 21) is None
+    assert cache.find("b", [3] * 21) is not None
+    assert cache.find("p", [1] * 21) is not None
+    assert cache.nbytes == 90
 
 
 def sample(prompt: int, output: int = 0) -> Sample:
@@ -130,12 +137,13 @@ def test_prefill_is_chunked_and_decoding_rows_come_first() -> None:
     assert scheduler.admit() == [long, short]
     short.cached = 3
     first = scheduler.plan(lambda s: True)
-    assert [(p.sample, len(p.tokens), p.last) for p in first] == [(short, 1, True), (long, 8, False)]
+    assert [(p.sample, len(p.tokens or []), p.last) for p in first] == [(short, 1, True), (long, 8, False)]
     long.cached = 16
     second = scheduler.plan(lambda s: True)
-    assert [(p.sample, len(p.tokens), p.last) for p in second] == [(short, 1, True), (long, 4, True)]
+    assert [(p.sample, len(p.tokens or []), p.last) for p in second] == [(short, 1, True), (long, 4, True)]
     scheduler.release(short)
-    assert scheduler.admit() == [late] and late.slot is not None
+    assert scheduler.admit() == [late]
+    assert late.slot is not None
 
 
 def test_a_row_without_its_grammar_is_prefilled_but_for_one_token_and_then_waits() -> None:
@@ -144,11 +152,13 @@ def test_a_row_without_its_grammar_is_prefilled_but_for_one_token_and_then_waits
     scheduler.add(one)
     scheduler.admit()
     (planned,) = scheduler.plan(lambda s: False)
-    assert len(planned.tokens) == 9 and not planned.last
+    assert len(planned.tokens or []) == 9
+    assert not planned.last
     one.cached = 9
     assert scheduler.plan(lambda s: False) == []
     (planned,) = scheduler.plan(lambda s: True)
-    assert planned.tokens == [9] and planned.last
+    assert planned.tokens == [9]
+    assert planned.last
 
 
 def test_planning_32_rows_takes_well_under_a_millisecond() -> None:

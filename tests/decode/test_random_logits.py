@@ -81,7 +81,9 @@ def assert_honest(engine: Engine, schema: Any, max_tokens: int, seed: int, tempe
         assert value == result.value
         jsonschema.validate(value, schema, format_checker=jsonschema.FormatChecker())
     if result.status == "invalid":
-        assert result.verdicts and result.verdicts["checked"] and result.error
+        assert result.verdicts
+        assert result.verdicts["checked"]
+        assert result.error
     return result.status
 
 

@@ -1,0 +1,100 @@
+"""The bitmasks of a step: one row of bits per logits row, filled while the forward runs.
+
+Knows matchers, drafts and buffer rows. Knows nothing of what is sampled from them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from engine.decode.drafts import Drafts
+from engine.decode.job import Sample
+from engine.decode.sampler import InputRows
+from engine.decode.scheduler import Planned
+from engine.grammar import BitmaskBuffer, Vocabulary
+
+Guard = Callable[[Sample, Callable[[], None]], None]
+"""Runs some work for a sample; what it raises becomes that sample's status."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One planned row and where its logits lie: `first` is the index of its first logits row, `legal` counts a mask."""
+
+    planned: Planned
+    draft: list[int]
+    first: int = 0
+    legal: list[int] = field(default_factory=list)
+    fill_s: list[float] = field(default_factory=list)
+    launched: float = field(default_factory=time.perf_counter)
+
+    @property
+    def sample(self) -> Sample:
+        return self.planned.sample
+
+
+class Masks:
+    """Per engine: the buffer, pinned where there is a device to copy it to."""
+
+    def __init__(self, rows: int, vocabulary: Vocabulary, drafts: Drafts, *, pinned: bool, expect_runs: bool) -> None:
+        """`expect_runs`: note on a sample when a forced run is about to come, so that its draft is not missed."""
+        self._buffer = BitmaskBuffer(rows, vocabulary.size, pinned=pinned)
+        self._vocabulary = vocabulary
+        self._drafts = drafts
+        self._expect_runs = expect_runs
+
+    def tensor(self, count: int) -> Any | None:
+        """int32 [count, W], or None when no row has logits."""
+        return self._buffer.tensor[:count] if count else None
+
+    def fill(self, rows: list[Row], guarded: Guard) -> InputRows:
+        """One bitmask per logits row, while the forward runs. A row that cannot be masked fails alone."""
+        inputs = InputRows()
+        for row in rows:
+            if row.planned.last:
+                row.first = len(inputs)
+                if row.sample.status is None:
+                    guarded(row.sample, partial(self._fill_row, row, inputs))
+                for _ in range(len(inputs) - row.first, len(row.draft) + 1):
+                    self._add_row(row, inputs, free=True)
+        return inputs
+
+    def _fill_row(self, row: Row, inputs: InputRows) -> None:
+        """Masks after the pending tokens and after each drafted one; the matcher is back where it was afterwards."""
+        matcher = row.sample.matcher
+        if matcher is None:
+            self._add_row(row, inputs, free=True)
+            return
+        walked = 0
+        if self._expect_runs and not row.draft:
+            row.sample.hold = len(self._drafts.propose(row.sample)) > 1
+        try:
+            for token in [*row.draft, None]:
+                self._add_row(row, inputs, free=False)
+                if token is None or not matcher.accept(token) or matcher.terminated:
+                    break
+                walked += 1
+        finally:
+            matcher.rollback(walked)
+
+    def _add_row(self, row: Row, inputs: InputRows, *, free: bool) -> None:
+        sample, started = row.sample, time.perf_counter()
+        index = inputs.add(
+            sample.job.request.sampling,
+            seed=sample.seed,
+            position=len(sample.output) + len(inputs) - row.first,
+            slot=sample.slot or 0,
+            want_stats=sample.job.want_stats,
+        )
+        if free or sample.matcher is None:
+            self._buffer.set_row(index, self._vocabulary.free_row)
+            row.legal.append(self._vocabulary.free_count)
+        else:
+            row.legal.append(sample.matcher.fill(self._buffer.array, index))
+            if row.legal[-1] == 0:  # a dead end is decided on the host; the device must never see an empty row
+                self._buffer.set_row(index, self._vocabulary.free_row)
+        row.fill_s.append(time.perf_counter() - started)
