@@ -144,3 +144,12 @@ def without(spans: Iterable[tuple[int, int]]) -> Ranges:
     if next_free <= MAX_CODE_POINT:
         gaps.append((next_free, MAX_CODE_POINT))
     return scalars(gaps)
+
+
+def plainest(spans: Ranges) -> int:
+    """The most ordinary code point of a set: a letter, a digit, other printable ASCII, else the first."""
+    for low, high in ((0x61, 0x7A), (0x30, 0x39), (0x41, 0x5A), (0x23, 0x5B), (0x5D, 0x7E)):
+        for first, last in spans:
+            if first <= high and last >= low:
+                return max(first, low)
+    return spans[0][0]

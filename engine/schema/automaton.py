@@ -7,14 +7,15 @@ Every construction may raise AutomatonTooLarge (over STATE_LIMIT work states), n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 from engine.schema import alphabet as _alphabet
 from engine.schema.alphabet import SCALARS, Alphabet, Ranges
-from engine.schema.nfa import NFA_LIMIT, Nfa, determinise
+from engine.schema.constructions import has_surrogate, product, trie
+from engine.schema.nfa import Parts, joined, repeated
 from engine.schema.states import (
     DEAD,
     STATE_LIMIT,
@@ -55,8 +56,8 @@ class Automaton:
     @staticmethod
     def of(words: Iterable[str]) -> Automaton:
         """Exactly these strings, as a minimised trie. A lone surrogate in a word makes that word impossible."""
-        unique = sorted({word for word in words if not _has_surrogate(word)})
-        return _trie(unique) if unique else _NOTHING
+        unique = sorted({word for word in words if not has_surrogate(word)})
+        return build(*trie(unique)) if unique else _NOTHING
 
     @staticmethod
     def length(minimum: int = 0, maximum: int | None = None) -> Automaton:
@@ -77,21 +78,19 @@ class Automaton:
         return build(letters, [row, [DEAD] * letters.size], [False, True])
 
     def __and__(self, other: Automaton) -> Automaton:
-        return _product(self, other, bool.__and__)
+        return build(*product(self, other, bool.__and__))
 
     def __or__(self, other: Automaton) -> Automaton:
-        return _product(self, other, bool.__or__)
+        return build(*product(self, other, bool.__or__))
 
     def __sub__(self, other: Automaton) -> Automaton:
-        return _product(self, other, lambda a, b: a and not b)
+        return build(*product(self, other, lambda a, b: a and not b))
 
     def __invert__(self) -> Automaton:
         return _ANYTHING - self
 
     def __add__(self, other: Automaton) -> Automaton:
-        nfa = Nfa()
-        entry = nfa.state()
-        return build(*determinise(nfa, entry, other.embed(nfa, self.embed(nfa, entry))))
+        return build(*joined(self.parts, other.parts))
 
     def star(self) -> Automaton:
         """Any number of words of this language, one after another."""
@@ -100,10 +99,6 @@ class Automaton:
     def repeat(self, minimum: int, maximum: int | None) -> Automaton:
         """`minimum` to `maximum` words of this language, one after another; None: no upper limit."""
         return _repeat(self, minimum, maximum)
-
-    def embed(self, nfa: Nfa, entry: int) -> int:
-        """Attach a copy behind `entry`; returns its exit."""
-        return nfa.embed([self.moves(state) for state in range(self.states)], self.accepting, entry)
 
     @cached_property
     def states(self) -> int:
@@ -157,7 +152,7 @@ class Automaton:
         letters: list[str] = []
         while state != 0:
             state, index = back[state]
-            letters.append(chr(_plainest(self.alphabet.ranges[index])))
+            letters.append(chr(_alphabet.plainest(self.alphabet.ranges[index])))
         return "".join(reversed(letters))
 
     def strings(self, limit: int) -> list[str] | None:
@@ -205,6 +200,11 @@ class Automaton:
     def _moves(self) -> list[list[tuple[Ranges, int]]]:
         return [self._moves_of(state) for state in range(self.states)]
 
+    @property
+    def parts(self) -> Parts:
+        """Moves of each state and the accepting states, as `nfa` takes them."""
+        return self._moves, self.accepting
+
     def _moves_of(self, state: int) -> list[tuple[Ranges, int]]:
         spans: dict[int, list[tuple[int, int]]] = {}
         for index, target in enumerate(self.table[state]):
@@ -220,7 +220,7 @@ class Automaton:
 
     @cached_property
     def _hash(self) -> int:
-        return int(self.digest, 16)
+        return hash((self.alphabet.starts, self.alphabet.classes, self.table, self.accepting))
 
     def __hash__(self) -> int:
         return self._hash
@@ -237,92 +237,9 @@ def build(letters: Alphabet, rows: Table, accepting: list[bool]) -> Automaton:
     return Automaton(letters, *number_breadth_first(table, final))
 
 
-def _product(first: Automaton, second: Automaton, keep: Callable[[bool, bool], bool]) -> Automaton:
-    """Words for which `keep(in first, in second)`; `keep(False, False)` must be False."""
-    letters, to_first, to_second = _alphabet.refine(first.alphabet, second.alphabet)
-    left = [[row[index] for index in to_first] for row in first.table]
-    right = [[row[index] for index in to_second] for row in second.table]
-    nowhere = [DEAD] * letters.size
-    need_first, need_second = not keep(False, True), not keep(True, False)
-    numbers: dict[tuple[int, int], int] = {(0, 0): 0}
-    queue = [(0, 0)]
-    rows: Table = []
-    for p, q in queue:
-        row = []
-        for pair in zip(left[p] if p != DEAD else nowhere, right[q] if q != DEAD else nowhere, strict=True):
-            dead = (pair[0] == DEAD and (need_first or pair[1] == DEAD)) or (pair[1] == DEAD and need_second)
-            number = DEAD if dead else numbers.setdefault(pair, len(numbers))
-            if number == len(queue):
-                queue.append(pair)
-            row.append(number)
-        rows.append(row)
-        if len(queue) > STATE_LIMIT:
-            raise AutomatonTooLarge(f"more than {STATE_LIMIT} states")
-    return build(letters, rows, [keep(p in first.accepting, q in second.accepting) for p, q in queue])
-
-
 @lru_cache(maxsize=512)
 def _repeat(part: Automaton, minimum: int, maximum: int | None) -> Automaton:
-    if max(minimum, maximum or 0) * part.states > NFA_LIMIT:
-        raise AutomatonTooLarge(f"more than {NFA_LIMIT} positions")
-    nfa = Nfa()
-    entry = here = nfa.state()
-    for _ in range(minimum):
-        here = part.embed(nfa, here)
-    leave = nfa.state()
-    nfa.empty[here].append(leave)
-    if maximum is None:
-        back = part.embed(nfa, here)
-        nfa.empty[back].append(here)
-    for _ in range((maximum or 0) - minimum):
-        here = part.embed(nfa, here)
-        nfa.empty[here].append(leave)
-    return build(*determinise(nfa, entry, leave))
-
-
-def _trie(words: Sequence[str]) -> Automaton:
-    """Sorted unique words to a table: one work state per distinct prefix."""
-    used = sorted({character for word in words for character in word})
-    letters = _alphabet.partition(tuple(((ord(c), ord(c)),) for c in used))
-    index_of = {character: letters.class_of(ord(character)) for character in used}
-    rows: list[list[int]] = [[DEAD] * letters.size]
-    accepting = [False]
-    path = [0]
-    previous = ""
-    for word in words:
-        shared = _shared_prefix(previous, word)
-        del path[shared + 1 :]
-        for character in word[shared:]:
-            rows[path[-1]][index_of[character]] = len(rows)
-            path.append(len(rows))
-            rows.append([DEAD] * letters.size)
-            accepting.append(False)
-        accepting[path[-1]] = True
-        previous = word
-        if len(rows) > STATE_LIMIT:
-            raise AutomatonTooLarge(f"more than {STATE_LIMIT} states")
-    return build(letters, [*rows], accepting)
-
-
-def _shared_prefix(first: str, second: str) -> int:
-    shared = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        shared += 1
-    return shared
-
-
-def _has_surrogate(word: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in word)
-
-
-def _plainest(spans: Ranges) -> int:
-    for low, high in ((0x61, 0x7A), (0x30, 0x39), (0x41, 0x5A), (0x23, 0x5B), (0x5D, 0x7E)):
-        for first, last in spans:
-            if first <= high and last >= low:
-                return max(first, low)
-    return spans[0][0]
+    return build(*repeated(part.parts, minimum, maximum))
 
 
 _NOTHING = build(_alphabet.partition(()), [[DEAD]], [False])

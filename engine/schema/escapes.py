@@ -140,9 +140,7 @@ class _Tree:
                 groups.setdefault(onward, []).append(level.first + digit)
         return tuple((*level.before, self.case(digits), *onward) for onward, digits in groups.items())
 
-    def onward(
-        self, levels: tuple[_Level, ...], base: int, spans: list[tuple[int, int, Sequence]]
-    ) -> Sequence | None:
+    def onward(self, levels: tuple[_Level, ...], base: int, spans: list[tuple[int, int, Sequence]]) -> Sequence | None:
         if not spans:
             return None
         first, last, tail = spans[0]

@@ -11,10 +11,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from engine.schema import alphabet as _alphabet
-from engine.schema.alphabet import Alphabet, Ranges
+from engine.schema.alphabet import Ranges
+from engine.schema.constructions import Made
 from engine.schema.states import DEAD, STATE_LIMIT, AutomatonTooLarge, Table
 
 NFA_LIMIT = 50_000
+
+Parts = tuple[Sequence[Sequence[tuple[Ranges, int]]], Collection[int]]
+"""A deterministic automaton: the moves of each state (0 starts), and the accepting states."""
 
 
 @dataclass
@@ -37,8 +41,9 @@ class Nfa:
         self.guards.append([])
         return len(self.empty) - 1
 
-    def embed(self, moves: Sequence[Sequence[tuple[Ranges, int]]], accepting: Collection[int], entry: int) -> int:
-        """Attach a copy of a deterministic automaton (moves per state, 0 starts) behind `entry`; returns its exit."""
+    def embed(self, parts: Parts, entry: int) -> int:
+        """Attach a copy of a deterministic automaton behind `entry`; returns its exit."""
+        moves, accepting = parts
         numbers = [self.state() for _ in moves]
         leave = self.state()
         self.empty[entry].append(numbers[0])
@@ -53,9 +58,32 @@ START = "start"
 END = "end"
 
 
-def determinise(
-    nfa: Nfa, entry: int, leave: int, search: bool = False, limit: int = STATE_LIMIT
-) -> tuple[Alphabet, Table, list[bool]]:
+def joined(first: Parts, second: Parts) -> Made:
+    """A word of `first`, then one of `second`."""
+    nfa = Nfa()
+    entry = nfa.state()
+    return determinise(nfa, entry, nfa.embed(second, nfa.embed(first, entry)))
+
+
+def repeated(part: Parts, minimum: int, maximum: int | None) -> Made:
+    """`minimum` to `maximum` words of `part`, one after another; None: no upper limit."""
+    if max(minimum, maximum or 0) * len(part[0]) > NFA_LIMIT:
+        raise AutomatonTooLarge(f"more than {NFA_LIMIT} positions")
+    nfa = Nfa()
+    entry = here = nfa.state()
+    for _ in range(minimum):
+        here = nfa.embed(part, here)
+    leave = nfa.state()
+    nfa.empty[here].append(leave)
+    if maximum is None:
+        nfa.empty[nfa.embed(part, here)].append(here)
+    for _ in range((maximum or 0) - minimum):
+        here = nfa.embed(part, here)
+        nfa.empty[here].append(leave)
+    return determinise(nfa, entry, leave)
+
+
+def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False, limit: int = STATE_LIMIT) -> Made:
     """Subset construction (Rabin and Scott 1959). `search`: a match may begin anywhere and what follows it is free."""
     sets = sorted({spans for edges in nfa.edges for spans, _ in edges})
     letters = _alphabet.partition(tuple(sets))

@@ -7,28 +7,23 @@ patterns are full of (`\\-`, `\\_`, `\\@`); as web browsers do, a lone `{`, `}` 
 from __future__ import annotations
 
 from engine.schema.alphabet import Ranges, scalars, without
-from engine.schema.pattern_sets import dot, named_class, property_class, word_edge
+from engine.schema.pattern_escapes import LOOKAROUNDS, Scanner
+from engine.schema.pattern_sets import dot, word_edge
 from engine.schema.pattern_tree import (
     Choice,
     Edge,
     Look,
     Node,
-    PatternInvalid,
     PatternUnsupported,
     Repeat,
     Sequence,
     Set,
 )
-from engine.schema.unicode_sets import UnknownProperty
 
 DEPTH_LIMIT = 200
 COUNT_LIMIT = 2**31
 
-
-_LOOKAROUNDS = ("(?=", "(?!", "(?<=", "(?<!")
 _AMBIGUOUS = "<>"
-_CONTROLS = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
-_HEX = "0123456789abcdefABCDEF"
 
 
 def parse(pattern: str, upper: bool = False) -> Node:
@@ -39,32 +34,16 @@ def parse(pattern: str, upper: bool = False) -> Node:
     return _Parser(pattern, upper).whole()
 
 
-class _Parser:
-    """Recursive descent; `at` is the next character."""
+class _Parser(Scanner):
+    """Recursive descent over alternatives, sequences, groups and classes."""
 
-    def __init__(self, pattern: str, upper: bool) -> None:
-        self.text = pattern
-        self.upper = upper
-        self.mixed = any(sign in pattern for sign in _LOOKAROUNDS)
-        self.at = 0
-        self.depth = 0
+    depth = 0
 
     def whole(self) -> Node:
         node = self.choice()
         if self.at < len(self.text):
             raise self.invalid("unmatched )")
         return node
-
-    def invalid(self, reason: str) -> PatternInvalid:
-        return PatternInvalid(f"{reason} at character {self.at} of the pattern")
-
-    def peek(self) -> str:
-        return self.text[self.at : self.at + 1]
-
-    def skip(self, prefix: str) -> bool:
-        found = self.text.startswith(prefix, self.at)
-        self.at += len(prefix) if found else 0
-        return found
 
     def choice(self) -> Node:
         self.depth += 1
@@ -129,7 +108,7 @@ class _Parser:
         return None
 
     def lookaround(self) -> Node | None:
-        for sign in _LOOKAROUNDS:
+        for sign in LOOKAROUNDS:
             if self.skip(sign):
                 negative = sign.endswith("!")
                 self.upper ^= negative
@@ -176,72 +155,6 @@ class _Parser:
         if character and character in _AMBIGUOUS:
             raise PatternUnsupported(f"\\{character} is an angle bracket to some engines, a word edge to others")
         return Set(self.escaped_set())
-
-    def escaped_set(self) -> Ranges:
-        """After a backslash: a class escape or one character."""
-        character = self.peek()
-        if character and character in "dDwWsS":
-            self.at += 1
-            return named_class(character, self.upper, self.mixed)
-        if character in ("p", "P"):
-            self.at += 1
-            return self.property(character == "P")
-        code_point = self.escaped_character()
-        return ((code_point, code_point),)
-
-    def property(self, negative: bool) -> Ranges:
-        name, end, _ = self.text[self.at :].partition("}")
-        if not name.startswith("{") or not end:
-            raise self.invalid("\\p needs {name}")
-        self.at += len(name) + 1
-        try:
-            return property_class(name[1:], negative, self.upper)
-        except UnknownProperty as error:
-            raise PatternUnsupported(str(error)) from None
-
-    def escaped_character(self) -> int:
-        character = self.peek()
-        self.at += 1
-        if not character:
-            raise self.invalid("backslash at the end")
-        if character in _CONTROLS:
-            return _CONTROLS[character]
-        if character == "0" and not self.peek().isdigit():
-            return 0
-        if character == "c" and self.peek().isascii() and self.peek().isalpha():
-            self.at += 1
-            return ord(self.text[self.at - 1]) % 32
-        if character == "x":
-            return self.hexadecimal(2)
-        if character == "u":
-            return self.unicode_escape()
-        if character.isascii() and character.isalnum():
-            raise self.invalid(f"\\{character} is no escape")
-        return ord(character)
-
-    def unicode_escape(self) -> int:
-        if self.skip("{"):
-            digits, end, _ = self.text[self.at :].partition("}")
-            if not end or not digits or set(digits) - set(_HEX) or int(digits, 16) > 0x10FFFF:
-                raise self.invalid("bad \\u{}")
-            self.at += len(digits) + 1
-            return int(digits, 16)
-        high = self.hexadecimal(4)
-        if 0xD800 <= high < 0xDC00 and self.text.startswith("\\u", self.at):
-            back = self.at
-            self.at += 2
-            low = self.hexadecimal(4)
-            if 0xDC00 <= low < 0xE000:
-                return 0x10000 + ((high - 0xD800) << 10) + low - 0xDC00
-            self.at = back
-        return high
-
-    def hexadecimal(self, count: int) -> int:
-        digits = self.text[self.at : self.at + count]
-        if len(digits) < count or set(digits) - set(_HEX):
-            raise self.invalid(f"{count} hex digits expected")
-        self.at += count
-        return int(digits, 16)
 
     def bracket(self) -> Ranges:
         negative = self.skip("^")
