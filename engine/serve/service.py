@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from engine.errors import EngineError, EngineFailure, RequestError
+from engine.errors import EngineError, EngineFailure, NotReady, RequestError
 from engine.request import Constraint, Request, Result
 from engine.schema.bundled import bundled_names, bundled_schema
 from engine.serve.engine_protocol import ServedEngine
@@ -47,8 +47,11 @@ class Service:
 
     @property
     def model_name(self) -> str:
-        """The one name `/v1/models` lists."""
-        return self.settings.served_model_name or str(self.ledger.identity.get("model") or "maskloop")
+        """The one name `/v1/models` lists; NotReady as long as only the engine could say it."""
+        name = self.settings.served_model_name or self.ledger.identity.get("model")
+        if not name:
+            raise NotReady(f"the engine is {self.slot.state}; its model is not known yet")
+        return str(name)
 
     async def load(self) -> None:
         """Load the engine in a thread and remember who it is; does nothing when it is loaded."""

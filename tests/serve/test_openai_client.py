@@ -131,8 +131,9 @@ def test_usage_in_the_stream_is_a_last_chunk_without_choices(client):
 
 
 def test_parameters_reach_the_engine(client, engine):
-    chat(client, temperature=0.2, top_p=0.5, seed=11, max_completion_tokens=9, stop=["a", "b"], n=2,
-         extra_body={"top_k": 4, "min_p": 0.1, "repetition_penalty": 1.2, "deadline_s": 5, "cache_salt": "s"})  # fmt: skip
+    extra = {"top_k": 4, "min_p": 0.1, "repetition_penalty": 1.2, "deadline_s": 5, "cache_salt": "s"}
+    named = {"temperature": 0.2, "top_p": 0.5, "seed": 11, "max_completion_tokens": 9, "n": 2}
+    chat(client, stop=["a", "b"], extra_body=extra, **named)
     request = engine.requests[0]
     sampling = request.sampling
     assert (sampling.temperature, sampling.top_p, sampling.seed, sampling.max_tokens) == (0.2, 0.5, 11, 9)
@@ -364,11 +365,9 @@ def test_models(client):
 
 @pytest.mark.parametrize("route", ["chat", "completions"])
 def test_an_unknown_model_is_404_model_not_found(client, route):
+    create = client.chat.completions.create if route == "chat" else client.completions.create
     with pytest.raises(openai.NotFoundError) as caught:
-        if route == "chat":
-            client.chat.completions.create(model="gpt-4", messages=USER)
-        else:
-            client.completions.create(model="gpt-4", prompt="x")
+        create(model="gpt-4", **({"messages": USER} if route == "chat" else {"prompt": "x"}))
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 

@@ -33,7 +33,7 @@ def test_while_loading_health_says_so_and_requests_get_503(serving):
     try:
         health = server.get("/health")
         assert (health.status_code, health.json()["state"]) == (200, "loading")
-        for response in (server.get("/ready"), server.post("/generate", {"prompt": "x"})):
+        for response in (server.get("/ready"), server.post("/generate", {"prompt": "x"}), server.get("/v1/models")):
             assert (response.status_code, response.json()["error"]["type"]) == (503, "NotReady")
             assert response.headers["retry-after"]
     finally:
