@@ -1,0 +1,134 @@
+"""How fast weights leave the disk: the checkpoint loader against `dd` on the same files, interleaved, cold and cached.
+
+    python -m bench.checkpoint_read [--quick] [--mib N] [--device cpu] [--folder DIR] [--repeats 5] [--out DIR]
+
+`dd` reads each file once in blocks of 16 MiB to /dev/null: what the disk (or the page cache) gives one reader, and the
+ceiling of the table. The loader puts every byte into memory and, with hashes, checks it. Cold means that the kernel was
+told to forget the files' pages. Figures: `runs[].{cache, reader, seconds, gb_s, share_of_dd}`, medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.record import emit, record
+from engine.model.checkpoint import load_checkpoint, save_checkpoint
+from engine.model.manifest import Manifest
+
+BLOCK = "16M"
+QUICK_MIB = 48
+
+
+def make_checkpoint(folder: Path, mib: int) -> list[Path]:
+    """Four files of random bytes; what they hold does not matter to a reader."""
+    rows = mib * (1 << 20) // 4 // 4096
+    weights = {
+        f"model.embed_tokens_{i}.weight": torch.randint(-99, 99, (rows, 4096), dtype=torch.int8).view(torch.bfloat16)
+        for i in range(4)
+    }
+    manifest = save_checkpoint(folder, weights, Manifest(model="bench"), file_bytes=1)
+    return [folder / file.name for file in manifest.files]
+
+
+def forget(paths: Sequence[Path]) -> None:
+    """Ask the kernel to drop the files' cached pages."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def dd(paths: Sequence[Path]) -> None:
+    for path in paths:
+        command = ["dd", f"if={path}", "of=/dev/null", f"bs={BLOCK}", "status=none"]
+        subprocess.run(command, check=True)
+
+
+def loader(folder: Path, device: str, *, verify: bool) -> Callable[[], None]:
+    def read() -> None:
+        load_checkpoint(folder, device, verify=verify)
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    return read
+
+
+def measure(folder: Path, paths: Sequence[Path], device: str, repeats: int) -> list[dict[str, Any]]:
+    """Every reader in turn, `repeats` times, after one round that is not counted; medians."""
+    readers: dict[str, Callable[[], None]] = {
+        "dd": lambda: dd(paths),
+        "loader": loader(folder, device, verify=False),
+        "loader with hashes": loader(folder, device, verify=True),
+    }
+    nbytes = sum(path.stat().st_size for path in paths)
+    runs = []
+    for cache in ("cold", "cached"):
+        seconds: dict[str, list[float]] = {name: [] for name in readers}
+        for repeat in range(repeats + 1):
+            for name, read in readers.items():
+                if cache == "cold":
+                    forget(paths)
+                started = time.perf_counter()
+                read()
+                if repeat:
+                    seconds[name].append(time.perf_counter() - started)
+        medians = {name: statistics.median(times) for name, times in seconds.items()}
+        runs += [
+            {
+                "cache": cache,
+                "reader": name,
+                "seconds": median,
+                "gb_s": nbytes / median / 1e9,
+                "share_of_dd": medians["dd"] / median,
+            }
+            for name, median in medians.items()
+        ]
+    return runs
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_MIB} MiB, one repeat")
+    parser.add_argument("--mib", type=int, default=1024, help="size of the checkpoint")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--folder", type=Path, help="where to put it (the disk to measure); a temporary folder otherwise"
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(arguments)
+    mib, repeats = (QUICK_MIB, 1) if options.quick else (options.mib, options.repeats)
+    with tempfile.TemporaryDirectory(prefix="checkpoint-read-", dir=options.folder) as work:
+        folder = Path(work) / "checkpoint"
+        paths = make_checkpoint(folder, mib)
+        runs = measure(folder, paths, options.device, repeats)
+    ceiling = {run["cache"]: run["gb_s"] for run in runs if run["reader"] == "dd"}
+    print(f"ceiling (dd bs={BLOCK}): {ceiling['cold']:.2f} GB/s cold, {ceiling['cached']:.2f} GB/s cached; {mib} MiB")
+    print(f"{'cache':<8}{'reader':<20}{'seconds':>9}{'GB/s':>8}{'of dd':>8}")
+    for run in runs:
+        print(
+            f"{run['cache']:<8}{run['reader']:<20}{run['seconds']:>9.3f}{run['gb_s']:>8.2f}{run['share_of_dd']:>8.2f}"
+        )
+    configuration = {"mib": mib, "device": options.device, "quick": options.quick}
+    device = torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else None
+    emit(
+        record("checkpoint_read", {"runs": runs}, configuration=configuration, repeats=repeats, device=device),
+        options.out,
+    )
+
+
+if __name__ == "__main__":
+    main()
