@@ -47,6 +47,9 @@ class Compiler:
             return compile_kind(constraint)  # type: ignore[no-any-return]
         except AutomatonTooLarge as error:
             raise LimitExceeded(f"{constraint.kind} is too large to compile: {error}", param=constraint.kind) from None
+        except RecursionError:
+            message = f"{constraint.kind} nests or refers too deeply to compile"
+            raise LimitExceeded(message, param=constraint.kind) from None
         except RuntimeError as error:
             raise invalid(constraint.kind, error) from None
 

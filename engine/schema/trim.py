@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from heapq import heappop, heappush
 
+from engine.errors import LimitExceeded
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text
 
 Rules = Mapping[str, Rule]
+LONGEST = 1 << 20
+"""Bytes of a shortest text; a schema that needs more is refused."""
 
 
 def shortest(rules: Rules, known: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -23,7 +26,12 @@ def shortest(rules: Rules, known: Mapping[str, str] | None = None) -> dict[str, 
     heap: list[tuple[int, str, str]] = []
     done: dict[str, str] = dict(known or {})
 
+    too_long: set[str] = set()
+
     def push(name: str, index: int) -> None:
+        if sum(len(done[s.name]) for s in rules[name].alternatives[index] if isinstance(s, Ref)) > LONGEST:
+            too_long.add(name)  # doubling by reference: writing it down would take all memory
+            return
         text = "".join(_text(symbol, done) for symbol in rules[name].alternatives[index])
         heappush(heap, (len(text.encode()), text, name))
 
@@ -44,6 +52,8 @@ def shortest(rules: Rules, known: Mapping[str, str] | None = None) -> dict[str, 
             open_refs[where] -= 1
             if not open_refs[where] and where[0] not in done:
                 push(*where)
+    if too_long - done.keys():
+        raise LimitExceeded(f"a part's shortest document is over {LONGEST} bytes", param="schema")
     return done
 
 
