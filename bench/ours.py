@@ -71,7 +71,7 @@ class Ours:
 
     def __init__(self, vocabulary: Vocabulary, conformance: str) -> None:
         self._vocabulary = EngineVocabulary(BenchTokenizer(vocabulary), vocabulary.width)
-        self._compiler = Compiler(self._vocabulary, Limits())
+        self._compiler = Compiler(self._vocabulary.info, Limits())
         self._conformance = conformance
 
     def compile(self, schema: Any) -> Compiled:
