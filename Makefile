@@ -7,7 +7,8 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-input $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# --no-compile: most of what is installed is never imported, and the rest is compiled when it first is.
+PIP_INSTALL = $(BIN)/python -m pip install --no-compile --disable-pip-version-check --no-input $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PROMPT ?= Write a function that adds two integers
 
 .PHONY: setup demo test lint clean
