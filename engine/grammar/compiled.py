@@ -13,9 +13,10 @@ from engine.grammar.compiler import Compiled
 from engine.grammar.matcher import NO_ENDING, Matcher
 from engine.grammar.vocabulary import Vocabulary
 from engine.request import Constraint
+from engine.schema.validator import Validator, validator_for
 from engine.schema.verdict import Verdict
 
-_SHARED = ("closer", "min_bytes", "min_tokens", "nbytes")
+_SHARED = ("closer", "judge", "min_bytes", "min_tokens", "nbytes")
 """What is computed once per grammar, whoever got it from where."""
 Source = Literal["memory", "disk", "compiled"]
 
@@ -69,6 +70,13 @@ class CompiledGrammar:
     def min_tokens_exact(self) -> bool:
         """Whether `min_tokens` is exact: a `checked` keyword may demand more."""
         return not any(verdict.verdict == "checked" for verdict in self.verdicts)
+
+    @cached_property
+    def judge(self) -> Validator | None:
+        """The validator that closing values must pass; None where the grammar itself enforces everything."""
+        if not self.constraint.is_json or self.min_tokens_exact:
+            return None
+        return validator_for(self.constraint.source)
 
     def accepts(self, data: bytes) -> bool:
         """Whether a fresh matcher accepts these bytes from start to end. About 0.3 microseconds a byte."""

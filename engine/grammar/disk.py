@@ -19,7 +19,7 @@ from typing import Any
 import xgrammar as xgr
 
 from engine.grammar.compiler import Compiled
-from engine.grammar.entry import decode, encode
+from engine.grammar.entry import decode
 from engine.grammar.files import private_folder, read_sealed, write_sealed
 
 DISK_CACHE_BYTES = 1 << 30
@@ -62,9 +62,8 @@ class DiskCache:
             os.utime(path)
         return compiled
 
-    def put(self, key: str, compiled: Compiled, info: xgr.TokenizerInfo, **about: Any) -> bool:
-        """Store what takes longer to compile (`about["compile_ms"]`) than to load, which is measured here."""
-        content = encode(compiled)
+    def put(self, key: str, content: bytes, info: xgr.TokenizerInfo, **about: Any) -> bool:
+        """Store an encoded grammar if compiling took longer (`about["compile_ms"]`) than loading, measured here."""
         start = time.thread_time()
         decode(content, info)
         load_ms = (time.thread_time() - start) * 1e3

@@ -20,7 +20,7 @@ import xgrammar as xgr
 
 from engine import errors
 from engine.config import Limits
-from engine.errors import EngineError, EngineFailure, LimitExceeded
+from engine.errors import EngineError, EngineFailure, LimitExceeded, NotReady
 from engine.grammar.frames import PipeTimeout, receive, send
 from engine.grammar.screen import Screened
 from engine.request import Constraint
@@ -37,6 +37,7 @@ class Sandbox:
         self._limits = limits
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
 
     @property
     def pid(self) -> int | None:
@@ -56,7 +57,11 @@ class Sandbox:
         raise self._error(json.loads(answer[1:]), constraint, screened)
 
     def close(self) -> None:
-        """End the worker and whatever it is compiling. Idempotent."""
+        """End the worker and whatever it is compiling; none is started any more. Idempotent."""
+        self._closed = True
+        self._stop()
+
+    def _stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             _end(process)
@@ -77,12 +82,14 @@ class Sandbox:
         except (OSError, ValueError, PipeTimeout):
             answer = None
         if answer is None:
-            self.close()
+            self._stop()
         return answer
 
     def _running(self) -> subprocess.Popen[bytes]:
+        if self._closed:
+            raise NotReady("the engine has been closed")
         if self._process is None or self._process.poll() is not None:
-            self.close()
+            self._stop()
             self._process = self._start()
         return self._process
 

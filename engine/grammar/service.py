@@ -20,7 +20,7 @@ from engine.grammar.cache import MemoryCache
 from engine.grammar.compiled import CompiledGrammar, Source
 from engine.grammar.compiler import Compiled, Compiler
 from engine.grammar.disk import DiskCache
-from engine.grammar.entry import decode
+from engine.grammar.entry import decode, encode
 from engine.grammar.sandbox import Sandbox
 from engine.grammar.screen import Screened, screen
 from engine.grammar.vocabulary import Vocabulary
@@ -33,6 +33,8 @@ FORM_VERSION = "2"
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
 MEMORY_CACHE_BYTES = 512 << 20
+_WORTH_STORING_MS = 20.0
+"""Below this, loading costs about as much as compiling."""
 
 
 class GrammarService:
@@ -83,12 +85,12 @@ class GrammarService:
         return _demanding(shared, constraint)
 
     def close(self) -> None:
-        """Stop the worker and the threads; what is being compiled ends with an error. Idempotent."""
+        """Stop the worker and the threads; what is being compiled ends with an error, what is compiled is stored."""
         self._closed = True
         self.sandbox.close()
-        for pool in (self._quick, self._heavy, self._storing):
+        for pool in (self._quick, self._heavy):
             pool.shutdown(wait=True, cancel_futures=True)
-        self.sandbox.close()
+        self._storing.shutdown(wait=True)
 
     def flush(self) -> None:
         """Wait until everything compiled so far has been stored."""
@@ -97,25 +99,35 @@ class GrammarService:
     def _produce(self, key: str, constraint: Constraint, screened: Screened) -> CompiledGrammar:
         start = time.perf_counter()
         source: Source = "disk"
+        content = None
         compiled = self.disk.get(key, self.vocabulary.info)
         if compiled is None:
             source = "compiled"
-            compiled = self._compile(key, constraint, screened)
+            compiled, content = self._compile(key, constraint, screened)
         elapsed = (time.perf_counter() - start) * 1e3
         grammar = CompiledGrammar(constraint, key, compiled, self.vocabulary, source, elapsed)
         _prepare(grammar)
         self._memory.put(key, grammar)
-        if source == "compiled":
-            about = {"kind": constraint.kind, "schema_hash": constraint.schema_hash, "compile_ms": elapsed}
-            self._storing.submit(self.disk.put, key, compiled, self.vocabulary.info, **about)
+        if source == "compiled" and elapsed > _WORTH_STORING_MS:
+            self._storing.submit(self._store, grammar, content)
         return grammar
 
-    def _compile(self, key: str, constraint: Constraint, screened: Screened) -> Compiled:
+    def _compile(self, key: str, constraint: Constraint, screened: Screened) -> tuple[Compiled, bytes | None]:
+        """The grammar, and its encoded form where the worker made it."""
+        info = self.vocabulary.info
         if not screened.heavy:
-            return self._compiler.compile(constraint)
+            return self._compiler.compile(constraint), None
         with self.disk.lock(key, self._limits.compile_s):
-            stored = self.disk.get(key, self.vocabulary.info)  # another process may have compiled it meanwhile
-            return stored or decode(self.sandbox.compile(constraint, screened), self.vocabulary.info)
+            stored = self.disk.get(key, info)  # another process may have compiled it meanwhile
+            if stored is not None:
+                return stored, None
+            content = self.sandbox.compile(constraint, screened)
+            return decode(content, info), content
+
+    def _store(self, grammar: CompiledGrammar, content: bytes | None) -> None:
+        constraint = grammar.constraint
+        about = {"kind": constraint.kind, "schema_hash": constraint.schema_hash, "compile_ms": grammar.compile_ms}
+        self.disk.put(grammar.key, content or encode(grammar.compiled), self.vocabulary.info, **about)
 
     def _forget(self, key: str) -> None:
         with self._lock:
