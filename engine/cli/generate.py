@@ -112,9 +112,9 @@ def summary(result: Result) -> str:
     if result.usage.forced_tokens:
         told += f" ({result.usage.forced_tokens} forced by the grammar)"
     if times.decode and times.mask_fill:
-        share = 100 * times.mask_exposed / times.decode
+        share = 100 * times.mask_exposed / (times.prefill + times.decode)
         told += f"; masks: {times.mask_fill:.1f} ms to fill, {times.mask_exposed:.1f} ms visible"
-        told += f" = {share:.2f} % of the decoding time"
+        told += f" = {share:.2f} % of the time in the model"
     return told
 
 

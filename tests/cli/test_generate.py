@@ -15,7 +15,7 @@ def test_the_document_alone_goes_to_stdout(maskloop: Run, scripted: ScriptedEngi
     ran = maskloop("generate", "--schema", "lift_ir", "--prompt", "p")
     assert (ran.code, ran.out) == (0, '{"a":1}\n')
     assert "10.0 tokens/s" in ran.err
-    assert "6.0 ms to fill, 3.0 ms visible = 1.00 % of the decoding time" in ran.err
+    assert "6.0 ms to fill, 3.0 ms visible = 1.00 % of the time in the model" in ran.err
     assert scripted.closed
 
 
