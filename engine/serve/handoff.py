@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from engine.errors import EngineError, EngineFailure
 from engine.request import Request, Result
 from engine.serve.engine_protocol import OnText, ServedEngine
 
+PULSE_S = 1.0
+"""How often someone who waits looks whether the engine is still there."""
 SILENT = "the engine gave no answer within the deadline and its grace"
 
 
@@ -78,18 +81,24 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Piece | Result | EngineError] = asyncio.Queue()
 
-    async def items(self, patience_s: float) -> AsyncIterator[Piece | Result]:
-        """Pieces, then the Result; EngineError as soon as there is one, or after `patience_s` of silence."""
+    async def items(self, patience_s: float, alive: Callable[[], None]) -> AsyncIterator[Piece | Result]:
+        """Pieces, then the Result. EngineError as soon as there is one, when `alive` raises it, or after silence."""
         while True:
-            try:
-                item = await asyncio.wait_for(self._queue.get(), patience_s)
-            except TimeoutError:
-                raise EngineFailure(SILENT) from None
+            item = await self._next(patience_s, alive)
             if isinstance(item, EngineError):
                 raise item
             yield item
             if isinstance(item, Result):
                 return
+
+    async def _next(self, patience_s: float, alive: Callable[[], None]) -> Piece | Result | EngineError:
+        until = time.monotonic() + patience_s
+        while time.monotonic() < until:
+            try:
+                return await asyncio.wait_for(self._queue.get(), min(PULSE_S, patience_s))
+            except TimeoutError:
+                alive()
+        raise EngineFailure(SILENT)
 
     def on_text(self, sample: int, text: str) -> None:
         """Called from the decode thread."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HTTPRequest
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from engine.errors import NotReady
 from engine.request import Request, Result
@@ -82,7 +82,7 @@ def _state_routes(router: APIRouter, service: Service) -> None:
         router.add_api_route(path, healthy, methods=["GET"], tags=["state"], name=f"health {path}")
     router.add_api_route("/ready", ready, methods=["GET"], tags=["state"])
     router.add_api_route("/warmup", warmup, methods=["GET"], tags=["state"])
-    router.add_api_route("/metrics", metrics, methods=["GET"], tags=["state"])
+    router.add_api_route("/metrics", metrics, methods=["GET"], tags=["state"], response_class=PlainTextResponse)
 
 
 async def _answer(service: Service, http: HTTPRequest, request: Request) -> Response:

@@ -23,6 +23,7 @@ from engine.serve.openai_request import chat_request, check_model, completion_re
 from engine.serve.openai_stream import ChatStream, CompletionStream, Items
 from engine.serve.service import Call, Service
 
+EITHER: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "text/event-stream": {}}}}
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -49,8 +50,8 @@ def openai_routes(service: Service) -> APIRouter:
         check_model(name, service.model_name)
         return JSONResponse(entry())
 
-    router.add_api_route("/chat/completions", chat, methods=["POST"])
-    router.add_api_route("/completions", completions, methods=["POST"])
+    router.add_api_route("/chat/completions", chat, methods=["POST"], responses=EITHER)
+    router.add_api_route("/completions", completions, methods=["POST"], responses=EITHER)
     router.add_api_route("/models", models, methods=["GET"])
     router.add_api_route("/models/{name:path}", model, methods=["GET"])
     return router

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from engine.errors import EngineError, EngineFailure, NotReady, RequestError
 from engine.request import Constraint, Request, Result
 from engine.schema.bundled import bundled_names, bundled_schema
 from engine.serve.engine_protocol import ServedEngine
-from engine.serve.handoff import SILENT, Piece, Pump, Ticket, settle_from_any_thread
+from engine.serve.handoff import PULSE_S, SILENT, Piece, Pump, Ticket, settle_from_any_thread
 from engine.serve.ledger import Ledger
 from engine.serve.lifecycle import EngineSlot
 from engine.serve.settings import ServeSettings
@@ -91,8 +92,7 @@ class Service:
         try:
             future = await self.in_thread(ticket.submit)
             future.add_done_callback(lambda done: settle_from_any_thread(answer.get_loop(), answer, done))
-            async with asyncio.timeout(self._patience(request)):
-                result = await answer
+            result = await self._settled(answer, self._patience(request))
         except EngineError as error:
             self.ledger.refused(call, request, error)
             raise
@@ -121,7 +121,7 @@ class Service:
         try:
             future = await self.in_thread(ticket.submit, pump.on_text)
             future.add_done_callback(pump.on_done)
-            async for item in pump.items(self._patience(request)):
+            async for item in pump.items(self._patience(request), self._alive):
                 if isinstance(item, Result):
                     settled = True
                     self.ledger.finished(call, request, item)
@@ -176,6 +176,22 @@ class Service:
         if request.id in self.in_flight:
             raise RequestError(f"a request with the id {request.id!r} is still running", param="id")
         return request if request.deadline_s is not None else replace(request, deadline_s=self.settings.deadline_s)
+
+    async def _settled(self, answer: asyncio.Future[Result], patience_s: float) -> Result:
+        """The answer; EngineFailure when the decode thread has ended, TimeoutError when patience has."""
+        until = time.monotonic() + patience_s
+        while not answer.done():
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            await asyncio.wait({answer}, timeout=min(PULSE_S, left_s))
+            if not answer.done():
+                self._alive()
+        return answer.result()
+
+    def _alive(self) -> None:
+        if self.slot.state == "failed":
+            raise EngineFailure("the decode thread has ended")
 
     def _patience(self, request: Request) -> float:
         return (request.deadline_s or self.settings.deadline_s) + self.settings.answer_grace_s

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from statistics import quantiles
+from statistics import median, quantiles
 
 import httpx
 import pytest
@@ -114,8 +114,9 @@ def test_twenty_at_once_during_a_long_decode_all_answered_and_health_stays_quick
 
     codes, waits = asyncio.run(all_at_once())
     assert codes == [200] * 21
-    # the probe shares two cores and one interpreter lock with a loop that never sleeps
-    assert quantiles(waits, n=20)[-1] < 0.25
+    # the probe shares its cores and one interpreter lock with a loop that never sleeps; a blocked loop would show 2 s
+    assert median(waits) < 0.25
+    assert quantiles(waits, n=20)[-1] < 1.0
 
 
 def test_a_key_with_its_share_running_gets_429_and_other_keys_do_not(serving):
@@ -145,6 +146,30 @@ def test_an_engine_that_never_answers_is_a_500_after_deadline_and_grace(serving)
     response = server.post("/generate", {**BODY, "deadline_s": 0.1})
     assert (response.status_code, response.json()["error"]["type"]) == (500, "EngineFailure")
     assert engine.cancelled
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_decode_thread_that_dies_is_told_to_everyone_in_flight(serving, stream):
+    engine = FakeEngine(delay_s=60)
+    server = serving(engine, ServeSettings(served_model_name="m"))
+    answers = []
+    message = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": stream}
+    threads = [
+        threading.Thread(target=lambda: answers.append(server.post("/generate", BODY))),
+        threading.Thread(target=lambda: answers.append(server.post("/v1/chat/completions", message))),
+    ]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(engine.requests) == 2)
+    engine.ready = False
+    for thread in threads:
+        thread.join(10)
+    assert len(answers) == 2
+    for answer in answers:
+        assert "EngineFailure" in answer.text
+        assert answer.status_code == 500 or (stream and "[DONE]" not in answer.text)
+    assert server.get("/ready").status_code == 503
+    assert server.post("/generate", BODY).status_code == 503
 
 
 def test_every_answer_has_a_request_id_and_every_request_one_line_without_its_prompt(server, capfd):

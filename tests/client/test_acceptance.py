@@ -1,0 +1,173 @@
+"""The acceptance run: green on a good engine, and each criterion can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+
+import pytest
+
+from engine.client import acceptance
+from engine.client.acceptance import accept, over_http, report
+from engine.client.acceptance_plan import INFERENCE_SCHEMA, TASKS, Plan, inference_request
+from engine.client.fallback import judge
+from tests.client.test_fallback import MODEL, StandIn
+from tests.serve.fakes import FakeEngine, Server, document
+
+GOOD = {"name": "add", "parameters": [], "returns": "int", "body": "return a + b"}
+FEW = {"tasks": TASKS[:4], "at_once": 3}
+NUMBERS = itertools.count()
+
+
+def answer(**changes):
+    base = {
+        "request_id": f"req-{next(NUMBERS)}",
+        "created": time.time(),
+        "raw_text": json.dumps(GOOD),
+        "gpu_seconds": 1.0,
+        "device": "NVIDIA A100-SXM4-80GB",
+    }
+    return {**base, **changes}
+
+
+def judged(ask, **plan):
+    criteria = asyncio.run(accept(ask, Plan(**{**FEW, **plan})))
+    return {line.name: line for line in criteria}
+
+
+async def good(_):
+    return answer()
+
+
+@pytest.fixture
+def stand_in():
+    running = StandIn()
+    running.document = GOOD
+    yield running
+    running.server.shutdown()
+
+
+def test_all_six_pass_on_a_good_engine(stand_in, tmp_path, capsys):
+    fallback = (MODEL, {"api_key": "k", "base_url": stand_in.url})
+    criteria = judged(good, usd_per_s=0.0008, scaledown_s=1.0, load_s=1.0, fallback=fallback)
+    assert {name: line.passed for name, line in criteria.items()} == dict.fromkeys(
+        ("responds", "constrains", "valid", "warm latency", "cost warm", "cost with idle and start-up", "fallback"),
+        True,
+    )
+    out = tmp_path / "report.json"
+    assert report(list(criteria.values()), out) == 0
+    assert len(json.loads(out.read_text())["criteria"]) == 7
+    assert "pass" in capsys.readouterr().out
+
+
+def test_the_full_run_sends_one_then_twenty_then_ten_and_never_the_same_twice():
+    prompts, running, most = [], 0, 0
+
+    async def ask(request):
+        nonlocal running, most
+        prompts.append(request["prompt"])
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return answer()
+
+    asyncio.run(accept(ask, Plan()))
+    assert len(prompts) == 31
+    assert len(set(prompts)) == 31
+    assert most == 10
+
+
+def failing(name, ask, **plan):
+    criteria = judged(ask, **plan)
+    assert criteria[name].passed is False, criteria[name]
+    assert report(list(criteria.values()), None) == 1
+
+
+def test_an_error_fails_responds():
+    async def ask(_):
+        return {"error": "down"}
+
+    failing("responds", ask)
+
+
+def test_an_exception_fails_responds():
+    async def ask(_):
+        raise TimeoutError("silent")
+
+    failing("responds", ask)
+
+
+def test_repeated_answers_fail_responds():
+    async def ask(_):
+        return answer(request_id="req-same")
+
+    failing("responds", ask)
+
+
+def test_answers_made_before_the_run_fail_responds():
+    async def ask(_):
+        return answer(created=time.time() - 3600)
+
+    failing("responds", ask)
+
+
+@pytest.mark.parametrize("text", ['{"name": "Not Snake"}', '{"name": ', ""])
+def test_an_invalid_document_fails_constrains_and_valid_whatever_the_engine_claims(text):
+    async def ask(_):
+        return answer(raw_text=text, valid=True)
+
+    failing("constrains", ask)
+    failing("valid", ask)
+
+
+def test_slowness_fails_latency_unless_it_is_not_judged(monkeypatch):
+    monkeypatch.setattr(acceptance, "WARM_LATENCY_S", 0.01)
+
+    async def slow(_):
+        await asyncio.sleep(0.02)
+        return answer()
+
+    failing("warm latency", slow)
+    assert judged(slow, judge_speed=False)["warm latency"].passed is None
+
+
+def test_cost_fails_warm_and_idle_apart():
+    async def dear(_):
+        return answer(gpu_seconds=10.0)
+
+    failing("cost warm", dear, usd_per_s=0.0008)
+    criteria = judged(good, usd_per_s=0.0008, scaledown_s=300.0)
+    assert criteria["cost warm"].passed is True
+    failing("cost with idle and start-up", good, usd_per_s=0.0008, scaledown_s=300.0)
+
+
+def test_without_a_price_or_a_fallback_they_are_not_judged():
+    criteria = judged(good)
+    assert [criteria[name].passed for name in ("cost warm", "cost with idle and start-up", "fallback")] == [None] * 3
+    assert report(list(criteria.values()), None) == 0
+
+
+def test_a_fallback_that_does_not_answer_fails(stand_in):
+    stand_in.code = 400
+    failing("fallback", good, fallback=(MODEL, {"api_key": "k", "base_url": stand_in.url}))
+
+
+def test_over_http_against_the_real_app():
+    engine = FakeEngine(lambda request: document(request, text=json.dumps(GOOD), value=GOOD))
+    with Server(engine) as server:
+        criteria = judged(over_http(server.url + "/generate"), judge_speed=False)
+    assert [criteria[name].passed for name in ("responds", "constrains", "valid")] == [True] * 3
+    refusing = FakeEngine(lambda request: document(request, status="dead_end", valid=False))
+    with Server(refusing) as server:
+        assert judged(over_http(server.url + "/generate"))["responds"].measured.startswith(
+            "0 of 8; first error: no token"
+        )
+
+
+def test_the_test_request_is_its_own_schema():
+    assert inference_request()["schema"] is INFERENCE_SCHEMA
+    assert judge(INFERENCE_SCHEMA, GOOD) is None
+    assert judge(INFERENCE_SCHEMA, {**GOOD, "extra": 1})
