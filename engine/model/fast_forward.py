@@ -1,0 +1,170 @@
+"""The forward of up to 64 flattened tokens over fragment weights: seven launches a layer for one token, nine for more.
+
+The same code runs with the Triton kernels and with their plain-torch references (`Operations`), which is how a machine
+without a GPU checks it. Every buffer is made once, so that a step can be captured as a CUDA graph. Knows the order of
+operations. Knows nothing of graphs, sampling or requests. Axis letters: see `kernels.attention` and `kernels.router`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.model.fragment_model import FragmentLayer, FragmentModel
+from engine.model.kernels import attention, experts, linear, router, token
+from engine.model.kernels.attention import Cache, Step
+from engine.model.kernels.fragments import FragmentWeight
+from engine.model.kernels.router import Routes
+
+FEW = 64
+"""The most tokens of a step that goes through here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What the forward is made of; every field has the signature of the kernel of that name."""
+
+    embed: Callable[..., None]
+    linear: Callable[..., None]
+    rope: Callable[..., None]
+    attention: Callable[..., None]
+    router: Callable[..., None]
+    route: Callable[..., None]
+    experts_one: Callable[..., None]
+    experts_many: Callable[..., None]
+    combine: Callable[..., None]
+    final_norm: Callable[..., None]
+    head: Callable[..., None]
+
+
+KERNELS = Operations(
+    token.embed, linear.linear, attention.rope, attention.attention, router.router, router.route, experts.experts_one,
+    experts.experts_many, experts.combine, token.final_norm, token.head,
+)  # fmt: skip
+REFERENCES = Operations(
+    token.embed_reference, linear.linear_reference, attention.rope_reference, attention.attention_reference,
+    router.router_reference, router.route_reference, experts.experts_one_reference, experts.experts_many_reference,
+    experts.combine_reference, token.final_norm_reference, token.head_reference,
+)  # fmt: skip
+
+
+class FastForward:
+    """Buffers and order of one model's few-token forward. `cache`: fp16 [layers, 2, slots, K, S, D]."""
+
+    def __init__(self, model: FragmentModel, cache: Tensor, last: Tensor, operations: Operations = KERNELS, tokens: int = FEW) -> None:
+        self.model = model
+        self.operations = operations
+        self.last = last
+        self.caches = [Cache(layer[0], layer[1]) for layer in cache]
+        self.turns = rope_tables(model, cache.shape[4], cache.device)
+        self._buffers(tokens, cache.device)
+
+    def _buffers(self, tokens: int, device: torch.device) -> None:
+        model, shape = self.model, self.model.shape
+        pairs = tokens * model.chosen
+        half = self.caches[0].keys.dtype  # fp16; fp32 with the references, to compare with an fp32 forward
+
+        def make(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(size, dtype=dtype, device=device)
+
+        self.x, self.half = make(tokens, shape.hidden), make(tokens, shape.hidden, dtype=half)
+        self.normed = make(tokens, shape.hidden, dtype=half)
+        self.qkv = make(tokens, (shape.heads + 2 * shape.kv_heads) * shape.head_dim)
+        self.query = make(tokens, shape.heads * shape.head_dim, dtype=half)
+        self.mixed = make(tokens, shape.heads * shape.head_dim, dtype=half)
+        self.inner = make(pairs, model.inner, dtype=half)
+        self.parts = make(pairs, shape.hidden)
+        integer = torch.int32
+        self.routes = Routes(
+            make(tokens, model.experts), make(pairs, dtype=integer), make(pairs) + 1, make(pairs, dtype=integer),
+            make(3, 1, dtype=integer), make(1, dtype=integer),
+        )  # fmt: skip
+        self._groups = {t: make(3, self._group_count(t), dtype=integer) for t in range(1, tokens + 1)}
+        self.scratch = attention.make_scratch(tokens, shape.heads, shape.kv_heads, shape.head_dim, device)
+        self.everyone = torch.arange(tokens, dtype=integer, device=device)
+        head = model.head
+        self.final = make(tokens, shape.hidden, dtype=half if isinstance(head, FragmentWeight) else head.dtype)
+
+    def layers(self, step: Step) -> None:
+        """Enqueue all blocks for the step's T tokens; the residual stream is left in `x`."""
+        count, model = step.tokens.shape[0], self.model
+        assert count <= FEW, "longer steps go through the prefill"
+        first = model.layers[0].input_gain
+        self.operations.embed(
+            step.tokens, step.slots, self.last, model.embedding, first, self.x[:count], self.half[:count], self.normed[:count],
+            eps=model.shape.eps,
+        )  # fmt: skip
+        gains = [layer.input_gain for layer in model.layers[1:]] + [model.final_gain]
+        for layer, cache, gain in zip(model.layers, self.caches, gains, strict=True):
+            self._attention(layer, cache, step)
+            self._mixture(layer, step, gain)
+
+    def _attention(self, layer: FragmentLayer, cache: Cache, step: Step) -> None:
+        count, op, eps = step.tokens.shape[0], self.operations, self.model.shape.eps
+        x, half, qkv = self.x[:count], self.half[:count], self.qkv[:count]
+        query, mixed = self.query[:count], self.mixed[:count]
+        if count == 1:
+            op.linear(half, layer.qkv, qkv, gain=layer.input_gain, eps=eps)
+        else:
+            op.linear(self.normed[:count], layer.qkv, qkv)
+        op.rope(qkv, layer.head_norm, self.turns, step, query, cache)
+        op.attention(query, cache, step, self.scratch, mixed)
+        op.linear(mixed, layer.output, x, half=half)
+
+    def _mixture(self, layer: FragmentLayer, step: Step, next_gain: Tensor) -> None:
+        count, op, model = step.tokens.shape[0], self.operations, self.model
+        x, half, normed = self.x[:count], self.half[:count], self.normed[:count]
+        routes, chosen, eps = self._routes(count), model.chosen, model.shape.eps
+        choice: dict[str, Any] = {"chosen": chosen, "norm_topk": model.shape.norm_topk}
+        if layer.router is not None:
+            op.router(x, layer.post_gain, layer.router, normed, routes, eps=eps, **choice)
+        else:
+            op.final_norm(x, self.everyone[:count], layer.post_gain, normed, eps=eps)
+        if count == 1:
+            op.experts_one(normed, routes, layer.gate_up, layer.down, self.inner, x, half, chosen=chosen)
+            return
+        if layer.router is not None:
+            op.route(routes, step.live, **choice)
+        else:
+            routes.groups.copy_(self._dense_groups(step.live, count))
+            routes.pairs.copy_(self.everyone[:count])
+        parts = self.parts[: count * chosen]
+        op.experts_many(normed, routes, layer.gate_up, layer.down, self.inner, parts, chosen=chosen)
+        op.combine(parts, x, half, next_gain, normed, step.live, chosen=chosen, eps=eps)
+
+    def _group_count(self, count: int) -> int:
+        if self.model.experts == 1:
+            return -(-count // 8)
+        return router.group_bound(count, self.model.chosen, self.model.experts)
+
+    def _dense_groups(self, live: Tensor, count: int) -> Tensor:
+        """All tokens on the one expert, by eights."""
+        first = self.everyone[: -(-count // 8)] * 8
+        return torch.stack((first * 0, first, (live - first).clamp(0, 8)))
+
+    def _routes(self, count: int) -> Routes:
+        pairs = count * self.model.chosen
+        all_ = self.routes
+        return Routes(all_.logits[:count], all_.ids[:pairs], all_.weights[:pairs], all_.pairs[:pairs], self._groups[count], all_.arrived)
+
+    def logits(self, wanted: Tensor, out: Tensor) -> None:
+        """out fp32 [R, V]: final norm and head of the tokens `wanted` int32 [R] of the last `layers`."""
+        count, model = wanted.shape[0], self.model
+        final = self.final[:count]
+        self.operations.final_norm(self.x, wanted, model.final_gain, final, eps=model.shape.eps)
+        if isinstance(model.head, FragmentWeight):
+            self.operations.linear(final, model.head, out)
+        else:
+            self.operations.head(final, model.head, out)
+
+
+def rope_tables(model: FragmentModel, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin, fp32 [S, D/2]."""
+    shape = model.shape
+    exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
+    angles = torch.outer(torch.arange(positions, dtype=torch.float32), 1.0 / shape.rope_theta**exponents)
+    return angles.cos().to(device), angles.sin().to(device)

@@ -1,0 +1,255 @@
+"""Rotary positions, the KV cache's writes, and attention of a few tokens over long caches.
+
+Every token of a step has a slot and a position; it sees the cache of its slot up to and including its own position, so
+several tokens of one row (drafts, forced runs) need nothing special. The cache is fp16 [slots, K, S, D], for keys and for
+values. Axis letters: T tokens, N query heads, K key/value heads, G = N / K, D head size, S positions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from engine.model.kernels import launch
+from engine.model.kernels.units import release_next, wait_for_previous
+
+SPLITS = 32
+"""Blocks that may share one token's cache; short caches use fewer, of at least one key tile each."""
+KEY_TILE = 64
+
+
+class Cache(NamedTuple):
+    """One layer's keys and values, fp16 [slots, K, S, D]."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class HeadNorm(NamedTuple):
+    """What is applied per head: gains [D] of the q and k norms and the bias [(N + 2K) D] where the model has them."""
+
+    query: Tensor | None
+    key: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+
+class Step(NamedTuple):
+    """What the tokens of a step are; int32 [T] on the device, but for `live`."""
+
+    tokens: Tensor
+    """-1 stands for the id that the slot sampled last."""
+    slots: Tensor
+    positions: Tensor
+    live: Tensor
+    """int32 [1]: tokens at and after it are padding; they write nothing and go nowhere."""
+
+
+class Scratch(NamedTuple):
+    """Partial results of split attention."""
+
+    acc: Tensor
+    """fp32 [T, K, SPLITS, GP, D], GP = G rounded up to a power of two."""
+    stats: Tensor
+    """fp32 [T, K, SPLITS, 2, GP]: maxima and sums."""
+    arrived: Tensor
+    """int32 [T, K], zero between launches."""
+
+
+def make_scratch(tokens: int, heads: int, kv_heads: int, head_dim: int, device: torch.device) -> Scratch:
+    group = triton.next_power_of_2(heads // kv_heads)
+    return Scratch(
+        torch.empty(tokens, kv_heads, SPLITS, group, head_dim, device=device),
+        torch.empty(tokens, kv_heads, SPLITS, 2, group, device=device),
+        torch.zeros(tokens, kv_heads, dtype=torch.int32, device=device),
+    )
+
+
+@triton.jit
+def rope_kernel(
+    qkv, bias, q_gain, k_gain, cosine, sine, slots, positions, live, query, keys, values, S, eps,
+    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Grid (T, N + 2 KH). qkv fp32 [T, (N + 2 KH) D]; query fp16 [T, N D]."""
+    HALF: tl.constexpr = D // 2
+    token = tl.program_id(0)
+    head = tl.program_id(1)
+    release_next(PDL)
+    i = tl.arange(0, HALF)
+    position = tl.load(positions + token)
+    slot = tl.load(slots + token).to(tl.int64)
+    cos = tl.load(cosine + position * HALF + i)
+    sin = tl.load(sine + position * HALF + i)
+    wait_for_previous(PDL)
+    row = qkv + token * (N + 2 * KH) * D + head * D
+    a = tl.load(row + i)
+    b = tl.load(row + HALF + i)
+    alive = token < tl.load(live)
+    if BIAS:
+        a += tl.load(bias + head * D + i).to(tl.float32)
+        b += tl.load(bias + head * D + HALF + i).to(tl.float32)
+    if head < N + KH:
+        if NORM:
+            gain = q_gain if head < N else k_gain
+            inverse = 1.0 / tl.sqrt((tl.sum(a * a) + tl.sum(b * b)) / D + eps)
+            a = a * inverse * tl.load(gain + i).to(tl.float32)
+            b = b * inverse * tl.load(gain + HALF + i).to(tl.float32)
+        turned = a * cos - b * sin
+        b = b * cos + a * sin
+        a = turned
+    if head < N:
+        out = query + token * N * D + head * D
+    elif head < N + KH:
+        out = keys + ((slot * KH + head - N) * S + position) * D
+    else:
+        out = values + ((slot * KH + head - N - KH) * S + position) * D
+    keep = (i < HALF) & alive
+    tl.store(out + i, a.to(tl.float16), mask=keep)
+    tl.store(out + HALF + i, b.to(tl.float16), mask=keep)
+
+
+def rope(
+    qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, query: Tensor, cache: Cache
+) -> None:
+    """query fp16 [T, N D] and the cache entries of the step's tokens, from qkv fp32 [T, (N + 2K) D].
+
+    turns: cos and sin, fp32 [S, D/2].
+    """
+    _, kv_heads, length, dim = cache.keys.shape
+    heads = query.shape[1] // dim
+    flags = launch.options(qkv)
+    flags.pop("ASM")
+    rope_kernel[(qkv.shape[0], heads + 2 * kv_heads)](
+        qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query, qkv if norm.key is None else norm.key,
+        *turns, step.slots, step.positions, step.live, query, cache.keys, cache.values, length, norm.eps,
+        N=heads, KH=kv_heads, D=dim, NORM=norm.query is not None, BIAS=norm.bias is not None, num_warps=1, **flags,
+    )  # fmt: skip
+
+
+def rope_reference(
+    qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, query: Tensor, cache: Cache
+) -> None:
+    _, kv_heads, _, dim = cache.keys.shape
+    heads = query.shape[1] // dim
+    value = qkv if norm.bias is None else qkv + norm.bias.float()
+    q, k, v = value.view(len(qkv), -1, dim).split([heads, kv_heads, kv_heads], 1)
+    count = int(step.live[0])
+    slots, positions = step.slots[:count].long(), step.positions[:count].long()
+    cos, sin = (table[step.positions.long()].unsqueeze(1) for table in turns)
+    q, k = (_turned(_head_norm(part, gain, norm.eps), cos, sin) for part, gain in ((q, norm.query), (k, norm.key)))
+    query.copy_(q.reshape(len(qkv), -1))
+    cache.keys[slots, :, positions] = k[:count].to(cache.keys.dtype)
+    cache.values[slots, :, positions] = v[:count].to(cache.values.dtype)
+
+
+def _head_norm(value: Tensor, gain: Tensor | None, eps: float) -> Tensor:
+    if gain is None:
+        return value
+    return value * torch.rsqrt(value.square().mean(-1, keepdim=True) + eps) * gain.float()
+
+
+def _turned(value: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = value.chunk(2, -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+
+
+@triton.jit
+def attention_kernel(
+    query, keys, values, slots, positions, live, acc_parts, stat_parts, arrived, out, S, scale,
+    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, MP: tl.constexpr,
+    BK: tl.constexpr, SP: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Grid (T, KH, SP). Each block takes a stretch of keys; the last to arrive joins them. out fp16 [T, N D]."""
+    token = tl.program_id(0)
+    kv = tl.program_id(1)
+    split = tl.program_id(2)
+    release_next(PDL)
+    length = tl.load(positions + token) + 1
+    slot = tl.load(slots + token).to(tl.int64)
+    stretch = tl.cdiv(tl.cdiv(length, SP), BK) * BK
+    active = tl.cdiv(length, stretch)
+    begin = split * stretch
+    alive = token < tl.load(live)
+    wait_for_previous(PDL)
+    if (begin < length) & alive:
+        g = tl.arange(0, MP)
+        d = tl.arange(0, D)
+        q = tl.load(query + (token * N + kv * G + g)[:, None] * D + d[None, :], mask=(g < G)[:, None], other=0.0)
+        base = (slot * KH + kv) * S
+        best = tl.full([MP], -float("inf"), tl.float32)
+        total = tl.zeros([MP], tl.float32)
+        acc = tl.zeros([MP, D], tl.float32)
+        end = tl.minimum(begin + stretch, length)
+        for at in tl.range(begin, end, BK):
+            s = at + tl.arange(0, BK)
+            inside = (s < end)[:, None]
+            k = tl.load(keys + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
+            v = tl.load(values + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
+            score = tl.dot(q, tl.trans(k)) * scale
+            score = tl.where((s < end)[None, :], score, -float("inf"))
+            top = tl.maximum(best, tl.max(score, axis=1))
+            p = tl.exp2(score - top[:, None])
+            shrink = tl.exp2(best - top)
+            total = total * shrink + tl.sum(p, axis=1)
+            acc = acc * shrink[:, None] + tl.dot(p.to(tl.float16), v)
+            best = top
+        total = tl.where(total == 0.0, 1.0, total)
+        o = out + (token * N + kv * G + g)[:, None] * D + d[None, :]
+        if active == 1:
+            tl.store(o, (acc / total[:, None]).to(tl.float16), mask=(g < G)[:, None])
+        else:
+            cell = (token * KH + kv) * SP
+            part = cell + split
+            keep = g < GP
+            tl.store(acc_parts + (part * GP + g)[:, None] * D + d[None, :], acc, mask=keep[:, None])
+            tl.store(stat_parts + part * 2 * GP + g, best, mask=keep)
+            tl.store(stat_parts + part * 2 * GP + GP + g, total, mask=keep)
+            tl.debug_barrier()
+            if tl.atomic_add(arrived + token * KH + kv, 1, sem="acq_rel") == active - 1:
+                best = tl.full([MP], -float("inf"), tl.float32)
+                total = tl.zeros([MP], tl.float32)
+                acc = tl.zeros([MP, D], tl.float32)
+                for other in tl.range(0, active):
+                    stat = stat_parts + (cell + other) * 2 * GP
+                    m = tl.load(stat + g, mask=keep, other=0.0, cache_modifier=".cg")
+                    l = tl.load(stat + GP + g, mask=keep, other=0.0, cache_modifier=".cg")
+                    a = tl.load(acc_parts + ((cell + other) * GP + g)[:, None] * D + d[None, :], mask=keep[:, None], other=0.0, cache_modifier=".cg")
+                    top = tl.maximum(best, m)
+                    mine = tl.exp2(m - top)
+                    shrink = tl.exp2(best - top)
+                    total = total * shrink + l * mine
+                    acc = acc * shrink[:, None] + a * mine[:, None]
+                    best = top
+                tl.store(arrived + token * KH + kv, 0)
+                total = tl.where(total == 0.0, 1.0, total)
+                tl.store(o, (acc / total[:, None]).to(tl.float16), mask=(g < G)[:, None])
+
+
+def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor) -> None:
+    """out fp16 [T, N D]: softmax attention of query [T, N D] over each token's slot, positions 0..its own."""
+    _, kv_heads, length, dim = cache.keys.shape
+    tokens, heads = query.shape[0], query.shape[1] // dim
+    group = heads // kv_heads
+    splits = max(1, min(SPLITS, SPLITS * 4 // tokens))
+    padded = scratch.acc.shape[3]
+    flags = launch.options(query)
+    flags.pop("ASM")
+    attention_kernel[(tokens, kv_heads, splits)](
+        query, cache.keys, cache.values, step.slots, step.positions, step.live, scratch.acc, scratch.stats, scratch.arrived, out, length,
+        dim**-0.5 * 1.4426950408889634, N=heads, KH=kv_heads, D=dim, G=group, GP=padded, MP=max(16, padded), BK=KEY_TILE,
+        SP=splits, num_warps=4, num_stages=2, **flags,
+    )  # fmt: skip
+
+
+def attention_reference(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor) -> None:
+    _, kv_heads, _, dim = cache.keys.shape
+    for token in range(int(step.live[0])):
+        slot, length = int(step.slots[token]), int(step.positions[token]) + 1
+        q = query[token].float().view(kv_heads, -1, dim)
+        k, v = cache.keys[slot, :, :length].float(), cache.values[slot, :, :length].float()
+        weights = (q @ k.transpose(-1, -2) * dim**-0.5).softmax(-1)
+        out[token] = (weights @ v).reshape(-1).to(out.dtype)

@@ -1,0 +1,113 @@
+"""Weights laid out as tensor-core fragments, so that a 16-byte load is an operand and no shuffle follows it.
+
+A unit is 16 rows x 64 columns. Lane (g, t) of a warp (g = 0..7, t = 0..3) holds rows g and g + 8 of the columns
+k = 32 u + 8 t + 4 p + 2 h + i (u, p, h, i = 0..1): the A operands of four 16x16x16 products, one per plane 2u + p, whose
+column c = 8 h + 2 t + i. The matching B operand is eight consecutive activations a lane. A unit is stored as
+[g, t, h, half, i] elements of 16 bits; a 4-bit element holds the codes of all four planes, byte j of the 32-bit pair
+(i = 0, 1) being plane j with i = 0 in the low nibble, so that a byte indexes a table of pairs. 8-bit units store planes
+(0, 1) and (2, 3) one after the other, 16-bit units four planes.
+
+Knows layouts and tensors. Knows no kernel. Axis letters: N rows, K columns, E experts, `...` is empty or [E].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+UNIT_ROWS = 16
+UNIT_COLUMNS = 64
+_TO_UNIT = (0, 1, 4, 3, 6, 8, 2, 5, 7, 9)
+"""From [L, N/16, half, g, K/64, u, t, p, h, i] to [L, N/16, K/64, g, t, h, half, u, p, i]."""
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentWeight:
+    """A weight [..., N, K] ready for the kernels. `scales`: fp32 [..., N/16, K/64, 16], for 8 bits [..., N], for 16
+    bits a dummy. `table`: int32 [256], two fp16 codebook values an entry (low nibble in the low half)."""
+
+    words: Tensor
+    """int16 [..., N/16, K/64, 64 * bits]."""
+    scales: Tensor
+    table: Tensor
+    rows: int
+    columns: int
+    bits: int
+
+    @property
+    def nbytes(self) -> int:
+        scales = 0 if self.bits == 16 else self.scales.numel() * 4
+        return self.words.numel() * 2 + scales
+
+
+def pair_table(codebook: Tensor) -> Tensor:
+    """int32 [256]: entry (high << 4 | low) holds fp16 codebook[low] in its low half, codebook[high] in its high half."""
+    halves = codebook.to(torch.float16).view(torch.int16).to(torch.int32) & 0xFFFF
+    return (halves.unsqueeze(1) << 16 | halves).reshape(-1).contiguous()
+
+
+def _units(values: Tensor) -> Tensor:
+    """[..., N, K] to [L, N/16, K/64, g, t, h, half, u, p, i]. ValueError where N or K is no multiple of a unit."""
+    rows, columns = values.shape[-2:]
+    if rows % UNIT_ROWS or columns % UNIT_COLUMNS:
+        raise ValueError(f"a weight of {rows} rows and {columns} columns does not divide into units of 16 x 64")
+    return values.reshape(-1, rows // 16, 2, 8, columns // 64, 2, 4, 2, 2, 2).permute(_TO_UNIT)
+
+
+def fragment_codes(codes: Tensor) -> Tensor:
+    """uint8 codes 0..15 [..., N, K] to int16 [..., N/16, K/64, 256]."""
+    units = _units(codes).to(torch.int32)  # L n b g t h half u p i
+    words = torch.zeros(units.shape[:-3], dtype=torch.int32, device=codes.device)
+    for nibble in range(8):
+        u, p, i = nibble >> 2, nibble >> 1 & 1, nibble & 1
+        words |= units[..., u, p, i] << 4 * nibble
+    return words.reshape(words.shape[0], *words.shape[1:3], 128).view(torch.int16).view(*codes.shape[:-2], *words.shape[1:3], 256)
+
+
+def fragment_bytes(codes: Tensor) -> Tensor:
+    """int8 [..., N, K] to int16 [..., N/16, K/64, 512]."""
+    units = _units(codes).permute(0, 1, 2, 7, 3, 4, 5, 6, 8, 9).contiguous()  # L n b u | g t h half p i
+    return units.view(*codes.shape[:-2], *units.shape[1:3], 1024).view(torch.int16)
+
+
+def fragment_halves(values: Tensor) -> Tensor:
+    """bf16 [..., N, K] to int16 [..., N/16, K/64, 1024]."""
+    units = _units(values.to(torch.bfloat16)).permute(0, 1, 2, 7, 8, 3, 4, 5, 6, 9).contiguous()  # L n b u p | g t h half i
+    return units.view(*values.shape[:-2], *units.shape[1:3], 1024).view(torch.int16)
+
+
+def fragment_scales(absmax: Tensor) -> Tensor:
+    """fp32 [..., N, K/64] to [..., N/16, K/64, 16]."""
+    *lead, rows, blocks = absmax.shape
+    return absmax.float().view(*lead, rows // 16, 16, blocks).transpose(-1, -2).contiguous()
+
+
+def unfragment(weight: FragmentWeight) -> Tensor:
+    """The weight as fp32 [..., N, K] with the values that the kernels compute with (codebook in fp16)."""
+    lead = weight.words.shape[:-3]
+    tiles, blocks = weight.rows // 16, weight.columns // 64
+    if weight.bits == 4:
+        words = weight.words.reshape(-1, tiles, blocks, 256).view(torch.int32).view(-1, tiles, blocks, 8, 4, 2, 2)
+        table = (weight.table & 0xFFFF)[:16].to(torch.int16).view(torch.float16).float()
+        planes = [table[words >> 4 * nibble & 15] for nibble in range(8)]
+        units = torch.stack(planes, -1).view(*words.shape, 2, 2, 2)  # L n b g t h half u p i
+    elif weight.bits == 8:
+        order = (0, 1, 2, 4, 5, 6, 7, 3, 8, 9)
+        units = weight.words.view(torch.int8).reshape(-1, tiles, blocks, 2, 8, 4, 2, 2, 2, 2).permute(order).float()
+    else:
+        order = (0, 1, 2, 5, 6, 7, 8, 3, 4, 9)
+        units = weight.words.view(torch.bfloat16).reshape(-1, tiles, blocks, 2, 2, 8, 4, 2, 2, 2).permute(order).float()
+    back = tuple(_TO_UNIT.index(axis) for axis in range(10))
+    values = units.permute(back).reshape(*lead, weight.rows, weight.columns)
+    if weight.bits == 4:
+        absmax = weight.scales.transpose(-1, -2).reshape(*lead, weight.rows, blocks)
+        return (values.view(*lead, weight.rows, blocks, 64) * absmax.unsqueeze(-1)).view_as(values)
+    return values * weight.scales.unsqueeze(-1) if weight.bits == 8 else values
+
+
+def interleave_gate_up(weight: Tensor) -> Tensor:
+    """[..., 2I, ...rest] (gate rows, then up rows; the row axis is second to last) to units of 8 gate and 8 up rows."""
+    *lead, rows, columns = weight.shape
+    return weight.view(*lead, 2, rows // 16, 8, columns).transpose(-4, -3).reshape(*lead, rows, columns)

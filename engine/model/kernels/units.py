@@ -1,0 +1,219 @@
+"""Device functions shared by the few-token kernels: decode fragment units and multiply them with activations.
+
+A 4-bit pair is decoded by one shared-memory read: every block copies the 256-entry table of fp16 pairs 32 times, so that
+lane l reads bank l and never waits for another lane. That takes 12 instructions for 8 weights where selecting bytes
+takes 19 and a warp shuffle per weight 23, and most of them do not compete with the loads. Under the interpreter, which
+has no inline assembly, the same table is read from global memory.
+
+Shapes: B units of a block (consecutive 64-column blocks of one 16-row tile), BT tokens (a multiple of 8).
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+HALF_SCALE: tl.constexpr = tl.constexpr(64.0)
+"""The residual stream and the experts' inner activations are held in fp16 divided by this: finite up to 4 million."""
+
+LUT_BYTES = 32768
+"""Static shared memory of every block that decodes 4-bit units; not part of Triton's own count."""
+
+
+def _fill_assembly(threads: int) -> str:
+    """Each thread reads its entries of the table ($1) and writes them 32 times; gives 4 * lane in $0."""
+    entries, parts = max(1, 256 // threads), max(1, threads // 256)
+    lines = [".shared .align 128 .b8 maskloop_pairs[32768];", "{"]
+    lines += [".reg .u32 i, e, r, b, c, a, v;", ".reg .u64 p;", "mov.u32 i, %tid.x;"]
+    lines += ["mov.u32 b, maskloop_pairs;", "and.b32 r, i, 7;"]
+    for entry in range(entries):
+        if parts > 1:  # several threads share an entry: each writes some of its eight 16-byte columns
+            lines += [f"shr.u32 e, i, {parts.bit_length() - 1};", f"and.b32 r, i, {parts - 1};"]
+        else:
+            lines += [f"add.u32 e, i, {entry * threads};"]
+        lines += ["mul.wide.u32 p, e, 4;", "add.u64 p, p, $1;", "ld.global.nc.u32 v, [p];", "shl.b32 e, e, 7;", "add.u32 e, e, b;"]
+        for column in range(8 // parts):
+            # the order of columns differs between neighbouring lanes, or all would write the same banks
+            if parts > 1:
+                lines += [f"add.u32 c, r, {column * parts};"]
+            else:
+                lines += [f"xor.b32 c, r, {column};"]
+            lines += ["shl.b32 c, c, 4;", "add.u32 a, e, c;", "st.shared.v4.u32 [a], {v, v, v, v};"]
+    lines += ["bar.sync 0;", "mov.u32 a, %laneid;", "shl.b32 $0, a, 2;", "}"]
+    return "\n".join(lines)
+
+
+_FILL_128 = tl.constexpr(_fill_assembly(128))
+_FILL_256 = tl.constexpr(_fill_assembly(256))
+_FILL_512 = tl.constexpr(_fill_assembly(512))
+
+_DECODE_4 = tl.constexpr(
+    "{\n.reg .u32 a0, a1, a2, a3, b;\nmov.u32 b, maskloop_pairs;\n"
+    "shl.b32 a0, $4, 7;\nshr.u32 a1, $4, 1;\nshr.u32 a2, $4, 9;\nshr.u32 a3, $4, 17;\n"
+    + "".join(f"lop3.b32 a{j}, a{j}, 0x7f80, $5, 0xea;\n" for j in range(4))
+    + "".join(f"add.u32 a{j}, a{j}, b;\n" for j in range(4))
+    + "".join(f"ld.shared.u32 ${j}, [a{j}];\n" for j in range(4))
+    + "}"
+)
+_DECODE_8 = tl.constexpr(
+    "{\n.reg .b32 v, m, o;\nxor.b32 v, $2, 0x80808080;\nmov.u32 m, 0x64646464;\nmov.u32 o, 0x64806480;\n"
+    "prmt.b32 $0, v, m, 0x4140;\nprmt.b32 $1, v, m, 0x4342;\n"
+    "sub.rn.f16x2 $0, $0, o;\nsub.rn.f16x2 $1, $1, o;\n}"
+)
+
+
+@triton.jit
+def wait_for_previous(PDL: tl.constexpr):
+    """Programmatic dependent launch: what the previous kernel wrote may be read after this, not before."""
+    if PDL:
+        tl.inline_asm_elementwise("griddepcontrol.wait; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1)
+
+
+@triton.jit
+def release_next(PDL: tl.constexpr):
+    """Let the next kernel start; it still waits for our writes where it says so."""
+    if PDL:
+        tl.inline_asm_elementwise("griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1)
+
+
+@triton.jit
+def prepare_table(table, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
+    """Copy the pair table into shared memory; gives the lane's byte offset that `decode` takes."""
+    lane = 0
+    if ASM and BITS == 4:
+        address = table.to(tl.uint64, bitcast=True)
+        if WARPS == 4:
+            lane = tl.inline_asm_elementwise(_FILL_128, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
+        elif WARPS == 8:
+            lane = tl.inline_asm_elementwise(_FILL_256, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
+        else:
+            lane = tl.inline_asm_elementwise(_FILL_512, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
+    return lane
+
+
+@triton.jit
+def load_words(words, unit, BITS: tl.constexpr):
+    """16-bit elements of the units `unit` [B]: four tensors [B, 256], of which 4 bits use one and 8 bits two."""
+    base = words + unit[:, None] * (64 * BITS) + tl.arange(0, 256)[None, :]
+    w0 = tl.load(base)
+    w1 = w0
+    w2 = w0
+    w3 = w0
+    if BITS >= 8:
+        w1 = tl.load(base + 256)
+    if BITS == 16:
+        w2 = tl.load(base + 512)
+        w3 = tl.load(base + 768)
+    return w0, w1, w2, w3
+
+
+@triton.jit
+def _pair_words(w, B: tl.constexpr):
+    """[B, 256] int16 to the 32-bit words [B, 128] that two neighbours form."""
+    low, high = tl.split(tl.reshape(w, [B, 128, 2]))
+    return (low.to(tl.int32) & 0xFFFF) | (high.to(tl.int32) << 16)
+
+
+@triton.jit
+def _table_plane(word, table, PLANE: tl.constexpr, B: tl.constexpr):
+    pair = tl.load(table + ((word >> 8 * PLANE) & 255))
+    low = (pair & 0xFFFF).to(tl.int16).to(tl.float16, bitcast=True)
+    high = ((pair >> 16) & 0xFFFF).to(tl.int16).to(tl.float16, bitcast=True)
+    return tl.reshape(tl.join(low, high), [B, 256])
+
+
+@triton.jit
+def _byte_plane(word, PLANE: tl.constexpr, B: tl.constexpr):
+    low = (word << (24 - 16 * PLANE)) >> 24
+    high = (word << (16 - 16 * PLANE)) >> 24
+    return tl.reshape(tl.join(low.to(tl.float16), high.to(tl.float16)), [B, 256])
+
+
+@triton.jit
+def _half_plane(w, ASM: tl.constexpr):
+    """bf16 bits; as fp32 under the interpreter, which has no bf16."""
+    if ASM:
+        a = w.to(tl.bfloat16, bitcast=True)
+    else:
+        a = (w.to(tl.int32) << 16).to(tl.float32, bitcast=True)
+    return a
+
+
+@triton.jit
+def decode(w0, w1, w2, w3, lane, table, B: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
+    """Words to the four planes, fp16 (bf16 for 16 bits) [B, 256] in the order (g, t, h, half, i)."""
+    if BITS == 16:
+        a0 = _half_plane(w0, ASM)
+        a1 = _half_plane(w1, ASM)
+        a2 = _half_plane(w2, ASM)
+        a3 = _half_plane(w3, ASM)
+    elif BITS == 8:
+        if ASM:
+            a0, a1 = tl.inline_asm_elementwise(_DECODE_8, "=&r,=&r,r", [w0], dtype=(tl.float16,) * 2, is_pure=True, pack=2)
+            a2, a3 = tl.inline_asm_elementwise(_DECODE_8, "=&r,=&r,r", [w1], dtype=(tl.float16,) * 2, is_pure=True, pack=2)
+        else:
+            first = _pair_words(w0, B)
+            second = _pair_words(w1, B)
+            a0 = _byte_plane(first, 0, B)
+            a1 = _byte_plane(first, 1, B)
+            a2 = _byte_plane(second, 0, B)
+            a3 = _byte_plane(second, 1, B)
+    else:
+        if ASM:
+            a0, a1, a2, a3 = tl.inline_asm_elementwise(
+                _DECODE_4, "=&r,=&r,=&r,=&r,r,r,r", [w0, lane], dtype=(tl.float16,) * 4, is_pure=True, pack=2
+            )
+        else:
+            word = _pair_words(w0, B)
+            a0 = _table_plane(word, table, 0, B)
+            a1 = _table_plane(word, table, 1, B)
+            a2 = _table_plane(word, table, 2, B)
+            a3 = _table_plane(word, table, 3, B)
+    return a0, a1, a2, a3
+
+
+@triton.jit
+def weight_plane(a, B: tl.constexpr):
+    """[B, 256] in the order (g, t, h, half, i) to [B, 16, 16]: row 8 half + g, column 8 h + 2 t + i. No data moves."""
+    a = tl.reshape(a, [B, 8, 4, 2, 2, 2])
+    return tl.reshape(tl.trans(a, 0, 4, 1, 3, 2, 5), [B, 16, 16])
+
+
+@triton.jit
+def activation_planes(x, B: tl.constexpr, BT: tl.constexpr):
+    """[BT/8 * B * 8, 32] (rows: token high, unit, token low) to two planes [B, 16, BT]. No data moves."""
+    x = tl.reshape(x, [BT // 8, B, 8, 4, 2, 2, 2])  # token high, unit, token low, t, p, h, i
+    first, second = tl.split(tl.trans(x, 1, 5, 3, 6, 0, 2, 4))
+    return tl.reshape(first, [B, 16, BT]), tl.reshape(second, [B, 16, BT])
+
+
+@triton.jit
+def row_token(B: tl.constexpr, BT: tl.constexpr):
+    """Token of every row of an activation tile [BT/8 * B * 8, 32]."""
+    row = tl.arange(0, B * BT)
+    return row // (B * 8) * 8 + row % 8
+
+
+@triton.jit
+def row_unit(B: tl.constexpr, BT: tl.constexpr):
+    """Unit of every row of an activation tile."""
+    return tl.arange(0, B * BT) // 8 % B
+
+
+@triton.jit
+def unit_products(w0, w1, w2, w3, scales, xa, xb, lane, table, B: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
+    """fp32 [B, 16, BT]: every unit times its 64 activations (xa the first 32 columns, xb the others); 4-bit units are
+    scaled here, once per block of 64; 8-bit ones by the caller, once per row."""
+    a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
+    if BITS == 16:
+        xa = xa.to(a0.dtype)
+        xb = xb.to(a0.dtype)
+    x0, x1 = activation_planes(xa, B, BT)
+    x2, x3 = activation_planes(xb, B, BT)
+    part = tl.dot(weight_plane(a0, B), x0)
+    part = tl.dot(weight_plane(a1, B), x1, part)
+    part = tl.dot(weight_plane(a2, B), x2, part)
+    part = tl.dot(weight_plane(a3, B), x3, part)
+    if BITS == 4:
+        part = part * scales[:, :, None]
+    return part
