@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 from engine.schema import alphabet as _alphabet
-from engine.schema.alphabet import SCALARS, Alphabet, Ranges
+from engine.schema.alphabet import Alphabet, Ranges
 from engine.schema.constructions import has_surrogate, product, trie
 from engine.schema.nfa import Parts, joined, repeated
 from engine.schema.states import (
@@ -62,9 +62,13 @@ class Automaton:
     @staticmethod
     def length(minimum: int = 0, maximum: int | None = None) -> Automaton:
         """Strings of `minimum` to `maximum` code points; None: no upper limit."""
-        if maximum is not None and maximum < minimum:
+        last = minimum if maximum is None else maximum
+        if last < minimum:
             return _NOTHING
-        return Automaton.characters(SCALARS).repeat(max(minimum, 0), maximum)
+        if last >= STATE_LIMIT:
+            raise AutomatonTooLarge(f"more than {STATE_LIMIT} states")
+        rows: Table = [*([state + 1] for state in range(last)), [last if maximum is None else DEAD]]
+        return build(_alphabet.partition(()), rows, [state >= minimum for state in range(last + 1)])
 
     @staticmethod
     def characters(ranges: Iterable[tuple[int, int]]) -> Automaton:

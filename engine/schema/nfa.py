@@ -16,6 +16,7 @@ from engine.schema.constructions import Made
 from engine.schema.states import DEAD, STATE_LIMIT, AutomatonTooLarge, Table
 
 NFA_LIMIT = 50_000
+WORK_LIMIT = 1_000_000
 
 Parts = tuple[Sequence[Sequence[tuple[Ranges, int]]], Collection[int]]
 """A deterministic automaton: the moves of each state (0 starts), and the accepting states."""
@@ -114,6 +115,7 @@ def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False, limit: i
             rows.append([number_of(free)] * letters.size)
             continue
         row = [again] * letters.size
+        closures.spend(mask.bit_count())
         for state in _bits(mask):
             for classes, target in moves[state]:
                 closure = closures.of(target, False)
@@ -131,7 +133,13 @@ class _Closures:
         self.leave = leave
         self.dead = 1 << len(nfa.empty)
         self.cache: dict[int, int] = {}
-        self.final: dict[int, bool] = {}
+        self.work = 0
+
+    def spend(self, steps: int) -> None:
+        """Count work; state sets may be few and still large."""
+        self.work += steps
+        if self.work > WORK_LIMIT:
+            raise AutomatonTooLarge(f"more than {WORK_LIMIT} steps")
 
     def of(self, state: int, at_start: bool) -> int:
         if at_start:
@@ -157,6 +165,7 @@ class _Closures:
                 if target not in seen:
                     seen.add(target)
                     stack.append(target)
+        self.spend(len(seen))
         return mask
 
     def accepting(self, masks: list[int], entry: int) -> list[bool]:
