@@ -1,0 +1,127 @@
+"""Shortest endings: exact against brute force, legal from anywhere, cheap while not needed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.grammar import GrammarService, Matcher
+from engine.grammar.bitmask import to_bools, words
+from engine.grammar.closer import Closer
+from engine.grammar.segment import NEVER, Segmenter
+from engine.grammar.symbols import Symbols
+from engine.request import Constraint
+from engine.schema.grammar import Grammar, Ref, Rule, Text, chars
+from engine.schema.validator import Validator
+
+SCHEMAS = [
+    {"type": "object", "properties": {"a": {"type": "string", "minLength": 3}, "b": {"enum": ["abc", "zzzz"]}}, "required": ["a", "b"]},
+    {"type": "array", "items": {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "null"}, "minItems": 2}]}, "minItems": 1},
+    {"$defs": {"n": {"type": "object", "properties": {"v": {"type": "number"}, "n": {"$ref": "#/$defs/n"}}, "required": ["v"]}}, "$ref": "#/$defs/n"},
+    {"type": "string", "pattern": "^[0-9]{4}-[a-z]+$"},
+    {"type": ["boolean", "null"]},
+]  # fmt: skip
+
+
+def legal(m: Matcher) -> list[int]:
+    size = m.grammar.vocabulary.size
+    row = np.zeros((1, words(size)), dtype=np.int32)
+    m.fill(row, 0)
+    return [int(i) for i in np.flatnonzero(to_bools(row[0], size))]
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda s: json.dumps(s)[:40])
+def test_every_state_of_a_random_walk_can_be_ended_within_its_need(byte_service: GrammarService, schema: dict) -> None:
+    grammar = byte_service.compile(Constraint.json_schema(schema))
+    validator = Validator(schema)
+    draw = random.Random(7)
+    for _ in range(6):
+        m = grammar.matcher()
+        for _ in range(40):
+            m.accept(draw.choice(legal(m)))
+            if m.terminated:
+                break
+            assert m.fits(m.need())
+            ending = m.ending(m.need())
+            assert ending is not None
+            assert not m.fits(len(ending) - 1)
+            assert m.ending(len(ending) - 1) is None
+            fork = m.fork()
+            assert all(fork.accept(token) for token in ending)
+            assert fork.terminated
+            text = b"".join(byte_service.vocabulary.token_bytes(t) or b"" for t in fork.token_ids)
+            assert validator.check(text).ok, text
+
+
+def test_the_followed_place_and_the_matcher_agree_about_the_end(byte_service: GrammarService) -> None:
+    draw = random.Random(3)
+    for schema in SCHEMAS:
+        m = byte_service.compile(Constraint.json_schema(schema)).matcher()
+        for _ in range(60):
+            assert m._track is not None
+            assert m._track.alive
+            assert m._track.place.completed == m.completed
+            m.accept(draw.choice(legal(m)))
+            if m.terminated:
+                break
+
+
+def test_rollback_brings_back_the_need(byte_service: GrammarService) -> None:
+    m = byte_service.compile(Constraint.json_schema(SCHEMAS[0])).matcher()
+    needs = [m.need()]
+    for byte in b'{"a":"xyz\\n","b":"z':
+        assert m.accept(byte)
+        needs.append(m.need())
+    for steps in (1, 3, 5):
+        m.rollback(steps)
+        needs = needs[:-steps]
+        assert m.need() == needs[-1]
+
+
+def test_a_text_the_vocabulary_cannot_write_has_no_ending() -> None:
+    segmenter = Segmenter({b"a": 0, b"ab": 1})
+    rules = {
+        "root": Rule("root", ((Text("a"), Ref("x")), (Text("c"),))),
+        "x": Rule("x", ((chars("bc"),), (Text("a"), Ref("x")))),
+    }
+    closer = Closer(Grammar(rules), segmenter, 9)
+    assert closer.pushdown.start.tokens == NEVER
+    assert closer.ending(closer.pushdown.start) is None
+
+
+def test_endless_and_doubling_rules_cost_nothing() -> None:
+    segmenter = Segmenter({b"a": 0})
+    endless = Grammar({"root": Rule("root", ((Text("a"), Ref("root")),))})
+    assert not Closer(endless, segmenter, 9).productive
+    doubling = {f"r{i}": Rule(f"r{i}", ((Ref(f"r{i + 1}"), Ref(f"r{i + 1}")),)) for i in range(60)}
+    doubling["r60"] = Rule("r60", ((Text("a"),),))
+    closer = Closer(Grammar(doubling, "r0"), segmenter, 9)
+    assert closer.productive
+    assert closer.pushdown.start.tokens == NEVER
+    assert closer.ending(closer.pushdown.start) is None
+
+
+@given(st.lists(st.sampled_from([b"a", b"ab", b"abc", b"b", b"ca"]), min_size=1, max_size=6), st.text("abc", max_size=9))
+@settings(max_examples=60, deadline=None)
+def test_cutting_is_minimal(vocabulary: list[bytes], text: str) -> None:
+    ids = {token: i for i, token in enumerate(dict.fromkeys(vocabulary))}
+    data = text.encode()
+    best = next(
+        (n for n in range(len(data) + 1) for parts in itertools.product(ids, repeat=n) if b"".join(parts) == data), None
+    )
+    cut = Segmenter(ids).cut(data)
+    assert (None if cut is None else len(cut)) == best
+    if cut is not None:
+        assert b"".join(list(ids)[i] for i in cut) == data
+
+
+def test_minimal_derivations_prefer_fewer_tokens_over_fewer_bytes() -> None:
+    segmenter = Segmenter({b"x": 0, b"y": 1, b"long": 2})
+    rules = {"root": Rule("root", ((Text("xy"),), (Text("long"),)))}
+    assert Symbols(Grammar(rules), segmenter.counts).root.tokens == 1
