@@ -27,7 +27,7 @@ demo: setup
 	$(BIN)/maskloop generate --schema schemas/lift_ir.json --prompt "$(PROMPT)" --temperature 0 --max-tokens 400
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "engine"
-TYPES = ("errors", "config", "request", "interfaces")
+TYPES = ("errors", "config", "fields", "constraint", "request", "result", "interfaces")
 FOLDERS = ("schema", "grammar", "model", "decode", "trace", "serve", "client", "cli")
 """From low to high; a folder may import itself, the type files, and folders to its left."""
 STRANGERS = frozenset({("grammar", "model"), ("model", "grammar")})

@@ -58,7 +58,6 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("embedded-model")
 def test_the_python_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
     exec(block("python", "from engine import"), {})
@@ -68,7 +67,6 @@ def test_the_python_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("embedded-model")
 def test_the_curl_example(served: str) -> None:
     command = block("bash", "curl --silent")
     ran = subprocess.run(
@@ -80,7 +78,6 @@ def test_the_curl_example(served: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("embedded-model")
 def test_the_openai_example(served: str, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {"__name__": "example"}
     exec(block("python", "from openai import").replace(EXAMPLE, served), names)

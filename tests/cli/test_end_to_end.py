@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MASKLOOP = [sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main(sys.argv[1:]))"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("embedded-model")]
+pytestmark = pytest.mark.slow
 
 
 def test_a_prompt_becomes_a_valid_ir_and_stderr_tells_how(tmp_path: Path) -> None:
