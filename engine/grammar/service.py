@@ -51,7 +51,7 @@ class GrammarService:
         self._heavy = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile-heavy")
         self._storing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._running: dict[str, Future[CompiledGrammar]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finished future runs its callback at once, inside submit
         self._closed = False
 
     def key(self, constraint: Constraint) -> str:
