@@ -130,7 +130,7 @@ class Runner(Protocol):
         """Forget the slot's seen-token set and replace it by `seen` (for the repetition penalty)."""
 
     def mark_seen(self, slot: int, tokens: Sequence[int]) -> None:
-        """Add accepted tokens to the slot's seen-token set, before the next `sample`; called for penalised rows only."""
+        """Add accepted tokens to the slot's seen-token set before the next `sample`; for penalised rows only."""
 
     def save_prefix(self, slot: int, length: int) -> Any:
         """Copy the first `length` cache entries of a slot out; the handle has `nbytes`."""

@@ -1,0 +1,122 @@
+"""What an output must be. Knows the kinds and their canonical text; compiles nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from engine.errors import RequestError, SchemaInvalid
+from engine.fields import one_of
+
+ConstraintKind = Literal["json_schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object"]
+Whitespace = Literal["compact", "flexible"]
+Conformance = Literal["tight", "spec"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Constraint:
+    """What the output must be. Build with the class methods; `source` is the canonical text that is hashed."""
+
+    kind: ConstraintKind
+    source: str
+    whitespace: Whitespace = "compact"
+    conformance: Conformance = "tight"
+    require_enforced: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("whitespace", self.whitespace, get_args(Whitespace))
+        one_of("conformance", self.conformance, get_args(Conformance))
+
+    @classmethod
+    def json_schema(
+        cls,
+        schema: Mapping[str, Any] | bool | str,
+        *,
+        whitespace: Whitespace = "compact",
+        conformance: Conformance = "tight",
+        require_enforced: bool = False,
+    ) -> Constraint:
+        """A JSON Schema as a dict, a bool or JSON text. Key order is kept: it decides the order of the output."""
+        return cls(
+            kind="json_schema",
+            source=_canonical_json(schema, "schema"),
+            whitespace=whitespace,
+            conformance=conformance,
+            require_enforced=require_enforced,
+        )
+
+    @classmethod
+    def regex(cls, pattern: str) -> Constraint:
+        """The whole text matches this ECMA-262 pattern (as if anchored on both sides)."""
+        return cls(kind="regex", source=_text("regex", pattern))
+
+    @classmethod
+    def ebnf(cls, grammar: str) -> Constraint:
+        """XGrammar's EBNF dialect; the rule `root` derives the text."""
+        return cls(kind="ebnf", source=_text("ebnf", grammar))
+
+    @classmethod
+    def lark(cls, grammar: str) -> Constraint:
+        """A Lark grammar; the rule `start` derives the text."""
+        return cls(kind="lark", source=_text("lark", grammar))
+
+    @classmethod
+    def choice(cls, options: Sequence[str]) -> Constraint:
+        """Exactly one of these texts."""
+        if isinstance(options, str) or not options or not all(isinstance(o, str) and o for o in options):
+            raise RequestError("choice needs a list of at least one non-empty string", param="choice")
+        return cls(kind="choice", source=json.dumps(list(dict.fromkeys(options)), ensure_ascii=False))
+
+    @classmethod
+    def structural_tag(cls, tag: Mapping[str, Any] | str) -> Constraint:
+        """An XGrammar structural tag (free text with constrained parts)."""
+        return cls(kind="structural_tag", source=_canonical_json(tag, "structural_tag"))
+
+    @classmethod
+    def json_object(cls, *, whitespace: Whitespace = "compact") -> Constraint:
+        """Any JSON object."""
+        return cls(kind="json_object", source='{"type":"object"}', whitespace=whitespace, conformance="spec")
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the whole text is one JSON document."""
+        return self.kind in ("json_schema", "json_object")
+
+    @property
+    def key(self) -> str:
+        """sha256 over kind, source and options; equal keys compile to the same grammar."""
+        parts = [self.kind, self.source, self.whitespace, self.conformance]
+        return hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def schema_hash(self) -> str:
+        """sha256 of the source alone, for people: the schema as minified JSON with its key order kept."""
+        return hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _canonical_json(value: Any, param: str) -> str:
+    """Minified JSON with key order kept; text is parsed first (the last of duplicate keys wins, NaN is refused)."""
+    try:
+        if isinstance(value, str | bytes):
+            value = json.loads(value, parse_constant=_refuse_constant)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise SchemaInvalid(f"{param} is nested too deeply to read", param=param) from None
+    except (ValueError, TypeError) as error:
+        raise SchemaInvalid(f"{param} is not JSON: {error}", param=param) from None
+    if not isinstance(value, Mapping | bool):
+        raise SchemaInvalid(f"{param} must be a JSON object or a boolean, got {type(value).__name__}", param=param)
+    return text
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _text(param: str, value: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise SchemaInvalid(f"{param} must be a non-empty string", param=param)
+    return value

@@ -1,0 +1,102 @@
+"""What became of a request, in plain types. Knows field names; decides no status."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+Status = Literal["complete", "closed", "length", "invalid", "dead_end", "timeout", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "tool_calls", "error", "cancelled"]
+SUCCESSES: frozenset[str] = frozenset({"complete", "closed", "length"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """Token counts; `forced_tokens` are part of `completion_tokens`."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    forced_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Usage)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timings:
+    """Wall milliseconds of one request by phase; `mask_exposed` is the part of the mask that lengthened steps."""
+
+    queue: float = 0.0
+    compile: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+    mask_fill: float = 0.0
+    mask_exposed: float = 0.0
+    detokenize: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What became of a request. Valid whenever `status` is `complete` or `closed`."""
+
+    id: str
+    status: Status
+    finish_reason: FinishReason
+    valid: bool = False
+    text: str = ""
+    value: Any = None
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[dict[str, Any], ...] | None = None
+    """Per token: `{token_id, token, raw, constrained, top: [{token_id, token, raw, constrained}]}`."""
+    mean_logprob: float | None = None
+    """Mean constrained log-probability of the completion's tokens."""
+    usage: Usage = field(default_factory=Usage)
+    timings_ms: Timings = field(default_factory=Timings)
+    schema_hash: str | None = None
+    grammar_source: Literal["memory", "disk", "compiled"] | None = None
+    verdicts: Mapping[str, int] | None = None
+    seed: int | None = None
+    samples: tuple[Result, ...] = ()
+    prompt_sha256: str | None = None
+    model: str = ""
+    quantization: str = ""
+    engine_version: str = ""
+    gpu_seconds: float = 0.0
+    device: str = ""
+    created: float = 0.0
+    error: Mapping[str, Any] | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status in SUCCESSES
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types. `error` is absent on success, `samples` when n was 1; non-finite logprobs become null."""
+        plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain["usage"] = asdict(self.usage)
+        plain["timings_ms"] = {name: round(ms, 3) for name, ms in asdict(self.timings_ms).items()}
+        plain["token_ids"] = list(self.token_ids)
+        plain["logprobs"] = None if self.logprobs is None else [_finite(entry) for entry in self.logprobs]
+        plain["verdicts"] = None if self.verdicts is None else dict(self.verdicts)
+        plain["mean_logprob"] = _finite(self.mean_logprob)
+        plain["samples"] = [sample.to_dict() for sample in self.samples]
+        if not self.samples:
+            del plain["samples"]
+        if self.error is None:
+            del plain["error"]
+        else:
+            plain["error"] = dict(self.error)
+        return plain
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return value
