@@ -1,0 +1,89 @@
+"""How far one model's next-token distributions are from another's, with and without a grammar's mask.
+
+Axis letters: T tokens of a document, V logits. Everything in float64 and nats. Knows logits and masks; runs no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class Sums:
+    """Sums over the tokens of one or more documents; the means are these over `tokens` (or `open`)."""
+
+    tokens: float = 0.0
+    open: float = 0.0
+    """Tokens where the grammar leaves a choice."""
+    kl_all: float = 0.0
+    """KL(reference || variant) over all tokens."""
+    kl_legal: float = 0.0
+    """The same between the distributions that are left when only legal tokens count."""
+    kl_mass: float = 0.0
+    """The part of `kl_all` that lies in how much probability the legal set gets: KL of two coins, Z against Z."""
+    flips_free: float = 0.0
+    """Tokens where the most likely token differs."""
+    flips_legal: float = 0.0
+    """Tokens where the most likely legal token differs."""
+    mass: float = 0.0
+    """Z: the variant's probability of the legal set."""
+    mass_shift: float = 0.0
+    """Z of the variant less Z of the reference."""
+    mass_distance: float = 0.0
+    """The size of that shift."""
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+def compare(reference: Tensor, variant: Tensor, legal: Tensor) -> Sums:
+    """Two models' logits [T, V] on the same tokens, and bool [T, V] of what the grammar allows there."""
+    p, q = (logits.double().log_softmax(-1) for logits in (reference, variant))
+    p_mass, q_mass = (_log_mass(x, legal) for x in (p, q))
+    p_legal, q_legal = p - p_mass[:, None], q - q_mass[:, None]
+    z, w = p_mass.exp(), q_mass.exp()
+    return Sums(
+        tokens=float(len(p)),
+        open=float((legal.sum(-1) > 1).sum()),
+        kl_all=float((p.exp() * (p - q)).sum()),
+        kl_legal=float((p_legal.exp() * (p_legal - q_legal)).masked_fill(~legal, 0.0).sum()),
+        kl_mass=float(_coins(z, w).sum()),
+        flips_free=float((p.argmax(-1) != q.argmax(-1)).sum()),
+        flips_legal=float((_best(p, legal) != _best(q, legal)).sum()),
+        mass=float(w.sum()),
+        mass_shift=float((w - z).sum()),
+        mass_distance=float((w - z).abs().sum()),
+    )
+
+
+def surprise(logits: Tensor, tokens: Tensor, legal: Tensor) -> tuple[float, float]:
+    """Negative log-likelihood of `tokens` [T], summed: free, and among the legal tokens."""
+    p = logits.double().log_softmax(-1)
+    chosen = p.gather(-1, tokens[:, None]).squeeze(-1)
+    return float(-chosen.sum()), float(-(chosen - _log_mass(p, legal)).sum())
+
+
+def unpack(words: Tensor, size: int) -> Tensor:
+    """int32 bitmask words [T, W] -> bool [T, V]."""
+    bits = torch.arange(32, dtype=torch.int32)
+    legal: Tensor = ((words[..., None] >> bits) & 1).bool().flatten(-2)[..., :size]
+    return legal
+
+
+def _log_mass(logprobs: Tensor, legal: Tensor) -> Tensor:
+    """log Z, at most 0: rounding must not make a probability of more than one."""
+    return logprobs.masked_fill(~legal, -torch.inf).logsumexp(-1).clamp(max=0.0)
+
+
+def _best(logprobs: Tensor, legal: Tensor) -> Tensor:
+    return logprobs.masked_fill(~legal, -torch.inf).argmax(-1)
+
+
+def _coins(z: Tensor, w: Tensor) -> Tensor:
+    inside = torch.special.xlogy(z, z / w)
+    outside = torch.special.xlogy(1 - z, (1 - z) / (1 - w))
+    sides: Tensor = inside + torch.where(z >= 1, torch.zeros_like(z), outside)
+    return sides

@@ -1,0 +1,75 @@
+"""Logits of given documents after given prompts, from Hugging Face's forward, with weights that can be exchanged.
+
+The same code for every variant, in the same precision, so that what differs is the weights. Knows models; knows no
+grammar and no statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, DynamicCache
+
+from bench.peers.hf_model import hf_model
+from bench.variants import is_changed
+from engine.model.engine_weights import RANDOM_SEED
+from engine.model.quantized_model import apply_quantized, empty_model
+from engine.model.random_weights import random_weights
+from engine.model.source import resolve
+
+
+class Scorer:
+    """One model in memory; `use` puts a variant's weights in place of its own, None puts its own back."""
+
+    def __init__(self, name: str, revision: str | None, device: str) -> None:
+        self._model = _model(name, revision, device).eval().requires_grad_(False)
+        self._own = {
+            key: parameter.detach().to("cpu", torch.float32, copy=True)
+            for key, parameter in self._model.named_parameters()
+            if is_changed(key, parameter.ndim)
+        }
+        config = self._model.config
+        self.tied = bool(getattr(config, "tie_word_embeddings", False))
+        experts = int(getattr(config, "num_experts", 0) or 0)
+        self.expert_share = int(getattr(config, "num_experts_per_tok", 0) or 0) / experts if experts else 1.0
+
+    def weights(self) -> dict[str, Tensor]:
+        """The reference's weights by name: those that formats change in fp32, the others as they are."""
+        plain = {key: p.detach() for key, p in self._model.named_parameters() if key not in self._own}
+        return {**self._own, **plain}
+
+    def use(self, weights: Mapping[str, Tensor] | None) -> None:
+        """Exchange the weights that formats change; values are rounded to the model's dtype (none on a CPU)."""
+        for key, weight in (self._own if weights is None else weights).items():
+            self._model.get_parameter(key).copy_(weight)
+
+    def logits(self, prompt: Sequence[int], documents: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Per document fp32 [T, V] on the CPU: the distributions that its T tokens were drawn from. One forward for
+        the prompt, one more a document."""
+        cache: Any = DynamicCache(config=self._model.config)
+        first = self._forward(prompt, cache, keep=1)
+        rows = []
+        for document in documents:
+            cache.crop(len(prompt) - cache.get_seq_length())  # at most 0: how many entries to drop
+            rest = self._forward(document[:-1], cache, keep=len(document) - 1) if len(document) > 1 else first[:0]
+            rows.append(torch.cat([first, rest]))
+        return rows
+
+    @torch.no_grad()
+    def _forward(self, tokens: Sequence[int], cache: Any, keep: int) -> Tensor:
+        ids = torch.tensor([list(tokens)], device=self._model.device)
+        out = self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+        return out.logits[0].float().cpu()  # type: ignore[no-any-return]
+
+
+def _model(name: str, revision: str | None, device: str) -> Any:
+    """Hugging Face's model of any name the engine knows; random weights are those the engine would make."""
+    source = resolve(name, revision)
+    if source.kind != "random" or source.path is None:
+        return hf_model(name, revision, device)
+    settings = AutoConfig.from_pretrained(str(source.path))
+    made = random_weights(settings, "bf16", "cpu", RANDOM_SEED)
+    return apply_quantized(empty_model(settings), made.tensors, dtype=torch.float32, device="cpu")
