@@ -29,6 +29,7 @@ STEP_DIGITS = 18
 DECADES = (-300, 307)
 
 
+@lru_cache(maxsize=256)
 def integers(
     minimum: Number | None = None,
     maximum: Number | None = None,
@@ -55,6 +56,7 @@ def integers(
     return whole if multiple_of is not None else whole | _scientific(low, high, 16)
 
 
+@lru_cache(maxsize=256)
 def numbers(
     minimum: Number | None = None,
     maximum: Number | None = None,
@@ -84,12 +86,16 @@ def numbers(
     if low is None and high is None:
         return _free_numbers(digits, fraction_digits)
     whole = _signed(_unscale(low, scale, math.ceil), _unscale(high, scale, math.floor), digits, 0, True)
-    plain = whole | _signed(low, high, min(digits, DOUBLE_DIGITS), fraction_digits, True)
+    exact_as_double = all(bound is None or abs(bound) <= 2**53 * scale for bound in (low, high))
+    pointed = min(digits, DOUBLE_DIGITS + exact_as_double)
+    plain = whole | _signed(low, high, pointed, fraction_digits, True)
     return plain | _scientific(_map(lambda b: Fraction(b, scale), low), _map(lambda b: Fraction(b, scale), high))
 
 
 def exact(value: Number) -> Fraction:
-    """The number as written: a float counts as its shortest decimal spelling."""
+    """The number as written: a float counts as its shortest decimal spelling, an infinite one as beyond all texts."""
+    if isinstance(value, float) and math.isinf(value):
+        return Fraction(10**400 if value > 0 else -(10**400))
     return Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
 
 
