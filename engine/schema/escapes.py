@@ -55,6 +55,34 @@ def unit_start() -> tuple[Sequence, ...]:
     )
 
 
+def inline_escapes(moves: ListLike[Move]) -> list[Sequence]:
+    """json.dumps' own escapes as alternatives of one rule, backslash included.
+
+    A rule that reaches itself through other rules is compiled anew in every grammar (XGrammar remembers only rules
+    whose cycles are their own), so nothing here goes through a rule of its own.
+    """
+    found: list[Sequence] = [(Text("\\"), *sequence) for sequence in short_escapes(moves, False)]
+    for spans, tail in moves:
+        controls = [c for c in range(FIRST_CONTROL_FREE) if c not in SHORT and _inside(c, spans)]
+        for sixteen in (0, 1):
+            digits = [c & 15 for c in controls if c >> 4 == sixteen]
+            if digits:
+                found.append((Text(f"\\u00{sixteen}"), _lower_case(digits), *tail))
+    return found
+
+
+def loop_escapes(tail: Sequence) -> list[Sequence]:
+    """Every escape of any character, all leading to `tail`, as alternatives of one rule (see `inline_escapes`)."""
+    digit = chars("0123456789abcdefABCDEF")
+    low = (Text("\\u"), chars("dD"), chars("cdefCDEF"), digit, digit)
+    return [
+        (Text("\\"), chars("".join(SHORT.values())), *tail),
+        (Text("\\u"), chars("0123456789abcefABCEF"), digit, digit, digit, *tail),
+        (Text("\\u"), chars("dD"), chars("01234567"), digit, digit, *tail),
+        (Text("\\u"), chars("dD"), chars("89abAB"), digit, digit, *low, *tail),
+    ]
+
+
 def short_escapes(moves: ListLike[Move], every: bool) -> list[Sequence]:
     """`n`, `"`, `\\` ... grouped by where they lead; `every` adds the escapes that nobody needs."""
     found: list[Sequence] = []

@@ -11,7 +11,16 @@ from typing import Literal
 
 from engine.schema.alphabet import SCALARS, Ranges
 from engine.schema.automaton import Automaton, AutomatonTooLarge
-from engine.schema.escapes import HEX, SHORT, canonical, short_escapes, unicode_escapes, unit_start
+from engine.schema.escapes import (
+    HEX,
+    SHORT,
+    canonical,
+    inline_escapes,
+    loop_escapes,
+    short_escapes,
+    unicode_escapes,
+    unit_start,
+)
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text, chars
 from engine.schema.suffixes import short_digest, suffix_digests
 
@@ -145,9 +154,12 @@ class _StringWriter(_Writer):
 
     def spellings(self, onward: Onward, own: Ref) -> list[Sequence]:
         raw = super().spellings([(part, tail) for whole, tail in onward if (part := intersect(whole, RAW))], own)
-        if self.every and len(onward) == 1 and onward[0][0] == SCALARS and own not in onward[0][1]:
-            return raw + self.counted_escapes(onward[0][1])
-        escaped = short_escapes(onward, self.every) + unicode_escapes(onward, self.every, self.intern)
+        if not self.every:
+            return raw + inline_escapes(onward)
+        if len(onward) == 1 and onward[0][0] == SCALARS:
+            tail = onward[0][1]
+            return raw + (loop_escapes(tail) if own in tail else self.counted_escapes(tail))
+        escaped = short_escapes(onward, True) + unicode_escapes(onward, True, self.intern)
         if len(escaped) > 1:
             escaped = [(self.intern(tuple(escaped)),)]
         return raw + [(Text("\\"), *sequence) for sequence in escaped]
