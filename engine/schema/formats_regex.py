@@ -16,8 +16,9 @@ _UNIT = f"(?:[0-9abcefABCEF]{_HEX}{{3}}|[dD][0-7]{_HEX}{{2}})"
 _ESCAPE = f"\\\\(?:[dDsSwWtnvfr^$\\\\.*+?()[\\]{{}}|/-]|x{_HEX}{{2}}|u{_UNIT}|c[a-zA-Z])"
 _LITERAL = "[^\\^$\\\\.*+?()[\\]{}|]"
 _MEMBER = f"(?:[^\\\\\\]\\[&~^-]|{_ESCAPE}|0-9|a-z|A-Z|a-f|A-F)"
-_ATOM = f"{_LITERAL}|\\.|{_ESCAPE}|\\[\\^?{_MEMBER}*\\]"
-_QUANTIFIER = "(?:(?:[*+?]|\\{(?:[0-9]{1,3},?|[0-9],[1-9][0-9]{1,2})\\})\\??)?"
+_ATOM = f"{_LITERAL}|\\.|{_ESCAPE}|\\[\\^?{_MEMBER}*-?\\]"
+_SPANS = "|".join(f"{low},(?:[{low}-9]|[1-9][0-9]{{1,2}})" for low in range(10)) + "|[1-9][0-9],[1-9][0-9]{2}"
+_QUANTIFIER = f"(?:(?:[*+?]|\\{{(?:[0-9]{{1,3}},?|{_SPANS})\\}})\\??)?"
 
 
 def regex() -> Automaton:
