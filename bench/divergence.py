@@ -50,7 +50,7 @@ def compare(reference: Tensor, variant: Tensor, legal: Tensor) -> Sums:
         open=float((legal.sum(-1) > 1).sum()),
         kl_all=float((p.exp() * (p - q)).sum()),
         kl_legal=float((p_legal.exp() * (p_legal - q_legal)).masked_fill(~legal, 0.0).sum()),
-        kl_mass=float(_coins(z, w).sum()),
+        kl_mass=float((_share(p_mass, q_mass) + _share(_log_mass(p, ~legal), _log_mass(q, ~legal))).sum()),
         flips_free=float((p.argmax(-1) != q.argmax(-1)).sum()),
         flips_legal=float((_best(p, legal) != _best(q, legal)).sum()),
         mass=float(w.sum()),
@@ -82,8 +82,7 @@ def _best(logprobs: Tensor, legal: Tensor) -> Tensor:
     return logprobs.masked_fill(~legal, -torch.inf).argmax(-1)
 
 
-def _coins(z: Tensor, w: Tensor) -> Tensor:
-    inside = torch.special.xlogy(z, z / w)
-    outside = torch.special.xlogy(1 - z, (1 - z) / (1 - w))
-    sides: Tensor = inside + torch.where(z >= 1, torch.zeros_like(z), outside)
-    return sides
+def _share(p: Tensor, q: Tensor) -> Tensor:
+    """P log(P / Q) from log P and log Q; 0 where P is. In logs, since 1 - Z may be less than rounding can hold."""
+    part: Tensor = (p.exp() * (p - q)).masked_fill(p == -torch.inf, 0.0)
+    return part
