@@ -31,7 +31,7 @@ from bench.vocabulary import BYTES, Vocabulary, load_vocabulary
 from engine.grammar.matcher import NO_ENDING, Matcher
 from engine.schema.validator import JsonInvalid, parse_json
 
-WRONG = ("not UTF-8", "not JSON", "invalid", "dead end", "desync")
+WRONG = ("not UTF-8", "not JSON", "repeated key", "invalid", "dead end", "desync")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def judge(text: bytes | str, subject: Subject) -> str:
         value = parse_json(text)
     except JsonInvalid as error:
         if "duplicate key" in str(error):
-            return "checked" if _is_checked(subject) else "not JSON"
+            return "checked" if _is_checked(subject) else "repeated key"
         return "not UTF-8" if "UTF-8" in str(error) else "not JSON"
     found = failures(subject.case.schema, subject.check, value)
     if not found:

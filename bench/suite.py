@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     totals = _print(cases, found)
     if options.findings:
         write_findings(options.findings, outcomes, judged, options.tokenizer)
-    differing = _compare(options.expected, found, options.update)
+    differing = _compare(options.expected, _by_file(cases, found), options.update)
     figures = {"tests": sum(totals.values()), "outcomes": dict(totals), "differing": len(differing)}
     configuration = {"engine": options.engine, "tokenizer": options.tokenizer, "conformance": options.conformance}
     emit(record("suite", figures, configuration=configuration, data_sha256=data_sha256(options.data)), options.out)
@@ -70,7 +70,7 @@ def _letter(outcome: Outcome, test: Judged) -> str:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.suite", description="The official JSON Schema suite")
     parser.add_argument("data", type=Path)
-    parser.add_argument("--expected", type=Path, help="JSON file {group: letters} to compare with")
+    parser.add_argument("--expected", type=Path, help="JSON file {file: [letters of each group]} to compare with")
     parser.add_argument("--update", action="store_true", help="write the expected file instead of comparing")
     parser.add_argument("--engine", choices=sorted(MODULES), default="ours")
     parser.add_argument("--tokenizer", default=BYTES)
@@ -99,12 +99,21 @@ def _print(cases: Sequence[Case], found: Mapping[str, str]) -> Counter[str]:
     return totals
 
 
-def _compare(file: Path | None, found: Mapping[str, str], update: bool) -> list[str]:
-    """Names of groups whose letters differ from the file; each is printed."""
+def _by_file(cases: Sequence[Case], found: Mapping[str, str]) -> dict[str, list[str]]:
+    """Letters of the groups of each file, in order: no text of the suite, so that the file can be kept anywhere."""
+    listed: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        listed[case.group].append(found[case.name])
+    return dict(sorted(listed.items()))
+
+
+def _compare(file: Path | None, found: Mapping[str, list[str]], update: bool) -> list[str]:
+    """Files of the suite whose letters differ from the expected ones; each is printed."""
     if file is None:
         return []
     if update:
-        file.write_text(json.dumps(found, ensure_ascii=False, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+        lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(letters)}" for name, letters in found.items())
+        file.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
         return []
     expected = json.loads(file.read_text(encoding="utf-8"))
     differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))

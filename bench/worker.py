@@ -64,7 +64,7 @@ class Settings:
 
 
 class Worker:
-    """A process that holds one engine; restarted after a kill. Use as a context manager or call `close`."""
+    """A process that holds one engine; started by the first case and again after a kill. Call `close`."""
 
     def __init__(self, engine: str, settings: Settings) -> None:
         self.engine = engine
@@ -73,7 +73,6 @@ class Worker:
         self._settings = settings
         self._process: Any = None
         self._pipe: Connection | None = None
-        self._start()
 
     def run(self, case: Case) -> Outcome:
         """Compile and walk one case; never raises for what the engine does."""
@@ -154,7 +153,7 @@ class Worker:
             self.close()
             raise RuntimeError(f"engine {self.engine} did not start: {hello['failed']}")
         self.versions = tuple(hello["packages"])
-        self.start_s = perf_counter() - begun
+        self.start_s = self.start_s or perf_counter() - begun
 
 
 def _cpu_s(process: psutil.Process) -> float:

@@ -58,7 +58,10 @@ class Engine(Protocol):
 
 
 def load_engine(name: str, vocabulary: Vocabulary, options: dict[str, Any]) -> Engine:
-    """The engine `name` of MODULES. `options` holds `conformance`; engines without such a choice ignore it."""
-    module = importlib.import_module(MODULES[name])
+    """The engine `name` of MODULES, or of a module named in full.
+
+    `options` holds `conformance`; engines without such a choice ignore it.
+    """
+    module = importlib.import_module(MODULES.get(name, name))
     engine: Engine = module.load(vocabulary, options)
     return engine

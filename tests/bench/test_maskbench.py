@@ -82,21 +82,27 @@ def test_an_unknown_engine_is_a_wrong_use(capsys):
     assert "nobody" in capsys.readouterr().err
 
 
-def test_an_engine_that_hangs_costs_one_case_and_the_next_one_runs():
-    bomb = Case("bomb", {"type": "array", "items": {"type": "string", "maxLength": 9000}}, (Instance(["a"], True),))
-    easy = Case("easy", {"type": "integer"}, (Instance(1, True), Instance("1", False)))
-    worker = Worker("xgrammar", Settings("bytes", repeats=1, compile_limit_s=0.0005))
+def test_an_engine_that_hangs_or_dies_costs_one_case_and_the_next_one_runs():
+    easy = Case("easy", {"type": "integer"}, (Instance("yes", True), Instance("no", False)))
+    worker = Worker("tests.bench.scripted_engine", Settings("bytes", repeats=1, compile_limit_s=0.3, walk_limit_s=0.3))
     try:
-        killed = worker.run(bomb)
-        worker._settings = Settings("bytes", repeats=1)
+        found = {name: worker.run(Case(name, {"act": name}, easy.tests)) for name in ("hang", "die", "refuse", "raise")}
+        stuck = worker.run(Case("stuck", {"act": "stuck"}, easy.tests))
         after = worker.run(easy)
     finally:
         worker.close()
-    assert killed.crashed
-    assert "passed" in killed.reason
-    assert killed.accepted == [None]
-    assert after.compiled
-    assert after.accepted == [True, False]
+    assert {name: (one.compiled, one.crashed) for name, one in found.items()} == {
+        "hang": (False, True),
+        "die": (False, True),
+        "refuse": (False, False),
+        "raise": (False, True),
+    }
+    assert "passed 0.3 s" in found["hang"].reason
+    assert "exit code 3" in found["die"].reason
+    assert found["refuse"].reason == "not today"
+    assert found["raise"].reason == "KeyError: 'raise'"
+    assert (stuck.compiled, stuck.accepted) == (True, [None, None])
+    assert (after.compiled, after.accepted) == (True, [True, False])
 
 
 def test_cases_of_a_folder_and_of_the_official_form_are_read(tmp_path: Path):

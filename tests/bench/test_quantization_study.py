@@ -89,11 +89,13 @@ def test_a_folder_is_what_most_of_its_weights_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_control_has_the_size_of_the_formats_error_and_not_its_shape(name: str) -> None:
     weights = {"model.layers.0.mlp.up_proj.weight": torch.randn(128, 256), "model.norm.weight": torch.ones(256)}
-    made, control = make(weights, Variant(name), 0), make(weights, Variant(name, noise=True), 0)
-    (key,) = made.weights
+    changed: list[dict[str, torch.Tensor]] = [{}, {}]
+    made = make(weights.items(), Variant(name), 0, changed[0].__setitem__)
+    control = make(weights.items(), Variant(name, noise=True), 0, changed[1].__setitem__)
+    (key,) = changed[0]
     assert is_changed(key, 2)
     assert control.relative_rms == pytest.approx(made.relative_rms, rel=0.02)
-    errors = [(one.weights[key] - weights[key]).flatten() for one in (made, control)]
+    errors = [(one[key] - weights[key]).flatten() for one in changed]
     assert abs(float(torch.corrcoef(torch.stack(errors))[0, 1])) < 0.02
     assert control.inventory is None
 
@@ -104,7 +106,7 @@ def test_bytes_per_token_leave_out_what_a_token_does_not_read() -> None:
         "model.layers.0.mlp.experts.down_proj": torch.randn(8, 64, 64),
         "lm_head.weight": torch.randn(10, 64),
     }
-    table = make(weights, Variant("nf4"), 0).inventory
+    table = make(weights.items(), Variant("nf4"), 0, lambda name, value: None).inventory
     assert table is not None
     assert bytes_per_token(table, tied=False, expert_share=0.25) == 2 * 64 * 64 * 4.5 / 8 + 10 * 64 * 2
     assert bytes_per_token(table, tied=True, expert_share=1.0) == 8 * 64 * 64 * 4.5 / 8 + 2 * 10 * 64 * 2
