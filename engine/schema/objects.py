@@ -100,33 +100,17 @@ class ObjectWriter:
         return self._names[state]
 
     def _alternatives(self, state: _State) -> list[Sequence]:
-        if not state.first and not self.tight and not self._is_entry(state):
-            return self._tail(state)
-        return self._members(state)
+        """The brace, or the next member and what follows it.
 
-    def _is_entry(self, state: _State) -> bool:
-        return state.position < 0
-
-    def _tail(self, state: _State) -> list[Sequence]:
-        """Behind a member, in any order: the brace, or a comma and the next member."""
+        A state leads back to itself directly and to no earlier one, so the compiler can remember its rule.
+        """
         layout = self.writer.layout
-        found: list[Sequence] = [layout.closed("}")] if self._may_end(state) else []
-        if self.item.high is None or state.count < self.item.high:
-            entry = _State(-1, state.missing, state.needs, state.count)
-            found.append((*layout.comma(), Ref(self._name(entry))))
-        return found
-
-    def _members(self, state: _State) -> list[Sequence]:
-        """The next member and what follows it."""
-        layout = self.writer.layout
-        comma = layout.comma() if self.tight and not state.first else ()
-        ends = self._may_end(state) and (self._ends_in_order(state) if self.tight else state.first)
+        comma = () if state.first else layout.comma()
+        ends = self._may_end(state) and (not self.tight or self._ends_in_order(state))
         found: list[Sequence] = [layout.closed("}")] if ends else []
         if self.item.high is not None and state.count >= self.item.high:
             return found
-        if self.tight:
-            return found + self._in_order(state, comma)
-        return found + self._in_any_order(state)
+        return found + (self._in_order(state, comma) if self.tight else self._in_any_order(state, comma))
 
     def _may_end(self, state: _State) -> bool:
         return not state.missing and not state.needs and state.count >= self.item.low
@@ -155,7 +139,7 @@ class ObjectWriter:
         """Whether anything but the brace can come."""
         return position < len(self.named) or bool(self.free)
 
-    def _in_any_order(self, state: _State) -> list[Sequence]:
+    def _in_any_order(self, state: _State, comma: Sequence) -> list[Sequence]:
         plain: list[_Member] = []
         found: list[Sequence] = []
         for key, term in self.named:
@@ -165,15 +149,15 @@ class ObjectWriter:
                 if not member.meets and key not in state.missing:
                     plain.append(member)
                 else:
-                    found.append(self._step(member, state, (), 0))
+                    found.append(self._step(member, state, comma, 0))
         for member in self._free_members(state):
             if not member.meets:
                 plain.append(member)
             else:
-                found.append(self._step(member, state, (), 0))
+                found.append(self._step(member, state, comma, 0))
         if plain:
             onward = _State(0, state.missing, state.needs, min(state.count + 1, self.count_to))
-            found.append((*self._together(plain), Ref(self._name(onward))))
+            found.append((*comma, *self._together(plain), Ref(self._name(onward))))
         return found
 
     def _tracked(self) -> frozenset[str]:
