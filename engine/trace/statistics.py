@@ -82,7 +82,7 @@ def _distribution(records: Sequence[StepRecord]) -> dict[str, Any] | None:
     return {
         "steps": len(masses),
         "mass_mean": round(sum(masses) / len(masses), 6),
-        "mass_min": min(masses),
+        "mass_min": float(f"{min(masses):.6g}"),
         "log_mass_sum": round(sum(math.log(max(mass, 1e-300)) for mass in masses), 6),
         "entropy_free_mean": _mean(free),
         "entropy_mean": _mean(bound),

@@ -60,14 +60,14 @@
       element("strong", {}, value, unit ? element("em", {}, unit) : null),
       share === null ? null : element("div", { class: "meter", "--bar": `var(${colour})` }, element("i", { style: `width:${Math.min(100, 100 * share)}%` })));
     const list = [
-      tile("tokens in steps", number(s.tokens), `in ${number(s.steps)}`, null),
-      tile("forced by grammar", percent(s.forced_share), "", s.forced_share, "--go"),
+      tile("tokens", number(s.tokens), `/ ${number(s.steps)} steps`, null),
+      tile("forced", percent(s.forced_share), "", s.forced_share, "--go"),
       tile("mask exposed", percent(s.exposed_share), "", s.exposed_share, "--hot"),
       tile("fill p50 / p99", micro(s.fill_us.p50), "/ " + micro(s.fill_us.p99), null),
       tile("step p50", micro(s.step_us.p50), "", null),
     ];
     const d = s.distribution;
-    if (d) list.push(tile("mean Z", number(d.mass_mean), "", d.mass_mean, "--cool"), tile("free argmax illegal", percent(d.argmax_illegal_share), "", d.argmax_illegal_share, "--hot"));
+    if (d) list.push(tile("mean Z", number(d.mass_mean), "", d.mass_mean, "--cool"), tile("illegal argmax", percent(d.argmax_illegal_share), "", d.argmax_illegal_share, "--hot"));
     const result = data.requests[state.request].result;
     if (result && result.status) list.push(tile("status", result.status, result.valid ? "valid" : "", null));
     $("tiles").replaceChildren(...list);
