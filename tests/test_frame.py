@@ -189,6 +189,19 @@ def test_every_relative_link_of_the_documents_leads_somewhere() -> None:
     assert broken == []
 
 
+def test_every_source_file_that_the_documents_name_exists() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    named = {
+        (page, name) for page in pages for name in re.findall(r"[a-z_]+(?:/[a-z_]+)*/[a-z_]+\.py", page.read_text())
+    }
+    missing = [
+        f"{page.name}: {name}"
+        for page, name in named
+        if not ((ROOT / name).exists() or (ROOT / "engine" / name).exists())
+    ]
+    assert missing == []
+
+
 def test_every_exemption_from_the_tools_has_its_reason_beside_it() -> None:
     bare = []
     for path in [*ROOT.glob("engine/**/*.py"), *ROOT.glob("bench/**/*.py"), *ROOT.glob("*.py")]:

@@ -9,6 +9,7 @@ JSON file, a .jsonl file with one document a line, - for stdin, or JSON text. --
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,8 +94,9 @@ def judge(grammars: Grammars, case: dict[str, Any], conformance: Conformance) ->
     found: dict[str, Any] = {"name": case["name"], "supported": True, "reason": None, "verdicts": []}
     try:
         grammar = grammars.service.compile(Constraint.json_schema(case["schema"], conformance=conformance))
-    except EngineError as error:
-        found |= {"supported": False, "reason": error.message}
+    except Exception as error:  # noqa: BLE001 - whatever one case does, the others are still judged
+        told = error.message if isinstance(error, EngineError) else f"engine failure: {error!r}"
+        found |= {"supported": False, "reason": told}
         compile_ms = (time.perf_counter() - started) * 1e3
         accepted: list[bool | None] = [None] * len(tests)
     else:
@@ -108,7 +110,7 @@ def accepts(grammar: CompiledGrammar, tokenizer: Tokenizer, document: Any) -> bo
     """Whether mask and matcher let the document through to the stop token; None when no tokens write it."""
     from engine.grammar.bitmask import BitmaskBuffer, legal
 
-    ids = written(tokenizer, compact(document))
+    ids = written(tokenizer, document)
     if ids is None:
         return None
     matcher = grammar.matcher()
@@ -119,11 +121,15 @@ def accepts(grammar: CompiledGrammar, tokenizer: Tokenizer, document: Any) -> bo
     return matcher.terminated
 
 
-def written(tokenizer: Tokenizer, text: str) -> list[int] | None:
-    """The tokens that write the text byte for byte; None when the vocabulary lacks bytes, or no UTF-8 text is meant."""
+def written(tokenizer: Tokenizer, document: Any) -> list[int] | None:
+    """The tokens that write the document byte for byte.
+
+    None when the vocabulary lacks bytes, or no JSON text in UTF-8 is this document (a lone surrogate, an infinity).
+    """
     try:
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         wanted = text.encode("utf-8")
-    except UnicodeEncodeError:
+    except ValueError:
         return None
     ids = tokenizer.encode(text)
     return ids if b"".join(tokenizer.token_bytes(i) or b"" for i in ids) == wanted else None

@@ -37,7 +37,12 @@ def test_a_prompt_becomes_a_valid_ir_and_stderr_tells_how(tmp_path: Path) -> Non
     assert jsonschema_rs.validator_for(schema).is_valid(json.loads(report["text"]))
     assert report["usage"]["completion_tokens"] <= 90
     assert "<|im_start|>user\nWrite a function that adds two integers<|im_end|>" in ran.stderr
-    for told in (r"weights: [\d.]+ s", r"first token after [\d.]+ s", r"[\d.]+ tokens/s", r"% of the time in the model"):
+    for told in (
+        r"weights: [\d.]+ s",
+        r"first token after [\d.]+ s",
+        r"[\d.]+ tokens/s",
+        r"% of the time in the model",
+    ):
         assert re.search(told, ran.stderr), told
     steps = [line for line in map(json.loads, trace.read_text().splitlines()) if line.get("kind") == "step"]
     assert len(steps) == report["usage"]["completion_tokens"]

@@ -96,8 +96,31 @@ def test_accepts_one_schema(maskloop: Run, tmp_path: Path) -> None:
 def test_what_this_vocabulary_cannot_write_is_neither_accepted_nor_rejected(maskloop: Run, tmp_path: Path) -> None:
     schema = tmp_path / "s.json"
     schema.write_text('{"type": "string"}')
-    ran = maskloop("accepts", str(schema), '"\\ud800"', '"plain"', "--json")
-    assert (ran.code, json.loads(ran.out)["accepted"]) == (1, [None, True])
+    ran = maskloop("accepts", str(schema), '"\\ud800"', "1e400", '"plain"', "--json")
+    assert (ran.code, json.loads(ran.out)["accepted"]) == (1, [None, None, True])
+
+
+def test_a_case_that_breaks_the_engine_is_a_reason_too(
+    maskloop: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.grammar.service import GrammarService
+
+    compile_it = GrammarService.compile
+
+    def breaks(self: GrammarService, constraint: Any) -> Any:
+        if "boom" in constraint.source:
+            raise AttributeError("a bug")
+        return compile_it(self, constraint)
+
+    monkeypatch.setattr(GrammarService, "compile", breaks)
+    file = tmp_path / "cases.jsonl"
+    file.write_text(
+        '{"schema": {"const": "boom"}, "tests": [{"data": 1}]}\n{"schema": {"const": 1}, "tests": [{"data": 1}]}'
+    )
+    first, second = map(json.loads, maskloop("accepts", "--cases", str(file)).out.splitlines())
+    assert (first["supported"], first["accepted"]) == (False, [None])
+    assert "a bug" in first["reason"]
+    assert second["accepted"] == [True]
 
 
 def test_check_names_every_keyword_and_the_shortest_document(maskloop: Run) -> None:
