@@ -51,8 +51,8 @@ class _Reader:
                 self._dispatch(name)
             else:
                 self._rules[name] = Rule(name, self._body(name))
-                if self._peek() == ("mark", "(="):
-                    self._skip_group()
+            if self._peek() == ("mark", "(="):
+                self._skip_group()
         return Grammar(self._rules, root)
 
     def _peek(self) -> tuple[str, str]:
