@@ -70,12 +70,10 @@ def _run(options: argparse.Namespace, model: str) -> int:
 
 def _scores(options: argparse.Namespace, scorer: Scorer, replay: Replay) -> list[dict[str, Any]]:
     """The reference's own row, then every format with its control after it."""
-    weights = scorer.weights()
     rows = [{"variant": "reference", **figures_of(score(scorer, replay), options.seed)}]
     for name in options.formats:
         for variant in (Variant(name), Variant(name, noise=True)):
-            made = make(weights, variant, options.seed)
-            scorer.use(made.weights)
+            made = make(scorer.weights(), variant, options.seed, scorer.put)
             row: dict[str, Any] = {"variant": variant.name, "relative_rms": made.relative_rms}
             row |= figures_of(score(scorer, replay), options.seed)
             if made.inventory is not None:

@@ -6,7 +6,7 @@ grammar and no statistics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,12 +22,12 @@ from engine.model.source import resolve
 
 
 class Scorer:
-    """One model in memory; `use` puts a variant's weights in place of its own, None puts its own back."""
+    """One model in memory; `put` exchanges a weight for a variant's. Holds the weights it came with on the CPU."""
 
     def __init__(self, name: str, revision: str | None, device: str) -> None:
         self._model = _model(name, revision, device).eval().requires_grad_(False)
         self._own = {
-            key: parameter.detach().to("cpu", torch.float32, copy=True)
+            key: parameter.detach().to("cpu", copy=True)
             for key, parameter in self._model.named_parameters()
             if is_changed(key, parameter.ndim)
         }
@@ -36,15 +36,14 @@ class Scorer:
         experts = int(getattr(config, "num_experts", 0) or 0)
         self.expert_share = int(getattr(config, "num_experts_per_tok", 0) or 0) / experts if experts else 1.0
 
-    def weights(self) -> dict[str, Tensor]:
-        """The reference's weights by name: those that formats change in fp32, the others as they are."""
-        plain = {key: p.detach() for key, p in self._model.named_parameters() if key not in self._own}
-        return {**self._own, **plain}
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The reference's weights by name, one at a time on the model's device."""
+        for key, parameter in self._model.named_parameters():
+            yield key, self._own[key].to(parameter.device) if key in self._own else parameter.detach()
 
-    def use(self, weights: Mapping[str, Tensor] | None) -> None:
-        """Exchange the weights that formats change; values are rounded to the model's dtype (none on a CPU)."""
-        for key, weight in (self._own if weights is None else weights).items():
-            self._model.get_parameter(key).copy_(weight)
+    def put(self, name: str, weight: Tensor) -> None:
+        """Compute with this weight from now on, rounded to the model's dtype (fp32 on a CPU: not at all)."""
+        self._model.get_parameter(name).copy_(weight)
 
     def logits(self, prompt: Sequence[int], documents: Sequence[Sequence[int]]) -> list[Tensor]:
         """Per document fp32 [T, V] on the CPU: the distributions that its T tokens were drawn from. One forward for

@@ -7,7 +7,7 @@ that the format makes in that tensor. What format and control share is the size 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -31,15 +31,18 @@ class Variant:
         return f"noise~{self.format}" if self.noise else self.format
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Made:
-    """Weights of a variant and what they say of it."""
+    """What can be said of a variant's weights."""
 
-    weights: dict[str, Tensor]
     relative_rms: float
     """RMS of the change over RMS of the weights, over all changed tensors."""
     inventory: Inventory | None
     """None for a control."""
+
+
+Put = Callable[[str, Tensor], None]
+"""Takes a changed weight, fp32, on the device of the original."""
 
 
 def is_changed(name: str, axes: int) -> bool:
@@ -47,27 +50,27 @@ def is_changed(name: str, axes: int) -> bool:
     return wanted_format(name, axes, "nf4") != PLAIN
 
 
-def make(weights: Mapping[str, Tensor], variant: Variant, seed: int) -> Made:
-    """The weights a variant computes with, fp32, changed tensors only. Memory: those tensors once more."""
-    changed: dict[str, Tensor] = {}
+def make(weights: Iterable[tuple[str, Tensor]], variant: Variant, seed: int, put: Put) -> Made:
+    """Hand every weight that the format changes to `put`. Memory: one weight at a time."""
     stored: dict[str, Weight] = {}
     error = size = 0.0
-    for name, weight in weights.items():
-        if not is_changed(name, weight.ndim):
-            stored[name] = weight.to(torch.bfloat16)
+    for name, own in weights:
+        if not is_changed(name, own.ndim):
+            stored[name] = own.to("meta", torch.bfloat16)
             continue
+        weight = own.float()
         packed = weight.to(torch.bfloat16) if variant.format == PLAIN else quantize_tensor(weight, variant.format)
         value = packed.dequantize() if isinstance(packed, QuantizedTensor) else packed.float()
         if variant.noise:
-            rms = float((value - weight).pow(2).mean().sqrt())
-            value = weight + rms * torch.randn(weight.shape, generator=_generator(seed, name))
-        else:
-            stored[name] = packed
-        error += float((value - weight).double().pow(2).sum())
-        size += float(weight.double().pow(2).sum())
-        changed[name] = value
+            rms = (value - weight).pow(2).mean().sqrt()
+            value = torch.randn(weight.shape, generator=_generator(seed, name, weight.device), device=weight.device)
+            value.mul_(rms).add_(weight)
+        stored[name] = packed.to("meta")
+        error += _square(value - weight)
+        size += _square(weight)
+        put(name, value)
     table = None if variant.noise else inventory(stored)
-    return Made(changed, (error / size) ** 0.5 if size else 0.0, table)
+    return Made((error / size) ** 0.5 if size else 0.0, table)
 
 
 def bytes_per_token(table: Inventory, *, tied: bool, expert_share: float) -> int:
@@ -81,6 +84,11 @@ def bytes_per_token(table: Inventory, *, tied: bool, expert_share: float) -> int
     return round(total)
 
 
-def _generator(seed: int, name: str) -> torch.Generator:
+def _square(tensor: Tensor) -> float:
+    """The sum of squares, row sums in fp32 added in fp64."""
+    return float(tensor.pow(2).sum(-1).double().sum())
+
+
+def _generator(seed: int, name: str, device: torch.device) -> torch.Generator:
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "little"))
