@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from engine.cli import options
 from engine.cli.engine_session import Progress, require_local
+from engine.cli.main import say
 from engine.config import EngineConfig
 from engine.errors import RequestError
 
@@ -30,12 +31,14 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError(f"--port must be between 0 and 65535, got {args.port}", param="port")
     config = options.engine_config(args)
     from engine.model.source import resolve
-    from engine.serve.run import serve
+    from engine.serve.run import refuse_open_host, serve
     from engine.serve.settings import ServeSettings
 
     require_local()  # a missing extra or a wrong name is said now, not by the first request
     resolve(config.model, config.revision)
     settings = ServeSettings.from_env(served_model_name=args.served_model_name)
+    refuse_open_host(args.host, settings, insecure=args.insecure)
+    say(f"maskloop: http://{args.host}:{args.port}/ready answers 200 once {config.model} is loaded; Ctrl-C stops")
     return serve(lambda: _load(config), host=args.host, port=args.port, insecure=args.insecure, settings=settings)
 
 

@@ -42,6 +42,8 @@ PROMPT = ("--prompt", "hello")
     (("accepts", "lift_ir", "{oops"), "neither a file nor JSON"),
     (("accepts", "lift_ir", "[NaN]"), "NaN is not a JSON value"),
     (("quantize", "smollm2-135m", "--out", "x"), "--to"),
+    (("serve", "--host", "0.0.0.0"), "--host 0.0.0.0 is open to strangers"),
+    (("serve", "--model", "no/such/model"), "model 'no/such/model' is not"),
     (("serve", "--port", "99999"), "--port must be between 0 and 65535"),
     (("cache", "warm"), "warm needs at least one SCHEMA"),
     (("cache", "ls", "lift_ir"), "ls and clear take none"),
