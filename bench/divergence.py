@@ -41,16 +41,17 @@ class Sums:
 
 def compare(reference: Tensor, variant: Tensor, legal: Tensor) -> Sums:
     """Two models' logits [T, V] on the same tokens, and bool [T, V] of what the grammar allows there."""
-    p, q = (logits.double().log_softmax(-1) for logits in (reference, variant))
-    p_mass, q_mass = (_log_mass(x, legal) for x in (p, q))
-    p_legal, q_legal = p - p_mass[:, None], q - q_mass[:, None]
-    z, w = p_mass.exp(), q_mass.exp()
+    log_p, log_q = (logits.double().log_softmax(-1) for logits in (reference, variant))
+    p, q = log_p.exp(), log_q.exp()
+    terms = p * (log_p - log_q)
+    z, w = (_mass(x, legal) for x in (p, q))
+    within = terms.masked_fill(~legal, 0.0).sum(-1)
     return Sums(
         tokens=float(len(p)),
         open=float((legal.sum(-1) > 1).sum()),
-        kl_all=float((p.exp() * (p - q)).sum()),
-        kl_legal=float((p_legal.exp() * (p_legal - q_legal)).masked_fill(~legal, 0.0).sum()),
-        kl_mass=float((_share(p_mass, q_mass) + _share(_log_mass(p, ~legal), _log_mass(q, ~legal))).sum()),
+        kl_all=float(terms.sum()),
+        kl_legal=float((within / z - z.log() + w.log()).clamp(min=0.0).sum()),
+        kl_mass=float((_share(z, w) + _share(_mass(p, ~legal), _mass(q, ~legal))).sum()),
         flips_free=float((p.argmax(-1) != q.argmax(-1)).sum()),
         flips_legal=float((_best(p, legal) != _best(q, legal)).sum()),
         mass=float(w.sum()),
@@ -63,7 +64,7 @@ def surprise(logits: Tensor, tokens: Tensor, legal: Tensor) -> tuple[float, floa
     """Negative log-likelihood of `tokens` [T], summed: free, and among the legal tokens."""
     p = logits.double().log_softmax(-1)
     chosen = p.gather(-1, tokens[:, None]).squeeze(-1)
-    return float(-chosen.sum()), float(-(chosen - _log_mass(p, legal)).sum())
+    return float(-chosen.sum()), float((_mass(p.exp(), legal).log() - chosen).sum())
 
 
 def unpack(words: Tensor, size: int) -> Tensor:
@@ -73,16 +74,20 @@ def unpack(words: Tensor, size: int) -> Tensor:
     return legal
 
 
-def _log_mass(logprobs: Tensor, legal: Tensor) -> Tensor:
-    """log Z, at most 0: rounding must not make a probability of more than one."""
-    return logprobs.masked_fill(~legal, -torch.inf).logsumexp(-1).clamp(max=0.0)
+def _mass(probabilities: Tensor, legal: Tensor) -> Tensor:
+    """Z [T]. The illegal part is summed by itself, never taken from 1, which would round it away."""
+    return probabilities.masked_fill(~legal, 0.0).sum(-1)
 
 
-def _best(logprobs: Tensor, legal: Tensor) -> Tensor:
-    return logprobs.masked_fill(~legal, -torch.inf).argmax(-1)
+def _best(probabilities: Tensor, legal: Tensor) -> Tensor:
+    return probabilities.masked_fill(~legal, -1.0).argmax(-1)
 
 
 def _share(p: Tensor, q: Tensor) -> Tensor:
-    """P log(P / Q) from log P and log Q; 0 where P is. In logs, since 1 - Z may be less than rounding can hold."""
-    part: Tensor = (p.exp() * (p - q)).masked_fill(p == -torch.inf, 0.0)
+    """P log(P / Q); 0 where P is."""
+    part: Tensor = torch.special.xlogy(p, p / q.clamp(min=_TINY)).masked_fill(p == 0, 0.0)
     return part
+
+
+_TINY = 1e-300
+"""A mass that float64 holds as 0 counts as this, so that no figure is infinite."""

@@ -23,7 +23,7 @@ from bench.record import emit, record, sha256
 from bench.scorer import Scorer
 from bench.signature import PROMPTS, Task, read_tasks
 from bench.study_documents import Written, describe, write_documents
-from bench.study_scores import Replay, figures_of, replays, score
+from bench.study_scores import Replay, figures_of, own_scores, replays, score
 from bench.tables import print_table
 from bench.tiny_model import write_tiny_model
 from bench.variants import FORMATS, Variant, bytes_per_token, make
@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace, model: str) -> int:
 
 def _scores(options: argparse.Namespace, scorer: Scorer, replay: Replay) -> list[dict[str, Any]]:
     """The reference's own row, then every format with its control after it."""
-    rows = [{"variant": "reference", **figures_of(score(scorer, replay), options.seed)}]
+    rows = [{"variant": "reference", **figures_of(own_scores(replay), options.seed)}]
     for name in options.formats:
         for variant in (Variant(name), Variant(name, noise=True)):
             made = make(scorer.weights(), variant, options.seed, scorer.put)

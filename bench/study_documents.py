@@ -20,8 +20,8 @@ from engine.decode.prompt import encode_prompt
 from engine.grammar import Matcher
 from engine.request import Constraint, Request, Result, SamplingParams
 
-MAX_TOKENS = 192
-SINGLE = 4
+MAX_TOKENS = 96
+SINGLE = 2
 """Prompts that run alone as well, for the speed of one stream."""
 CONSTRAINT = Constraint.json_schema(SCHEMA)
 

@@ -32,6 +32,8 @@ class Replayed:
     document_masks: Tensor
     gold_masks: Tensor
     """int32 [T, W]."""
+    own: PromptScore | None = None
+    """The reference against itself: zeros, and how much the expected document surprises it."""
 
 
 Replay = list[Replayed]
@@ -54,8 +56,10 @@ def replays(reference: Written, tasks: Sequence[Task], scorer: Scorer) -> Replay
         gold = reference.golds[index]
         document = document_ids(reference.results[index], gold[-1])
         prompt = reference.prompts[index]
-        (logits,) = scorer.logits(prompt, [document])
-        out.append(Replayed(prompt, document, gold, logits, *reference.masks[index]))
+        logits, gold_logits = scorer.logits(prompt, [document, gold])
+        one = Replayed(prompt, document, gold, logits, *reference.masks[index])
+        one.own = _compare(one, logits, gold_logits)
+        out.append(one)
     return out
 
 
@@ -65,7 +69,15 @@ def score(scorer: Scorer, replay: Replay) -> list[PromptScore]:
 
 
 def _score_one(scorer: Scorer, one: Replayed) -> PromptScore:
-    ours, gold = scorer.logits(one.prompt, [one.document, one.gold])
+    return _compare(one, *scorer.logits(one.prompt, [one.document, one.gold]))
+
+
+def own_scores(replay: Replay) -> list[PromptScore]:
+    """The reference's own row."""
+    return [one.own for one in replay if one.own is not None]
+
+
+def _compare(one: Replayed, ours: Tensor, gold: Tensor) -> PromptScore:
     width = one.reference.shape[-1]
     sums = compare(one.reference, ours, unpack(one.document_masks, width))
     free, legal = surprise(gold, torch.tensor(one.gold), unpack(one.gold_masks, width))
