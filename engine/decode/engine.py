@@ -149,6 +149,11 @@ class Engine:
             self._wake.notify()
         return bool(found)
 
+    def in_flight(self) -> list[str]:
+        """Ids of the requests that have been accepted and not answered."""
+        with self._wake:
+            return [job.request.id for job in self._jobs]
+
     def check(self, schema: Mapping[str, Any] | bool | str, **options: Any) -> dict[str, Any]:
         """The verdicts of a schema, as `maskloop check --json` prints them. Never raises for a refused schema."""
         return check_schema(self.grammars, schema, **options)
