@@ -8,8 +8,7 @@
     </function>
     </tool_call>
 
-A string parameter is written as it is, everything else as JSON, each value constrained by our own lowering of its
-schema. Knows the format and JSON Schema's outermost shape. Does not know HTTP.
+A string parameter is written as it is, everything else as JSON (`tool_value`). Knows the format. Does not know HTTP.
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.errors import ConstraintError, SchemaInvalid
-from engine.schema import JsonInvalid, Validator, lower, parse_json
+from engine.errors import SchemaInvalid
+from engine.schema import JsonInvalid, Validator, parse_json
+from engine.serve.tool_value import Format, Schema, is_string, value_format
 
 OPEN, CLOSE = "<tool_call>\n<function=", "</function>\n</tool_call>"
 PARAMETER_END = "\n</parameter>\n"
@@ -33,8 +33,6 @@ MARK = "<tool_call>"
 
 SHARED = ("$defs", "definitions", "$schema")
 """What a parameter's schema may need of the schema around it."""
-Schema = Mapping[str, Any]
-Format = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,60 +102,13 @@ def _call(tool: Tool) -> Format:
     required = tool.parameters.get("required") or ()
     elements = []
     for key in tool.properties:
-        tag = {"type": "tag", "begin": f"<parameter={key}>\n", "content": _value(tool, key), "end": PARAMETER_END}
+        content = value_format(f"tool {tool.name!r}, parameter {key!r}", tool.schema_of(key), tool.parameters)
+        tag = {"type": "tag", "begin": f"<parameter={key}>\n", "content": content, "end": PARAMETER_END}
         elements.append(tag if key in required else {"type": "optional", "content": tag})
-    content: Format = {"type": "sequence", "elements": elements}
+    inside: Format = {"type": "sequence", "elements": elements}
     if not elements:
-        content = {"type": "const_string", "value": ""}
-    return {"type": "tag", "begin": f"{OPEN}{tool.name}>\n", "content": content, "end": CLOSE}
-
-
-def _value(tool: Tool, key: str) -> Format:
-    schema = tool.schema_of(key)
-    words = _words(schema)
-    if words:
-        return {"type": "or", "elements": [{"type": "const_string", "value": word} for word in words]}
-    if _may_be_string(schema, tool.parameters):
-        return {"type": "any_text", "excludes": ["</parameter>"]}
-    try:
-        return {"type": "grammar", "grammar": lower(schema).grammar.to_ebnf()}
-    except ConstraintError as error:
-        raise type(error)(f"tool {tool.name!r}, parameter {key!r}: {error.message}", param="tools") from None
-
-
-def _words(schema: Any) -> list[str]:
-    """The texts of an enum or const of non-empty strings on one line each."""
-    if not isinstance(schema, Mapping):
-        return []
-    words = [schema["const"]] if "const" in schema else schema.get("enum") or []
-    plain = all(isinstance(word, str) and word and "\n" not in word and "<" not in word for word in words)
-    return list(words) if plain else []
-
-
-def _may_be_string(schema: Any, root: Schema, depth: int = 0) -> bool:
-    """Whether a string could satisfy it, told by types alone; in doubt yes, since every call is judged in the end."""
-    if not isinstance(schema, Mapping):
-        return schema is not False
-    kind = schema.get("type")
-    if kind is not None:
-        return "string" in ([kind] if isinstance(kind, str) else kind)
-    if "const" in schema or "enum" in schema:
-        values = [schema["const"]] if "const" in schema else schema["enum"]
-        return any(isinstance(value, str) for value in values)
-    for name in ("anyOf", "oneOf"):
-        if isinstance(schema.get(name), Sequence) and depth < 8:
-            return any(_may_be_string(part, root, depth + 1) for part in schema[name])
-    target = _pointed(schema.get("$ref"), root)
-    return True if target is None or depth >= 8 else _may_be_string(target, root, depth + 1)
-
-
-def _pointed(ref: Any, root: Schema) -> Any:
-    if not isinstance(ref, str) or not ref.startswith("#/"):
-        return None
-    found: Any = root
-    for part in ref[2:].split("/"):
-        found = found.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
-    return found
+        inside = {"type": "const_string", "value": ""}
+    return {"type": "tag", "begin": f"{OPEN}{tool.name}>\n", "content": inside, "end": CLOSE}
 
 
 def _read(match: re.Match[str], tools: Mapping[str, Tool]) -> ToolCall:
@@ -177,17 +128,13 @@ def _argument(tool: Tool, key: str, text: str) -> Any:
         return text
     schema = tool.schema_of(key)
     judge = Validator(schema)
-    if _may_be_string(schema, tool.parameters) and judge.check_value(text).ok and _only_string(schema):
+    if is_string(schema) and judge.check_value(text).ok:
         return text
     try:
         value = parse_json(text)
     except JsonInvalid:
         return text
     return value if judge.check_value(value).ok else text
-
-
-def _only_string(schema: Any) -> bool:
-    return isinstance(schema, Mapping) and (schema.get("type") == "string" or bool(_words(schema)))
 
 
 def read_tools(declared: Sequence[Mapping[str, Any]]) -> list[Tool]:

@@ -149,6 +149,23 @@ def test_tools_that_cannot_be_used_are_refused_by_position(declared, match):
         read_tools(declared)
 
 
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"type": "string", "maxLength": 3}, ["", "abc", "a\nb", "<"], ["abcd"]),
+        ({"type": "string", "minLength": 2}, ["ab", "abc\n"], ["", "a"]),
+        ({"type": "string", "pattern": "^[a-z_]+$"}, ["a_b"], ["", "A", "a b"]),
+        ({"type": "string", "pattern": "b", "maxLength": 2}, ["ab", "b"], ["a", "abc"]),
+        ({"type": "string", "format": "date"}, ["2026-11-23"], ["2026-13-01", "today"]),
+        ({"type": "string", "minLength": 100_000}, ["anything: the judge will tell"], []),
+    ],
+)
+def test_constrained_strings_are_constrained_as_they_are_written(schema, good, bad):
+    tool = Tool("f", {"type": "object", "properties": {"x": schema}, "required": ["x"]})
+    assert [accepts(written("f", x=text), tools=[tool]) for text in good] == [True] * len(good)
+    assert [accepts(written("f", x=text), tools=[tool]) for text in bad] == [False] * len(bad)
+
+
 def test_a_parameter_that_no_grammar_can_say_is_refused_with_its_name():
     tool = Tool("f", {"type": "object", "properties": {"x": {"type": "integer", "minimum": 2, "maximum": 1}}})
     with pytest.raises(ConstraintError, match=r"tool 'f', parameter 'x'"):
