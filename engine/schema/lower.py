@@ -72,6 +72,7 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     texts = shortest(writer.rules, {key: group.shortest for key, group in groups.items()})
     if name not in texts:
         raise SchemaRefused("the schema is unsatisfiable: no document is valid", param="schema", pointer="")
+    report.lift(schemas)
     text = texts[name]
     rules, name = canonical(prune(writer.rules, name, texts), name, options.prefix)
     for group in _used(rules, groups):

@@ -107,6 +107,18 @@ class Schemas:
                     return self._resources[base].root
         return resource.root
 
+    def referrers(self) -> dict[int, list[tuple[Location, str]]]:
+        """For every location the subschemas that apply it, with the keyword that does: parents and references."""
+        above: dict[int, list[tuple[Location, str]]] = {}
+        for at in list(self.locations):
+            for path, child in at.children.items():
+                above.setdefault(child.number, []).append((at, path[0]))
+            for keyword in ("$ref", "$dynamicRef"):
+                reference = at.schema.get(keyword) if isinstance(at.schema, dict) else None
+                if isinstance(reference, str):
+                    above.setdefault(self.resolve(at, reference).number, []).append((at, keyword))
+        return above
+
     def _follow(self, start: Location, fragment: str, reference: str, at: Location) -> Location:
         parts = [p.replace("~1", "/").replace("~0", "~") for p in fragment.split("/")[1:]]
         here, value = start, start.schema
