@@ -36,6 +36,8 @@ def open_engine(config: EngineConfig, progress: Progress) -> Iterator[Engine]:
     engine = Engine(config, progress=progress.phase)
     try:
         progress.end_phase()
+        if engine.loaded.inventory:
+            progress.line(engine.loaded.inventory)
         yield engine
     except BaseException:
         progress.close()

@@ -1,49 +1,58 @@
 """Quantised weights for the CPU runner: engine checkpoints, random weights, and float weights quantised while loading.
 
 A CPU has no kernel for packed weights, so they are dequantised once, to fp32: the same values as the quantised model,
-not the same bytes. What each format weighs is logged at load, from the packed form.
+not the same bytes. The inventory is of the packed form.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.model.checkpoint import load_checkpoint
 from engine.model.decoder import is_supported
-from engine.model.inventory import PLAIN, Weight, check_quantized, inventory, wanted_format
+from engine.model.inventory import PLAIN, Inventory, Weight, check_quantized, inventory, wanted_format
 from engine.model.manifest import LoadedWeights
 from engine.model.quantize import read_config
-from engine.model.quantized_model import HEAD, apply_quantized, empty_model, is_tied, quantize_named
+from engine.model.quantized_model import HEAD, apply_quantized, empty_model, is_tied, quantize_model, quantize_named
 from engine.model.quantized_tensor import QuantizedTensor
 from engine.model.random_weights import random_weights
+from engine.model.read_weights import ReadWeights
 from engine.model.source import Source
 
-_LOG = logging.getLogger("maskloop.model")
 RANDOM_SEED = 0
 """Seed of `random:CONFIG.json`, so that two engines of one shape agree."""
 
 
-def read_engine_weights(
-    config: EngineConfig, source: Source
-) -> tuple[Any, dict[str, Tensor] | None, PreTrainedModel | None, Path | None]:
-    """Settings, then fp32 weights by name (architectures we compute) or the quantised transformers model (others),
-    then the folder with the tokenizer. ModelError: `quantization` contradicts the checkpoint, or it is damaged."""
+def read_engine_weights(config: EngineConfig, source: Source) -> ReadWeights:
+    """fp32 weights (architectures we compute) or the quantised transformers model (others). ModelError: `quantization`
+    contradicts the checkpoint, or it is damaged."""
     settings, loaded = load_engine_weights(config, source, "cpu")
     folder = None if source.path is None else source.path if source.path.is_dir() else source.path.parent
+    read = ReadWeights(settings, folder, quantization=loaded.manifest.quantization)
+    read.inventory = str(inventory(loaded.tensors))
     if is_supported(settings):
         settings.tie_word_embeddings = HEAD not in loaded.tensors and is_tied(settings)
-        return settings, dequantized(loaded.tensors), None, folder
-    model = apply_quantized(empty_model(settings), loaded.tensors, dtype=torch.float32, device="cpu")
-    return settings, None, model, folder
+        read.tensors = dequantized(loaded.tensors)
+    else:
+        read.model = apply_quantized(empty_model(settings), loaded.tensors, dtype=torch.float32, device="cpu")
+    return read
+
+
+def quantize_read(read: ReadWeights, quantization: str) -> ReadWeights:
+    """Float weights that were read from anywhere, rounded to what the format holds."""
+    if read.tensors is not None:
+        read.tensors, table = requantized(read.tensors, quantization)
+    else:
+        assert read.model is not None
+        table = inventory(quantize_model(read.model, quantization))
+    read.quantization, read.inventory = quantization, str(table)
+    return read
 
 
 def load_engine_weights(config: EngineConfig, source: Source, device: torch.device | str) -> tuple[Any, LoadedWeights]:
@@ -62,19 +71,17 @@ def load_engine_weights(config: EngineConfig, source: Source, device: torch.devi
                 f"with: maskloop quantize {loaded.manifest.model} --to {config.quantization} --out DIR",
                 param="quantization",
             )
-    _LOG.info("%s\n%s", source.name, inventory(loaded.tensors))
     return settings, loaded
 
 
-def requantized(weights: Mapping[str, Tensor], quantization: str) -> dict[str, Tensor]:
-    """Float weights by name, rounded to what `quantization` can hold, as fp32."""
+def requantized(weights: Mapping[str, Tensor], quantization: str) -> tuple[dict[str, Tensor], Inventory]:
+    """Float weights by name as fp32 tensors with the format's values, and what the packed form weighs."""
     packed: dict[str, Weight] = {}
     for name, weight in weights.items():
         wanted = wanted_format(name, weight.ndim, quantization)
         packed[name] = weight if wanted == PLAIN else quantize_named(name, weight, wanted)
     check_quantized(packed, quantization)
-    _LOG.info("%s", inventory(packed))
-    return dequantized(packed)
+    return dequantized(packed), inventory(packed)
 
 
 def dequantized(tensors: Mapping[str, Weight]) -> dict[str, Tensor]:

@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 from transformers.utils import logging as hf_logging
 
@@ -28,11 +27,9 @@ from engine.errors import ModelError
 from engine.interfaces import Runner
 from engine.model.cpu_runner import CpuRunner
 from engine.model.decoder import Decoder, Shape, is_supported
+from engine.model.read_weights import ReadWeights
 from engine.model.source import Source, resolve
 from engine.model.tokenizer import HfTokenizer, load_tokenizer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Progress = Callable[[str], None]
 CONVERTED = "weights.safetensors"
@@ -47,6 +44,8 @@ class LoadedModel:
     runner: Runner
     tokenizer: HfTokenizer
     phases: dict[str, float] = field(default_factory=dict)
+    inventory: str = ""
+    """Bytes and bits per weight by module kind; empty where nothing is quantised."""
 
 
 class Phases:
@@ -94,30 +93,37 @@ def choose_device(wanted: str) -> str:
 
 def _load_cpu(config: EngineConfig, source: Source, phases: Phases) -> LoadedModel:
     with phases("weights"):
-        settings, weights, model, folder = _read(config, source)
+        read = _read(config, source)
     with phases("tokenizer"):
-        stops = _stop_ids(folder, source, settings)
-        path = config.tokenizer or folder or source.name
+        stops = _stop_ids(read.folder, source, read.settings)
+        path = config.tokenizer or read.folder or source.name
         tokenizer = load_tokenizer(path, revision=source.revision, stop_token_ids=stops)
     with phases("runner"):
-        runner = _cpu_runner(config, settings, weights, model)
-    return LoadedModel(source.name, source.revision, runner, tokenizer, phases.seconds)
+        runner = _cpu_runner(config, read)
+    return LoadedModel(source.name, source.revision, runner, tokenizer, phases.seconds, read.inventory)
 
 
-def _read(
-    config: EngineConfig, source: Source
-) -> tuple[Any, dict[str, Tensor] | None, PreTrainedModel | None, Path | None]:
-    """Settings, then weights by name (architectures we compute) or the Hugging Face model (all others)."""
+def _read(config: EngineConfig, source: Source) -> ReadWeights:
+    """Weights by name (architectures we compute) or the Hugging Face model (all others), quantised as asked."""
     if source.kind in ("checkpoint", "random"):
         from engine.model.engine_weights import read_engine_weights
 
         return read_engine_weights(config, source)
+    read = _read_floats(config, source)
+    if config.quantization in (None, "bf16"):
+        return read
+    from engine.model.engine_weights import quantize_read
+
+    return quantize_read(read, config.quantization)
+
+
+def _read_floats(config: EngineConfig, source: Source) -> ReadWeights:
     folder = converted_gguf(source.path, config.cache_dir) if source.kind == "gguf" and source.path else source.path
     target = str(folder or source.name)
     try:
         settings = AutoConfig.from_pretrained(target, revision=source.revision)
         if folder is not None and (folder / CONVERTED).exists() and is_supported(settings):
-            return settings, _quantized(load_file(folder / CONVERTED), config), None, folder
+            return ReadWeights(settings, folder, tensors=load_file(folder / CONVERTED))
         from transformers import AutoModelForCausalLM  # 3 s of imports that a converted model does without
 
         model = AutoModelForCausalLM.from_pretrained(target, revision=source.revision, dtype=torch.float32)
@@ -127,39 +133,25 @@ def _read(
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"model {source.name!r} could not be loaded: {first}", param="model") from None
     if is_supported(settings):
-        return settings, _quantized(dict(model.state_dict()), config), None, folder
-    if config.quantization not in (None, "bf16"):
-        raise ModelError(
-            f"quantization {config.quantization!r} needs an architecture of ours; {settings.model_type!r} runs in fp32",
-            param="quantization",
-        )
-    return settings, None, model, folder
+        return ReadWeights(settings, folder, tensors=dict(model.state_dict()))
+    return ReadWeights(settings, folder, model=model)
 
 
-def _quantized(weights: dict[str, Tensor], config: EngineConfig) -> dict[str, Tensor]:
-    """On a CPU a quantised model computes in fp32 with the dequantised weights: the same values, not the same bytes."""
-    if config.quantization in (None, "bf16"):
-        return weights
-    from engine.model.engine_weights import requantized
-
-    return requantized(weights, config.quantization)
-
-
-def _cpu_runner(
-    config: EngineConfig, settings: Any, weights: dict[str, Tensor] | None, model: PreTrainedModel | None
-) -> CpuRunner:
-    positions = min(config.max_sequence, int(getattr(settings, "max_position_embeddings", config.max_sequence)))
+def _cpu_runner(config: EngineConfig, read: ReadWeights) -> CpuRunner:
+    limit = int(getattr(read.settings, "max_position_embeddings", config.max_sequence))
+    positions = min(config.max_sequence, limit)
     dtype = torch.float32 if config.cpu_dtype == "float32" else torch.bfloat16
-    if weights is not None:
-        shape = Shape.from_config(settings)
-        network: Any = Decoder(shape, weights, slots=config.max_batch, positions=positions, dtype=dtype)
-    elif model is not None:
+    if read.tensors is not None:
+        shape = Shape.from_config(read.settings)
+        network: Any = Decoder(shape, read.tensors, slots=config.max_batch, positions=positions, dtype=dtype)
+    elif read.model is not None:
         from engine.model.hf_network import HfNetwork
 
-        network = HfNetwork(model.to(dtype), slots=config.max_batch)
+        network = HfNetwork(read.model.to(dtype), slots=config.max_batch)
     else:
         raise ModelError("no weights were read", param="model")
-    name = config.quantization or ("fp32" if dtype == torch.float32 else "bf16")
+    held = None if read.quantization == "bf16" else read.quantization
+    name = config.quantization or held or ("fp32" if dtype == torch.float32 else "bf16")
     return CpuRunner(network, max_batch=config.max_batch, max_sequence=positions, quantization=name)
 
 

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig
+from transformers import LlamaConfig, MistralConfig, MistralForCausalLM
 
 from engine.config import EngineConfig
 from engine.errors import ModelError, RequestError
 from engine.model.checkpoint import load_checkpoint
 from engine.model.engine_weights import load_engine_weights, read_engine_weights, requantized
 from engine.model.inventory import inventory
+from engine.model.loader import _read
 from engine.model.quantize import quantize, quantize_checkpoint
-from engine.model.quantized_model import empty_model
+from engine.model.quantized_model import empty_model, quantize_model
 from engine.model.quantized_tensor import QuantizedTensor, quantize_tensor
 from engine.model.source import resolve
 from tests.model import tiny_moe
@@ -215,13 +216,13 @@ def test_bad_settings_are_refused_by_name(moe_folder: Path, tmp_path: Path) -> N
 def test_the_cpu_runner_gets_the_checkpoints_values(moe_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     quantize(str(moe_folder), "int4", out)
-    _, weights, model, folder = read_engine_weights(EngineConfig(model=str(out)), resolve(str(out)))
-    assert model is None
-    assert folder == out
-    assert weights is not None
+    read = read_engine_weights(EngineConfig(model=str(out)), resolve(str(out)))
+    assert (read.model, read.folder, read.quantization) == (None, out, "int4")
+    assert "experts    int4" in read.inventory
+    assert read.tensors is not None
     for name, weight in load_checkpoint(out, "cpu").tensors.items():
         expected = weight.dequantize() if isinstance(weight, QuantizedTensor) else weight
-        assert torch.equal(weights[name], expected)
+        assert torch.equal(read.tensors[name], expected)
 
 
 def test_a_checkpoint_in_another_format_than_asked_is_refused(moe_folder: Path, tmp_path: Path) -> None:
@@ -233,7 +234,35 @@ def test_a_checkpoint_in_another_format_than_asked_is_refused(moe_folder: Path, 
 
 def test_float_weights_are_rounded_to_the_format() -> None:
     state = dict(tiny_moe.model().state_dict())
-    rounded = requantized(state, "nf4")
+    rounded, table = requantized(state, "nf4")
+    assert {row.kind: row.format for row in table.rows}["attention"] == "nf4"
     name = "model.layers.0.self_attn.q_proj.weight"
     assert torch.equal(rounded[name], quantize_tensor(state[name], "nf4").dequantize())
     assert torch.equal(rounded["lm_head.weight"], state["lm_head.weight"])
+
+
+def test_an_architecture_that_only_transformers_computes_is_quantised_too(tmp_path: Path) -> None:
+    config = MistralConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=100,
+    )
+    model = MistralForCausalLM(config).eval().requires_grad_(False)
+    model.save_pretrained(tmp_path / "source")
+    quantize(str(tmp_path / "source"), "nf4", tmp_path / "out")
+    name = str(tmp_path / "source")
+    loaded = [
+        _read(EngineConfig(model=name, quantization="nf4"), resolve(name)),
+        _read(EngineConfig(model=str(tmp_path / "out")), resolve(str(tmp_path / "out"))),
+    ]
+    ids = torch.arange(7)[None]
+    quantize_model(model, "nf4")
+    for read in loaded:
+        assert read.model is not None
+        assert read.quantization == "nf4"
+        assert "attention  nf4" in read.inventory
+        with torch.no_grad():
+            assert torch.equal(read.model(ids).logits, model(ids).logits)
