@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import TypeVar
 
 from engine.errors import LimitExceeded
@@ -87,7 +88,12 @@ def meet(first: Automaton, second: Automaton) -> Automaton:
     """Intersection with the common cases taken for free."""
     if first.is_universal or second.is_universal:
         return second if first.is_universal else first
-    return first if first == second else first & second
+    return first if first == second else _product(first, second)
+
+
+@lru_cache(maxsize=4096)
+def _product(first: Automaton, second: Automaton) -> Automaton:
+    return first & second
 
 
 def _strings(a: StringSet, b: StringSet) -> StringSet | None:

@@ -18,8 +18,10 @@ from engine.schema.report import Report
 from engine.schema.shape import StringSet
 
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?"
-FOLDED_LENGTH = 300
-"""Length bounds up to here become states of the automaton; longer ones are counted beside the matcher."""
+FOLDED_LENGTH = 128
+"""Length bounds up to here become states: a chain that all schemas share. Longer ones are not in the grammar."""
+FOLDED_STATES = 160
+"""States a pattern and its length bounds may have together; each costs the compiler about 10 ms."""
 
 
 def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bool]:
@@ -71,12 +73,24 @@ def _bounded(automaton: Automaton, low: int, high: int | None) -> tuple[StringSe
     try:
         inside_low = low if low <= FOLDED_LENGTH else 0
         inside_high = high if high is not None and high <= FOLDED_LENGTH else None
+        folded = automaton
         if inside_low or inside_high is not None:
-            automaton = meet(automaton, Automaton.length(inside_low, inside_high))
+            folded = meet(automaton, Automaton.length(inside_low, inside_high))
+        if not automaton.is_universal and folded.states > max(FOLDED_STATES, automaton.states):
+            return _unfolded(automaton, low, high)
+        automaton = folded
         outside_high = None if high == inside_high else high
         found = StringSet(automaton, 0 if low == inside_low else low, outside_high)
     except AutomatonTooLarge:
-        found = StringSet(automaton, low, high)
+        return _unfolded(automaton, low, high)
+    return () if found.is_empty else (found,)
+
+
+def _unfolded(automaton: Automaton, low: int, high: int | None) -> tuple[StringSet, ...]:
+    """Bounds beside the automaton, but for those it keeps by itself and a lower bound that is cheap to hold."""
+    if low == 1 and automaton.accepts(""):
+        automaton, low = meet(automaton, Automaton.length(1)), 0
+    found = StringSet(automaton, low, high)
     return () if found.is_empty else (found,)
 
 
