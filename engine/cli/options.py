@@ -11,8 +11,9 @@ from typing import Any
 
 from engine.cli.inputs import parse_json, read_schema, read_text
 from engine.config import EMBEDDED_MODEL, QUANTIZATIONS, EngineConfig, default_cache_dir
-from engine.errors import RequestError
+from engine.errors import RequestError, SchemaInvalid
 from engine.request import Constraint, SamplingParams
+from engine.schema import Validator
 
 ENGINE_FIELDS = (
     "model", "revision", "quantization", "device", "tokenizer", "max_batch", "max_sequence", "cache_dir", "threads",
@@ -118,9 +119,14 @@ def constraint(args: argparse.Namespace) -> Constraint | None:
 
 
 def schema_constraint(name: str, args: argparse.Namespace) -> Constraint:
-    """The constraint of a schema file or bundled name."""
+    """The constraint of a schema file or bundled name; what is no schema is told before a model is loaded."""
+    schema = read_schema(name)
+    try:
+        Validator(schema)
+    except SchemaInvalid as error:
+        raise SchemaInvalid(f"{name}: {error.message}", param="schema", pointer=error.pointer) from None
     return Constraint.json_schema(
-        read_schema(name),
+        schema,
         whitespace=getattr(args, "whitespace", "compact"),
         conformance=args.conformance,
         require_enforced=getattr(args, "require_enforced", False),

@@ -65,6 +65,8 @@ def test_one_line_and_exit_2(maskloop: Run, args: tuple[str, ...], told: str) ->
     (b"[1]", "a schema is a JSON object or a boolean, not an array"),
     (b'"object"', "not a string"),
     (b"\xff\xfe", "byte 0 is not UTF-8"),
+    (b'{"properties": {"a": {"type": "strin"}}}', "bad.json: not a valid JSON Schema"),
+    (b'{"properties": {"a": {"type": "strin"}}}', "(at /properties/a/type)"),
     (b"", "Expecting value"),
     (b"[" * 100_000, "nested too deeply"),
 ])  # fmt: skip
