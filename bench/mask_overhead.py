@@ -110,7 +110,7 @@ def _measured(
     samples = Samples()
     for turn in range(options.repeats + 1):
         kinds = [("constrained_ms", constraint, True), ("free_ms", None, True), ("untraced_ms", constraint, False)]
-        for name, mask, traced in kinds[turn % 3 :] + kinds[: turn % 3]:
+        for name, mask, traced in kinds[turn % 3 :] + kinds[: turn % 3] if turn else kinds[:1]:
             runner.recording = Recording(document, prompt_tokens)
             records = _replay(engine, mask, batch, traced)
             if turn == 0:

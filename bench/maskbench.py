@@ -65,7 +65,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.maskbench", description="MaskBench, several engines at once")
     parser.add_argument("data", type=Path, nargs="?", help="MaskBench JSON lines (plain or .xz) or a folder")
     parser.add_argument("--limit", type=int, help="only the first N schemas")
-    parser.add_argument("--sample", type=int, help="N schemas drawn at random (seed 0), in the order of the file")
+    parser.add_argument("--sample", type=int, help="N schemas drawn at random (a larger N adds to a smaller one)")
     parser.add_argument("--only", help="only schemas whose name contains this")
     parser.add_argument("--engines", type=_engines, default=["ours", "xgrammar", "llguidance"])
     parser.add_argument("--tokenizer", default=None, help=f"tokenizer.json[.xz], a folder, or '{BYTES}' (default)")
@@ -92,8 +92,9 @@ def _chosen(options: argparse.Namespace) -> list[Case]:
         cases = [case for case in cases if options.only in case.name]
     if options.sample is None or options.sample >= len(cases):
         return cases
-    drawn = random.Random(0).sample(range(len(cases)), options.sample)
-    return [cases[index] for index in sorted(drawn)]
+    order = list(range(len(cases)))
+    random.Random(0).shuffle(order)
+    return [cases[index] for index in sorted(order[: options.sample])]
 
 
 def run(cases: Sequence[Case], workers: Sequence[Worker], out: Path | None) -> dict[str, list[Outcome]]:
