@@ -202,6 +202,14 @@ def test_every_source_file_that_the_documents_name_exists() -> None:
     assert missing == []
 
 
+def test_every_bench_that_the_documents_name_can_be_run() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    named = {name for page in pages for name in re.findall(r"python -m bench\.([a-z_]+)", page.read_text())}
+    assert {"maskbench", "mask_overhead"} <= named
+    missing = [name for name in named if "__main__" not in (ROOT / "bench" / f"{name}.py").read_text()]
+    assert missing == []
+
+
 def test_every_exemption_from_the_tools_has_its_reason_beside_it() -> None:
     bare = []
     for path in [*ROOT.glob("engine/**/*.py"), *ROOT.glob("bench/**/*.py"), *ROOT.glob("*.py")]:
