@@ -15,7 +15,7 @@ from engine.decode.judge import Judgement, judge
 from engine.decode.loop import Loop
 from engine.decode.outcome import Identity, job_result, sample_result
 from engine.decode.prefix import PrefixCache
-from engine.decode.row import emit
+from engine.decode.row import emit, release
 from engine.decode.scheduler import Scheduler
 from engine.decode.text import TextStream
 from engine.errors import BudgetTooSmall, EngineError, EngineFailure
@@ -53,6 +53,7 @@ class Crew:
             prefilled=self._prefilled,
             pinned=not runner.device.startswith("cpu"),
             overlap=config.overlap,
+            retries=config.limits.retries,
             ahead=not runner.device.startswith("cpu") if config.launch_ahead is None else config.launch_ahead,
         )
 
@@ -171,6 +172,7 @@ class Crew:
     def _result(self, sample: Sample) -> Result:
         started = time.perf_counter()
         emit(sample, sample.text.finish())
+        release(sample)
         text = "".join(sample.pieces)
         judgement = Judgement(False)
         if sample.status in ("complete", "closed"):

@@ -80,6 +80,9 @@ class Sample:
     matcher: Matcher | None = None
     pieces: list[str] = field(default_factory=list)
     forced: int = 0
+    retries: int = 0
+    epoch: int = 0
+    """Raised when tokens are taken back: steps launched before that are void."""
     logprobs: list[dict[str, Any]] = field(default_factory=list)
     logprob_sum: float = 0.0
     status: Status | None = None
@@ -95,6 +98,11 @@ class Sample:
     def length(self) -> int:
         """Prompt and output tokens."""
         return len(self.job.prompt) + len(self.output)
+
+    @property
+    def revocable(self) -> bool:
+        """Whether text may be taken back: some keyword is only `checked`, and is judged when its value closes."""
+        return self.matcher is not None and self.matcher.grammar.judge is not None
 
     @property
     def remaining(self) -> int:

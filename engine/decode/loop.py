@@ -14,7 +14,7 @@ from engine.decode.drafts import Drafts
 from engine.decode.job import Sample
 from engine.decode.masks import Masks, Row
 from engine.decode.record import record_row
-from engine.decode.row import advance, close
+from engine.decode.row import advance, close, reconsider
 from engine.decode.sampler import InputRows
 from engine.decode.scheduler import Planned, Scheduler
 from engine.errors import EngineError, EngineFailure
@@ -40,6 +40,7 @@ class Loop:
         pinned: bool = False,
         overlap: bool = True,
         ahead: bool = False,
+        retries: int = 3,
     ) -> None:
         self._runner = runner
         self._tokenizer = tokenizer
@@ -49,6 +50,7 @@ class Loop:
         self._prefilled = prefilled
         self._overlap = overlap
         self._ahead = ahead and overlap
+        self._retries = retries
         self._early: InputRows | None = None
         self._flying: list[Row] = []
         self._collected = 0.0
@@ -116,9 +118,11 @@ class Loop:
 
     def _accept(self, row: Row, sampled: Sampled) -> None:
         sample = row.sample
-        sample.flying -= row.planned.last
+        if sample.epoch == row.epoch:
+            sample.flying -= row.planned.last
         if sample.status is not None:
             self._finish(sample)
+        if row.void:
             return
         if row.planned.last:
             self._guarded(sample, lambda: self._accept_row(row, sampled))
@@ -151,6 +155,10 @@ class Loop:
                     rows=len(self._scheduler.running),
                     overlap=self._overlap,
                 )
+            if kept and reconsider(sample, self._tokenizer, self._retries):
+                if sample.job.request.sampling.repetition_penalty != 1.0:
+                    self._runner.reset_slot(sample.slot or 0, [*sample.job.prompt, *sample.output])
+                return
             if not kept or sample.status is not None:
                 return
             if sample.job.request.sampling.repetition_penalty != 1.0:

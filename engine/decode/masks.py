@@ -31,10 +31,19 @@ class Row:
     legal: list[int] = field(default_factory=list)
     fill_s: list[float] = field(default_factory=list)
     launched: float = field(default_factory=time.perf_counter)
+    epoch: int = 0
+
+    def __post_init__(self) -> None:
+        self.epoch = self.sample.epoch
 
     @property
     def sample(self) -> Sample:
         return self.planned.sample
+
+    @property
+    def void(self) -> bool:
+        """The sample has ended, or taken tokens back, since this row was planned: its logits mean nothing."""
+        return self.sample.status is not None or self.sample.epoch != self.epoch
 
 
 class Masks:
@@ -57,7 +66,7 @@ class Masks:
         for row in rows:
             if row.planned.last:
                 row.first = len(inputs)
-                if row.sample.status is None:
+                if not row.void:
                     guarded(row.sample, partial(self._fill_row, row, inputs))
                 for _ in range(len(inputs) - row.first, len(row.draft) + 1):
                     self._add_row(row, inputs, free=True)

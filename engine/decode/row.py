@@ -7,6 +7,7 @@ which fitted before, is emitted: nothing is ever cut.
 from __future__ import annotations
 
 from engine.decode.job import Sample
+from engine.decode.text import TextStream
 from engine.interfaces import Sampled, Tokenizer
 
 
@@ -29,6 +30,29 @@ def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, 
         if matcher.terminated:
             sample.status = "complete"
     _note_logprobs(sample, token, tokenizer, sampled, index)
+    return True
+
+
+def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
+    """Judge what the last token closed; on failure go back before that value. True when tokens were taken back.
+
+    Only grammars with a `checked` keyword ask; after `retries` the text goes on and ends `invalid`.
+    """
+    matcher = sample.matcher
+    if matcher is None or matcher.grammar.judge is None or sample.retries >= retries:
+        return False
+    count = matcher.retreat()
+    if count is None:
+        return False
+    del sample.output[-count:], sample.logprobs[-count:]
+    sample.retries += 1
+    sample.epoch += 1
+    sample.status, sample.flying, sample.hold = None, 0, False
+    sample.forced = min(sample.forced, len(sample.output))
+    sample.cached = sample.length - 1
+    sample.text, sample.pieces = TextStream(sample.text.stop), []
+    for token in sample.output:
+        emit(sample, sample.text.feed(tokenizer.token_bytes(token) or b""))
     return True
 
 
@@ -67,11 +91,17 @@ def _take_free(sample: Sample, token: int, tokenizer: Tokenizer) -> None:
 
 
 def emit(sample: Sample, text: str) -> None:
-    """Hand settled text on. A listener that raises is the listener's trouble: it fails this row only."""
+    """Keep settled text and hand it on unless it may be taken back. A listener that raises fails this row only."""
     if text:
         sample.pieces.append(text)
-        if sample.job.on_text is not None:
+        if sample.job.on_text is not None and not sample.revocable:
             sample.job.on_text(sample.index, text)
+
+
+def release(sample: Sample) -> None:
+    """Hand on what was held back because it could have been taken back."""
+    if sample.revocable and sample.job.on_text is not None and sample.pieces:
+        sample.job.on_text(sample.index, "".join(sample.pieces))
 
 
 def _note_logprobs(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> None:

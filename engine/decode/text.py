@@ -11,7 +11,7 @@ class TextStream:
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._stop = tuple(stop)
+        self.stop = tuple(stop)
         self._held = ""
         self.stopped = False
 
@@ -20,7 +20,7 @@ class TextStream:
         if self.stopped:
             return ""
         self._held += self._decoder.decode(data)
-        found = min((at for at in map(self._held.find, self._stop) if at >= 0), default=-1)
+        found = min((at for at in map(self._held.find, self.stop) if at >= 0), default=-1)
         if found >= 0:
             self.stopped = True
             return self._release(found)
@@ -39,9 +39,9 @@ class TextStream:
 
     def _possible_stop(self) -> int:
         """Length of the longest end of the held text that begins a stop string."""
-        longest = max(map(len, self._stop), default=1) - 1
+        longest = max(map(len, self.stop), default=1) - 1
         for size in range(min(longest, len(self._held)), 0, -1):
             end = self._held[-size:]
-            if any(stop.startswith(end) for stop in self._stop):
+            if any(stop.startswith(end) for stop in self.stop):
                 return size
         return 0

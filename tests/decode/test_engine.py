@@ -331,3 +331,27 @@ def test_the_repetition_penalty_sees_prompt_and_output(tmp_path: Path) -> None:
     result = run(favourite, tmp_path, Request(prompt="a", sampling=params))
     assert result.text[0] == "b", "the prompt's letter is penalised (and [assistant] holds 'a')"
     assert len(set(result.text)) == 4
+
+
+UNIQUE = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True, "maxItems": 4}
+
+
+def test_a_checked_keyword_takes_its_value_back_while_decoding(tmp_path: Path) -> None:
+    engine, _ = fake_engine(wants("[1,1,2]"), tmp_path)
+    with engine:
+        assert engine.check(UNIQUE)["verdicts"], "the keyword must be one the grammar cannot hold"
+        request = Request(prompt="x", constraint=Constraint.json_schema(UNIQUE), sampling=GREEDY)
+        *pieces, result = engine.stream(request)
+    assert isinstance(result, Result)
+    assert result.status in ("complete", "closed")
+    assert len(set(result.value)) == len(result.value)
+    assert "".join(str(piece) for piece in pieces) == result.text, "nothing that was taken back may have been streamed"
+
+
+def test_without_retries_left_a_failed_checked_keyword_is_invalid_and_says_where(tmp_path: Path) -> None:
+    from engine import Limits
+
+    request = Request(prompt="x", constraint=Constraint.json_schema(UNIQUE), sampling=GREEDY)
+    result = run(wants("[1,1,2]"), tmp_path, request, limits=Limits(retries=0))
+    assert (result.status, result.valid, result.text) == ("invalid", False, "[1,1,2]")
+    assert (result.error or {})["param"] == "uniqueItems"
