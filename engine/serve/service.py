@@ -85,7 +85,7 @@ class Service:
     async def generate(self, request: Request, call: Call) -> Result:
         """Raises EngineError before admission. Being cancelled cancels the request in the engine."""
         engine = self.slot.get()
-        request = self._admissible(request)
+        request = self._admissible(request, call)
         ticket = Ticket(engine, request)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.in_flight[request.id] = partial(settle_from_any_thread, answer.get_loop(), answer)
@@ -114,7 +114,7 @@ class Service:
     async def stream(self, request: Request, call: Call) -> AsyncGenerator[Piece | Result]:
         """Pieces of text, then the Result. Errors before admission come out of the first `anext`."""
         engine = self.slot.get()
-        request = self._admissible(request)
+        request = self._admissible(request, call)
         ticket, pump = Ticket(engine, request), Pump()
         self.in_flight[request.id] = pump.put
         settled = False
@@ -172,10 +172,12 @@ class Service:
         self.slot.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _admissible(self, request: Request) -> Request:
+    def _admissible(self, request: Request, call: Call) -> Request:
+        """The request with the service's deadline, its prompt's cache entries kept to the caller's key."""
         if request.id in self.in_flight:
             raise RequestError(f"a request with the id {request.id!r} is still running", param="id")
-        return request if request.deadline_s is not None else replace(request, deadline_s=self.settings.deadline_s)
+        deadline_s = self.settings.deadline_s if request.deadline_s is None else request.deadline_s
+        return replace(request, deadline_s=deadline_s, cache_salt=f"{call.key}/{request.cache_salt or ''}")
 
     async def _settled(self, answer: asyncio.Future[Result], patience_s: float) -> Result:
         """The answer; EngineFailure when the decode thread has ended, TimeoutError when patience has."""

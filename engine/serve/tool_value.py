@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from engine.errors import ConstraintError, LimitExceeded
+from engine.errors import ConstraintError
 from engine.schema import lower
 from engine.schema.automaton import Automaton
 from engine.schema.formats import from_format
 from engine.schema.grammar import Grammar, Rule
 from engine.schema.pattern import from_pattern
+from engine.schema.pattern_tree import PatternInvalid, PatternUnsupported
+from engine.schema.states import AutomatonTooLarge
 from engine.schema.text import TextRules
 
 Schema = Mapping[str, Any]
@@ -59,12 +61,12 @@ def _text(schema: Schema) -> Format:
             return ANY_TEXT
         grammar = Grammar(rules, TextRules(rules).scalar(automaton, None).name)
         return {"type": "grammar", "grammar": grammar.to_ebnf()}
-    except (ValueError, LimitExceeded):
+    except (AutomatonTooLarge, PatternInvalid, PatternUnsupported):
         return ANY_TEXT
 
 
 def _constrained(schema: Schema) -> Automaton | None:
-    """What the string keywords say together; None when that is nothing. ValueError: no small regular language."""
+    """What the string keywords say together; None when that is nothing. Raises what `_text` catches."""
     low, high = schema.get("minLength", 0), schema.get("maxLength")
     parts = [from_pattern(schema["pattern"])] if isinstance(schema.get("pattern"), str) else []
     if isinstance(schema.get("format"), str) and (named := from_format(schema["format"])) is not None:

@@ -158,6 +158,9 @@ def test_tools_that_cannot_be_used_are_refused_by_position(declared, match):
         ({"type": "string", "pattern": "b", "maxLength": 2}, ["ab", "b"], ["a", "abc"]),
         ({"type": "string", "format": "date"}, ["2026-11-23"], ["2026-13-01", "today"]),
         ({"type": "string", "minLength": 100_000}, ["anything: the judge will tell"], []),
+        ({"type": "string", "pattern": r"^(a+)\1$"}, ["anything: no regular language"], []),
+        ({"type": "string", "pattern": "("}, ["anything: no pattern"], []),
+        ({"type": "string", "pattern": "(a?b?c?d?){900}", "maxLength": 900}, ["abcd"], []),
     ],
 )
 def test_constrained_strings_are_constrained_as_they_are_written(schema, good, bad):
