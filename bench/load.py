@@ -142,9 +142,7 @@ async def level(
     """`clients` senders, staggered over one period, `requests` each."""
     began = time.perf_counter()
     due = [began + period * (turn + number / clients) for turn in range(requests) for number in range(clients)]
-    tasks = [
-        asyncio.create_task(ask(client, url, bodies[index % len(bodies)], when)) for index, when in enumerate(due)
-    ]
+    tasks = [asyncio.create_task(ask(client, url, bodies[index % len(bodies)], when)) for index, when in enumerate(due)]
     answers = [await task for task in tasks]
     wall = time.perf_counter() - began
     good = [answer for answer in answers if answer.ok]
