@@ -1,4 +1,4 @@
-"""And, or, not of shapes. Pure functions over plain data; children stay terms and are combined, never looked into,
+"""And, or of shapes. Pure functions over plain data; children stay terms and are combined, never looked into,
 but for the emptiness test the caller lends.
 """
 
@@ -13,18 +13,13 @@ from engine.errors import LimitExceeded
 from engine.schema import intervals
 from engine.schema.automaton import Automaton
 from engine.schema.shape import (
-    ANY_KEY,
-    ANY_STRING,
-    BOTH,
     ArrayShape,
-    Contains,
-    Need,
     ObjectShape,
     Others,
     Shape,
     StringSet,
 )
-from engine.schema.term import FALSE, TRUE, Terms
+from engine.schema.term import FALSE, Terms
 
 ALTERNATIVES = 128
 """Arrays or objects in one union; more is an exponential schema."""
@@ -39,9 +34,9 @@ def intersect(terms: Terms, is_empty: IsEmpty, first: Shape, second: Shape) -> S
         first.null and second.null,
         first.booleans & second.booleans,
         intervals.intersect(first.numbers, second.numbers),
-        _capped(_strings(a, b) for a in first.strings for b in second.strings),
-        _capped(_arrays(terms, is_empty, a, b) for a in first.arrays for b in second.arrays),
-        _capped(_objects(terms, is_empty, a, b) for a in first.objects for b in second.objects),
+        capped(both_strings(a, b) for a in first.strings for b in second.strings),
+        capped(both_arrays(terms, is_empty, a, b) for a in first.arrays for b in second.arrays),
+        capped(both_objects(terms, is_empty, a, b) for a in first.objects for b in second.objects),
         first.exact and second.exact,
     )
 
@@ -53,28 +48,13 @@ def unite(first: Shape, second: Shape) -> Shape:
         first.booleans | second.booleans,
         intervals.unite(first.numbers, second.numbers),
         _unite_strings(first.strings, second.strings),
-        _capped((*first.arrays, *second.arrays)),
-        _capped((*first.objects, *second.objects)),
+        capped((*first.arrays, *second.arrays)),
+        capped((*first.objects, *second.objects)),
         first.exact and second.exact,
     )
 
 
-def complement(terms: Terms, is_empty: IsEmpty, shape: Shape) -> Shape:
-    """Values that are not in an exact shape (the caller has made sure, children included)."""
-    strings: tuple[StringSet, ...] = ANY_STRING
-    for part in shape.strings:
-        strings = _capped(_strings(a, b) for a in strings for b in _outside_string(part))
-    arrays: tuple[ArrayShape, ...] = (ArrayShape(),)
-    for array in shape.arrays:
-        arrays = _capped(_arrays(terms, is_empty, a, b) for a in arrays for b in _outside_array(terms, array))
-    objects: tuple[ObjectShape, ...] = (ObjectShape(),)
-    for item in shape.objects:
-        objects = _capped(_objects(terms, is_empty, a, b) for a in objects for b in _outside_object(terms, item))
-    numbers = intervals.complement(shape.numbers)
-    return Shape(not shape.null, BOTH - shape.booleans, numbers, strings, arrays, objects)
-
-
-def _capped(parts: Iterable[T | None]) -> tuple[T, ...]:
+def capped(parts: Iterable[T | None]) -> tuple[T, ...]:
     found: dict[T, None] = {}
     for part in parts:
         if part is not None:
@@ -96,7 +76,7 @@ def _product(first: Automaton, second: Automaton) -> Automaton:
     return first & second
 
 
-def _strings(a: StringSet, b: StringSet) -> StringSet | None:
+def both_strings(a: StringSet, b: StringSet) -> StringSet | None:
     high = b.high if a.high is None else a.high if b.high is None else min(a.high, b.high)
     both = StringSet(meet(a.automaton, b.automaton), max(a.low, b.low), high)
     return None if both.is_empty else both
@@ -113,20 +93,10 @@ def _unite_strings(first: tuple[StringSet, ...], second: tuple[StringSet, ...]) 
             union = part.automaton
         elif not union.is_universal:
             union = union | part.automaton
-    return _capped([*([] if union is None else [StringSet(union)]), *bounded])
+    return capped([*([] if union is None else [StringSet(union)]), *bounded])
 
 
-def _outside_string(part: StringSet) -> list[StringSet]:
-    outside = ~part.automaton
-    found = [] if outside.is_empty else [StringSet(outside)]
-    if part.low:
-        found.append(StringSet(Automaton.anything(), 0, part.low - 1))
-    if part.high is not None:
-        found.append(StringSet(Automaton.anything(), part.high + 1))
-    return found
-
-
-def _arrays(terms: Terms, is_empty: IsEmpty, a: ArrayShape, b: ArrayShape) -> ArrayShape | None:
+def both_arrays(terms: Terms, is_empty: IsEmpty, a: ArrayShape, b: ArrayShape) -> ArrayShape | None:
     high = b.high if a.high is None else a.high if b.high is None else min(a.high, b.high)
     size = max(len(a.prefix), len(b.prefix))
     return settle_array(
@@ -163,26 +133,7 @@ def settle_array(is_empty: IsEmpty, array: ArrayShape) -> ArrayShape | None:
     return array
 
 
-def _outside_array(terms: Terms, array: ArrayShape) -> list[ArrayShape]:
-    found: list[ArrayShape] = []
-    if array.low:
-        found.append(ArrayShape(high=array.low - 1))
-    if array.high is not None:
-        found.append(ArrayShape(low=array.high + 1))
-    for index, term in enumerate(array.prefix):
-        if term != TRUE:
-            found.append(ArrayShape((TRUE,) * index + (terms.negate(term),), low=index + 1))
-    if array.rest not in (TRUE, FALSE):
-        found.append(ArrayShape(contains=(Contains(terms.negate(array.rest), 1, None, len(array.prefix)),)))
-    for need in array.contains:
-        if need.low:
-            found.append(ArrayShape(contains=(replace(need, low=0, high=need.low - 1),)))
-        if need.high is not None:
-            found.append(ArrayShape(contains=(replace(need, low=need.high + 1, high=None),)))
-    return found
-
-
-def _objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape) -> ObjectShape | None:
+def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape) -> ObjectShape | None:
     high = b.high if a.high is None else a.high if b.high is None else min(a.high, b.high)
     seen = a.seen_keys if b.seen_keys is None else b.seen_keys if a.seen_keys is None else a.seen_keys | b.seen_keys
     return settle_object(
@@ -239,37 +190,3 @@ def settle_object(is_empty: IsEmpty, item: ObjectShape) -> ObjectShape | None:
     if high is not None and low > high:
         return None
     return replace(item, named=tuple(named.items()), low=0 if low <= len(item.required) else low, high=high)
-
-
-def _outside_object(terms: Terms, item: ObjectShape) -> list[ObjectShape]:
-    found = [ObjectShape(named=((key, FALSE),)) for key in sorted(item.required)]
-    if item.low:
-        found.append(ObjectShape(high=item.low - 1))
-    if item.high is not None:
-        found.append(ObjectShape(low=item.high + 1))
-    for key, term in item.named:
-        if term != TRUE:
-            found.append(ObjectShape(named=((key, terms.negate(term)),), required=frozenset({key})))
-    named = Automaton.of(key for key, _ in item.named)
-    free = ~named
-    for part in item.others:
-        keys = meet(part.keys, free)
-        if part.value != TRUE and not keys.is_empty:
-            found.append(ObjectShape(needs=(Need(keys, terms.negate(part.value)),)))
-        free = free - part.keys
-    if not free.is_empty:
-        found.append(ObjectShape(needs=(Need(free, TRUE),)))
-    found.extend(_without(terms, need) for need in item.needs)
-    return found
-
-
-def _without(terms: Terms, need: Need) -> ObjectShape:
-    """Objects in which no member meets the need."""
-    rest = ~need.keys
-    others = [Others(need.keys, terms.negate(need.value))]
-    if not rest.is_empty:
-        others.append(Others(rest, TRUE))
-    return ObjectShape(others=tuple(part for part in others if part.value != FALSE))
-
-
-__all__ = ["ANY_KEY", "complement", "intersect", "meet", "settle_array", "settle_object", "unite"]

@@ -56,7 +56,7 @@ def one_of(expander: Expander, at: Location, scope: Scope, annotated: bool) -> l
     return [_union(parts)]
 
 
-def negation(expander: Expander, at: Location, scope: Scope, annotated: bool) -> list[Shape]:
+def negation(expander: Expander, at: Location, scope: Scope, _annotated: bool) -> list[Shape]:
     """Everything but the subschema."""
     if not isinstance(at.schema.get("not"), dict | bool):
         return []
@@ -96,8 +96,8 @@ def dependencies(expander: Expander, at: Location, scope: Scope, annotated: bool
         rules = at.schema.get(keyword)
         if keyword != "dependencies" and at.draft < Draft.D2019:
             continue
-        for key in rules if isinstance(rules, dict) else ():
-            found.append(_dependency(expander, at, scope, keyword, key, annotated))
+        keys = rules if isinstance(rules, dict) else ()
+        found.extend(_dependency(expander, at, scope, keyword, key, annotated) for key in keys)
     if len(found) > SPLITS:
         for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):
             if keyword in at.schema:
@@ -106,9 +106,7 @@ def dependencies(expander: Expander, at: Location, scope: Scope, annotated: bool
     return found
 
 
-def _dependency(
-    expander: Expander, at: Location, scope: Scope, keyword: str, key: str, annotated: bool
-) -> Shape:
+def _dependency(expander: Expander, at: Location, scope: Scope, keyword: str, key: str, annotated: bool) -> Shape:
     absent = _only_objects(ObjectShape(named=((key, FALSE),)))
     rule = at.schema[keyword][key]
     if isinstance(rule, list):
@@ -157,9 +155,7 @@ def _without(expander: Expander, at: Location, keyword: str, shape: Shape, term:
     expander.report.mark(
         at, keyword, "checked", f"branches overlap and {reason}", "make the branches differ by a required constant"
     )
-    return Shape(
-        shape.null, shape.booleans, shape.numbers, shape.strings, shape.arrays, shape.objects, exact=False
-    )
+    return Shape(shape.null, shape.booleans, shape.numbers, shape.strings, shape.arrays, shape.objects, exact=False)
 
 
 def _together(expander: Expander, shapes: list[Shape]) -> list[Shape]:

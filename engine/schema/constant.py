@@ -38,5 +38,3 @@ def _array(terms: Terms, value: list[Any]) -> ArrayShape:
 def _object(terms: Terms, value: dict[str, Any]) -> ObjectShape:
     named = tuple((key, terms.const(item)) for key, item in value.items())
     return ObjectShape(named, (), frozenset(value))
-
-

@@ -10,6 +10,7 @@ from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 
 from engine.schema.alphabet import SCALARS, Ranges
+from engine.schema.elimination import character_class
 from engine.schema.grammar import Chars, Ref, Sequence, Text, chars
 
 SHORT = {0x22: '"', 0x5C: "\\", 0x2F: "/", 0x08: "b", 0x0C: "f", 0x0A: "n", 0x0D: "r", 0x09: "t"}
@@ -68,6 +69,18 @@ def inline_escapes(moves: ListLike[Move]) -> list[Sequence]:
             digits = [c & 15 for c in controls if c >> 4 == sixteen]
             if digits:
                 found.append((Text(f"\\u00{sixteen}"), _lower_case(digits), *tail))
+    return found
+
+
+def escape_expressions(spans: Ranges) -> list[str]:
+    """json.dumps' own escapes of these characters, as alternatives of a regular expression."""
+    letters = "".join(sorted(SHORT[c] for c in SHORT if c not in OPTIONAL and _inside(c, spans)))
+    found = [f"\\\\{character_class(chars(letters).ranges)}"] if letters else []
+    controls = [c for c in range(FIRST_CONTROL_FREE) if c not in SHORT and _inside(c, spans)]
+    for sixteen in (0, 1):
+        digits = "".join(f"{c & 15:x}" for c in controls if c >> 4 == sixteen)
+        if digits:
+            found.append(f"\\\\u00{sixteen}{character_class(chars(digits).ranges)}")
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from engine.errors import LimitExceeded
 from engine.schema import algebra
+from engine.schema.complement import complement
 from engine.schema.constant import const_shape
 from engine.schema.reference import Location, Schemas, Scope
 from engine.schema.report import Report
@@ -69,7 +70,7 @@ class Expander:
     def complement(self, shape: Shape) -> Shape:
         """Values outside an exact shape."""
         self.spend(1 + len(shape.objects))
-        return algebra.complement(self.terms, self.is_empty, shape)
+        return complement(self.terms, self.is_empty, shape)
 
     def spend(self, amount: int) -> None:
         """Count work; raises LimitExceeded where a schema makes it explode."""

@@ -8,6 +8,7 @@ masks are fast; the closing delimiter belongs inside the recursion.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -46,19 +47,33 @@ class Rule:
 
     `lookahead` must cover every code point that can follow the rule wherever it is used; None where the end of the
     document can follow. A lookahead too narrow loses legal tokens in silence, one too wide is only slower.
+
+    `expression` derives the same as a regular expression of XGrammar's dialect and is printed in place of the
+    alternatives: rules that refer to each other in a circle are compiled anew in every grammar, expressions are not.
     """
 
     name: str
     alternatives: tuple[Sequence, ...]
     lookahead: Chars | None = None
+    expression: str | None = None
 
     @cached_property
     def text(self) -> str:
         """The rule in XGrammar's EBNF; kept, since grammars share rules."""
+        if self.expression is not None:
+            body = f"Regex({json.dumps(self.expression, ensure_ascii=False)})"
+            return f"{self.name} ::= {body}" + (f" (= {_print_chars(self.lookahead)})" if self.lookahead else "")
         body = " | ".join(_print_sequence(alternative) for alternative in self.alternatives)
         if self.lookahead is None:
             return f"{self.name} ::= {body}"
         return f"{self.name} ::= ({body}) (= {_print_chars(self.lookahead)})"
+
+    @cached_property
+    def printed_references(self) -> tuple[str, ...]:
+        """Names that `text` mentions, each once."""
+        if self.expression is not None:
+            return ()
+        return tuple(dict.fromkeys(x.name for sequence in self.alternatives for x in sequence if isinstance(x, Ref)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +84,14 @@ class Grammar:
     root: str = "root"
 
     def to_ebnf(self) -> str:
-        """The grammar in XGrammar's EBNF, root first. Linear in the size of the grammar."""
-        names = [self.root, *(name for name in self.rules if name != self.root)]
-        text = "\n".join(self.rules[name].text for name in names)
+        """The grammar in XGrammar's EBNF, root first, without rules that an expression stands for. Linear."""
+        reached = dict.fromkeys([self.root])
+        stack = [self.root]
+        while stack:
+            new = [name for name in self.rules[stack.pop()].printed_references if name not in reached]
+            reached.update(dict.fromkeys(new))
+            stack.extend(new)
+        text = "\n".join(self.rules[name].text for name in reached)
         return text if self.root == "root" else f"root ::= {self.root}\n{text}"
 
 

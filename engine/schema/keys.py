@@ -1,8 +1,8 @@
 """Keys that are not declared: the complement of a handful of names, written so that masks compile fast.
 
-Knows automata, tries and JSON spelling. A state from which every ending is legal is one shared rule; the characters that
-lead there are split into ranges that all schemas share, so the compiler meets almost only rules it knows. Measured with
-30 declared keys: 60 ms instead of 5,500 for one rule per state with its characters inside.
+Knows automata, tries and JSON spelling. A state from which every ending is legal is one shared rule; the characters
+that lead there are split into ranges that all schemas share, so the compiler meets almost only rules it knows.
+Measured with 30 declared keys: 60 ms instead of 5,500 for one rule per state with its characters inside.
 """
 
 from __future__ import annotations

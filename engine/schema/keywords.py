@@ -1,4 +1,4 @@
-"""Where subschemas stand and which keywords assert something, by draft. Knows names only; gives no keyword a meaning."""
+"""Where subschemas stand and which keywords assert something, by draft. Knows names only, no meanings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ GENERAL = ("type", "enum", "const", "allOf", "anyOf", "oneOf", "not", "if", "the
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 _SINCE: dict[str, Draft] = {
-    "contentEncoding": Draft.D6, "contentMediaType": Draft.D6, "const": Draft.D6, "contains": Draft.D6, "propertyNames": Draft.D6,
+    "contentEncoding": Draft.D6, "contentMediaType": Draft.D6,
+    "const": Draft.D6, "contains": Draft.D6, "propertyNames": Draft.D6,
     "if": Draft.D7, "then": Draft.D7, "else": Draft.D7,
     "minContains": Draft.D2019, "maxContains": Draft.D2019, "dependentRequired": Draft.D2019,
     "dependentSchemas": Draft.D2019, "unevaluatedItems": Draft.D2019, "unevaluatedProperties": Draft.D2019,
@@ -45,7 +46,7 @@ _FORMAT_SINCE: dict[str, Draft] = {
 
 
 def asserts_format(draft: Draft, name: str) -> bool:
-    """Whether the judge holds `format: name` against a document of this draft; a test compares it with jsonschema-rs."""
+    """Whether the judge asserts `format: name` in this draft; a test compares it with jsonschema-rs."""
     return _FORMAT_SINCE.get(name, Draft.D4) <= draft
 
 

@@ -85,9 +85,7 @@ def _others(expander: Expander, at: Location, scope: Scope, patterns: list[Patte
     return tuple(part for part in others if part.value != FALSE and not part.keys.is_empty)
 
 
-def _restrict_names(
-    expander: Expander, at: Location, scope: Scope, item: ObjectShape
-) -> tuple[ObjectShape, bool]:
+def _restrict_names(expander: Expander, at: Location, scope: Scope, item: ObjectShape) -> tuple[ObjectShape, bool]:
     """propertyNames: only keys in the strings of its shape."""
     if not isinstance(at.schema.get("propertyNames"), dict | bool):
         return item, True

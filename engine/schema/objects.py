@@ -118,21 +118,23 @@ class ObjectWriter:
     def _ends_in_order(self, state: _State) -> bool:
         """Nothing required is ahead, and no later position of the chain writes the same brace."""
         ahead = self.named[state.position :]
-        return all(key not in self.item.required for key, _ in ahead) and not (ahead and self._worth(state.position + 1))
+        return all(key not in self.item.required for key, _ in ahead) and not (
+            ahead and self._worth(state.position + 1)
+        )
 
     def _in_order(self, state: _State, comma: Sequence) -> list[Sequence]:
         found: list[Sequence] = []
         if state.position < len(self.named):
             key, term = self.named[state.position]
-            for member in self._kinds(key, term, state):
-                found.append(self._step(member, state, comma, state.position + 1))
+            kinds = self._kinds(key, term, state)
+            found.extend(self._step(member, state, comma, state.position + 1) for member in kinds)
             if key not in self.item.required:
                 onward = _State(state.position + 1, state.missing, state.needs, state.count, state.first)
                 if self._worth(onward.position):
                     found.append((Ref(self._name(onward)),))
             return found
-        for member in self._free_members(state):
-            found.append(self._step(member, state, comma, state.position))
+        free = self._free_members(state)
+        found.extend(self._step(member, state, comma, state.position) for member in free)
         return found
 
     def _worth(self, position: int) -> bool:

@@ -6,7 +6,6 @@ from engine.schema.keywords import asserted
 from engine.schema.reference import Location, Schemas
 from engine.schema.verdict import Verdict, VerdictWord, weakest
 
-
 DECIDING = frozenset({"anyOf", "oneOf", "not", "if", "contains", "propertyNames"})
 """Applicators whose outcome depends on a whole subschema; the others pass the failure of a part on."""
 
@@ -17,9 +16,7 @@ class Report:
     def __init__(self) -> None:
         self._marks: dict[tuple[str, str], Verdict] = {}
 
-    def mark(
-        self, at: Location, keyword: str, verdict: VerdictWord, reason: str, rewrite: str | None = None
-    ) -> None:
+    def mark(self, at: Location, keyword: str, verdict: VerdictWord, reason: str, rewrite: str | None = None) -> None:
         """Note that an occurrence is not plainly enforced."""
         key = (at.pointer, keyword)
         old = self._marks.get(key)

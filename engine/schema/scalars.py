@@ -108,7 +108,7 @@ def number_set(report: Report, at: Location) -> Numbers:
     interval = replace(interval, **_bounds(schema, at.draft))
     if _is_number(schema.get("multipleOf")) and schema["multipleOf"] > 0:
         interval = replace(interval, step=abs(rational(schema["multipleOf"])))
-        report.mark(at, "multipleOf", "narrowed", "multiples are written without exponent, in a bounded number of digits")
+        report.mark(at, "multipleOf", "narrowed", "written without exponent, in a bounded number of digits")
     named = schema.get("type")
     names = [named] if isinstance(named, str) else named
     if names is not None and "number" not in names:

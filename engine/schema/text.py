@@ -11,18 +11,20 @@ from typing import Literal
 
 from engine.schema.alphabet import SCALARS, Ranges
 from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.elimination import character_class, expression
 from engine.schema.escapes import (
     HEX,
     SHORT,
     canonical,
+    escape_expressions,
     inline_escapes,
     loop_escapes,
     short_escapes,
     unicode_escapes,
     unit_start,
 )
-from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text, chars
-from engine.schema.suffixes import short_digest, suffix_digests
+from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, chars
+from engine.schema.suffixes import components, short_digest, suffix_digests
 
 Spelling = Literal["canonical", "any"]
 Onward = list[tuple[Ranges, Sequence]]
@@ -60,12 +62,14 @@ class TextRules:
         """The automaton's words as they are: numbers and other text outside strings. Errors as in `string`."""
         return _Writer(self, automaton, follow).write()
 
-    def add(self, name: str, alternatives: tuple[Sequence, ...], follow: Chars | None) -> Ref:
+    def add(
+        self, name: str, alternatives: tuple[Sequence, ...], follow: Chars | None, expression: str | None = None
+    ) -> Ref:
         """One rule, unless it is there already."""
         if name not in self.rules:
             if len(self.rules) >= self.limit:
                 raise AutomatonTooLarge(f"more than {self.limit} rules")
-            self.rules[name] = Rule(name, alternatives, follow)
+            self.rules[name] = Rule(name, alternatives, follow, expression)
         return Ref(name)
 
 
@@ -88,10 +92,31 @@ class _Writer:
     def write(self) -> Ref:
         salt = f"{self.kind}{self.follow and self.follow.ranges}"
         self.names = [self.name(digest + salt) for digest in suffix_digests(self.automaton)]
+        circular = self.circular()
         for state in sorted(self.entries):
             if self.names[state] not in self.rules.rules:
-                self.rules.add(self.names[state], self.alternatives(state), self.follow)
+                whole = self.expression(state) if state in circular else None
+                self.rules.add(self.names[state], self.alternatives(state), self.follow, whole)
         return Ref(self.names[0])
+
+    def circular(self) -> set[int]:
+        """Rules that lead into a circle of several rules; XGrammar would compile the circle anew in every grammar."""
+        inside: dict[int, int] = {}
+        for number, component in enumerate(components(self.automaton)):
+            members = self.entries.intersection(component)
+            if len(members) > 1:
+                inside.update(dict.fromkeys(component, number))
+        doors = {0} if 0 in inside else set()
+        for state, moves in enumerate(self.moves):
+            doors |= {t for _, t in moves if t in inside and inside[t] != inside.get(state)}
+        return doors
+
+    def expression(self, state: int) -> str | None:
+        return expression(self.automaton, state, self.labels, self.end)
+
+    def labels(self, spans: Ranges) -> list[str]:
+        """One move as alternatives of a regular expression."""
+        return [character_class(spans)]
 
     def name(self, content: str) -> str:
         return self.rules.prefix + short_digest(content)
@@ -108,8 +133,11 @@ class _Writer:
         moves = self.moves[state]
         if state in self.automaton.accepting:
             return not moves
-        ((low, high), *others) = moves[0][0]
-        return ways_in == 1 and len(moves) == 1 and low == high and not others
+        return ways_in == 1 and len(moves) == 1 and self.is_plain(moves[0][0])
+
+    def is_plain(self, spans: Ranges) -> bool:
+        """Whether these characters are written as one symbol."""
+        return bool(spans)
 
     def alternatives(self, state: int) -> tuple[Sequence, ...]:
         done: list[Sequence] = [(Text(self.end),)] if state in self.automaton.accepting else []
@@ -118,13 +146,14 @@ class _Writer:
 
     def tail(self, state: int) -> Sequence:
         """What follows on reaching `state`: its rule, or the rest of the road to the next rule or the end."""
-        text = ""
+        symbols: list[Symbol] = []
         while state not in self.entries:
             if not self.moves[state]:
-                return (Text(text + self.end),)
+                return _fused([*symbols, Text(self.end)])
             spans, state = self.moves[state][0]
-            text += self.spell(spans[0][0])
-        return (Text(text), Ref(self.names[state])) if text else (Ref(self.names[state]),)
+            ((low, high), *others) = spans
+            symbols.append(Chars(spans) if others or low != high else Text(self.spell(low)))
+        return (*_fused(symbols), Ref(self.names[state]))
 
     def spell(self, code_point: int) -> str:
         return chr(code_point)
@@ -144,10 +173,17 @@ class _StringWriter(_Writer):
         self.kind = "any" if every else "canonical"
         super().__init__(rules, automaton, follow)
 
-    def is_road(self, state: int, ways_in: int) -> bool:
+    def is_plain(self, spans: Ranges) -> bool:
         if self.every:
-            return state in self.automaton.accepting and not self.moves[state]
-        return super().is_road(state, ways_in)
+            return False
+        return spans[0][0] == spans[-1][1] or intersect(spans, RAW) == spans
+
+    def expression(self, state: int) -> str | None:
+        return None if self.every else super().expression(state)
+
+    def labels(self, spans: Ranges) -> list[str]:
+        raw = intersect(spans, RAW)
+        return ([character_class(raw)] if raw else []) + escape_expressions(spans)
 
     def spell(self, code_point: int) -> str:
         return canonical(code_point)
@@ -176,6 +212,16 @@ class _StringWriter(_Writer):
         """A rule named by its content."""
         name = self.name(repr((alternatives, self.follow)))
         return self.rules.add(name, alternatives, self.follow)
+
+
+def _fused(symbols: list[Symbol]) -> Sequence:
+    """Neighbouring literals as one."""
+    found: list[Symbol] = []
+    for symbol in symbols:
+        if found and isinstance(symbol, Text) and isinstance(found[-1], Text):
+            symbol = Text(found.pop().text + symbol.text)  # type: ignore[union-attr]
+        found.append(symbol)
+    return tuple(found)
 
 
 def intersect(first: Ranges, second: Ranges) -> Ranges:

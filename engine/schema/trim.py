@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from heapq import heappop, heappush
+from typing import TypeGuard
 
 from engine.errors import LimitExceeded
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text
@@ -112,15 +113,13 @@ def _name_component(rules: Rules, members: list[str], names: dict[str, str], pre
 
 
 def _digest(rule: Rule, names: Mapping[str, str]) -> str:
-    parts = [
-        [names.get(x.name, x.name) if isinstance(x, Ref) else x for x in sequence] for sequence in rule.alternatives
-    ]
+    parts = [[names.get(x.name, x.name) if isinstance(x, Ref) else x for x in s] for s in rule.alternatives]
     return blake2b(repr((parts, rule.lookahead)).encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
 
 
 def _renamed(rule: Rule, names: Mapping[str, str]) -> Rule:
     sequences: list[Sequence] = [
-        tuple(Ref(names.get(x.name, x.name)) if isinstance(x, Ref) else x for x in sequence) for sequence in rule.alternatives
+        tuple(Ref(names.get(x.name, x.name)) if isinstance(x, Ref) else x for x in s) for s in rule.alternatives
     ]
     return Rule(names[rule.name], tuple(dict.fromkeys(sequences)), rule.lookahead)
 
@@ -128,7 +127,7 @@ def _renamed(rule: Rule, names: Mapping[str, str]) -> Rule:
 def _components(rules: Rules) -> list[list[str]]:
     """Strongly connected components, referenced ones first (Tarjan 1972, without recursion)."""
     successors = {
-        name: list(dict.fromkeys(x.name for s in rule.alternatives for x in s if isinstance(x, Ref) and x.name in rules))
+        name: list(dict.fromkeys(x.name for s in rule.alternatives for x in s if _is_rule(x, rules)))
         for name, rule in rules.items()
     }
     index: dict[str, int] = {}
@@ -140,6 +139,10 @@ def _components(rules: Rules) -> list[list[str]]:
         if start not in index:
             _visit(start, successors, index, low, stack, on_stack, found)
     return found
+
+
+def _is_rule(symbol: Chars | Text | Ref, rules: Rules) -> TypeGuard[Ref]:
+    return isinstance(symbol, Ref) and symbol.name in rules
 
 
 def _visit(

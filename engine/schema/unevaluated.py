@@ -84,9 +84,7 @@ def _limit_keys(expander: Expander, item: ObjectShape, term: Term) -> ObjectShap
             others.append(replace(part, keys=inside))
         if not outside.is_empty and both != FALSE:
             others.append(Others(outside, both, True))
-    limited = replace(
-        item, named=tuple(named.items()), others=tuple(others), seen_keys=Automaton.anything()
-    )
+    limited = replace(item, named=tuple(named.items()), others=tuple(others), seen_keys=Automaton.anything())
     return settle_object(expander.is_empty, limited)
 
 
@@ -99,6 +97,4 @@ def _limit_items(expander: Expander, array: ArrayShape, term: Term) -> ArrayShap
         array.item(i) if i < array.seen_items else expander.terms.all_of((array.item(i), term)) for i in range(size)
     ]
     rest = expander.terms.all_of((array.rest, term))
-    return settle_array(
-        expander.is_empty, replace(array, prefix=tuple(both), rest=rest, seen_items=ALL_ITEMS)
-    )
+    return settle_array(expander.is_empty, replace(array, prefix=tuple(both), rest=rest, seen_items=ALL_ITEMS))

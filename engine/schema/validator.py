@@ -1,7 +1,7 @@
 """The judge of finished texts: strict JSON, then the caller's original schema, formats asserted in every draft.
 
 Knows JSON text and jsonschema-rs (chosen over jsonschema: 50 to 100 times faster, drafts 4 to 2020-12, exact paths of
-failures). Never fetches anything. Does not know grammars: it must agree with no lowering of ours, so that it can judge it.
+failures). Never fetches anything. Does not know grammars, so that it can judge what they let through.
 """
 
 from __future__ import annotations

@@ -81,12 +81,11 @@ class ValueWriter:
         if self.options.tight:
             shape = only_described(shape)
         alternatives: list[Sequence] = [(Text("null"),)] if shape.null else []
-        alternatives.extend((Text(word),) for flag, word in ((True, "true"), (False, "false")) if flag in shape.booleans)
+        alternatives.extend((Text("true" if flag else "false"),) for flag in sorted(shape.booleans, reverse=True))
         alternatives.extend(self._scalars(shape, follow, term))
-        for array in shape.arrays:
-            alternatives.append((Text("["), *self.layout.gap(), ArrayWriter(self, array, follow, term).write()))
-        for item in shape.objects:
-            alternatives.append((Text("{"), *self.layout.gap(), ObjectWriter(self, item, follow, term).write()))
+        open_array, open_object = self.layout.opened("["), self.layout.opened("{")
+        alternatives.extend((*open_array, ArrayWriter(self, array, follow, term).write()) for array in shape.arrays)
+        alternatives.extend((*open_object, ObjectWriter(self, item, follow, term).write()) for item in shape.objects)
         self.add(name, alternatives, follow)
 
     def _scalars(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:
@@ -116,14 +115,17 @@ class ValueWriter:
 
 def only_described(shape: Shape) -> Shape:
     """Tight: where no type is said, the types that the other keywords speak of, as a person would read the schema."""
-    plain = (ALL_NUMBERS, ANY_STRING, (ArrayShape(),), (ObjectShape(),))
-    parts = (shape.numbers, shape.strings, shape.arrays, shape.objects)
-    if not (shape.null and len(shape.booleans) == 2 and all(parts)):
+    if not (shape.null and len(shape.booleans) == 2 and shape.numbers and shape.strings):
         return shape
-    kept = tuple(() if part == free else part for part, free in zip(parts, plain, strict=True))
-    if not any(kept):
+    if not (shape.arrays and shape.objects):
         return shape
-    numbers, strings, arrays, objects = kept
-    return replace(
-        shape, null=False, booleans=frozenset(), numbers=numbers, strings=strings, arrays=arrays, objects=objects
-    )  # type: ignore[arg-type]
+    described = replace(
+        shape,
+        null=False,
+        booleans=frozenset(),
+        numbers=() if shape.numbers == ALL_NUMBERS else shape.numbers,
+        strings=() if shape.strings == ANY_STRING else shape.strings,
+        arrays=() if shape.arrays == (ArrayShape(),) else shape.arrays,
+        objects=() if shape.objects == (ObjectShape(),) else shape.objects,
+    )
+    return shape if described.is_empty else described
