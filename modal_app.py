@@ -168,7 +168,8 @@ def quantize(to: str = DEPLOYMENT.quantization) -> None:
 @app.local_entrypoint()
 def quantization_study(arguments: str = "") -> None:
     """The study on the deployment's GPU; results land on the weights volume."""
-    run_module.remote("bench.quantization_study", ["--out", f"{WEIGHTS}/studies", *arguments.split()])
+    product = [DEPLOYMENT.model, "--revision", DEPLOYMENT.revision]
+    run_module.remote("bench.quantization", [*product, "--out", f"{WEIGHTS}/studies", *arguments.split()])
 
 
 @app.local_entrypoint()

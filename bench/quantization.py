@@ -1,7 +1,7 @@
 """What quantising costs under one grammar: divergence, flips, feasible mass, perplexity, documents, speed, memory.
 
     python -m bench.quantization [MODEL] [--formats bf16,int8,nf4,nf4-dq,fp4,int4] [--prompts FILE] [--limit N]
-                                 [--seed 0] [--batch 8] [--no-documents] [--quick] [--out DIR]
+                                 [--seed 0] [--batch 32] [--no-documents] [--quick] [--out DIR]
 
 The reference writes one greedy document a prompt under the schema of bench/signature.py; every variant is then scored
 on the same tokens under the same masks (teacher-forced), beside a control: Gaussian noise of the same RMS in the same
@@ -28,8 +28,9 @@ from bench.tables import print_table
 from bench.tiny_model import write_tiny_model
 from bench.variants import FORMATS, Variant, bytes_per_token, make
 from engine.config import EngineConfig
+from engine.model.quantize import local_folder
 from engine.model.source import resolve
-from engine.model.source_format import reference_label, source_format
+from engine.model.source_format import reference_label, source_format, weight_hashes
 
 SCORES = ("kl_all", "kl_legal", "legal_share", "flips_free", "flips_legal", "mass", "mass_shift", "mass_distance")
 
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, model: str) -> int:
     tasks = read_tasks(options.prompts)[: options.limit]
     source = resolve(model, options.revision)
-    label = reference_label(source_format(source))
+    folder = local_folder(source, EngineConfig().cache_dir) if source.kind == "hub" else None
+    label = reference_label(source_format(source, folder))
     print(
         f"reference: {label}; {len(tasks)} prompts; ceiling of the loss columns: 0 (the reference itself)", flush=True
     )
@@ -64,7 +66,9 @@ def _run(options: argparse.Namespace, model: str) -> int:
         from bench.plots_quantization import plot_quantization
 
         plot_quantization(label, scores, options.out)
-    emit(_line(options, model, label, scores, documents, len(tasks)), options.out)
+    figures: dict[str, Any] = {"reference": label, "weights_sha256": weight_hashes(source, folder)}
+    figures |= {"scores": scores, "documents": documents}
+    emit(_line(options, model, source.revision, figures, len(tasks)), options.out)
     return 0
 
 
@@ -114,13 +118,9 @@ def _config(options: argparse.Namespace, model: str, quantization: str | None) -
 
 
 def _line(
-    options: argparse.Namespace,
-    model: str,
-    label: str,
-    scores: list[dict[str, Any]],
-    documents: list[dict[str, Any]],
-    prompts: int,
+    options: argparse.Namespace, model: str, revision: str | None, figures: dict[str, Any], prompts: int
 ) -> dict[str, Any]:
+    device = figures["documents"][0]["device"]
     configuration = {
         "model": "tiny random model" if options.quick else model,
         "formats": options.formats,
@@ -132,12 +132,12 @@ def _line(
     }
     return record(
         "quantization",
-        {"reference": label, "scores": scores, "documents": documents},
+        figures,
         configuration=configuration,
         seeds=[options.seed],
         data_sha256=sha256([options.prompts]),
-        model_revision=options.revision,
-        device=documents[0]["device"] if documents[0]["device"] != "cpu" else None,
+        model_revision=revision,
+        device=device if device != "cpu" else None,
     )
 
 
@@ -183,7 +183,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prompts", type=Path, default=PROMPTS)
     parser.add_argument("--limit", type=int, default=None, help="only the first N prompts")
     parser.add_argument("--seed", type=int, default=0, help="of the noise and the bootstrap")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-documents", dest="documents", action="store_false", help="teacher-forced figures only")
     parser.add_argument("--quick", action="store_true", help="a tiny random model, two formats, three prompts")

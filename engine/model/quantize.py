@@ -53,7 +53,7 @@ def quantize(
         raise ModelError(f"{model} is an engine checkpoint already; quantise the model it was made from", param="model")
     if source.kind == "random" and source.path is not None:
         return _quantize_random(source.path, to, Path(out), lm_head, device)
-    folder = _folder_of(source, cache_dir or default_cache_dir())
+    folder = local_folder(source, cache_dir or default_cache_dir())
     return quantize_checkpoint(
         folder, out, to, lm_head=lm_head, device=device, progress=progress, model=source.name, revision=source.revision
     )
@@ -117,7 +117,8 @@ def _check_formats(quantization: str, lm_head: str) -> None:
             raise RequestError(f"{name} {value!r} is not one of {', '.join(QUANTIZATIONS)}", param=name)
 
 
-def _folder_of(source: Source, cache_dir: Path) -> Path:
+def local_folder(source: Source, cache_dir: Path) -> Path:
+    """The folder with a source's float weights: downloaded from the hub or dequantised from GGUF where need be."""
     if source.kind == "gguf" and source.path is not None:
         from engine.model.loader import converted_gguf
 

@@ -5,6 +5,7 @@ A study that calls a dequantised 4-bit file 'bf16' measures the loss of quantisi
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -34,6 +35,23 @@ def source_format(source: Source, folder: Path | None = None) -> str:
 def reference_label(format_name: str) -> str:
     """How a study names its reference: the format itself if it is a float, else `dequantised FORMAT`."""
     return format_name if format_name in (*FLOATS.values(), "random", "unknown") else f"dequantised {format_name}"
+
+
+def weight_hashes(source: Source, folder: Path | None = None) -> dict[str, str]:
+    """sha256 of every weight file, by name; files that the hub's cache stores under their hash are not read again."""
+    place = folder or source.path
+    if source.kind == "random" or place is None:
+        return {}
+    files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
+    return {file.name: _sha256(file) for file in files}
+
+
+def _sha256(file: Path) -> str:
+    stored = file.resolve().name
+    if file.is_symlink() and len(stored) == 64 and set(stored) <= set("0123456789abcdef"):
+        return stored
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _gguf_counts(path: Path) -> Counter[str]:

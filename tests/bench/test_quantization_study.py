@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from bench import quantization
 from bench.plots_quantization import plot_quantization
 from bench.variants import FORMATS, Variant, bytes_per_token, is_changed, make
 from engine.model.source import Source, embedded_gguf
-from engine.model.source_format import reference_label, source_format
+from engine.model.source_format import reference_label, source_format, weight_hashes
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,16 @@ def test_bytes_per_token_leave_out_what_a_token_does_not_read() -> None:
     assert table is not None
     assert bytes_per_token(table, tied=False, expert_share=0.25) == 2 * 64 * 64 * 4.5 / 8 + 10 * 64 * 2
     assert bytes_per_token(table, tied=True, expert_share=1.0) == 8 * 64 * 64 * 4.5 / 8 + 2 * 10 * 64 * 2
+
+
+def test_weight_files_are_named_by_their_hash(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    blob = tmp_path / "blobs" / ("ab" * 32)
+    blob.parent.mkdir()
+    blob.write_bytes(b"never read")
+    (tmp_path / "model-2.safetensors").symlink_to(blob)
+    hashes = weight_hashes(Source("folder", "x", tmp_path))
+    assert hashes == {"model.safetensors": digest, "model-2.safetensors": "ab" * 32}
+    assert weight_hashes(Source("gguf", "x", tmp_path / "model.safetensors")) == {"model.safetensors": digest}
+    assert weight_hashes(Source("random", "x", tmp_path)) == {}
