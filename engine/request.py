@@ -147,6 +147,9 @@ def _check_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str,
             _encodable(content, f"messages[{index}].content")
         elif content is None and "tool_calls" not in message:
             raise RequestError(f"messages[{index}] has no content", param="messages")
+        elif not isinstance(content, list | tuple | None):
+            kind = type(content).__name__
+            raise RequestError(f"messages[{index}].content must be text or parts, got {kind}", param="messages")
     return tuple(dict(message) for message in messages)
 
 

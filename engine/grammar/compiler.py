@@ -50,6 +50,9 @@ class Compiler:
         except RecursionError:
             message = f"{constraint.kind} nests or refers too deeply to compile"
             raise LimitExceeded(message, param=constraint.kind) from None
+        except OverflowError:
+            message = f"{constraint.kind} holds a number beyond what a double can tell apart"
+            raise SchemaRefused(message, param=constraint.kind) from None
         except RuntimeError as error:
             raise invalid(constraint.kind, error) from None
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.config import Limits
 from engine.errors import LimitExceeded
+from engine.grammar.unrolled import Unrolled
 from engine.request import Constraint
 
 _CHEAP_BYTES = 16 << 10
@@ -28,6 +29,7 @@ _CHEAP_SIZES = {
 _CHEAP_PATTERN = 100
 _CHEAP_TEXT = 4_096
 _CHEAP_OPTIONS = 500
+_CHEAP_UNROLLED = 4_000
 _REPEAT = re.compile(r"\{\s*(\d+)?\s*(?:,\s*(\d+)?\s*)?\}")
 _CHEAP_REPEAT = 32
 _WEIGHT_LIMIT = 4.0
@@ -67,7 +69,7 @@ def _screen_json(constraint: Constraint, limits: Limits, size: int) -> Screened:
     queue: list[tuple[Any, str, int]] = [(document, "", 0)]
     while queue:
         value, pointer, depth = queue.pop()
-        nodes += 1
+        nodes += 1 + sum(not isinstance(child, dict | list) for _, child in _children(value))
         if depth > limits.schema_depth:
             _over("schema_depth", limits.schema_depth, "deeper nesting", constraint.kind, pointer)
         if nodes > limits.schema_nodes:
@@ -78,6 +80,12 @@ def _screen_json(constraint: Constraint, limits: Limits, size: int) -> Screened:
             worst = max(worst, (weight, f"{key} of {_measure(child)}", f"{pointer}/{_escape(key)}"))
             if isinstance(child, dict | list):
                 queue.append((child, f"{pointer}/{_escape(key)}", depth + 1))
+    unrolled = Unrolled(document)
+    if unrolled.in_place > limits.schema_nodes:
+        found = f"{unrolled.in_place} schemas apply to one value"  # the validator judges each of them apart
+        _over("schema_nodes", limits.schema_nodes, found, constraint.kind, "")
+    if unrolled.parts > _CHEAP_UNROLLED:
+        worst = max(worst, (2.0, f"references that unroll to {unrolled.parts} parts or more", "/$ref"))
     heavy = worst[0] > 1.0 or total > _WEIGHT_LIMIT or nodes > _CHEAP_NODES
     return Screened(heavy, worst[1], worst[2])
 

@@ -39,22 +39,28 @@ def test_a_refused_token_changes_nothing(service: GrammarService) -> None:
     m = matcher(service, Constraint.regex("ab"))
     feed(m, "a")
     assert not m.accept(ord("x"))
-    assert not m.accept(10_000) and not m.accept(-1)
-    assert m.tokens == 1 and m.error is None
+    assert not m.accept(10_000)
+    assert not m.accept(-1)
+    assert m.tokens == 1
+    assert m.error is None
     feed(m, "b")
-    assert m.completed and not m.terminated
+    assert m.completed
+    assert not m.terminated
 
 
 def test_stop_token_only_at_the_end_and_rollback_undoes_it(service: GrammarService) -> None:
     m = matcher(service, Constraint.choice(["yes", "no"]))
     assert not m.accept(STOP)
     feed(m, "no")
-    assert m.accept(STOP) and m.terminated and m.token_ids == (110, 111, STOP)
+    assert m.accept(STOP)
+    assert m.terminated
+    assert m.token_ids == (110, 111, STOP)
     assert not m.accept(STOP)
     with pytest.raises(ValueError):
         m.fill(np.zeros((1, 9), dtype=np.int32), 0)
     m.rollback(2)
-    assert not m.terminated and m.token_ids == (110,)
+    assert not m.terminated
+    assert m.token_ids == (110,)
     with pytest.raises(ValueError):
         m.rollback(2)
 
@@ -62,7 +68,9 @@ def test_stop_token_only_at_the_end_and_rollback_undoes_it(service: GrammarServi
 def test_the_first_failure_stays(service: GrammarService) -> None:
     m = matcher(service, Constraint.choice(["yes"]))
     error = m.fail(token_id=7)
-    assert isinstance(error, GrammarDesync) and "r1" in error.message and "token 7" in error.message
+    assert isinstance(error, GrammarDesync)
+    assert "r1" in error.message
+    assert "token 7" in error.message
     assert m.fail(EngineFailure("later")) is error
     assert not m.accept(ord("y"))
     with pytest.raises(ValueError):
@@ -74,9 +82,11 @@ def test_a_fork_is_independent(service: GrammarService) -> None:
     feed(m, "a")
     other = m.fork()
     feed(other, "bb")
-    assert m.tokens == 1 and other.tokens == 3
+    assert m.tokens == 1
+    assert other.tokens == 3
     feed(m, "aaa")
-    assert m.completed and not other.completed
+    assert m.completed
+    assert not other.completed
 
 
 def test_fill_counts_legal_tokens_and_leaves_no_bit_beyond_the_vocabulary(service: GrammarService) -> None:
@@ -110,8 +120,11 @@ def test_an_ending_is_legal_and_stops(service: GrammarService, prefix: str) -> N
     feed(m, prefix)
     need = m.need()
     ending = m.ending(need)
-    assert ending is not None and len(ending) == need and m.ending(need - 1) is None
-    assert all(m.accept(token) for token in ending) and m.terminated
+    assert ending is not None
+    assert len(ending) == need
+    assert m.ending(need - 1) is None
+    assert all(m.accept(token) for token in ending)
+    assert m.terminated
     tokens = service.vocabulary
     json.loads(b"".join(tokens.token_bytes(t) or b"" for t in m.token_ids))
 
