@@ -151,11 +151,11 @@ class FastForward:
         all_ = self.routes
         return Routes(all_.logits[:count], all_.ids[:pairs], all_.weights[:pairs], all_.pairs[:pairs], self._groups[count], all_.arrived)
 
-    def logits(self, wanted: Tensor, out: Tensor) -> None:
-        """out fp32 [R, V]: final norm and head of the tokens `wanted` int32 [R] of the last `layers`."""
+    def logits(self, wanted: Tensor, out: Tensor, x: Tensor | None = None) -> None:
+        """out fp32 [R, V]: final norm and head of the tokens `wanted` int32 [R] of the last `layers`, or of residual `x`."""
         count, model = wanted.shape[0], self.model
         final = self.final[:count]
-        self.operations.final_norm(self.x, wanted, model.final_gain, final, eps=model.shape.eps)
+        self.operations.final_norm(self.x if x is None else x, wanted, model.final_gain, final, eps=model.shape.eps)
         if isinstance(model.head, FragmentWeight):
             self.operations.linear(final, model.head, out)
         else:

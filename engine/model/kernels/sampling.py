@@ -16,8 +16,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from engine.interfaces import SampleInputs
 from engine.model.kernels import launch
 from engine.model.kernels.units import release_next, wait_for_previous
+from engine.model.sampling import sample_rows, unpack_bitmask
 
 CHUNK: tl.constexpr = tl.constexpr(4096)
 PARTS: tl.constexpr = tl.constexpr(12)
@@ -361,3 +363,30 @@ def sample(logits: Tensor, buffers: SampleBuffers, seen: Tensor, last: Tensor, *
         logits, buffers.work, f, n, buffers.parts, buffers.bins, buffers.state, last, buffers.ids, buffers.facts, vocab, stride,
         FILTERED=filtered, FACTS=facts, num_warps=8, **shared,
     )  # fmt: skip
+
+
+def sample_reference(
+    logits: Tensor, buffers: SampleBuffers, seen: Tensor, last: Tensor, *, stages: tuple[int, ...], filtered: bool, facts: bool
+) -> None:
+    """The specification of `sample`: row by row through `engine.model.sampling`, parameters out of the buffers."""
+    rows, vocab = logits.shape
+    temperature, top_p, min_p, penalty, uniform = buffers.floats[:, :rows].tolist()
+    top_k, slots, masked, writes = buffers.integers[:, :rows].tolist()
+    for row in range(rows):
+        marks = unpack_bitmask(seen[slots[row]].unsqueeze(0), vocab)[0].nonzero().squeeze(-1)
+        inputs = SampleInputs(
+            temperature=[temperature[row]], top_p=[top_p[row]], top_k=[top_k[row]], min_p=[min_p[row]],
+            repetition_penalty=[penalty[row]], uniform=[uniform[row]], slots=[slots[row]], want_logprobs=int(facts), want_stats=facts,
+        )  # fmt: skip
+        if masked[row]:
+            inputs.bitmask = buffers.bitmask[row : row + 1]
+        found = sample_rows(logits[row : row + 1], inputs, [marks])
+        buffers.ids[row] = found.token_ids[0]
+        if writes[row]:
+            last[slots[row]] = found.token_ids[0]
+        if facts and found.logprob_raw and found.logprob and found.mass and found.entropy_free and found.entropy:
+            assert found.argmax_free is not None and found.argmax_legal is not None
+            buffers.facts[row, :7] = torch.tensor(
+                [found.logprob_raw[0], found.logprob[0], found.mass[0], found.entropy_free[0], found.entropy[0],
+                 float(found.argmax_free[0]), float(found.argmax_legal[0])]
+            )  # fmt: skip

@@ -1,0 +1,188 @@
+"""The runner for a GPU: fast forwards behind captured graphs, masks on a side stream, one synchronisation a step.
+
+Implements `engine.interfaces.Runner`. A step of up to 64 tokens replays one graph (layers, head) chosen by its token
+count, padded to a power of two; longer ones go through the prefill, in a graph up to 512 tokens. Sampling is a second
+graph behind the event that says the masks have arrived. On a CPU the same code runs with the kernels' references and
+no graphs, which is how it is tested. Not thread-safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import EngineFailure
+from engine.interfaces import RowInput, Sampled, SampleInputs
+from engine.model import kv_cache
+from engine.model.decoder import Shape
+from engine.model.device_sampler import DeviceSampler, bucket_of
+from engine.model.fast_forward import FEW, KERNELS, REFERENCES, FastForward
+from engine.model.fast_prefill import LONG_KERNELS, LONG_REFERENCES, LongForward
+from engine.model.fragment_model import FragmentModel, Weights, fragment_model
+from engine.model.graphs import Machine
+from engine.model.kernels.attention import Step
+from engine.model.kernels.prefill import Tiles
+from engine.model.kernels.sampling import sample, sample_reference
+from engine.model.kv_cache import CachedPrefix
+from engine.model.step_input import StepInput
+
+LONGEST_GRAPH = 512
+"""Longer prefills are launched kernel by kernel: the device is then slower than the host."""
+_CLOCKS = ("begin", "ready", "copying", "masked", "woken", "done")
+
+
+class CudaRunner:
+    """See `engine.interfaces.Runner`. `max_batch` is what fits, at most what was asked."""
+
+    def __init__(
+        self, weights: Weights | FragmentModel, config: Any, *, max_batch: int, max_sequence: int, device: str = "cuda:0",
+        quantization: str = "bf16", logits_rows: int = FEW, dtype: torch.dtype = torch.float16,
+    ) -> None:  # fmt: skip
+        """`weights` by Hugging Face's names on `device` (the mapping is emptied), or already laid out. `config`: the
+        transformers config, or a `Shape`. ModelError where not one request of `max_sequence` fits."""
+        self._machine = Machine(torch.device(device))
+        shape = config if isinstance(config, Shape) else Shape.from_config(config)
+        with self._machine.on_main(), torch.inference_mode():
+            model = weights if isinstance(weights, FragmentModel) else fragment_model(weights, shape)
+            if self._machine.cuda:
+                torch.cuda.empty_cache()
+            self.max_batch = kv_cache.slots_that_fit(shape, max_sequence, max_batch, self._machine.free_bytes())
+            self.max_sequence, self.quantization, self.device = max_sequence, quantization, self._machine.name
+            self._cache = kv_cache.make_cache(shape, self.max_batch, max_sequence, self._machine.device, dtype)
+            self._make(model, max(FEW, logits_rows))
+        self._machine.synchronize()
+
+    def _make(self, model: FragmentModel, rows: int) -> None:
+        cuda, device = self._machine.cuda, self._machine.device
+        self.vocab_size = int(model.head.rows if not isinstance(model.head, Tensor) else model.head.shape[0])
+        self._last = torch.zeros(self.max_batch, dtype=torch.int32, device=device)
+        self._few = FastForward(model, self._cache, self._last, KERNELS if cuda else REFERENCES, rows)
+        self._long = LongForward(self._few, LONG_KERNELS if cuda else LONG_REFERENCES)
+        self._logits = torch.zeros(rows, self.vocab_size, device=device)
+        self._sampler = DeviceSampler(self._machine, self._logits, self._last, sample if cuda else sample_reference)
+        self._input = StepInput(self._machine, LONGEST_GRAPH, rows, self.max_batch)
+        self._graphs: dict[tuple[int, int], Callable[[], None]] = {}
+        self._apply: dict[int, float] = {}
+        self._clocks = [{name: self._machine.event() for name in _CLOCKS} for _ in range(4)]
+        self._turn = 0
+        self._sampling: dict[str, Any] = {}
+        self._times: dict[str, float] = {}
+
+    def warm(self, tokens: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)) -> None:
+        """Compile and capture what serving will need, before the first request."""
+        with self._machine.on_main(), torch.inference_mode():
+            for count in tokens:
+                self._graph(count, min(count, FEW))
+            for count in tokens:
+                if count <= bucket_of(self.max_batch, self._sampler.capacity):
+                    for stages, filtered in (((), False), ((1,), True)):
+                        self._sampler.graph((count, stages, filtered, False))
+                    self._apply[count] = self._sampler.mask_cost(count)
+        self._machine.synchronize()
+
+    def forward(self, rows: Sequence[RowInput]) -> None:
+        """One graph replay, after one copy of the step's integers to the device."""
+        self._turn = (self._turn + 1) % len(self._clocks)
+        clock = self._clocks[self._turn]
+        with self._machine.on_main(), torch.inference_mode():
+            count, wanted = self._input.fill(rows)
+            if wanted > self._sampler.capacity:
+                raise EngineFailure(f"a step wants {wanted} logits rows, the runner has {self._sampler.capacity}")
+            self._machine.record(clock["begin"])
+            if count <= LONGEST_GRAPH:
+                bucket = self._bucket(count)
+                self._graph(bucket, self._head_rows(bucket, wanted))()
+            else:
+                self._run_long(self._head_rows(count, wanted), *self._input.exact(count))
+            self._machine.record(clock["ready"])
+
+    def _bucket(self, count: int) -> int:
+        return bucket_of(count, FEW) if count <= FEW else bucket_of(max(count, 2 * FEW), LONGEST_GRAPH)
+
+    def _head_rows(self, count: int, wanted: int) -> int:
+        """Rows that the head computes: none, all of a short step, 64 of a long one, or as many as there can be."""
+        return 0 if not wanted else min(count, FEW if wanted <= FEW else self._sampler.capacity)
+
+    def _graph(self, bucket: int, head: int) -> Callable[[], None]:
+        """The captured forward of `bucket` tokens, with `head` rows of logits."""
+        if (bucket, head) not in self._graphs:
+            step, tiles = self._input.view(bucket)
+
+            def few() -> None:
+                self._few.layers(step)
+                if head:
+                    self._few.logits(self._input.wanted[:head], self._logits[:head])
+
+            def long() -> None:
+                self._run_long(head, step, tiles)
+
+            self._input.silence()
+            self._graphs[bucket, head] = self._machine.capture(few if bucket <= FEW else long)
+            self._input.restore()
+        return self._graphs[bucket, head]
+
+    def _run_long(self, head: int, step: Step, tiles: Tiles) -> None:
+        x = self._long.layers(step, tiles)
+        if head:
+            self._few.logits(self._input.wanted[:head], self._logits[:head], x)
+
+    def sample(self, inputs: SampleInputs) -> None:
+        """Masks travel on the side stream while the forward runs; the main stream waits for them, then samples."""
+        clock = self._clocks[self._turn]
+        with torch.inference_mode():
+            if inputs.bitmask is not None:
+                with self._machine.on_side():
+                    self._machine.record(clock["copying"], side=True)
+                    self._sampler.copy_mask(inputs.bitmask)
+                    self._machine.record(clock["masked"], side=True)
+            with self._machine.on_main():
+                bucket = self._sampler.stage(inputs)
+                if inputs.bitmask is not None:
+                    self._machine.main_waits(clock["masked"])
+                self._machine.record(clock["woken"])
+                self._sampler.run(bucket)
+                self._machine.record(clock["done"])
+                # the next step's mask may not overwrite this one's before it has been used
+                self._machine.side_waits(clock["done"])
+        self._sampling = {**clock, "copied": inputs.bitmask is not None, "rows": bucket}
+
+    def wait(self) -> Sampled:
+        """Waits for the event behind the copied ids, and for nothing that was enqueued after it."""
+        clock = self._sampling
+        self._machine.finish(clock["done"])
+        took = self._machine.microseconds
+        late = max(0.0, took(clock["ready"], clock["masked"])) if clock["copied"] else 0.0
+        self._times = {
+            "forward": took(clock["begin"], clock["ready"]),
+            "mask_wait": late,
+            "copy": took(clock["copying"], clock["masked"]) if clock["copied"] else 0.0,
+            "apply": self._apply.get(clock["rows"], 0.0) if clock["copied"] else 0.0,
+            "sample": took(clock["woken"], clock["done"]),
+        }
+        return self._sampler.result()
+
+    def reset_slot(self, slot: int, seen: Sequence[int] = ()) -> None:
+        self._sampler.mark(slot, seen, fresh=True)
+
+    def mark_seen(self, slot: int, tokens: Sequence[int]) -> None:
+        self._sampler.mark(slot, tokens)
+
+    def save_prefix(self, slot: int, length: int) -> CachedPrefix:
+        with self._machine.on_main(), torch.inference_mode():
+            return kv_cache.save(self._cache, slot, length)
+
+    def load_prefix(self, slot: int, prefix: CachedPrefix, length: int) -> None:
+        with self._machine.on_main(), torch.inference_mode():
+            kv_cache.load(self._cache, slot, prefix, length)
+
+    def timings(self) -> dict[str, float]:
+        return dict(self._times)
+
+    def close(self) -> None:
+        """Drop graphs and cache; the device memory goes back to torch's pool."""
+        self._machine.synchronize()
+        self._graphs.clear()
+        del self._few, self._long, self._cache, self._logits, self._sampler

@@ -1,0 +1,272 @@
+"""Many tokens at once: products over fragment units with tensor cores at full width, and attention over query tiles.
+
+A block decodes 64 rows x 64 columns at a time and multiplies them with 64 or 128 tokens. The B operand's columns must lie in
+plane order (column 16 plane + c of every 64), so whatever feeds a product is stored permuted: `plane_order` says how.
+Axis letters: T tokens, P token-expert pairs, G groups, N rows of a weight, K its columns, D head size.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from engine.model.kernels import launch
+from engine.model.kernels.attention import Cache, Step
+from engine.model.kernels.fragments import FragmentWeight, unfragment
+from engine.model.kernels.units import HALF_SCALE, decode, load_words, prepare_table
+
+QUERY_TILE = 128
+
+
+class Tiles(NamedTuple):
+    """Query tiles: consecutive tokens of one row. int32 [tiles] each."""
+
+    first: Tensor
+    count: Tensor
+
+
+class Groups(NamedTuple):
+    """Tokens by expert, in stretches of at most `size` sorted pairs. int32 [G] each; count 0 is idle."""
+
+    expert: Tensor
+    start: Tensor
+    count: Tensor
+    size: int
+
+
+def plane_order(columns: int, device: torch.device) -> Tensor:
+    """int64 [columns]: which column stands at each place of the permuted form."""
+    j = torch.arange(columns, device=device)
+    inner = 32 * (j >> 5 & 1) + 8 * (j >> 1 & 3) + 4 * (j >> 4 & 1) + 2 * (j >> 3 & 1) + (j & 1)
+    return j // 64 * 64 + inner
+
+
+@triton.jit
+def _place(k):
+    """Where column k stands in plane order."""
+    return k // 64 * 64 + 16 * (2 * (k // 32 % 2) + k // 4 % 2) + 8 * (k // 2 % 2) + 2 * (k // 8 % 4) + k % 2
+
+
+@triton.jit
+def norm_kernel(x, gain, out, eps, H: tl.constexpr, HP: tl.constexpr):
+    """Grid (T): out fp16 [T, H] = norm(x) * gain, in plane order."""
+    row = tl.program_id(0).to(tl.int64)
+    h = tl.arange(0, HP)
+    value = tl.load(x + row * H + h, mask=h < H, other=0.0)
+    g = tl.load(gain + h, mask=h < H, other=0.0).to(tl.float32)
+    value = value / tl.sqrt(tl.sum(value * value) / H + eps) * g
+    tl.store(out + row * H + _place(h), value.to(tl.float16), mask=h < H)
+
+
+def norm(x: Tensor, gain: Tensor, out: Tensor, *, eps: float) -> None:
+    """out fp16 [T, H] = rms_norm(x fp32) * gain in plane order."""
+    tokens, hidden = x.shape
+    norm_kernel[(tokens,)](x, gain, out, eps, H=hidden, HP=triton.next_power_of_2(hidden), num_warps=4)
+
+
+def norm_reference(x: Tensor, gain: Tensor, out: Tensor, *, eps: float) -> None:
+    value = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * gain.float()
+    out.copy_(value[:, plane_order(x.shape[1], x.device)])
+
+
+@triton.jit
+def _weight_tile(w0, w1, w2, w3, lane, table, R: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
+    """Words of R row tiles to [16 R, 64] in plane order. No data moves between threads."""
+    a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, R, BITS, ASM)
+    a = tl.join(tl.join(a0, a2), tl.join(a1, a3))  # R, (g t h half i), p high, p low
+    a = tl.reshape(a, [R, 8, 4, 2, 2, 2, 2, 2])
+    return tl.reshape(tl.trans(a, 0, 4, 1, 6, 7, 3, 2, 5), [16 * R, 64])
+
+
+@triton.jit
+def product_kernel(
+    x, sources, experts, starts, counts, words, scales, table, weights, out, T,
+    N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, KIND: tl.constexpr, BITS: tl.constexpr,
+    WARPS: tl.constexpr, ASM: tl.constexpr,
+):  # fmt: skip
+    """Grid (N/16/R, token tiles). KIND 0: out fp32 [T, N] = x W^T. 1: out += x W^T. 2 (gate and up): out fp16 [P, N/2] by
+    sorted pair, route weight applied, divided by 64, in plane order. 3 (down): out bf16 [P, N] by pair, times 64."""
+    BLOCKS: tl.constexpr = K // 64
+    tile = tl.program_id(0) * R
+    group = tl.program_id(1)
+    t = tl.arange(0, BT)
+    if KIND >= 2:
+        count = tl.load(counts + group)
+        start = tl.load(starts + group)
+        expert = tl.load(experts + group).to(tl.int64)
+    else:
+        start = group * BT
+        count = tl.minimum(T - start, BT)
+        expert = tl.full([], 0, tl.int64)
+    if count > 0:
+        lane = prepare_table(table, WARPS, BITS, ASM)
+        live = t < count
+        row = (start + t).to(tl.int64)
+        if KIND >= 2:
+            pair = tl.load(sources + start + t, mask=live, other=0).to(tl.int64)
+        if KIND == 2:
+            row = pair // C
+        at = x + row[:, None] * K + tl.arange(0, 64)[None, :]
+        unit = (expert * (N // 16) + tile + tl.arange(0, R)) * BLOCKS
+        r = tl.arange(0, 16 * R)
+        scale_at = scales + (expert * (N // 16) + tile + r // 16) * BLOCKS * 16 + r % 16
+        acc = tl.zeros([16 * R, BT], tl.float32)
+        for b in tl.range(0, BLOCKS):
+            w0, w1, w2, w3 = load_words(words, unit + b, BITS)
+            value = tl.load(at + b * 64, mask=live[:, None], other=0.0)
+            a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
+            part = tl.dot(a, tl.trans(value.to(a.dtype)))
+            if BITS == 4:
+                part = part * tl.load(scale_at + b * 16)[:, None]
+            acc += part
+        n = tile * 16 + r
+        if BITS == 8:
+            acc = acc * tl.load(scales + expert * N + n)[:, None]
+        if KIND == 2:
+            weight = tl.load(weights + pair, mask=live, other=0.0) / HALF_SCALE
+            gate, up = tl.split(tl.trans(tl.reshape(acc, [R, 2, 8, BT]), 0, 2, 3, 1))
+            inner = tl.reshape(gate * tl.sigmoid(gate) * up, [8 * R, BT]) * weight[None, :]
+            m = _place(tile * 8 + tl.arange(0, 8 * R))
+            place = (start + t).to(tl.int64)
+            tl.store(out + place[None, :] * (N // 2) + m[:, None], inner.to(tl.float16), mask=live[None, :])
+        elif KIND == 3:
+            tl.store(out + pair[None, :] * N + n[:, None], (acc * HALF_SCALE).to(tl.bfloat16), mask=live[None, :])
+        else:
+            target = out + (start + t).to(tl.int64)[None, :] * N + n[:, None]
+            if KIND == 1:
+                acc += tl.load(target, mask=live[None, :], other=0.0)
+            tl.store(target, acc, mask=live[None, :])
+
+
+def _launch(x: Tensor, weight: FragmentWeight, out: Tensor, kind: int, size: int, grid: int, chosen: int, sorted_by: tuple[Tensor, ...]) -> None:
+    flags = launch.options(x)
+    flags.pop("PDL")
+    flags.pop("launch_pdl", None)
+    tiles = launch.chunk(weight.rows // 16, 8)
+    sources, experts, starts, counts, weights = sorted_by
+    warps = 8 if tiles == 8 else 4
+    product_kernel[(weight.rows // 16 // tiles, grid)](
+        x, sources, experts, starts, counts, weight.words, weight.scales, weight.table, weights, out, x.shape[0], N=weight.rows,
+        K=weight.columns, C=chosen, R=tiles, BT=size, KIND=kind, BITS=weight.bits, WARPS=warps, num_warps=warps, num_stages=3, **flags,
+    )  # fmt: skip
+
+
+def product(x: Tensor, weight: FragmentWeight, out: Tensor, *, add: bool = False) -> None:
+    """out fp32 [T, N] = (out +) x W^T; x fp16 [T, K] in plane order."""
+    size = 128 if x.shape[0] > 64 else 64
+    _launch(x, weight, out, int(add), size, -(-x.shape[0] // size), 1, (x,) * 5)
+
+
+def product_reference(x: Tensor, weight: FragmentWeight, out: Tensor, *, add: bool = False) -> None:
+    natural = torch.empty_like(x)
+    natural[:, plane_order(x.shape[1], x.device)] = x
+    result = natural.float() @ unfragment(weight).t()
+    out.copy_(out + result if add else result)
+
+
+def experts_product(
+    x: Tensor, pairs: Tensor, weights: Tensor, groups: Groups, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, parts: Tensor,
+    *, chosen: int,
+) -> None:  # fmt: skip
+    """parts bf16 [P, H]: every pair's expert output, route weight applied. x fp16 [T, H] and inner fp16 [P, I] in plane
+    order, pairs int32 [P] sorted by expert, weights fp32 [P] by pair."""
+    sorted_by = (pairs, groups.expert, groups.start, groups.count, weights)
+    _launch(x, gate_up, inner, 2, groups.size, len(groups.count), chosen, sorted_by)
+    _launch(inner, down, parts, 3, groups.size, len(groups.count), chosen, sorted_by)
+
+
+def experts_product_reference(
+    x: Tensor, pairs: Tensor, weights: Tensor, groups: Groups, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, parts: Tensor,
+    *, chosen: int,
+) -> None:  # fmt: skip
+    natural = torch.empty_like(x)
+    natural[:, plane_order(x.shape[1], x.device)] = x
+    up, back = unfragment(gate_up), unfragment(down)
+    for expert, start, count in zip(groups.expert.tolist(), groups.start.tolist(), groups.count.tolist(), strict=True):
+        if count:
+            chosen_pairs = pairs[start : start + count].long()
+            both = (natural[chosen_pairs // chosen].float() @ up[expert].t()).view(count, -1, 2, 8)
+            gate, value = both[:, :, 0].reshape(count, -1), both[:, :, 1].reshape(count, -1)
+            hidden = torch.nn.functional.silu(gate) * value * (weights[chosen_pairs] / 64.0).unsqueeze(-1)
+            parts[chosen_pairs] = (hidden.to(inner.dtype).float() @ back[expert].t() * 64.0).to(parts.dtype)
+
+
+def group_pairs(ids: Tensor, experts: int, size: int) -> tuple[Tensor, Groups]:
+    """Pairs int32 [P] sorted by expert, and their groups of at most `size`. ids int64 [T, C]. No synchronisation."""
+    flat = ids.reshape(-1)
+    order = torch.sort(flat, stable=True)
+    bounds = torch.searchsorted(order.values, torch.arange(experts + 1, device=ids.device))
+    tiles = (bounds[1:] - bounds[:-1] + size - 1) // size
+    total = tiles.cumsum(0)
+    index = torch.arange(len(flat) // size + experts, device=ids.device)
+    expert = torch.searchsorted(total, index, right=True).clamp(max=experts - 1)
+    start = bounds[expert] + (index - (total[expert] - tiles[expert])) * size
+    count = torch.where(index < total[-1], (bounds[expert + 1] - start).clamp(0, size), 0)
+    as_int = [part.to(torch.int32) for part in (expert, start, count)]
+    return order.indices.to(torch.int32), Groups(*as_int, size)
+
+
+@triton.jit
+def tile_attention_kernel(
+    query, keys, values, slots, positions, firsts, counts, out, S, scale,
+    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """Grid (tiles, N). out fp16 [T, N D] in plane order."""
+    tile = tl.program_id(0)
+    head = tl.program_id(1)
+    count = tl.load(counts + tile)
+    if count > 0:
+        first = tl.load(firsts + tile)
+        begin = tl.load(positions + first)
+        slot = tl.load(slots + first).to(tl.int64)
+        i = tl.arange(0, BQ)
+        d = tl.arange(0, D)
+        row = (first + i).to(tl.int64)
+        q = tl.load(query + row[:, None] * (N * D) + head * D + d[None, :], mask=(i < count)[:, None], other=0.0)
+        base = (slot * KH + head // G) * S
+        best = tl.full([BQ], -float("inf"), tl.float32)
+        total = tl.zeros([BQ], tl.float32)
+        acc = tl.zeros([BQ, D], tl.float32)
+        end = begin + count
+        for at in tl.range(0, end, BK):
+            s = at + tl.arange(0, BK)
+            inside = (s < end)[:, None]
+            k = tl.load(keys + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
+            v = tl.load(values + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
+            score = tl.dot(q, tl.trans(k)) * scale
+            if at + BK > begin:
+                score = tl.where(s[None, :] <= begin + i[:, None], score, -float("inf"))
+            top = tl.maximum(best, tl.max(score, axis=1))
+            p = tl.exp2(score - top[:, None])
+            shrink = tl.exp2(best - top)
+            total = total * shrink + tl.sum(p, axis=1)
+            acc = tl.dot(p.to(tl.float16), v, acc * shrink[:, None])
+            best = top
+        column = _place(head * D + d)
+        tl.store(out + row[:, None] * (N * D) + column[None, :], (acc / total[:, None]).to(tl.float16), mask=(i < count)[:, None])
+
+
+def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
+    """out fp16 [T, N D] in plane order: each token over its slot up to its own position."""
+    _, kv_heads, length, dim = cache.keys.shape
+    heads = query.shape[1] // dim
+    tile_attention_kernel[(len(tiles.first), heads)](
+        query, cache.keys, cache.values, step.slots, step.positions, tiles.first, tiles.count, out, length, dim**-0.5 * 1.4426950408889634,
+        N=heads, KH=kv_heads, D=dim, G=heads // kv_heads, BQ=QUERY_TILE, BK=64, num_warps=8, num_stages=3,
+    )  # fmt: skip
+
+
+def tile_attention_reference(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
+    _, kv_heads, _, dim = cache.keys.shape
+    order = plane_order(query.shape[1], query.device)
+    for first, count in zip(tiles.first.tolist(), tiles.count.tolist(), strict=True):
+        for token in range(first, first + count):
+            slot, length = int(step.slots[token]), int(step.positions[token]) + 1
+            q = query[token].float().view(kv_heads, -1, dim)
+            k, v = cache.keys[slot, :, :length].float(), cache.values[slot, :, :length].float()
+            mixed = (q @ k.transpose(-1, -2) * dim**-0.5).softmax(-1) @ v
+            out[token] = mixed.reshape(-1)[order].to(out.dtype)

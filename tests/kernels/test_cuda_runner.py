@@ -1,0 +1,150 @@
+"""The GPU runner's logic, run on a CPU with the kernels' references in fp32, against the plain decoder."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from engine.errors import ModelError
+from engine.interfaces import FROM_DEVICE, RowInput, SampleInputs
+from engine.model.cuda_runner import CudaRunner
+from engine.model.decoder import Decoder, Span
+from engine.model.kv_cache import slot_bytes, slots_that_fit
+from tests.kernels import tiny
+
+
+def make(quantization: str, *, moe: bool = True, batch: int = 3, positions: int = 320) -> tuple[CudaRunner, Decoder]:
+    torch.manual_seed(1)
+    weights = tiny.quantized(tiny.floats(moe=moe), quantization)
+    plain = tiny.as_computed(weights)
+    decoder = Decoder(tiny.shape(moe=moe), plain, slots=batch, positions=positions, dtype=torch.float32)
+    runner = CudaRunner(
+        weights, tiny.shape(moe=moe), max_batch=batch, max_sequence=positions, device="cpu", quantization=quantization, dtype=torch.float32
+    )
+    assert not weights, "every weight was laid out"
+    return runner, decoder
+
+
+def greedy(slots: Sequence[int], **changed: object) -> SampleInputs:
+    rows = len(slots)
+    settings: dict[str, object] = {
+        "temperature": [0.0] * rows, "top_p": [1.0] * rows, "top_k": [0] * rows, "min_p": [0.0] * rows,
+        "repetition_penalty": [1.0] * rows, "uniform": [0.5] * rows, "slots": list(slots),
+    }  # fmt: skip
+    return SampleInputs(**(settings | changed))  # type: ignore[arg-type]
+
+
+def logits_of(runner: CudaRunner, rows: int) -> torch.Tensor:
+    return runner._logits[:rows]
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "nf4-dq", "fp4", "int4", "int8", "bf16"])
+@pytest.mark.parametrize("moe", [True, False])
+def test_greedy_tokens_equal_the_decoders_for_200_steps(quantization: str, moe: bool) -> None:
+    runner, decoder = make(quantization, moe=moe)
+    prompt = [5, 6, 7, 8]
+    runner.forward([RowInput(1, prompt, 0)])
+    expected = decoder.forward(torch.tensor(prompt), [Span(1, 0, 4, 0)], torch.tensor([3]))
+    for position in range(4, 204):
+        runner.sample(greedy([1]))
+        token = runner.wait().token_ids[0]
+        assert token == int(expected.argmax()), f"token {position}"
+        runner.forward([RowInput(1, FROM_DEVICE, position)])
+        expected = decoder.forward(torch.tensor([token]), [Span(1, 0, 1, position)], torch.tensor([0]))
+    assert torch.allclose(logits_of(runner, 1), expected, atol=2e-4)
+
+
+def test_mixed_rows_drafts_and_rollback_give_the_decoders_logits() -> None:
+    runner, decoder = make("nf4")
+    rng = random.Random(0)
+    lengths = [0, 0, 0]
+    for _ in range(25):
+        rows, spans, fed, wanted = [], [], [], []
+        for slot in rng.sample(range(3), rng.randint(1, 3)):
+            position = rng.randint(0, lengths[slot])  # at or before the end: rollback
+            tokens = [rng.randrange(tiny.VOCAB) for _ in range(rng.randint(1, 7))]
+            logits = rng.randint(1, len(tokens))
+            rows.append(RowInput(slot, tokens, position, logits))
+            spans.append(Span(slot, len(fed), len(fed) + len(tokens), position))
+            fed += tokens
+            wanted += range(len(fed) - logits, len(fed))
+            lengths[slot] = position + len(tokens)
+        runner.forward(rows)
+        expected = decoder.forward(torch.tensor(fed), spans, torch.tensor(wanted))
+        assert torch.allclose(logits_of(runner, len(wanted)), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("moe", [True, False])
+@pytest.mark.parametrize("length", [65, 130, 300])
+def test_a_prefill_beside_a_decoding_row_gives_the_decoders_logits(length: int, moe: bool) -> None:
+    runner, decoder = make("nf4", moe=moe)
+    prompt = [(7 * i + 3) % tiny.VOCAB for i in range(length)]
+    for rows, spans, wanted in (
+        ([RowInput(0, [9, 8], 0)], [Span(0, 0, 2, 0)], [1]),
+        ([RowInput(2, prompt, 0, 1), RowInput(0, [4], 2)], [Span(2, 0, length, 0), Span(0, length, length + 1, 2)], [length - 1, length]),
+        ([RowInput(2, prompt[:10], length - 5, 10)], [Span(2, 0, 10, length - 5)], list(range(10))),
+    ):
+        fed = [token for row in rows for token in row.tokens or ()]
+        runner.forward(rows)
+        expected = decoder.forward(torch.tensor(fed), spans, torch.tensor(wanted))
+        assert torch.allclose(logits_of(runner, len(wanted)), expected, atol=2e-4)
+
+
+def test_a_prefix_copied_to_another_slot_continues_as_the_original() -> None:
+    runner, _ = make("int8")
+    runner.forward([RowInput(0, list(range(20)), 0)])
+    runner.forward([RowInput(0, [21, 22], 20)])
+    original = logits_of(runner, 1).clone()
+    prefix = runner.save_prefix(0, 20)
+    runner.forward([RowInput(0, [1] * 20, 0)])  # overwrite the source
+    runner.load_prefix(2, prefix, 20)
+    runner.forward([RowInput(2, [21, 22], 20)])
+    assert torch.equal(logits_of(runner, 1), original)
+    assert prefix.nbytes == 20 * slot_bytes(tiny.shape(moe=True), 1, 4)
+
+
+def test_a_mask_a_penalty_and_facts_reach_the_sampler() -> None:
+    runner, _ = make("nf4")
+    runner.forward([RowInput(0, [1, 2, 3], 0)])
+    free = logits_of(runner, 1).clone()
+    first, second = free[0].topk(2).indices.tolist()
+    words = -(-tiny.VOCAB // 32)
+    mask = torch.full((1, words), -1, dtype=torch.int32)
+    mask[0, first // 32] &= ~(1 << (first % 32)) if first % 32 != 31 else 0x7FFFFFFF
+    runner.sample(greedy([0], bitmask=mask, want_logprobs=3, want_stats=True))
+    sampled = runner.wait()
+    assert sampled.token_ids == [second]
+    assert sampled.argmax_free == [first] and sampled.argmax_legal == [False]
+    raw = torch.log_softmax(free[0].double(), -1)
+    assert sampled.mass is not None and sampled.mass[0] == pytest.approx(1 - float(raw[first].exp()), abs=1e-5)
+    assert sampled.top is not None and sampled.top[0][0][0] == second and len(sampled.top[0]) == 2
+    runner.reset_slot(0, [first])
+    runner.sample(greedy([0], repetition_penalty=[1e6]))
+    assert runner.wait().token_ids[0] != first or free[0, first] <= 0
+    runner.reset_slot(0)
+    runner.sample(greedy([0], repetition_penalty=[1e6]))
+    assert runner.wait().token_ids == [first]
+
+
+def test_the_last_of_several_rows_of_a_slot_is_what_the_next_step_feeds() -> None:
+    runner, decoder = make("nf4")
+    runner.forward([RowInput(1, [4, 5, 6], 0, 3)])
+    runner.sample(greedy([1, 1, 1]))
+    tokens = runner.wait().token_ids
+    runner.forward([RowInput(1, FROM_DEVICE, 3)])
+    decoder.forward(torch.tensor([4, 5, 6]), [Span(1, 0, 3, 0)], torch.tensor([2]))
+    expected = decoder.forward(torch.tensor(tokens[-1:]), [Span(1, 0, 1, 3)], torch.tensor([0]))
+    assert torch.allclose(logits_of(runner, 1), expected, atol=2e-4)
+
+
+def test_a_cache_that_does_not_fit_names_the_length_that_does() -> None:
+    shape = tiny.shape(moe=True)
+    free = (1 << 30) + slot_bytes(shape, 1000)
+    assert slots_that_fit(shape, 250, 8, free) == 4
+    with pytest.raises(ModelError, match="max_sequence=960 would fit"):
+        slots_that_fit(shape, 2000, 1, free)
+    with pytest.raises(ModelError, match="smaller quantization"):
+        slots_that_fit(shape, 2000, 1, 0)
