@@ -23,7 +23,7 @@ from bench.overhead_sets import SchemaSet, schema_set
 from bench.record import emit, record
 from bench.replayed import Recording, ReplayRunner, decode_step_ms, median
 from bench.tables import print_table
-from bench.tiny_model import write_tiny_model
+from bench.tiny import tiny_config
 from engine.config import EngineConfig
 from engine.decode.engine import Engine
 from engine.interfaces import StepRecord
@@ -46,15 +46,16 @@ class Samples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything, print the table and the JSON line."""
     options = _parse(arguments)
-    with TemporaryDirectory() as folder:
-        model = write_tiny_model(Path(folder)) if options.quick else options.model
-        return _run(options, model)
-
-
-def _run(options: argparse.Namespace, model: str) -> int:
+    if options.quick:
+        with TemporaryDirectory() as folder:
+            return _run(options, tiny_config(Path(folder), max_batch=1))
     config = EngineConfig(
-        model=model, quantization=options.quantization, device=options.device, max_batch=max(options.batches)
+        model=options.model, quantization=options.quantization, device=options.device, max_batch=max(options.batches)
     )
+    return _run(options, config)
+
+
+def _run(options: argparse.Namespace, config: EngineConfig) -> int:
     print("ceiling: 0 µs exposed, 0 µs of a step added by the mask", flush=True)
     loaded = load(config)
     runner = ReplayRunner(loaded.runner)
@@ -216,7 +217,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if options.quick:
-        options.batches, options.repeats, options.sets = [1], 1, ["tiny"]
+        options.batches, options.repeats, options.sets = [1], 1, ["trivial"]
     return options
 
 

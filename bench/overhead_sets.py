@@ -1,6 +1,6 @@
 """Schemas from trivial to hard, each with a document that replays through it. Knows data only; all of it is our own.
 
-`tiny` is for quick runs, `trivial` is flags and enums, `typical` a function signature with prose, `hard` lengths,
+`trivial` is flags and enums, `typical` a function signature with prose, `hard` lengths,
 patterns, formats, many optional keys and a long enum.
 """
 
@@ -55,18 +55,11 @@ HARD: dict[str, Any] = {
     "additionalProperties": False,
 }
 
-TINY: dict[str, Any] = {
-    "type": "object",
-    "properties": {"ok": {"type": "boolean"}, "level": {"enum": ["low", "high"]}, "note": {"type": "string"}},
-    "required": ["ok", "level", "note"],
-    "additionalProperties": False,
-}
 PROSE = (
     "Merge the intervals that overlap.\nSort them by their start, then sweep once: an interval that begins before the "
     'end of the last one ("touching" counts) extends it, any other one is appended. The input is left as it was.'
 )
 DOCUMENTS: dict[str, tuple[dict[str, Any], Any]] = {
-    "tiny": (TINY, {"ok": True, "level": "high", "note": "two\nlines"}),
     "trivial": (
         TRIVIAL,
         {name: n % 2 == 0 for n, name in enumerate(f"flag{n}" for n in range(12))}
