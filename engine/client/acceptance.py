@@ -7,6 +7,7 @@ judged.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import secrets
@@ -21,7 +22,9 @@ import httpx
 from engine.client.acceptance_plan import DOCUMENT_USD, INFERENCE_PROMPT, INFERENCE_SCHEMA, WARM_LATENCY_S, Plan
 from engine.client.environment import auth_headers
 from engine.client.fallback import FallbackProvider, judge
+from engine.client.health_url import health_url
 from engine.client.provider import TIMEOUT_S, ModalProvider
+from engine.serve.prices import LISTED, gpu_name
 
 Answer = Mapping[str, Any]
 Ask = Callable[[dict[str, Any]], Awaitable[Answer]]
@@ -198,3 +201,29 @@ def show(answer: Answer) -> int:
     """Print an answer; the exit code."""
     print(json.dumps(answer, indent=1))  # noqa: T201 - what the entry point is for
     return 1 if "error" in answer else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m engine.client.acceptance URL`: the run against any service, without Modal.
+
+    Speed and cost are judged where the service names a GPU that has a list price.
+    """
+    parser = argparse.ArgumentParser(prog="python -m engine.client.acceptance", description="The acceptance run.")
+    parser.add_argument("url", help="the generate URL")
+    parser.add_argument("--out", type=Path, help="JSON file of the report")
+    parser.add_argument("--max-tokens", type=int, default=1024)
+    parser.add_argument("--fallback-model", help="judge the fallback with this model; needs ANTHROPIC_API_KEY")
+    options = parser.parse_args(arguments)
+    device = httpx.get(health_url(options.url), headers=auth_headers(), timeout=TIMEOUT_S).json().get("device", "")
+    gpu = gpu_name(device)
+    plan = Plan(
+        max_tokens=options.max_tokens,
+        judge_speed=gpu is not None,
+        usd_per_s=LISTED.per_second(gpu) if gpu else None,
+        fallback=(options.fallback_model, {}) if options.fallback_model else None,
+    )
+    return report(asyncio.run(accept(over_http(options.url), plan)), options.out)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -167,6 +167,25 @@ def test_over_http_against_the_real_app():
         )
 
 
+def test_the_command_runs_against_a_service_and_says_what_this_machine_cannot_judge(capsys, tmp_path):
+    engine = FakeEngine(lambda request: document(request, text=json.dumps(GOOD), value=GOOD))
+    out = tmp_path / "report.json"
+    with Server(engine) as server:
+        assert acceptance.main([server.url + "/generate", "--out", str(out)]) == 0
+    told = {line["name"]: line["passed"] for line in json.loads(out.read_text())["criteria"]}
+    assert told == {
+        "responds": True,
+        "constrains": True,
+        "valid": True,
+        "warm latency": None,
+        "cost warm": None,
+        "cost with idle and start-up": None,
+        "fallback": None,
+    }
+    assert capsys.readouterr().out.count("not judged") == 4
+    assert len(engine.requests) == 31
+
+
 def test_the_test_request_is_its_own_schema():
     assert inference_request()["schema"] is INFERENCE_SCHEMA
     assert judge(INFERENCE_SCHEMA, GOOD) is None
