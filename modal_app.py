@@ -33,9 +33,10 @@ def _image(packages: tuple[str, ...], *commands: str) -> modal.Image:
     pinned = base.add_local_file(Path(__file__).with_name("constraints.txt"), "/constraints.txt", copy=True)
     installed = pinned.uv_pip_install(*packages, extra_options="--constraints /constraints.txt").run_commands(*commands)
     configured = installed.env(DEPLOYMENT.container_env(WEIGHTS, CACHE))
-    return configured.add_local_python_source("engine", "bench").add_local_dir(
-        Path(__file__).with_name("schemas"), "/root/schemas"
-    )
+    sourced = configured.add_local_python_source("engine", "bench")  # takes .py files only
+    for data in ("schemas", "bench/data"):
+        sourced = sourced.add_local_dir(Path(__file__).parent / data, f"/root/{data}")
+    return sourced
 
 
 image, health_image = _image(settings.PACKAGES, settings.SMOKE_TEST), _image(settings.HEALTH_PACKAGES)
