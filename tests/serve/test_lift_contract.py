@@ -81,7 +81,7 @@ def test_every_sampling_field_and_option_is_read(server, fake):
     assert (sampling.top_k, sampling.min_p, sampling.repetition_penalty) == (3, 0.1, 1.1)
     assert (sampling.seed, sampling.n, sampling.logprobs, sampling.max_tokens) == (5, 2, 1, None)
     assert (constraint.conformance, constraint.whitespace, constraint.require_enforced) == ("spec", "flexible", True)
-    assert (request.schema_in_prompt, request.deadline_s, request.cache_salt) == (True, 9, "a")
+    assert (request.schema_in_prompt, request.deadline_s, request.cache_salt) == (True, 9, "anonymous/a")
 
 
 @pytest.mark.parametrize(

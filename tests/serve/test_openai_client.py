@@ -138,7 +138,7 @@ def test_parameters_reach_the_engine(client, engine):
     sampling = request.sampling
     assert (sampling.temperature, sampling.top_p, sampling.seed, sampling.max_tokens) == (0.2, 0.5, 11, 9)
     assert (sampling.stop, sampling.n, sampling.top_k, sampling.min_p) == (("a", "b"), 2, 4, 0.1)
-    assert (sampling.repetition_penalty, request.deadline_s, request.cache_salt) == (1.2, 5, "s")
+    assert (sampling.repetition_penalty, request.deadline_s, request.cache_salt) == (1.2, 5, "anonymous/s")
 
 
 def test_defaults_are_openais(client, engine):

@@ -14,7 +14,7 @@ def test_the_prefix_salt_holds_the_key_and_the_callers_own_salt() -> None:
     service = Service(engine)
 
     async def ask(key: str, salt: str | None) -> str | None:
-        await service.generate(Request(prompt="x", cache_salt=salt), Call("/generate", key))
+        await service.generate(Request(prompt="x", cache_salt=salt), Call(route="/generate", key=key))
         return engine.requests[-1].cache_salt
 
     async def all_of_them() -> set[str | None]:
