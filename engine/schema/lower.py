@@ -51,8 +51,8 @@ def lower(
     Raises SchemaInvalid (no schema), SchemaRefused (unsatisfiable, remote reference), LimitExceeded. Pure.
     """
     limits = limits or Limits()
-    Validator(schema)
     schemas = Schemas(schema, depth=limits.schema_depth, nodes=limits.schema_nodes)
+    Validator(schema)
     options = Options(conformance == "tight", whitespace == "flexible", limits.grammar_rules, prefix)
     try:
         return _attempt(schemas, options, bold=True)

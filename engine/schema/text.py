@@ -30,6 +30,7 @@ Spelling = Literal["canonical", "any"]
 Onward = list[tuple[Ranges, Sequence]]
 
 RULE_LIMIT = 20_000
+SHORT_ROAD = 3
 RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
 
 
@@ -122,18 +123,28 @@ class _Writer:
         return self.rules.prefix + short_digest(content)
 
     def find_entries(self) -> set[int]:
-        """The start, every state with a choice, and every state with more than one way in."""
+        """The start, every state with a choice, and where a long road (over SHORT_ROAD) is entered from two sides."""
         ways_in = [0] * self.automaton.states
         for moves in self.moves:
             for _, target in moves:
                 ways_in[target] += 1
-        return {0} | {state for state in range(self.automaton.states) if not self.is_road(state, ways_in[state])}
+        roads = {state for state in range(self.automaton.states) if self.is_road(state)}
+        kept = {state for state in roads if ways_in[state] == 1 or self.road_length(state, roads) <= SHORT_ROAD}
+        return {0} | (set(range(self.automaton.states)) - kept)
 
-    def is_road(self, state: int, ways_in: int) -> bool:
+    def is_road(self, state: int) -> bool:
+        """One way on, written as one symbol, or the end."""
         moves = self.moves[state]
         if state in self.automaton.accepting:
             return not moves
-        return ways_in == 1 and len(moves) == 1 and self.is_plain(moves[0][0])
+        return len(moves) == 1 and self.is_plain(moves[0][0])
+
+    def road_length(self, state: int, roads: set[int]) -> int:
+        length = 0
+        while state in roads and length <= SHORT_ROAD and self.moves[state]:
+            state = self.moves[state][0][1]
+            length += 1
+        return length
 
     def is_plain(self, spans: Ranges) -> bool:
         """Whether these characters are written as one symbol."""

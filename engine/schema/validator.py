@@ -15,7 +15,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from engine.errors import SchemaInvalid, SchemaRefused
+from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.schema.dialect import Draft, draft_of
 
 _VALIDATORS: dict[Draft, Any] = {
@@ -158,8 +158,10 @@ def _refuse_surrogate(text: str) -> None:
         raise JsonInvalid("a string holds a lone surrogate") from None
 
 
-def _rejected(error: Exception) -> SchemaInvalid | SchemaRefused:
+def _rejected(error: Exception) -> SchemaInvalid | SchemaRefused | LimitExceeded:
     message = _first_line(error)
+    if "Recursion limit" in message:
+        return LimitExceeded("the schema is nested too deeply to be judged", param="schema")
     pointer = json_pointer(getattr(error, "instance_path", []))
     if "is not present in a registry" in message or "offline" in message or "retriev" in message.lower():
         return SchemaRefused(f"remote references are never fetched: {message}", param="schema", pointer=pointer)
