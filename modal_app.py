@@ -29,14 +29,12 @@ states = modal.Dict.from_name(f"{DEPLOYMENT.modal_app}-state", create_if_missing
 
 def _image(packages: tuple[str, ...], *commands: str) -> modal.Image:
     """Exact versions from constraints.txt; our own source last, so that a code change rebuilds nothing."""
+    here = Path(__file__).parent
     base = modal.Image.debian_slim(python_version=settings.PYTHON_VERSION).apt_install("gcc")
-    pinned = base.add_local_file(Path(__file__).with_name("constraints.txt"), "/constraints.txt", copy=True)
+    pinned = base.add_local_file(here / "constraints.txt", "/constraints.txt", copy=True)
     installed = pinned.uv_pip_install(*packages, extra_options="--constraints /constraints.txt").run_commands(*commands)
-    configured = installed.env(DEPLOYMENT.container_env(WEIGHTS, CACHE))
-    sourced = configured.add_local_python_source("engine", "bench")  # takes .py files only
-    for data in ("schemas", "bench/data"):
-        sourced = sourced.add_local_dir(Path(__file__).parent / data, f"/root/{data}")
-    return sourced
+    own = installed.env(DEPLOYMENT.container_env(WEIGHTS, CACHE)).add_local_python_source("engine", "bench")
+    return own.add_local_dir(here / "schemas", "/root/schemas").add_local_dir(here / "bench/data", "/root/bench/data")
 
 
 image, health_image = _image(settings.PACKAGES, settings.SMOKE_TEST), _image(settings.HEALTH_PACKAGES)
