@@ -9,8 +9,9 @@ import argparse
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from engine.cli import options
 from engine.cli.grammar_session import open_grammars
@@ -19,16 +20,6 @@ from engine.cli.main import OK
 from engine.errors import RequestError
 
 GRAMMARS, MODELS = "grammars", "models"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file of the grammar cache or a folder of a converted model."""
-
-    kind: str
-    path: Path
-    nbytes: int
-    modified: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,39 +43,47 @@ def run(args: argparse.Namespace) -> int:
     return _warm(args)
 
 
-def entries(folder: Path) -> Iterator[Entry]:
-    """What lies in the cache folder, grammars first."""
-    for path in sorted((folder / GRAMMARS).rglob("*")):
-        if path.is_file():
-            yield Entry("grammar", path, path.stat().st_size, path.stat().st_mtime)
-    for path in sorted((folder / MODELS).glob("*/complete")):
-        size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
-        yield Entry("model", path.parent, size, path.stat().st_mtime)
+def _grammars(folder: Path) -> Iterator[dict[str, Any]]:
+    from engine.grammar.disk import DiskCache
+
+    for entry in DiskCache(folder / GRAMMARS).entries():
+        yield {"type": "grammar", **asdict(entry), "age_s": round(entry.age_s)}
+
+
+def _models(folder: Path) -> Iterator[dict[str, Any]]:
+    for mark in sorted((folder / MODELS).glob("*/complete")):
+        size = sum(file.stat().st_size for file in mark.parent.rglob("*") if file.is_file())
+        age = round(time.time() - mark.stat().st_mtime)
+        yield {"type": "model", "key": mark.parent.name, "nbytes": size, "age_s": age}
 
 
 def _list(folder: Path, *, as_json: bool) -> int:
-    found = list(entries(folder))
+    found = [*_grammars(folder), *_models(folder)]
     for entry in found:
-        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.modified))
-        name = str(entry.path.relative_to(folder))
-        if as_json:
-            print(compact({"kind": entry.kind, "name": name, "bytes": entry.nbytes, "modified": when}))
-        else:
-            print(f"{entry.kind:<7}  {entry.nbytes:>13,}  {when}  {name}")
+        print(compact(entry) if as_json else _line(entry))
     if not as_json:
-        print(f"{folder}: {len(found)} entries, {sum(entry.nbytes for entry in found):,} bytes")
+        print(f"{folder}: {len(found)} entries, {sum(entry['nbytes'] for entry in found):,} bytes")
     return OK
 
 
+def _line(entry: dict[str, Any]) -> str:
+    hours = entry["age_s"] / 3600
+    head = f"{entry['type']:<7}  {entry['nbytes']:>13,} bytes  {hours:>7.1f} h  {entry['key'][:40]}"
+    if entry["type"] == "model":
+        return head
+    times = f"compiled in {entry['compile_ms']} ms, loads in {entry['load_ms']} ms"
+    return f"{head}  {entry['kind']} {entry['schema_hash'][:12]}  {times}"
+
+
 def _clear(folder: Path, *, models: bool) -> int:
-    """Only what the engine itself put there: never the folder, never a file it does not know."""
-    gone = [entry for entry in entries(folder) if models or entry.kind == "grammar"]
-    for entry in gone:
-        if entry.kind == "model":
-            shutil.rmtree(entry.path)
-        else:
-            entry.path.unlink(missing_ok=True)
-    print(f"removed {len(gone)} entries, {sum(entry.nbytes for entry in gone):,} bytes")
+    """Only what the engine itself put there: never the cache folder, never a file beside its own."""
+    from engine.grammar.disk import DiskCache
+
+    files = DiskCache(folder / GRAMMARS).clear()
+    gone = [mark.parent for mark in (folder / MODELS).glob("*/complete")] if models else []
+    for model in gone:
+        shutil.rmtree(model)
+    print(f"removed {files} grammar files and {len(gone)} converted models")
     return OK
 
 

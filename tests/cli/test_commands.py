@@ -43,34 +43,6 @@ def test_models_lists_the_embedded_and_the_product_model(maskloop: Run, tmp_path
     assert "nf4-dq" in maskloop("models").out
 
 
-def cache_with(folder: Path) -> list[Path]:
-    files = [folder / "grammars" / "v1" / "ab12", folder / "models" / "m-1" / "complete", folder / "notes.txt"]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("x" * 10)
-    return files
-
-
-def test_cache_ls_shows_what_the_engine_put_there(maskloop: Run, tmp_path: Path) -> None:
-    cache_with(tmp_path)
-    rows = [
-        json.loads(line) for line in maskloop("cache", "ls", "--json", "--cache-dir", str(tmp_path)).out.splitlines()
-    ]
-    assert [(row["kind"], row["name"], row["bytes"]) for row in rows] == [
-        ("grammar", "grammars/v1/ab12", 10), ("model", "models/m-1", 10),
-    ]  # fmt: skip
-    assert "2 entries, 20 bytes" in maskloop("cache", "ls", "--cache-dir", str(tmp_path)).out
-
-
-def test_cache_clear_removes_grammars_and_models_only_when_asked(maskloop: Run, tmp_path: Path) -> None:
-    grammar, model, stranger = cache_with(tmp_path)
-    assert maskloop("cache", "clear", "--cache-dir", str(tmp_path)).code == 0
-    assert (grammar.exists(), model.exists(), stranger.exists()) == (False, True, True)
-    assert maskloop("cache", "clear", "--models", "--cache-dir", str(tmp_path)).code == 0
-    assert (model.exists(), stranger.exists()) == (False, True)
-    assert "0 entries" in maskloop("cache", "ls", "--cache-dir", str(tmp_path)).out
-
-
 def log_line(**changes: object) -> str:
     line = {
         "ts": time.time(), "event": "request", "instance": "i1", "uptime_s": 100.0, "status": "complete", "valid": True,

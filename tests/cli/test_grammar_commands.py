@@ -179,7 +179,25 @@ def test_a_tokenizer_that_is_not_there_is_named(maskloop: Run) -> None:
     assert "nowhere.json.xz" in ran.error
 
 
-def test_warm_compiles_every_schema_named(maskloop: Run) -> None:
-    ran = maskloop("cache", "warm", "python_generation", "lift_ir")
-    assert ran.code == 0
-    assert [line.split(":")[0] for line in ran.out.splitlines()] == ["python_generation", "lift_ir"]
+def test_what_is_warmed_is_listed_and_cleared_and_nothing_else_is(maskloop: Run, tmp_path: Path) -> None:
+    here = ("--cache-dir", str(tmp_path))
+    model, stranger = tmp_path / "models" / "m-1" / "complete", tmp_path / "notes.txt"
+    model.parent.mkdir(parents=True)
+    model.write_text("")
+    stranger.write_text("mine")
+    warmed = maskloop("cache", "warm", "python_generation", "lift_ir", *here)
+    assert [line.split(":")[0] for line in warmed.out.splitlines()] == ["python_generation", "lift_ir"]
+    rows = [json.loads(line) for line in maskloop("cache", "ls", "--json", *here).out.splitlines()]
+    assert rows[-1] | {"age_s": 0} == {"type": "model", "key": "m-1", "nbytes": 0, "age_s": 0}
+    assert {row["type"] for row in rows[:-1]} <= {"grammar"}
+    assert f"{len(rows)} entries" in maskloop("cache", "ls", *here).out
+    assert maskloop("cache", "clear", *here).code == 0
+    assert (list((tmp_path / "grammars").glob("*")), model.exists(), stranger.exists()) == ([], True, True)
+    assert "1 converted models" in maskloop("cache", "clear", "--models", *here).out
+    assert (model.exists(), stranger.exists()) == (False, True)
+
+
+def test_an_empty_cache_is_no_error(maskloop: Run, tmp_path: Path) -> None:
+    here = ("--cache-dir", str(tmp_path / "none"))
+    assert "0 entries" in maskloop("cache", "ls", *here).out
+    assert "removed 0" in maskloop("cache", "clear", *here).out
