@@ -83,6 +83,9 @@ FAMILIES: dict[str, Grammar] = {
     "pattern, any spelling": document(string_of(from_pattern("^(a|\U0001f600|é)*Z?$"), "any")),
     "words": document(string_of(Automaton.of(["a", 'a"b', "a\n", "abcbc", "日本", "\x01", "/"]))),
     "words, any spelling": document(string_of(Automaton.of(["a", 'a"b', "a\n", "😀e9", "/"]), "any")),
+    "circle": document(string_of(from_pattern('a"|\\\\.b|\n1'))),
+    "circle of escapes": document(string_of(from_pattern("^([^\\x00-\\x08]{2}[\\t\\x1f\\]^]|日-)*$"))),
+    "circle in a number": document(lambda rules, follow: rules.scalar(from_pattern("^(1[02]*-)+$"), follow), ""),
     "not words": document(string_of(~Automaton.of(["a", "abc", "日本", 'x"'])), ),
     "date-time": document(string_of(from_format("date-time") or Automaton.nothing())),
     "uri": document(string_of(from_format("uri") or Automaton.nothing())),
@@ -183,6 +186,47 @@ def test_an_escape_counts_as_one_character(compiler: xgrammar.GrammarCompiler) -
         assert accepts(compiler, grammar, '{"' + body + '"}') == legal
     assert accepts(compiler, grammar, '{"' + "\\ud83d\\ude00" * 9 + '"}')
     assert not accepts(compiler, grammar, '{"' + "\\u0041" * 10 + '"}')
+
+
+CIRCLES = [
+    "foo",
+    "a.*b|\\\\",
+    '^("[^"]*",)*$',
+    "^([\\]^\\-/.*+?(){}|$[]+x+)*$",
+    "[\\x00-\\x1f]{2}",
+    "^(é+[^日]|😀)+$",
+    "^(a|b.)*c$",
+]
+
+
+@pytest.mark.parametrize("pattern", CIRCLES)
+def test_an_expression_derives_what_its_rules_derive(compiler: xgrammar.GrammarCompiler, pattern: str) -> None:
+    automaton = from_pattern(pattern)
+    grammar = document(string_of(automaton))
+    assert any(rule.expression for rule in grammar.rules.values())
+    plain = Grammar({name: Rule(name, rule.alternatives, rule.lookahead) for name, rule in grammar.rules.items()})
+    generator = random.Random(pattern)
+    both = [compiler.compile_grammar(form.to_ebnf()) for form in (grammar, plain)]
+    for _ in range(300):
+        word = "".join(generator.choices('fobac\\"^]-/.*,x\x00\x1f\né日😀', k=generator.randint(0, 7)))
+        text = "{" + json.dumps(word, ensure_ascii=False) + "}"
+        for compiled in both:
+            matcher = xgrammar.GrammarMatcher(compiled)
+            assert (matcher.accept_string(text.encode()) and matcher.is_completed()) == automaton.accepts(word), word
+
+
+def test_no_printed_rules_refer_to_each_other_in_a_circle() -> None:
+    """XGrammar would compile them anew in every grammar."""
+    automata = [from_pattern(pattern) for pattern in CIRCLES] + [from_format("uri"), from_format("json-pointer")]
+    for automaton in automata:
+        grammar = document(string_of(automaton or Automaton.nothing()))
+        printed = [line.split(" ::= ")[0] for line in grammar.to_ebnf().split("\n")]
+        successors = {name: set(grammar.rules[name].printed_references) - {name} for name in printed}
+        seen: list[str] = []
+        while len(seen) < len(successors):
+            ready = [name for name in successors if name not in seen and successors[name] <= set(seen)]
+            assert ready
+            seen += ready
 
 
 def test_lengths_share_one_chain() -> None:
