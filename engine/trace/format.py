@@ -2,8 +2,9 @@
 
 Line 1 is the header: `{"maskloop_trace": 1, "holds_text": ..., "notice": ..., "run": {...}}`. Every later line has a
 `kind`: `request` (id, schema hash, verdicts), `step` (the fields of StepRecord and `at_us`), `result` (status, usage,
-times). Times are microseconds; `at_us` is when the record was written, counted from the header, on one clock.
-Without text a step has neither `text` nor `token_id`, and a request only counts of verdicts.
+times, text). Times are microseconds; `at_us` is when the record was written, counted from the header, on one clock.
+Without text a step has neither `text` nor `token_id`, a result no text, and a request only counts of verdicts. Tokens
+of a forced ending have no step: they are what the result's text holds beyond the steps.
 """
 
 from __future__ import annotations

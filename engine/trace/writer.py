@@ -52,9 +52,10 @@ class TraceWriter:
         self._write(line)
 
     def result(self, result: Mapping[str, Any]) -> None:
-        """Note how a request ended (`Result.to_dict()`; only figures are kept) and write what is buffered."""
+        """Note how a request ended (`Result.to_dict()`) and write the buffer. Its text only where text is kept."""
         self.flush()
-        line = {name: result[name] for name in RESULT_FIELDS if name in result}
+        kept = (*RESULT_FIELDS, "text") if self.text else RESULT_FIELDS
+        line = {name: result[name] for name in kept if name in result}
         self._write({"kind": "result", "request_id": result.get("id"), **line})
 
     def flush(self) -> None:

@@ -45,6 +45,7 @@
     found.cycled = document.querySelector("#colour input:checked").value;
     found.blank = document.querySelectorAll("#tokens .blank").length;
     found.illegal = document.querySelectorAll("#tokens .illegal").length;
+    found.ending = (document.querySelector("#tokens .ending") || {}).textContent;
     found.event = document.querySelector("#tokens mark").textContent;
   };
 

@@ -58,8 +58,9 @@ def test_without_text_no_word_of_document_or_schema_is_in_the_file(tmp_path):
     assert trace.requests["req-1"]["verdict_counts"] == {"enforced": 2, "narrowed": 1, "checked": 1}
 
 
-def test_a_result_never_brings_its_text(tmp_path):
-    assert "secret document" not in written(tmp_path / "t.jsonl", records()[:2])
+def test_a_result_brings_its_text_only_where_text_is_kept(tmp_path):
+    assert "secret document" in written(tmp_path / "t.jsonl", records()[:2])
+    assert "secret document" not in written(tmp_path / "t.jsonl", records()[:2], text=False)
 
 
 def test_several_requests_share_a_writer(tmp_path):

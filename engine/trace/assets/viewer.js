@@ -19,7 +19,7 @@
     node.append(...children.filter((child) => child !== null && child !== undefined));
     return node;
   };
-  const micro = (us) => us >= 1e6 ? (us / 1e6).toFixed(2) + " s" : us >= 1e3 ? (us / 1e3).toFixed(2) + " ms" : us >= 100 ? us.toFixed(0) + " µs" : us.toFixed(1) + " µs";
+  const micro = (us) => us >= 1e6 ? (us / 1e6).toFixed(2) + " s" : us >= 1e5 ? (us / 1e3).toFixed(0) + " ms" : us >= 1e3 ? (us / 1e3).toFixed(2) + " ms" : us >= 100 ? us.toFixed(0) + " µs" : us.toFixed(1) + " µs";
   const number = (value, digits = 3) => value === null || value === undefined ? "–" : Number.isInteger(value) ? value.toLocaleString("en") : Number(value.toPrecision(digits)).toLocaleString("en", { maximumSignificantDigits: digits });
   const percent = (share) => (100 * share).toFixed(share < 0.1 ? 2 : 1) + " %";
   const visible = (text) => text.replace(/\n/g, "↵\n").replace(/\t/g, "⇥\t").replace(/\r/g, "␍");
@@ -49,7 +49,7 @@
     steps.total = steps.forward.map((us, i) => us + steps.exposed[i] + steps.sample[i] + steps.accept[i]);
     state.token = -1;
     if (!present(steps[COLOURS[state.colour].column])) state.colour = "legal";
-    tiles(); colours(); tokens(); verdicts(); figures();
+    tiles(); tokens(); colours(); verdicts(); figures();
     state.zoom = 0;
     draw();
   }
@@ -102,17 +102,22 @@
   }
 
   function tokens() {
-    const parts = document.createDocumentFragment();
+    const parts = document.createDocumentFragment(), model = element("span", { role: "option", "aria-selected": "false" });
     for (let i = 0; i < steps.count; i += 1) {
       const text = data.holds_text ? visible(steps.text[i]) : "";
-      const span = element("span", { "data-i": i, id: "token-" + i, role: "option", "aria-selected": "false" }, text);
-      if (!text) span.classList.add("blank");
-      if (steps.illegal[i]) span.classList.add("illegal");
+      const span = model.cloneNode();
+      span.dataset.i = i;
+      span.id = "token-" + i;
+      span.className = [text ? "" : "blank", steps.illegal[i] ? "illegal" : ""].join(" ").trim();
+      span.textContent = text;
       parts.append(span);
       if (steps.event[i]) parts.append(element("mark", {}, steps.event[i]));
     }
+    const all = steps.text.join(""), whole = (data.requests[state.request].result || {}).text || "";
+    if (data.holds_text && whole.length > all.length && whole.startsWith(all)) {
+      parts.append(element("span", { class: "ending", title: "written by the forced ending, without a step" }, visible(whole.slice(all.length))));
+    }
     $("tokens").replaceChildren(parts);
-    paint();
   }
 
   function select(index, anchor) {
