@@ -76,7 +76,7 @@ class Ours:
 
     def compile(self, schema: Any) -> Compiled:
         try:
-            constraint = Constraint.json_schema(schema, conformance=self._conformance)  # type: ignore[arg-type]
+            constraint = Constraint.json_schema(schema, conformance=self._conformance)  # type: ignore[arg-type]  # a str
 
             compiled = self._compiler.compile(constraint)
         except ConstraintError as error:

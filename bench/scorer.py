@@ -61,7 +61,7 @@ class Scorer:
     def _forward(self, tokens: Sequence[int], cache: Any, keep: int) -> Tensor:
         ids = torch.tensor([list(tokens)], device=self._model.device)
         out = self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=keep)
-        return out.logits[0].float().cpu()  # type: ignore[no-any-return]
+        return out.logits[0].float().cpu()  # type: ignore[no-any-return]  # transformers is untyped here
 
 
 def _model(name: str, revision: str | None, device: str) -> Any:

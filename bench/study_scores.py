@@ -88,7 +88,7 @@ def figures_of(scores: Sequence[PromptScore], seed: int) -> dict[str, Any]:
     """Means per token and ratios, each `[value, low, high]`; counts as numbers."""
     tokens = [one.sums.tokens for one in scores]
     names = ("kl_all", "kl_legal", "kl_mass", "flips_free", "flips_legal", "mass", "mass_shift", "mass_distance")
-    column: Callable[[str], list[float]] = lambda name: [getattr(one.sums, name) for one in scores]  # noqa: E731
+    column: Callable[[str], list[float]] = lambda name: [getattr(one.sums, name) for one in scores]  # noqa: E731 - used once, below
     figures: dict[str, Any] = {name: ratio(column(name), tokens, seed=seed).to_list() for name in names}
     figures["legal_share"] = ratio(column("kl_legal"), column("kl_all"), seed=seed).to_list()
     figures["flip_share"] = ratio(column("flips_legal"), column("flips_free"), seed=seed).to_list()

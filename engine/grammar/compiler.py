@@ -6,7 +6,7 @@ Knows xgrammar's compiler and our lowering. Does not know caches, threads or wor
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import xgrammar as xgr
 
@@ -16,6 +16,7 @@ from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
+from engine.schema.embed import embed
 from engine.schema.grammar import Grammar, Rule
 from engine.schema.lower import lower
 from engine.schema.pattern import PatternInvalid, PatternUnsupported, full_match
@@ -44,7 +45,7 @@ class Compiler:
         """Milliseconds to seconds; releases the GIL inside. Raises SchemaInvalid or SchemaRefused."""
         compile_kind = getattr(self, f"_{constraint.kind}")
         try:
-            return compile_kind(constraint)  # type: ignore[no-any-return]
+            return compile_kind(constraint)  # type: ignore[no-any-return]  # looked up by name
         except AutomatonTooLarge as error:
             raise LimitExceeded(f"{constraint.kind} is too large to compile: {error}", param=constraint.kind) from None
         except RecursionError:
@@ -84,7 +85,9 @@ class Compiler:
         if not isinstance(tag, dict):
             raise SchemaInvalid("structural_tag must be a JSON object", param="structural_tag")
         tag.setdefault("type", "structural_tag")
-        return _read(self._xgr.compile_structural_tag(tag))
+        embedded = embed(tag, conformance=constraint.conformance, limits=self._limits)
+        compiled = _read(self._xgr.compile_structural_tag(embedded.tag))
+        return replace(compiled, verdicts=embedded.verdicts)
 
     def _from_rules(self, grammar: Grammar, verdicts: tuple[Verdict, ...] = ()) -> Compiled:
         return Compiled(self._xgr.compile_grammar(grammar.to_ebnf()), grammar, verdicts)

@@ -65,14 +65,14 @@ def check_experts_module(name: str, module: nn.Module) -> None:
 
 def _activate(module: Any, hidden: Tensor) -> Tensor:
     if not getattr(module, "has_gate", True):
-        return module.act_fn(hidden)  # type: ignore[no-any-return]
-    return module._apply_gate(hidden)  # type: ignore[no-any-return]
+        return module.act_fn(hidden)  # type: ignore[no-any-return]  # a Module, whose attributes are untyped
+    return module._apply_gate(hidden)  # type: ignore[no-any-return]  # as above
 
 
 def _matrix(weight: Any, expert: int, dtype: torch.dtype) -> Tensor:
     if isinstance(weight, QuantizedWeight):
         return weight.weight[expert].dequantize(dtype)
-    return weight[expert]  # type: ignore[no-any-return]
+    return weight[expert]  # type: ignore[no-any-return]  # as above
 
 
 def _row(bias: Tensor | None, expert: int) -> Tensor | None:

@@ -91,7 +91,7 @@ class _Reader:
     def read(self, piece: _Piece) -> None:
         target = piece.target[piece.index * HASH_CHUNK : (piece.index + 1) * HASH_CHUNK]
         staged = target if self._device.type == "cpu" else self._staging()[: len(target)]
-        view = memoryview(staged.numpy())  # type: ignore[arg-type]
+        view = memoryview(staged.numpy())  # type: ignore[arg-type]  # arrays are buffers
         _fill(piece, view)
         if piece.digest is not None and hashlib.sha256(view).hexdigest() != piece.digest:
             first = piece.index * HASH_CHUNK
@@ -108,7 +108,7 @@ class _Reader:
     def _staging(self) -> Tensor:
         if not hasattr(self._own, "buffer"):
             self._own.buffer = torch.empty(HASH_CHUNK, dtype=torch.uint8, pin_memory=True)
-            self._own.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            self._own.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         buffer: Tensor = self._own.buffer
         return buffer
 

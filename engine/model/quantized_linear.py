@@ -28,7 +28,7 @@ class QuantizedWeight(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         device = fn(torch.empty(0, device=self.weight.device)).device
         self.weight = self.weight.to(device)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return self
 
 

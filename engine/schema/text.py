@@ -230,7 +230,7 @@ def _fused(symbols: list[Symbol]) -> Sequence:
     found: list[Symbol] = []
     for symbol in symbols:
         if found and isinstance(symbol, Text) and isinstance(found[-1], Text):
-            symbol = Text(found.pop().text + symbol.text)  # type: ignore[union-attr]
+            symbol = Text(found.pop().text + symbol.text)  # type: ignore[union-attr]  # the line above saw a Text
         found.append(symbol)
     return tuple(found)
 
