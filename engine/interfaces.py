@@ -40,6 +40,9 @@ class Tokenizer(Protocol):
         """Ids of the conversation through the model's chat template, with the generation prompt."""
 
 
+STEP_ROWS = 64
+"""Logits rows that every runner can take in one step, or `max_batch` where that is more: drafts are cut to fit."""
+
 FROM_DEVICE: None = None
 """In `RowInput.tokens`: feed the id this slot sampled last, which may not have reached the host yet."""
 

@@ -16,10 +16,10 @@ from engine.decode.masks import Masks, Row
 from engine.decode.record import record_row
 from engine.decode.row import advance, close, reconsider
 from engine.decode.sampler import InputRows
-from engine.decode.scheduler import Planned, Scheduler
+from engine.decode.scheduler import Scheduler
 from engine.errors import EngineError, EngineFailure
 from engine.grammar import Vocabulary
-from engine.interfaces import RowInput, Runner, Sampled, Tokenizer
+from engine.interfaces import STEP_ROWS, RowInput, Runner, Sampled, Tokenizer
 
 Finish = Callable[[Sample], None]
 
@@ -54,8 +54,8 @@ class Loop:
         self._early: InputRows | None = None
         self._flying: list[Row] = []
         self._collected = 0.0
-        rows = runner.max_batch * (drafts.longest + 1)
-        self._masks = Masks(rows, vocabulary, drafts, pinned=pinned, expect_runs=self._ahead)
+        self._capacity = max(STEP_ROWS, runner.max_batch)
+        self._masks = Masks(self._capacity, vocabulary, drafts, pinned=pinned, expect_runs=self._ahead)
         self.steps = 0
 
     def step(self) -> bool:
@@ -64,7 +64,7 @@ class Loop:
         Ahead, the forward of step t + 1 starts from the token that step t left on the device, before the host has seen
         it; a row that turns out to have ended has computed one token in vain. Otherwise a step is taken in at once.
         """
-        rows = [Row(planned, self._draft(planned)) for planned in self._scheduler.plan(_ready)]
+        rows = self._rows()
         if not rows:
             return self._collect()
         self._launch(rows)
@@ -105,8 +105,16 @@ class Loop:
         """Forget the step in flight: the device failed."""
         self._flying = []
 
-    def _draft(self, planned: Planned) -> list[int]:
-        return self._drafts.propose(planned.sample) if planned.last and planned.tokens is not None else []
+    def _rows(self) -> list[Row]:
+        """The planned rows with their drafts, which share what is left of the step's logits rows."""
+        plan = self._scheduler.plan(_ready)
+        room = self._capacity - sum(planned.last for planned in plan)
+        rows = []
+        for planned in plan:
+            known = planned.last and planned.tokens is not None
+            rows.append(Row(planned, self._drafts.propose(planned.sample)[:room] if known and room > 0 else []))
+            room -= len(rows[-1].draft)
+        return rows
 
     def _account(self, rows: list[Row], elapsed: float) -> None:
         exposed = (self._runner.timings().get("mask_wait", 0.0) + self._runner.timings().get("apply", 0.0)) / 1e6

@@ -49,7 +49,7 @@ class Shape:
             head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
             vocab=config.vocab_size,
             eps=config.rms_norm_eps,
-            rope_theta=float(rope.get("rope_theta") or getattr(config, "rope_theta", 10_000.0)),
+            rope_theta=float(rope.get("rope_theta") or getattr(config, "rope_theta", None) or 10_000.0),
             experts_per_token=getattr(config, "num_experts_per_tok", 0) if getattr(config, "num_experts", 0) else 0,
             norm_topk=bool(getattr(config, "norm_topk_prob", True)),
             tied=bool(getattr(config, "tie_word_embeddings", False)),

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoConfig, GenerationConfig
 from transformers.utils import logging as hf_logging
 
@@ -95,7 +96,7 @@ def _load_cpu(config: EngineConfig, source: Source, phases: Phases) -> LoadedMod
     with phases("weights"):
         read = _read(config, source)
     with phases("tokenizer"):
-        stops = _stop_ids(read.folder, source, read.settings)
+        stops = stop_ids(read.folder, source, read.settings)
         path = config.tokenizer or read.folder or source.name
         tokenizer = load_tokenizer(path, revision=source.revision, stop_token_ids=stops)
     with phases("runner"):
@@ -109,7 +110,7 @@ def _read(config: EngineConfig, source: Source) -> ReadWeights:
         from engine.model.engine_weights import read_engine_weights
 
         return read_engine_weights(config, source)
-    read = _read_floats(config, source)
+    read = read_floats(config, source)
     if config.quantization in (None, "bf16"):
         return read
     from engine.model.engine_weights import quantize_read
@@ -117,16 +118,17 @@ def _read(config: EngineConfig, source: Source) -> ReadWeights:
     return quantize_read(read, config.quantization)
 
 
-def _read_floats(config: EngineConfig, source: Source) -> ReadWeights:
+def read_floats(config: EngineConfig, source: Source, dtype: torch.dtype = torch.float32) -> ReadWeights:
+    """Unquantised weights on the host, through `from_pretrained` or from the converted copy of a GGUF file."""
     folder = converted_gguf(source.path, config.cache_dir) if source.kind == "gguf" and source.path else source.path
     target = str(folder or source.name)
     try:
         settings = AutoConfig.from_pretrained(target, revision=source.revision)
         if folder is not None and (folder / CONVERTED).exists() and is_supported(settings):
-            return ReadWeights(settings, folder, tensors=load_file(folder / CONVERTED))
+            return ReadWeights(settings, folder, tensors=_cast(load_file(folder / CONVERTED), dtype))
         from transformers import AutoModelForCausalLM  # 3 s of imports that a converted model does without
 
-        model = AutoModelForCausalLM.from_pretrained(target, revision=source.revision, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(target, revision=source.revision, dtype=dtype)
     except ModelError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a loader raises is about the files the user named
@@ -135,6 +137,10 @@ def _read_floats(config: EngineConfig, source: Source) -> ReadWeights:
     if is_supported(settings):
         return ReadWeights(settings, folder, tensors=dict(model.state_dict()))
     return ReadWeights(settings, folder, model=model)
+
+
+def _cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {name: tensor.to(dtype) for name, tensor in tensors.items()}
 
 
 def _cpu_runner(config: EngineConfig, read: ReadWeights) -> CpuRunner:
@@ -155,7 +161,7 @@ def _cpu_runner(config: EngineConfig, read: ReadWeights) -> CpuRunner:
     return CpuRunner(network, max_batch=config.max_batch, max_sequence=positions, quantization=name)
 
 
-def _stop_ids(folder: Path | None, source: Source, settings: Any) -> list[int]:
+def stop_ids(folder: Path | None, source: Source, settings: Any) -> list[int]:
     """End-of-text ids of the generation config, else of the model config."""
     try:
         generation = GenerationConfig.from_pretrained(str(folder or source.name), revision=source.revision)

@@ -1,0 +1,101 @@
+"""Loading onto a GPU: weights straight to the device in the asked format, laid out for the kernels, graphs captured.
+
+Checkpoints and random weights never exist in full precision; models from Hugging Face are read in bf16 through
+`from_pretrained` and quantised weight by weight on the device. What has no kernels runs Hugging Face's forward.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from engine.config import EngineConfig
+from engine.errors import ModelError
+from engine.interfaces import STEP_ROWS
+from engine.model.cpu_runner import CpuRunner
+from engine.model.cuda_runner import CudaRunner
+from engine.model.decoder import is_supported
+from engine.model.engine_weights import load_engine_weights
+from engine.model.inventory import PLAIN, check_quantized, inventory, wanted_format
+from engine.model.quantized_model import quantize_named
+from engine.model.read_weights import ReadWeights
+from engine.model.source import Source
+from engine.model.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from engine.interfaces import Runner
+    from engine.model.fragment_model import Weights
+    from engine.model.loader import LoadedModel, Phases
+
+
+def load_accelerated(config: EngineConfig, source: Source, device: str, phases: Phases) -> LoadedModel:
+    """Weights, layout, tokenizer and graphs, each a timed phase. ModelError says what does not fit, and what would."""
+    from engine.model.loader import LoadedModel, stop_ids
+
+    with phases("weights"):
+        settings, weights, folder, table = _read(config, source, device)
+    with phases("layout"):
+        runner = _runner(config, settings, weights, device)
+    with phases("tokenizer"):
+        stops = stop_ids(folder, source, settings)
+        path = config.tokenizer or folder or source.name
+        tokenizer = load_tokenizer(path, revision=source.revision, stop_token_ids=stops)
+    with phases("graphs"):
+        if isinstance(runner, CudaRunner) and device != "cpu":
+            runner.warm()
+    return LoadedModel(source.name, source.revision, runner, tokenizer, phases.seconds, table)
+
+
+def _read(config: EngineConfig, source: Source, device: str) -> tuple[Any, Weights | ReadWeights, Path | None, str]:
+    """Transformers config, weights by name on the device, the tokenizer's folder, and what the weights weigh."""
+    if source.kind in ("checkpoint", "random"):
+        settings, loaded = load_engine_weights(config, source, device)
+        path = source.path
+        folder = None if path is None else path if path.is_dir() else path.parent
+        return settings, dict(loaded.tensors), folder, str(inventory(loaded.tensors))
+    from engine.model.loader import read_floats
+
+    read = read_floats(config, source, torch.bfloat16)
+    if read.tensors is None or not is_supported(read.settings):
+        if config.quantization not in (None, PLAIN):
+            raise ModelError(
+                f"{read.settings.model_type!r} has no quantised kernels; leave quantization out", param="quantization"
+            )
+        return read.settings, read, read.folder, ""
+    weights = _on_device(read, config.quantization or PLAIN, device)
+    return read.settings, weights, read.folder, str(inventory(weights))
+
+
+def _on_device(read: ReadWeights, quantization: str, device: str) -> Weights:
+    """Move weight by weight, quantising on the device; the host copies are let go one by one."""
+    assert read.tensors is not None
+    weights: Weights = {}
+    for name in list(read.tensors):
+        weight = read.tensors.pop(name).to(device)
+        wanted = wanted_format(name, weight.ndim, quantization)
+        weights[name] = weight if wanted == PLAIN else quantize_named(name, weight, wanted)
+    check_quantized(weights, quantization)
+    return weights
+
+
+def _runner(config: EngineConfig, settings: Any, weights: Weights | ReadWeights, device: str) -> Runner:
+    positions = min(config.max_sequence, int(getattr(settings, "max_position_embeddings", config.max_sequence)))
+    if isinstance(weights, ReadWeights):
+        from engine.model.hf_network import HfNetwork
+
+        assert weights.model is not None
+        network = HfNetwork(weights.model.to(device), slots=config.max_batch)
+        name = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
+        return CpuRunner(network, max_batch=config.max_batch, max_sequence=positions, quantization=PLAIN, device=name)
+    return CudaRunner(
+        weights,
+        settings,
+        max_batch=config.max_batch,
+        max_sequence=positions,
+        device=device,
+        quantization=config.quantization or PLAIN,
+        logits_rows=max(STEP_ROWS, config.max_batch),
+        dtype=torch.float32 if device == "cpu" else torch.float16,
+    )
