@@ -6,6 +6,8 @@ ending spelled out and cut into the fewest tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from engine.grammar.pushdown import LostWay, Place, Pushdown
 from engine.grammar.segment import Segmenter
 from engine.grammar.symbols import Symbols
@@ -75,8 +77,22 @@ class Track:
             except LostWay:
                 self.alive = False
         self._places.append(place)
-        if not place.stacks:
-            self.alive = False
+
+    def refused(self, legal: Callable[[], Iterable[tuple[int, bytes]]]) -> tuple[int, ...]:
+        """Inside a character, the `legal` tokens (id, bytes) after which no stack is left. Remembered per place.
+
+        XGrammar judges a character when it is complete and shows more than can follow; elsewhere this is empty.
+        """
+        place = self._places[-1]
+        if not self.alive or not place.inside:
+            return ()
+        if place.refused is None:
+            try:
+                run = self._closer.pushdown.run
+                place.refused = tuple(token for token, text in legal() if not run(place, text).stacks)
+            except LostWay:
+                place.refused = ()
+        return place.refused
 
     def pop(self, count: int) -> None:
         """Forget the last tokens. A lost way stays lost."""

@@ -6,7 +6,7 @@ adds the sticky error, the guard against empty masks, endings within a budget an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,9 +116,22 @@ class Matcher:
         if not self._matcher.fill_next_token_bitmask(array, row):
             array[row] = -1
         bitmask.clear_tail(array[row], self.grammar.vocabulary.size)
-        for token in self._bans.get(len(self._tokens), ()):
+        for token in self._illegal(array[row]):
             array[row, token >> 5] &= ~(np.int32(1) << np.int32(token & 31))
         return bitmask.popcount(array[row])
+
+    def _illegal(self, row: bitmask.Row) -> Iterable[int]:
+        """Tokens to take out of xgrammar's mask: banned here, or leading into a character that cannot be finished."""
+        banned = self._bans.get(len(self._tokens), ())
+        if self._track is None or not self._track.place.inside:
+            return banned
+        vocabulary = self.grammar.vocabulary
+
+        def legal() -> list[tuple[int, bytes]]:
+            ids = np.flatnonzero(bitmask.to_bools(row, vocabulary.size))
+            return [(int(token), vocabulary.texts[token] or b"") for token in ids]
+
+        return (*banned, *self._track.refused(legal))
 
     def forced(self) -> bytes:
         """UTF-8 text about which the grammar leaves no choice; empty inside a character. Remembered per place."""
@@ -209,6 +222,8 @@ class Matcher:
 
     def _find_ending(self) -> tuple[int, ...]:
         if self._track is not None and self._track.alive:
+            if not self._track.place.stacks:
+                return ()
             ending = self._track.ending()
             if ending is not None and self._accepts(ending):
                 return ending

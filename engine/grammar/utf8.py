@@ -13,12 +13,14 @@ _SPANS = ((0x00, 0x7F), (0x80, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x100
 class ByteNode:
     """A place inside a character. `moves[b]` is the next place, or None when byte b completes the character."""
 
-    __slots__ = ("first", "moves")
+    __slots__ = ("first", "inside", "moves")
 
     def __init__(self, moves: dict[int, ByteNode | None]) -> None:
         self.moves = moves
         self.first = sum(1 << byte for byte in moves)
         """Bit b is set when byte b is legal here."""
+        self.inside = all(byte in _CONTINUATION for byte in moves)
+        """Whether this is a place after the first byte of a character."""
 
     def completions(self) -> Iterator[bytes]:
         """Byte strings that complete the character, in byte order."""
@@ -30,6 +32,31 @@ class ByteNode:
                     yield bytes([byte]) + rest
 
 
+def can_occur(text: bytes) -> bool:
+    """Whether these bytes can stand inside valid UTF-8, cut anywhere at both ends."""
+    body = text.lstrip(_CONTINUATION)
+    head = text[: len(text) - len(body)]
+    if len(head) > 3:
+        return False
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        tail = body[error.start :]
+        return error.reason == "unexpected end of data" and any(
+            _decodes(tail + rest) for rest in (b"\x80", b"\xbf", b"\x80\x80", b"\xbf\xbf", b"\x80" * 3, b"\xbf" * 3)
+        )
+    return True
+
+
+def _decodes(text: bytes) -> bool:
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_CONTINUATION = bytes(range(0x80, 0xC0))
 _Paths = tuple[tuple[tuple[int, int], ...], ...]
 
 

@@ -17,6 +17,7 @@ from engine.errors import ModelError
 from engine.grammar import bitmask
 from engine.grammar.files import read_sealed, write_sealed
 from engine.grammar.segment import Segmenter
+from engine.grammar.utf8 import can_occur
 from engine.interfaces import Tokenizer
 
 XGRAMMAR_FORMAT = str(xgr.get_serialization_version())
@@ -57,17 +58,22 @@ class Vocabulary:
         known = self._tokenizer.vocab_size
         entries: list[str | bytes] = []
         for token_id in range(known):
-            text = self._tokenizer.token_bytes(token_id)
-            entries.append(b"\xff<%d>" % token_id if text is None or token_id in self.stop_token_ids else text)
+            text = self.token_bytes(token_id)
+            entries.append(b"\xff<%d>" % token_id if text is None else text)
         return xgr.TokenizerInfo(
             entries, xgr.VocabType.RAW, vocab_size=self.size, stop_token_ids=list(self.stop_token_ids)
         )
 
     def token_bytes(self, token_id: int) -> bytes | None:
-        """The bytes a token writes; None for special, padding and unknown ids."""
+        """The bytes a token writes; None for special, padding and unknown ids, and for bytes no UTF-8 text can hold.
+
+        The last are kept out because xgrammar checks a character's later bytes only when it is complete: after byte
+        0xE0 it would let 0x88 pass and then know no way on.
+        """
         if token_id in self.stop_token_ids:
             return None
-        return self._tokenizer.token_bytes(token_id)
+        text = self._tokenizer.token_bytes(token_id)
+        return text if text is None or text.isascii() or can_occur(text) else None
 
     @cached_property
     def texts(self) -> list[bytes | None]:
@@ -111,5 +117,5 @@ class Vocabulary:
 
 
 def _fingerprint(tokenizer: Tokenizer, vocab_size: int) -> str:
-    parts = (tokenizer.fingerprint, vocab_size, tuple(tokenizer.stop_token_ids), XGRAMMAR_FORMAT, "special-ff-1")
+    parts = (tokenizer.fingerprint, vocab_size, tuple(tokenizer.stop_token_ids), XGRAMMAR_FORMAT, "special-ff-2")
     return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """Shortest endings: exact against brute force, legal from anywhere, cheap while not needed."""
 
+# ruff: noqa: E501 - a schema a line reads best
 from __future__ import annotations
 
 import itertools

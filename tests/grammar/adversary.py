@@ -1,0 +1,172 @@
+"""Documents under adversarial random logits and tight budgets, straight through grammar service and matcher.
+
+`python -m tests.grammar.adversary DATA.jsonl[.xz] [--documents N] [--vocabulary qwen|bytes] [--seed S]` prints a table and, as
+the last line, one JSON object. A sample of the same runs in CI (`test_adversary`). The loop is the decode loop's rule and
+nothing else: mask, draw, accept, keep only what can still be ended, retreat from what fails, end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.config import EngineConfig, Limits
+from engine.errors import EngineError
+from engine.grammar import NO_ENDING, CompiledGrammar, GrammarService
+from engine.grammar.bitmask import to_bools, words
+from engine.request import Constraint
+from engine.schema.validator import Validator
+
+LARGEST_BUDGET = 256
+
+
+@dataclass
+class Tally:
+    """What came out. `wrong` must stay empty."""
+
+    documents: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    invalid_keywords: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    step_us: list[float] = field(default_factory=list)
+    close_ms: list[float] = field(default_factory=list)
+    longest_ending: int = 0
+
+
+class Adversary:
+    """Draws uniformly from every mask, so structure gets no help from a model's good sense."""
+
+    def __init__(self, service: GrammarService, seed: int) -> None:
+        self.service = service
+        self.draw = random.Random(seed)
+        self.row = np.zeros((1, words(service.vocabulary.size)), dtype=np.int32)
+        self.retries = Limits().retries
+
+    def document(self, grammar: CompiledGrammar, validator: Validator, name: str, tally: Tally) -> None:
+        least = grammar.min_tokens
+        budget = least if least > LARGEST_BUDGET else self.draw.randint(least, LARGEST_BUDGET)
+        matcher, status = self._write(grammar, budget, tally)
+        tally.documents += 1
+        text = b"".join(self.service.vocabulary.texts[token] or b"" for token in matcher.token_ids)
+        verdict = validator.check(text)
+        if status in ("complete", "closed") and not verdict.ok:
+            status = "invalid"
+            tally.invalid_keywords[verdict.keyword or "?"] += 1
+            if grammar.judge is None:
+                tally.wrong.append(f"{name}: {verdict.message} although nothing is only checked")
+        if matcher.tokens > budget:
+            tally.wrong.append(f"{name}: {matcher.tokens} tokens in a budget of {budget}")
+        if status in ("complete", "closed", "invalid") and not grammar.accepts(text):
+            tally.wrong.append(f"{name}: the grammar does not accept {text[:80]!r} to the end")
+        if status == "dead_end" and grammar.judge is None:
+            tally.wrong.append(f"{name}: dead end after {text[-80:]!r}")
+        tally.statuses[status] += 1
+
+    def _write(self, grammar: CompiledGrammar, budget: int, tally: Tally) -> tuple[Any, str]:
+        matcher, retries = grammar.matcher(), 0
+        while not matcher.terminated:
+            token = self._token(matcher)
+            if token is None or not matcher.accept(token):
+                return matcher, "dead_end"
+            start = time.perf_counter()
+            fits = matcher.fits(budget - matcher.tokens)
+            tally.step_us.append((time.perf_counter() - start) * 1e6)
+            if not fits:
+                return matcher, self._close(matcher, budget, tally)
+            if retries <= self.retries and matcher.retreat() is not None:
+                retries += 1
+        return matcher, "complete"
+
+    def _token(self, matcher: Any) -> int | None:
+        if not matcher.fill(self.row, 0):
+            return None
+        legal = np.flatnonzero(to_bools(self.row[0], self.service.vocabulary.size))
+        return int(legal[self.draw.randrange(len(legal))])
+
+    def _close(self, matcher: Any, budget: int, tally: Tally) -> str:
+        start = time.perf_counter()
+        matcher.rollback(1)
+        ending = matcher.ending(budget - matcher.tokens)
+        tally.close_ms.append((time.perf_counter() - start) * 1e3)
+        if ending is None or not all(matcher.accept(token) for token in ending):
+            return "dead_end"
+        tally.longest_ending = max(tally.longest_ending, len(ending))
+        return "closed"
+
+
+def run(service: GrammarService, cases: list[dict[str, Any]], documents: int, seed: int) -> Tally:
+    """`documents` documents spread over the schemas that compile."""
+    tally, adversary = Tally(), Adversary(service, seed)
+    share = max(1, -(-documents // max(1, len(cases))))
+    for number, case in enumerate(cases):
+        try:
+            grammar = service.compile(Constraint.json_schema(case["schema"], conformance=("tight", "spec")[number % 2]))
+            validator = Validator(case["schema"])
+            if grammar.min_tokens == NO_ENDING:
+                tally.refused["the vocabulary cannot write it"] += 1
+                continue
+        except EngineError as error:
+            tally.refused[error.type] += 1
+            continue
+        for _ in range(min(share, documents - tally.documents)):
+            adversary.document(grammar, validator, case.get("name", "?"), tally)
+    return tally
+
+
+def percentiles(values: list[float]) -> dict[str, float]:
+    points = np.percentile(values or [0.0], [50, 90, 99, 100])
+    return dict(zip(("p50", "p90", "p99", "max"), (round(float(p), 3) for p in points), strict=True))
+
+
+def read_cases(path: Path) -> list[dict[str, Any]]:
+    opener = lzma.open if path.suffix == ".xz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def main() -> int:
+    from tests.grammar.fakes import QWEN_VOCAB_SIZE, byte_tokenizer, qwen
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--documents", type=int, default=10_000)
+    parser.add_argument("--schemas", type=int, default=None)
+    parser.add_argument("--vocabulary", choices=("qwen", "bytes"), default="qwen")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--compile-s", type=float, default=10.0)
+    args = parser.parse_args()
+    tokenizer, size = (qwen(), QWEN_VOCAB_SIZE) if args.vocabulary == "qwen" else (byte_tokenizer(), 258)
+    service = GrammarService(tokenizer, size, config=EngineConfig(limits=Limits(compile_s=args.compile_s)))
+    tally = run(service, read_cases(args.data)[: args.schemas], args.documents, args.seed)
+    service.close()
+    for line in tally.wrong[:20]:
+        print("WRONG", line)
+    record = {
+        "documents": tally.documents,
+        "wrong": len(tally.wrong),
+        "statuses": dict(tally.statuses),
+        "invalid_by_keyword": dict(tally.invalid_keywords.most_common()),
+        "refused": dict(tally.refused),
+        "fits_us": percentiles(tally.step_us),
+        "close_ms": percentiles(tally.close_ms),
+        "longest_ending": tally.longest_ending,
+    }
+    for name, value in record.items():
+        print(f"{name:20} {value}")
+    print(json.dumps(record))
+    return 1 if tally.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
