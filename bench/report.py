@@ -18,7 +18,17 @@ from typing import Any
 
 from bench.charts import bars, number
 
-COMMON = ("bench", "commit", "dirty", "date", "versions", "device", "cores", "configuration", "seeds", "repeats") + (
+COMMON = (
+    "bench",
+    "commit",
+    "dirty",
+    "date",
+    "versions",
+    "device",
+    "cores",
+    "configuration",
+    "seeds",
+    "repeats",
     "data_sha256",
     "model_revision",
     "label",
