@@ -1,4 +1,4 @@
-"""The GPU's loading and runner behind the whole engine: here with the kernels' references, on a GPU with the kernels."""
+"""The GPU's loader and runner behind the whole engine: here with the kernels' references, on a GPU with kernels."""
 
 from __future__ import annotations
 
