@@ -10,7 +10,6 @@ Settings: `engine.serve.deployment`, read from MASKLOOP_* once and baked into th
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -185,13 +184,10 @@ def test_inference(local: bool = False) -> None:  # noqa: PT028 - an entry point
 @app.local_entrypoint()
 def acceptance(url: str = "", out: str = "acceptance.json", fallback_model: str = "") -> None:
     """The six criteria, by function calls or with --url over HTTP; exit 1 when one is not met."""
-    from engine.client.acceptance import accept, by_function, over_http, report
-    from engine.client.acceptance_plan import Plan
+    from engine.client.acceptance import judge_deployment
 
-    ask = over_http(url) if url else by_function(Engine().generate)
-    fallback = (fallback_model, {}) if fallback_model else None
-    plan = Plan(usd_per_s=DEPLOYMENT.container_usd_per_s, scaledown_s=DEPLOYMENT.scaledown_window, fallback=fallback)
-    raise SystemExit(report(asyncio.run(accept(ask, plan)), Path(out)))
+    told = {"usd_per_s": DEPLOYMENT.container_usd_per_s, "scaledown_s": DEPLOYMENT.scaledown_window}
+    raise SystemExit(judge_deployment(Engine(), **told, url=url, out=Path(out), fallback_model=fallback_model))
 
 
 if __name__ == "__main__":

@@ -12,22 +12,20 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from engine.client.acceptance_ask import Answer, Ask, by_function, over_http
 from engine.client.acceptance_plan import DOCUMENT_USD, INFERENCE_PROMPT, INFERENCE_SCHEMA, WARM_LATENCY_S, Plan
 from engine.client.environment import auth_headers
 from engine.client.fallback import FallbackProvider, judge
 from engine.client.health_url import health_url
 from engine.client.provider import TIMEOUT_S, ModalProvider
 from engine.serve.prices import LISTED, gpu_name
-
-Answer = Mapping[str, Any]
-Ask = Callable[[dict[str, Any]], Awaitable[Answer]]
 
 
 @dataclass(slots=True)
@@ -172,29 +170,19 @@ def report(criteria: Sequence[Criterion], out: Path | None) -> int:
     return 1 if any(line.passed is False for line in criteria) else 0
 
 
-def over_http(url: str) -> Ask:
-    """`ask` for an endpoint URL, with the credentials of the environment."""
-
-    async def ask(request: dict[str, Any]) -> Answer:
-        async with httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=True, headers=auth_headers()) as client:
-            response = await client.post(url, json=request)
-        body = response.json()
-        if response.status_code >= httpx.codes.BAD_REQUEST:
-            return {"error": body.get("error", {}).get("message", response.text)}
-        answer: Answer = body
-        return answer
-
-    return ask
-
-
-def by_function(generate: Any) -> Ask:
-    """`ask` for the deployed function `generate`."""
-
-    async def ask(request: dict[str, Any]) -> Answer:
-        answer: Answer = await generate.remote.aio(**request)
-        return answer
-
-    return ask
+def judge_deployment(
+    engine: Any, *, usd_per_s: float, scaledown_s: float, url: str, out: Path | None, fallback_model: str
+) -> int:
+    """The run against a deployed class, or with `url` over HTTP to it; start-up and idle time are in the cost."""
+    loads = engine.info.remote().get("load_s") or {}
+    plan = Plan(
+        usd_per_s=usd_per_s,
+        scaledown_s=scaledown_s,
+        load_s=sum(loads.values()),
+        fallback=(fallback_model, {}) if fallback_model else None,
+    )
+    ask = over_http(url) if url else by_function(engine.generate)
+    return report(asyncio.run(accept(ask, plan)), out)
 
 
 def show(answer: Answer) -> int:
@@ -214,12 +202,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-tokens", type=int, default=1024)
     parser.add_argument("--fallback-model", help="judge the fallback with this model; needs ANTHROPIC_API_KEY")
     options = parser.parse_args(arguments)
-    device = httpx.get(health_url(options.url), headers=auth_headers(), timeout=TIMEOUT_S).json().get("device", "")
-    gpu = gpu_name(device)
+    health = httpx.get(health_url(options.url), headers=auth_headers(), timeout=TIMEOUT_S).json()
+    gpu = gpu_name(str(health.get("device", "")))
     plan = Plan(
         max_tokens=options.max_tokens,
         judge_speed=gpu is not None,
         usd_per_s=LISTED.per_second(gpu) if gpu else None,
+        load_s=health.get("last_load_s"),
         fallback=(options.fallback_model, {}) if options.fallback_model else None,
     )
     return report(asyncio.run(accept(over_http(options.url), plan)), options.out)

@@ -167,6 +167,36 @@ def test_over_http_against_the_real_app():
         )
 
 
+class Remote:
+    """A deployed class: `info.remote()` and `generate.remote.aio(...)`."""
+
+    def __init__(self):
+        self.info = self.generate = self.remote = self
+
+    def __call__(self):
+        return {"load_s": {"weights": 20.0, "graphs": 10.0}}
+
+    async def aio(self, **_):
+        return answer()
+
+
+@pytest.mark.parametrize("url", ["", "over HTTP"])
+def test_a_deployment_is_judged_with_its_start_up_in_the_cost(capsys, tmp_path, url):
+    out = tmp_path / "report.json"
+    prices = {"usd_per_s": 0.001, "scaledown_s": 100.0}
+    engine = FakeEngine(lambda request: document(request, text=json.dumps(GOOD), value=GOOD))
+    with Server(engine) as server:
+        at = server.url + "/generate" if url else ""
+        code = acceptance.judge_deployment(Remote(), **prices, url=at, out=out, fallback_model="")
+    told = {line["name"]: line for line in json.loads(out.read_text())["criteria"]}
+    assert told["responds"]["passed"] is True
+    up_s = int(told["cost with idle and start-up"]["measured"].split("up ")[1].split()[0])
+    assert 130 <= up_s < 180
+    assert code == 1
+    assert len(engine.requests) == (31 if url else 0)
+    capsys.readouterr()
+
+
 def test_the_command_runs_against_a_service_and_says_what_this_machine_cannot_judge(capsys, tmp_path):
     engine = FakeEngine(lambda request: document(request, text=json.dumps(GOOD), value=GOOD))
     out = tmp_path / "report.json"

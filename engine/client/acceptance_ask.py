@@ -1,0 +1,42 @@
+"""How the acceptance run reaches an engine: `ask` is a coroutine function from a request dict to an answer dict.
+
+Knows HTTP and Modal's function handles. Does not judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import httpx
+
+from engine.client.environment import auth_headers
+from engine.client.provider import TIMEOUT_S
+
+Answer = Mapping[str, Any]
+Ask = Callable[[dict[str, Any]], Awaitable[Answer]]
+
+
+def over_http(url: str) -> Ask:
+    """`ask` for an endpoint URL, with the credentials of the environment."""
+
+    async def ask(request: dict[str, Any]) -> Answer:
+        async with httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=True, headers=auth_headers()) as client:
+            response = await client.post(url, json=request)
+        body = response.json()
+        if response.status_code >= httpx.codes.BAD_REQUEST:
+            return {"error": body.get("error", {}).get("message", response.text)}
+        answer: Answer = body
+        return answer
+
+    return ask
+
+
+def by_function(generate: Any) -> Ask:
+    """`ask` for the deployed function `generate`."""
+
+    async def ask(request: dict[str, Any]) -> Answer:
+        answer: Answer = await generate.remote.aio(**request)
+        return answer
+
+    return ask
