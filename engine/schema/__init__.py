@@ -1,7 +1,19 @@
 """JSON Schema front end: what a schema means, as a grammar and a verdict per keyword. No torch, no xgrammar."""
 
+from engine.schema.embed import Embedded, embed
 from engine.schema.lower import LOWERING_VERSION, Lowered, lower
 from engine.schema.validator import Checked, JsonInvalid, Validator, parse_json
 from engine.schema.verdict import Verdict
 
-__all__ = ["LOWERING_VERSION", "Checked", "JsonInvalid", "Lowered", "Validator", "Verdict", "lower", "parse_json"]
+__all__ = [
+    "LOWERING_VERSION",
+    "Checked",
+    "Embedded",
+    "JsonInvalid",
+    "Lowered",
+    "Validator",
+    "Verdict",
+    "embed",
+    "lower",
+    "parse_json",
+]

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SUBSETS = 4
 """anyOf branches of which every subset is formed under unevaluated*."""
-SPLITS = 8
+TIMID_SPLITS = 2
+SPLITS = 6
 """Dependencies of one object that are each split into 'key absent' and 'key present'."""
 VAGUE = "its complement is not held exactly"
 
@@ -98,11 +99,12 @@ def dependencies(expander: Expander, at: Location, scope: Scope, annotated: bool
             continue
         keys = rules if isinstance(rules, dict) else ()
         found.extend(_dependency(expander, at, scope, keyword, key, annotated) for key in keys)
-    if len(found) > SPLITS:
+    splits = SPLITS if expander.bold else TIMID_SPLITS
+    if len(found) > splits:
         for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):
             if keyword in at.schema:
-                expander.report.mark(at, keyword, "checked", f"more than {SPLITS} dependencies in one object")
-        return found[:SPLITS]
+                expander.report.mark(at, keyword, "checked", f"more than {splits} dependencies in one object")
+        return found[:splits]
     return found
 
 

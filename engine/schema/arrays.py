@@ -5,7 +5,7 @@ Knows positions, counts of `contains`, and which values of a small set are used 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from engine.errors import LimitExceeded
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STATE_LIMIT = 5_000
 """Rules of one array."""
+COUNTED = 512
+"""Items that are counted by rules, one each."""
 DISTINCT = 6
 """Values of an item that uniqueItems can keep apart: every subset of them is a state."""
 
@@ -38,8 +40,8 @@ class ArrayWriter:
 
     def __init__(self, writer: ValueWriter, array: ArrayShape, follow: Follow, term: Term) -> None:
         self.writer = writer
-        self.array = array
         self.term = term
+        self.array = array = self._countable(array)
         self.follow: Follow = follow
         self.last = max(len(array.prefix), array.low, array.high or 0, *(need.start for need in array.contains), 0)
         self.choices = self._distinct() if array.unique else None
@@ -53,6 +55,16 @@ class ArrayWriter:
             state, first = self._pending.pop()
             self._write_state(state, first)
         return Ref(start)
+
+    def _countable(self, array: ArrayShape) -> ArrayShape:
+        """Without bounds that would need a rule for every one of very many items."""
+        if array.high is not None and array.high > COUNTED:
+            mark(self.writer.expander, self.term, ("maxItems",), "checked", f"more than {COUNTED} items to count")
+            array = replace(array, high=None)
+        if array.low > COUNTED:
+            mark(self.writer.expander, self.term, ("minItems",), "checked", f"more than {COUNTED} items to count")
+            array = replace(array, low=COUNTED)
+        return array
 
     def _name(self, state: _State, first: bool) -> str:
         key = (state, first)

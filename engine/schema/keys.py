@@ -14,7 +14,7 @@ from engine.schema.alphabet import Ranges
 from engine.schema.automaton import Automaton
 from engine.schema.escapes import canonical
 from engine.schema.grammar import Chars, Ref, Sequence, Text, chars, normalise_ranges
-from engine.schema.suffixes import short_digest, suffix_digests
+from engine.schema.suffixes import components, short_digest, suffix_digests
 from engine.schema.text import RAW, TextRules, intersect
 
 ASCII = 0x80
@@ -49,7 +49,7 @@ class KeyRules:
     def write(self, automaton: Automaton) -> Ref:
         """A rule for the keys in `automaton`. AutomatonTooLarge over the rule limit."""
         free = _free_state(automaton)
-        if free is None:
+        if free is None or any(len(circle) > 1 for circle in components(automaton)):
             return self.texts.string(automaton, self.follow)
         names = [f"{self.texts.prefix}k{self.salt}{digest}" for digest in suffix_digests(automaton)]
         for state in range(automaton.states):

@@ -5,6 +5,7 @@ Knows the order in which keywords act. Each family of keywords has its own modul
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.schema.alternatives import any_of, conditional, dependencies, negation, one_of
@@ -89,6 +90,9 @@ def _reference(expander: Expander, at: Location, scope: Scope, annotated: bool) 
     schemas, schema = expander.schemas, at.schema
     targets: list[Location] = []
     if isinstance(schema.get("$ref"), str):
+        if schemas.is_metaschema(at, schema["$ref"]):
+            expander.report.mark(at, "$ref", "checked", "a metaschema is not written out as a grammar")
+            return replace(EVERYTHING, exact=False)
         targets.append(schemas.resolve(at, schema["$ref"]))
     if not at.draft.ref_hides_siblings:
         if isinstance(schema.get("$dynamicRef"), str):

@@ -6,7 +6,7 @@ change nothing, so that the states stay small.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from engine.schema.algebra import meet
 from engine.schema.automaton import Automaton
 from engine.schema.grammar import Ref, Sequence
 from engine.schema.layout import Follow
+from engine.schema.object_state import Member, ObjectState
 from engine.schema.origins import mark
 from engine.schema.shape import ObjectShape
 from engine.schema.term import FALSE, TRUE, Term
@@ -29,54 +30,44 @@ TRACKED = 7
 """Required keys whose presence is followed in any order: every subset of them is a state."""
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """Where the object is: next position in schema order (0 in any order), what is missing, members so far."""
-
-    position: int
-    missing: frozenset[str]
-    needs: frozenset[int]
-    count: int
-    first: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """One kind of member: its key with colon and its value, and what it supplies."""
-
-    key: Sequence
-    value: Term
-    name: str | None
-    meets: frozenset[int] = frozenset()
-
-
 class ObjectWriter:
     """Writes one object shape in one place."""
 
     def __init__(self, writer: ValueWriter, item: ObjectShape, follow: Follow, term: Term) -> None:
         self.writer = writer
-        self.item = item
         self.term = term
+        self.item = item
         self.follow: Follow = follow
         self.tight = writer.options.tight
+        item = self._countable(item)
+        self.item = item
         self.named = [(key, term) for key, term in item.named if term != FALSE]
         self.free = self._free_keys()
         self.count_to = max(item.low, (item.high or -1) + 1, 0)
-        self._names: dict[_State, str] = {}
-        self._pending: list[_State] = []
-        self._free: dict[frozenset[int], list[_Member]] = {}
-        self._shared: dict[tuple[_Member, ...], Sequence] = {}
+        self._names: dict[ObjectState, str] = {}
+        self._pending: list[ObjectState] = []
+        self._free: dict[frozenset[int], list[Member]] = {}
+        self._shared: dict[tuple[Member, ...], Sequence] = {}
         self.tracked = self._tracked()
         self._name_limits()
 
     def write(self) -> Ref:
         """The rule for what follows the opening brace, closing brace included."""
         missing = frozenset() if self.tight else self.tracked
-        start = self._name(_State(0, missing, frozenset(range(len(self.item.needs))), 0, True))
+        start = self._name(ObjectState(0, missing, frozenset(range(len(self.item.needs))), 0, True))
         while self._pending:
             state = self._pending.pop()
             self.writer.add(self._names[state], self._alternatives(state), self.follow)
         return Ref(start)
+
+    def _countable(self, item: ObjectShape) -> ObjectShape:
+        """Without bounds on the members where counting them would multiply the states too much."""
+        counts = max(item.low, (item.high or -1) + 1)
+        states = len(item.named) + 1 if self.tight else 1 << min(len(item.required), TRACKED)
+        if counts * states <= STATE_LIMIT // 4:
+            return item
+        self._mark(("minProperties", "maxProperties"), "checked", "too many members to count")
+        return replace(item, low=0, high=None)
 
     def _free_keys(self) -> list[tuple[Automaton, Term]]:
         """Kinds of undeclared keys that may be written; declared ones are still among them."""
@@ -91,7 +82,7 @@ class ObjectWriter:
         left = keys - Automaton.of(name for name in names if keys.accepts(name))
         return None if left.is_empty else self.writer.key(left)
 
-    def _name(self, state: _State) -> str:
+    def _name(self, state: ObjectState) -> str:
         if state not in self._names:
             if len(self._names) >= STATE_LIMIT:
                 raise LimitExceeded(f"an object needs more than {STATE_LIMIT} rules", param="schema")
@@ -99,7 +90,7 @@ class ObjectWriter:
             self._pending.append(state)
         return self._names[state]
 
-    def _alternatives(self, state: _State) -> list[Sequence]:
+    def _alternatives(self, state: ObjectState) -> list[Sequence]:
         """The brace, or the next member and what follows it.
 
         A state leads back to itself directly and to no earlier one, so the compiler can remember its rule.
@@ -112,24 +103,24 @@ class ObjectWriter:
             return found
         return found + (self._in_order(state, comma) if self.tight else self._in_any_order(state, comma))
 
-    def _may_end(self, state: _State) -> bool:
+    def _may_end(self, state: ObjectState) -> bool:
         return not state.missing and not state.needs and state.count >= self.item.low
 
-    def _ends_in_order(self, state: _State) -> bool:
+    def _ends_in_order(self, state: ObjectState) -> bool:
         """Nothing required is ahead, and no later position of the chain writes the same brace."""
         ahead = self.named[state.position :]
         return all(key not in self.item.required for key, _ in ahead) and not (
             ahead and self._worth(state.position + 1)
         )
 
-    def _in_order(self, state: _State, comma: Sequence) -> list[Sequence]:
+    def _in_order(self, state: ObjectState, comma: Sequence) -> list[Sequence]:
         found: list[Sequence] = []
         if state.position < len(self.named):
             key, term = self.named[state.position]
             kinds = self._kinds(key, term, state)
             found.extend(self._step(member, state, comma, state.position + 1) for member in kinds)
             if key not in self.item.required:
-                onward = _State(state.position + 1, state.missing, state.needs, state.count, state.first)
+                onward = ObjectState(state.position + 1, state.missing, state.needs, state.count, state.first)
                 if self._worth(onward.position):
                     found.append((Ref(self._name(onward)),))
             return found
@@ -141,8 +132,8 @@ class ObjectWriter:
         """Whether anything but the brace can come."""
         return position < len(self.named) or bool(self.free)
 
-    def _in_any_order(self, state: _State, comma: Sequence) -> list[Sequence]:
-        plain: list[_Member] = []
+    def _in_any_order(self, state: ObjectState, comma: Sequence) -> list[Sequence]:
+        plain: list[Member] = []
         found: list[Sequence] = []
         for key, term in self.named:
             if key in self.tracked and key not in state.missing:
@@ -158,7 +149,7 @@ class ObjectWriter:
             else:
                 found.append(self._step(member, state, comma, 0))
         if plain:
-            onward = _State(0, state.missing, state.needs, min(state.count + 1, self.count_to))
+            onward = ObjectState(0, state.missing, state.needs, min(state.count + 1, self.count_to))
             found.append((*comma, *self._together(plain), Ref(self._name(onward))))
         return found
 
@@ -184,29 +175,29 @@ class ObjectWriter:
     def _mark(self, keywords: tuple[str, ...], word: VerdictWord, reason: str) -> None:
         mark(self.writer.expander, self.term, keywords, word, reason)
 
-    def _kinds(self, key: str, term: Term, state: _State) -> list[_Member]:
+    def _kinds(self, key: str, term: Term, state: ObjectState) -> list[Member]:
         """The member as it is, and as one that meets needs."""
         able = [index for index in sorted(state.needs) if self.item.needs[index].keys.accepts(key)]
         return self._meeting(self.writer.layout.key(key), term, key, able)
 
-    def _meeting(self, key: Sequence, term: Term, name: str | None, able: list[int]) -> list[_Member]:
+    def _meeting(self, key: Sequence, term: Term, name: str | None, able: list[int]) -> list[Member]:
         """One member for every set of needs it can meet; those that ask nothing of the value are always met."""
         values = {index: self.item.needs[index].value for index in able}
         surely = frozenset(index for index, value in values.items() if value == TRUE)
         perhaps = [index for index in able if index not in surely]
-        found: list[_Member] = []
+        found: list[Member] = []
         for size in range(len(perhaps) + 1):
             for chosen in combinations(perhaps, size):
                 both = self.writer.expander.terms.all_of((term, *(values[index] for index in chosen)))
-                found.append(_Member(key, both, name, surely | frozenset(chosen)))
+                found.append(Member(key, both, name, surely | frozenset(chosen)))
         return [member for member in found if member.value != FALSE]
 
-    def _free_members(self, state: _State) -> list[_Member]:
+    def _free_members(self, state: ObjectState) -> list[Member]:
         if state.needs not in self._free:
             self._free[state.needs] = self._undeclared(state.needs)
         return self._free[state.needs]
 
-    def _undeclared(self, needs: frozenset[int]) -> list[_Member]:
+    def _undeclared(self, needs: frozenset[int]) -> list[Member]:
         """Members with undeclared keys, the keys cut by what the needs ask for."""
         regions: list[tuple[Automaton, Term, list[int]]] = [(keys, value, []) for keys, value in self.free]
         for index in sorted(needs):
@@ -215,15 +206,15 @@ class ObjectWriter:
             if not asked.is_universal:
                 cut.extend((keys - asked, value, able) for keys, value, able in regions)
             regions = [part for part in cut if not part[0].is_empty]
-        found: list[_Member] = []
+        found: list[Member] = []
         for keys, value, able in regions:
             key = self._free_key(keys)
             if key is not None:
                 found.extend(self._meeting(key, value, None, able))
         return found
 
-    def _step(self, member: _Member, state: _State, comma: Sequence, position: int) -> Sequence:
-        onward = _State(
+    def _step(self, member: Member, state: ObjectState, comma: Sequence, position: int) -> Sequence:
+        onward = ObjectState(
             position,
             state.missing - {member.name} if member.name is not None else state.missing,
             state.needs - member.meets,
@@ -231,7 +222,7 @@ class ObjectWriter:
         )
         return (*comma, *member.key, *self.writer.value(member.value), Ref(self._name(onward)))
 
-    def _together(self, members: list[_Member]) -> Sequence:
+    def _together(self, members: list[Member]) -> Sequence:
         """One rule for members that lead to the same state."""
         key = tuple(members)
         if key not in self._shared:

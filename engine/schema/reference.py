@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
-from engine.schema.dialect import Draft, draft_of
+from engine.schema.dialect import Draft, draft_of, is_known
 from engine.schema.keywords import subschemas
 
 Scope = tuple[str, ...]
@@ -86,6 +86,11 @@ class Schemas:
             return resource.anchors[fragment]
         return self._follow(resource.root, fragment, reference, location)
 
+    def is_metaschema(self, location: Location, reference: str) -> bool:
+        """Whether `$ref` points into a metaschema of a known draft, which every validator carries."""
+        uri = urldefrag(_join(location.base, reference))[0]
+        return uri not in self._resources and is_known({"$schema": uri})
+
     def resolve_dynamic(self, location: Location, reference: str, scope: Scope) -> Location:
         """The target of `$dynamicRef`: the outermost dynamic anchor of that name, when the first target is one."""
         target = self.resolve(location, reference)
@@ -115,7 +120,7 @@ class Schemas:
                 above.setdefault(child.number, []).append((at, path[0]))
             for keyword in ("$ref", "$dynamicRef"):
                 reference = at.schema.get(keyword) if isinstance(at.schema, dict) else None
-                if isinstance(reference, str):
+                if isinstance(reference, str) and not self.is_metaschema(at, reference):
                     above.setdefault(self.resolve(at, reference).number, []).append((at, keyword))
         return above
 

@@ -12,7 +12,11 @@ from engine.schema.grammar import Chars, Grammar, Ref, Text
 from engine.schema.trim import shortest
 
 BYTES = [bytes([value]) for value in range(256)]
-PIECES = [b'",', b'"}', b'":', b'":"', b'},', b"}]", b"]}", b'{"', b'["', b'","', b'"]', b"0,", b"1}", b"[]", b"{}", b'\\"', b"\\u"]
+PIECES = [
+    b'",', b'"}', b'":', b'":"', b"},", b"}]", b"]}", b'{"', b'["', b'","', b'"]', b"0,", b"1}", b"[]", b"{}", b'\\"',
+    b"\\u", b"ab", b'a"', b'a":', b"}}", b"]]", b"null", b"true,", b"false}", b'a","', b"-1", b".5", b"e1",
+]  # fmt: skip
+"""Tokens of several bytes, such as cross from one rule into the next."""
 
 
 def compiler(vocabulary: list[bytes]) -> xg.GrammarCompiler:

@@ -53,7 +53,8 @@ CASES: list[tuple[str, Any, list[Any], list[Any]]] = [
     ("if then else", {"type": "object", "if": {"properties": {"k": {"const": 1}}, "required": ["k"]},
      "then": {"required": ["x"]}, "else": {"required": ["y"]}}, [{"k": 1, "x": 1}, {"y": 1}, {"k": 2, "y": 0}],
      [{"k": 1}, {"k": 1, "y": 2}, {}]),
-    ("dependent", {"type": "object", "dependentRequired": {"a": ["b"]}, "dependentSchemas": {"c": {"maxProperties": 1}}},
+    ("dependent", {"type": "object", "dependentRequired": {"a": ["b"]},
+     "dependentSchemas": {"c": {"maxProperties": 1}}},
      [{}, {"a": 1, "b": 2}, {"c": 1}], [{"a": 1}, {"c": 1, "d": 2}]),
     ("unevaluatedProperties", {"type": "object", "properties": {"a": True}, "unevaluatedProperties": False,
      "anyOf": [{"properties": {"b": {"const": 1}}, "required": ["b"]}, {"properties": {"c": True}}]},
@@ -179,9 +180,10 @@ def _tower(depth: int) -> Any:
 ])  # fmt: skip
 def test_exploding_schemas_end_in_a_typed_error_or_a_grammar(schema: Any) -> None:
     try:
-        assert lower(schema, conformance="spec").min_bytes > 0
-    except LimitExceeded as error:
-        assert error.message
+        lowered = lower(schema, conformance="spec")
+    except LimitExceeded:
+        return
+    assert lowered.min_bytes > 0
 
 
 def test_reference_loops_without_content_allow_anything() -> None:

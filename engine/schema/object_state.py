@@ -1,0 +1,29 @@
+"""What an object's rules remember, and what one member does to it. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.schema.grammar import Sequence
+from engine.schema.term import Term
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """Where the object is: next position in schema order (0 in any order), what is missing, members so far."""
+
+    position: int
+    missing: frozenset[str]
+    needs: frozenset[int]
+    count: int
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One kind of member: its key with colon and its value, and what it supplies."""
+
+    key: Sequence
+    value: Term
+    name: str | None
+    meets: frozenset[int] = frozenset()
