@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from math import prod
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ class QuantizedTensor:
     @property
     def bits_per_weight(self) -> float:
         """Scales and padding included."""
-        return 8 * self.nbytes / max(1, _product(self.shape))
+        return 8 * self.nbytes / max(1, prod(self.shape))
 
     def parts(self) -> dict[str, Tensor]:
         """The tensors that hold this weight, by the suffix a checkpoint stores them under."""
@@ -137,21 +137,21 @@ def quantize_slices(slices: Iterable[Tensor], shape: tuple[int, ...], quantizati
     """
     if quantization not in FORMATS:
         raise ModelError(f"no quantisation named {quantization!r}; known: {', '.join(FORMATS)}", param="quantization")
-    if len(shape) < 2 or not _product(shape):
+    if len(shape) < 2 or not prod(shape):
         raise ValueError(f"a weight needs shape [..., N, K] and at least one element, got {shape}")
     result: QuantizedTensor | None = None
     filled = 0
     for matrix in slices:
         if result is None:
-            result = empty_quantized(shape, _storage_format(quantization), matrix.device)
+            result = empty_quantized(shape, _table_of(quantization), matrix.device)
         for part in _row_slices(matrix):
             codes, absmax = _encode(matrix[part].float().contiguous(), result.codebook, quantization)
             at = slice(filled, filled + len(codes))
             result.packed.view(-1, codes.shape[-1])[at] = codes
             result.absmax.view(-1, absmax.shape[-1])[at] = absmax
             filled += len(codes)
-    if result is None or filled != _product(shape[:-1]):
-        raise ValueError(f"slices hold {filled} rows, shape {shape} needs {_product(shape[:-1])}")
+    if result is None or filled != prod(shape[:-1]):
+        raise ValueError(f"slices hold {filled} rows, shape {shape} needs {prod(shape[:-1])}")
     if not bool(torch.isfinite(result.absmax).all()):
         raise ModelError("the weight holds an infinity or NaN, which no quantisation can represent")
     return nest_absmax(result) if quantization == "nf4-dq" else result
@@ -163,8 +163,7 @@ def nest_absmax(weight: QuantizedTensor) -> QuantizedTensor:
     offset = flat.mean()
     if not bool(torch.isfinite(offset)):
         raise ModelError("the weight is too large for nested absmax: the mean of its scales overflows fp32; use nf4")
-    centred = flat - offset
-    blocks = torch.nn.functional.pad(centred, (0, -len(flat) % NESTED_BLOCK)).view(-1, NESTED_BLOCK)
+    blocks = torch.nn.functional.pad(flat - offset, (0, -len(flat) % NESTED_BLOCK)).view(-1, NESTED_BLOCK)
     absmax = blocks.abs().amax(-1)
     codes = nearest_dynamic(_normalise(blocks, absmax)).view(-1)[: len(flat)].view(weight.absmax.shape)
     return replace(weight, absmax=codes, format="nf4-dq", nested=NestedAbsmax(absmax, offset))
@@ -172,14 +171,9 @@ def nest_absmax(weight: QuantizedTensor) -> QuantizedTensor:
 
 def empty_quantized(shape: tuple[int, ...], quantization: str, device: torch.device | str) -> QuantizedTensor:
     """Uninitialised storage for a weight of this shape; on `meta` it tells sizes without memory."""
-    return from_parts(
-        {
-            name: torch.empty(size, dtype=dtype, device=device)
-            for name, (size, dtype) in part_shapes(shape, quantization).items()
-        },
-        shape,
-        quantization,
-    )
+    sizes = part_shapes(shape, quantization).items()
+    parts = {name: torch.empty(size, dtype=dtype, device=device) for name, (size, dtype) in sizes}
+    return from_parts(parts, shape, quantization)
 
 
 def part_shapes(shape: tuple[int, ...], quantization: str) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
@@ -191,7 +185,7 @@ def part_shapes(shape: tuple[int, ...], quantization: str) -> dict[str, tuple[tu
     packed = {"packed": ((*lead, blocks * BLOCK // 2), torch.uint8)}
     if quantization != "nf4-dq":
         return {**packed, "absmax": ((*lead, blocks), torch.float32)}
-    codes = _product(tuple(lead)) * blocks
+    codes = prod(lead) * blocks
     return {
         **packed,
         "absmax": ((*lead, blocks), torch.uint8),
@@ -203,7 +197,7 @@ def part_shapes(shape: tuple[int, ...], quantization: str) -> dict[str, tuple[tu
 def from_parts(parts: dict[str, Tensor], shape: tuple[int, ...], quantization: str) -> QuantizedTensor:
     """The inverse of `QuantizedTensor.parts`."""
     nested = NestedAbsmax(parts["nested_absmax"], parts["nested_offset"]) if quantization == "nf4-dq" else None
-    table = codebook(_storage_format(quantization), parts["packed"].device)
+    table = codebook(_table_of(quantization), parts["packed"].device)
     return QuantizedTensor(parts["packed"], parts["absmax"], table, tuple(shape), quantization, nested)
 
 
@@ -214,7 +208,7 @@ def _encode(rows: Tensor, table: Tensor, quantization: str) -> tuple[Tensor, Ten
         return torch.round(rows * (127.0 / absmax.clamp(min=_TINY))).to(torch.int8), absmax
     blocks = torch.nn.functional.pad(rows, (0, -rows.shape[1] % BLOCK)).view(len(rows), -1, BLOCK)
     absmax = blocks.abs().amax(-1)
-    pairs = nearest(_normalise(blocks, absmax), _storage_format(quantization)).view(len(rows), -1, 2)
+    pairs = nearest(_normalise(blocks, absmax), _table_of(quantization)).view(len(rows), -1, 2)
     packed = (pairs[..., 0] << 4) | pairs[..., 1]
     if quantization == "fp4":
         order = torch.argsort(table).to(torch.uint8)
@@ -252,12 +246,5 @@ def _row_slices(matrix: Tensor) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(matrix), step))
 
 
-def _storage_format(quantization: str) -> str:
-    return "nf4" if quantization == "nf4-dq" else quantization
-
-
-def _product(shape: Iterable[Any]) -> int:
-    total = 1
-    for size in shape:
-        total *= int(size)
-    return total
+def _table_of(quantization: str) -> str:
+    return quantization.removesuffix("-dq")
