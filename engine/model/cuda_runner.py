@@ -1,7 +1,7 @@
 """The runner for a GPU: fast forwards behind captured graphs, masks on a side stream, one synchronisation a step.
 
 Implements `engine.interfaces.Runner`. A step of up to 64 tokens replays one graph (layers, head) chosen by its token
-count, padded to a power of two; longer ones go through the prefill, in a graph up to 512 tokens. Sampling is a second
+count, padded to a power of two; longer ones go through the prefill, in a graph up to 2,048 tokens. Sampling is a second
 graph behind the event that says the masks have arrived. On a CPU the same code runs with the kernels' references and
 no graphs, which is how it is tested. Not thread-safe.
 """
@@ -29,7 +29,7 @@ from engine.model.kernels.sampling import sample, sample_reference
 from engine.model.kv_cache import CachedPrefix
 from engine.model.step_input import StepInput
 
-LONGEST_GRAPH = 512
+LONGEST_GRAPH = 2048
 """Longer prefills are launched kernel by kernel: the device is then slower than the host."""
 _CLOCKS = ("begin", "ready", "copying", "masked", "woken", "done")
 
@@ -71,16 +71,19 @@ class CudaRunner:
         self._sampling: dict[str, Any] = {}
         self._times: dict[str, float] = {}
 
-    def warm(self, tokens: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)) -> None:
+    def warm(self, tokens: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 640)) -> None:
         """Compile and capture what serving will need, before the first request."""
+        sampled = [count for count in tokens if count <= bucket_of(self.max_batch, self._sampler.capacity)]
+        variants = [(count, stages, filtered, False) for count in sampled for stages, filtered in (((), False), ((1,), True))]
         with self._machine.on_main(), torch.inference_mode():
+            self._input.silence()
+            works = [self._work(count, min(count, FEW)) for count in tokens]
+            self._machine.compile(works + [self._sampler.work(variant) for variant in variants[:2]])
             for count in tokens:
                 self._graph(count, min(count, FEW))
-            for count in tokens:
-                if count <= bucket_of(self.max_batch, self._sampler.capacity):
-                    for stages, filtered in (((), False), ((1,), True)):
-                        self._sampler.graph((count, stages, filtered, False))
-                    self._apply[count] = self._sampler.mask_cost(count)
+            for variant in variants:
+                self._sampler.graph(variant)
+            self._apply = {count: self._sampler.mask_cost(count) for count in sampled}
         self._machine.synchronize()
 
     def forward(self, rows: Sequence[RowInput]) -> None:
@@ -100,7 +103,8 @@ class CudaRunner:
             self._machine.record(clock["ready"])
 
     def _bucket(self, count: int) -> int:
-        return bucket_of(count, FEW) if count <= FEW else bucket_of(max(count, 2 * FEW), LONGEST_GRAPH)
+        step = 128 if count <= 1024 else 256
+        return bucket_of(count, FEW) if count <= FEW else -(-count // step) * step
 
     def _head_rows(self, count: int, wanted: int) -> int:
         """Rows that the head computes: none, all of a short step, 64 of a long one, or as many as there can be."""
@@ -109,20 +113,21 @@ class CudaRunner:
     def _graph(self, bucket: int, head: int) -> Callable[[], None]:
         """The captured forward of `bucket` tokens, with `head` rows of logits."""
         if (bucket, head) not in self._graphs:
-            step, tiles = self._input.view(bucket)
-
-            def few() -> None:
-                self._few.layers(step)
-                if head:
-                    self._few.logits(self._input.wanted[:head], self._logits[:head])
-
-            def long() -> None:
-                self._run_long(head, step, tiles)
-
             self._input.silence()
-            self._graphs[bucket, head] = self._machine.capture(few if bucket <= FEW else long)
+            self._graphs[bucket, head] = self._machine.capture(self._work(bucket, head))
             self._input.restore()
         return self._graphs[bucket, head]
+
+    def _work(self, bucket: int, head: int) -> Callable[[], None]:
+        """The launches of a step of `bucket` tokens with `head` rows of logits."""
+        step, tiles = self._input.view(bucket)
+
+        def few() -> None:
+            self._few.layers(step)
+            if head:
+                self._few.logits(self._input.wanted[:head], self._logits[:head])
+
+        return few if bucket <= FEW else lambda: self._run_long(head, step, tiles)
 
     def _run_long(self, head: int, step: Step, tiles: Tiles) -> None:
         x = self._long.layers(step, tiles)

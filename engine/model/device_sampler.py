@@ -132,15 +132,14 @@ class DeviceSampler:
     def graph(self, variant: Variant) -> Callable[[], None]:
         """Captured at first use."""
         if variant not in self._graphs:
-            rows, stages, filtered, facts = variant
-
-            def work() -> None:
-                self._sample(
-                    self._logits[:rows], self.buffers, self._seen, self._last, stages=stages, filtered=filtered, facts=facts
-                )
-
-            self._graphs[variant] = self._machine.capture(work)
+            self._graphs[variant] = self._machine.capture(self.work(variant))
         return self._graphs[variant]
+
+    def work(self, variant: Variant) -> Callable[[], None]:
+        """The launches of a variant."""
+        rows, stages, filtered, facts = variant
+        flags = {"stages": stages, "filtered": filtered, "facts": facts}
+        return lambda: self._sample(self._logits[:rows], self.buffers, self._seen, self._last, **flags)
 
     def result(self) -> Sampled:
         """What `run` sampled, once its copies have arrived."""

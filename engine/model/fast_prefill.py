@@ -85,9 +85,10 @@ class LongForward:
         ids = torch.where(alive.unsqueeze(-1), ids, experts)
         pairs, groups = group_pairs(ids, experts, group_size(tokens * chosen, experts))
         inner = torch.empty(tokens * chosen, model.inner, dtype=normed.dtype, device=x.device)
-        parts = torch.zeros(tokens * chosen, x.shape[1], dtype=_parts_dtype(normed), device=x.device)
+        parts = torch.empty(tokens * chosen, x.shape[1], dtype=_parts_dtype(normed), device=x.device)
         op.experts_product(normed, pairs, weights.view(-1), groups, layer.gate_up, layer.down, inner, parts, chosen=chosen)
-        x += parts.view(tokens, chosen, -1).sum(1, dtype=torch.float32)
+        found = parts.view(tokens, chosen, -1).sum(1, dtype=torch.float32)
+        x += torch.where(alive.unsqueeze(-1), found, 0.0)  # padding's parts were never written
 
     def _routes(self, normed: Tensor, router: Tensor) -> tuple[Tensor, Tensor]:
         """ids int64 and weights fp32 [T, C], in the order of ids."""

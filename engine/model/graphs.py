@@ -6,12 +6,15 @@ model. Not thread-safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_COMPILERS = 8
 
 
 class Machine:
@@ -76,6 +79,20 @@ class Machine:
                 work()
         replay: Callable[[], None] = graph.replay
         return replay
+
+    def compile(self, works: Sequence[Callable[[], None]]) -> None:
+        """Run every work once, side by side, so that their kernels compile on several cores. The works may share
+        buffers and trample on each other's numbers. A failure here shows again when the work is captured."""
+
+        def run(work: Callable[[], None]) -> None:
+            with torch.inference_mode(), torch.cuda.stream(self.main):
+                work()
+
+        if self.cuda:
+            with ThreadPoolExecutor(_COMPILERS) as pool:
+                for future in [pool.submit(run, work) for work in works]:
+                    future.exception()
+            self.main.synchronize()
 
     def free_bytes(self) -> int:
         """Memory that is left on the device; a large number on a CPU."""

@@ -7,6 +7,7 @@ values. Axis letters: T tokens, N query heads, K key/value heads, G = N / K, D h
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -72,44 +73,47 @@ def make_scratch(tokens: int, heads: int, kv_heads: int, head_dim: int, device: 
 @triton.jit
 def rope_kernel(
     qkv, bias, q_gain, k_gain, cosine, sine, slots, positions, live, query, keys, values, S, eps,
-    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr, PDL: tl.constexpr,
+    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, BH: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (T, N + 2 KH). qkv fp32 [T, (N + 2 KH) D]; query fp16 [T, N D]."""
+    """Grid (T, (N + 2 KH) / BH), BH heads of one kind a block. qkv fp32 [T, (N + 2 KH) D]; query fp16 [T, N D]."""
     HALF: tl.constexpr = D // 2
-    token = tl.program_id(0)
-    head = tl.program_id(1)
+    token = tl.program_id(0).to(tl.int64)
+    first = tl.program_id(1) * BH
     release_next(PDL)
+    h = tl.arange(0, BH)
     i = tl.arange(0, HALF)
     position = tl.load(positions + token)
     slot = tl.load(slots + token).to(tl.int64)
-    cos = tl.load(cosine + position * HALF + i)
-    sin = tl.load(sine + position * HALF + i)
+    cos = tl.load(cosine + position * HALF + i)[None, :]
+    sin = tl.load(sine + position * HALF + i)[None, :]
+    at = (first + h)[:, None] * D + i[None, :]
     wait_for_previous(PDL)
-    row = qkv + token * (N + 2 * KH) * D + head * D
-    a = tl.load(row + i)
-    b = tl.load(row + HALF + i)
+    row = qkv + token * (N + 2 * KH) * D + at
+    a = tl.load(row)
+    b = tl.load(row + HALF)
     alive = token < tl.load(live)
     if BIAS:
-        a += tl.load(bias + head * D + i).to(tl.float32)
-        b += tl.load(bias + head * D + HALF + i).to(tl.float32)
-    if head < N + KH:
+        a += tl.load(bias + at).to(tl.float32)
+        b += tl.load(bias + at + HALF).to(tl.float32)
+    if first < N + KH:
         if NORM:
-            gain = q_gain if head < N else k_gain
-            inverse = 1.0 / tl.sqrt((tl.sum(a * a) + tl.sum(b * b)) / D + eps)
-            a = a * inverse * tl.load(gain + i).to(tl.float32)
-            b = b * inverse * tl.load(gain + HALF + i).to(tl.float32)
+            gain = q_gain if first < N else k_gain
+            inverse = (1.0 / tl.sqrt((tl.sum(a * a, axis=1) + tl.sum(b * b, axis=1)) / D + eps))[:, None]
+            a = a * inverse * tl.load(gain + i).to(tl.float32)[None, :]
+            b = b * inverse * tl.load(gain + HALF + i).to(tl.float32)[None, :]
         turned = a * cos - b * sin
         b = b * cos + a * sin
         a = turned
-    if head < N:
-        out = query + token * N * D + head * D
-    elif head < N + KH:
-        out = keys + ((slot * KH + head - N) * S + position) * D
+    if first < N:
+        out = query + token * N * D + at
+    elif first < N + KH:
+        out = keys + ((slot * KH + first - N + h)[:, None] * S + position) * D + i[None, :]
     else:
-        out = values + ((slot * KH + head - N - KH) * S + position) * D
-    keep = (i < HALF) & alive
-    tl.store(out + i, a.to(tl.float16), mask=keep)
-    tl.store(out + HALF + i, b.to(tl.float16), mask=keep)
+        out = values + ((slot * KH + first - N - KH + h)[:, None] * S + position) * D + i[None, :]
+    keep = (at >= 0) & alive
+    tl.store(out, a.to(tl.float16), mask=keep)
+    tl.store(out + HALF, b.to(tl.float16), mask=keep)
 
 
 def rope(
@@ -123,10 +127,12 @@ def rope(
     heads = query.shape[1] // dim
     flags = launch.options(qkv)
     flags.pop("ASM")
-    rope_kernel[(qkv.shape[0], heads + 2 * kv_heads)](
+    together = launch.chunk(math.gcd(heads, kv_heads), 4)
+    rope_kernel[(qkv.shape[0], (heads + 2 * kv_heads) // together)](
         qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query, qkv if norm.key is None else norm.key,
         *turns, step.slots, step.positions, step.live, query, cache.keys, cache.values, length, norm.eps,
-        N=heads, KH=kv_heads, D=dim, NORM=norm.query is not None, BIAS=norm.bias is not None, num_warps=1, **flags,
+        N=heads, KH=kv_heads, D=dim, BH=together, NORM=norm.query is not None, BIAS=norm.bias is not None,
+        num_warps=1, **flags,
     )  # fmt: skip
 
 
@@ -155,6 +161,30 @@ def _head_norm(value: Tensor, gain: Tensor | None, eps: float) -> Tensor:
 def _turned(value: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     a, b = value.chunk(2, -1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+
+
+@triton.jit
+def _join(acc_parts, stat_parts, cell, active, keep, MP: tl.constexpr, GP: tl.constexpr, D: tl.constexpr, SP: tl.constexpr):
+    """All blocks' partial results as one. Maxima first, so that no load waits for the sum before it."""
+    g = tl.arange(0, MP)
+    d = tl.arange(0, D)
+    j = tl.arange(0, SP)
+    stat = stat_parts + (cell + j)[:, None] * 2 * GP + g[None, :]
+    there = (j < active)[:, None] & keep[None, :]
+    tops = tl.load(stat, mask=there, other=-float("inf"), cache_modifier=".cg")
+    sums = tl.load(stat + GP, mask=there, other=0.0, cache_modifier=".cg")
+    best = tl.max(tops, axis=0)
+    best = tl.where(keep, best, 0.0)
+    total = tl.sum(sums * tl.exp2(tops - best[None, :]), axis=0)
+    acc = tl.zeros([MP, D], tl.float32)
+    for at in tl.range(0, active, 4, num_stages=1):
+        for k in tl.static_range(4):
+            here = keep & (at + k < active)
+            m = tl.load(stat_parts + (cell + at + k) * 2 * GP + g, mask=here, other=-float("inf"), cache_modifier=".cg")
+            part = acc_parts + ((cell + at + k) * GP + g)[:, None] * D + d[None, :]
+            a = tl.load(part, mask=here[:, None], other=0.0, cache_modifier=".cg")
+            acc += a * tl.exp2(m - best)[:, None]
+    return best, total, acc
 
 
 @triton.jit
@@ -210,20 +240,7 @@ def attention_kernel(
             tl.store(stat_parts + part * 2 * GP + GP + g, total, mask=keep)
             tl.debug_barrier()
             if tl.atomic_add(arrived + token * KH + kv, 1, sem="acq_rel") == active - 1:
-                best = tl.full([MP], -float("inf"), tl.float32)
-                total = tl.zeros([MP], tl.float32)
-                acc = tl.zeros([MP, D], tl.float32)
-                for other in tl.range(0, active):
-                    stat = stat_parts + (cell + other) * 2 * GP
-                    m = tl.load(stat + g, mask=keep, other=0.0, cache_modifier=".cg")
-                    l = tl.load(stat + GP + g, mask=keep, other=0.0, cache_modifier=".cg")
-                    a = tl.load(acc_parts + ((cell + other) * GP + g)[:, None] * D + d[None, :], mask=keep[:, None], other=0.0, cache_modifier=".cg")
-                    top = tl.maximum(best, m)
-                    mine = tl.exp2(m - top)
-                    shrink = tl.exp2(best - top)
-                    total = total * shrink + l * mine
-                    acc = acc * shrink[:, None] + a * mine[:, None]
-                    best = top
+                best, total, acc = _join(acc_parts, stat_parts, cell, active, keep, MP, GP, D, SP)
                 tl.store(arrived + token * KH + kv, 0)
                 total = tl.where(total == 0.0, 1.0, total)
                 tl.store(o, (acc / total[:, None]).to(tl.float16), mask=(g < G)[:, None])
@@ -234,7 +251,7 @@ def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Te
     _, kv_heads, length, dim = cache.keys.shape
     tokens, heads = query.shape[0], query.shape[1] // dim
     group = heads // kv_heads
-    splits = max(1, min(SPLITS, SPLITS * 4 // tokens))
+    splits = max(1, min(SPLITS, 1 << (SPLITS * 4 // tokens).bit_length() - 1))
     padded = scratch.acc.shape[3]
     flags = launch.options(query)
     flags.pop("ASM")

@@ -5,6 +5,7 @@ Knows the device's capability and whether Triton interprets. Knows no kernel.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from functools import cache
 from typing import Any
@@ -46,11 +47,34 @@ TUNING: dict[str, tuple[int, int]] = {
     "down_many": (4, 4),
 }
 """Warps, and units in flight, of each kernel; measured on an H100 (docs/performance.md)."""
-TILES: dict[str, int] = {"gate_up_many": 8, "down_many": 16}
+TILES: dict[str, int] = {"gate_up_many": 4, "down_many": 8}
 """Weight tiles that one block of these kernels walks over."""
+PRODUCT: dict[int, tuple[int, int, int]] = {16: (4, 4, 5), 32: (4, 4, 5), 64: (8, 8, 4), 128: (8, 8, 3)}
+"""Prefill products, by tokens of a block: row tiles, warps, pipeline stages."""
 
 
 def tuned(kernel: str, blocks: int) -> dict[str, int]:
     """Launch constants of a kernel whose sum runs over `blocks` units."""
     warps, most = TUNING[kernel]
     return {"B": chunk(blocks, most), "WARPS": warps, "num_warps": warps}
+
+
+_MAX_DYNAMIC_SHARED = 8
+"""CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES."""
+_opted_in: set[Any] = set()
+
+
+def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+    """Launch a kernel whose static table and Triton's own shared memory together may pass 48 KiB.
+
+    Triton asks the driver for more than 48 KiB by its own count alone, which leaves the table out; so we ask, once per
+    compiled kernel. Costs a set look-up a launch.
+    """
+    key = (kernel, tuple(sorted((name, value) for name, value in constants.items())))
+    if constants["ASM"] and key not in _opted_in:
+        compiled = kernel.warmup(*arguments, grid=grid, **constants)
+        compiled._init_handles()
+        status = ctypes.CDLL("libcuda.so.1").cuFuncSetAttribute(ctypes.c_void_p(compiled.function), _MAX_DYNAMIC_SHARED, compiled.metadata.shared)
+        assert status == 0, f"the driver refused {compiled.metadata.shared} bytes of shared memory: {status}"
+        _opted_in.add(key)
+    kernel[grid](*arguments, **constants)

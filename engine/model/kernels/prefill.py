@@ -20,6 +20,8 @@ from engine.model.kernels.fragments import FragmentWeight, unfragment
 from engine.model.kernels.units import HALF_SCALE, decode, load_words, prepare_table
 
 QUERY_TILE = 128
+EXPANDED = 768
+"""From so many tokens on, decoding a dense weight once to memory and a library product are faster than decoding in it."""
 
 
 class Tiles(NamedTuple):
@@ -82,7 +84,7 @@ def _weight_tile(w0, w1, w2, w3, lane, table, R: tl.constexpr, BITS: tl.constexp
     return tl.reshape(tl.trans(a, 0, 4, 1, 6, 7, 3, 2, 5), [16 * R, 64])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def product_kernel(
     x, sources, experts, starts, counts, words, scales, table, weights, out, T,
     N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, KIND: tl.constexpr, BITS: tl.constexpr,
@@ -146,19 +148,66 @@ def _launch(x: Tensor, weight: FragmentWeight, out: Tensor, kind: int, size: int
     flags = launch.options(x)
     flags.pop("PDL")
     flags.pop("launch_pdl", None)
-    tiles = launch.chunk(weight.rows // 16, 8)
+    most, warps, stages = launch.PRODUCT[size]
+    tiles = launch.chunk(weight.rows // 16, most)
+    warps = warps if tiles == most else 4
     sources, experts, starts, counts, weights = sorted_by
-    warps = 8 if tiles == 8 else 4
-    product_kernel[(weight.rows // 16 // tiles, grid)](
-        x, sources, experts, starts, counts, weight.words, weight.scales, weight.table, weights, out, x.shape[0], N=weight.rows,
-        K=weight.columns, C=chosen, R=tiles, BT=size, KIND=kind, BITS=weight.bits, WARPS=warps, num_warps=warps, num_stages=3, **flags,
+    launch.start(
+        product_kernel, (weight.rows // 16 // tiles, grid), x, sources, experts, starts, counts, weight.words, weight.scales,
+        weight.table, weights, out, x.shape[0], N=weight.rows, K=weight.columns, C=chosen, R=tiles, BT=size, KIND=kind,
+        BITS=weight.bits, WARPS=warps, num_warps=warps, num_stages=stages, **flags,
+    )  # fmt: skip
+
+
+@triton.jit
+def expand_kernel(
+    words, scales, table, out,
+    K: tl.constexpr, R: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
+):  # fmt: skip
+    """Grid (N/16/R, K/64/8): out fp16 (bf16 for 16 bits) [N, K] = the weight, columns in plane order."""
+    BLOCKS: tl.constexpr = K // 64
+    lane = prepare_table(table, WARPS, BITS, ASM)
+    tile = tl.program_id(0) * R
+    r = tl.arange(0, 16 * R)
+    n = tile * 16 + r
+    for j in tl.range(0, 8, num_stages=1):
+        block = tl.program_id(1) * 8 + j
+        if block < BLOCKS:
+            w0, w1, w2, w3 = load_words(words, (tile + tl.arange(0, R)) * BLOCKS + block, BITS)
+            a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM).to(tl.float32)
+            if BITS == 4:
+                a = a * tl.load(scales + ((tile + r // 16) * BLOCKS + block) * 16 + r % 16)[:, None]
+            elif BITS == 8:
+                a = a * tl.load(scales + n)[:, None]
+            at = out + n.to(tl.int64)[:, None] * K + block * 64 + tl.arange(0, 64)[None, :]
+            tl.store(at, a.to(out.dtype.element_ty))
+
+
+def expand(weight: FragmentWeight, out: Tensor) -> None:
+    """out [N, K] = the weight in fp16 with its columns in plane order, for a library product."""
+    flags = launch.options(out)
+    flags.pop("PDL")
+    flags.pop("launch_pdl", None)
+    tiles = launch.chunk(weight.rows // 16, 4)
+    launch.start(
+        expand_kernel, (weight.rows // 16 // tiles, -(-weight.columns // 512)), weight.words, weight.scales, weight.table, out,
+        K=weight.columns, R=tiles, BITS=weight.bits, WARPS=4, num_warps=4, **flags,
     )  # fmt: skip
 
 
 def product(x: Tensor, weight: FragmentWeight, out: Tensor, *, add: bool = False) -> None:
     """out fp32 [T, N] = (out +) x W^T; x fp16 [T, K] in plane order."""
-    size = 128 if x.shape[0] > 64 else 64
-    _launch(x, weight, out, int(add), size, -(-x.shape[0] // size), 1, (x,) * 5)
+    tokens = x.shape[0]
+    if x.is_cuda and tokens >= EXPANDED and weight.bits != 16:
+        whole = torch.empty(weight.rows, weight.columns, dtype=torch.float16, device=x.device)
+        expand(weight, whole)
+        if add:
+            out += torch.mm(x, whole.t(), out_dtype=torch.float32)
+        else:
+            torch.mm(x, whole.t(), out_dtype=torch.float32, out=out)
+        return
+    size = 128 if tokens > 64 else 64
+    _launch(x, weight, out, int(add), size, -(-tokens // size), 1, (x,) * 5)
 
 
 def product_reference(x: Tensor, weight: FragmentWeight, out: Tensor, *, add: bool = False) -> None:

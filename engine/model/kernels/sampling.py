@@ -190,22 +190,20 @@ def search_kernel(
         top = _row_top(parts, row, M, MP)
         if STAGE == 1:
             limit, ties, total = _top_k_limit(state, bins, row, floats, integers, RS, counts)
-        j = tl.arange(0, 16)
-        sums = tl.zeros([16, 256], tl.float32)
-        for at in tl.range(0, CHUNK, 256):
-            i = chunk * CHUNK + at + tl.arange(0, 256)
-            value = tl.load(work + row.to(tl.int64) * V + i, mask=i < V, other=-float("inf"))
-            key = (top - value).to(tl.int32, bitcast=True)
-            weight = tl.full([256], 1.0, tl.float32)
-            if STAGE == 1:
-                share = tl.where(key == limit, ties.to(tl.float32) / total.to(tl.float32), 1.0)
-                weight = tl.where(key <= limit, tl.exp(value - top) * share, 0.0)
-            weight = tl.where(key < LAST_KEY, weight, 0.0)
-            place = (key - low.to(tl.int32)) >> (4 * (7 - PASS))
-            sums += tl.where(place[None, :] == j[:, None], weight[None, :], 0.0)
-        total_weight = tl.sum(sums, axis=1)
-        scaled = (total_weight * FIXED).to(tl.int64) if STAGE == 1 else total_weight.to(tl.int64)
-        tl.atomic_add(bins + ((STAGE * 8 + PASS) * RS + row) * 16 + j, scaled, sem="relaxed")
+        i = chunk * CHUNK + tl.arange(0, CHUNK)
+        value = tl.load(work + row.to(tl.int64) * V + i, mask=i < V, other=-float("inf"))
+        key = (top - value).to(tl.int32, bitcast=True)
+        weight = tl.full([CHUNK], 1.0, tl.float32)
+        if STAGE == 1:
+            share = tl.where(key == limit, ties.to(tl.float32) / total.to(tl.float32), 1.0)
+            weight = tl.where(key <= limit, tl.exp(value - top) * share, 0.0)
+        weight = tl.where(key < LAST_KEY, weight, 0.0)
+        place = (key - low.to(tl.int32)) >> (4 * (7 - PASS))
+        at = bins + ((STAGE * 8 + PASS) * RS + row) * 16
+        for j in tl.static_range(16):
+            inside = tl.sum(tl.where(place == j, weight, 0.0), axis=0)
+            if inside > 0:
+                tl.atomic_add(at + j, (inside * FIXED).to(tl.int64) if STAGE == 1 else inside.to(tl.int64), sem="relaxed")
 
 
 @triton.jit

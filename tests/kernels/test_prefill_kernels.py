@@ -1,0 +1,87 @@
+"""The many-token kernels in Triton's interpreter against their plain-torch references."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.model.kernels import prefill
+from engine.model.kernels.attention import Cache, Step
+from engine.model.kernels.prefill import Tiles, group_pairs, plane_order
+from tests.kernels.weights import distance, random_weight
+
+EXPERTS, HIDDEN, INNER, CHOSEN = 5, 128, 64, 2
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def test_plane_order_is_a_permutation_within_blocks_of_64() -> None:
+    order = plane_order(192, torch.device("cpu"))
+    assert sorted(order.tolist()) == list(range(192))
+    assert torch.equal(order // 64, torch.arange(192) // 64)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("add", [False, True])
+def test_product(bits: int, add: bool) -> None:
+    weight, x = random_weight(bits, 64, 128), torch.randn(70, 128).half()
+    out = torch.randn(70, 64)
+    expected = out.clone()
+    prefill.product(x, weight, out, add=add)
+    prefill.product_reference(x, weight, expected, add=add)
+    assert distance(out, expected) < 1e-6
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_expand(bits: int) -> None:
+    weight = random_weight(bits, 64, 128)
+    out = torch.empty(64, 128, dtype=torch.float16)
+    prefill.expand(weight, out)
+    expected = prefill.unfragment(weight)[:, plane_order(128, torch.device("cpu"))]
+    assert distance(out, expected) < 5e-4
+
+
+@pytest.mark.parametrize("ids", ["random", "one expert"])
+def test_experts(ids: str) -> None:
+    tokens = 33
+    chosen = torch.stack([torch.randperm(EXPERTS)[:CHOSEN].sort().values for _ in range(tokens)])
+    if ids == "one expert":
+        chosen[:] = torch.tensor([1, 3])
+    chosen[-2:] = EXPERTS  # padding goes nowhere
+    pairs, groups = group_pairs(chosen, EXPERTS, 16)
+    assert int(groups.count.sum()) == (tokens - 2) * CHOSEN
+    gate_up, down = random_weight(4, EXPERTS, 2 * INNER, HIDDEN), random_weight(4, EXPERTS, HIDDEN, INNER)
+    x, weights = torch.randn(tokens, HIDDEN).half(), torch.rand(tokens * CHOSEN)
+    made = []
+    for function in (prefill.experts_product, prefill.experts_product_reference):
+        inner, parts = torch.zeros(tokens * CHOSEN, INNER).half(), torch.zeros(tokens * CHOSEN, HIDDEN)
+        parts = parts.to(torch.float32)
+        function(x, pairs, weights, groups, gate_up, down, inner, parts, chosen=CHOSEN)
+        made.append(parts)
+    assert distance(made[0], made[1]) < 4e-3  # the kernel rounds each part to bf16
+
+
+def test_attention_over_query_tiles_of_two_rows() -> None:
+    heads, kv, dim, length = 4, 2, 32, 200
+    integer = torch.int32
+    slots = torch.tensor([1] * 130 + [0], dtype=integer)
+    positions = torch.tensor([*range(40, 170), 5], dtype=integer)
+    step = Step(slots, slots, positions, torch.tensor([131], dtype=integer))
+    tiles = Tiles(torch.tensor([0, 128, 130, 0], dtype=integer), torch.tensor([128, 2, 1, 0], dtype=integer))
+    cache = Cache(torch.randn(2, kv, length, dim).half(), torch.randn(2, kv, length, dim).half())
+    query = torch.randn(131, heads * dim).half()
+    out, expected = (torch.full((131, heads * dim), float("nan")).half() for _ in range(2))
+    prefill.tile_attention(query, cache, step, tiles, out)
+    prefill.tile_attention_reference(query, cache, step, tiles, expected)
+    assert distance(out, expected) < 1e-3
+
+
+def test_norm_in_plane_order() -> None:
+    x, gain = torch.randn(3, 128), torch.rand(128)
+    out, expected = torch.empty(3, 128).half(), torch.empty(3, 128).half()
+    prefill.norm(x, gain, out, eps=1e-6)
+    prefill.norm_reference(x, gain, expected, eps=1e-6)
+    assert distance(out, expected) < 5e-4
