@@ -235,3 +235,18 @@ def test_stopping_the_server_closes_the_engine(fake):
     with Server(fake):
         pass
     assert fake.calls[-1] == "close"
+
+
+def test_a_full_disk_under_the_log_harms_no_request(serving, monkeypatch):
+    class Full:
+        def write(self, _):
+            raise OSError(28, "No space left on device")
+
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+    engine = FakeEngine()
+    server = serving(engine)
+    monkeypatch.setattr(server.app.state.service.ledger.log, "_stream", Full())
+    assert server.post("/generate", BODY).status_code == 200
+    assert server.post("/generate", {"nonsense": 1}).status_code == 400

@@ -7,10 +7,23 @@ import json
 import pytest
 
 from engine.request import Usage
-from tests.serve.fakes import DOCUMENT, FakeEngine, document
+from engine.serve.settings import ServeSettings
+from tests.serve.fakes import DOCUMENT, FakeEngine, Server, document
 
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 FIVE = {"prompt": "add two numbers", "schema": SCHEMA, "max_tokens": 2048, "temperature": 0.3, "top_p": 0.95}
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Server(FakeEngine()) as running:
+        yield running
+
+
+@pytest.fixture
+def fake(server):
+    server.engine.requests.clear()
+    return server.engine
 
 
 @pytest.mark.parametrize("path", ["/generate", "/generate_ir", "/"])
@@ -48,13 +61,12 @@ def test_no_schema_is_free_text_as_a_string(server):
     assert body["text"] == body["ir_json"] == body["raw_text"] == "echo: hello"
 
 
-def test_generate_ir_without_a_schema_takes_the_ir_schema(serving, fake, tmp_path):
-    from engine.serve.settings import ServeSettings
-
+def test_generate_ir_without_a_schema_takes_the_ir_schema(serving, tmp_path):
+    engine = FakeEngine()
     path = tmp_path / "ir.json"
     path.write_text(json.dumps({"type": "object", "title": "mine"}))
-    serving(fake, ServeSettings(ir_schema=path)).post("/generate_ir", {"prompt": "x"})
-    assert json.loads(fake.requests[0].constraint.source)["title"] == "mine"
+    serving(engine, ServeSettings(ir_schema=path)).post("/generate_ir", {"prompt": "x"})
+    assert json.loads(engine.requests[0].constraint.source)["title"] == "mine"
 
 
 def test_every_sampling_field_and_option_is_read(server, fake):
