@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from engine.schema.alphabet import Ranges
 from engine.schema.automaton import Automaton
-from engine.schema.escapes import canonical
+from engine.schema.escapes import canonical, inline_escapes
 from engine.schema.grammar import Chars, Ref, Sequence, Text, chars, normalise_ranges
 from engine.schema.suffixes import components, short_digest, suffix_digests
 from engine.schema.text import RAW, TextRules, intersect
@@ -78,24 +78,22 @@ class KeyRules:
         return done[id(trie)]
 
     def _state(self, automaton: Automaton, state: int, free: int, names: list[str]) -> None:
-        """One rule whose alternatives are references alone, so that the state itself needs no mask."""
+        """One rule whose alternatives are references alone, so that the state itself needs no mask.
+
+        A loop is written out: a rule that reaches itself through another is compiled anew in every grammar.
+        """
         alternatives: list[Sequence] = [(self._quote(),)] if state in automaton.accepting else []
         for spans, target in automaton.moves(state):
             if target == free:
                 alternatives.extend((ref,) for ref in self._to_free(spans))
+            elif target == state:
+                alternatives.extend(_spelled(spans, Ref(names[target])))
             else:
                 alternatives.extend((ref,) for ref in self._onward(spans, Ref(names[target])))
         self.texts.add(names[state], tuple(alternatives), self.follow)
 
     def _onward(self, spans: Ranges, target: Ref) -> list[Ref]:
-        found: list[Ref] = []
-        raw = intersect(spans, RAW)
-        if raw:
-            found.append(self._named("e", ((Chars(raw), target),)))
-        escapes = _escapes(spans)
-        if escapes:
-            found.append(self._named("e", tuple((Text(canonical(c)), target) for c in escapes)))
-        return found
+        return [self._named("e", (sequence,)) for sequence in _spelled(spans, target)]
 
     def _to_free(self, spans: Ranges) -> list[Ref]:
         """References that together lead over `spans` to the state where all is legal."""
@@ -146,6 +144,13 @@ def _without(gone: Ranges) -> Ranges:
         if low <= high:
             kept.append((low, high))
     return tuple(kept)
+
+
+def _spelled(spans: Ranges, target: Ref) -> list[Sequence]:
+    """One character out of `spans` as json.dumps writes it, then `target`."""
+    raw = intersect(spans, RAW)
+    found: list[Sequence] = [(Chars(raw), target)] if raw else []
+    return found + inline_escapes([(spans, (target,))])
 
 
 def _escapes(spans: Ranges) -> tuple[int, ...]:
