@@ -96,7 +96,7 @@ def measure(config: EngineConfig, model: LoadedModel, options: argparse.Namespac
             times[name].append(seconds)
             results[name].append(result)
     if any(result.text != text for name in ("stepwise", "drafted", "in_step") for result in results[name]):
-        raise SystemExit("a replay left its document")
+        raise SystemExit(f"a replay left its document: {[(n, r[0].status, r[0].error) for n, r in results.items()]}")
     figures = {f"{name}_s": round(statistics.median(seconds), 4) for name, seconds in times.items()}
     figures |= _decode_figures(results)
     _, figures["eight_at_once_s"] = sides["drafted"].run(prompts[-2], at_once=8)

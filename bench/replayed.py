@@ -41,6 +41,8 @@ class ReplayRunner:
         self.inner = inner
         self.recording = Recording()
         self._wanted: list[int] = []
+        self._sampled: list[int] = []
+        """Places of the step whose tokens are waited for; the next forward may have been launched by then."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -55,6 +57,7 @@ class ReplayRunner:
         """Nothing: several engines share the model, and whoever loaded it closes `inner`."""
 
     def sample(self, inputs: SampleInputs) -> None:
+        self._sampled = self._wanted
         self.inner.sample(inputs)
 
     def wait(self) -> Sampled:
@@ -62,7 +65,7 @@ class ReplayRunner:
         sampled = self.inner.wait()
         document = self.recording.document
         if document is not None:
-            sampled.token_ids = [document[min(position, len(document) - 1)] for position in self._wanted]
+            sampled.token_ids = [document[min(position, len(document) - 1)] for position in self._sampled]
         return sampled
 
     def _positions(self, row: RowInput) -> range:
