@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.tally import Confusion
+if TYPE_CHECKING:
+    from bench.tally import Confusion
 
 COUNTS = (
     "schemas",

@@ -49,7 +49,7 @@ TUNING: dict[str, tuple[int, int]] = {
 """Warps, and units in flight, of each kernel; measured on an H100 (docs/performance.md)."""
 TILES: dict[str, int] = {"gate_up_many": 4, "down_many": 8}
 """Weight tiles that one block of these kernels walks over."""
-PRODUCT: dict[int, tuple[int, int, int]] = {16: (4, 4, 5), 32: (4, 4, 5), 64: (8, 8, 4), 128: (8, 8, 3)}
+PRODUCT: dict[int, tuple[int, int, int]] = {16: (8, 8, 3), 32: (8, 8, 3), 64: (4, 4, 3), 128: (8, 8, 3)}
 """Prefill products, by tokens of a block: row tiles, warps, pipeline stages."""
 
 

@@ -20,7 +20,7 @@ from engine.model.kernels.fragments import FragmentWeight, unfragment
 from engine.model.kernels.units import HALF_SCALE, decode, load_words, prepare_table
 
 QUERY_TILE = 128
-EXPANDED = 768
+EXPANDED = 65
 """From so many tokens on, decoding a dense weight once to memory and a library product are faster than decoding in it."""
 
 
