@@ -49,13 +49,13 @@ class BenchTokenizer:
 
 
 class OurMatcher:
-    """The engine's matcher; `fill` writes into a [1, W] view of the row."""
+    """The engine's matcher as the loop uses it without a trace; `fill` writes into a [1, W] view of the row."""
 
     def __init__(self, matcher: Matcher) -> None:
         self._matcher = matcher
 
     def fill(self, mask: Any) -> None:
-        self._matcher.fill(mask[None, :], 0)
+        self._matcher.fill(mask[None, :], 0, count=False)
 
     def accept(self, token_id: int) -> bool:
         return self._matcher.accept(token_id)

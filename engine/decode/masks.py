@@ -103,7 +103,7 @@ class Masks:
             self._buffer.set_row(index, self._vocabulary.free_row)
             row.legal.append(self._vocabulary.free_count)
         else:
-            row.legal.append(sample.matcher.fill(self._buffer.array, index))
+            row.legal.append(sample.matcher.fill(self._buffer.array, index, count=sample.job.trace is not None))
             if row.legal[-1] == 0:  # a dead end is decided on the host; the device must never see an empty row
                 self._buffer.set_row(index, self._vocabulary.free_row)
         row.fill_s.append(time.perf_counter() - started)

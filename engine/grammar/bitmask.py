@@ -5,6 +5,7 @@ Legend: R rows, V padded vocabulary, W = ceil(V / 32) words.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,8 +60,18 @@ def legal(row: Row, token_id: int) -> bool:
 
 def popcount(row: Row) -> int:
     """Number of legal tokens of a contiguous row. About 3 microseconds at W = 4,748."""
-    view = row.view(np.uint64) if row.shape[0] % 2 == 0 and not row.ctypes.data % 8 else row.view(np.uint32)
-    return int(np.bitwise_count(view).sum(dtype=np.int64))
+    view = row.view(np.uint64) if row.shape[0] % 2 == 0 else row.view(np.uint32)
+    return int(np.bitwise_count(view).sum(dtype=np.uint32))  # a 64-bit sum takes twice as long
+
+
+def is_empty(row: Row) -> bool:
+    """Whether no bit of a contiguous row is set. About 0.3 microseconds: it stops at the first byte that differs."""
+    return memoryview(row).cast("B") == _zeros(row.nbytes)
+
+
+@cache
+def _zeros(count: int) -> bytes:
+    return bytes(count)
 
 
 def clear_tail(row: Row, vocab_size: int) -> None:
