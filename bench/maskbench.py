@@ -178,6 +178,7 @@ def _line(
         "maskbench",
         {"engines": engines},
         configuration=configuration,
+        seeds=[0] if options.sample else [],
         repeats=settings.repeats,
         data_sha256=data_sha256(options.data),
         packages=packages,
