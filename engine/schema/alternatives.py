@@ -13,7 +13,7 @@ from engine.schema import algebra
 from engine.schema.dialect import Draft
 from engine.schema.members import string_list
 from engine.schema.reference import Location, Scope
-from engine.schema.shape import EVERYTHING, NOTHING, ArrayShape, ObjectShape, Shape
+from engine.schema.shape import EVERYTHING, NOTHING, UNKNOWN, ArrayShape, ObjectShape, Shape
 from engine.schema.term import FALSE, Term
 
 if TYPE_CHECKING:
@@ -64,12 +64,12 @@ def negation(expander: Expander, at: Location, scope: Scope, _annotated: bool) -
     term = expander.child(at, scope, "not")
     if not expander.is_exact(term):
         expander.report.mark(at, "not", "checked", VAGUE)
-        return []
+        return [UNKNOWN]
     try:
         return [expander.shape(expander.terms.negate(term))]
     except LimitExceeded as error:
         expander.report.mark(at, "not", "checked", error.message)
-        return []
+        return [UNKNOWN]
 
 
 def conditional(expander: Expander, at: Location, scope: Scope, annotated: bool) -> list[Shape]:
@@ -84,7 +84,7 @@ def conditional(expander: Expander, at: Location, scope: Scope, annotated: bool)
         for keyword in ("if", "then", "else"):
             if keyword in schema:
                 expander.report.mark(at, keyword, "checked", f"`if` decides, and {VAGUE}")
-        return [algebra.unite(then, otherwise)]
+        return [algebra.unite(then, otherwise), UNKNOWN]
     met = expander.intersect(expander.shape(test, annotated), then)
     unmet = expander.intersect(expander.shape(expander.terms.negate(test)), otherwise)
     return [algebra.unite(met, unmet)]
@@ -104,7 +104,7 @@ def dependencies(expander: Expander, at: Location, scope: Scope, annotated: bool
         for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):
             if keyword in at.schema:
                 expander.report.mark(at, keyword, "checked", f"more than {splits} dependencies in one object")
-        return found[:splits]
+        return [*found[:splits], UNKNOWN]
     return found
 
 

@@ -32,6 +32,8 @@ class Interval:
         """Nothing is inside. Exact but for holes, which are compared with the step alone."""
         if any(self.step is not None and (self.step / hole).denominator == 1 for hole in self.holes):
             return True
+        if self.single is not None and any((self.single / hole).denominator == 1 for hole in self.holes):
+            return True
         if self.low is None or self.high is None:
             return False
         if self.low > self.high or (self.low == self.high and (self.open_low or self.open_high)):

@@ -5,7 +5,6 @@ Knows the order in which keywords act. Each family of keywords has its own modul
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.schema.alternatives import any_of, conditional, dependencies, negation, one_of
@@ -14,7 +13,7 @@ from engine.schema.items import array_shape
 from engine.schema.members import object_shape
 from engine.schema.reference import Location, Scope
 from engine.schema.scalars import number_set, string_sets
-from engine.schema.shape import BOTH, EVERYTHING, NOTHING, Shape
+from engine.schema.shape import BOTH, EVERYTHING, NOTHING, UNKNOWN, Shape
 from engine.schema.unevaluated import unevaluated
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def _reference(expander: Expander, at: Location, scope: Scope, annotated: bool) 
     if isinstance(schema.get("$ref"), str):
         if schemas.is_metaschema(at, schema["$ref"]):
             expander.report.mark(at, "$ref", "checked", "a metaschema is not written out as a grammar")
-            return replace(EVERYTHING, exact=False)
+            return UNKNOWN
         targets.append(schemas.resolve(at, schema["$ref"]))
     if not at.draft.ref_hides_siblings:
         if isinstance(schema.get("$dynamicRef"), str):

@@ -6,7 +6,7 @@ and items are terms, so shapes of recursive schemas are finite. Knows no keyword
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.schema.automaton import Automaton
 from engine.schema.intervals import ALL_NUMBERS, Numbers
@@ -126,4 +126,6 @@ class Shape:
 ANY_STRING = (StringSet(Automaton.anything()),)
 BOTH = frozenset({False, True})
 EVERYTHING = Shape(True, BOTH, ALL_NUMBERS, ANY_STRING, (ArrayShape(),), (ObjectShape(),))
+UNKNOWN = replace(EVERYTHING, exact=False)
+"""In place of what cannot be held: nothing is excluded, and nobody may take its complement."""
 NOTHING = Shape(False, frozenset(), (), (), (), ())

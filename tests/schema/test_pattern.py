@@ -162,7 +162,7 @@ def test_random_expressions_are_enclosed_by_the_validator() -> None:
     """What surely matches, matches for the validator; what matches for it, may match."""
     generator = random.Random(23)
     compared = strict = 0
-    for _ in range(700):
+    for _ in range(400):
         pattern = expressions(generator, generator.randint(0, 4))
         try:
             sure, possible = from_pattern(pattern), may_match(pattern)
@@ -175,7 +175,7 @@ def test_random_expressions_are_enclosed_by_the_validator() -> None:
             assert sure.accepts(text) <= verdict <= possible.accepts(text), (pattern, text)
             compared += 1
             strict += sure.accepts(text) == possible.accepts(text)
-    assert compared > 10_000
+    assert compared > 6_000
     assert strict > 0.97 * compared
 
 
@@ -184,7 +184,7 @@ def test_random_expressions_agree_with_python_where_dialects_do() -> None:
     foreign = {"[^]", "[[]", "\\/", "\\u{1F600}", "\\p{L}", "\\P{L}", "[^\\p{Lu}]"}
     plain = [atom for atom in ATOMS if atom not in foreign]
     compared = 0
-    for _ in range(700):
+    for _ in range(400):
         pattern = "".join(generator.choice([*plain, "(?=a)", "(?!a)", "^", "|", "(?<=b)", "(?<!b)"]) for _ in range(4))
         sure, possible = from_pattern(pattern), may_match(pattern)
         compiled = re.compile(pattern, re.ASCII)
@@ -193,7 +193,7 @@ def test_random_expressions_agree_with_python_where_dialects_do() -> None:
             if sure.accepts(text) == possible.accepts(text):
                 assert sure.accepts(text) == bool(compiled.search(text)), (pattern, text)
                 compared += 1
-    assert compared > 5_000
+    assert compared > 3_000
 
 
 @settings(max_examples=200, deadline=None)

@@ -16,6 +16,7 @@ from engine.schema import number
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.formats import from_format
 from engine.schema.grammar import Chars, Grammar, Ref, Rule, Text, chars
+from engine.schema.keys import KeyRules
 from engine.schema.pattern import from_pattern
 from engine.schema.text import Spelling, TextRules
 
@@ -264,3 +265,18 @@ def test_too_many_rules_are_refused() -> None:
 def test_the_empty_language_is_our_callers_mistake() -> None:
     with pytest.raises(ValueError, match="empty language"):
         TextRules({}).string(Automaton.nothing(), FOLLOW)
+
+
+@pytest.mark.parametrize("pattern", ["^[a-z_]+$", "^x-", "^(a|b.)+$", "^[0-9]{1,3}$", "^(?!x)"])
+def test_keys_spell_what_their_automaton_accepts(compiler: xgrammar.GrammarCompiler, pattern: str) -> None:
+    automaton = from_pattern(pattern)
+    rules: dict[str, Rule] = {}
+    key = KeyRules(TextRules(rules), chars(":")).write(automaton)
+    rules["root"] = Rule("root", ((Text('{"'), key, Text(":0}")),))
+    compiled = compiler.compile_grammar(Grammar(rules).to_ebnf())
+    generator = random.Random(pattern)
+    for _ in range(200):
+        word = "".join(generator.choices('ab_x-01\n"\\é', k=generator.randint(0, 4)))
+        matcher = xgrammar.GrammarMatcher(compiled)
+        text = "{" + json.dumps(word, ensure_ascii=False) + ":0}"
+        assert (matcher.accept_string(text.encode()) and matcher.is_completed()) == automaton.accepts(word), word

@@ -1,0 +1,145 @@
+"""Verdicts are honest both ways: `checked` only where a document slips through, nothing slips through unnamed."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import pytest
+
+from engine.schema import Validator, Verdict, lower
+from engine.schema.keywords import asserted
+from engine.schema.reference import Schemas
+from tests.schema.matching import Language, Sampler
+
+SEVEN = "http://json-schema.org/draft-07/schema#"
+STRINGS = {"type": "array", "items": {"type": "string"}}
+
+NEEDED: list[tuple[str, str, Any, Any]] = [
+    ("uniqueItems", "", {**STRINGS, "uniqueItems": True}, ["a", "a"]),
+    ("maxLength", "", {"type": "string", "maxLength": 1000}, "x" * 1001),
+    ("minLength", "", {"type": "string", "minLength": 1000}, "x"),
+    ("maxItems", "", {"type": "array", "items": {"type": "null"}, "maxItems": 600}, [None] * 601),
+    ("minItems", "", {"type": "array", "items": {"type": "null"}, "minItems": 600}, [None] * 599),
+    ("required", "", {"type": "object", "required": list("abcdefgh")}, dict.fromkeys("abcdefg", 1)),
+    ("maxProperties", "", {"type": "object", "maxProperties": 2000}, {f"k{i}": 0 for i in range(2001)}),
+    ("pattern", "", {"type": "string", "pattern": "^(a+)\\1$"}, "aaa"),
+    ("patternProperties", "", {"type": "object", "patternProperties": {"^(a+)\\1$": {"type": "null"}}}, {"aa": 1}),
+    ("additionalProperties", "", {"type": "object", "patternProperties": {"^(a+)\\1$": True},
+                                  "additionalProperties": False}, {"b": 1}),
+    ("propertyNames", "", {"type": "object", "propertyNames": {"maxLength": 1000}}, {"x" * 1001: 1}),
+    ("not", "", {"type": "array", "not": {"uniqueItems": True}}, [1, 2]),
+    ("if", "", {"if": {"uniqueItems": True}, "then": {"maxItems": 1}, "type": "array"}, [1, 2]),
+    ("then", "", {"if": {"uniqueItems": True}, "then": {"maxItems": 1}, "type": "array"}, [1, 2]),
+    ("else", "", {"if": {"not": {"uniqueItems": True}}, "else": {"maxItems": 1}, "type": "array"}, [1, 2]),
+    ("oneOf", "", {"oneOf": [{"type": "array", "uniqueItems": True}, {"type": "array", "maxItems": 3}]}, [1]),
+    ("anyOf", "", {"anyOf": [{**STRINGS, "uniqueItems": True}]}, ["a", "a"]),
+    ("contains", "", {"type": "array", "contains": {**STRINGS, "uniqueItems": True}}, [["a", "a"]]),
+    ("maxContains", "", {"type": "array", "contains": {"type": "array", "uniqueItems": True}, "maxContains": 1},
+     [[], []]),
+    ("dependentRequired", "", {"type": "object", "dependentRequired": {k: ["z"] for k in "abcdefgh"}}, {"h": 1}),
+    ("$ref", "/properties/s", {"$schema": SEVEN, "type": "object", "properties": {"s": {"$ref": SEVEN}}},
+     {"s": {"type": 5}}),
+    ("contentMediaType", "", {"$schema": SEVEN, "type": "string", "contentMediaType": "application/json"}, "{:"),
+    ("unevaluatedProperties", "", {"type": "object", "unevaluatedProperties": False,
+                                   "anyOf": [{"properties": {k: True}} for k in "abcde"]}, {"z": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keyword", "pointer", "schema", "document"), NEEDED, ids=[case[0] for case in NEEDED])
+def test_a_checked_keyword_lets_a_document_through(keyword: str, pointer: str, schema: Any, document: Any) -> None:
+    lowered = lower(schema, conformance="spec")
+    words = {(verdict.pointer, verdict.keyword): verdict.verdict for verdict in lowered.verdicts}
+    assert words[pointer, keyword] == "checked"
+    assert not Validator(schema).check_value(document).ok
+    assert Language(lowered.grammar).accepts(document)
+
+
+def test_one_verdict_for_every_keyword_occurrence() -> None:
+    schema = {"type": "object", "title": "t", "properties": {"a/b": {"type": "string", "minLength": 1}},
+              "required": ["a/b"], "$defs": {"unused": {"minimum": 1}}}  # fmt: skip
+    found = [(verdict.pointer, verdict.keyword) for verdict in lower(schema).verdicts]
+    assert sorted(found) == [("", "properties"), ("", "required"), ("", "type"), ("/$defs/unused", "minimum"),
+                             ("/properties/a~1b", "minLength"), ("/properties/a~1b", "type")]  # fmt: skip
+    places = Schemas(schema, depth=9, nodes=99).locations
+    listed = [(at.pointer, keyword) for at in places for keyword in asserted(at.schema, at.draft)]
+    assert sorted(found) == sorted(listed)
+
+
+def test_tight_names_what_it_narrows_and_plain_dicts_come_out() -> None:
+    schema = {"type": "object", "properties": {"a": {"format": "email"}, "b": {}}}
+    words = {(v.pointer, v.keyword): v.verdict for v in lower(schema).verdicts}
+    assert words["", "properties"] == "narrowed"
+    assert words["/properties/a", "format"] == "narrowed"
+    assert Verdict("", "type", "enforced", "r").to_dict() == {
+        "pointer": "", "keyword": "type", "verdict": "enforced", "reason": "r",
+    }  # fmt: skip
+
+
+DOCUMENTS: list[Any] = [
+    None, True, 0, 1, 2, 2.5, -3, "", "a", "ab", "b", [], [1], ["a"], [1, "a"], ["a", "a"], {}, {"a": 1}, {"a": "a"},
+    {"b": 1}, {"a": 1, "b": 2}, {"b": "b", "a": 1}, {"c": None}, {"a": {"a": 1}}, {"a": [1]}, {"a": 1, "b": 2, "c": 3},
+]  # fmt: skip
+
+
+def _random_schema(draw: random.Random, depth: int) -> Any:
+    if depth == 0 or draw.random() < 0.1:
+        return draw.choice([True, {"type": "string"}, {"type": "integer"}, {"const": 1}, {"enum": ["a", 2]}, False])
+    inner = lambda: _random_schema(draw, depth - 1)  # noqa: E731
+    parts = {
+        "type": lambda: draw.choice(["object", "array", "string", ["integer", "null"], "number"]),
+        "properties": lambda: {key: inner() for key in draw.sample("abc", draw.randint(1, 2))},
+        "required": lambda: draw.sample("abc", draw.randint(1, 2)),
+        "additionalProperties": inner,
+        "patternProperties": lambda: {draw.choice(["^a", "b$", "[bc]"]): inner()},
+        "propertyNames": lambda: draw.choice([{"pattern": "^[ab]"}, {"minLength": 1}, {"enum": ["a", "c"]}]),
+        "maxProperties": lambda: draw.randint(0, 2),
+        "items": inner,
+        "prefixItems": lambda: [inner()],
+        "contains": inner,
+        "maxItems": lambda: draw.randint(0, 2),
+        "minimum": lambda: draw.choice([0, 1.5]),
+        "multipleOf": lambda: draw.choice([2, 0.5]),
+        "minLength": lambda: draw.randint(0, 2),
+        "pattern": lambda: draw.choice(["a", "^b", "^[^b]$"]),
+        "allOf": lambda: [inner(), inner()],
+        "anyOf": lambda: [inner(), inner()],
+        "oneOf": lambda: [inner(), inner()],
+        "not": inner,
+        "if": inner,
+        "then": inner,
+        "else": inner,
+        "dependentRequired": lambda: {"a": ["b"]},
+        "dependentSchemas": lambda: {"b": inner()},
+        "unevaluatedProperties": inner,
+        "unevaluatedItems": inner,
+    }
+    return {name: parts[name]() for name in draw.sample(sorted(parts), draw.randint(1, 4))}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_schemas_agree_with_the_judge_on_every_document(seed: int) -> None:
+    """Where nothing is `checked`, spec accepts exactly what the judge accepts; random texts of the grammar too."""
+    from engine.errors import ConstraintError
+
+    draw = random.Random(seed)
+    compared = 0
+    for _ in range(40):
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "allOf": [_random_schema(draw, 2)]}
+        judge = Validator(schema)
+        try:
+            lowered = lower(schema, conformance="spec")
+        except ConstraintError:
+            assert not any(judge.check_value(document).ok for document in DOCUMENTS), schema
+            continue
+        if any(verdict.verdict == "checked" for verdict in lowered.verdicts):
+            continue
+        language, sampler = Language(lowered.grammar), Sampler(lowered.grammar, seed)
+        for document in DOCUMENTS:
+            assert language.accepts(document) == judge.check_value(document).ok, (schema, document)
+        for text in itertools.islice((sampler.text(30) for _ in itertools.count()), 5):
+            checked = judge.check(text)
+            assert checked.ok or "duplicate key" in str(checked.message), (schema, text)
+        compared += 1
+    assert compared > 12
