@@ -16,7 +16,6 @@ from engine.schema import number
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.formats import from_format
 from engine.schema.grammar import Chars, Grammar, Ref, Rule, Text, chars
-from engine.schema.keys import KeyRules
 from engine.schema.pattern import from_pattern
 from engine.schema.text import Spelling, TextRules
 
@@ -189,47 +188,6 @@ def test_an_escape_counts_as_one_character(compiler: xgrammar.GrammarCompiler) -
     assert not accepts(compiler, grammar, '{"' + "\\u0041" * 10 + '"}')
 
 
-CIRCLES = [
-    "foo",
-    "a.*b|\\\\",
-    '^("[^"]*",)*$',
-    "^([\\]^\\-/.*+?(){}|$[]+x+)*$",
-    "[\\x00-\\x1f]{2}",
-    "^(é+[^日]|😀)+$",
-    "^(a|b.)*c$",
-]
-
-
-@pytest.mark.parametrize("pattern", CIRCLES)
-def test_an_expression_derives_what_its_rules_derive(compiler: xgrammar.GrammarCompiler, pattern: str) -> None:
-    automaton = from_pattern(pattern)
-    grammar = document(string_of(automaton))
-    assert any(rule.expression for rule in grammar.rules.values())
-    plain = Grammar({name: Rule(name, rule.alternatives, rule.lookahead) for name, rule in grammar.rules.items()})
-    generator = random.Random(pattern)
-    both = [compiler.compile_grammar(form.to_ebnf()) for form in (grammar, plain)]
-    for _ in range(300):
-        word = "".join(generator.choices('fobac\\"^]-/.*,x\x00\x1f\né日😀', k=generator.randint(0, 7)))
-        text = "{" + json.dumps(word, ensure_ascii=False) + "}"
-        for compiled in both:
-            matcher = xgrammar.GrammarMatcher(compiled)
-            assert (matcher.accept_string(text.encode()) and matcher.is_completed()) == automaton.accepts(word), word
-
-
-def test_no_printed_rules_refer_to_each_other_in_a_circle() -> None:
-    """XGrammar would compile them anew in every grammar."""
-    automata = [from_pattern(pattern) for pattern in CIRCLES] + [from_format("uri"), from_format("json-pointer")]
-    for automaton in automata:
-        grammar = document(string_of(automaton or Automaton.nothing()))
-        printed = [line.split(" ::= ")[0] for line in grammar.to_ebnf().split("\n")]
-        successors = {name: set(grammar.rules[name].printed_references) - {name} for name in printed}
-        seen: list[str] = []
-        while len(seen) < len(successors):
-            ready = [name for name in successors if name not in seen and successors[name] <= set(seen)]
-            assert ready
-            seen += ready
-
-
 def test_lengths_share_one_chain() -> None:
     rules: dict[str, Rule] = {}
     text = TextRules(rules)
@@ -265,18 +223,3 @@ def test_too_many_rules_are_refused() -> None:
 def test_the_empty_language_is_our_callers_mistake() -> None:
     with pytest.raises(ValueError, match="empty language"):
         TextRules({}).string(Automaton.nothing(), FOLLOW)
-
-
-@pytest.mark.parametrize("pattern", ["^[a-z_]+$", "^x-", "^(a|b.)+$", "^[0-9]{1,3}$", "^(?!x)"])
-def test_keys_spell_what_their_automaton_accepts(compiler: xgrammar.GrammarCompiler, pattern: str) -> None:
-    automaton = from_pattern(pattern)
-    rules: dict[str, Rule] = {}
-    key = KeyRules(TextRules(rules), chars(":")).write(automaton)
-    rules["root"] = Rule("root", ((Text('{"'), key, Text(":0}")),))
-    compiled = compiler.compile_grammar(Grammar(rules).to_ebnf())
-    generator = random.Random(pattern)
-    for _ in range(200):
-        word = "".join(generator.choices('ab_x-01\n"\\é', k=generator.randint(0, 4)))
-        matcher = xgrammar.GrammarMatcher(compiled)
-        text = "{" + json.dumps(word, ensure_ascii=False) + ":0}"
-        assert (matcher.accept_string(text.encode()) and matcher.is_completed()) == automaton.accepts(word), word
