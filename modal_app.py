@@ -10,7 +10,7 @@ Settings: `engine.serve.deployment`, read from MASKLOOP_* once and baked into th
 
 from __future__ import annotations
 
-import subprocess
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -150,9 +150,11 @@ def health() -> Any:
 
 @app.function(**HEAVY, timeout=3600)
 def run_module(module: str, arguments: list[str]) -> None:
-    """A command of the project on the GPU, with the volumes: quantising, studies."""
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+    """`module.main(arguments)` on the GPU, with the volumes: quantising, studies. What it wrote is kept if it fails."""
+    code = importlib.import_module(module).main(arguments)
     weights.commit()
+    if code:
+        raise RuntimeError(f"{module} ended with exit code {code}")
 
 
 @app.local_entrypoint()
@@ -160,7 +162,7 @@ def quantize(to: str = DEPLOYMENT.quantization) -> None:
     """The product's model as a checkpoint on the weights volume; an interrupted run goes on where it stopped."""
     from engine.serve.modal_service import quantize_command
 
-    run_module.remote("engine.cli", quantize_command(DEPLOYMENT, to, WEIGHTS))
+    run_module.remote("engine.cli.main", quantize_command(DEPLOYMENT, to, WEIGHTS))
 
 
 @app.local_entrypoint()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -157,7 +158,7 @@ def test_the_image_installs_the_extras_at_the_versions_of_the_constraints():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = extras["optional-dependencies"]
     wanted = [*extras["dependencies"], *optional["local"], *optional["gpu"], *optional["serve"]]
-    names = {_name(requirement) for requirement in wanted} - {"maskloop"}
+    names = {_name(requirement) for requirement in wanted} - {"maskloop"} | {"matplotlib"}
     assert {_name(package) for package in deployment_module.PACKAGES} == names
     pinned = {_name(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
     assert names <= pinned
@@ -271,6 +272,47 @@ def test_the_health_app_answers_200_even_when_the_platform_does_not(path):
     good, bad = asyncio.run(ask(read)), asyncio.run(ask(broken))
     assert (good.status_code, good.json()["state"]) == (200, "cold")
     assert (bad.status_code, bad.json()["state"]) == (200, "unknown")
+
+
+def test_the_entry_points_run_modules_that_exist_with_arguments_they_take(monkeypatch, tmp_path):
+    modal_app = importlib.import_module("modal_app")
+    asked = []
+    remote = type("Remote", (), {"remote": staticmethod(lambda *arguments: asked.append(arguments))})
+    monkeypatch.setattr(modal_app, "run_module", remote)
+    modal_app.quantize(to="int8")
+    modal_app.quantization_study(arguments="--limit 2")
+    (cli, quantize), (bench, study) = asked
+    assert (cli, quantize[0], quantize[quantize.index("--to") + 1]) == ("engine.cli.main", "quantize", "int8")
+    assert callable(importlib.import_module(cli).main)
+    assert importlib.util.find_spec(bench) is not None  # importing it would import torch
+    assert study[0] == PRODUCT_MODEL
+    assert study[-2:] == ["--limit", "2"]
+
+
+def test_a_module_that_fails_fails_the_function(monkeypatch):
+    modal_app = importlib.import_module("modal_app")
+    committed = []
+    monkeypatch.setattr(modal_app, "weights", type("V", (), {"commit": staticmethod(lambda: committed.append(1))}))
+    with pytest.raises(RuntimeError, match="exit code 2"):
+        modal_app.run_module.local("engine.cli.main", ["no-such-command"])
+    modal_app.run_module.local("bench.cost", ["--quick"])
+    assert committed == [1, 1]
+
+
+def test_the_deployed_health_app_answers_even_where_modal_cannot_be_asked(monkeypatch):
+    import httpx
+
+    monkeypatch.setenv("MODAL_TOKEN_ID", "")
+    monkeypatch.setenv("MODAL_TOKEN_SECRET", "")
+    modal_app = importlib.import_module("modal_app")
+
+    async def ask():
+        transport = httpx.ASGITransport(app=modal_app.health.local())
+        async with httpx.AsyncClient(transport=transport, base_url="http://health") as client:
+            return await client.get("/")
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()["state"]) == (200, "unknown")
 
 
 def test_test_inference_runs_here_and_prints_a_valid_document(capsys, monkeypatch):

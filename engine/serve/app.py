@@ -61,8 +61,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loading = asyncio.ensure_future(_load(service))
     yield
     loading.cancel()
-    await service.in_thread(service.slot.close)
-    service.close()
+    await asyncio.to_thread(service.close)
 
 
 async def _load(service: Service) -> None:

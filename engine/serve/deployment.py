@@ -27,6 +27,7 @@ PACKAGES = (
     "gguf",
     "httpx",
     "jsonschema-rs",
+    "matplotlib",
     "numpy",
     "prometheus_client",
     "torch",
@@ -35,7 +36,7 @@ PACKAGES = (
     "uvicorn",
     "xgrammar",
 )
-"""What the GPU image installs, at the versions of constraints.txt: the extras `gpu` and `serve`."""
+"""What the GPU image installs, at the versions of constraints.txt: the extras `gpu` and `serve`, and the plots."""
 HEALTH_PACKAGES = ("fastapi", "httpx", "jsonschema-rs")
 SMOKE_TEST = "python -c 'import bitsandbytes, fastapi, prometheus_client, torch, transformers, triton, xgrammar'"
 """Run while the image is built: a package that cannot be imported fails the build, not the first request."""
