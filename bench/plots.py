@@ -22,7 +22,7 @@ def plot_mask_overhead(runs: Sequence[dict[str, Any]], out: Path) -> list[Path]:
     figure, panels = pyplot.subplots(1, len(sets), figsize=(4.6 * len(sets) + 1.5, 1.2 + 0.3 * rows), squeeze=False)
     for panel, name in zip(panels[0], sets, strict=True):
         _mask_panel(panel, name, [run for run in runs if run["schema_set"] == name])
-    panels[0][0].legend(loc="lower right", fontsize=8, frameon=False)
+    panels[0][0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncol=2, fontsize=8, frameon=False)
     return save(figure, out, "mask_overhead")
 
 
@@ -47,7 +47,7 @@ def _mask_panel(panel: Any, name: str, runs: Sequence[dict[str, Any]]) -> None:
     panel.invert_yaxis()
     panel.set_xscale("symlog", linthresh=1)
     panel.set_xlabel("µs per row and step, median")
-    panel.set_title(name, fontsize=10)
+    panel.set_title(name, fontsize=10, loc="left")
     panel.spines[["top", "right"]].set_visible(False)
 
 
