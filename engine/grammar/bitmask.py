@@ -66,7 +66,7 @@ def popcount(row: Row) -> int:
 
 def is_empty(row: Row) -> bool:
     """Whether no bit of a contiguous row is set. About 0.3 microseconds: it stops at the first byte that differs."""
-    return memoryview(row).cast("B") == _zeros(row.nbytes)
+    return row.data.cast("B") == _zeros(row.nbytes)
 
 
 @cache

@@ -59,7 +59,7 @@ def _run(compiler: Any, constraint: Constraint, limits: Limits) -> bytes:
     os.close(write)
     try:
         answer = receive(read, time.monotonic() + limits.compile_s)
-        return answer or _failure("crashed", f"the compiler died of signal {_kill(child)}")
+        return answer or _death(_kill(child))
     except PipeTimeout:
         return _failure("time", "")
     finally:
@@ -95,6 +95,13 @@ def _limit_memory(allowed: int) -> None:
 
 def _failure(kind: str, message: str) -> bytes:
     return FAILED + json.dumps({"type": kind, "message": message}).encode()
+
+
+def _death(signal_number: int) -> bytes:
+    """C++ aborts where an allocation fails deep inside; other signals are crashes."""
+    if signal_number == signal.SIGABRT:
+        return _failure("memory", "")
+    return _failure("crashed", f"the compiler died of signal {signal_number}")
 
 
 def _kill(child: int) -> int:

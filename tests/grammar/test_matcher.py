@@ -133,3 +133,40 @@ def test_cache_folder_is_private(service: GrammarService, tmp_path: Path) -> Non
     folder = tmp_path / "c"
     GrammarService(byte_tokenizer(), 258, config=EngineConfig(cache_dir=folder)).close()
     assert (folder / "grammars").stat().st_mode & 0o077 == 0
+
+
+def test_schemas_inside_structural_tags_hold_what_they_say(service: GrammarService) -> None:
+    schema = {"type": "object", "properties": {"s": {"type": "string", "minLength": 2}}, "required": ["s"]}
+    content = {"type": "json_schema", "json_schema": schema}
+    tags = [{"begin": "<f>", "content": content, "end": "</f>"}]
+    tag = {"format": {"type": "triggered_tags", "triggers": ["<f>"], "tags": tags}}
+    grammar = service.compile(Constraint.structural_tag(tag))
+    assert grammar.accepts(b'text <f>{"s":"\\n\\""}</f> more')
+    assert not grammar.accepts(b'<f>{"s":"a"}</f>')
+    assert not grammar.accepts(b'<f>{"s":"a\tb"}</f>')
+    assert grammar.accepts(b"no call at all")
+    pointers = {verdict.pointer for verdict in grammar.verdicts}
+    assert "/format/tags/0/content/json_schema/properties/s" in pointers
+    m = grammar.matcher()
+    feed(m, 'so <f>{"s":"x')
+    ending = m.ending(30)
+    assert ending is not None
+    assert all(m.accept(token) for token in ending)
+
+
+def test_a_failed_value_is_taken_back_and_its_first_token_banned(service: GrammarService) -> None:
+    schema = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    grammar = service.compile(Constraint.json_schema(schema))
+    assert grammar.judge is not None
+    m = grammar.matcher()
+    feed(m, '["a","b"')
+    assert m.retreat() is None
+    feed(m, ',"a"]')
+    taken = m.retreat()
+    assert taken is not None
+    assert m.tokens < len('["a","b","a"]')
+    text = bytes(m.token_ids)
+    banned = b'["a","b","a"]'[len(text)]
+    mask = np.zeros((1, 9), dtype=np.int32)
+    assert not m.accept(banned)
+    assert m.fill(mask, 0) == 0 or not to_bools(mask[0], 269)[banned]

@@ -1,0 +1,289 @@
+"""Compiling once, keeping what was compiled, surviving dead workers, full disks and damaged files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.config import EngineConfig, Limits
+from engine.errors import LimitExceeded, ModelError, NotReady, SchemaInvalid, SchemaRefused
+from engine.grammar import GrammarService, Vocabulary, files
+from engine.grammar import service as service_module
+from engine.grammar.files import read_sealed, write_sealed
+from engine.grammar.screen import screen
+from engine.request import Constraint
+from tests.grammar.fakes import byte_tokenizer
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "minLength": 1}, "age": {"type": "integer"}},
+    "required": ["name"],
+}
+HEAVY = {"enum": [f"value {i}" for i in range(300)]}
+LENGTHY = {"type": "string", "minLength": 12, "maxLength": 50}
+"""Light enough for this process, and much dearer to compile than to load."""
+BOMB = {"type": "string", "pattern": "^.{1,9000}$"}
+
+
+def service_at(folder: Path, **limits: Any) -> GrammarService:
+    return GrammarService(byte_tokenizer(), 258, config=EngineConfig(cache_dir=folder, limits=Limits(**limits)))
+
+
+@pytest.fixture(scope="module")
+def sandboxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GrammarService]:
+    """A worker with small limits, started once."""
+    service = service_at(tmp_path_factory.mktemp("sandboxed"), compile_s=2.0)
+    service.sandbox.start()
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def keep_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store even what compiles in a moment, so that small grammars reach the disk."""
+    monkeypatch.setattr(service_module, "_WORTH_STORING_MS", 0.0)
+
+
+def accepts(grammar: Any, value: Any) -> bool:
+    return bool(grammar.accepts(json.dumps(value, separators=(",", ":")).encode()))
+
+
+def test_many_callers_share_one_compilation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = service_at(tmp_path)
+    calls = []
+    inner = service._compiler.compile
+    monkeypatch.setattr(service._compiler, "compile", lambda c: (calls.append(c), time.sleep(0.1), inner(c))[2])
+    with ThreadPoolExecutor(8) as pool:
+        grammars = list(pool.map(lambda _: service.compile(Constraint.json_schema(PERSON)), range(16)))
+    assert len(calls) == 1
+    assert len({grammar.key for grammar in grammars}) == 1
+    assert service.compile(Constraint.json_schema(PERSON)).source == "memory"
+    service.close()
+
+
+def test_a_memory_hit_costs_under_a_fifth_of_a_millisecond(byte_service: GrammarService) -> None:
+    constraint = Constraint.json_schema(PERSON)
+    byte_service.compile(constraint)
+    times = []
+    for _ in range(200):
+        start = time.perf_counter()
+        byte_service.compile(constraint)
+        times.append(time.perf_counter() - start)
+    assert sorted(times)[len(times) // 2] < 2e-4
+
+
+def test_require_enforced_is_each_callers_own(byte_service: GrammarService) -> None:
+    schema = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    grammar = byte_service.compile(Constraint.json_schema(schema))
+    assert any(verdict.verdict == "checked" for verdict in grammar.verdicts)
+    with pytest.raises(SchemaRefused, match="uniqueItems"):
+        byte_service.compile(Constraint.json_schema(schema, require_enforced=True))
+    assert byte_service.compile(Constraint.json_schema(schema)).source == "memory"
+
+
+def test_key_order_and_options_make_different_grammars(byte_service: GrammarService) -> None:
+    first = {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a", "b"]}
+    second = {"type": "object", "properties": {"b": {}, "a": {}}, "required": ["a", "b"]}
+    keys = {
+        byte_service.key(Constraint.json_schema(first)),
+        byte_service.key(Constraint.json_schema(second)),
+        byte_service.key(Constraint.json_schema(first, conformance="spec")),
+        byte_service.key(Constraint.json_schema(first, whitespace="flexible")),
+    }
+    assert len(keys) == 4
+
+
+@pytest.mark.usefixtures("keep_everything")
+def test_another_process_reads_what_this_one_compiled(tmp_path: Path) -> None:
+    writer = service_at(tmp_path)
+    written = writer.compile(Constraint.json_schema(LENGTHY))
+    assert written.source == "compiled"
+    writer.close()
+    reader = service_at(tmp_path)
+    read = reader.compile(Constraint.json_schema(LENGTHY))
+    assert read.source == "disk"
+    assert read.verdicts == written.verdicts
+    assert read.min_tokens == written.min_tokens
+    assert accepts(read, "x" * 12)
+    assert not accepts(read, "x" * 11)
+    (entry,) = reader.disk.entries()
+    assert entry.kind == "json_schema"
+    assert entry.load_ms < entry.compile_ms
+    assert reader.disk.clear() >= 2
+    assert list(reader.disk.folder.iterdir()) == []
+    reader.close()
+
+
+@pytest.mark.usefixtures("keep_everything")
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "garbage"])
+def test_a_damaged_file_is_never_used_and_healed(tmp_path: Path, damage: str) -> None:
+    writer = service_at(tmp_path)
+    writer.compile(Constraint.json_schema(LENGTHY))
+    writer.close()
+    for path in (tmp_path / "grammars").glob("*.*"):
+        content = path.read_bytes()
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 0x10
+        path.write_bytes(
+            {"truncate": content[: len(content) // 2], "flip": bytes(flipped), "empty": b"", "garbage": os.urandom(500)}[damage]
+        )
+    reader = service_at(tmp_path)
+    grammar = reader.compile(Constraint.json_schema(LENGTHY))
+    assert grammar.source == "compiled"
+    assert accepts(grammar, "\n" * 50)
+    reader.close()
+    again = service_at(tmp_path)
+    assert again.compile(Constraint.json_schema(LENGTHY)).source == "disk"
+    again.close()
+
+
+def test_a_full_disk_fails_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.grammar.files.os.fsync", full)
+    service = service_at(tmp_path)
+    assert accepts(service.compile(Constraint.json_schema(PERSON)), {"name": "x"})
+    service.flush()
+    assert [path for path in service.disk.folder.iterdir() if not path.name.endswith(".lock")] == []
+    service.close()
+
+
+def test_a_folder_that_cannot_be_written_fails_no_request(tmp_path: Path) -> None:
+    (tmp_path / "grammars").write_text("a file where the folder should be")
+    service = service_at(tmp_path)
+    assert accepts(service.compile(Constraint.json_schema(PERSON)), {"name": "x"})
+    service.close()
+
+
+def test_a_process_killed_while_writing_leaves_no_half_file(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "entry.bin"
+    assert write_sealed(path, b"old" * 1000)
+    script = (
+        "import importlib.util, pathlib, sys\n"
+        "spec = importlib.util.spec_from_file_location('files', sys.argv[2])\n"
+        "files = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(files)\n"
+        "while True: files.write_sealed(pathlib.Path(sys.argv[1]), b'new' * 300_000)\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", script, str(path), str(files.__file__)])
+    try:
+        deadline = time.monotonic() + 20
+        while read_sealed(path) == b"old" * 1000 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+    assert read_sealed(path) == b"new" * 300_000
+
+
+def test_the_folder_stays_under_its_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "_WORTH_STORING_MS", 0.0)
+    service = service_at(tmp_path)
+    for number in range(5):
+        service.compile(Constraint.json_schema({**LENGTHY, "title": str(number)}))
+        service.flush()
+        if number == 0:
+            (first,) = service.disk.folder.glob("*.grammar")
+            service.disk.limit_bytes = 5 * first.stat().st_size // 2
+    assert 1 <= len(service.disk.entries()) <= 2
+    assert sum(path.stat().st_size for path in service.disk.folder.glob("*.grammar")) <= service.disk.limit_bytes
+    service.close()
+
+
+def test_limits_name_themselves_and_the_place(sandboxed: GrammarService) -> None:
+    with pytest.raises(LimitExceeded, match=r"compile_s = 2 s.*pattern.*/properties/a/pattern") as caught:
+        sandboxed.compile(Constraint.json_schema({"type": "object", "properties": {"a": BOMB}, "required": ["a"]}))
+    assert caught.value.pointer == "/properties/a/pattern"
+    assert accepts(sandboxed.compile(Constraint.json_schema(PERSON)), {"name": "x"})
+
+
+def test_memory_is_limited_too(tmp_path: Path) -> None:
+    service = service_at(tmp_path, compile_memory_bytes=16 << 20)
+    with pytest.raises(LimitExceeded, match="compile_memory_bytes = 16777216"):
+        service.compile(Constraint.json_schema(BOMB))
+    assert accepts(service.compile(Constraint.json_schema(HEAVY)), "value 9")
+    service.close()
+
+
+def test_a_killed_worker_is_replaced_and_its_job_repeated(sandboxed: GrammarService) -> None:
+    first = sandboxed.sandbox.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    assert accepts(sandboxed.compile(Constraint.json_schema({"enum": list(range(500))})), 499)
+    assert sandboxed.sandbox.pid not in (None, first)
+
+
+def test_a_heavy_schema_does_not_hold_up_a_light_one(sandboxed: GrammarService) -> None:
+    heavy = sandboxed.submit(Constraint.json_schema(BOMB))
+    light = sandboxed.submit(Constraint.json_schema({"type": "boolean"}))
+    assert accepts(light.result(timeout=60), True)
+    assert not heavy.done()
+    with pytest.raises(LimitExceeded):
+        heavy.result(timeout=60)
+
+
+def test_a_closed_service_says_so(tmp_path: Path) -> None:
+    service = service_at(tmp_path)
+    service.close()
+    with pytest.raises(NotReady):
+        service.submit(Constraint.json_schema(PERSON))
+
+
+@pytest.mark.parametrize(
+    ("constraint", "error"),
+    [
+        (Constraint.ebnf('root ::= "a'), SchemaInvalid),
+        (Constraint.ebnf('root ::= "a" root'), SchemaRefused),
+        (Constraint.lark("start: x"), SchemaInvalid),
+        (Constraint.regex("("), SchemaInvalid),
+        (Constraint.regex("a^b"), SchemaRefused),
+        (Constraint.structural_tag({"format": {"type": "nothing"}}), SchemaInvalid),
+    ],
+)
+def test_other_constraints_fail_with_one_clean_line(byte_service: GrammarService, constraint: Constraint, error: type) -> None:
+    with pytest.raises(error) as caught:
+        byte_service.compile(constraint)
+    assert "\n" not in caught.value.message
+    assert ".cc:" not in caught.value.message
+
+
+def test_the_screen_sends_what_is_large_to_the_worker() -> None:
+    limits = Limits()
+    assert not screen(Constraint.json_schema(PERSON), limits).heavy
+    found = screen(Constraint.json_schema({"properties": {"a/b": {"maxLength": 5000}}}), limits)
+    assert found.heavy
+    assert found.pointer == "/properties/a~1b/maxLength"
+    with pytest.raises(LimitExceeded, match="schema_bytes"):
+        screen(Constraint.json_schema({"title": "x" * (1 << 20)}), limits)
+
+
+def test_text_never_is_a_special_token(byte_service: GrammarService) -> None:
+    vocabulary = byte_service.vocabulary
+    assert vocabulary.token_bytes(256) is None
+    assert vocabulary.token_bytes(257) is None
+    assert vocabulary.token_bytes(0xC0) is None
+    assert vocabulary.token_bytes(0xE0) == b"\xe0"
+    with pytest.raises(ModelError):
+        Vocabulary(byte_tokenizer(), 200)
+    with pytest.raises(ModelError):
+        vocabulary.check_widths(vocabulary.size + 32, 10)
+
+
+def test_threads_are_gone_after_closing(tmp_path: Path) -> None:
+    before = threading.active_count()
+    service = service_at(tmp_path)
+    service.compile(Constraint.json_schema(PERSON))
+    service.close()
+    assert threading.active_count() <= before
