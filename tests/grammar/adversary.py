@@ -1,8 +1,8 @@
 """Documents under adversarial random logits and tight budgets, straight through grammar service and matcher.
 
-`python -m tests.grammar.adversary DATA.jsonl[.xz] [--documents N] [--vocabulary qwen|bytes] [--seed S]` prints a table and, as
-the last line, one JSON object. A sample of the same runs in CI (`test_adversary`). The loop is the decode loop's rule and
-nothing else: mask, draw, accept, keep only what can still be ended, retreat from what fails, end.
+`python -m tests.grammar.adversary DATA.jsonl[.xz] [--documents N] [--vocabulary qwen|bytes] [--seed S]` prints a table
+and, as the last line, one JSON object. A sample of the same runs in CI (`test_adversary`). The loop is the decode loop's
+rule and nothing else: mask, draw, accept, keep only what can still be ended, retreat from what fails, end.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Tally:
     """What came out. `wrong` must stay empty."""
 
     documents: int = 0
+    schemas: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     invalid_keywords: Counter[str] = field(default_factory=Counter)
@@ -105,11 +106,16 @@ class Adversary:
         return "closed"
 
 
-def run(service: GrammarService, cases: list[dict[str, Any]], documents: int, seed: int) -> Tally:
-    """`documents` documents spread over the schemas that compile."""
-    tally, adversary = Tally(), Adversary(service, seed)
+def run(
+    service: GrammarService, cases: list[dict[str, Any]], documents: int, seed: int, seconds: float = 1e9
+) -> Tally:
+    """`documents` documents spread over the schemas that compile, or as many as `seconds` allow."""
+    tally, adversary, deadline = Tally(), Adversary(service, seed), time.monotonic() + seconds
     share = max(1, -(-documents // max(1, len(cases))))
     for number, case in enumerate(cases):
+        if time.monotonic() > deadline:
+            break
+        tally.schemas += 1
         try:
             grammar = service.compile(Constraint.json_schema(case["schema"], conformance=("tight", "spec")[number % 2]))
             validator = Validator(case["schema"])
@@ -144,16 +150,18 @@ def main() -> int:
     parser.add_argument("--schemas", type=int, default=None)
     parser.add_argument("--vocabulary", choices=("qwen", "bytes"), default="qwen")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--compile-s", type=float, default=10.0)
     args = parser.parse_args()
     tokenizer, size = (qwen(), QWEN_VOCAB_SIZE) if args.vocabulary == "qwen" else (byte_tokenizer(), 258)
     service = GrammarService(tokenizer, size, config=EngineConfig(limits=Limits(compile_s=args.compile_s)))
-    tally = run(service, read_cases(args.data)[: args.schemas], args.documents, args.seed)
+    tally = run(service, read_cases(args.data)[: args.schemas], args.documents, args.seed, args.seconds)
     service.close()
     for line in tally.wrong[:20]:
         print("WRONG", line)
     record = {
         "documents": tally.documents,
+        "schemas": tally.schemas,
         "wrong": len(tally.wrong),
         "statuses": dict(tally.statuses),
         "invalid_by_keyword": dict(tally.invalid_keywords.most_common()),
