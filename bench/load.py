@@ -5,7 +5,8 @@
 
 Open loop: each client sends every `--period` seconds whether or not it has been answered, so a slow service meets the
 same load as a quick one, and latency counts from the moment a request was due. Without `--period` it is the median
-latency of a lone request. Ceiling: the offered load. `--quick` without a URL serves the embedded model here.
+latency of a lone request. Ceiling: the offered load. The JSON line holds the last level's figures and all `levels`.
+`--quick` without a URL serves the embedded model here.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         levels, device, period = asyncio.run(run(url, bodies, options))
     line = record(
         "load",
-        {"levels": [asdict(level) for level in levels], "period_s": period},
+        {**asdict(levels[-1]), "levels": [asdict(level) for level in levels], "period_s": period},
         configuration={"url": options.url or "embedded", "max_tokens": options.max_tokens, "quick": options.quick},
         repeats=options.requests,
         data_sha256=sha256([options.prompts]) if options.prompts else None,

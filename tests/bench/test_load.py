@@ -47,6 +47,7 @@ def test_every_level_is_reported_with_latency_throughput_and_validity(capsys, tm
         assert level["tokens_per_s"] > 0
         assert level["cost_per_document_usd"] > 0
     assert line["bench"] == "load"
+    assert {name: line[name] for name in line["levels"][-1]} == line["levels"][-1]
     assert json.loads((tmp_path / "load.jsonl").read_text())["levels"] == line["levels"]
 
 
