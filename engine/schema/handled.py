@@ -1,0 +1,80 @@
+"""What becomes of each keyword, in words: the table of docs/schemas.md, beside the code it describes.
+
+Limits are read from the modules that hold them, so the table cannot drift from the code.
+"""
+
+from __future__ import annotations
+
+from engine.schema import alternatives, arrays, objects, scalars
+from engine.schema.keywords import ASSERTIONS
+
+ALWAYS = "always"
+
+HOW: dict[str, tuple[str, str]] = {
+    "$ref": (
+        "local pointers, anchors and ids, recursion",
+        "it points into a metaschema (other remote targets are refused)",
+    ),
+    "$dynamicRef": ("the outermost dynamic anchor, by the scope of each use", ""),
+    "$recursiveRef": ("draft 2019-09, as `$dynamicRef`", ""),
+    "type": ("1.0 is an integer from draft 6 on; tight writes integers without fraction", ""),
+    "enum": ("any JSON values, folded with the keywords beside them", ""),
+    "const": ("as `enum`", ""),
+    "allOf": ("merged, impossible alternatives dropped", ""),
+    "anyOf": ("union of the branches", "a branch holds something checked"),
+    "oneOf": ("each branch less the branches it overlaps", "a branch that overlaps has no exact complement"),
+    "not": ("complement, of objects and arrays too", "what it negates is not held exactly"),
+    "if": ("`if` and `then`, or not `if` and `else`", "`if` is not held exactly"),
+    "then": ("see `if`", "see `if`"),
+    "else": ("see `if`", "see `if`"),
+    "minimum": ("digit by digit, exact", ""),
+    "maximum": ("as `minimum`", ""),
+    "exclusiveMinimum": ("as `minimum`; the boolean of draft 4 too", ""),
+    "exclusiveMaximum": ("as `minimum`; the boolean of draft 4 too", ""),
+    "multipleOf": ("narrowed: written without exponent", ""),
+    "minLength": (
+        f"code points, an escape counts once; up to {scalars.FOLDED_LENGTH}",
+        f"over {scalars.FOLDED_LENGTH}, or over {scalars.FOLDED_STATES} states together with a pattern",
+    ),
+    "maxLength": ("as `minLength`", "as `minLength`"),
+    "pattern": (
+        "ECMA-262, unanchored, lookaround included",
+        "it is no regular language (back references), or too large",
+    ),
+    "format": ("asserted in every draft that knows the name; some formats narrowed to a subset", ""),
+    "contentEncoding": ("base64, in drafts 6 and 7", ""),
+    "contentMediaType": ("drafts 6 and 7", "`application/json`"),
+    "prefixItems": (ALWAYS, ""),
+    "items": ("one schema, or the tuple of older drafts", ""),
+    "additionalItems": (ALWAYS, ""),
+    "minItems": (f"up to {arrays.COUNTED}", f"over {arrays.COUNTED}"),
+    "maxItems": (f"up to {arrays.COUNTED}", f"over {arrays.COUNTED}"),
+    "uniqueItems": (
+        f"items out of at most {arrays.DISTINCT} values, or at most one item",
+        "anything else",
+    ),
+    "contains": ("counted along the array", "it holds something checked"),
+    "minContains": (ALWAYS, ""),
+    "maxContains": (ALWAYS, "what is counted has no exact complement"),
+    "unevaluatedItems": ("branch by branch, with `contains`", f"over {alternatives.SUBSETS} branches of one anyOf"),
+    "properties": ("any order in spec; narrowed to schema order in tight", ""),
+    "required": ("always in tight", f"in spec, over {objects.TRACKED} keys in one object"),
+    "additionalProperties": ("keys outside the declared ones, exactly", "a pattern beside it is not held"),
+    "patternProperties": ("the keys are cut into regions by the patterns", "a pattern is not held"),
+    "propertyNames": ("the keys as an automaton", "what names must be is not held exactly"),
+    "minProperties": ("counted", "free keys could repeat, or too many to count"),
+    "maxProperties": ("counted", "too many to count"),
+    "dependencies": ("key absent, or present with what follows", f"over {alternatives.SPLITS} in one object"),
+    "dependentRequired": ("as `dependencies`", "as `dependencies`"),
+    "dependentSchemas": ("as `dependencies`", "as `dependencies`"),
+    "unevaluatedProperties": ("branch by branch", f"over {alternatives.SUBSETS} branches of one anyOf"),
+}
+
+
+def table() -> str:
+    """The keyword table in Markdown, in the order of `ASSERTIONS`."""
+    rows = ["| keyword | in the grammar | `checked` when |", "|---|---|---|"]
+    for keyword in ASSERTIONS:
+        how, when = HOW[keyword]
+        rows.append(f"| `{keyword}` | {how} | {when or 'never'} |")
+    return "\n".join(rows)
