@@ -34,7 +34,11 @@ TINY_CONFIG = {
     "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 512, "tie_word_embeddings": False,
     "decoder_sparse_step": 1, "mlp_only_layers": [],
 }  # fmt: skip
-SETTINGS: dict[str, dict[str, float]] = {"greedy": {"temperature": 0.0}, "temperature": {}, "top_p 0.95": {"top_p": 0.95}}
+SETTINGS: dict[str, dict[str, float]] = {
+    "greedy": {"temperature": 0.0},
+    "temperature": {},
+    "top_p 0.95": {"top_p": 0.95},
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +57,13 @@ def _run(options: argparse.Namespace) -> int:
 
     ceiling = copy_ceiling(options.device)
     print(f"ceiling: {ceiling:.3f} TB/s, a copy on the device, bytes read and written", flush=True)
-    figures: dict[str, Any] = {"ceiling_tb_s": round(ceiling, 4), "runs": [], "prefill": [], "sampling": [], "kernels": []}
+    figures: dict[str, Any] = {
+        "ceiling_tb_s": round(ceiling, 4),
+        "runs": [],
+        "prefill": [],
+        "sampling": [],
+        "kernels": [],
+    }
     for quantization in options.quantizations:
         _one(options, quantization, ceiling, figures)
         if torch.cuda.is_available():
@@ -67,7 +77,10 @@ def _run(options: argparse.Namespace) -> int:
     _print(figures)
     device = torch.cuda.get_device_name() if options.device != "cpu" else None
     configuration = {name: value for name, value in vars(options).items() if name not in ("config", "out")}
-    emit(record("decode", figures, configuration=configuration, seeds=[0], repeats=options.repeats, device=device), options.out)
+    emit(
+        record("decode", figures, configuration=configuration, seeds=[0], repeats=options.repeats, device=device),
+        options.out,
+    )
     return 0
 
 
@@ -76,7 +89,10 @@ def copy_ceiling(device: str) -> float:
     import torch
 
     size = 1 << (30 if device != "cpu" else 24)
-    source, target = torch.ones(size, dtype=torch.uint8, device=device), torch.empty(size, dtype=torch.uint8, device=device)
+    source, target = (
+        torch.ones(size, dtype=torch.uint8, device=device),
+        torch.empty(size, dtype=torch.uint8, device=device),
+    )
     times = []
     for _ in range(9):
         started = time.perf_counter()
@@ -113,10 +129,18 @@ def _one(options: argparse.Namespace, quantization: str, ceiling: float, figures
     started = time.perf_counter()
     runner.warm()
     start_s = time.perf_counter() - started
-    figures.update({f"{name}_{quantization}": round(value, 2) for name, value in (("load_s", load_s), ("layout_s", layout_s), ("start_s", start_s))})
+    figures.update(
+        {
+            f"{name}_{quantization}": round(value, 2)
+            for name, value in (("load_s", load_s), ("layout_s", layout_s), ("start_s", start_s))
+        }
+    )
     figures.setdefault("load_s", round(load_s + layout_s, 2))
     figures.setdefault("start_s", round(start_s, 2))
-    print(f"{quantization}: made in {load_s:.1f} s, laid out in {layout_s:.1f} s, compiled and captured in {start_s:.1f} s", flush=True)
+    print(
+        f"{quantization}: made in {load_s:.1f} s, laid out in {layout_s:.1f} s, compiled and captured in {start_s:.1f} s",
+        flush=True,
+    )
     for batch in options.batches:
         figures["runs"] += _decode(runner, options, batch, ceiling)
         figures["sampling"] += _sampling(runner, options, batch)
@@ -130,7 +154,9 @@ def _one(options: argparse.Namespace, quantization: str, ceiling: float, figures
     model = runner._few.model
     runner.close()
     del runner
-    long = CudaRunner(model, model.shape, max_batch=1, max_sequence=longest, device=options.device, quantization=quantization)
+    long = CudaRunner(
+        model, model.shape, max_batch=1, max_sequence=longest, device=options.device, quantization=quantization
+    )
     figures["prefill"] += [_prefill(long, options, tokens) for tokens in options.prefill]
 
 
@@ -149,7 +175,9 @@ def _prefill(runner: Any, options: argparse.Namespace, tokens: int) -> dict[str,
     return {"quantization": runner.quantization, "tokens": tokens, "ms": round(statistics.median(times[2:]), 3)}
 
 
-def _loop(runner: Any, options: argparse.Namespace, batch: int, mask: Any, **sampling: float) -> tuple[float, list[dict[str, float]]]:
+def _loop(
+    runner: Any, options: argparse.Namespace, batch: int, mask: Any, **sampling: float
+) -> tuple[float, list[dict[str, float]]]:
     """ms per step of `steps` steps after each row's prompt, and the device's own times of each."""
     from engine.interfaces import FROM_DEVICE, RowInput
 
@@ -172,7 +200,9 @@ def _inputs(draw: random.Random, batch: int, mask: Any, *, temperature: float = 
 
     uniform = [draw.random() for _ in range(batch)]
     ones = [1.0] * batch
-    return SampleInputs([temperature] * batch, [top_p] * batch, [0] * batch, [0.0] * batch, ones, uniform, list(range(batch)), mask)
+    return SampleInputs(
+        [temperature] * batch, [top_p] * batch, [0] * batch, [0.0] * batch, ones, uniform, list(range(batch)), mask
+    )
 
 
 def _fill(runner: Any, options: argparse.Namespace, batch: int) -> Any:
@@ -245,7 +275,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     def numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",") if part]
 
-    parser = argparse.ArgumentParser(prog="python -m bench.decode", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.decode", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", type=Path, default=Path("../shared/data/qwen3_coder_30b_a3b_config.json"))
     parser.add_argument("--quantizations", type=lambda text: text.split(","), default=["nf4", "int8"])
     parser.add_argument("--batches", type=numbers, default=[1, 8, 32])

@@ -23,14 +23,27 @@ def kernel_table(few: FastForward, batches: Sequence[int], position: int, ceilin
     for batch in batches:
         integers = {"dtype": torch.int32, "device": few.x.device}
         tokens = torch.randint(0, few.model.embedding.shape[0], (batch,), **integers)
-        step = Step(tokens, torch.arange(batch, **integers), torch.full((batch,), position, **integers), torch.tensor([batch], **integers))
+        step = Step(
+            tokens,
+            torch.arange(batch, **integers),
+            torch.full((batch,), position, **integers),
+            torch.tensor([batch], **integers),
+        )
         with torch.inference_mode():
             few.layers(step)
             for name, (work, moved) in _works(few, step, position).items():
                 count = 1 if name == "head" else len(few.model.layers)
                 us = timed(work) / count
                 share = moved / (us * 1e-6) / (ceiling * 1e12)
-                rows.append({"batch": batch, "kernel": name, "us": round(us, 2), "bytes": int(moved), "ceiling_share": round(share, 3)})
+                rows.append(
+                    {
+                        "batch": batch,
+                        "kernel": name,
+                        "us": round(us, 2),
+                        "bytes": int(moved),
+                        "ceiling_share": round(share, 3),
+                    }
+                )
     return rows
 
 
@@ -58,12 +71,32 @@ def _works(few: FastForward, step: Step, position: int) -> dict[str, tuple[Calla
             op.experts_many(normed, routes, layer.gate_up, layer.down, few.inner, parts, chosen=model.chosen)
 
     works: dict[str, tuple[Callable[[], None], float]] = {
-        "norm, qkv": (lambda: [op.linear(source, layer.qkv, qkv, **gains) for _, layer in layers] and None, one.qkv.nbytes),
-        "rope, cache": (lambda: [op.rope(qkv, layer.head_norm, few.turns, step, query, few.caches[i]) for i, layer in layers] and None, 0),
-        "attention": (lambda: [op.attention(query, few.caches[i], step, few.scratch, mixed) for i, _ in layers] and None, cache),
-        "output, residual": (lambda: [op.linear(mixed, layer.output, x, half=half) for _, layer in layers] and None, one.output.nbytes),
+        "norm, qkv": (
+            lambda: [op.linear(source, layer.qkv, qkv, **gains) for _, layer in layers] and None,
+            one.qkv.nbytes,
+        ),
+        "rope, cache": (
+            lambda: (
+                [op.rope(qkv, layer.head_norm, few.turns, step, query, few.caches[i]) for i, layer in layers] and None
+            ),
+            0,
+        ),
+        "attention": (
+            lambda: [op.attention(query, few.caches[i], step, few.scratch, mixed) for i, _ in layers] and None,
+            cache,
+        ),
+        "output, residual": (
+            lambda: [op.linear(mixed, layer.output, x, half=half) for _, layer in layers] and None,
+            one.output.nbytes,
+        ),
         "norm, router": (
-            lambda: [op.router(x, layer.post_gain, layer.router, normed, routes, eps=shape.eps, **choice) for _, layer in layers] and None,
+            lambda: (
+                [
+                    op.router(x, layer.post_gain, layer.router, normed, routes, eps=shape.eps, **choice)
+                    for _, layer in layers
+                ]
+                and None
+            ),
             router.numel() * router.element_size(),
         ),
         "experts": (lambda: [mixture(layer) for _, layer in layers] and None, experts),
@@ -72,7 +105,13 @@ def _works(few: FastForward, step: Step, position: int) -> dict[str, tuple[Calla
     if batch > 1:
         works["route"] = (lambda: [op.route(routes, step.live, **choice) for _ in layers] and None, 0)
         works["combine"] = (
-            lambda: [op.combine(parts, x, half, layer.input_gain, normed, step.live, chosen=model.chosen, eps=shape.eps) for _, layer in layers] and None,
+            lambda: (
+                [
+                    op.combine(parts, x, half, layer.input_gain, normed, step.live, chosen=model.chosen, eps=shape.eps)
+                    for _, layer in layers
+                ]
+                and None
+            ),
             parts.nbytes,
         )
     return works

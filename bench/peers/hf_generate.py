@@ -1,7 +1,8 @@
 """What a user would otherwise run: Hugging Face's generate() on the same shape, plain, masked, and with bitsandbytes.
 
 bf16 random weights. The masked form uses XGrammar's own LogitsProcessor, the quantised form bitsandbytes' nf4 linear
-layers (transformers leaves the experts in bf16 then). What cannot be imported on the machine is named, not skipped in silence.
+layers (transformers leaves the experts in bf16 then). What cannot be imported on the machine is named, not skipped in
+silence.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ TOKENS = 12
 
 
 def measure(config: Path, batches: Sequence[int], prompt: int) -> list[dict[str, Any]]:
-    """One row per batch and form: ms per token of generate(), the time of prefill taken out by a second, shorter run."""
+    """One row per batch and form: ms per token of generate(), the time of prefill taken out by a second, shorter
+    run."""
     from engine.model.quantize import read_config
 
     settings = read_config(config)
@@ -86,4 +88,7 @@ def _bitsandbytes() -> dict[str, Any]:
         import bitsandbytes
     except ImportError as error:
         return {"peer": "hf generate, bitsandbytes nf4 linear layers", "skipped": str(error)}
-    return {"peer": "hf generate, bitsandbytes nf4 linear layers", "skipped": f"not run with {bitsandbytes.__version__}"}
+    return {
+        "peer": "hf generate, bitsandbytes nf4 linear layers",
+        "skipped": f"not run with {bitsandbytes.__version__}",
+    }

@@ -38,7 +38,8 @@ class CudaRunner:
     """See `engine.interfaces.Runner`. `max_batch` is what fits, at most what was asked."""
 
     def __init__(
-        self, weights: Weights | FragmentModel, config: Any, *, max_batch: int, max_sequence: int, device: str = "cuda:0",
+        self, weights: Weights | FragmentModel, config: Any, *, max_batch: int, max_sequence: int,
+        device: str = "cuda:0",
         quantization: str = "bf16", logits_rows: int = FEW, dtype: torch.dtype = torch.float16,
     ) -> None:  # fmt: skip
         """`weights` by Hugging Face's names on `device` (the mapping is emptied), or already laid out. `config`: the
@@ -74,7 +75,9 @@ class CudaRunner:
     def warm(self, tokens: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 640)) -> None:
         """Compile and capture what serving will need, before the first request."""
         sampled = [count for count in tokens if count <= bucket_of(self.max_batch, self._sampler.capacity)]
-        variants = [(count, stages, filtered, False) for count in sampled for stages, filtered in (((), False), ((1,), True))]
+        variants = [
+            (count, stages, filtered, False) for count in sampled for stages, filtered in (((), False), ((1,), True))
+        ]
         with self._machine.on_main(), torch.inference_mode():
             self._input.silence()
             works = [self._work(count, min(count, FEW)) for count in tokens]
@@ -99,7 +102,7 @@ class CudaRunner:
                 bucket = self._bucket(count)
                 self._graph(bucket, self._head_rows(bucket, wanted))()
             else:
-                self._run_long(self._head_rows(count, wanted), *self._input.exact(count))
+                self._run_long(self._head_rows(count, wanted), *self._input.exact(count), padded=False)
             self._machine.record(clock["ready"])
 
     def _bucket(self, count: int) -> int:
@@ -129,8 +132,8 @@ class CudaRunner:
 
         return few if bucket <= FEW else lambda: self._run_long(head, step, tiles)
 
-    def _run_long(self, head: int, step: Step, tiles: Tiles) -> None:
-        x = self._long.layers(step, tiles)
+    def _run_long(self, head: int, step: Step, tiles: Tiles, *, padded: bool = True) -> None:
+        x = self._long.layers(step, tiles, padded=padded)
         if head:
             self._few.logits(self._input.wanted[:head], self._logits[:head], x)
 

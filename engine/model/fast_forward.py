@@ -55,7 +55,9 @@ REFERENCES = Operations(
 class FastForward:
     """Buffers and order of one model's few-token forward. `cache`: fp16 [layers, 2, slots, K, S, D]."""
 
-    def __init__(self, model: FragmentModel, cache: Tensor, last: Tensor, operations: Operations = KERNELS, tokens: int = FEW) -> None:
+    def __init__(
+        self, model: FragmentModel, cache: Tensor, last: Tensor, operations: Operations = KERNELS, tokens: int = FEW
+    ) -> None:
         self.model = model
         self.operations = operations
         self.last = last
@@ -95,7 +97,8 @@ class FastForward:
         assert count <= FEW, "longer steps go through the prefill"
         first = model.layers[0].input_gain
         self.operations.embed(
-            step.tokens, step.slots, self.last, model.embedding, first, self.x[:count], self.half[:count], self.normed[:count],
+            step.tokens, step.slots, self.last, model.embedding, first, self.x[:count], self.half[:count],
+            self.normed[:count],
             eps=model.shape.eps,
         )  # fmt: skip
         gains = [layer.input_gain for layer in model.layers[1:]] + [model.final_gain]
@@ -149,10 +152,18 @@ class FastForward:
     def _routes(self, count: int) -> Routes:
         pairs = count * self.model.chosen
         all_ = self.routes
-        return Routes(all_.logits[:count], all_.ids[:pairs], all_.weights[:pairs], all_.pairs[:pairs], self._groups[count], all_.arrived)
+        return Routes(
+            all_.logits[:count],
+            all_.ids[:pairs],
+            all_.weights[:pairs],
+            all_.pairs[:pairs],
+            self._groups[count],
+            all_.arrived,
+        )
 
     def logits(self, wanted: Tensor, out: Tensor, x: Tensor | None = None) -> None:
-        """out fp32 [R, V]: final norm and head of the tokens `wanted` int32 [R] of the last `layers`, or of residual `x`."""
+        """out fp32 [R, V]: final norm and head of the tokens `wanted` int32 [R] of the last `layers`, or of residual
+        `x`."""
         count, model = wanted.shape[0], self.model
         final = self.final[:count]
         self.operations.final_norm(self.x if x is None else x, wanted, model.final_gain, final, eps=model.shape.eps)

@@ -1,6 +1,8 @@
-"""A model's weights as the kernels want them: linear layers and experts as fragment units, stacked where one product serves.
+"""A model's weights as the kernels want them: linear layers and experts as fragment units, stacked where one product
+serves.
 
-Takes weights by Hugging Face's names, quantised or floating, on the device where they shall live, and lets go of each as
+Takes weights by Hugging Face's names, quantised or floating, on the device where they shall live, and lets go of each
+as
 soon as it is laid out, so that two copies of one layer's experts are the most there ever is. Knows names and layouts.
 """
 
@@ -106,7 +108,9 @@ def _layer(weights: Weights, prefix: str, shape: Shape) -> FragmentLayer:
         output=_fragment(take("self_attn.o_proj.weight")),
         post_gain=_gain(*take("post_attention_layernorm.weight")),
         router=_floating(*take("mlp.gate.weight")) if sparse else None,
-        gate_up=_experts(take("mlp.experts.gate_up_proj") if sparse else take("mlp.gate_proj.weight", "mlp.up_proj.weight"), True),
+        gate_up=_experts(
+            take("mlp.experts.gate_up_proj") if sparse else take("mlp.gate_proj.weight", "mlp.up_proj.weight"), True
+        ),
         down=_experts(take("mlp.experts.down_proj" if sparse else "mlp.down_proj.weight"), False),
     )
 
@@ -146,9 +150,16 @@ def _experts(parts: list[Tensor | QuantizedTensor], interleave: bool, *, squeeze
         weight = weight.with_plain_scales()
     if len(weight.shape) == 2:
         weight = _unsqueezed(weight)
-    pieces = [_lay_out(weight, slice(at, at + _EXPERTS_AT_ONCE), interleave) for at in range(0, weight.shape[0], _EXPERTS_AT_ONCE)]
+    pieces = [
+        _lay_out(weight, slice(at, at + _EXPERTS_AT_ONCE), interleave)
+        for at in range(0, weight.shape[0], _EXPERTS_AT_ONCE)
+    ]
     words, scales = (torch.cat([piece[k] for piece in pieces]) if len(pieces) > 1 else pieces[0][k] for k in (0, 1))
-    table = pair_table(weight.codebook) if isinstance(weight, QuantizedTensor) and len(weight.codebook) == 16 else scales.new_zeros(256, dtype=torch.int32)
+    table = (
+        pair_table(weight.codebook)
+        if isinstance(weight, QuantizedTensor) and len(weight.codebook) == 16
+        else scales.new_zeros(256, dtype=torch.int32)
+    )
     bits = 16 if isinstance(weight, Tensor) else 8 if weight.format == "int8" else 4
     if squeeze:
         words, scales = words[0], scales[0]
@@ -158,14 +169,18 @@ def _experts(parts: list[Tensor | QuantizedTensor], interleave: bool, *, squeeze
 def _unsqueezed(weight: Tensor | QuantizedTensor) -> Tensor | QuantizedTensor:
     if isinstance(weight, Tensor):
         return weight.unsqueeze(0)
-    return QuantizedTensor(weight.packed.unsqueeze(0), weight.absmax.unsqueeze(0), weight.codebook, (1, *weight.shape), weight.format)
+    return QuantizedTensor(
+        weight.packed.unsqueeze(0), weight.absmax.unsqueeze(0), weight.codebook, (1, *weight.shape), weight.format
+    )
 
 
 def _lay_out(weight: Tensor | QuantizedTensor, part: slice, interleave: bool) -> tuple[Tensor, Tensor]:
     """words and scales of some experts."""
     if isinstance(weight, Tensor):
         values = weight[part]
-        return fragment_halves(interleave_gate_up(values) if interleave else values), values.new_zeros(len(values), 1, dtype=torch.float32)
+        return fragment_halves(interleave_gate_up(values) if interleave else values), values.new_zeros(
+            len(values), 1, dtype=torch.float32
+        )
     packed, absmax = weight.packed[part], weight.absmax[part]
     if weight.format == "int8":
         steps = (absmax * weight.codebook[0]).unsqueeze(-1)

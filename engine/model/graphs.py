@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_COMPILERS = 8
+_COMPILERS = 16
 
 
 class Machine:

@@ -48,7 +48,9 @@ def slots_that_fit(shape: Shape, positions: int, wanted: int, free: int) -> int:
     )
 
 
-def make_cache(shape: Shape, slots: int, positions: int, device: torch.device, dtype: torch.dtype = torch.float16) -> Tensor:
+def make_cache(
+    shape: Shape, slots: int, positions: int, device: torch.device, dtype: torch.dtype = torch.float16
+) -> Tensor:
     """Zeros, so that no stale NaN is ever read behind a mask."""
     return torch.zeros(shape.layers, 2, slots, shape.kv_heads, positions, shape.head_dim, dtype=dtype, device=device)
 

@@ -26,7 +26,15 @@ class StepInput:
         self._machine = machine
         self._most = most
         self._tiles = -(-most // QUERY_TILE) + batch
-        self._sizes = {"tokens": most, "slots": most, "positions": most, "wanted": rows, "first": self._tiles, "count": self._tiles, "live": 1}
+        self._sizes = {
+            "tokens": most,
+            "slots": most,
+            "positions": most,
+            "wanted": rows,
+            "first": self._tiles,
+            "count": self._tiles,
+            "live": 1,
+        }
         total = sum(self._sizes.values())
         self._device = torch.zeros(total, dtype=torch.int32, device=machine.device)
         self._hosts = [machine.host(total, dtype=torch.int32) for _ in range(_TURNS)]
@@ -75,10 +83,14 @@ class StepInput:
     def exact(self, count: int) -> tuple[Step, Tiles]:
         """Fresh tensors of a step that is longer than the buffers."""
         tokens, slots, positions = self._long
-        made = [torch.tensor(values, dtype=torch.int32).to(self._machine.device) for values in (tokens, slots, positions)]
-        tiles = torch.tensor([[first, size] for first, size, _ in self._rows], dtype=torch.int32).to(self._machine.device)
+        made = [
+            torch.tensor(values, dtype=torch.int32).to(self._machine.device) for values in (tokens, slots, positions)
+        ]
+        tiles = torch.tensor([[first, size] for first, size, _ in self._rows], dtype=torch.int32).to(
+            self._machine.device
+        )
         assert len(tokens) == count
-        return Step(*made, self._part["live"]), Tiles(tiles[:, 0].contiguous(), tiles[:, 1].contiguous())
+        return Step(made[0], made[1], made[2], self._part["live"]), Tiles(tiles[:, 0].contiguous(), tiles[:, 1].contiguous())
 
     def silence(self) -> None:
         """No token is live: what runs now, to be captured, writes nothing."""
@@ -109,5 +121,3 @@ def flatten(rows: Sequence[RowInput]) -> Flat:
         wanted += range(len(tokens) - row.logits, len(tokens))
         tiles += [(at, min(QUERY_TILE, len(tokens) - at), row.slot) for at in range(first, len(tokens), QUERY_TILE)]
     return tokens, slots, positions, wanted, tiles
-
-

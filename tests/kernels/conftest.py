@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from torch import Tensor
 
@@ -12,7 +10,7 @@ from engine.model.kernels.fragments import FragmentWeight
 
 
 @pytest.fixture(autouse=True)
-def dequantise_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def dequantise_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The references dequantise at every call, which is right and slow."""
     known: dict[int, tuple[FragmentWeight, Tensor]] = {}
 
@@ -23,4 +21,3 @@ def dequantise_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     for module in (experts, linear, prefill):
         monkeypatch.setattr(module, "unfragment", remembered)
-    yield

@@ -22,7 +22,13 @@ def make(quantization: str, *, moe: bool = True, batch: int = 3, positions: int 
     plain = tiny.as_computed(weights)
     decoder = Decoder(tiny.shape(moe=moe), plain, slots=batch, positions=positions, dtype=torch.float32)
     runner = CudaRunner(
-        weights, tiny.shape(moe=moe), max_batch=batch, max_sequence=positions, device="cpu", quantization=quantization, dtype=torch.float32
+        weights,
+        tiny.shape(moe=moe),
+        max_batch=batch,
+        max_sequence=positions,
+        device="cpu",
+        quantization=quantization,
+        dtype=torch.float32,
     )
     assert not weights, "every weight was laid out"
     return runner, decoder
@@ -42,7 +48,8 @@ def logits_of(runner: CudaRunner, rows: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("quantization", "moe"), [(q, True) for q in ("nf4", "nf4-dq", "fp4", "int4", "int8", "bf16")] + [("nf4", False), ("int8", False)]
+    ("quantization", "moe"),
+    [(q, True) for q in ("nf4", "nf4-dq", "fp4", "int4", "int8", "bf16")] + [("nf4", False), ("int8", False)],
 )
 def test_greedy_tokens_equal_the_decoders_for_200_steps(quantization: str, moe: bool) -> None:
     runner, decoder = make(quantization, moe=moe)
@@ -85,7 +92,11 @@ def test_a_prefill_beside_a_decoding_row_gives_the_decoders_logits(length: int, 
     prompt = [(7 * i + 3) % tiny.VOCAB for i in range(length)]
     for rows, spans, wanted in (
         ([RowInput(0, [9, 8], 0)], [Span(0, 0, 2, 0)], [1]),
-        ([RowInput(2, prompt, 0, 1), RowInput(0, [4], 2)], [Span(2, 0, length, 0), Span(0, length, length + 1, 2)], [length - 1, length]),
+        (
+            [RowInput(2, prompt, 0, 1), RowInput(0, [4], 2)],
+            [Span(2, 0, length, 0), Span(0, length, length + 1, 2)],
+            [length - 1, length],
+        ),
         ([RowInput(2, prompt[:10], length - 5, 10)], [Span(2, 0, 10, length - 5)], list(range(10))),
     ):
         fed = [token for row in rows for token in row.tokens or ()]
@@ -118,10 +129,14 @@ def test_a_mask_a_penalty_and_facts_reach_the_sampler() -> None:
     runner.sample(greedy([0], bitmask=mask, want_logprobs=3, want_stats=True))
     sampled = runner.wait()
     assert sampled.token_ids == [second]
-    assert sampled.argmax_free == [first] and sampled.argmax_legal == [False]
+    assert sampled.argmax_free == [first]
+    assert sampled.argmax_legal == [False]
     raw = torch.log_softmax(free[0].double(), -1)
-    assert sampled.mass is not None and sampled.mass[0] == pytest.approx(1 - float(raw[first].exp()), abs=1e-5)
-    assert sampled.top is not None and sampled.top[0][0][0] == second and len(sampled.top[0]) == 2
+    assert sampled.mass is not None
+    assert sampled.mass[0] == pytest.approx(1 - float(raw[first].exp()), abs=1e-5)
+    assert sampled.top is not None
+    assert sampled.top[0][0][0] == second
+    assert len(sampled.top[0]) == 2
     runner.reset_slot(0, [first])
     runner.sample(greedy([0], repetition_penalty=[1e6]))
     assert runner.wait().token_ids[0] != first or free[0, first] <= 0

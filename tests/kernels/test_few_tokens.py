@@ -70,7 +70,8 @@ def test_linear_with_norm_and_with_residual(bits: int) -> None:
 def make_routes(tokens: int) -> Routes:
     pairs, integer = tokens * CHOSEN, torch.int32
     return Routes(
-        torch.empty(tokens, EXPERTS), torch.zeros(pairs, dtype=integer), torch.zeros(pairs), torch.zeros(pairs, dtype=integer),
+        torch.empty(tokens, EXPERTS), torch.zeros(pairs, dtype=integer), torch.zeros(pairs), torch.zeros(pairs,
+        dtype=integer),
         torch.full((3, group_bound(tokens, CHOSEN, EXPERTS)), 5, dtype=integer), torch.zeros(1, dtype=integer),
     )  # fmt: skip
 
@@ -92,7 +93,9 @@ def test_router(tokens: int) -> None:
 
 LOGITS = {
     "random": lambda tokens: torch.randn(tokens, EXPERTS),
-    "all tokens on one expert, and one nobody chose": lambda tokens: torch.tensor([9.0, 8, 7, 0, 0, -9]).repeat(tokens, 1),
+    "all tokens on one expert, and one nobody chose": lambda tokens: torch.tensor([9.0, 8, 7, 0, 0, -9]).repeat(
+        tokens, 1
+    ),
     "ties": lambda tokens: torch.zeros(tokens, EXPERTS),
 }
 
@@ -162,13 +165,19 @@ def test_combine_leaves_padding_alone() -> None:
 def test_rope_and_attention_over_short_and_split_caches() -> None:
     heads, kv, dim, length = 8, 2, 32, 300
     integer = torch.int32
-    slots, positions = torch.tensor([0, 0, 1, 2, 2, 0], dtype=integer), torch.tensor([200, 201, 0, 64, 299, 7], dtype=integer)
+    slots, positions = (
+        torch.tensor([0, 0, 1, 2, 2, 0], dtype=integer),
+        torch.tensor([200, 201, 0, 64, 299, 7], dtype=integer),
+    )
     step = Step(slots, slots, positions, torch.tensor([5], dtype=integer))  # the sixth token is padding
     angles = torch.outer(torch.arange(length).float(), 1e4 ** (-torch.arange(dim // 2) / (dim // 2)))
     norm = HeadNorm(torch.rand(dim), torch.rand(dim), torch.randn((heads + 2 * kv) * dim), 1e-6)
     qkv = torch.randn(6, (heads + 2 * kv) * dim)
     stored, made = (torch.randn(3, kv, length, dim).half(), torch.randn(3, kv, length, dim).half()), []
-    for rope, attend in ((attention.rope, attention.attention), (attention.rope_reference, attention.attention_reference)):
+    for rope, attend in (
+        (attention.rope, attention.attention),
+        (attention.rope_reference, attention.attention_reference),
+    ):
         cache = Cache(stored[0].clone(), stored[1].clone())
         query, out = torch.empty(6, heads * dim).half(), torch.full((6, heads * dim), float("nan")).half()
         rope(qkv, norm, (angles.cos(), angles.sin()), step, query, cache)
@@ -176,7 +185,8 @@ def test_rope_and_attention_over_short_and_split_caches() -> None:
         for _ in range(2):  # the second run finds the counters as the first did
             attend(query, cache, step, scratch, out)
         made.append((cache, out))
-    assert torch.equal(made[0][0].keys, made[1][0].keys) and torch.equal(made[0][0].values, made[1][0].values)
+    assert torch.equal(made[0][0].keys, made[1][0].keys)
+    assert torch.equal(made[0][0].values, made[1][0].values)
     assert torch.equal(made[0][0].keys[0, :, 7], stored[0][0, :, 7]), "padding wrote to the cache"
     assert distance(made[0][1][:5], made[1][1][:5]) < 5e-4
 

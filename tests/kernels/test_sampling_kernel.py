@@ -16,7 +16,17 @@ def buffers(masked: bool) -> sampling.SampleBuffers:
     made.work.fill_(float("nan"))
     made.bins.fill_(77)  # what the step before left
     # rows: greedy; nucleus; top-k and nucleus with a penalty; everything with min-p
-    made.floats.copy_(torch.tensor([[0.0, 1.0, 0.7, 2.0], [1.0, 0.9, 0.8, 1.0], [0.0, 0.0, 0.0, 0.05], [1.0, 1.0, 1.3, 1.3], [0.5, 0.3, 0.99, 0.62]]))
+    made.floats.copy_(
+        torch.tensor(
+            [
+                [0.0, 1.0, 0.7, 2.0],
+                [1.0, 0.9, 0.8, 1.0],
+                [0.0, 0.0, 0.0, 0.05],
+                [1.0, 1.0, 1.3, 1.3],
+                [0.5, 0.3, 0.99, 0.62],
+            ]
+        )
+    )
     made.integers.copy_(torch.tensor([[0, 0, 40, 0], [0, 1, 2, 3], [int(masked)] * 4, [1, 1, 1, 0]]))
     made.bitmask.copy_(torch.randint(-(2**31), 2**31 - 1, (ROWS, WORDS)))
     made.bitmask[1] = 0

@@ -26,7 +26,12 @@ def floats(*, moe: bool, layers: int = 2) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for index in range(layers):
         at = f"model.layers.{index}."
-        sizes = {"q": (HEADS * HEAD_DIM, HIDDEN), "k": (KV_HEADS * HEAD_DIM, HIDDEN), "v": (KV_HEADS * HEAD_DIM, HIDDEN), "o": (HIDDEN, HEADS * HEAD_DIM)}
+        sizes = {
+            "q": (HEADS * HEAD_DIM, HIDDEN),
+            "k": (KV_HEADS * HEAD_DIM, HIDDEN),
+            "v": (KV_HEADS * HEAD_DIM, HIDDEN),
+            "o": (HIDDEN, HEADS * HEAD_DIM),
+        }
         for name, size in sizes.items():
             weights[f"{at}self_attn.{name}_proj.weight"] = torch.randn(size) * 0.15
         for name in "qk":
@@ -38,7 +43,11 @@ def floats(*, moe: bool, layers: int = 2) -> dict[str, Tensor]:
             weights[f"{at}mlp.experts.gate_up_proj"] = torch.randn(EXPERTS, 2 * INNER, HIDDEN) * 0.15
             weights[f"{at}mlp.experts.down_proj"] = torch.randn(EXPERTS, HIDDEN, INNER) * 0.15
         else:
-            for name, size in {"gate": (2 * INNER, HIDDEN), "up": (2 * INNER, HIDDEN), "down": (HIDDEN, 2 * INNER)}.items():
+            for name, size in {
+                "gate": (2 * INNER, HIDDEN),
+                "up": (2 * INNER, HIDDEN),
+                "down": (HIDDEN, 2 * INNER),
+            }.items():
                 weights[f"{at}mlp.{name}_proj.weight"] = torch.randn(size) * 0.15
     weights["model.embed_tokens.weight"] = torch.randn(VOCAB, HIDDEN) * 0.5
     weights["lm_head.weight"] = torch.randn(VOCAB, HIDDEN) * 0.2

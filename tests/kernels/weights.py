@@ -22,7 +22,9 @@ def random_weight(bits: int, *shape: int) -> FragmentWeight:
     """[..., N, K] with values of about 0.1."""
     table = pair_table(NF4)
     if bits == 16:
-        return FragmentWeight(fragment_halves(torch.randn(shape) * 0.1), torch.zeros(1), table, shape[-2], shape[-1], 16)
+        return FragmentWeight(
+            fragment_halves(torch.randn(shape) * 0.1), torch.zeros(1), table, shape[-2], shape[-1], 16
+        )
     if bits == 8:
         codes = torch.randint(-127, 128, shape, dtype=torch.int8)
         return FragmentWeight(fragment_bytes(codes), torch.rand(shape[:-1]) * 0.002, table, shape[-2], shape[-1], 8)

@@ -1,7 +1,8 @@
 """Rotary positions, the KV cache's writes, and attention of a few tokens over long caches.
 
 Every token of a step has a slot and a position; it sees the cache of its slot up to and including its own position, so
-several tokens of one row (drafts, forced runs) need nothing special. The cache is fp16 [slots, K, S, D], for keys and for
+several tokens of one row (drafts, forced runs) need nothing special. The cache is fp16 [slots, K, S, D], for keys and
+for
 values. Axis letters: T tokens, N query heads, K key/value heads, G = N / K, D head size, S positions.
 """
 
@@ -116,9 +117,7 @@ def rope_kernel(
     tl.store(out + HALF, b.to(tl.float16), mask=keep)
 
 
-def rope(
-    qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, query: Tensor, cache: Cache
-) -> None:
+def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, query: Tensor, cache: Cache) -> None:
     """query fp16 [T, N D] and the cache entries of the step's tokens, from qkv fp32 [T, (N + 2K) D].
 
     turns: cos and sin, fp32 [S, D/2].
@@ -129,7 +128,8 @@ def rope(
     flags.pop("ASM")
     together = launch.chunk(math.gcd(heads, kv_heads), 4)
     rope_kernel[(qkv.shape[0], (heads + 2 * kv_heads) // together)](
-        qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query, qkv if norm.key is None else norm.key,
+        qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query,
+        qkv if norm.key is None else norm.key,
         *turns, step.slots, step.positions, step.live, query, cache.keys, cache.values, length, norm.eps,
         N=heads, KH=kv_heads, D=dim, BH=together, NORM=norm.query is not None, BIAS=norm.bias is not None,
         num_warps=1, **flags,
@@ -164,27 +164,26 @@ def _turned(value: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 @triton.jit
-def _join(acc_parts, stat_parts, cell, active, keep, MP: tl.constexpr, GP: tl.constexpr, D: tl.constexpr, SP: tl.constexpr):
-    """All blocks' partial results as one. Maxima first, so that no load waits for the sum before it."""
+def _join(acc_parts, stat_parts, cell, active, keep, MP: tl.constexpr, GP: tl.constexpr, D: tl.constexpr):
+    """All blocks' partial results as one."""
     g = tl.arange(0, MP)
     d = tl.arange(0, D)
-    j = tl.arange(0, SP)
-    stat = stat_parts + (cell + j)[:, None] * 2 * GP + g[None, :]
-    there = (j < active)[:, None] & keep[None, :]
-    tops = tl.load(stat, mask=there, other=-float("inf"), cache_modifier=".cg")
-    sums = tl.load(stat + GP, mask=there, other=0.0, cache_modifier=".cg")
-    best = tl.max(tops, axis=0)
-    best = tl.where(keep, best, 0.0)
-    total = tl.sum(sums * tl.exp2(tops - best[None, :]), axis=0)
+    best = tl.full([MP], -float("inf"), tl.float32)
+    total = tl.zeros([MP], tl.float32)
     acc = tl.zeros([MP, D], tl.float32)
-    for at in tl.range(0, active, 4, num_stages=1):
-        for k in tl.static_range(4):
-            here = keep & (at + k < active)
-            m = tl.load(stat_parts + (cell + at + k) * 2 * GP + g, mask=here, other=-float("inf"), cache_modifier=".cg")
-            part = acc_parts + ((cell + at + k) * GP + g)[:, None] * D + d[None, :]
-            a = tl.load(part, mask=here[:, None], other=0.0, cache_modifier=".cg")
-            acc += a * tl.exp2(m - best)[:, None]
-    return best, total, acc
+    for other in tl.range(0, active):
+        stat = stat_parts + (cell + other) * 2 * GP
+        m = tl.load(stat + g, mask=keep, other=0.0, cache_modifier=".cg")
+        s = tl.load(stat + GP + g, mask=keep, other=0.0, cache_modifier=".cg")
+        part = acc_parts + ((cell + other) * GP + g)[:, None] * D + d[None, :]
+        a = tl.load(part, mask=keep[:, None], other=0.0, cache_modifier=".cg")
+        top = tl.maximum(best, m)
+        mine = tl.exp2(m - top)
+        shrink = tl.exp2(best - top)
+        total = total * shrink + s * mine
+        acc = acc * shrink[:, None] + a * mine[:, None]
+        best = top
+    return total, acc
 
 
 @triton.jit
@@ -240,7 +239,7 @@ def attention_kernel(
             tl.store(stat_parts + part * 2 * GP + GP + g, total, mask=keep)
             tl.debug_barrier()
             if tl.atomic_add(arrived + token * KH + kv, 1, sem="acq_rel") == active - 1:
-                best, total, acc = _join(acc_parts, stat_parts, cell, active, keep, MP, GP, D, SP)
+                total, acc = _join(acc_parts, stat_parts, cell, active, keep, MP, GP, D)
                 tl.store(arrived + token * KH + kv, 0)
                 total = tl.where(total == 0.0, 1.0, total)
                 tl.store(o, (acc / total[:, None]).to(tl.float16), mask=(g < G)[:, None])
@@ -256,8 +255,10 @@ def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Te
     flags = launch.options(query)
     flags.pop("ASM")
     attention_kernel[(tokens, kv_heads, splits)](
-        query, cache.keys, cache.values, step.slots, step.positions, step.live, scratch.acc, scratch.stats, scratch.arrived, out, length,
-        dim**-0.5 * 1.4426950408889634, N=heads, KH=kv_heads, D=dim, G=group, GP=padded, MP=max(16, padded), BK=KEY_TILE,
+        query, cache.keys, cache.values, step.slots, step.positions, step.live, scratch.acc, scratch.stats,
+        scratch.arrived, out, length,
+        dim**-0.5 * 1.4426950408889634, N=heads, KH=kv_heads, D=dim, G=group, GP=padded, MP=max(16, padded),
+        BK=KEY_TILE,
         SP=splits, num_warps=4, num_stages=2, **flags,
     )  # fmt: skip
 

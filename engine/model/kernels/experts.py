@@ -2,7 +2,8 @@
 
 One token: one block per weight tile and chosen expert; the down kernel requests its weights before the gate/up kernel
 has ended. Several tokens: a block takes a group, up to eight
-tokens of one expert, keeps their activations in registers and walks over weight tiles, the next one always under way. Axis letters as in `router`; I inner size.
+tokens of one expert, keeps their activations in registers and walks over weight tiles, the next one always under way.
+Axis letters as in `router`; I inner size.
 """
 
 from __future__ import annotations
@@ -72,7 +73,17 @@ def gate_up_one_kernel(
 
 
 @triton.jit
-def _down_words(words, scales, experts, tile, c: tl.constexpr, N: tl.constexpr, BLOCKS: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr):
+def _down_words(
+    words,
+    scales,
+    experts,
+    tile,
+    c: tl.constexpr,
+    N: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    B: tl.constexpr,
+    BITS: tl.constexpr,
+):
     """Words, block scales and row scales of units c * B .. of the chosen experts' joined columns."""
     j = c * B + tl.arange(0, B)
     unit = (experts.to(tl.int64) * (N // 16) + tile) * BLOCKS + (j - j // BLOCKS * BLOCKS)
@@ -103,7 +114,7 @@ def down_one_kernel(
     ahead = ()
     for c in tl.static_range(C * BLOCKS // B):  # all weights are requested before the wait
         experts = tl.load(ids + (c * B + tl.arange(0, B)) // BLOCKS)
-        ahead = ahead + (_down_words(words, scales, experts, tile, c, N, BLOCKS, B, BITS),)
+        ahead = ahead + (_down_words(words, scales, experts, tile, c, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
     lane = prepare_table(table, WARPS, BITS, ASM)
     wait_for_previous(PDL)
     for c in tl.static_range(C * BLOCKS // B):
@@ -124,7 +135,15 @@ def down_one_kernel(
 
 
 def experts_one(
-    x: Tensor, routes: Routes, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, out: Tensor, half: Tensor, *, chosen: int
+    x: Tensor,
+    routes: Routes,
+    gate_up: FragmentWeight,
+    down: FragmentWeight,
+    inner: Tensor,
+    out: Tensor,
+    half: Tensor,
+    *,
+    chosen: int,
 ) -> None:
     """out fp32 [1, H] += mixture of experts of x fp16 [1, H]; half = fp16(out / 64); inner fp16 [C, I] is scratch."""
     width = down.columns
@@ -155,7 +174,7 @@ def _tile_chunks(words, scales, first, BLOCKS: tl.constexpr, B: tl.constexpr, BI
     for c in tl.static_range(BLOCKS // B):
         unit = first + c * B + tl.arange(0, B)
         w0, w1, w2, w3 = load_words(words, unit, BITS)
-        chunks = chunks + ((w0, w1, w2, w3, _unit_scales(scales, unit, B, BITS)),)
+        chunks = chunks + ((w0, w1, w2, w3, _unit_scales(scales, unit, B, BITS)),)  # noqa: RUF005 - Triton knows no unpacking
     return chunks
 
 
@@ -166,12 +185,14 @@ def _group_activations(x, row, live, K: tl.constexpr, B: tl.constexpr):
     chunks = ()
     for c in tl.static_range(K // 64 // B):
         at = x + row[:, None] * K + c * B * 64 + column
-        chunks = chunks + ((tl.load(at, mask=live, other=0.0), tl.load(at + 32, mask=live, other=0.0)),)
+        chunks = chunks + ((tl.load(at, mask=live, other=0.0), tl.load(at + 32, mask=live, other=0.0)),)  # noqa: RUF005 - Triton knows no unpacking
     return chunks
 
 
 @triton.jit
-def _tile_product(weights, activations, lane, table, CHUNKS: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
+def _tile_product(
+    weights, activations, lane, table, CHUNKS: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr
+):
     """fp32 [16, 8]."""
     acc = tl.zeros([B, 16, 8], tl.float32)
     for c in tl.static_range(CHUNKS):
@@ -252,8 +273,11 @@ def down_many_kernel(
 
 
 @triton.jit
-def combine_kernel(parts, out, half, gain, normed, live, eps, H: tl.constexpr, HP: tl.constexpr, C: tl.constexpr, PDL: tl.constexpr):
-    """Grid (T): out fp32 [T, H] += the token's C parts in order; half = fp16(out / 64); normed = fp16(norm(out) * gain)."""
+def combine_kernel(
+    parts, out, half, gain, normed, live, eps, H: tl.constexpr, HP: tl.constexpr, C: tl.constexpr, PDL: tl.constexpr
+):
+    """Grid (T): out fp32 [T, H] += the token's C parts in order; half = fp16(out / 64); normed = fp16(norm(out) *
+    gain)."""
     token = tl.program_id(0)
     release_next(PDL)
     h = tl.arange(0, HP)
@@ -270,19 +294,29 @@ def combine_kernel(parts, out, half, gain, normed, live, eps, H: tl.constexpr, H
 
 
 def experts_many(
-    x: Tensor, routes: Routes, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, parts: Tensor, *, chosen: int
+    x: Tensor,
+    routes: Routes,
+    gate_up: FragmentWeight,
+    down: FragmentWeight,
+    inner: Tensor,
+    parts: Tensor,
+    *,
+    chosen: int,
 ) -> None:
-    """parts fp32 [P, H] = W_e-products of every pair, route weights applied. x fp16 [T, H], inner fp16 [P, I] scratch."""
+    """parts fp32 [P, H] = W_e-products of every pair, route weights applied. x fp16 [T, H], inner fp16 [P, I]
+    scratch."""
     width, groups = down.columns, routes.groups.shape[1]
     shared = {"BITS": down.bits, **launch.options(x)}
     tiles = launch.chunk(gate_up.rows // 16, launch.TILES["gate_up_many"])
     gate_up_many_kernel[(gate_up.rows // 16 // tiles, groups)](
-        x, routes.pairs, routes.groups, routes.weights, gate_up.words, gate_up.scales, gate_up.table, inner, groups, I=width,
+        x, routes.pairs, routes.groups, routes.weights, gate_up.words, gate_up.scales, gate_up.table, inner, groups,
+        I=width,
         K=gate_up.columns, C=chosen, TILES=tiles, **launch.tuned("gate_up_many", gate_up.columns // 64), **shared,
     )  # fmt: skip
     tiles = launch.chunk(down.rows // 16, launch.TILES["down_many"])
     down_many_kernel[(down.rows // 16 // tiles, groups)](
-        inner, routes.pairs, routes.groups, down.words, down.scales, down.table, parts, groups, N=down.rows, I=width, TILES=tiles,
+        inner, routes.pairs, routes.groups, down.words, down.scales, down.table, parts, groups, N=down.rows, I=width,
+        TILES=tiles,
         **launch.tuned("down_many", width // 64), **shared,
     )  # fmt: skip
 
@@ -295,7 +329,18 @@ def combine(
     flags = launch.options(out)
     flags.pop("ASM")
     combine_kernel[(tokens,)](
-        parts, out, half, gain, normed, live, eps, H=hidden, HP=triton.next_power_of_2(hidden), C=chosen, num_warps=8, **flags
+        parts,
+        out,
+        half,
+        gain,
+        normed,
+        live,
+        eps,
+        H=hidden,
+        HP=triton.next_power_of_2(hidden),
+        C=chosen,
+        num_warps=8,
+        **flags,
     )
 
 
@@ -308,8 +353,11 @@ def combine_reference(
     normed.copy_(out * torch.rsqrt(out.square().mean(-1, keepdim=True) + eps) * gain.float())
 
 
-def pair_products_reference(x: Tensor, ids: Tensor, weights: Tensor, gate_up: FragmentWeight, down: FragmentWeight) -> Tensor:
-    """fp32 [T, C, H]: every chosen expert's output, route weight applied, inner activations rounded as the kernels do."""
+def pair_products_reference(
+    x: Tensor, ids: Tensor, weights: Tensor, gate_up: FragmentWeight, down: FragmentWeight
+) -> Tensor:
+    """fp32 [T, C, H]: every chosen expert's output, route weight applied, inner activations rounded as the kernels
+    do."""
     result = x.new_zeros((*ids.shape, down.rows), dtype=torch.float32)
     up, back = unfragment(gate_up), unfragment(down)
     for token, row in enumerate(ids.tolist()):
@@ -322,14 +370,33 @@ def pair_products_reference(x: Tensor, ids: Tensor, weights: Tensor, gate_up: Fr
 
 
 def experts_one_reference(
-    x: Tensor, routes: Routes, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, out: Tensor, half: Tensor, *, chosen: int
+    x: Tensor,
+    routes: Routes,
+    gate_up: FragmentWeight,
+    down: FragmentWeight,
+    inner: Tensor,
+    out: Tensor,
+    half: Tensor,
+    *,
+    chosen: int,
 ) -> None:
     out += pair_products_reference(x, routes.ids.view(1, -1), routes.weights.view(1, -1), gate_up, down).sum(1)
     half.copy_(out / 64.0)
 
 
 def experts_many_reference(
-    x: Tensor, routes: Routes, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, parts: Tensor, *, chosen: int
+    x: Tensor,
+    routes: Routes,
+    gate_up: FragmentWeight,
+    down: FragmentWeight,
+    inner: Tensor,
+    parts: Tensor,
+    *,
+    chosen: int,
 ) -> None:
     shape = (x.shape[0], chosen)
-    parts.copy_(pair_products_reference(x, routes.ids.view(shape), routes.weights.view(shape), gate_up, down).view(-1, down.rows))
+    parts.copy_(
+        pair_products_reference(x, routes.ids.view(shape), routes.weights.view(shape), gate_up, down).view(
+            -1, down.rows
+        )
+    )

@@ -1,7 +1,8 @@
 """Weights laid out as tensor-core fragments, so that a 16-byte load is an operand and no shuffle follows it.
 
 A unit is 16 rows x 64 columns. Lane (g, t) of a warp (g = 0..7, t = 0..3) holds rows g and g + 8 of the columns
-k = 32 u + 8 t + 4 p + 2 h + i (u, p, h, i = 0..1): the A operands of four 16x16x16 products, one per plane 2u + p, whose
+k = 32 u + 8 t + 4 p + 2 h + i (u, p, h, i = 0..1): the A operands of four 16x16x16 products, one per plane 2u + p,
+whose
 column c = 8 h + 2 t + i. The matching B operand is eight consecutive activations a lane. A unit is stored as
 [g, t, h, half, i] elements of 16 bits; a 4-bit element holds the codes of all four planes, byte j of the 32-bit pair
 (i = 0, 1) being plane j with i = 0 in the low nibble, so that a byte indexes a table of pairs. 8-bit units store planes
@@ -43,7 +44,8 @@ class FragmentWeight:
 
 
 def pair_table(codebook: Tensor) -> Tensor:
-    """int32 [256]: entry (high << 4 | low) holds fp16 codebook[low] in its low half, codebook[high] in its high half."""
+    """int32 [256]: entry (high << 4 | low) holds fp16 codebook[low] in its low half, codebook[high] in its high
+    half."""
     halves = codebook.to(torch.float16).view(torch.int16).to(torch.int32) & 0xFFFF
     return (halves.unsqueeze(1) << 16 | halves).reshape(-1).contiguous()
 
@@ -63,7 +65,11 @@ def fragment_codes(codes: Tensor) -> Tensor:
     for nibble in range(8):
         u, p, i = nibble >> 2, nibble >> 1 & 1, nibble & 1
         words |= units[..., u, p, i] << 4 * nibble
-    return words.reshape(words.shape[0], *words.shape[1:3], 128).view(torch.int16).view(*codes.shape[:-2], *words.shape[1:3], 256)
+    return (
+        words.reshape(words.shape[0], *words.shape[1:3], 128)
+        .view(torch.int16)
+        .view(*codes.shape[:-2], *words.shape[1:3], 256)
+    )
 
 
 def fragment_bytes(codes: Tensor) -> Tensor:
@@ -74,7 +80,9 @@ def fragment_bytes(codes: Tensor) -> Tensor:
 
 def fragment_halves(values: Tensor) -> Tensor:
     """bf16 [..., N, K] to int16 [..., N/16, K/64, 1024]."""
-    units = _units(values.to(torch.bfloat16)).permute(0, 1, 2, 7, 8, 3, 4, 5, 6, 9).contiguous()  # L n b u p | g t h half i
+    units = (
+        _units(values.to(torch.bfloat16)).permute(0, 1, 2, 7, 8, 3, 4, 5, 6, 9).contiguous()
+    )  # L n b u p | g t h half i
     return units.view(*values.shape[:-2], *units.shape[1:3], 1024).view(torch.int16)
 
 

@@ -74,7 +74,9 @@ def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any)
     if constants["ASM"] and key not in _opted_in:
         compiled = kernel.warmup(*arguments, grid=grid, **constants)
         compiled._init_handles()
-        status = ctypes.CDLL("libcuda.so.1").cuFuncSetAttribute(ctypes.c_void_p(compiled.function), _MAX_DYNAMIC_SHARED, compiled.metadata.shared)
+        status = ctypes.CDLL("libcuda.so.1").cuFuncSetAttribute(
+            ctypes.c_void_p(compiled.function), _MAX_DYNAMIC_SHARED, compiled.metadata.shared
+        )
         assert status == 0, f"the driver refused {compiled.metadata.shared} bytes of shared memory: {status}"
         _opted_in.add(key)
     kernel[grid](*arguments, **constants)

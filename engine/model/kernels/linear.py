@@ -81,13 +81,21 @@ def linear_kernel(
 @triton.jit
 def _inverse_rms(x, eps, K: tl.constexpr):
     """1 / rms of one token's residual, whose half copy is divided by HALF_SCALE: also undoes that."""
-    value = tl.load(x + tl.arange(0, triton.next_power_of_2(K)), mask=tl.arange(0, triton.next_power_of_2(K)) < K, other=0.0)
+    value = tl.load(
+        x + tl.arange(0, triton.next_power_of_2(K)), mask=tl.arange(0, triton.next_power_of_2(K)) < K, other=0.0
+    )
     value = value.to(tl.float32) * HALF_SCALE
     return HALF_SCALE / tl.sqrt(tl.sum(value * value) / K + eps)
 
 
 def linear(
-    x: Tensor, weight: FragmentWeight, out: Tensor, *, gain: Tensor | None = None, half: Tensor | None = None, eps: float = 0.0
+    x: Tensor,
+    weight: FragmentWeight,
+    out: Tensor,
+    *,
+    gain: Tensor | None = None,
+    half: Tensor | None = None,
+    eps: float = 0.0,
 ) -> None:
     """out fp32 [T, N] = norm(x) W^T, or with `half` out += x W^T and half = fp16(out / 64).
 
@@ -98,14 +106,22 @@ def linear(
     kind = "linear_many" if tokens > 8 else "linear_wide" if weight.columns >= 4096 else "linear"
     grid = (weight.rows // 16, -(-tokens // token_tile))
     linear_kernel[grid](
-        x, x if gain is None else gain, weight.words, weight.scales, weight.table, out, out if half is None else half, tokens, eps,
-        N=weight.rows, K=weight.columns, BT=token_tile, BITS=weight.bits, NORM=gain is not None, RESIDUAL=half is not None,
+        x, x if gain is None else gain, weight.words, weight.scales, weight.table, out, out if half is None else half,
+        tokens, eps,
+        N=weight.rows, K=weight.columns, BT=token_tile, BITS=weight.bits, NORM=gain is not None,
+        RESIDUAL=half is not None,
         **launch.tuned(kind, weight.columns // 64), **launch.options(x),
     )  # fmt: skip
 
 
 def linear_reference(
-    x: Tensor, weight: FragmentWeight, out: Tensor, *, gain: Tensor | None = None, half: Tensor | None = None, eps: float = 0.0
+    x: Tensor,
+    weight: FragmentWeight,
+    out: Tensor,
+    *,
+    gain: Tensor | None = None,
+    half: Tensor | None = None,
+    eps: float = 0.0,
 ) -> None:
     """The specification of `linear`, in fp32 on dequantised weights."""
     value = x.float()

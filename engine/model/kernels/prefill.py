@@ -1,6 +1,7 @@
 """Many tokens at once: products over fragment units with tensor cores at full width, and attention over query tiles.
 
-A block decodes 64 rows x 64 columns at a time and multiplies them with 64 or 128 tokens. The B operand's columns must lie in
+A block decodes 64 rows x 64 columns at a time and multiplies them with 64 or 128 tokens. The B operand's columns must
+lie in
 plane order (column 16 plane + c of every 64), so whatever feeds a product is stored permuted: `plane_order` says how.
 Axis letters: T tokens, P token-expert pairs, G groups, N rows of a weight, K its columns, D head size.
 """
@@ -21,7 +22,8 @@ from engine.model.kernels.units import HALF_SCALE, decode, load_words, prepare_t
 
 QUERY_TILE = 128
 EXPANDED = 65
-"""From so many tokens on, decoding a dense weight once to memory and a library product are faster than decoding in it."""
+"""From so many tokens on, decoding a dense weight once to memory and a library product are faster than decoding in
+it."""
 
 
 class Tiles(NamedTuple):
@@ -87,10 +89,12 @@ def _weight_tile(w0, w1, w2, w3, lane, table, R: tl.constexpr, BITS: tl.constexp
 @triton.jit(do_not_specialize=["T"])
 def product_kernel(
     x, sources, experts, starts, counts, words, scales, table, weights, out, T,
-    N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, KIND: tl.constexpr, BITS: tl.constexpr,
+    N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, KIND: tl.constexpr,
+    BITS: tl.constexpr,
     WARPS: tl.constexpr, ASM: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N/16/R, token tiles). KIND 0: out fp32 [T, N] = x W^T. 1: out += x W^T. 2 (gate and up): out fp16 [P, N/2] by
+    """Grid (N/16/R, token tiles). KIND 0: out fp32 [T, N] = x W^T. 1: out += x W^T. 2 (gate and up): out fp16 [P,
+    N/2] by
     sorted pair, route weight applied, divided by 64, in plane order. 3 (down): out bf16 [P, N] by pair, times 64."""
     BLOCKS: tl.constexpr = K // 64
     tile = tl.program_id(0) * R
@@ -144,7 +148,16 @@ def product_kernel(
             tl.store(target, acc, mask=live[None, :])
 
 
-def _launch(x: Tensor, weight: FragmentWeight, out: Tensor, kind: int, size: int, grid: int, chosen: int, sorted_by: tuple[Tensor, ...]) -> None:
+def _launch(
+    x: Tensor,
+    weight: FragmentWeight,
+    out: Tensor,
+    kind: int,
+    size: int,
+    grid: int,
+    chosen: int,
+    sorted_by: tuple[Tensor, ...],
+) -> None:
     flags = launch.options(x)
     flags.pop("PDL")
     flags.pop("launch_pdl", None)
@@ -153,7 +166,8 @@ def _launch(x: Tensor, weight: FragmentWeight, out: Tensor, kind: int, size: int
     warps = warps if tiles == most else 4
     sources, experts, starts, counts, weights = sorted_by
     launch.start(
-        product_kernel, (weight.rows // 16 // tiles, grid), x, sources, experts, starts, counts, weight.words, weight.scales,
+        product_kernel, (weight.rows // 16 // tiles, grid), x, sources, experts, starts, counts, weight.words,
+        weight.scales,
         weight.table, weights, out, x.shape[0], N=weight.rows, K=weight.columns, C=chosen, R=tiles, BT=size, KIND=kind,
         BITS=weight.bits, WARPS=warps, num_warps=warps, num_stages=stages, **flags,
     )  # fmt: skip
@@ -190,7 +204,8 @@ def expand(weight: FragmentWeight, out: Tensor) -> None:
     flags.pop("launch_pdl", None)
     tiles = launch.chunk(weight.rows // 16, 4)
     launch.start(
-        expand_kernel, (weight.rows // 16 // tiles, -(-weight.columns // 512)), weight.words, weight.scales, weight.table, out,
+        expand_kernel, (weight.rows // 16 // tiles, -(-weight.columns // 512)), weight.words, weight.scales,
+        weight.table, out,
         K=weight.columns, R=tiles, BITS=weight.bits, WARPS=4, num_warps=4, **flags,
     )  # fmt: skip
 
@@ -218,7 +233,8 @@ def product_reference(x: Tensor, weight: FragmentWeight, out: Tensor, *, add: bo
 
 
 def experts_product(
-    x: Tensor, pairs: Tensor, weights: Tensor, groups: Groups, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, parts: Tensor,
+    x: Tensor, pairs: Tensor, weights: Tensor, groups: Groups, gate_up: FragmentWeight, down: FragmentWeight,
+    inner: Tensor, parts: Tensor,
     *, chosen: int,
 ) -> None:  # fmt: skip
     """parts bf16 [P, H]: every pair's expert output, route weight applied. x fp16 [T, H] and inner fp16 [P, I] in plane
@@ -229,7 +245,8 @@ def experts_product(
 
 
 def experts_product_reference(
-    x: Tensor, pairs: Tensor, weights: Tensor, groups: Groups, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, parts: Tensor,
+    x: Tensor, pairs: Tensor, weights: Tensor, groups: Groups, gate_up: FragmentWeight, down: FragmentWeight,
+    inner: Tensor, parts: Tensor,
     *, chosen: int,
 ) -> None:  # fmt: skip
     natural = torch.empty_like(x)
@@ -296,7 +313,11 @@ def tile_attention_kernel(
             acc = tl.dot(p.to(tl.float16), v, acc * shrink[:, None])
             best = top
         column = _place(head * D + d)
-        tl.store(out + row[:, None] * (N * D) + column[None, :], (acc / total[:, None]).to(tl.float16), mask=(i < count)[:, None])
+        tl.store(
+            out + row[:, None] * (N * D) + column[None, :],
+            (acc / total[:, None]).to(tl.float16),
+            mask=(i < count)[:, None],
+        )
 
 
 def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
@@ -304,7 +325,8 @@ def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: T
     _, kv_heads, length, dim = cache.keys.shape
     heads = query.shape[1] // dim
     tile_attention_kernel[(len(tiles.first), heads)](
-        query, cache.keys, cache.values, step.slots, step.positions, tiles.first, tiles.count, out, length, dim**-0.5 * 1.4426950408889634,
+        query, cache.keys, cache.values, step.slots, step.positions, tiles.first, tiles.count, out, length,
+        dim**-0.5 * 1.4426950408889634,
         N=heads, KH=kv_heads, D=dim, G=heads // kv_heads, BQ=QUERY_TILE, BK=64, num_warps=8, num_stages=3,
     )  # fmt: skip
 

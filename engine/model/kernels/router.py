@@ -88,7 +88,8 @@ def router(
     rows = 2 if tokens == 1 else 8
     router_kernel[(-(-experts // rows), tokens)](
         x, gain, weight, normed, routes.logits, routes.ids, routes.weights, routes.arrived, eps, H=hidden,
-        HP=triton.next_power_of_2(hidden), E=experts, EP=triton.next_power_of_2(experts), BE=rows, C=chosen, NORM_TOPK=norm_topk,
+        HP=triton.next_power_of_2(hidden), E=experts, EP=triton.next_power_of_2(experts), BE=rows, C=chosen,
+        NORM_TOPK=norm_topk,
         CHOOSE=tokens == 1, num_warps=4, **_pdl(x),
     )  # fmt: skip
 
@@ -178,7 +179,8 @@ def route_reference(routes: Routes, live: Tensor, *, chosen: int, norm_topk: boo
     routes.pairs.copy_(order.to(torch.int32))
     bounds = torch.searchsorted(flat[order], torch.arange(experts + 1, device=live.device))
     routes.groups.zero_()
-    found = [(e, at, min(8, stop - at)) for e, (begin, stop) in enumerate(zip(bounds.tolist(), bounds[1:].tolist(), strict=False))
+    found = [(e, at, min(8, stop - at)) for e, (begin, stop) in enumerate(zip(bounds.tolist(), bounds[1:].tolist(),
+    strict=False))
              for at in range(begin, stop, 8)]  # fmt: skip
     routes.groups[:, : len(found)] = torch.tensor(found, dtype=torch.int32, device=live.device).t()
 

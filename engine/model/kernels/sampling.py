@@ -1,8 +1,11 @@
-"""Mask and sample on the device: repetition penalty, token bitmask, temperature, top-k, top-p, min-p, one uniform a row.
+"""Mask and sample on the device: repetition penalty, token bitmask, temperature, top-k, top-p, min-p, one uniform a
+row.
 
-Nothing is sorted. A row is cut into chunks, one block each; one pass applies penalty, mask and temperature and leaves each
+Nothing is sorted. A row is cut into chunks, one block each; one pass applies penalty, mask and temperature and leaves
+each
 chunk's maximum and sum. Top-k and top-p look for a threshold: eight passes add up what lies in 16 bins of the current
-stretch of keys, four bits a pass, so that the threshold is exact to the last bit; sums are joined as 64-bit integers, so
+stretch of keys, four bits a pass, so that the threshold is exact to the last bit; sums are joined as 64-bit integers,
+so
 their order cannot matter. Two last passes sum what is kept by chunk and walk to the uniform number in id order.
 Specification: `engine.model.sampling`. Axis letters: R rows, V logits width, W = ceil(V / 32), M chunks of a row.
 """
@@ -24,7 +27,8 @@ from engine.model.sampling import sample_rows, unpack_bitmask
 CHUNK: tl.constexpr = tl.constexpr(4096)
 PARTS: tl.constexpr = tl.constexpr(12)
 """fp32 per chunk: 0 maximum, 1 sum, 2 argmax; free 3 maximum, 4 sum, 5 sum of p*l, 6 argmax; legal 7 maximum, 8 sum,
-9 sum of p*l; 10 kept, 11 ties. Sums are of e^(l - the chunk's maximum), but for `kept`, which is of e^(l - the row's)."""
+9 sum of p*l; 10 kept, 11 ties. Sums are of e^(l - the chunk's maximum), but for `kept`, which is of e^(l - the
+row's)."""
 PASSES = 8
 FIXED: tl.constexpr = tl.constexpr(1099511627776.0)
 """Weights are joined as integers of 2^-40."""
@@ -62,7 +66,8 @@ def make_buffers(rows: int, vocab: int, device: torch.device) -> SampleBuffers:
         return torch.zeros(size, dtype=dtype, device=device)
 
     return SampleBuffers(
-        zeros(5, rows), zeros(4, rows, dtype=torch.int32), zeros(rows, -(-vocab // 32), dtype=torch.int32), zeros(rows, vocab),
+        zeros(5, rows), zeros(4, rows, dtype=torch.int32), zeros(rows, -(-vocab // 32), dtype=torch.int32),
+        zeros(rows, vocab),
         zeros(rows, chunks, PARTS.value), zeros(2, PASSES, rows, 16, dtype=torch.int64),
         zeros(2, PASSES, rows, 4, dtype=torch.int64), zeros(rows, dtype=torch.int32), zeros(rows, 8),
     )  # fmt: skip
@@ -70,7 +75,20 @@ def make_buffers(rows: int, vocab: int, device: torch.device) -> SampleBuffers:
 
 @triton.jit
 def apply_kernel(
-    logits, floats, integers, bitmask, seen, work, parts, bins, V, W, RS, FACTS: tl.constexpr, M: tl.constexpr, PDL: tl.constexpr
+    logits,
+    floats,
+    integers,
+    bitmask,
+    seen,
+    work,
+    parts,
+    bins,
+    V,
+    W,
+    RS,
+    FACTS: tl.constexpr,
+    M: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """Grid (R, M). RS: stride of a parameter in `floats` and `integers`, and the row count of `bins`."""
     row = tl.program_id(0)
@@ -126,15 +144,16 @@ def _row_top(parts, row, M: tl.constexpr, MP: tl.constexpr):
 
 
 @triton.jit
-def _advance(state, bins, row, floats, integers, RS, STAGE: tl.constexpr, PASS: tl.constexpr):
-    """The stretch of pass PASS, from the sums of the pass before: lowest key, weight before it, target, weight of the
+def _advance(state, bins, row, floats, integers, RS, STAGE: tl.constexpr, FIRST: tl.constexpr, number):
+    """The stretch of pass `number` (FIRST: it is pass 1), from the sums of the pass before: lowest key, weight before
+    it, target, weight of the
     bin it is. Past every weight the lowest key is LAST_KEY."""
     j = tl.arange(0, 16)
-    sums = tl.load(bins + ((STAGE * 8 + PASS - 1) * RS + row) * 16 + j)
+    sums = tl.load(bins + ((STAGE * 8 + number - 1) * RS + row) * 16 + j)
     low = tl.zeros([], tl.int64)
     before = tl.zeros([], tl.int64)
-    if PASS > 1:
-        old = state + ((STAGE * 8 + PASS - 1) * RS + row) * 4
+    if not FIRST:
+        old = state + ((STAGE * 8 + number - 1) * RS + row) * 4
         low = tl.load(old)
         before = tl.load(old + 1)
         target = tl.load(old + 2)
@@ -147,8 +166,7 @@ def _advance(state, bins, row, floats, integers, RS, STAGE: tl.constexpr, PASS: 
     inside = tl.minimum(found, 15)
     here = tl.sum(tl.where(j == inside, sums, 0), axis=0)
     skipped = tl.sum(tl.where(j < inside, sums, 0), axis=0)
-    width: tl.constexpr = 1 << (4 * (8 - PASS))
-    low = tl.where((found == 16) | (low >= LAST_KEY), LAST_KEY, low + inside.to(tl.int64) * width)
+    low = tl.where((found == 16) | (low >= LAST_KEY), LAST_KEY, low + (inside.to(tl.int64) << (4 * (8 - number))))
     return low, before + skipped, target, here
 
 
@@ -159,18 +177,19 @@ def _top_k_limit(state, bins, row, floats, integers, RS, active):
     ties = tl.zeros([], tl.int64)
     total = tl.full([], 1, tl.int64)
     if active:
-        key, before, target, total = _advance(state, bins, row, floats, integers, RS, 0, 8)
+        key, before, target, total = _advance(state, bins, row, floats, integers, RS, 0, False, 8)
         ties = target - before
         total = tl.maximum(total, 1)
     return key, ties, total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["number"])
 def search_kernel(
-    work, floats, integers, parts, bins, state, V, RS,
-    STAGE: tl.constexpr, PASS: tl.constexpr, M: tl.constexpr, MP: tl.constexpr, PDL: tl.constexpr,
+    work, floats, integers, parts, bins, state, V, RS, number,
+    STAGE: tl.constexpr, START: tl.constexpr, M: tl.constexpr, MP: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (R, M). Stage 0 counts (top-k), stage 1 weighs what top-k left (top-p). Pass PASS of 0..7."""
+    """Grid (R, M). Stage 0 counts (top-k), stage 1 weighs what top-k left (top-p). Pass `number` of 0..7; START says
+    whether it is 0, 1 or a later one."""
     row = tl.program_id(0)
     chunk = tl.program_id(1)
     release_next(PDL)
@@ -180,10 +199,10 @@ def search_kernel(
     wait_for_previous(PDL)
     if wanted:
         low = tl.zeros([], tl.int64)
-        if PASS > 0:
-            low, before, target, _ = _advance(state, bins, row, floats, integers, RS, STAGE, PASS)
+        if START > 0:
+            low, before, target, _ = _advance(state, bins, row, floats, integers, RS, STAGE, START == 1, number)
             if chunk == 0:
-                new = state + ((STAGE * 8 + PASS) * RS + row) * 4
+                new = state + ((STAGE * 8 + number) * RS + row) * 4
                 tl.store(new, low)
                 tl.store(new + 1, before)
                 tl.store(new + 2, target)
@@ -198,12 +217,14 @@ def search_kernel(
             share = tl.where(key == limit, ties.to(tl.float32) / total.to(tl.float32), 1.0)
             weight = tl.where(key <= limit, tl.exp(value - top) * share, 0.0)
         weight = tl.where(key < LAST_KEY, weight, 0.0)
-        place = (key - low.to(tl.int32)) >> (4 * (7 - PASS))
-        at = bins + ((STAGE * 8 + PASS) * RS + row) * 16
+        place = (key - low.to(tl.int32)) >> (4 * (7 - number))
+        at = bins + ((STAGE * 8 + number) * RS + row) * 16
         for j in tl.static_range(16):
             inside = tl.sum(tl.where(place == j, weight, 0.0), axis=0)
             if inside > 0:
-                tl.atomic_add(at + j, (inside * FIXED).to(tl.int64) if STAGE == 1 else inside.to(tl.int64), sem="relaxed")
+                tl.atomic_add(
+                    at + j, (inside * FIXED).to(tl.int64) if STAGE == 1 else inside.to(tl.int64), sem="relaxed"
+                )
 
 
 @triton.jit
@@ -216,7 +237,7 @@ def _kept_limit(state, bins, row, floats, integers, V, RS, FILTERED: tl.constexp
     if FILTERED:
         key, ties, _ = _top_k_limit(state, bins, row, floats, integers, RS, counts)
         if tl.load(floats + RS + row) < 1.0:
-            at, before, target, _ = _advance(state, bins, row, floats, integers, RS, 1, 8)
+            at, before, target, _ = _advance(state, bins, row, floats, integers, RS, 1, False, 8)
             distance = at.to(tl.int32).to(tl.float32, bitcast=True)
             each = tl.maximum((tl.exp(-distance) * FIXED).to(tl.int64), 1)
             need = (target - before + each - 1) // each
@@ -235,7 +256,9 @@ def _kept(value, top, least, key, inside):
 
 
 @triton.jit
-def keep_kernel(work, floats, integers, parts, bins, state, V, RS, M: tl.constexpr, MP: tl.constexpr, PDL: tl.constexpr):
+def keep_kernel(
+    work, floats, integers, parts, bins, state, V, RS, M: tl.constexpr, MP: tl.constexpr, PDL: tl.constexpr
+):
     """Grid (R, M): how much weight each chunk keeps, and how many ties of the threshold it holds."""
     row = tl.program_id(0)
     chunk = tl.program_id(1)
@@ -334,7 +357,16 @@ def _joined(base, tops, top, inside):
     return top + tl.log(total), tl.log(total) - mean
 
 
-def sample(logits: Tensor, buffers: SampleBuffers, seen: Tensor, last: Tensor, *, stages: tuple[int, ...], filtered: bool, facts: bool) -> None:
+def sample(
+    logits: Tensor,
+    buffers: SampleBuffers,
+    seen: Tensor,
+    last: Tensor,
+    *,
+    stages: tuple[int, ...],
+    filtered: bool,
+    facts: bool,
+) -> None:
     """ids[r] of every row of logits fp32 [R, V], and last[slot]. `stages`: 0 where a row has top-k, 1 where one has
     top-p; `filtered` where any row has top-k, top-p or min-p; `facts` also fills `facts`. seen: int32 [slots, W]."""
     rows, vocab = logits.shape
@@ -344,13 +376,15 @@ def sample(logits: Tensor, buffers: SampleBuffers, seen: Tensor, last: Tensor, *
     shared = {"M": chunks, "MP": triton.next_power_of_2(chunks), **flags}
     f, n = buffers.floats, buffers.integers
     apply_kernel[(rows, chunks)](
-        logits, f, n, buffers.bitmask, seen, buffers.work, buffers.parts, buffers.bins, vocab, buffers.bitmask.shape[1], stride,
+        logits, f, n, buffers.bitmask, seen, buffers.work, buffers.parts, buffers.bins, vocab,
+        buffers.bitmask.shape[1], stride,
         FACTS=facts, M=chunks, num_warps=8, **flags,
     )  # fmt: skip
     for stage in stages:
         for number in range(PASSES):
             search_kernel[(rows, chunks)](
-                buffers.work, f, n, buffers.parts, buffers.bins, buffers.state, vocab, stride, STAGE=stage, PASS=number,
+                buffers.work, f, n, buffers.parts, buffers.bins, buffers.state, vocab, stride, number, STAGE=stage,
+                START=min(number, 2),
                 num_warps=8, **shared,
             )  # fmt: skip
     if filtered:
@@ -358,13 +392,21 @@ def sample(logits: Tensor, buffers: SampleBuffers, seen: Tensor, last: Tensor, *
             buffers.work, f, n, buffers.parts, buffers.bins, buffers.state, vocab, stride, num_warps=8, **shared
         )
     draw_kernel[(rows,)](
-        logits, buffers.work, f, n, buffers.parts, buffers.bins, buffers.state, last, buffers.ids, buffers.facts, vocab, stride,
+        logits, buffers.work, f, n, buffers.parts, buffers.bins, buffers.state, last, buffers.ids, buffers.facts,
+        vocab, stride,
         FILTERED=filtered, FACTS=facts, num_warps=8, **shared,
     )  # fmt: skip
 
 
 def sample_reference(
-    logits: Tensor, buffers: SampleBuffers, seen: Tensor, last: Tensor, *, stages: tuple[int, ...], filtered: bool, facts: bool
+    logits: Tensor,
+    buffers: SampleBuffers,
+    seen: Tensor,
+    last: Tensor,
+    *,
+    stages: tuple[int, ...],
+    filtered: bool,
+    facts: bool,
 ) -> None:
     """The specification of `sample`: row by row through `engine.model.sampling`, parameters out of the buffers."""
     rows, vocab = logits.shape
@@ -374,7 +416,8 @@ def sample_reference(
         marks = unpack_bitmask(seen[slots[row]].unsqueeze(0), vocab)[0].nonzero().squeeze(-1)
         inputs = SampleInputs(
             temperature=[temperature[row]], top_p=[top_p[row]], top_k=[top_k[row]], min_p=[min_p[row]],
-            repetition_penalty=[penalty[row]], uniform=[uniform[row]], slots=[slots[row]], want_logprobs=int(facts), want_stats=facts,
+            repetition_penalty=[penalty[row]], uniform=[uniform[row]], slots=[slots[row]], want_logprobs=int(facts),
+            want_stats=facts,
         )  # fmt: skip
         if masked[row]:
             inputs.bitmask = buffers.bitmask[row : row + 1]
@@ -383,7 +426,8 @@ def sample_reference(
         if writes[row]:
             last[slots[row]] = found.token_ids[0]
         if facts and found.logprob_raw and found.logprob and found.mass and found.entropy_free and found.entropy:
-            assert found.argmax_free is not None and found.argmax_legal is not None
+            assert found.argmax_free is not None
+            assert found.argmax_legal is not None
             buffers.facts[row, :7] = torch.tensor(
                 [found.logprob_raw[0], found.logprob[0], found.mass[0], found.entropy_free[0], found.entropy[0],
                  float(found.argmax_free[0]), float(found.argmax_legal[0])]

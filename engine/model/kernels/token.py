@@ -35,19 +35,50 @@ def embed_kernel(
 
 
 def embed(
-    tokens: Tensor, slots: Tensor, last: Tensor, table: Tensor, gain: Tensor, out: Tensor, half: Tensor, normed: Tensor, *, eps: float
+    tokens: Tensor,
+    slots: Tensor,
+    last: Tensor,
+    table: Tensor,
+    gain: Tensor,
+    out: Tensor,
+    half: Tensor,
+    normed: Tensor,
+    *,
+    eps: float,
 ) -> None:
-    """out fp32 [T, H] = table[token], half = fp16(out / 64), normed = fp16(norm(out) * gain); token -1 is last[slot]."""
+    """out fp32 [T, H] = table[token], half = fp16(out / 64), normed = fp16(norm(out) * gain); token -1 is
+    last[slot]."""
     hidden = table.shape[1]
     flags = launch.options(out)
     flags.pop("ASM")
     embed_kernel[(tokens.shape[0],)](
-        tokens, slots, last, table, gain, out, half, normed, eps, H=hidden, HP=triton.next_power_of_2(hidden), num_warps=4, **flags
+        tokens,
+        slots,
+        last,
+        table,
+        gain,
+        out,
+        half,
+        normed,
+        eps,
+        H=hidden,
+        HP=triton.next_power_of_2(hidden),
+        num_warps=4,
+        **flags,
     )
 
 
 def embed_reference(
-    tokens: Tensor, slots: Tensor, last: Tensor, table: Tensor, gain: Tensor, out: Tensor, half: Tensor, normed: Tensor, *, eps: float
+    tokens: Tensor,
+    slots: Tensor,
+    last: Tensor,
+    table: Tensor,
+    gain: Tensor,
+    out: Tensor,
+    half: Tensor,
+    normed: Tensor,
+    *,
+    eps: float,
 ) -> None:
     ids = torch.where(tokens < 0, last[slots.long()], tokens).long()
     out.copy_(table[ids].float())

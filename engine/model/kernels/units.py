@@ -1,6 +1,7 @@
 """Device functions shared by the few-token kernels: decode fragment units and multiply them with activations.
 
-A 4-bit pair is decoded by one shared-memory read: every block copies the 256-entry table of fp16 pairs 32 times, so that
+A 4-bit pair is decoded by one shared-memory read: every block copies the 256-entry table of fp16 pairs 32 times, so
+that
 lane l reads bank l and never waits for another lane. That takes 12 instructions for 8 weights where selecting bytes
 takes 19 and a warp shuffle per weight 23, and most of them do not compete with the loads. Under the interpreter, which
 has no inline assembly, the same table is read from global memory.
@@ -31,7 +32,13 @@ def _fill_assembly(threads: int) -> str:
             lines += [f"shr.u32 e, i, {parts.bit_length() - 1};", f"and.b32 r, i, {parts - 1};"]
         else:
             lines += [f"add.u32 e, i, {entry * threads};"]
-        lines += ["mul.wide.u32 p, e, 4;", "add.u64 p, p, $1;", "ld.global.nc.u32 v, [p];", "shl.b32 e, e, 7;", "add.u32 e, e, b;"]
+        lines += [
+            "mul.wide.u32 p, e, 4;",
+            "add.u64 p, p, $1;",
+            "ld.global.nc.u32 v, [p];",
+            "shl.b32 e, e, 7;",
+            "add.u32 e, e, b;",
+        ]
         for column in range(8 // parts):
             # the order of columns differs between neighbouring lanes, or all would write the same banks
             if parts > 1:
@@ -73,7 +80,9 @@ def wait_for_previous(PDL: tl.constexpr):
 def release_next(PDL: tl.constexpr):
     """Let the next kernel start; it still waits for our writes where it says so."""
     if PDL:
-        tl.inline_asm_elementwise("griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1)
+        tl.inline_asm_elementwise(
+            "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1
+        )
 
 
 @triton.jit
@@ -149,8 +158,12 @@ def decode(w0, w1, w2, w3, lane, table, B: tl.constexpr, BITS: tl.constexpr, ASM
         a3 = _half_plane(w3, ASM)
     elif BITS == 8:
         if ASM:
-            a0, a1 = tl.inline_asm_elementwise(_DECODE_8, "=&r,=&r,r", [w0], dtype=(tl.float16,) * 2, is_pure=True, pack=2)
-            a2, a3 = tl.inline_asm_elementwise(_DECODE_8, "=&r,=&r,r", [w1], dtype=(tl.float16,) * 2, is_pure=True, pack=2)
+            a0, a1 = tl.inline_asm_elementwise(
+                _DECODE_8, "=&r,=&r,r", [w0], dtype=(tl.float16,) * 2, is_pure=True, pack=2
+            )
+            a2, a3 = tl.inline_asm_elementwise(
+                _DECODE_8, "=&r,=&r,r", [w1], dtype=(tl.float16,) * 2, is_pure=True, pack=2
+            )
         else:
             first = _pair_words(w0, B)
             second = _pair_words(w1, B)
@@ -201,7 +214,21 @@ def row_unit(B: tl.constexpr, BT: tl.constexpr):
 
 
 @triton.jit
-def unit_products(w0, w1, w2, w3, scales, xa, xb, lane, table, B: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
+def unit_products(
+    w0,
+    w1,
+    w2,
+    w3,
+    scales,
+    xa,
+    xb,
+    lane,
+    table,
+    B: tl.constexpr,
+    BT: tl.constexpr,
+    BITS: tl.constexpr,
+    ASM: tl.constexpr,
+):
     """fp32 [B, 16, BT]: every unit times its 64 activations (xa the first 32 columns, xb the others); 4-bit units are
     scaled here, once per block of 64; 8-bit ones by the caller, once per row."""
     a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
