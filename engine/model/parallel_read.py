@@ -108,7 +108,7 @@ class _Reader:
     def _staging(self) -> Tensor:
         if not hasattr(self._own, "buffer"):
             self._own.buffer = torch.empty(HASH_CHUNK, dtype=torch.uint8, pin_memory=True)
-            self._own.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            self._own.stream = torch.cuda.Stream(self._device)
         buffer: Tensor = self._own.buffer
         return buffer
 
