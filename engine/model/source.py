@@ -41,7 +41,7 @@ def resolve(model: str, revision: str | None = None) -> Source:
         return Source("gguf", model, _existing(path, model))
     if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         raise ModelError(
-            f"model {model!r} is not {EMBEDDED_MODEL!r}, a folder, a .gguf file, random:CONFIG.json or ORG/NAME of a hub",
+            f"model {model!r} is not {EMBEDDED_MODEL!r}, a folder, a .gguf file, random:CONFIG.json or hub ORG/NAME",
             param="model",
         )
     return Source("hub", model, None, revision or (PRODUCT_REVISION if model == PRODUCT_MODEL else None))

@@ -90,7 +90,8 @@ class StepInput:
             self._machine.device
         )
         assert len(tokens) == count
-        return Step(made[0], made[1], made[2], self._part["live"]), Tiles(tiles[:, 0].contiguous(), tiles[:, 1].contiguous())
+        step = Step(made[0], made[1], made[2], self._part["live"])
+        return step, Tiles(tiles[:, 0].contiguous(), tiles[:, 1].contiguous())
 
     def silence(self) -> None:
         """No token is live: what runs now, to be captured, writes nothing."""
