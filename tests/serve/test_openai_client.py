@@ -13,6 +13,7 @@ from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 
 from engine.request import Timings, Usage
+from engine.serve.ledger import key_label
 from engine.serve.openai_body import ChatBody, CompletionBody
 from engine.serve.settings import ServeSettings
 from tests.serve.fakes import FakeEngine, Server, document
@@ -138,7 +139,8 @@ def test_parameters_reach_the_engine(client, engine):
     sampling = request.sampling
     assert (sampling.temperature, sampling.top_p, sampling.seed, sampling.max_tokens) == (0.2, 0.5, 11, 9)
     assert (sampling.stop, sampling.n, sampling.top_k, sampling.min_p) == (("a", "b"), 2, 4, 0.1)
-    assert (sampling.repetition_penalty, request.deadline_s, request.cache_salt) == (1.2, 5, "anonymous/s")
+    assert (sampling.repetition_penalty, request.deadline_s) == (1.2, 5)
+    assert request.cache_salt == f"{key_label('key')}/s"
 
 
 def test_defaults_are_openais(client, engine):
