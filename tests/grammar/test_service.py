@@ -135,9 +135,9 @@ def test_a_damaged_file_is_never_used_and_healed(tmp_path: Path, damage: str) ->
         content = path.read_bytes()
         flipped = bytearray(content)
         flipped[len(content) // 2] ^= 0x10
-        path.write_bytes(
-            {"truncate": content[: len(content) // 2], "flip": bytes(flipped), "empty": b"", "garbage": os.urandom(500)}[damage]
-        )
+        cut = content[: len(content) // 2]
+        damaged = {"truncate": cut, "flip": bytes(flipped), "empty": b"", "garbage": os.urandom(500)}
+        path.write_bytes(damaged[damage])
     reader = service_at(tmp_path)
     grammar = reader.compile(Constraint.json_schema(LENGTHY))
     assert grammar.source == "compiled"
@@ -252,7 +252,9 @@ def test_a_closed_service_says_so(tmp_path: Path) -> None:
         (Constraint.structural_tag({"format": {"type": "nothing"}}), SchemaInvalid),
     ],
 )
-def test_other_constraints_fail_with_one_clean_line(byte_service: GrammarService, constraint: Constraint, error: type) -> None:
+def test_other_constraints_fail_with_one_clean_line(
+    byte_service: GrammarService, constraint: Constraint, error: type
+) -> None:
     with pytest.raises(error) as caught:
         byte_service.compile(constraint)
     assert "\n" not in caught.value.message
