@@ -5,9 +5,9 @@
 
 Measures the copy ceiling first. Then, per quantisation, with random weights of the config's shape made on the device:
 milliseconds a step for every batch, constrained (a random mask of half the vocabulary) and not, interleaved, every row
-its own random prompt and tokens drawn at temperature 1, so that experts differ; sampling alone; prefill; memory. `bytes_per_step`
-counts what a step must read once: attention, distinct experts (expected number), head, cache. `--kernels` adds a table
-per kernel. `--peer` runs Hugging Face's generate() of the same shape in the same call. Unit of time: wall clock of a loop
+its own random prompt and tokens drawn at temperature 1, so that experts differ; sampling alone; prefill; memory.
+`bytes_per_step` counts what a step must read once: attention, distinct experts (expected number), head, cache. `--kernels` adds a table
+per kernel. `--peer` runs Hugging Face's generate() of the same shape in the same call. Time is the wall clock of a loop
 that launches the next forward before it reads the tokens of the last, as the engine does.
 """
 
@@ -30,7 +30,8 @@ from bench.tables import print_table
 TINY_CONFIG = {
     "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 128, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "num_experts": 8, "num_experts_per_tok": 2,
-    "moe_intermediate_size": 64, "intermediate_size": 128, "vocab_size": 512, "hidden_act": "silu", "norm_topk_prob": True,
+    "moe_intermediate_size": 64, "intermediate_size": 128, "vocab_size": 512, "hidden_act": "silu",
+    "norm_topk_prob": True,
     "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 512, "tie_word_embeddings": False,
     "decoder_sparse_step": 1, "mlp_only_layers": [],
 }  # fmt: skip
@@ -138,7 +139,7 @@ def _one(options: argparse.Namespace, quantization: str, ceiling: float, figures
     figures.setdefault("load_s", round(load_s + layout_s, 2))
     figures.setdefault("start_s", round(start_s, 2))
     print(
-        f"{quantization}: made in {load_s:.1f} s, laid out in {layout_s:.1f} s, compiled and captured in {start_s:.1f} s",
+        f"{quantization}: made {load_s:.1f} s, laid out {layout_s:.1f} s, compiled and captured {start_s:.1f} s",
         flush=True,
     )
     for batch in options.batches:
@@ -231,8 +232,10 @@ def _decode(runner: Any, options: argparse.Namespace, batch: int, ceiling: float
     for constrained, found in times.items():
         ms = statistics.median(found)
         runs.append({
-            "quantization": runner.quantization, "batch": batch, "prompt_tokens": options.prompt, "constrained": constrained,
-            "ms_per_step": round(ms, 4), "tokens_per_s": round(batch / ms * 1e3, 1), "document_tokens_per_s": round(batch / ms * 1e3, 1),
+            "quantization": runner.quantization, "batch": batch, "prompt_tokens": options.prompt,
+            "constrained": constrained,
+            "ms_per_step": round(ms, 4), "tokens_per_s": round(batch / ms * 1e3, 1),
+            "document_tokens_per_s": round(batch / ms * 1e3, 1),
             "bytes_per_step": moved, "ceiling_share": round(moved / (ms * 1e-3) / (ceiling * 1e12), 4),
             "ms_spread": [round(min(found), 4), round(max(found), 4)],
         })  # fmt: skip

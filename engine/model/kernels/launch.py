@@ -32,6 +32,16 @@ def options(tensor: Tensor) -> dict[str, Any]:
     return {"ASM": True, "PDL": dependent, "launch_pdl": dependent}
 
 
+def attention_stages(capability: tuple[int, int]) -> int:
+    """Pipeline depth of the prefill's attention: cards with 100 KiB of shared memory a block hold one stage."""
+    return 1 if capability in ((8, 6), (8, 9)) else 3
+
+
+def stages(tensor: Tensor) -> int:
+    """`attention_stages` of the tensor's device; 1 where nothing is pipelined."""
+    return attention_stages(_capability(tensor.device.index or 0)) if tensor.is_cuda else 1
+
+
 def chunk(blocks: int, most: int) -> int:
     """The largest power of two that divides `blocks`, at most `most`."""
     return min(blocks & -blocks, most)

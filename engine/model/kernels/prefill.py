@@ -327,7 +327,8 @@ def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: T
     tile_attention_kernel[(len(tiles.first), heads)](
         query, cache.keys, cache.values, step.slots, step.positions, tiles.first, tiles.count, out, length,
         dim**-0.5 * 1.4426950408889634,
-        N=heads, KH=kv_heads, D=dim, G=heads // kv_heads, BQ=QUERY_TILE, BK=64, num_warps=8, num_stages=3,
+        N=heads, KH=kv_heads, D=dim, G=heads // kv_heads, BQ=QUERY_TILE, BK=64, num_warps=8,
+        num_stages=launch.stages(query),
     )  # fmt: skip
 
 

@@ -1,0 +1,123 @@
+"""Compile every kernel ahead of time for the cards it must run on, and check its shared memory. Run as a script."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from engine.model.kernels import attention, experts, launch, linear, prefill, router, sampling, token
+from engine.model.kernels.units import LUT_BYTES
+
+SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227}
+"""What one block may have (CUDA programming guide, compute capabilities)."""
+_FP32 = "out logits scales weights parts cosine sine acc_parts stat_parts qkv bias floats work facts"
+_FP16 = "x half inner normed query keys values gain q_gain k_gain"
+_INT32 = (
+    "table ids pairs groups live slots positions arrived integers bitmask seen last tokens wanted sources experts starts "
+    "firsts counts"
+)
+TYPES: dict[str, str] = {
+    **dict.fromkeys(_FP32.split(), "*fp32"),
+    **dict.fromkeys(_FP16.split(), "*fp16"),
+    **dict.fromkeys(_INT32.split(), "*i32"),
+    **dict.fromkeys(["T", "S", "V", "W", "RS", "G", "number"], "i32"),
+    "words": "*i16", "weight": "*bf16", "bins": "*i64", "state": "*i64", "eps": "fp32", "scale": "fp32",
+}  # fmt: skip
+Case = tuple[Any, dict[str, Any], int, dict[str, str], dict[str, Any]]
+
+
+def cases(capability: int) -> list[Case]:
+    """Kernel, constants, warps, types that differ, options; at the tile sizes of the product's model."""
+    asm = {"ASM": True}
+    flags = {**asm, "PDL": capability >= 90}
+    pdl = {"PDL": capability >= 90}
+    made: list[Case] = []
+    for bits in (4, 8) if capability in (80, 90) else (4,):
+        base: dict[str, Any] = {"BITS": bits, **flags}
+        warps, units = launch.TUNING["linear"]
+        shape = {"N": 5120, "K": 2048, "B": units, "NORM": True, "RESIDUAL": False}
+        made.append((linear.linear_kernel, {**shape, "BT": 8, "WARPS": warps, **base}, warps, {}, {}))
+        warps, units = launch.TUNING["linear_many"]
+        shape = {"N": 2048, "K": 4096, "B": units, "NORM": False, "RESIDUAL": True}
+        made.append((linear.linear_kernel, {**shape, "BT": 16, "WARPS": warps, **base}, warps, {}, {}))
+        warps, units = launch.TUNING["gate_up_one"]
+        made.append(
+            (experts.gate_up_one_kernel, {"I": 768, "K": 2048, "B": units, "WARPS": warps, **base}, warps, {}, {})
+        )
+        warps, units = launch.TUNING["down_one"]
+        made.append(
+            (experts.down_one_kernel, {"N": 2048, "I": 768, "C": 8, "B": units, "WARPS": warps, **base}, warps, {}, {})
+        )
+        warps, units = launch.TUNING["gate_up_many"]
+        many = {"I": 768, "K": 2048, "C": 8, "TILES": 4, "B": units, "WARPS": warps, **base}
+        made.append((experts.gate_up_many_kernel, many, warps, {}, {}))
+        warps, units = launch.TUNING["down_many"]
+        made.append(
+            (
+                experts.down_many_kernel,
+                {"N": 2048, "I": 768, "TILES": 8, "B": units, "WARPS": warps, **base},
+                warps,
+                {},
+                {},
+            )
+        )
+    for size, (tiles, warps, stages) in launch.PRODUCT.items():
+        product = {"N": 1536, "K": 2048, "C": 8, "R": tiles, "BT": size, "KIND": 2, "BITS": 4, "WARPS": warps, **asm}
+        made.append((prefill.product_kernel, product, warps, {"out": "*fp16"}, {"num_stages": stages}))
+    expand = {"K": 2048, "R": 4, "BITS": 4, "WARPS": 4, **asm}
+    made.append((prefill.expand_kernel, expand, 4, {"out": "*fp16"}, {}))
+    depth = launch.attention_stages((capability // 10, capability % 10))
+    tile = {"N": 32, "KH": 4, "D": 128, "G": 8, "BQ": 128, "BK": 64}
+    made.append((prefill.tile_attention_kernel, tile, 8, {"out": "*fp16"}, {"num_stages": depth}))
+    made.append((prefill.norm_kernel, {"H": 2048, "HP": 2048}, 4, {"x": "*fp32", "out": "*fp16"}, {}))
+    route = {"E": 128, "EP": 128, "C": 8, "NORM_TOPK": True, **pdl}
+    made.append(
+        (router.router_kernel, {**route, "H": 2048, "HP": 2048, "BE": 2, "CHOOSE": True}, 4, {"x": "*fp32"}, {})
+    )
+    made.append((router.route_kernel, {**route, "TP": 32, "GP": 256}, 8, {}, {}))
+    heads = {"N": 32, "KH": 4, "D": 128, **pdl}
+    made.append((attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False}, 1, {}, {}))
+    split = {**heads, "G": 8, "GP": 8, "MP": 16, "BK": attention.KEY_TILE, "SP": attention.SPLITS}
+    made.append((attention.attention_kernel, split, 4, {"out": "*fp16"}, {"num_stages": 2}))
+    made.append((experts.combine_kernel, {"H": 2048, "HP": 2048, "C": 8, **pdl}, 8, {}, {}))
+    made.append((token.embed_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"table": "*bf16"}, {}))
+    made.append((token.final_norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 8, {"x": "*fp32", "out": "*bf16"}, {}))
+    made.append((token.head_kernel, {"K": 2048, "KP": 2048, "BN": 8, **pdl}, 4, {"x": "*bf16"}, {}))
+    row = {"M": 38, **pdl}
+    made.append((sampling.apply_kernel, {**row, "FACTS": True}, 8, {}, {}))
+    made.append((sampling.search_kernel, {**row, "STAGE": 1, "START": 2, "MP": 64}, 8, {}, {}))
+    made.append((sampling.keep_kernel, {**row, "MP": 64}, 8, {}, {}))
+    made.append((sampling.draw_kernel, {**row, "FILTERED": True, "FACTS": True, "MP": 64}, 8, {}, {}))
+    return made
+
+
+def check(capability: int, case: Case) -> str | None:
+    """None, or what is wrong."""
+    kernel, constants, warps, differing, options = case
+    types = {name: "constexpr" if name in constants else {**TYPES, **differing}[name] for name in kernel.arg_names}
+    aligned = {
+        (i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if types[name].startswith("*")
+    }
+    values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(kernel, types, values, aligned)
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, **options})
+    table = LUT_BYTES if constants.get("BITS") == 4 else 0
+    room = SHARED_KIB[capability] * 1024
+    if made.metadata.shared + table > room:
+        return f"{kernel.__name__} on sm_{capability}: {made.metadata.shared} + {table} bytes, {room} there"
+    return None
+
+
+def main() -> int:
+    capability = int(sys.argv[1])
+    wrong = [found for case in cases(capability) if (found := check(capability, case))]
+    print("\n".join(wrong) or f"{len(cases(capability))} kernels")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

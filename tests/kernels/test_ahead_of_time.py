@@ -1,0 +1,27 @@
+"""Every kernel compiles for every card it must run on, with shared memory to spare; no GPU is needed for that."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("capability", [80, 86, 89, 90])
+def test_kernels_compile_and_fit(capability: int) -> None:
+    """In a process of its own, since this one's kernels belong to the interpreter."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.kernels.compile_all", str(capability)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr[-2000:]
+    assert "kernels" in run.stdout
