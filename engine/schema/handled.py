@@ -62,7 +62,7 @@ HOW: dict[str, tuple[str, str]] = {
     "additionalProperties": ("keys outside the declared ones, exactly", "a pattern beside it is not held"),
     "patternProperties": ("the keys are cut into regions by the patterns", "a pattern is not held"),
     "propertyNames": ("the keys as an automaton", "what names must be is not held exactly"),
-    "minProperties": ("counted", "free keys could repeat, or too many to count"),
+    "minProperties": ("counted", "keys could repeat (spec, or free keys), or too many to count"),
     "maxProperties": ("counted", "too many to count"),
     "dependencies": ("key absent, or present with what follows", f"over {alternatives.SPLITS} in one object"),
     "dependentRequired": ("as `dependencies`", "as `dependencies`"),

@@ -169,7 +169,7 @@ class ObjectWriter:
             closed = any(not part.explicit for part in self.item.others)
             if closed:
                 self._mark(("properties", "patternProperties"), "narrowed", "undeclared keys are not written")
-        if self.free and self.item.low > len(self.item.required):
+        if (self.free or not self.tight) and self.item.low > len(self.item.required):
             self._mark(("minProperties",), "checked", "a repeated key would count twice")
 
     def _mark(self, keywords: tuple[str, ...], word: VerdictWord, reason: str) -> None:

@@ -56,6 +56,15 @@ def test_a_checked_keyword_lets_a_document_through(keyword: str, pointer: str, s
     assert Language(lowered.grammar).accepts(document)
 
 
+def test_a_repeated_key_counts_twice_and_min_properties_says_so() -> None:
+    schema = {"type": "object", "properties": {"a": True, "b": True}, "minProperties": 2, "additionalProperties": False}
+    lowered = lower(schema, conformance="spec")
+    assert {v.keyword: v.verdict for v in lowered.verdicts}["minProperties"] == "checked"
+    assert Language(lowered.grammar).accepts_text('{"a":1,"a":1}')
+    assert not Validator(schema).check('{"a":1,"a":1}').ok
+    assert {v.keyword: v.verdict for v in lower(schema).verdicts}["minProperties"] == "enforced"
+
+
 def test_one_verdict_for_every_keyword_occurrence() -> None:
     schema = {"type": "object", "title": "t", "properties": {"a/b": {"type": "string", "minLength": 1}},
               "required": ["a/b"], "$defs": {"unused": {"minimum": 1}}}  # fmt: skip
