@@ -75,17 +75,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(config: EngineConfig, model: LoadedModel, options: argparse.Namespace) -> dict[str, Any]:
-    """All sides in turn, `repeats` times, medians; then eight at once and the shared prefix."""
-    document, text = _document(model)
+    """All sides in turn, `repeats` times, medians; eight at once; the shared prefix; then every other instance once."""
+    document, text = min(_documents(model), key=lambda pair: abs(len(pair[0]) - WANTED_TOKENS))
     prompts = [_prompt(model, options.prompt_tokens, index) for index in range(3 * options.repeats + 4)]
     alone = dataclasses.replace(config, prefix_cache_bytes=0)
     sides = {
         "free": Side(dataclasses.replace(alone, forced_runs="off"), model, document, free=True),
-        "stepwise": Side(dataclasses.replace(alone, forced_runs="off"), model, document, free=False),
-        "drafted": Side(dataclasses.replace(alone, forced_runs="verify"), model, document, free=False),
-        "in_step": Side(
-            dataclasses.replace(alone, forced_runs="verify", launch_ahead=False), model, document, free=False
+        "free_in_step": Side(
+            dataclasses.replace(alone, forced_runs="off", launch_ahead=False), model, document, free=True
         ),
+        "stepwise": Side(dataclasses.replace(alone, forced_runs="off"), model, document, free=False),
+        "drafted": Side(dataclasses.replace(alone, launch_ahead=False), model, document, free=False),
+        "drafted_ahead": Side(dataclasses.replace(alone, launch_ahead=True), model, document, free=False),
     }
     for side in sides.values():
         side.run(prompts[-1])
@@ -96,7 +97,7 @@ def measure(config: EngineConfig, model: LoadedModel, options: argparse.Namespac
             (result,), seconds = side.run(prompts[repeat])
             times[name].append(seconds)
             results[name].append(result)
-    if any(result.text != text for name in ("stepwise", "drafted", "in_step") for result in results[name]):
+    if any(result.text != text for name in ("stepwise", "drafted", "drafted_ahead") for result in results[name]):
         raise SystemExit(f"a replay left its document: {[(n, r[0].status, r[0].error) for n, r in results.items()]}")
     figures = {f"{name}_s": round(statistics.median(seconds), 4) for name, seconds in times.items()}
     figures |= _decode_figures(results)
@@ -109,6 +110,7 @@ def measure(config: EngineConfig, model: LoadedModel, options: argparse.Namespac
         "ttft_ms": first.timings_ms.prefill,
         "ttft_shared_ms": second.timings_ms.prefill,
     }
+    figures |= _every_document(model, sides, prompts[-4])
     for side in (*sides.values(), shared):
         side.engine.close()
     return {"document_tokens": len(document), "prompt_tokens": first.usage.prompt_tokens} | figures
@@ -121,7 +123,8 @@ def _decode_figures(results: dict[str, list[Result]]) -> dict[str, Any]:
     return {
         **{f"{name}_decode_ms": round(ms, 2) for name, ms in decode.items()},
         "drafted_over_free": round(decode["drafted"] / decode["free"], 4),
-        "in_step_over_free": round(decode["in_step"] / decode["free"], 4),
+        "drafted_ahead_over_free": round(decode["drafted_ahead"] / decode["free"], 4),
+        "in_step_over_ahead_free": round(decode["free_in_step"] / decode["free"], 4),
         "stepwise_over_free": round(decode["stepwise"] / decode["free"], 4),
         "forced_share": round(drafted.usage.forced_tokens / drafted.usage.completion_tokens, 4),
         "mask_exposed_share": round(exposed / decode["stepwise"], 6),
@@ -142,13 +145,26 @@ def _config(options: argparse.Namespace, folder: Path) -> EngineConfig:
     )
 
 
-def _document(model: LoadedModel) -> tuple[tuple[int, ...], str]:
-    """Our own valid instance whose length is nearest to the wanted one, compact, with the stop token."""
+def _documents(model: LoadedModel) -> list[tuple[tuple[int, ...], str]]:
+    """Our own valid instances, compact, in tokens with the stop token, and as text."""
     lines = SCHEMA.with_suffix(".valid.jsonl").read_text(encoding="utf-8").splitlines()
     texts = [json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":")) for line in lines if line.strip()]
-    encoded = [(model.tokenizer.encode(text), text) for text in texts]
-    tokens, text = min(encoded, key=lambda pair: abs(len(pair[0]) - WANTED_TOKENS))
-    return (*tokens, model.tokenizer.stop_token_ids[0]), text
+    return [((*model.tokenizer.encode(text), model.tokenizer.stop_token_ids[0]), text) for text in texts]
+
+
+def _every_document(model: LoadedModel, sides: dict[str, Side], prompt: str) -> dict[str, Any]:
+    """Decode milliseconds of every instance of at least 50 tokens, summed by side, against free text."""
+    totals, forced, tokens = dict.fromkeys(sides, 0.0), 0, 0
+    for document, _ in _documents(model):
+        if len(document) < 50:
+            continue
+        for name, side in sides.items():
+            side.document = document
+            (result,), _ = min((side.run(prompt) for _ in range(2)), key=lambda run: run[0][0].timings_ms.decode)
+            totals[name] += result.timings_ms.decode
+        forced, tokens = forced + result.usage.forced_tokens, tokens + len(document)
+    shares = {f"all_{name}_over_free": round(ms / totals["free"], 4) for name, ms in totals.items() if name != "free"}
+    return {"all_tokens": tokens, "all_forced_share": round(forced / tokens, 4), **shares}
 
 
 def _prompt(model: LoadedModel, tokens: int, index: int) -> str:
