@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from engine.grammar.check import check_schema
-
     schema = read_schema(args.schema)
+    from engine.grammar.check import check_schema  # seconds of imports, after what can be wrong without them
+
     with open_grammars(args) as grammars:
         found = check_schema(
             grammars.service, schema, conformance=args.conformance, require_enforced=args.require_enforced

@@ -43,7 +43,8 @@ def documents(name: str, kind: str) -> list[Any]:
 @pytest.mark.parametrize("packed", [False, True])
 def test_cases_in_bulk_accept_the_valid_and_nothing_else(maskloop: Run, tmp_path: Path, packed: bool) -> None:
     cases = []
-    for name in NAMES:
+    names = NAMES[:2] if packed else NAMES
+    for name in names:
         tests = [
             {"data": data, "valid": kind == "valid"} for kind in ("valid", "invalid") for data in documents(name, kind)
         ]
@@ -55,7 +56,7 @@ def test_cases_in_bulk_accept_the_valid_and_nothing_else(maskloop: Run, tmp_path
     ran = maskloop("accepts", "--cases", str(file), "--conformance", "spec" if packed else "tight")
     found = [json.loads(line) for line in ran.out.splitlines()]
     assert ran.code == 0
-    assert [row["name"] for row in found] == NAMES
+    assert [row["name"] for row in found] == names
     for row, case in zip(found, cases, strict=True):
         assert row.keys() == {"name", "supported", "reason", "verdicts", "compile_ms", "accepted"}
         wrong = [
