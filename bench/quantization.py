@@ -25,7 +25,7 @@ from bench.signature import PROMPTS, Task, read_tasks
 from bench.study_documents import Written, describe, write_documents
 from bench.study_scores import Replay, figures_of, own_scores, replays, score
 from bench.tables import print_table
-from bench.tiny_model import write_tiny_model
+from bench.tiny import tiny_config
 from bench.variants import FORMATS, Variant, bytes_per_token, make
 from engine.config import EngineConfig
 from engine.model.quantize import local_folder
@@ -39,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; tables on stdout, the JSON line last."""
     options = _parse(arguments)
     with TemporaryDirectory() as folder:
-        model = write_tiny_model(Path(folder)) if options.quick else options.model
-        return _run(options, model)
+        if not options.quick:
+            return _run(options, options.model)
+        tiny = tiny_config(Path(folder))
+        options.tokenizer = tiny.tokenizer
+        return _run(options, tiny.model)
 
 
 def _run(options: argparse.Namespace, model: str) -> int:
@@ -112,6 +115,7 @@ def _config(options: argparse.Namespace, model: str, quantization: str | None) -
         revision=options.revision,
         quantization=quantization,  # type: ignore[arg-type]  # checked by EngineConfig
         device=options.device,
+        tokenizer=options.tokenizer,
         max_batch=options.batch,
         max_sequence=2048,
     )
@@ -179,6 +183,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.quantization", description="What quantising costs")
     parser.add_argument("model", nargs="?", default=EngineConfig().model)
     parser.add_argument("--revision", default=None)
+    parser.add_argument("--tokenizer", default=None, help="folder or tokenizer.json; the model's own otherwise")
     parser.add_argument("--formats", type=lambda text: text.split(","), default=list(FORMATS))
     parser.add_argument("--prompts", type=Path, default=PROMPTS)
     parser.add_argument("--limit", type=int, default=None, help="only the first N prompts")
