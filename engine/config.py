@@ -62,7 +62,7 @@ class EngineConfig:
     overlap: bool = True
     """Fill masks while the forward runs. Off only to measure what it hides."""
     launch_ahead: bool | None = None
-    """Start a forward before the host has seen the token it starts from; None: on a GPU when forced runs are off."""
+    """Start a forward before the host has seen the token it starts from; None: on a GPU only."""
     forced_runs: Literal["off", "verify", "trust"] = "verify"
     threads: int | None = None
     """CPU threads of the forward; None: what torch chooses."""

@@ -54,7 +54,7 @@ class Crew:
             pinned=not runner.device.startswith("cpu"),
             overlap=config.overlap,
             retries=config.limits.retries,
-            ahead=_ahead(config, runner),
+            ahead=not runner.device.startswith("cpu") if config.launch_ahead is None else config.launch_ahead,
         )
 
     @property
@@ -181,10 +181,3 @@ class Crew:
             if not judgement.valid:
                 sample.status = "invalid"
         return sample_result(sample, judgement, text, time.perf_counter() - started, self._identity)
-
-
-def _ahead(config: EngineConfig, runner: Runner) -> bool:
-    """Unless told, ahead on a GPU without drafts: a draft needs the token that a launch ahead has not seen yet."""
-    if config.launch_ahead is not None:
-        return config.launch_ahead
-    return config.forced_runs == "off" and not runner.device.startswith("cpu")
