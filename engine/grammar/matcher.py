@@ -38,6 +38,7 @@ class Matcher:
         self._tokens: list[int] = []
         self._track = None if grammar.closer is None else Track(grammar.closer)
         self._ending: tuple[int, ...] | None = None
+        self._tried = NO_ENDING
         self._bans: dict[int, set[int]] = {}
 
     @property
@@ -146,7 +147,7 @@ class Matcher:
             return True
         if self._track is not None and self._track.alive and self._track.place.tokens < tokens:
             return True
-        return 0 < len(self.shortest_ending()) <= tokens
+        return 0 < len(self.shortest_ending(tokens)) <= tokens
 
     def ending(self, limit: int) -> tuple[int, ...] | None:
         """Tokens that end the document legally, stop token last; None when there are none within `limit` tokens.
@@ -156,7 +157,7 @@ class Matcher:
         """
         if self.terminated:
             return ()
-        ending = self.shortest_ending()
+        ending = self.shortest_ending(limit)
         if not 0 < len(ending) <= limit:
             return None
         if self.grammar.judge is None or self._passes(ending):
@@ -165,12 +166,16 @@ class Matcher:
 
     def need(self) -> int:
         """Tokens of the shortest ending, stop token included; `NO_ENDING` where there is none."""
-        return len(self.shortest_ending()) or (0 if self.terminated else NO_ENDING)
+        return len(self.shortest_ending(0)) or (0 if self.terminated else NO_ENDING)
 
-    def shortest_ending(self) -> tuple[int, ...]:
-        """The shortest ending, stop token last; empty where there is none, or nothing is left to end."""
-        if self._ending is None:
-            self._ending = () if self.terminated else self._find_ending()
+    def shortest_ending(self, limit: int = NO_ENDING) -> tuple[int, ...]:
+        """A short ending, stop token last; empty where there is none, or nothing is left to end.
+
+        Only when it is longer than `limit` a search makes sure that there is no shorter one.
+        """
+        if self._ending is None or (len(self._ending) > limit and limit < self._tried and self._track is not None):
+            self._ending = () if self.terminated else self._find_ending(limit)
+            self._tried = limit
         return self._ending
 
     def retreat(self) -> int | None:
@@ -221,11 +226,11 @@ class Matcher:
                 return index
         return len(self._tokens) - 1
 
-    def _find_ending(self) -> tuple[int, ...]:
+    def _find_ending(self, limit: int) -> tuple[int, ...]:
         if self._track is not None and self._track.alive:
             if not self._track.place.stacks:
                 return ()
-            ending = self._track.ending()
+            ending = self._track.ending(limit)
             if ending is not None and self._accepts(ending):
                 return ending
         text = ending_bytes(self._matcher)

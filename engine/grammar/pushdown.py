@@ -64,7 +64,7 @@ def _spell(symbol: Symbol, pieces: list[bytes]) -> None:
 class Place:
     """A set of stacks. `tokens` bounds the shortest ending (without stop token); `ending` is filled in when asked."""
 
-    __slots__ = ("completed", "ending", "forced", "inside", "moves", "refused", "stacks", "tokens")
+    __slots__ = ("completed", "ending", "forced", "inside", "moves", "refused", "searched", "stacks", "tokens")
 
     def __init__(self, stacks: tuple[Stack, ...]) -> None:
         self.stacks = stacks
@@ -72,6 +72,7 @@ class Place:
         self.tokens = min((stack.tokens for stack in stacks), default=NEVER)
         self.completed = any(stack.nullable for stack in stacks)
         self.ending: tuple[int, ...] | None = None
+        self.searched = False
         self.forced: bytes | None = None
         self.refused: tuple[int, ...] | None = None
         """Tokens that the matcher's mask shows although nothing could follow them; filled in when asked."""

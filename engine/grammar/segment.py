@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 NEVER = 1 << 30
 """Token count of what cannot be written or never ends."""
@@ -13,8 +14,13 @@ class Segmenter:
     """One per vocabulary. Exact by dynamic programming from the end; only lengths that occur are tried."""
 
     def __init__(self, ids: Mapping[bytes, int]) -> None:
-        self._ids = ids
+        self.ids = ids
         self._lengths = _lengths_by_start(ids)
+
+    @cached_property
+    def sorted_texts(self) -> list[bytes]:
+        """Every text in byte order, so that a prefix is found by bisection. 0.1 s, once."""
+        return sorted(self.ids)
 
     def counts(self, text: bytes) -> list[int]:
         """For `text[i:]` at index i, how many tokens write it (0 for the empty one last); NEVER when none can."""
@@ -32,7 +38,7 @@ class Segmenter:
             for length in self._lengths.get(text[start : start + 2], _SINGLE):
                 stop = start + length
                 if stop <= size and counts[stop] + 1 < counts[start]:
-                    token_id = self._ids.get(text[start:stop])
+                    token_id = self.ids.get(text[start:stop])
                     if token_id is not None:
                         counts[start], ids[start], nexts[start] = counts[stop] + 1, token_id, stop
         return counts, ids, nexts

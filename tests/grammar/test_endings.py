@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections import deque
 
 import numpy as np
 import pytest
@@ -35,6 +36,41 @@ def legal(m: Matcher) -> list[int]:
     row = np.zeros((1, words(size)), dtype=np.int32)
     m.fill(row, 0)
     return [int(i) for i in np.flatnonzero(to_bools(row[0], size))]
+
+
+def brute_force(m: Matcher, limit: int) -> int | None:
+    """Breadth first over tokens: the true number of tokens to the end."""
+    queue = deque([(m.fork(), 0)])
+    while queue:
+        state, used = queue.popleft()
+        if state.terminated:
+            return used
+        if used < limit:
+            for token in legal(state):
+                fork = state.fork()
+                assert fork.accept(token)
+                queue.append((fork, used + 1))
+    return None
+
+
+@pytest.mark.parametrize(
+    ("constraint", "prefix"),
+    [
+        (Constraint.choice(["yes", "no", "aaaab"]), ""),
+        (Constraint.choice(["aaaaaa", "ab00", "bbb"]), ""),
+        (Constraint.regex("[ab]{4,9}c"), "b"),
+        (Constraint.regex("(abab|00)00"), ""),
+        (Constraint.json_schema({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}), ""),
+        (Constraint.json_schema({"type": "array", "items": {"type": "null"}, "minItems": 1}), "["),
+    ],
+)
+def test_the_ending_is_the_shortest_there_is(byte_service: GrammarService, constraint: Constraint, prefix: str) -> None:
+    m = byte_service.compile(constraint).matcher()
+    assert all(m.accept(byte) for byte in prefix.encode())
+    need = m.need()
+    assert need <= 7
+    assert brute_force(m, need - 1) is None
+    assert brute_force(m, need) == need
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda s: json.dumps(s)[:40])
