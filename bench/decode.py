@@ -6,9 +6,10 @@
 Measures the copy ceiling first. Then, per quantisation, with random weights of the config's shape made on the device:
 milliseconds a step for every batch, constrained (a random mask of half the vocabulary) and not, interleaved, every row
 its own random prompt and tokens drawn at temperature 1, so that experts differ; sampling alone; prefill; memory.
-`bytes_per_step` counts what a step must read once: attention, distinct experts (expected number), head, cache. `--kernels` adds a table
-per kernel. `--peer` runs Hugging Face's generate() of the same shape in the same call. Time is the wall clock of a loop
-that launches the next forward before it reads the tokens of the last, as the engine does.
+`bytes_per_step` counts what a step must read once: attention, distinct experts (expected number), head, cache.
+`--kernels` adds a table per kernel. `--peer` runs Hugging Face's generate() of the same shape in the same
+call. Time is the wall clock of a loop that launches the next forward before it reads the tokens of the
+last, as the engine does.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227}
 _FP32 = "out logits scales weights parts cosine sine acc_parts stat_parts qkv bias floats work facts"
 _FP16 = "x half inner normed query keys values gain q_gain k_gain"
 _INT32 = (
-    "table ids pairs groups live slots positions arrived integers bitmask seen last tokens wanted sources experts starts "
-    "firsts counts"
+    "table ids pairs groups live slots positions arrived integers bitmask seen last tokens wanted sources "
+    "experts starts firsts counts"
 )
 TYPES: dict[str, str] = {
     **dict.fromkeys(_FP32.split(), "*fp32"),
@@ -36,7 +36,7 @@ def cases(capability: int) -> list[Case]:
     flags = {**asm, "PDL": capability >= 90}
     pdl = {"PDL": capability >= 90}
     made: list[Case] = []
-    for bits in (4, 8) if capability in (80, 90) else (4,):
+    for bits in (4, 8) if capability == 90 else (4,):
         base: dict[str, Any] = {"BITS": bits, **flags}
         warps, units = launch.TUNING["linear"]
         shape = {"N": 5120, "K": 2048, "B": units, "NORM": True, "RESIDUAL": False}
@@ -95,6 +95,17 @@ def cases(capability: int) -> list[Case]:
     return made
 
 
+def chosen(capability: int) -> list[Case]:
+    """All of them for the two data-centre generations; for the others those with inline assembly or large tiles, since
+    the rest is plain Triton in under 17 KiB of shared memory."""
+    made = cases(capability)
+    if capability in (80, 90):
+        return made
+    return [
+        case for case in made if "ASM" in case[1] or case[0] in (prefill.tile_attention_kernel, router.route_kernel)
+    ]
+
+
 def check(capability: int, case: Case) -> str | None:
     """None, or what is wrong."""
     kernel, constants, warps, differing, options = case
@@ -114,8 +125,8 @@ def check(capability: int, case: Case) -> str | None:
 
 def main() -> int:
     capability = int(sys.argv[1])
-    wrong = [found for case in cases(capability) if (found := check(capability, case))]
-    print("\n".join(wrong) or f"{len(cases(capability))} kernels")
+    wrong = [found for case in chosen(capability) if (found := check(capability, case))]
+    print("\n".join(wrong) or f"{len(chosen(capability))} kernels")
     return bool(wrong)
 
 
