@@ -1,4 +1,4 @@
-"""Every kernel compiles for every card it must run on, with shared memory to spare; no GPU is needed for that."""
+"""The kernels compile for every card they must run on, with shared memory to spare; no GPU is needed for that."""
 
 from __future__ import annotations
 
