@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 MAX_CODE_POINT = 0x10FFFF
+CARET = 0x5E
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +146,14 @@ def _print_chars(symbol: Chars) -> str:
     """XGrammar reads any number of hex digits after a numeric escape, so spans that begin with one are printed first.
 
     At most one such span ends in a numeric escape (the one that leaves ASCII), and it is the last of them.
+    A class that begins with a caret is read as a negation even when the caret is escaped, so it never does.
     """
+    if symbol.ranges == ((CARET, CARET),):
+        return '"^"'
     spans = sorted(symbol.ranges, key=lambda span: not _is_hex_digit(span[0]))
+    if spans[0][0] == CARET:
+        low, high = spans[0]
+        spans = [*spans[1:], (low, high)] if len(spans) > 1 else [(low + 1, high), (low, low)]
     return "[" + "".join(_print_span(low, high) for low, high in spans) + "]"
 
 

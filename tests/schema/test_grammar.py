@@ -70,3 +70,16 @@ def test_root_may_have_another_name(compiler: xgrammar.GrammarCompiler) -> None:
 def test_printing_is_stable() -> None:
     rules = {"z": Rule("z", ((Text("1"),),)), "root": Rule("root", ((Ref("z"),),))}
     assert Grammar(rules).to_ebnf() == 'root ::= z\nz ::= "1"'
+
+
+@pytest.mark.parametrize(
+    "ranges", [("^",), ("^", "_"), ((0x5E, 0x7A),), ("^", "a"), ("]", "^"), ("^", (0x80, 0xD7FF)), ((0x41, 0x5E), "a")]
+)
+def test_a_caret_never_negates_its_class(
+    compiler: xgrammar.GrammarCompiler, ranges: tuple[tuple[int, int] | str, ...]
+) -> None:
+    wanted = chars(*ranges)
+    grammar = Grammar({"root": Rule("root", ((wanted,),))})
+    for code_point in range(0x20, 0x7F):
+        inside = any(low <= code_point <= high for low, high in wanted.ranges)
+        assert accepts(compiler, grammar, chr(code_point)) == inside, chr(code_point)

@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.schema import Validator, lower
-from tests.schema.matching import Language, Sampler
+from tests.schema.matching import Language, Sampler, compact
 
 NODE = {"type": "object", "properties": {"v": {"type": "integer"}, "next": {"$ref": "#"}}, "required": ["v"]}
 
@@ -184,6 +184,19 @@ def test_exploding_schemas_end_in_a_typed_error_or_a_grammar(schema: Any) -> Non
     except LimitExceeded:
         return
     assert lowered.min_bytes > 0
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["name", "size"], ["^", "_x", "a^b"], ["", "é", "日本", "\U0001f600"]])
+def test_no_other_key_spells_a_declared_one(names: list[str]) -> None:
+    """A required key with a wrong value has no second way in, whatever else is missing."""
+    schema = {"type": "object", "properties": {name: {"type": "null"} for name in names}, "required": names}
+    language = Language(lower(schema, conformance="spec").grammar)
+    right = dict.fromkeys(names)
+    assert language.accepts(right)
+    for name in names:
+        assert language.accepts({f"{name}^": 1, **right})
+        assert not language.accepts({**right, name: 1})
+        assert not language.accepts_text(compact({name: 1})[:-1] + "," + compact(right)[1:])
 
 
 def test_reference_loops_without_content_allow_anything() -> None:
