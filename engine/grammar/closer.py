@@ -15,7 +15,7 @@ from engine.grammar.symbols import Symbols
 from engine.schema.grammar import Grammar
 
 _TRIED_STACKS = 8
-_STEPS = 800
+_STEPS = 600
 _STEPS_AT_START = 4_000
 
 

@@ -79,6 +79,17 @@ class Place:
         self.inside = any(isinstance(s.symbol, Character) and s.symbol.node.inside for s in stacks)
 
 
+    def first_bytes(self) -> int:
+        """Bit b is set when byte b can come next."""
+        first = 0
+        for top in self.stacks:
+            stack: Stack | None = top
+            while stack is not None and stack.symbol is not None:
+                first |= stack.symbol.first
+                stack = stack.rest if stack.symbol.nullable else None
+        return first
+
+
 class Pushdown:
     """The tables of one grammar, shared by all its matchers in all threads: entries are only ever added."""
 
@@ -167,15 +178,8 @@ class Pushdown:
 
 def _only_byte(place: Place) -> int | None:
     """The byte that every derivation writes next; None where there is more than one."""
-    first = 0
-    for top in place.stacks:
-        stack: Stack | None = top
-        while stack is not None and stack.symbol is not None:
-            first |= stack.symbol.first
-            stack = stack.rest if stack.symbol.nullable else None
-        if first & (first - 1):
-            return None
-    return first.bit_length() - 1 if first else None
+    first = place.first_bytes()
+    return first.bit_length() - 1 if first and not first & (first - 1) else None
 
 
 def _whole_characters(text: bytes) -> bytes:

@@ -30,6 +30,9 @@ _CHEAP_PATTERN = 100
 _CHEAP_TEXT = 4_096
 _CHEAP_OPTIONS = 500
 _CHEAP_UNROLLED = 4_000
+_CHEAP_CONDITIONAL = 300
+_CONDITIONAL = ("not", "if", "dependencies", "dependentSchemas", "unevaluatedProperties", "unevaluatedItems")
+"""Keywords that lowering answers with products and complements."""
 _REPEAT = re.compile(r"\{\s*(\d+)?\s*(?:,\s*(\d+)?\s*)?\}")
 _CHEAP_REPEAT = 32
 _WEIGHT_LIMIT = 4.0
@@ -86,6 +89,8 @@ def _screen_json(constraint: Constraint, limits: Limits, size: int) -> Screened:
         _over("schema_nodes", limits.schema_nodes, found, constraint.kind, "")
     if unrolled.parts > _CHEAP_UNROLLED:
         worst = max(worst, (2.0, f"references that unroll to {unrolled.parts} parts or more", "/$ref"))
+    if unrolled.parts > _CHEAP_CONDITIONAL and any(f'"{word}"' in constraint.source for word in _CONDITIONAL):
+        worst = max(worst, (2.0, f"conditions over {unrolled.parts} parts", ""))
     heavy = worst[0] > 1.0 or total > _WEIGHT_LIMIT or nodes > _CHEAP_NODES
     return Screened(heavy, worst[1], worst[2])
 

@@ -7,9 +7,11 @@ those, as long as few places can be reached; it gives up after a fixed number of
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from engine.grammar.pushdown import Place, Pushdown
+
+_LAST_BYTE = 0xFF
 
 
 class OutOfSteps(Exception):
@@ -53,10 +55,11 @@ class Shortest:
         pending: list[tuple[Place, bytes]] = [(start, b"")]
         while pending:
             place, prefix = pending.pop()
-            for byte in range(256):
-                text = prefix + bytes((byte,))
-                if not self._begins_token(text):
+            legal = place.first_bytes()
+            for byte in self._next_bytes(prefix):
+                if not legal >> byte & 1:
                     continue
+                text = prefix + bytes((byte,))
                 self._steps -= 1
                 if self._steps < 0:
                     raise OutOfSteps
@@ -67,6 +70,13 @@ class Shortest:
                         found.setdefault(target, self._ids[text])
         return found
 
-    def _begins_token(self, text: bytes) -> bool:
-        at = bisect_left(self._texts, text)
-        return at < len(self._texts) and self._texts[at].startswith(text)
+    def _next_bytes(self, prefix: bytes) -> Iterator[int]:
+        """Bytes that go on from `prefix` in some token, by leaping through the sorted texts."""
+        size = len(prefix)
+        at = bisect_left(self._texts, prefix + b"\0")
+        while at < len(self._texts) and self._texts[at].startswith(prefix):
+            byte = self._texts[at][size]
+            yield byte
+            if byte == _LAST_BYTE:
+                return
+            at = bisect_left(self._texts, prefix + bytes((byte + 1,)), at)
