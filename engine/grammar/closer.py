@@ -15,8 +15,8 @@ from engine.grammar.symbols import Symbols
 from engine.schema.grammar import Grammar
 
 _TRIED_STACKS = 8
-_STEPS = 600
-_STEPS_AT_START = 4_000
+_STEPS = 500
+_STEPS_AT_START = 1_500
 
 
 class Closer:
