@@ -24,6 +24,9 @@ from engine.schema.verdict import VerdictWord
 if TYPE_CHECKING:
     from engine.schema.values import ValueWriter
 
+WRITABLE = 10_000
+"""Most members that an object may be required to have."""
+
 STATE_LIMIT = 5_000
 """Rules of one object."""
 TRACKED = 7
@@ -62,6 +65,8 @@ class ObjectWriter:
 
     def _countable(self, item: ObjectShape) -> ObjectShape:
         """Without bounds on the members where counting them would multiply the states too much."""
+        if item.low > WRITABLE:
+            raise LimitExceeded(f"minProperties {item.low} is over the limit of {WRITABLE} members", param="schema")
         counts = max(item.low, (item.high or -1) + 1)
         states = len(item.named) + 1 if self.tight else 1 << min(len(item.required), TRACKED)
         if counts * states <= STATE_LIMIT // 4:

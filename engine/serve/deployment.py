@@ -25,6 +25,7 @@ PACKAGES = (
     "bitsandbytes",
     "fastapi",
     "gguf",
+    "regex",
     "httpx",
     "jsonschema-rs",
     "matplotlib",
