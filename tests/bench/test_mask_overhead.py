@@ -53,6 +53,9 @@ class Recorder:
         self.fed.append([(row.slot, row.tokens, row.position) for row in rows])
         self.rows = sum(row.logits for row in rows)
 
+    def sample(self, inputs):
+        """Sampling is scripted: `wait` says what came out."""
+
     def wait(self):
         return Sampled(token_ids=[99] * self.rows)
 
@@ -71,6 +74,7 @@ def test_the_ids_of_a_step_are_those_that_follow_in_the_document(row, expected):
     runner = ReplayRunner(Recorder())
     runner.recording = Recording((10, 11, 12, 13), prompt_tokens=3)
     runner.forward([row])
+    runner.sample(None)
     assert runner.wait().token_ids == expected
     if row.tokens is None:
         assert runner.inner.fed == [[(0, [11], 4)]]
