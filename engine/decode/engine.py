@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -223,6 +223,3 @@ class Engine:
             self._turn_since = time.monotonic()
             stepped = self._crew.turn()
             self._turn_since = None
-
-
-Factory = Callable[[EngineConfig], Engine]

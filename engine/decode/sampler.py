@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import struct
-from collections.abc import Iterable
 from typing import Any
 
 from engine.interfaces import SampleInputs
@@ -64,7 +63,3 @@ class InputRows:
             want_logprobs=self.want_logprobs,
             want_stats=self.want_stats,
         )
-
-
-def penalised(params: Iterable[SamplingParams]) -> bool:
-    return any(p.repetition_penalty != 1.0 for p in params)
