@@ -124,16 +124,17 @@ def test_snapshots_are_an_option_that_modal_accepts(snapshot):
 def test_it_is_thin_and_imports_quickly_without_torch_or_credentials():
     assert len((ROOT / "modal_app.py").read_text().splitlines()) <= 200
     code = (
-        "import sys, time; start = time.process_time(); import modal_app;"
-        "print(time.process_time() - start, 'torch' in sys.modules)"
+        "import sys, time; cpu = time.process_time; start = cpu(); import modal; library = cpu() - start;"
+        "start = cpu(); import modal_app; print((cpu() - start) / library, 'torch' in sys.modules)"
     )
     env = {**os.environ, "MODAL_CONFIG_PATH": os.devnull, "MODAL_TOKEN_ID": "", "MODAL_TOKEN_SECRET": ""}
     runs = [
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-        for _ in range(2)
+        for _ in range(3)
     ]
-    seconds = [float(run.stdout.split()[0]) for run in runs]
-    assert min(seconds) < 1.0, seconds
+    # As a share of what Modal's own library costs (0.5 s of CPU on an idle core): machines differ, the share does not.
+    shares = [float(run.stdout.split()[0]) for run in runs]
+    assert min(shares) < 0.7, shares
     assert all(run.stdout.split()[1] == "False" for run in runs)
 
 
