@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.config import EngineConfig
-from engine.model.loader import CONVERTED, choose_device, converted_gguf
+from engine.model.converted import CONVERTED, converted_gguf
+from engine.model.loader import choose_device
 from engine.model.source import resolve
 
 

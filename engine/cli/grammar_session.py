@@ -43,7 +43,7 @@ def open_grammars(args: argparse.Namespace) -> Iterator[Grammars]:
 
 def load_vocabulary(name: str | None, cache_dir: Path) -> Any:
     """From a folder, a tokenizer.json (`.xz` too), or the embedded model. ModelError says what is wrong."""
-    from engine.model.loader import converted_gguf
+    from engine.model.converted import converted_gguf
     from engine.model.source import embedded_gguf
     from engine.model.tokenizer import load_tokenizer
 

@@ -6,10 +6,6 @@ the cache folder. Weights never run code: `trust_remote_code` is off everywhere.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformers import AutoConfig, GenerationConfig
+from transformers import GenerationConfig
 from transformers.utils import logging as hf_logging
 
 from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.interfaces import Runner
+from engine.model.converted import CONVERTED, converted_gguf, saved_settings, saved_weights
 from engine.model.cpu_runner import CpuRunner
 from engine.model.decoder import Decoder, Shape, is_supported
 from engine.model.read_weights import ReadWeights
@@ -33,7 +28,6 @@ from engine.model.source import Source, resolve
 from engine.model.tokenizer import HfTokenizer, load_tokenizer
 
 Progress = Callable[[str], None]
-CONVERTED = "weights.safetensors"
 
 
 @dataclass(slots=True)
@@ -123,11 +117,13 @@ def read_floats(config: EngineConfig, source: Source, dtype: torch.dtype = torch
     folder = converted_gguf(source.path, config.cache_dir) if source.kind == "gguf" and source.path else source.path
     target = str(folder or source.name)
     try:
-        settings = AutoConfig.from_pretrained(target, revision=source.revision)
-        if folder is not None and (folder / CONVERTED).exists() and is_supported(settings):
-            return ReadWeights(settings, folder, tensors=_cast(load_file(folder / CONVERTED), dtype))
-        from transformers import AutoModelForCausalLM  # 3 s of imports that a converted model does without
+        if folder is not None and (folder / CONVERTED).exists():
+            settings = saved_settings(folder)
+            if settings is not None and is_supported(settings):
+                return ReadWeights(settings, folder, tensors=saved_weights(folder, dtype))
+        from transformers import AutoConfig, AutoModelForCausalLM  # 6 s of imports that a converted model does without
 
+        settings = AutoConfig.from_pretrained(target, revision=source.revision)
         model = AutoModelForCausalLM.from_pretrained(target, revision=source.revision, dtype=dtype)
     except ModelError:
         raise
@@ -137,10 +133,6 @@ def read_floats(config: EngineConfig, source: Source, dtype: torch.dtype = torch
     if is_supported(settings):
         return ReadWeights(settings, folder, tensors=dict(model.state_dict()))
     return ReadWeights(settings, folder, model=model)
-
-
-def _cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    return {name: tensor.to(dtype) for name, tensor in tensors.items()}
 
 
 def _cpu_runner(config: EngineConfig, read: ReadWeights) -> CpuRunner:
@@ -169,51 +161,3 @@ def stop_ids(folder: Path | None, source: Source, settings: Any) -> list[int]:
     except (OSError, ValueError):
         eos = getattr(settings, "eos_token_id", None)
     return [eos] if isinstance(eos, int) else list(eos or [])
-
-
-def converted_gguf(path: Path, cache_dir: Path) -> Path:
-    """The folder with the dequantised form of a GGUF file, made on first use (half a minute for 135 M weights).
-
-    A folder appears whole or not at all: it is written beside its place and renamed.
-    """
-    stat = path.stat()
-    key = hashlib.sha256(f"{path.name}:{stat.st_size}:1".encode()).hexdigest()[:16]
-    folder = cache_dir / "models" / f"{path.stem}-{key}"
-    if (folder / "complete").exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
-    try:
-        _convert_gguf(path, work)
-        (work / "complete").touch()
-        if folder.exists():
-            shutil.rmtree(folder)
-        work.replace(folder)
-    except OSError as error:
-        if (folder / "complete").exists():  # another process finished first
-            return folder
-        raise ModelError(f"the converted model could not be written to {folder}: {error}", param="cache_dir") from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return folder
-
-
-def _convert_gguf(path: Path, out: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    where, name = str(path.parent), path.name
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
-        model = AutoModelForCausalLM.from_pretrained(
-            where, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-        )
-    except Exception as error:  # noqa: BLE001 - whatever a loader raises is about the files the user named
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} could not be read as GGUF: {first}", param="model") from None
-    tokenizer.save_pretrained(out)
-    model.config.save_pretrained(out)
-    if model.generation_config is not None:
-        model.generation_config.save_pretrained(out)
-    tied = bool(getattr(model.config, "tie_word_embeddings", False))
-    weights = {k: v.contiguous() for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
-    save_file(weights, out / CONVERTED, metadata={"source": json.dumps({"file": name, "bytes": path.stat().st_size})})

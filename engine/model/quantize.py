@@ -120,7 +120,7 @@ def _check_formats(quantization: str, lm_head: str) -> None:
 def local_folder(source: Source, cache_dir: Path) -> Path:
     """The folder with a source's float weights: downloaded from the hub or dequantised from GGUF where need be."""
     if source.kind == "gguf" and source.path is not None:
-        from engine.model.loader import converted_gguf
+        from engine.model.converted import converted_gguf
 
         return converted_gguf(source.path, cache_dir)
     if source.path is not None:

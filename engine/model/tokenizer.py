@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.errors import ModelError, RequestError
 
@@ -32,9 +32,8 @@ class HfTokenizer:
             raise ModelError("the tokenizer has no fast (Rust) form; convert it to tokenizer.json", param="tokenizer")
         self._hf = tokenizer
         self._rust = backend
-        self._description: dict[str, Any] = json.loads(backend.to_str())
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
-        self._added = {entry["id"]: entry["content"] for entry in self._description["added_tokens"]}
+        self._added = {i: token.content for i, token in backend.get_added_tokens_decoder().items()}
         self.stop_token_ids = self._stop_ids(stop_token_ids)
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
 
@@ -50,18 +49,13 @@ class HfTokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over every token's bytes (specials as a mark) and the stop ids."""
-        digest = hashlib.sha256(repr(self.stop_token_ids).encode())
-        for token_id in range(self.vocab_size):
-            text = self.token_bytes(token_id)
-            digest.update(b"\xff\xff" if text is None else text + b"\xff")
-        return digest.hexdigest()
+        parts = [b"\xff" if text is None else text for text in self._bytes]
+        return hashlib.sha256(repr(self.stop_token_ids).encode() + b"\xff".join([*parts, b""])).hexdigest()
 
     @cached_property
     def _bytes(self) -> list[bytes | None]:
-        byte_level = "ByteLevel" in json.dumps(self._description.get("decoder")) or "ByteLevel" in json.dumps(
-            self._description.get("pre_tokenizer")
-        )
-        to_bytes = _byte_level if byte_level else _sentencepiece
+        parts = [part.__getstate__() for part in (self._rust.decoder, self._rust.pre_tokenizer) if part is not None]
+        to_bytes = _byte_level if any(b"ByteLevel" in part for part in parts) else _sentencepiece
         table: list[bytes | None] = [None] * self.vocab_size
         for token, token_id in self._rust.get_vocab(with_added_tokens=True).items():
             if token_id not in self._added and token_id < self.vocab_size:
@@ -84,7 +78,7 @@ class HfTokenizer:
         """The same tokenizer without its added tokens, so that no text can become one."""
         if not self._added:
             return self._rust
-        description = {**self._description, "added_tokens": [], "post_processor": None}
+        description = {**json.loads(self._rust.to_str()), "added_tokens": [], "post_processor": None}
         return RustTokenizer.from_str(json.dumps(description, ensure_ascii=False))
 
     @cached_property
@@ -162,6 +156,10 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None, stop_token_
     try:
         if isinstance(path, Path) and path.is_file():
             return HfTokenizer(_from_file(path), stop_token_ids)
+        if isinstance(path, Path) and _is_plain(path):
+            return HfTokenizer(PreTrainedTokenizerFast.from_pretrained(str(path)), stop_token_ids)
+        from transformers import AutoTokenizer  # 3 s of imports: it may need the model's config
+
         return HfTokenizer(AutoTokenizer.from_pretrained(str(path), revision=revision), stop_token_ids)
     except ModelError:
         raise
@@ -169,9 +167,15 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None, stop_token_
         raise ModelError(f"no tokenizer could be read from {path}: {_first_line(error)}", param="tokenizer") from None
 
 
-def _from_file(path: Path) -> PreTrainedTokenizerBase:
-    from transformers import PreTrainedTokenizerFast
+def _is_plain(folder: Path) -> bool:
+    """Whether a folder's tokenizer is its tokenizer.json and nothing else, as our converted copies have it."""
+    settings = folder / "tokenizer_config.json"
+    if not settings.is_file() or not (folder / "tokenizer.json").is_file():
+        return False
+    return bool(json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") == "TokenizersBackend")
 
+
+def _from_file(path: Path) -> PreTrainedTokenizerBase:
     beside = path.with_name("tokenizer_config.json")
     settings = json.loads(beside.read_text()) if beside.exists() else {}
     keep = {k: settings[k] for k in ("eos_token", "chat_template") if isinstance(settings.get(k), str)}
@@ -190,13 +194,13 @@ def _byte_alphabet() -> dict[str, int]:
     return table | {chr(0x100 + index): byte for index, byte in enumerate(moved)}
 
 
-_ALPHABET = _byte_alphabet()
+_TO_LATIN = dict.fromkeys(range(256), 65535) | {ord(c): byte for c, byte in _byte_alphabet().items()}
 
 
 def _byte_level(token: str) -> bytes:
     try:
-        return bytes(_ALPHABET[c] for c in token)
-    except KeyError:
+        return token.translate(_TO_LATIN).encode("latin-1")
+    except UnicodeEncodeError:  # a token that is no such spelling stands for itself
         return token.encode("utf-8")
 
 
