@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 Row = NDArray[np.int32]
+Rows = NDArray[np.int32]
+"""[R, W]."""
 
 
 def words(vocab_size: int) -> int:
@@ -56,6 +58,11 @@ def to_bools(row: Row, vocab_size: int) -> NDArray[np.bool_]:
 def legal(row: Row, token_id: int) -> bool:
     """Whether one bit is set."""
     return bool((int(row[token_id >> 5]) >> (token_id & 31)) & 1)
+
+
+def clear(row: Row, token_id: int) -> None:
+    """Make one token illegal."""
+    row[token_id >> 5] &= ~(np.int32(1) << np.int32(token_id & 31))
 
 
 def popcount(row: Row) -> int:

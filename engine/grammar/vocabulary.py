@@ -16,6 +16,7 @@ import xgrammar as xgr
 from engine.errors import ModelError
 from engine.grammar import bitmask
 from engine.grammar.files import read_sealed, write_sealed
+from engine.grammar.mask_cache import MaskCache
 from engine.grammar.segment import Segmenter
 from engine.grammar.utf8 import can_occur
 from engine.interfaces import Tokenizer
@@ -40,6 +41,8 @@ class Vocabulary:
         self.stop_token_ids = tuple(tokenizer.stop_token_ids)
         self.fingerprint = _fingerprint(tokenizer, vocab_size)
         self._tokenizer = tokenizer
+        self.masks = MaskCache()
+        """Masks of all grammars over this vocabulary."""
         self.info = self._load(cache_dir)
 
     def _load(self, cache_dir: Path | None) -> xgr.TokenizerInfo:
@@ -109,6 +112,11 @@ class Vocabulary:
     def free_count(self) -> int:
         """How many ids free text may use."""
         return bitmask.popcount(self.free_row)
+
+    def legal(self, row: bitmask.Row) -> list[tuple[int, bytes]]:
+        """The tokens of a mask with their bytes. 10 milliseconds for a full one."""
+        ids = bitmask.to_bools(row, self.size).nonzero()[0]
+        return [(int(token), self.texts[token] or b"") for token in ids]
 
     def check_widths(self, logits_width: int, bitmask_words: int) -> None:
         """Start-up check: a mask narrower than the logits would leave the tail unmasked. Raises ModelError."""
