@@ -60,9 +60,6 @@ class OurMatcher:
     def accept(self, token_id: int) -> bool:
         return self._matcher.accept(token_id)
 
-    def fork(self) -> OurMatcher:
-        return OurMatcher(self._matcher.fork())
-
 
 FORMATS = ("date", "date-time", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uri-reference", "uuid")
 WARM: dict[str, Any] = {
@@ -102,6 +99,7 @@ class Ours:
         return Compiled(grammar, [verdict.to_dict() for verdict in compiled.verdicts])
 
     def matcher(self, compiled: Compiled) -> OurMatcher:
+        self._vocabulary.masks.clear()
         return OurMatcher(compiled.grammar.matcher())
 
 

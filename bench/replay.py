@@ -1,13 +1,13 @@
 """Walks one document through a matcher token by token and times every mask.
 
 A token counts only if its bit is set in the filled mask and the matcher accepts it, to the stop token. Times are
-microseconds of wall clock; each step runs on forks too and the smallest counts, since a maximum would otherwise be
-the scheduler's.
+microseconds of wall clock; the whole walk is repeated, each time from a matcher that has kept nothing of this schema's
+masks, and of each step the smallest time counts, since a maximum would otherwise be the scheduler's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import Any
@@ -26,11 +26,22 @@ class Walk:
     accept_us: list[float] = field(default_factory=list)
 
 
-def walk(matcher: Matcher, ids: Sequence[int], stop_ids: Sequence[int], mask: Any, repeats: int) -> Walk:
-    """Feed `ids`, then the first stop id that is legal. `mask` is int32 [W]. The matcher is used up."""
+def walk(make: Callable[[], Matcher], ids: Sequence[int], stop_ids: Sequence[int], mask: Any, repeats: int) -> Walk:
+    """Feed `ids`, then the first stop id that is legal, `repeats` times. `mask` is int32 [W]. ValueError below 1."""
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    best = _walk(make(), ids, stop_ids, mask)
+    for _ in range(repeats - 1):
+        again = _walk(make(), ids, stop_ids, mask)
+        best.fill_us = [min(pair) for pair in zip(best.fill_us, again.fill_us, strict=True)]
+        best.accept_us = [min(pair) for pair in zip(best.accept_us, again.accept_us, strict=True)]
+    return best
+
+
+def _walk(matcher: Matcher, ids: Sequence[int], stop_ids: Sequence[int], mask: Any) -> Walk:
     done = Walk(True, 0, "")
     for token in (*ids, None):
-        step = _step(matcher, token, stop_ids, mask, repeats)
+        step = _step(matcher, token, stop_ids, mask)
         done.fill_us.append(step.fill_us)
         if not step.legal:
             done.accepted, done.cause = False, "mask"
@@ -51,22 +62,8 @@ class _Step:
     taken: bool = False
 
 
-def _step(matcher: Matcher, token: int | None, stop_ids: Sequence[int], mask: Any, repeats: int) -> _Step:
-    """One step, `repeats - 1` times on forks and then on the matcher itself. `token` None asks for a stop id."""
-    best: _Step | None = None
-    for turn in range(repeats):
-        copy = matcher if turn == repeats - 1 else matcher.fork()
-        step = _once(copy, token, stop_ids, mask)
-        if best is not None:
-            step.fill_us = min(step.fill_us, best.fill_us)
-            step.accept_us = min(step.accept_us, best.accept_us)
-        best = step
-    if best is None:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
-    return best
-
-
-def _once(matcher: Matcher, token: int | None, stop_ids: Sequence[int], mask: Any) -> _Step:
+def _step(matcher: Matcher, token: int | None, stop_ids: Sequence[int], mask: Any) -> _Step:
+    """One step. `token` None asks for a stop id."""
     start = perf_counter_ns()
     matcher.fill(mask)
     step = _Step((perf_counter_ns() - start) / 1e3)

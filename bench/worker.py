@@ -222,7 +222,7 @@ def _walk(engine: Engine, compiled: Compiled, vocabulary: Vocabulary, text: str,
         return Walk(False, 0, "not UTF-8")
     try:
         with _no_collection():
-            return walk(engine.matcher(compiled), ids, vocabulary.stop_ids, mask, repeats)
+            return walk(lambda: engine.matcher(compiled), ids, vocabulary.stop_ids, mask, repeats)
     except Exception as error:  # noqa: BLE001 - whatever an engine raises is its result here
         return Walk(False, 0, f"{type(error).__name__}: {error}")
 

@@ -33,9 +33,6 @@ class Matcher(Protocol):
     def accept(self, token_id: int) -> bool:
         """Advance by one token; False when it is illegal (the matcher is then of no further use)."""
 
-    def fork(self) -> Matcher:
-        """An independent copy."""
-
 
 @dataclass(slots=True)
 class Compiled:
@@ -54,7 +51,7 @@ class Engine(Protocol):
         """Raises RefusedError with the reason; any other exception is reported as a failure of the engine."""
 
     def matcher(self, compiled: Compiled) -> Matcher:
-        """A matcher at the start of the document."""
+        """A matcher at the start of the document, which has kept no masks of earlier documents."""
 
 
 def load_engine(name: str, vocabulary: Vocabulary, options: dict[str, Any]) -> Engine:

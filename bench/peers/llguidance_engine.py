@@ -43,9 +43,6 @@ class GuidanceMatcher:
     def accept(self, token_id: int) -> bool:
         return bool(self._matcher.consume_token(token_id))
 
-    def fork(self) -> GuidanceMatcher:
-        return GuidanceMatcher(self._matcher.deep_copy())
-
 
 class Guidance:
     """One LLTokenizer; there is nothing else to keep warm."""

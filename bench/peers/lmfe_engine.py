@@ -17,9 +17,9 @@ from bench.vocabulary import Vocabulary
 class EnforcerMatcher:
     """A token sequence; all sequences of a schema share one enforcer, as its integrations do."""
 
-    def __init__(self, enforcer: TokenEnforcer, tokens: tuple[int, ...] = ()) -> None:
+    def __init__(self, enforcer: TokenEnforcer) -> None:
         self._enforcer = enforcer
-        self._tokens = tokens
+        self._tokens: tuple[int, ...] = ()
         self._words: Any = None
 
     def fill(self, mask: Any) -> None:
@@ -32,9 +32,6 @@ class EnforcerMatcher:
             return False
         self._tokens = (*self._tokens, token_id)
         return True
-
-    def fork(self) -> EnforcerMatcher:
-        return EnforcerMatcher(self._enforcer, self._tokens)
 
 
 class FormatEnforcer:

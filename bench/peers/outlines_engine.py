@@ -1,6 +1,6 @@
 """outlines-core: a schema as one regular expression, the expression as an index over the whole vocabulary.
 
-Whitespace stays its default (one optional space). There is no fork: a copy replays the tokens, outside the timing.
+Whitespace stays its default (one optional space).
 """
 
 from __future__ import annotations
@@ -18,15 +18,11 @@ from bench.vocabulary import Vocabulary
 
 
 class OutlinesMatcher:
-    """A Guide with the tokens it has taken. It has no move for the stop token, which ends it where it may end."""
+    """A Guide. It has no move for the stop token, which ends it where it may end."""
 
-    def __init__(self, index: Index, stop: int, tokens: tuple[int, ...] = ()) -> None:
-        self._index = index
+    def __init__(self, index: Index, stop: int) -> None:
         self._stop = stop
-        self._tokens = tokens
         self._guide = Guide(index)
-        for token in tokens:
-            self._guide.advance(token, return_tokens=False)
 
     def fill(self, mask: Any) -> None:
         self._guide.write_mask_into(mask.ctypes.data, mask.size, mask.itemsize)
@@ -38,11 +34,7 @@ class OutlinesMatcher:
             self._guide.advance(token_id, return_tokens=False)
         except ValueError:
             return False
-        self._tokens = (*self._tokens, token_id)
         return True
-
-    def fork(self) -> OutlinesMatcher:
-        return OutlinesMatcher(self._index, self._stop, self._tokens)
 
 
 class Outlines:

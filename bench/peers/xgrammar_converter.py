@@ -27,9 +27,6 @@ class XGrammarMatcher:
     def accept(self, token_id: int) -> bool:
         return bool(self._matcher.accept_token(token_id))
 
-    def fork(self) -> XGrammarMatcher:
-        return XGrammarMatcher(self._matcher.fork())
-
 
 class XGrammarConverter:
     """`compile_json_schema` of one GrammarCompiler."""

@@ -29,9 +29,6 @@ class ScriptedMatcher:
         self.left = self.left[1:]
         return True
 
-    def fork(self):
-        return ScriptedMatcher(self.act, self.left)
-
 
 class ScriptedEngine:
     packages = ()
