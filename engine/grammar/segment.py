@@ -1,9 +1,10 @@
-"""The fewest tokens that write given bytes. Knows a vocabulary as a map from bytes to id."""
+"""The fewest tokens that write given bytes. Knows a vocabulary as a table of texts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+
+from engine.grammar.texts import TextTable
 
 NEVER = 1 << 30
 """Token count of what cannot be written or never ends."""
@@ -13,14 +14,18 @@ _SINGLE = (1,)
 class Segmenter:
     """One per vocabulary. Exact by dynamic programming from the end; only lengths that occur are tried."""
 
-    def __init__(self, ids: Mapping[bytes, int]) -> None:
-        self.ids = ids
-        self._lengths = _lengths_by_start(ids)
+    def __init__(self, table: TextTable) -> None:
+        self.ids = table.ids
+        self.sorted_texts = table.sorted_texts
+        self._lengths = table.lengths_by_start()
 
-    @cached_property
-    def sorted_texts(self) -> list[bytes]:
-        """Every text in byte order, so that a prefix is found by bisection. 0.1 s, once."""
-        return sorted(self.ids)
+    @classmethod
+    def of(cls, ids: Mapping[bytes, int]) -> Segmenter:
+        """For a map from text to id."""
+        texts: list[bytes | None] = [None] * (max(ids.values()) + 1)
+        for text, token_id in ids.items():
+            texts[token_id] = text
+        return cls(TextTable.of(texts))
 
     def counts(self, text: bytes) -> list[int]:
         """For `text[i:]` at index i, how many tokens write it (0 for the empty one last); NEVER when none can."""
@@ -42,19 +47,6 @@ class Segmenter:
                     if token_id is not None:
                         counts[start], ids[start], nexts[start] = counts[stop] + 1, token_id, stop
         return counts, ids, nexts
-
-
-def _lengths_by_start(ids: Mapping[bytes, int]) -> dict[bytes, tuple[int, ...]]:
-    """For every two first bytes, the lengths of tokens that begin so (and 1), longest first."""
-    found: dict[bytes, int] = {}  # a set of lengths as the bits of one number: a third of the time
-    for text in ids:
-        start = text[:2]
-        found[start] = found.get(start, 2) | 1 << len(text)
-    return {start: _bits(lengths) for start, lengths in found.items()}
-
-
-def _bits(number: int) -> tuple[int, ...]:
-    return tuple(bit for bit in range(number.bit_length() - 1, 0, -1) if number >> bit & 1)
 
 
 def _walk(ids: list[int], nexts: list[int]) -> Iterator[int]:

@@ -122,7 +122,7 @@ def test_rollback_brings_back_the_need(byte_service: GrammarService) -> None:
 
 
 def test_a_text_the_vocabulary_cannot_write_has_no_ending() -> None:
-    segmenter = Segmenter({b"a": 0, b"ab": 1})
+    segmenter = Segmenter.of({b"a": 0, b"ab": 1})
     rules = {
         "root": Rule("root", ((Text("a"), Ref("x")), (Text("c"),))),
         "x": Rule("x", ((chars("bc"),), (Text("a"), Ref("x")))),
@@ -133,7 +133,7 @@ def test_a_text_the_vocabulary_cannot_write_has_no_ending() -> None:
 
 
 def test_endless_and_doubling_rules_cost_nothing() -> None:
-    segmenter = Segmenter({b"a": 0})
+    segmenter = Segmenter.of({b"a": 0})
     endless = Grammar({"root": Rule("root", ((Text("a"), Ref("root")),))})
     assert not Closer(endless, segmenter, 9).productive
     doubling = {f"r{i}": Rule(f"r{i}", ((Ref(f"r{i + 1}"), Ref(f"r{i + 1}")),)) for i in range(60)}
@@ -152,13 +152,13 @@ def test_cutting_is_minimal(vocabulary: list[bytes], text: str) -> None:
     best = next(
         (n for n in range(len(data) + 1) for parts in itertools.product(ids, repeat=n) if b"".join(parts) == data), None
     )
-    cut = Segmenter(ids).cut(data)
+    cut = Segmenter.of(ids).cut(data)
     assert (None if cut is None else len(cut)) == best
     if cut is not None:
         assert b"".join(list(ids)[i] for i in cut) == data
 
 
 def test_minimal_derivations_prefer_fewer_tokens_over_fewer_bytes() -> None:
-    segmenter = Segmenter({b"x": 0, b"y": 1, b"long": 2})
+    segmenter = Segmenter.of({b"x": 0, b"y": 1, b"long": 2})
     rules = {"root": Rule("root", ((Text("xy"),), (Text("long"),)))}
     assert Symbols(Grammar(rules), segmenter.counts).root.tokens == 1
