@@ -28,7 +28,7 @@ from engine.interfaces import Tokenizer
 from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
 
-FORM_VERSION = "3"
+FORM_VERSION = "4"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `entry` another
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
