@@ -153,3 +153,18 @@ def plainest(spans: Ranges) -> int:
             if first <= high and last >= low:
                 return max(first, low)
     return spans[0][0]
+
+
+def intersect(first: Ranges, second: Ranges) -> Ranges:
+    """Common code points of two sorted range lists. Linear."""
+    found: list[tuple[int, int]] = []
+    i = j = 0
+    while i < len(first) and j < len(second):
+        low, high = max(first[i][0], second[j][0]), min(first[i][1], second[j][1])
+        if low <= high:
+            found.append((low, high))
+        if first[i][1] < second[j][1]:
+            i += 1
+        else:
+            j += 1
+    return tuple(found)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from engine.schema.alphabet import Ranges
+from engine.schema.alphabet import Ranges, intersect
 from engine.schema.automaton import Automaton
 from engine.schema.escapes import canonical, inline_escapes
 from engine.schema.grammar import Chars, Ref, Sequence, Text, chars, normalise_ranges
 from engine.schema.suffixes import components, short_digest, suffix_digests
-from engine.schema.text import RAW, TextRules, intersect
+from engine.schema.text import RAW, TextRules
 
 ASCII = 0x80
 ESCAPED = tuple(sorted({*range(0x20), 0x22, 0x5C}))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from engine.schema.alphabet import SCALARS, Ranges
+from engine.schema.alphabet import SCALARS, Ranges, intersect
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.elimination import character_class, expression
 from engine.schema.escapes import (
@@ -24,6 +24,7 @@ from engine.schema.escapes import (
     unit_start,
 )
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, chars
+from engine.schema.number_expressions import expression_of
 from engine.schema.suffixes import components, short_digest, suffix_digests
 
 Spelling = Literal["canonical", "any"]
@@ -61,7 +62,7 @@ class TextRules:
 
     def scalar(self, automaton: Automaton, follow: Chars | None) -> Ref:
         """The automaton's words as they are: numbers and other text outside strings. Errors as in `string`."""
-        return _Writer(self, automaton, follow).write()
+        return _Writer(self, automaton, follow, expression_of(automaton)).write()
 
     def add(
         self, name: str, alternatives: tuple[Sequence, ...], follow: Chars | None, expression: str | None = None
@@ -80,9 +81,13 @@ class _Writer:
     kind = "scalar"
     end = ""
 
-    def __init__(self, rules: TextRules, automaton: Automaton, follow: Chars | None) -> None:
+    def __init__(
+        self, rules: TextRules, automaton: Automaton, follow: Chars | None, whole: str | None = None
+    ) -> None:
+        """`whole`: the automaton as an expression, where somebody knows a short one."""
         if automaton.is_empty:
             raise ValueError("the empty language has no rules")
+        self.whole = whole
         self.rules = rules
         self.automaton = automaton
         self.follow = follow
@@ -96,7 +101,9 @@ class _Writer:
         circular = self.circular()
         for state in sorted(self.entries):
             if self.names[state] not in self.rules.rules:
-                whole = self.expression(state) if state in circular else None
+                whole = self.whole if state == 0 and self.whole else None
+                if whole is None and state in circular:
+                    whole = self.expression(state)
                 self.rules.add(self.names[state], self.alternatives(state), self.follow, whole)
         return Ref(self.names[0])
 
@@ -232,19 +239,4 @@ def _fused(symbols: list[Symbol]) -> Sequence:
         if found and isinstance(symbol, Text) and isinstance(found[-1], Text):
             symbol = Text(found.pop().text + symbol.text)  # type: ignore[union-attr]  # the line above saw a Text
         found.append(symbol)
-    return tuple(found)
-
-
-def intersect(first: Ranges, second: Ranges) -> Ranges:
-    """Common code points of two sorted range lists. Linear."""
-    found: list[tuple[int, int]] = []
-    i = j = 0
-    while i < len(first) and j < len(second):
-        low, high = max(first[i][0], second[j][0]), min(first[i][1], second[j][1])
-        if low <= high:
-            found.append((low, high))
-        if first[i][1] < second[j][1]:
-            i += 1
-        else:
-            j += 1
     return tuple(found)

@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.schema import number_expressions
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.decimal_text import between, multiples
 from engine.schema.number import DIGITS, exact, integers, numbers
+from engine.schema.pattern import full_match
 
 small = st.integers(-300, 300)
 bounds = st.one_of(st.none(), small, st.integers(-(10**20), 10**20))
@@ -228,3 +230,11 @@ def test_remainders(step: int) -> None:
     automaton = multiples(step, 0, 0)
     for value in [*range(0, 5 * step, max(step // 7, 1)), step, 10 * step, 10 * step + 1]:
         assert automaton.accepts(str(value)) == (value % step == 0)
+
+
+def test_the_known_expressions_say_exactly_what_their_automata_say():
+    known = number_expressions._known()
+    assert len(known) == 8
+    for automaton, expression in known.items():
+        assert full_match(expression) == automaton, expression
+    assert number_expressions.expression_of(numbers(minimum=7)) is None
