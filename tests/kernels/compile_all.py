@@ -9,7 +9,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from engine.model.kernels import attention, experts, launch, linear, prefill, router, sampling, token
+from engine.model.kernels import attention, experts, launch, linear, prefill, router, sampling, threshold, token
 from engine.model.kernels.units import LUT_BYTES
 
 SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227}
@@ -18,14 +18,14 @@ _FP32 = "out logits scales weights parts cosine sine acc_parts stat_parts qkv bi
 _FP16 = "x half inner normed query keys values gain q_gain k_gain"
 _INT32 = (
     "table ids pairs groups live slots positions arrived integers bitmask seen last tokens wanted sources "
-    "experts starts firsts counts"
+    "experts starts firsts counts tail"
 )
 TYPES: dict[str, str] = {
     **dict.fromkeys(_FP32.split(), "*fp32"),
     **dict.fromkeys(_FP16.split(), "*fp16"),
     **dict.fromkeys(_INT32.split(), "*i32"),
     **dict.fromkeys(["T", "S", "V", "W", "RS", "G", "number"], "i32"),
-    "words": "*i16", "weight": "*bf16", "bins": "*i64", "state": "*i64", "eps": "fp32", "scale": "fp32",
+    "words": "*i16", "weight": "*bf16", "sums": "*i64", "state": "*i64", "eps": "fp32", "scale": "fp32",
 }  # fmt: skip
 Case = tuple[Any, dict[str, Any], int, dict[str, str], dict[str, Any]]
 
@@ -88,8 +88,9 @@ def cases(capability: int) -> list[Case]:
     made.append((token.final_norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 8, {"x": "*fp32", "out": "*bf16"}, {}))
     made.append((token.head_kernel, {"K": 2048, "KP": 2048, "BN": 8, **pdl}, 4, {"x": "*bf16"}, {}))
     row = {"M": 38, **pdl}
-    made.append((sampling.apply_kernel, {**row, "FACTS": True}, 8, {}, {}))
-    made.append((sampling.search_kernel, {**row, "STAGE": 1, "START": 2, "MP": 64}, 8, {}, {}))
+    made.append((sampling.apply_kernel, {**row, "FACTS": True, "FIRST": 3, "END": 5}, 8, {}, {}))
+    search = {**row, **asm, "STAGE": 1, "LEVEL": 1, "MP": 64}
+    made.append((threshold.search_kernel, search, threshold.SEARCH_WARPS, {}, {}))
     made.append((sampling.keep_kernel, {**row, "MP": 64}, 8, {}, {}))
     made.append((sampling.draw_kernel, {**row, "FILTERED": True, "FACTS": True, "MP": 64}, 8, {}, {}))
     return made

@@ -14,7 +14,8 @@ WORDS = -(-VOCAB // 32)
 def buffers(masked: bool) -> sampling.SampleBuffers:
     made = sampling.make_buffers(ROWS, VOCAB, torch.device("cpu"))
     made.work.fill_(float("nan"))
-    made.bins.fill_(77)  # what the step before left
+    for left in made.bins:
+        left.fill_(77)  # what the step before left
     # rows: greedy; nucleus; top-k and nucleus with a penalty; everything with min-p
     made.floats.copy_(
         torch.tensor(
@@ -66,3 +67,36 @@ def test_plain_temperature_needs_no_search() -> None:
         function(logits, state, seen, last, stages=(), filtered=False, facts=False)
         made.append(state.ids.tolist())
     assert made[0] == made[1]
+
+
+@pytest.mark.parametrize(("seed", "spread"), [(0, 3.0), (1, 30.0)])
+def test_random_parameters_over_several_chunks(seed: int, spread: float) -> None:
+    """Every combination of cuts, on flat and on peaked rows; half of the seeds have ties."""
+    rows, vocab = 5, 8200
+    draw = torch.Generator().manual_seed(seed)
+
+    def uniform(share: float, otherwise: float) -> torch.Tensor:
+        """One number a row; `otherwise` in a share of them."""
+        value = torch.rand(rows, generator=draw)
+        return torch.where(torch.rand(rows, generator=draw) < share, otherwise, value)
+
+    logits = torch.randn(rows, vocab, generator=draw) * spread
+    if seed:
+        logits = (logits * 64 / spread).round() * spread / 64
+    seen = torch.randint(-(2**31), 2**31 - 1, (rows, -(-vocab // 32)), generator=draw).int()
+    made = sampling.make_buffers(rows, vocab, torch.device("cpu"))
+    made.floats.copy_(
+        torch.stack([uniform(0.1, 0.0) * 1.5, uniform(0.3, 1.0), uniform(0.6, 0.0) / 4, uniform(0.5, 0.4) + 0.6,
+                     uniform(0.0, 0.0)])
+    )  # fmt: skip
+    made.integers.copy_(
+        torch.stack([(uniform(0.4, 0.0) ** 3 * vocab).int(), torch.arange(rows).int(), uniform(0.5, 0.0).ceil().int(),
+                     torch.ones(rows).int()])
+    )  # fmt: skip
+    made.bitmask.copy_(torch.randint(-(2**31), 2**31 - 1, made.bitmask.shape, generator=draw))
+    found = []
+    for function in (sampling.sample, sampling.sample_reference):
+        last = torch.zeros(rows, dtype=torch.int32)
+        function(logits, made, seen, last, stages=(0, 1), filtered=True, facts=False)
+        found.append(last.tolist())
+    assert found[0] == found[1]

@@ -2,12 +2,9 @@
 row.
 
 Nothing is sorted. A row is cut into chunks, one block each; one pass applies penalty, mask and temperature and leaves
-each
-chunk's maximum and sum. Top-k and top-p look for a threshold: eight passes add up what lies in 16 bins of the current
-stretch of keys, four bits a pass, so that the threshold is exact to the last bit; sums are joined as 64-bit integers,
-so
-their order cannot matter. Two last passes sum what is kept by chunk and walk to the uniform number in id order.
-Specification: `engine.model.sampling`. Axis letters: R rows, V logits width, W = ceil(V / 32), M chunks of a row.
+each chunk's maximum and sum. Top-k and top-p look for a threshold (`kernels.threshold`). Two last passes sum what is
+kept by chunk and walk to the uniform number in id order. Specification: `engine.model.sampling`.
+Axis letters: R rows, V logits width, W = ceil(V / 32), M chunks of a row.
 """
 
 from __future__ import annotations
@@ -21,19 +18,27 @@ from torch import Tensor
 
 from engine.interfaces import SampleInputs
 from engine.model.kernels import launch
+from engine.model.kernels.threshold import (
+    BINS,
+    CHUNK,
+    LAST_KEY,
+    LEVELS,
+    PARTS,
+    SEARCH_WARPS,
+    TAIL,
+    Bins,
+    cut,
+    distance_of,
+    keep_stretch,
+    kept_stretch,
+    key_of,
+    last_stretch,
+    make_bins,
+    row_top,
+    search_kernel,
+)
 from engine.model.kernels.units import release_next, wait_for_previous
 from engine.model.sampling import sample_rows, unpack_bitmask
-
-CHUNK: tl.constexpr = tl.constexpr(4096)
-PARTS: tl.constexpr = tl.constexpr(12)
-"""fp32 per chunk: 0 maximum, 1 sum, 2 argmax; free 3 maximum, 4 sum, 5 sum of p*l, 6 argmax; legal 7 maximum, 8 sum,
-9 sum of p*l; 10 kept, 11 ties. Sums are of e^(l - the chunk's maximum), but for `kept`, which is of e^(l - the
-row's)."""
-PASSES = 8
-FIXED: tl.constexpr = tl.constexpr(1099511627776.0)
-"""Weights are joined as integers of 2^-40."""
-LAST_KEY: tl.constexpr = tl.constexpr(2139095040)
-"""The bits of +inf: the key of an illegal token. A key is the fp32 bits of (row maximum - value), so it orders."""
 
 
 class SampleBuffers(NamedTuple):
@@ -49,10 +54,7 @@ class SampleBuffers(NamedTuple):
     """fp32 [R, V]: penalised, masked, scaled logits."""
     parts: Tensor
     """fp32 [R, M, PARTS]."""
-    bins: Tensor
-    """int64 [2, PASSES, R, 16]."""
-    state: Tensor
-    """int64 [2, PASSES, R, 4]: lowest key of the pass's stretch, weight before it, target."""
+    bins: Bins
     ids: Tensor
     """int32 [R]."""
     facts: Tensor
@@ -68,8 +70,8 @@ def make_buffers(rows: int, vocab: int, device: torch.device) -> SampleBuffers:
     return SampleBuffers(
         zeros(5, rows), zeros(4, rows, dtype=torch.int32), zeros(rows, -(-vocab // 32), dtype=torch.int32),
         zeros(rows, vocab),
-        zeros(rows, chunks, PARTS.value), zeros(2, PASSES, rows, 16, dtype=torch.int64),
-        zeros(2, PASSES, rows, 4, dtype=torch.int64), zeros(rows, dtype=torch.int32), zeros(rows, 8),
+        zeros(rows, chunks, PARTS.value), make_bins(rows, chunks, device), zeros(rows, dtype=torch.int32),
+        zeros(rows, 8),
     )  # fmt: skip
 
 
@@ -82,15 +84,18 @@ def apply_kernel(
     seen,
     work,
     parts,
-    bins,
+    sums,
     V,
     W,
     RS,
+    FIRST: tl.constexpr,
+    END: tl.constexpr,
     FACTS: tl.constexpr,
     M: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """Grid (R, M). RS: stride of a parameter in `floats` and `integers`, and the row count of `bins`."""
+    """Grid (R, M). RS: stride of a parameter in `floats` and `integers`, and the row count of `sums`, of which the
+    histograms FIRST to END - 1 are emptied."""
     row = tl.program_id(0)
     chunk = tl.program_id(1)
     release_next(PDL)
@@ -121,8 +126,8 @@ def apply_kernel(
         _store_sums(base + 3, raw)
         tl.store(base + 6, (chunk * CHUNK + tl.argmax(raw, axis=0, tie_break_left=True)).to(tl.float32))
         _store_sums(base + 7, tl.where(legal, raw, -float("inf")))
-    for q in tl.range(chunk, 16, M):
-        tl.store(bins + (q * RS + row) * 16 + tl.arange(0, 16), tl.zeros([16], tl.int64))
+    for q in tl.range(FIRST + chunk, END, M):
+        tl.store(sums + (q * RS + row) * BINS + tl.arange(0, BINS), tl.zeros([BINS], tl.int64))
 
 
 @triton.jit
@@ -137,147 +142,64 @@ def _store_sums(at, value):
 
 
 @triton.jit
-def _row_top(parts, row, M: tl.constexpr, MP: tl.constexpr):
-    """The row's maximum after mask and temperature."""
-    m = tl.arange(0, MP)
-    return tl.max(tl.load(parts + (row * M + m) * PARTS, mask=m < M, other=-float("inf")), axis=0)
-
-
-@triton.jit
-def _advance(state, bins, row, floats, integers, RS, STAGE: tl.constexpr, FIRST: tl.constexpr, number):
-    """The stretch of pass `number` (FIRST: it is pass 1), from the sums of the pass before: lowest key, weight before
-    it, target, weight of the
-    bin it is. Past every weight the lowest key is LAST_KEY."""
-    j = tl.arange(0, 16)
-    sums = tl.load(bins + ((STAGE * 8 + number - 1) * RS + row) * 16 + j)
-    low = tl.zeros([], tl.int64)
-    before = tl.zeros([], tl.int64)
-    if not FIRST:
-        old = state + ((STAGE * 8 + number - 1) * RS + row) * 4
-        low = tl.load(old)
-        before = tl.load(old + 1)
-        target = tl.load(old + 2)
-    elif STAGE == 0:
-        target = tl.load(integers + row).to(tl.int64)
-    else:
-        target = tl.maximum((tl.load(floats + RS + row).to(tl.float64) * tl.sum(sums).to(tl.float64)).to(tl.int64), 1)
-    reached = before + tl.cumsum(sums, axis=0)
-    found = tl.sum((reached < target).to(tl.int32), axis=0)
-    inside = tl.minimum(found, 15)
-    here = tl.sum(tl.where(j == inside, sums, 0), axis=0)
-    skipped = tl.sum(tl.where(j < inside, sums, 0), axis=0)
-    low = tl.where((found == 16) | (low >= LAST_KEY), LAST_KEY, low + (inside.to(tl.int64) << (4 * (8 - number))))
-    return low, before + skipped, target, here
-
-
-@triton.jit
-def _top_k_limit(state, bins, row, floats, integers, RS, active):
-    """Key of the k-th token, how many of its ties stay, how many there are; LAST_KEY without top-k."""
-    key = tl.full([], LAST_KEY, tl.int64)
-    ties = tl.zeros([], tl.int64)
-    total = tl.full([], 1, tl.int64)
-    if active:
-        key, before, target, total = _advance(state, bins, row, floats, integers, RS, 0, False, 8)
-        ties = target - before
-        total = tl.maximum(total, 1)
-    return key, ties, total
-
-
-@triton.jit(do_not_specialize=["number"])
-def search_kernel(
-    work, floats, integers, parts, bins, state, V, RS, number,
-    STAGE: tl.constexpr, START: tl.constexpr, M: tl.constexpr, MP: tl.constexpr, PDL: tl.constexpr,
-):  # fmt: skip
-    """Grid (R, M). Stage 0 counts (top-k), stage 1 weighs what top-k left (top-p). Pass `number` of 0..7; START says
-    whether it is 0, 1 or a later one."""
-    row = tl.program_id(0)
-    chunk = tl.program_id(1)
-    release_next(PDL)
-    top_k = tl.load(integers + row)
-    counts = (top_k > 0) & (top_k < V)
-    wanted = (tl.load(floats + row) > 0) & (counts if STAGE == 0 else tl.load(floats + RS + row) < 1.0)
-    wait_for_previous(PDL)
-    if wanted:
-        low = tl.zeros([], tl.int64)
-        if START > 0:
-            low, before, target, _ = _advance(state, bins, row, floats, integers, RS, STAGE, START == 1, number)
-            if chunk == 0:
-                new = state + ((STAGE * 8 + number) * RS + row) * 4
-                tl.store(new, low)
-                tl.store(new + 1, before)
-                tl.store(new + 2, target)
-        top = _row_top(parts, row, M, MP)
-        if STAGE == 1:
-            limit, ties, total = _top_k_limit(state, bins, row, floats, integers, RS, counts)
-        i = chunk * CHUNK + tl.arange(0, CHUNK)
-        value = tl.load(work + row.to(tl.int64) * V + i, mask=i < V, other=-float("inf"))
-        key = (top - value).to(tl.int32, bitcast=True)
-        weight = tl.full([CHUNK], 1.0, tl.float32)
-        if STAGE == 1:
-            share = tl.where(key == limit, ties.to(tl.float32) / total.to(tl.float32), 1.0)
-            weight = tl.where(key <= limit, tl.exp(value - top) * share, 0.0)
-        weight = tl.where(key < LAST_KEY, weight, 0.0)
-        place = (key - low.to(tl.int32)) >> (4 * (7 - number))
-        at = bins + ((STAGE * 8 + number) * RS + row) * 16
-        for j in tl.static_range(16):
-            inside = tl.sum(tl.where(place == j, weight, 0.0), axis=0)
-            if inside > 0:
-                tl.atomic_add(
-                    at + j, (inside * FIXED).to(tl.int64) if STAGE == 1 else inside.to(tl.int64), sem="relaxed"
-                )
-
-
-@triton.jit
-def _kept_limit(state, bins, row, floats, integers, V, RS, FILTERED: tl.constexpr):
-    """Everything with a key under the first result is kept, and as many of its ties as the second says."""
-    top_k = tl.load(integers + row)
-    counts = (top_k > 0) & (top_k < V)
-    key = tl.full([], LAST_KEY, tl.int64)
-    ties = tl.zeros([], tl.int64)
-    if FILTERED:
-        key, ties, _ = _top_k_limit(state, bins, row, floats, integers, RS, counts)
-        if tl.load(floats + RS + row) < 1.0:
-            at, before, target, _ = _advance(state, bins, row, floats, integers, RS, 1, False, 8)
-            distance = at.to(tl.int32).to(tl.float32, bitcast=True)
-            each = tl.maximum((tl.exp(-distance) * FIXED).to(tl.int64), 1)
-            need = (target - before + each - 1) // each
-            ties = tl.where(at < key, need, tl.minimum(need, ties))
-            key = tl.minimum(at, key)
-    return key, ties
-
-
-@triton.jit
 def _kept(value, top, least, key, inside):
     """Weights of tokens that are surely kept, and which are ties at the threshold. An illegal token is neither."""
-    bits = (top - value).to(tl.int32, bitcast=True)
+    place = key_of(top - value)
     p = tl.exp(value - top)
-    fine = inside & (bits < LAST_KEY) & (p >= least)
-    return tl.where(fine & (bits < key), p, 0.0), fine & (bits == key)
+    fine = inside & (place < LAST_KEY) & (p >= least)
+    return tl.where(fine & (place < key), p, 0.0), fine & (place == key)
 
 
 @triton.jit
 def keep_kernel(
-    work, floats, integers, parts, bins, state, V, RS, M: tl.constexpr, MP: tl.constexpr, PDL: tl.constexpr
+    work, floats, integers, parts, sums, state, tail, V, RS, M: tl.constexpr, MP: tl.constexpr, PDL: tl.constexpr
 ):
-    """Grid (R, M): how much weight each chunk keeps, and how many ties of the threshold it holds."""
+    """Grid (R, M): how much weight each chunk keeps below the last 64 keys, and how many tokens have each of those."""
     row = tl.program_id(0)
     chunk = tl.program_id(1)
     release_next(PDL)
     least = tl.load(floats + 2 * RS + row)
     wait_for_previous(PDL)
     if tl.load(floats + row) > 0:
-        top = _row_top(parts, row, M, MP)
-        key, _ = _kept_limit(state, bins, row, floats, integers, V, RS, True)
         i = chunk * CHUNK + tl.arange(0, CHUNK)
         value = tl.load(work + row.to(tl.int64) * V + i, mask=i < V, other=-float("inf"))
-        p, tie = _kept(value, top, least, key, i < V)
+        top = row_top(parts, row, M, MP)
+        low, before, target, limit, ties = last_stretch(state, sums, row, floats, integers, V, RS)
+        if chunk == 0:
+            keep_stretch(state, row, RS, low, before, target, limit, ties)
+        p, _ = _kept(value, top, least, low, i < V)
         tl.store(parts + (row * M + chunk) * PARTS + 10, tl.sum(p))
-        tl.store(parts + (row * M + chunk) * PARTS + 11, tl.sum(tie.to(tl.float32)))
+        key = key_of(top - value)
+        offset = key - low.to(tl.int32)
+        inside = (key < LAST_KEY) & (offset >= 0) & (offset < TAIL)
+        at = tail + (row * M + chunk) * TAIL + tl.arange(0, TAIL)
+        if tl.sum(inside.to(tl.int32)) > 0:
+            tl.store(at, tl.histogram(tl.where(inside, offset, 0), TAIL, mask=inside))
+        else:
+            tl.store(at, tl.zeros([TAIL], tl.int32))
+
+
+@triton.jit
+def _kept_by_chunk(state, tail, base, row, weighed, RS, least, M: tl.constexpr, MP: tl.constexpr):
+    """Threshold, how many of its ties stay, what one of them weighs; by chunk the ties and the weight of all others."""
+    m = tl.arange(0, MP)
+    j = tl.arange(0, TAIL)
+    low, before, target, limit, ties = kept_stretch(state, row, RS)
+    counts = tl.load(tail + (row * M + m[:, None]) * TAIL + j[None, :], mask=(m < M)[:, None], other=0)
+    place, stay = cut(tl.sum(counts, axis=0), low, before, target, weighed, limit, ties)
+    weight = tl.exp(-distance_of((low + j).to(tl.int32)))
+    weight = tl.where((weight >= least) & (low < LAST_KEY), weight, 0.0)
+    each = tl.sum(tl.where(j == place, weight, 0.0), axis=0)
+    sure = tl.where(j < place, weight, 0.0)
+    mass = tl.load(base + 10, mask=m < M, other=0.0) + tl.sum(counts.to(tl.float32) * sure[None, :], axis=1)
+    found = tl.sum(tl.where((j == place)[None, :], counts, 0), axis=1)
+    found = tl.where(each > 0, found, 0)
+    return tl.minimum(low + place, LAST_KEY), stay, each.to(tl.float64), found.to(tl.int64), mass.to(tl.float64)
 
 
 @triton.jit
 def draw_kernel(
-    logits, work, floats, integers, parts, bins, state, last, ids, facts, V, RS,
+    logits, work, floats, integers, parts, state, tail, last, ids, facts, V, RS,
     FILTERED: tl.constexpr, FACTS: tl.constexpr, M: tl.constexpr, MP: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (R): walk to the uniform number, by chunks and then inside one; the id becomes the slot's last."""
@@ -290,15 +212,16 @@ def draw_kernel(
     tops = tl.load(base, mask=m < M, other=-float("inf"))
     top = tl.max(tops, axis=0)
     if temperature > 0:
-        key, ties = _kept_limit(state, bins, row, floats, integers, V, RS, FILTERED)
-        each = tl.exp(-key.to(tl.int32).to(tl.float32, bitcast=True)).to(tl.float64)
         if FILTERED:
             least = tl.load(floats + 2 * RS + row)
-            found = tl.load(base + 11, mask=m < M, other=0.0).to(tl.int64)
-            mass = tl.load(base + 10, mask=m < M, other=0.0).to(tl.float64)
+            weighed = tl.load(floats + RS + row) < 1.0
+            key, ties, each, found, mass = _kept_by_chunk(state, tail, base, row, weighed, RS, least, M, MP)
             earlier = tl.cumsum(found, axis=0) - found
             mass += each * tl.minimum(tl.maximum(ties - earlier, 0), found).to(tl.float64)
         else:
+            key = tl.full([], LAST_KEY, tl.int64)
+            ties = tl.zeros([], tl.int64)
+            each = tl.zeros([], tl.float64)
             least = 0.0
             earlier = tl.zeros([MP], tl.int64)
             mass = (tl.load(base + 1, mask=m < M, other=0.0) * tl.exp(tops - top)).to(tl.float64)
@@ -372,30 +295,33 @@ def sample(
     rows, vocab = logits.shape
     stride, chunks = buffers.floats.shape[1], buffers.parts.shape[1]
     flags = launch.options(logits)
-    flags.pop("ASM")
-    shared = {"M": chunks, "MP": triton.next_power_of_2(chunks), **flags}
-    f, n = buffers.floats, buffers.integers
+    assembly = flags.pop("ASM")
+    shared = {"M": chunks, "MP": triton.next_power_of_2(chunks), "num_warps": SEARCH_WARPS, **flags}
+    f, n, parts, work, bins = buffers.floats, buffers.integers, buffers.parts, buffers.work, buffers.bins
+    histograms = histograms_of(stages)
     apply_kernel[(rows, chunks)](
-        logits, f, n, buffers.bitmask, seen, buffers.work, buffers.parts, buffers.bins, vocab,
-        buffers.bitmask.shape[1], stride,
+        logits, f, n, buffers.bitmask, seen, work, parts, bins.sums, vocab, buffers.bitmask.shape[1], stride,
+        FIRST=min(histograms, default=0), END=max(histograms, default=-1) + 1,
         FACTS=facts, M=chunks, num_warps=8, **flags,
     )  # fmt: skip
-    for stage in stages:
-        for number in range(PASSES):
-            search_kernel[(rows, chunks)](
-                buffers.work, f, n, buffers.parts, buffers.bins, buffers.state, vocab, stride, number, STAGE=stage,
-                START=min(number, 2),
-                num_warps=8, **shared,
-            )  # fmt: skip
-    if filtered:
-        keep_kernel[(rows, chunks)](
-            buffers.work, f, n, buffers.parts, buffers.bins, buffers.state, vocab, stride, num_warps=8, **shared
+    for histogram in histograms:
+        stage, level = divmod(histogram, LEVELS.value)
+        search_kernel[(rows, chunks)](
+            work, f, n, parts, bins.sums, bins.state, vocab, stride, STAGE=stage, LEVEL=level, ASM=assembly, **shared
         )
+    if filtered:
+        keep_kernel[(rows, chunks)](work, f, n, parts, bins.sums, bins.state, bins.tail, vocab, stride, **shared)
     draw_kernel[(rows,)](
-        logits, buffers.work, f, n, buffers.parts, buffers.bins, buffers.state, last, buffers.ids, buffers.facts,
-        vocab, stride,
-        FILTERED=filtered, FACTS=facts, num_warps=8, **shared,
+        logits, work, f, n, parts, bins.state, bins.tail, last, buffers.ids, buffers.facts, vocab, stride,
+        FILTERED=filtered, FACTS=facts, **shared,
     )  # fmt: skip
+
+
+def histograms_of(stages: tuple[int, ...]) -> list[int]:
+    """The searches of a step, stage * LEVELS + level: two levels each, and top-k's third where top-p weighs its
+    ties."""
+    levels = {stage: 3 if stage == 0 and 1 in stages else 2 for stage in stages}
+    return [stage * LEVELS.value + level for stage, count in levels.items() for level in range(count)]
 
 
 def sample_reference(
