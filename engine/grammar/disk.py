@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import xgrammar as xgr
-
-from engine.grammar.compiler import Compiled
+from engine.grammar.compiler import Compiled, Compiler
 from engine.grammar.entry import decode
 from engine.grammar.files import private_folder, read_sealed, write_sealed
 
@@ -47,14 +45,14 @@ class DiskCache:
         self.folder = folder
         self.limit_bytes = limit_bytes
 
-    def get(self, key: str, info: xgr.TokenizerInfo) -> Compiled | None:
+    def get(self, key: str, compiler: Compiler) -> Compiled | None:
         """The grammar, or None when it is absent or damaged (then the file is gone). 1-20 ms."""
         path = self._path(key)
         content = read_sealed(path)
         if content is None:
             return None
         try:
-            compiled = decode(_body(content)[1], info)
+            compiled = decode(_body(content)[1], compiler)
         except (ValueError, RuntimeError, KeyError, TypeError, IndexError):
             _remove(path)
             return None
@@ -62,10 +60,10 @@ class DiskCache:
             os.utime(path)
         return compiled
 
-    def put(self, key: str, content: bytes, info: xgr.TokenizerInfo, **about: Any) -> bool:
+    def put(self, key: str, content: bytes, compiler: Compiler, **about: Any) -> bool:
         """Store an encoded grammar if compiling took longer (`about["compile_ms"]`) than loading, measured here."""
         start = time.thread_time()
-        decode(content, info)
+        decode(content, compiler)
         load_ms = (time.thread_time() - start) * 1e3
         if load_ms >= float(about["compile_ms"]):
             return False

@@ -101,7 +101,7 @@ class GrammarService:
         start = time.perf_counter()
         source: Source = "disk"
         content = None
-        compiled = self.disk.get(key, self.vocabulary.info)
+        compiled = self.disk.get(key, self._compiler)
         if compiled is None:
             source = "compiled"
             compiled, content = self._compile(key, constraint, screened)
@@ -116,20 +116,20 @@ class GrammarService:
 
     def _compile(self, key: str, constraint: Constraint, screened: Screened) -> tuple[Compiled, bytes | None]:
         """The grammar, and its encoded form where the worker made it."""
-        info = self.vocabulary.info
         if not screened.heavy:
             return self._compiler.compile(constraint), None
         with self.disk.lock(key, self._limits.compile_s):
-            stored = self.disk.get(key, info)  # another process may have compiled it meanwhile
+            stored = self.disk.get(key, self._compiler)  # another process may have compiled it meanwhile
             if stored is not None:
                 return stored, None
             content = self.sandbox.compile(constraint, screened)
-            return decode(content, info), content
+            return decode(content, self._compiler), content
 
     def _store(self, grammar: CompiledGrammar, content: bytes | None) -> None:
         constraint = grammar.constraint
         about = {"kind": constraint.kind, "schema_hash": constraint.schema_hash, "compile_ms": grammar.compile_ms}
-        self.disk.put(grammar.key, content or encode(grammar.compiled), self.vocabulary.info, **about)
+        content = content or encode(grammar.compiled, constraint.kind)
+        self.disk.put(grammar.key, content, self._compiler, **about)
 
     def _forget(self, key: str) -> None:
         with self._lock:

@@ -72,7 +72,7 @@ def _child(compiler: Any, constraint: Constraint, limits: Limits, write: int) ->
 
     try:
         _limit_memory(limits.compile_memory_bytes)
-        answer = OK + encode(compiler.compile(constraint))
+        answer = OK + encode(compiler.compile(constraint), constraint.kind)
     except EngineError as error:
         answer = FAILED + json.dumps(error.to_dict()).encode()
     except MemoryError:

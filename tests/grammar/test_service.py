@@ -56,8 +56,8 @@ def keep_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Store even what compiles in a moment, so that small grammars reach the disk on any machine."""
     put = DiskCache.put
 
-    def dear(self: DiskCache, key: str, content: bytes, info: Any, **about: Any) -> bool:
-        return put(self, key, content, info, **{**about, "compile_ms": 1e6})
+    def dear(self: DiskCache, key: str, content: bytes, compiler: Any, **about: Any) -> bool:
+        return put(self, key, content, compiler, **{**about, "compile_ms": 1e6})
 
     monkeypatch.setattr(service_module, "_WORTH_STORING_MS", 0.0)
     monkeypatch.setattr(DiskCache, "put", dear)
@@ -158,12 +158,12 @@ def test_a_damaged_file_is_never_used_and_healed(tmp_path: Path, damage: str) ->
 
 def test_what_compiles_faster_than_it_loads_is_not_stored(tmp_path: Path, byte_service: GrammarService) -> None:
     grammar = byte_service.compile(Constraint.json_schema(PERSON))
-    disk, info = DiskCache(tmp_path / "disk"), byte_service.vocabulary.info
+    disk, compiler = DiskCache(tmp_path / "disk"), byte_service._compiler
     about = {"kind": "json_schema", "schema_hash": "0"}
-    assert not disk.put(grammar.key, encode(grammar.compiled), info, **about, compile_ms=0.0)
+    assert not disk.put(grammar.key, encode(grammar.compiled, "json_schema"), compiler, **about, compile_ms=0.0)
     assert disk.entries() == []
-    assert disk.put(grammar.key, encode(grammar.compiled), info, **about, compile_ms=1e6)
-    assert disk.get(grammar.key, info) is not None
+    assert disk.put(grammar.key, encode(grammar.compiled, "json_schema"), compiler, **about, compile_ms=1e6)
+    assert disk.get(grammar.key, compiler) is not None
 
 
 def test_a_full_disk_fails_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
