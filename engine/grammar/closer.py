@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from engine.grammar.allowance import Allowance
 from engine.grammar.pushdown import LostWay, Place, Pushdown
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.shortest import Shortest
@@ -22,11 +23,13 @@ _STEPS_AT_START = 1_500
 class Closer:
     """Per grammar: its pushdown tables and the vocabulary. Shared by all matchers."""
 
-    def __init__(self, grammar: Grammar, segmenter: Segmenter, stop_token_id: int) -> None:
+    def __init__(
+        self, grammar: Grammar, segmenter: Segmenter, stop_token_id: int, allowance: Allowance | None = None
+    ) -> None:
         self._segmenter = segmenter
         self._stop = stop_token_id
         self._symbols = Symbols(grammar, segmenter.counts)
-        self.pushdown = Pushdown(self._symbols)
+        self.pushdown = Pushdown(self._symbols, allowance)
 
     @property
     def productive(self) -> bool:
@@ -136,4 +139,3 @@ class Track:
 
     def ending(self, limit: int) -> tuple[int, ...] | None:
         return self._closer.ending(self._places[-1], limit)
-

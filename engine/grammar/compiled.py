@@ -53,7 +53,9 @@ class CompiledGrammar:
 
     def _closer(self) -> Closer | None:
         grammar, vocabulary = self.compiled.grammar, self.vocabulary
-        return None if grammar is None else Closer(grammar, vocabulary.segmenter, vocabulary.stop_token_ids[0])
+        if grammar is None:
+            return None
+        return Closer(grammar, vocabulary.segmenter, vocabulary.stop_token_ids[0], vocabulary.allowance)
 
     def _once(self, name: str, make: Callable[[], Made]) -> Made:
         if name not in self._shared:

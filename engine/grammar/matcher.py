@@ -119,11 +119,11 @@ class Matcher:
         if self.error is not None or self.terminated:
             raise ValueError("a matcher that has ended has no mask")
         array: bitmask.Rows = mask if isinstance(mask, np.ndarray) else mask.numpy()
-        place = self._track.place if self._track and self._track.alive else None
-        kept = self._masks.get(place) if place else None
+        place = self._track.place.number if self._track and self._track.alive else None
+        kept = None if place is None else self._masks.get(place)
         if kept is None:
             self._compute(array, row)
-            kept = self._masks.put(place, array[row]) if place else None
+            kept = None if place is None else self._masks.put(place, array[row])
         else:
             array[row] = kept.bits
         for token in (banned := self._bans.get(len(self._tokens), ())):
@@ -247,4 +247,3 @@ class Matcher:
     def _accepts(self, tokens: tuple[int, ...]) -> bool:
         fork = self._matcher.fork()
         return all(fork.accept_token(token) for token in tokens)
-

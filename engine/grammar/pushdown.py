@@ -7,16 +7,22 @@ Knows bytes and costs; does not know xgrammar or requests.
 
 from __future__ import annotations
 
+from itertools import count
+
+from engine.grammar.allowance import Allowance
 from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol, Symbols
 
 _MAX_EXPANSIONS = 20_000
 """More expansions than this for one byte: the grammar is left-recursive or hopelessly ambiguous."""
 _MAX_STACKS = 4_096
-_MAX_KEPT = 300_000
-"""Stacks and places remembered before the tables start afresh."""
+_REPORTED = 2_048
+"""Stacks and places added between two looks at what all grammars hold together."""
 _MAX_TEXT = 1 << 20
 _MAX_FORCED = 4_096
+
+
+_numbers = count()
 
 
 class LostWay(Exception):
@@ -64,10 +70,14 @@ def _spell(symbol: Symbol, pieces: list[bytes]) -> None:
 class Place:
     """A set of stacks. `tokens` bounds the shortest ending (without stop token); `ending` is filled in when asked."""
 
-    __slots__ = ("completed", "ending", "forced", "inside", "moves", "refused", "searched", "stacks", "tokens")
+    __slots__ = (
+        "completed", "ending", "forced", "inside", "moves", "number", "refused", "searched", "stacks", "tokens",
+    )  # fmt: skip
 
     def __init__(self, stacks: tuple[Stack, ...]) -> None:
         self.stacks = stacks
+        self.number = next(_numbers)
+        """No two places of this process share one."""
         self.moves: dict[int, Place] = {}
         self.tokens = min((stack.tokens for stack in stacks), default=NEVER)
         self.completed = any(stack.nullable for stack in stacks)
@@ -77,7 +87,6 @@ class Place:
         self.refused: tuple[int, ...] | None = None
         """Tokens that the matcher's mask shows although nothing could follow them; filled in when asked."""
         self.inside = any(isinstance(s.symbol, Character) and s.symbol.node.inside for s in stacks)
-
 
     def first_bytes(self) -> int:
         """Bit b is set when byte b can come next."""
@@ -91,14 +100,22 @@ class Place:
 
 
 class Pushdown:
-    """The tables of one grammar, shared by all its matchers in all threads: entries are only ever added."""
+    """The tables of one grammar, shared by all its matchers in all threads: entries are added, or all forgotten."""
 
-    def __init__(self, symbols: Symbols) -> None:
+    def __init__(self, symbols: Symbols, allowance: Allowance | None = None) -> None:
         self._symbols = symbols
+        self._allowance = allowance or Allowance()
         self._end = Stack(None, None)
-        self._reset()
+        self.forget()
 
-    def _reset(self) -> None:
+    @property
+    def entries(self) -> int:
+        """Stacks and places held; about half a kilobyte each."""
+        return len(self._stacks) + len(self._places)
+
+    def forget(self) -> None:
+        """Start afresh, in any thread and at any time: whoever stands at an old place goes on from there."""
+        self._reported = 0
         self._stacks: dict[tuple[Symbol, Stack], Stack] = {}
         self._places: dict[frozenset[Stack], Place] = {}
         self.start = self._place({self._stack(self._symbols.root, self._end): None})
@@ -170,8 +187,9 @@ class Pushdown:
         return self._stacks.get(key) or self._stacks.setdefault(key, Stack(symbol, rest))
 
     def _place(self, stacks: dict[Stack, None]) -> Place:
-        if len(self._stacks) + len(self._places) > _MAX_KEPT:
-            self._reset()
+        if self.entries > self._reported + _REPORTED:
+            self._reported = self.entries
+            self._allowance.grown(self)
         key = frozenset(stacks)
         return self._places.get(key) or self._places.setdefault(key, Place(tuple(stacks)))
 

@@ -60,14 +60,14 @@ _CONTINUATION = bytes(range(0x80, 0xC0))
 _Paths = tuple[tuple[tuple[int, int], ...], ...]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def byte_automaton(ranges: Ranges) -> ByteNode:
     """The automaton of one character out of inclusive, sorted, disjoint ranges. About 100 microseconds, then cached."""
     paths = [path for low, high in ranges for path in _byte_ranges(low, high)]
     return _node(tuple(paths))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def _node(paths: _Paths) -> ByteNode:
     rests: dict[int, list[tuple[tuple[int, int], ...]]] = {}
     for path in paths:

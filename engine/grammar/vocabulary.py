@@ -15,6 +15,7 @@ import xgrammar as xgr
 
 from engine.errors import ModelError
 from engine.grammar import bitmask
+from engine.grammar.allowance import Allowance
 from engine.grammar.files import read_sealed, write_sealed
 from engine.grammar.mask_cache import MaskCache
 from engine.grammar.segment import Segmenter
@@ -40,6 +41,8 @@ class Vocabulary:
         self._tokenizer = tokenizer
         self.masks = MaskCache()
         """Masks of all grammars over this vocabulary."""
+        self.allowance = Allowance()
+        """What the tables of all grammars over this vocabulary may hold."""
         self._table = self._load(cache_dir)
         self.info = xgr.TokenizerInfo(
             self._table.entries(tokenizer.vocab_size),

@@ -11,7 +11,7 @@ import pytest
 from engine.config import EngineConfig
 from engine.grammar import GrammarService, Matcher
 from engine.grammar.bitmask import to_bools
-from engine.grammar.mask_cache import MaskCache
+from engine.grammar.mask_cache import OVERHEAD_BYTES, MaskCache
 from engine.request import Constraint
 from tests.grammar.fakes import byte_tokenizer
 
@@ -72,14 +72,15 @@ def test_the_second_step_in_a_string_is_a_copy(service: GrammarService) -> None:
 
 def test_memory_is_bounded_and_what_was_used_last_stays() -> None:
     row = np.zeros(8, dtype=np.int32)
-    cache = MaskCache(limit_bytes=3 * row.nbytes)
-    places = [object() for _ in range(5)]
+    each = row.nbytes + OVERHEAD_BYTES
+    cache = MaskCache(limit_bytes=3 * each)
+    places = range(5)
     for number, place in enumerate(places):
         row[0] = number
-        cache.put(place, row)  # type: ignore[arg-type]  # any hashable stands for a place
+        cache.put(place, row)
         assert cache.get(places[0]) is not None
-    assert cache.nbytes == 3 * row.nbytes
+    assert cache.nbytes == 3 * each
     assert [cache.get(place) is not None for place in places] == [True, False, False, True, True]
-    assert cache.get(places[4]).bits[0] == 4  # type: ignore[arg-type, union-attr]
+    assert cache.get(places[4]).bits[0] == 4  # type: ignore[union-attr]
     cache.clear()
     assert (len(cache), cache.nbytes) == (0, 0)
