@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from engine.schema import number_expressions
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.decimal_text import between, multiples
+from engine.schema.lower import lower
 from engine.schema.number import DIGITS, exact, integers, numbers
 from engine.schema.pattern import full_match
+from tests.schema.matching import Language
 
 small = st.integers(-300, 300)
 bounds = st.one_of(st.none(), small, st.integers(-(10**20), 10**20))
@@ -234,7 +236,33 @@ def test_remainders(step: int) -> None:
 
 def test_the_known_expressions_say_exactly_what_their_automata_say():
     known = number_expressions._known()
-    assert len(known) == 8
+    assert len(known) == 3
     for automaton, expression in known.items():
         assert full_match(expression) == automaton, expression
     assert number_expressions.expression_of(numbers(minimum=7)) is None
+
+
+@pytest.mark.parametrize("bounds", [{}, {"minimum": 0}, {"minimum": 1}, {"maximum": 7}], ids=str)
+@pytest.mark.parametrize("kind", ["integer", "number"])
+@pytest.mark.parametrize("conformance", ["tight", "spec"])
+def test_xgrammar_takes_the_same_spellings_as_the_automata(kind: str, bounds: dict[str, int], conformance: Any):
+    language = Language(lower({"type": kind, **bounds}, conformance=conformance).grammar)
+    taken = 0
+    for text in spellings(random.Random(7)):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            assert not language.accepts_text(text), text
+            continue
+        fits = bounds.get("minimum", -math.inf) <= value <= bounds.get("maximum", math.inf)
+        if not (fits and math.isfinite(value) and (kind == "number" or value == int(value))):
+            assert not language.accepts_text(text), text
+        taken += language.accepts_text(text)
+    assert taken > 10
+
+
+def spellings(rng: random.Random) -> list[str]:
+    """Short texts of a number's characters: most are no number."""
+    parts = ("0", "00", "05", "7", "1E", "1e5", "10", "0.5", "1.")
+    short = [first + rest for first in ("", "-", "0", "1", "9", "0.") for rest in parts]
+    return short + ["".join(rng.choice("0012.eE+-9") for _ in range(rng.randint(1, 6))) for _ in range(500)]
