@@ -28,7 +28,7 @@ class Closer:
     ) -> None:
         self._segmenter = segmenter
         self._stop = stop_token_id
-        self._symbols = Symbols(grammar, segmenter.counts)
+        self._symbols = Symbols(grammar, segmenter)
         self.pushdown = Pushdown(self._symbols, allowance)
 
     @property
@@ -51,7 +51,7 @@ class Closer:
 
     def _improved(self, place: Place, ending: tuple[int, ...]) -> tuple[int, ...]:
         steps = _STEPS_AT_START if place is self.pushdown.start else _STEPS
-        search = Shortest(self.pushdown, self._segmenter.sorted_texts, self._segmenter.ids, steps)
+        search = Shortest(self.pushdown, self._segmenter, steps)
         try:
             better = search.below(place, len(ending) - 1) if len(ending) > 2 else None
         except LostWay:

@@ -6,12 +6,8 @@ those, as long as few places can be reached; it gives up after a fixed number of
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
-
 from engine.grammar.pushdown import Place, Pushdown
-
-_LAST_BYTE = 0xFF
+from engine.grammar.segment import Segmenter
 
 
 class OutOfSteps(Exception):
@@ -19,15 +15,13 @@ class OutOfSteps(Exception):
 
 
 class Shortest:
-    """One search. `sorted_texts` are all token texts in byte order, `ids` their ids."""
+    """One search over the tokens of a vocabulary."""
 
-    def __init__(
-        self, pushdown: Pushdown, sorted_texts: Sequence[bytes], ids: Mapping[bytes, int], most_steps: int
-    ) -> None:
+    def __init__(self, pushdown: Pushdown, segmenter: Segmenter, most_steps: int) -> None:
         """`most_steps` bytes are tried before giving up; 1,000 take 2-4 ms."""
         self._pushdown = pushdown
-        self._texts = sorted_texts
-        self._ids = ids
+        self._segmenter = segmenter
+        self._ids = segmenter.ids
         self._steps = most_steps
 
     def below(self, start: Place, limit: int) -> tuple[int, ...] | None:
@@ -55,28 +49,17 @@ class Shortest:
         pending: list[tuple[Place, bytes]] = [(start, b"")]
         while pending:
             place, prefix = pending.pop()
-            legal = place.first_bytes()
-            for byte in self._next_bytes(prefix):
-                if not legal >> byte & 1:
-                    continue
+            legal = place.first_bytes() & self._segmenter.continuations(prefix)
+            while legal:
+                byte = (legal & -legal).bit_length() - 1
+                legal &= legal - 1
                 text = prefix + bytes((byte,))
-                self._steps -= 1
+                target = self._pushdown.step(place, byte)
+                self._steps -= 1 + len(target.stacks) // 4
                 if self._steps < 0:
                     raise OutOfSteps
-                target = self._pushdown.step(place, byte)
                 if target.stacks:
                     pending.append((target, text))
                     if text in self._ids:
                         found.setdefault(target, self._ids[text])
         return found
-
-    def _next_bytes(self, prefix: bytes) -> Iterator[int]:
-        """Bytes that go on from `prefix` in some token, by leaping through the sorted texts."""
-        size = len(prefix)
-        at = bisect_left(self._texts, prefix + b"\0")
-        while at < len(self._texts) and self._texts[at].startswith(prefix):
-            byte = self._texts[at][size]
-            yield byte
-            if byte == _LAST_BYTE:
-                return
-            at = bisect_left(self._texts, prefix + bytes((byte + 1,)), at)

@@ -161,4 +161,4 @@ def test_cutting_is_minimal(vocabulary: list[bytes], text: str) -> None:
 def test_minimal_derivations_prefer_fewer_tokens_over_fewer_bytes() -> None:
     segmenter = Segmenter.of({b"x": 0, b"y": 1, b"long": 2})
     rules = {"root": Rule("root", ((Text("xy"),), (Text("long"),)))}
-    assert Symbols(Grammar(rules), segmenter.counts).root.tokens == 1
+    assert Symbols(Grammar(rules), segmenter).root.tokens == 1
