@@ -1,9 +1,9 @@
 """A compiled grammar as bytes: what the disk cache keeps and what a compile worker sends back.
 
 Two forms. `masks` is xgrammar's own, made small: it loads without compiling. But xgrammar prints the whole grammar once
-per rule before it can be made small: a grammar that compiles in 0.2 s takes 16 s and 3 GB to print. Where that would
-be too much, the form is `rules`: what lowering wrote, and what it took to know that it compiles; loading compiles it,
-outside the interpreter's lock. Knows our grammar form and verdicts. Knows no files and no processes.
+per rule before it can be made small: a grammar that compiles in 0.2 s can take 16 s and 3 GB to print. Where that is
+out of proportion, the form is `rules`, what lowering wrote; loading compiles it, outside the interpreter's lock.
+Knows our grammar form and verdicts. Knows no files and no processes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from engine.schema.verdict import Verdict
 _LENGTH_BYTES = 8
 _LOWERED = frozenset({"json_schema", "json_object", "regex", "choice"})
 """Kinds that xgrammar compiled from our own rules, so that the same rules compile to the same grammar."""
-_MOST_PRINTED = 32 << 20
 _PRINTED_BYTES = 3.5
 """What xgrammar prints, a byte of the grammar and rule; measured: 1.8-4 for all but the smallest."""
+_PRINTED_ALWAYS = 4 << 20
+_PRINTED_NEVER = 32 << 20
+_PRINTED_A_S = 14 << 20
+"""What it prints in a second of processor time."""
 
 
 class StoredRules(Mapping[str, Rule]):
@@ -48,11 +51,12 @@ class StoredRules(Mapping[str, Rule]):
         return len(self._rules)
 
 
-def encode(compiled: Compiled, kind: str) -> bytes:
-    """The grammar of a constraint of this kind. 5 ms to 2 s."""
+def encode(compiled: Compiled, kind: str, compile_s: float) -> bytes:
+    """The grammar of a constraint of this kind that took `compile_s` to compile. 5 ms to twice that time."""
     grammar = compiled.grammar
     ebnf = "" if grammar is None or kind not in _LOWERED else grammar.to_ebnf()
-    dear = _PRINTED_BYTES * len(ebnf) * (ebnf.count("\n") + 1) > _MOST_PRINTED
+    printed = _PRINTED_BYTES * len(ebnf) * (ebnf.count("\n") + 1)
+    dear = printed > max(_PRINTED_ALWAYS, min(_PRINTED_NEVER, 2 * compile_s * _PRINTED_A_S))
     header = {
         "verdicts": [asdict(verdict) for verdict in compiled.verdicts],
         "root": None if grammar is None else grammar.root,

@@ -128,7 +128,7 @@ class GrammarService:
     def _store(self, grammar: CompiledGrammar, content: bytes | None) -> None:
         constraint = grammar.constraint
         about = {"kind": constraint.kind, "schema_hash": constraint.schema_hash, "compile_ms": grammar.compile_ms}
-        content = content or encode(grammar.compiled, constraint.kind)
+        content = content or encode(grammar.compiled, constraint.kind, grammar.compile_ms / 1e3)
         self.disk.put(grammar.key, content, self._compiler, **about)
 
     def _forget(self, key: str) -> None:

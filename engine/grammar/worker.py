@@ -72,7 +72,9 @@ def _child(compiler: Any, constraint: Constraint, limits: Limits, write: int) ->
 
     try:
         _limit_memory(limits.compile_memory_bytes)
-        answer = OK + encode(compiler.compile(constraint), constraint.kind)
+        start = time.perf_counter()
+        compiled = compiler.compile(constraint)
+        answer = OK + encode(compiled, constraint.kind, time.perf_counter() - start)
     except EngineError as error:
         answer = FAILED + json.dumps(error.to_dict()).encode()
     except MemoryError:

@@ -3,6 +3,7 @@
 `python -m tests.grammar.adversary DATA.jsonl[.xz] [--documents N] [--vocabulary qwen|bytes] [--seed S]` prints a table
 and, as the last line, one JSON object. A sample of the same runs in CI (`test_adversary`). The loop is the decode
 loop's rule and nothing else: mask, draw, accept, keep only what can still be ended, retreat from what fails, end.
+Times are of this thread's processor, so that a busy machine does not show in them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Tally:
     statuses: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     invalid_keywords: Counter[str] = field(default_factory=Counter)
+    unnamed: Counter[str] = field(default_factory=Counter)
+    """Invalid although no verdict is `checked`, by what failed; each is in `wrong` too."""
     wrong: list[str] = field(default_factory=list)
     step_us: list[float] = field(default_factory=list)
     close_ms: list[float] = field(default_factory=list)
@@ -65,6 +68,8 @@ class Adversary:
             status = "invalid"
             tally.invalid_keywords[verdict.keyword or "?"] += 1
             if grammar.judge is None:
+                cause = "repeated keys" if "duplicate key" in verdict.message else verdict.keyword or "?"
+                tally.unnamed[cause] += 1
                 tally.wrong.append(f"{name}: {verdict.message} although nothing is only checked")
         if matcher.tokens > budget:
             tally.wrong.append(f"{name}: {matcher.tokens} tokens in a budget of {budget}")
@@ -80,9 +85,9 @@ class Adversary:
             token = self._token(matcher)
             if token is None or not matcher.accept(token):
                 return matcher, "dead_end"
-            start = time.perf_counter()
+            start = time.thread_time()
             fits = matcher.fits(budget - matcher.tokens)
-            tally.step_us.append((time.perf_counter() - start) * 1e6)
+            tally.step_us.append((time.thread_time() - start) * 1e6)
             if not fits:
                 return matcher, self._close(matcher, budget, tally)
             if retries <= self.retries and matcher.retreat() is not None:
@@ -96,19 +101,17 @@ class Adversary:
         return int(legal[self.draw.randrange(len(legal))])
 
     def _close(self, matcher: Any, budget: int, tally: Tally) -> str:
-        start = time.perf_counter()
+        start = time.thread_time()
         matcher.rollback(1)
         ending = matcher.ending(budget - matcher.tokens)
-        tally.close_ms.append((time.perf_counter() - start) * 1e3)
+        tally.close_ms.append((time.thread_time() - start) * 1e3)
         if ending is None or not all(matcher.accept(token) for token in ending):
             return "dead_end"
         tally.longest_ending = max(tally.longest_ending, len(ending))
         return "closed"
 
 
-def run(
-    service: GrammarService, cases: list[dict[str, Any]], documents: int, seed: int, seconds: float = 1e9
-) -> Tally:
+def run(service: GrammarService, cases: list[dict[str, Any]], documents: int, seed: int, seconds: float = 1e9) -> Tally:
     """`documents` documents spread over the schemas that compile, or as many as `seconds` allow."""
     tally, adversary, deadline = Tally(), Adversary(service, seed), time.monotonic() + seconds
     share = max(1, -(-documents // max(1, len(cases))))
@@ -133,6 +136,11 @@ def run(
 def percentiles(values: list[float]) -> dict[str, float]:
     points = np.percentile(values or [0.0], [50, 90, 99, 100])
     return dict(zip(("p50", "p90", "p99", "max"), (round(float(p), 3) for p in points), strict=True))
+
+
+def _resident_mb(field_name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next((int(line.split()[1]) >> 10 for line in lines if line.startswith(field_name)), 0)
 
 
 def read_cases(path: Path) -> list[dict[str, Any]]:
@@ -165,10 +173,16 @@ def main() -> int:
         "wrong": len(tally.wrong),
         "statuses": dict(tally.statuses),
         "invalid_by_keyword": dict(tally.invalid_keywords.most_common()),
+        "invalid_share_by_keyword": {
+            keyword: f"{count / tally.documents:.3%}" for keyword, count in tally.invalid_keywords.most_common()
+        },
+        "invalid_where_nothing_is_checked": dict(tally.unnamed),
         "refused": dict(tally.refused),
         "fits_us": percentiles(tally.step_us),
         "close_ms": percentiles(tally.close_ms),
         "longest_ending": tally.longest_ending,
+        "processor_s": round(time.process_time(), 1),
+        "resident_mb": {"at_most": _resident_mb("VmHWM"), "at_the_end": _resident_mb("VmRSS")},
     }
     for name, value in record.items():
         print(f"{name:20} {value}")

@@ -160,9 +160,9 @@ def test_what_compiles_faster_than_it_loads_is_not_stored(tmp_path: Path, byte_s
     grammar = byte_service.compile(Constraint.json_schema(PERSON))
     disk, compiler = DiskCache(tmp_path / "disk"), byte_service._compiler
     about = {"kind": "json_schema", "schema_hash": "0"}
-    assert not disk.put(grammar.key, encode(grammar.compiled, "json_schema"), compiler, **about, compile_ms=0.0)
+    assert not disk.put(grammar.key, encode(grammar.compiled, "json_schema", 0.0), compiler, **about, compile_ms=0.0)
     assert disk.entries() == []
-    assert disk.put(grammar.key, encode(grammar.compiled, "json_schema"), compiler, **about, compile_ms=1e6)
+    assert disk.put(grammar.key, encode(grammar.compiled, "json_schema", 0.0), compiler, **about, compile_ms=1e6)
     assert disk.get(grammar.key, compiler) is not None
 
 
