@@ -15,9 +15,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.record import emit, record
+from bench.tiny import tiny_config
 from engine import Constraint, Engine, EngineConfig, Request, Result, SamplingParams
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
@@ -28,14 +30,16 @@ SENTENCE = "State what the function does, name its parameters with their types, 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     repeats = 1 if options.quick else options.repeats
-    with Engine(EngineConfig(model=options.model, max_batch=8, max_sequence=2048)) as engine:
+    config = EngineConfig(model=options.model, max_batch=8, max_sequence=2048)
+    with TemporaryDirectory() as folder, Engine(tiny_config(Path(folder)) if options.quick else config) as engine:
         print("ceiling: eight at once in 1/8 of the time; a shared instruction at the cost of its last token")
         requests = mixed(12 if options.quick else 60)
         _together(engine, requests)  # warm-up: grammars, buffers
         figures = batching(engine, requests, repeats) | prefixes(engine, 200 if options.quick else INSTRUCTION_TOKENS)
     for name, value in figures.items():
         print(f"{name:18} {value}")
-    configuration = {"model": options.model, "requests": len(requests), "max_batch": 8}
+    model = "tiny random llama" if options.quick else options.model
+    configuration = {"model": model, "requests": len(requests), "max_batch": 8}
     emit(record("batching", figures, configuration=configuration, repeats=repeats), options.out)
     return 0 if figures["equal"] else 1
 
@@ -104,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="a tiny random model, short documents, one repeat")
     parser.add_argument("--out", type=Path)
     return parser
 

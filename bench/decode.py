@@ -297,7 +297,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.quick:
         options.device, options.quantizations, options.batches, options.prefill = "cpu", ["nf4"], [1, 2], [16]
-        options.prompt, options.steps, options.repeats = 8, 4, 2
+        options.prompt, options.steps, options.repeats = 8, 2, 1
     return options
 
 

@@ -32,13 +32,13 @@ SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
-    documents = 12 if options.quick else options.documents
+    documents = 6 if options.quick else options.documents
     print(f"ceiling: {documents} documents and every schema of the data identical with and without drafts")
     with tempfile.TemporaryDirectory() as folder:
         config = EngineConfig(model=options.model) if options.model else tiny_config(Path(folder))
         model = load(config)
         figures = identity(config, model, list(_requests(documents, options)))
-        figures |= share(config, model, options.recorded)
+        figures |= share(config, model, _recorded(options.recorded) if options.recorded else _own(options.quick))
         model.runner.close()
     for name, value in figures.items():
         print(f"{name:20} {value}")
@@ -93,9 +93,8 @@ def _first(a: Result, b: Result) -> int:
     return next((i for i, (x, y) in enumerate(zip(a.token_ids, b.token_ids, strict=False)) if x != y), -1)
 
 
-def share(config: EngineConfig, model: LoadedModel, recorded: Path | None) -> dict[str, Any]:
+def share(config: EngineConfig, model: LoadedModel, documents: Sequence[str]) -> dict[str, Any]:
     """Share of tokens that ride in drafts when the model always agrees, over replayed documents."""
-    documents = _recorded(recorded) if recorded else _own()
     schema = Constraint.json_schema((SCHEMAS / "lift_ir.json").read_text())
     runner, forced, total = ReplayRunner(model.runner), 0, 0
     with Engine(config, model=dataclasses.replace(model, runner=runner)) as engine:  # type: ignore[arg-type]  # a Runner
@@ -122,9 +121,10 @@ def _recorded(path: Path) -> list[str]:
     return [json.dumps(ir, ensure_ascii=False, separators=(",", ":")) for ir in found if isinstance(ir, dict)]
 
 
-def _own() -> list[str]:
+def _own(quick: bool) -> list[str]:
     lines = (SCHEMAS / "lift_ir.valid.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":")) for line in lines if line.strip()]
+    texts = [json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":")) for line in lines if line.strip()]
+    return texts[:3] if quick else texts
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, default=100, help="schemas taken from it")
     parser.add_argument("--recorded", type=Path, help="JSON lines with recorded documents")
     parser.add_argument("--model", help="instead of the tiny random one")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="six documents, three replayed ones")
     parser.add_argument("--out", type=Path)
     return parser
 

@@ -15,9 +15,11 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.record import emit, record, sha256
+from bench.tiny import tiny_config
 from engine import Constraint, EngineConfig, Request, Result, SamplingParams
 from engine.schema.validator import Validator
 
@@ -34,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = summarise(results, judge)
     for name, value in figures.items():
         print(f"{name:24} {value}")
-    configuration = {"model": options.model, "max_tokens": options.max_tokens, "temperature": options.temperature}
+    model = "tiny random llama" if options.quick else options.model
+    configuration = {"model": model, "max_tokens": options.max_tokens, "temperature": options.temperature}
     data = None if options.quick else sha256([options.prompts])
     emit(record("lift", figures, configuration=configuration, seeds=[options.seed], data_sha256=data), options.out)
     return 0 if figures["valid"] == figures["documents"] else 1
@@ -54,7 +57,8 @@ def run(prompts: Sequence[tuple[str, str]], options: argparse.Namespace) -> list
 
     constraint = Constraint.json_schema(json.loads(OURS.read_text()))
     sampling = SamplingParams(max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed)
-    with Engine(EngineConfig(model=options.model, max_sequence=4096)) as engine:
+    config = EngineConfig(model=options.model, max_sequence=4096)
+    with TemporaryDirectory() as folder, Engine(tiny_config(Path(folder)) if options.quick else config) as engine:
         requests = [Request(id=name, prompt=text, constraint=constraint, sampling=sampling) for name, text in prompts]
         results = []
         for result in engine.generate_each(requests):
@@ -89,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-tokens", type=int, default=160)
     parser.add_argument("--temperature", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="two prompts of our own")
+    parser.add_argument("--quick", action="store_true", help="two prompts of our own, a tiny random model")
     parser.add_argument("--out", type=Path)
     return parser
 

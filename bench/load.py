@@ -6,7 +6,7 @@
 Open loop: each client sends every `--period` seconds whether or not it has been answered, so a slow service meets the
 same load as a quick one, and latency counts from the moment a request was due. Without `--period` it is the median
 latency of a lone request. Ceiling: the offered load. The JSON line holds the last level's figures and all `levels`.
-`--quick` without a URL serves the embedded model here.
+`--quick` without a URL serves a tiny random model here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 
 from bench.record import emit, record, sha256
+from bench.tiny import tiny_config
 from engine.client.acceptance_plan import INFERENCE_SCHEMA, TASKS
 from engine.client.environment import auth_headers
 from engine.client.fallback import judge
@@ -71,7 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = record(
         "load",
         {**asdict(levels[-1]), "levels": [asdict(level) for level in levels], "period_s": period},
-        configuration={"url": options.url or "embedded", "max_tokens": options.max_tokens, "quick": options.quick},
+        configuration={
+            "url": options.url or "a tiny random model",
+            "max_tokens": options.max_tokens,
+            "quick": options.quick,
+        },
         repeats=options.requests,
         data_sha256=sha256([options.prompts]) if options.prompts else None,
         device=device,
@@ -193,28 +199,29 @@ def print_level(told: Level) -> None:
 
 @contextmanager
 def service(options: argparse.Namespace) -> Iterator[str]:
-    """The URL given, or the embedded model behind the real app for as long as the bench runs."""
+    """The URL given, or a tiny random model behind the real app for as long as the bench runs."""
     if options.url:
         yield options.url
         return
     import threading
 
-    from engine import Engine, EngineConfig
+    from engine import Engine
     from engine.serve.lifecycle import EngineSlot
     from engine.serve.run import GracefulServer
     from engine.serve.service import Service
 
-    served = Service(EngineSlot.holding(Engine(EngineConfig())))
-    server = GracefulServer(served, "127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/generate"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with TemporaryDirectory() as folder:
+        served = Service(EngineSlot.holding(Engine(tiny_config(Path(folder)))))
+        server = GracefulServer(served, "127.0.0.1", 0)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.05)
+        try:
+            yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/generate"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ TINY = {
 
 
 def tiny_config(folder: Path, **settings: Any) -> EngineConfig:
-    """Engine settings of the tiny model; its config and caches lie in `folder`."""
+    """Engine settings of the tiny model, whose config lies in `folder`. One thread: its products are too small for two."""
     config = folder / "config.json"
     config.write_text(json.dumps(TINY))
-    common = {"max_sequence": TINY["max_position_embeddings"], "cache_dir": folder / "cache"}
+    common = {"max_sequence": TINY["max_position_embeddings"], "threads": 1}
     return EngineConfig(model=f"random:{config}", tokenizer=embedded_tokenizer(), **{**common, **settings})
 
 

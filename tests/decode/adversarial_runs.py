@@ -110,6 +110,11 @@ def outcome(result: Result, number: int) -> str:
             return "labelled valid and is not"
         right = result.valid and _judge(SIX[number % len(SIX)].read_text(encoding="utf-8")).is_valid(value)
         return result.status if right else "labelled valid and is not"
+    if result.status == "invalid" and not (result.verdicts and result.verdicts["checked"]):
+        repeated = str((result.error or {}).get("message")).startswith("duplicate key")
+        return (
+            "invalid: a key repeated where keys are free" if repeated else "exception: invalid, and no verdict says so"
+        )
     return result.status if result.status in HONEST else f"exception: {result.status} {result.error}"
 
 

@@ -1,0 +1,113 @@
+"""`--quick` of every bench: it runs, its last line is the documented record, and its figures hold together."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.record import non_finite
+
+ROOT = Path(__file__).parents[2]
+HEAD = ("bench", "commit", "dirty", "date", "versions", "device", "configuration", "seeds", "repeats", "data_sha256")
+HEAD += ("model_revision", "label")
+Check = Callable[[dict[str, Any]], None]
+QUICK: dict[str, tuple[list[str], Check]] = {}
+"""Arguments and the check of a bench's figures, by name."""
+
+
+def quick(*arguments: str) -> Callable[[Check], Check]:
+    def keep(check: Check) -> Check:
+        QUICK[check.__name__] = (["--quick", *arguments], check)
+        return check
+
+    return keep
+
+
+@quick()
+def forced(line: dict[str, Any]) -> None:
+    assert (line["compared"], line["different"], line["refused"]) == (6, 0, 0)
+    assert line["tokens"] > 6
+    assert 0 < line["drafted_share"] < 1
+    assert line["replayed"] == 3
+    assert 0.25 < line["replayed_share"] < 1
+
+
+@quick()
+def batching(line: dict[str, Any]) -> None:
+    assert line["equal"]
+    assert line["ratio"] == pytest.approx(line["together_s"] / line["one_by_one_s"], rel=0.02)
+    assert line["ttft_ratio"] == pytest.approx(line["second_ttft_ms"] / line["first_ttft_ms"], rel=0.02)
+    assert line["prefix_tokens"] >= 200
+
+
+@quick()
+def soak(line: dict[str, Any]) -> None:
+    assert line["requests"] == line["answered"] == sum(line["outcomes"].values()) > 0
+    assert (line["wrong"], line["left"]) == ([], 0)
+    assert line["queue_p50_ms"] <= line["queue_p99_ms"]
+    assert line["resident_mib"]["max"] >= line["resident_mib"]["end"]
+
+
+@quick("--max-tokens", "90")
+def lift(line: dict[str, Any]) -> None:
+    assert line["documents"] == line["valid"] == sum(line["statuses"].values()) == 2
+    assert 0 < line["forced_share"] < 1
+    assert 0 <= line["mask_exposed_share"] < 1
+
+
+@quick()
+def random_walk(line: dict[str, Any]) -> None:
+    assert line["levels"]["byte"].keys() <= {"schemas", "schemas refused", "ok", "checked"}
+    assert line["levels"]["byte"]["ok"] >= 150
+
+
+@quick()
+def lift_request(line: dict[str, Any]) -> None:
+    assert line["prompt_tokens"] >= 60
+    for name in ("drafted", "drafted_ahead", "stepwise"):
+        assert line[f"{name}_over_free"] == pytest.approx(line[f"{name}_decode_ms"] / line["free_decode_ms"], rel=0.02)
+        assert line[f"{name}_s"] > line[f"{name}_decode_ms"] / 1e3
+    assert 0 < line["forced_share"] < 1
+    assert 0 <= line["mask_exposed_share"] < 1
+    assert line["all_tokens"] >= 50
+
+
+@quick()
+def load(line: dict[str, Any]) -> None:
+    assert line["ok"] == line["requests"] > 0
+    assert line["valid_share"] == 1
+    assert 0 < line["p50_s"] <= line["p99_s"]
+    assert [level["clients"] for level in line["levels"]] == [1, 2]
+
+
+@quick()
+def decode(line: dict[str, Any]) -> None:
+    assert sorted((run["batch"], run["constrained"]) for run in line["runs"]) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    for run in line["runs"]:
+        assert run["tokens_per_s"] == pytest.approx(run["batch"] / run["ms_per_step"] * 1e3, rel=0.02, abs=0.06)
+        rate = run["bytes_per_step"] / (run["ms_per_step"] * 1e-3)
+        assert run["ceiling_share"] == pytest.approx(rate / (line["ceiling_tb_s"] * 1e12), abs=0.01)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_quick_ends_with_a_record_whose_figures_hold_together(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, check = QUICK[name]
+    assert importlib.import_module(f"bench.{name}").main(arguments) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["bench"] == name
+    assert [key for key in HEAD if key not in line] == []
+    assert non_finite(line) is None
+    check(line)
+
+
+def test_every_bench_with_a_quick_form_is_run_by_a_test() -> None:
+    benches = {path.stem for path in (ROOT / "bench").glob("*.py") if '"--quick"' in path.read_text(encoding="utf-8")}
+    elsewhere = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    found = {name for name in benches if re.search(rf'\b{name}\.main\(\["--quick"', elsewhere)}
+    assert benches - found - QUICK.keys() == set()
