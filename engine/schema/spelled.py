@@ -11,8 +11,9 @@ from typing import Literal
 
 from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
-from engine.schema.grammar import Chars, Ref, Rule
+from engine.schema.grammar import Chars, Ref, Rule, Text
 from engine.schema.keys import KeyRules
+from engine.schema.suffixes import short_digest
 from engine.schema.text import TextRules
 from engine.schema.trim import shortest
 
@@ -39,14 +40,14 @@ class Spelled:
         self._limit = limit
 
     def text(self, kind: Kind, automaton: Automaton, follow: Chars | None) -> Ref:
-        """Rules for the words of an automaton. LimitExceeded when they are too many."""
+        """Rules for the words of an automaton, strings with their quotes. LimitExceeded when they are too many."""
         try:
             return self._keep(_written(self._prefix, kind, automaton, follow))
         except AutomatonTooLarge as error:
             raise LimitExceeded(f"a string, number or key needs too large a grammar: {error}", param="schema") from None
 
     def other_key(self, names: frozenset[str], follow: Chars) -> Ref:
-        """Rules for every key but these names."""
+        """Rules for every key but these names, quotes included."""
         return self._keep(_other_key(self._prefix, names, follow))
 
     def _keep(self, group: Group) -> Ref:
@@ -65,14 +66,19 @@ def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None
         return _group(texts, texts.scalar(automaton, follow))
     if kind == "key":
         assert follow is not None
-        return _group(texts, KeyRules(texts, follow).write(automaton))
-    return _group(texts, texts.string(automaton, follow, "any" if kind == "every" else "canonical"))
+        return _quoted(texts, KeyRules(texts, follow).write(automaton), follow)
+    return _quoted(texts, texts.string(automaton, follow, "any" if kind == "every" else "canonical"), follow)
 
 
 @lru_cache(maxsize=512)
 def _other_key(prefix: str, names: frozenset[str], follow: Chars) -> Group:
     texts = TextRules({}, prefix)
-    return _group(texts, KeyRules(texts, follow).other_than(names))
+    return _quoted(texts, KeyRules(texts, follow).other_than(names), follow)
+
+
+def _quoted(texts: TextRules, body: Ref, follow: Chars | None) -> Group:
+    """With the opening quote, as a rule of its own: its masks are remembered, those of rules in a circle are not."""
+    return _group(texts, texts.add(f"{texts.prefix}q{short_digest(body.name)}", ((Text('"'), body),), follow))
 
 
 def _group(texts: TextRules, ref: Ref) -> Group:

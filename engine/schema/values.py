@@ -101,16 +101,16 @@ class ValueWriter:
             if part.low or part.high is not None:
                 mark(self.expander, term, ("minLength", "maxLength"), "checked", "a length too long to write out")
             kind: Kind = "every" if part.automaton.alphabet.size == 1 else "string"
-            found.append((Text('"'), self.spelled.text(kind, part.automaton, ahead)))
+            found.append((self.spelled.text(kind, part.automaton, ahead),))
         return found
 
     def key(self, keys: Automaton) -> Sequence:
         """Undeclared keys in `keys`, with their colon."""
-        return (Text('"'), self.spelled.text("key", keys, self.layout.after_key), *self.layout.colon())
+        return (self.spelled.text("key", keys, self.layout.after_key), *self.layout.colon())
 
     def other_key(self, names: frozenset[str]) -> Sequence:
         """Every key but `names`, with its colon."""
-        return (Text('"'), self.spelled.other_key(names, self.layout.after_key), *self.layout.colon())
+        return (self.spelled.other_key(names, self.layout.after_key), *self.layout.colon())
 
 
 def only_described(shape: Shape) -> Shape:
