@@ -158,7 +158,8 @@ def _documents(model: LoadedModel) -> list[tuple[tuple[int, ...], str]]:
 def _every_document(model: LoadedModel, sides: dict[str, Side], prompt: str, most: int | None) -> dict[str, Any]:
     """Decode milliseconds of every instance from 50 tokens on (`most` of them), summed by side, against free text."""
     totals, forced, tokens = dict.fromkeys(sides, 0.0), 0, 0
-    for document, _ in [pair for pair in _documents(model) if len(pair[0]) >= 50][:most]:
+    documents = sorted((document for document, _ in _documents(model) if len(document) >= 50), key=len)
+    for document in documents[:most]:
         for name, side in sides.items():
             side.document = document
             (result,), _ = min((side.run(prompt) for _ in range(2)), key=lambda run: run[0][0].timings_ms.decode)
