@@ -7,7 +7,7 @@ Checkpoints and random weights never exist in full precision; models from Huggin
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -19,6 +19,7 @@ from engine.model.cuda_runner import CudaRunner
 from engine.model.decoder import is_supported
 from engine.model.engine_weights import load_engine_weights
 from engine.model.inventory import PLAIN, check_quantized, inventory, wanted_format
+from engine.model.kernels.compiling import early
 from engine.model.quantized_model import quantize_named
 from engine.model.read_weights import ReadWeights
 from engine.model.source import Source
@@ -30,31 +31,45 @@ if TYPE_CHECKING:
     from engine.model.loader import LoadedModel, Phases
 
 
+class _Read(NamedTuple):
+    """What `_read` found: transformers config, weights by name on the device, the tokenizer's folder, what the weights
+    weigh, and the format that they are in."""
+
+    settings: Any
+    weights: Weights | ReadWeights
+    folder: Path | None
+    table: str
+    quantization: str
+
+
 def load_accelerated(config: EngineConfig, source: Source, device: str, phases: Phases) -> LoadedModel:
     """Weights, layout, tokenizer and graphs, each a timed phase. ModelError says what does not fit, and what would."""
     from engine.model.loader import LoadedModel, stop_ids
 
+    compilers = early() if device != "cpu" else None
     with phases("weights"):
-        settings, weights, folder, table = _read(config, source, device)
+        read = _read(config, source, device)
     with phases("layout"):
-        runner = _runner(config, settings, weights, device)
+        runner = _runner(config, read, device)
     with phases("tokenizer"):
-        stops = stop_ids(folder, source, settings)
-        path = config.tokenizer or folder or source.name
+        stops = stop_ids(read.folder, source, read.settings)
+        path = config.tokenizer or read.folder or source.name
         tokenizer = load_tokenizer(path, revision=source.revision, stop_token_ids=stops)
     with phases("graphs"):
         if isinstance(runner, CudaRunner) and device != "cpu":
-            runner.warm()
-    return LoadedModel(source.name, source.revision, runner, tokenizer, phases.seconds, table)
+            runner.warm(compilers=compilers)
+        elif compilers is not None:
+            compilers.close()
+    return LoadedModel(source.name, source.revision, runner, tokenizer, phases.seconds, read.table)
 
 
-def _read(config: EngineConfig, source: Source, device: str) -> tuple[Any, Weights | ReadWeights, Path | None, str]:
-    """Transformers config, weights by name on the device, the tokenizer's folder, and what the weights weigh."""
+def _read(config: EngineConfig, source: Source, device: str) -> _Read:
     if source.kind in ("checkpoint", "random"):
         settings, loaded = load_engine_weights(config, source, device)
         path = source.path
         folder = None if path is None else path if path.is_dir() else path.parent
-        return settings, dict(loaded.tensors), folder, str(inventory(loaded.tensors))
+        table = str(inventory(loaded.tensors))
+        return _Read(settings, dict(loaded.tensors), folder, table, loaded.manifest.quantization)
     from engine.model.loader import read_floats
 
     read = read_floats(config, source, torch.bfloat16)
@@ -63,9 +78,10 @@ def _read(config: EngineConfig, source: Source, device: str) -> tuple[Any, Weigh
             raise ModelError(
                 f"{read.settings.model_type!r} has no quantised kernels; leave quantization out", param="quantization"
             )
-        return read.settings, read, read.folder, ""
-    weights = _on_device(read, config.quantization or PLAIN, device)
-    return read.settings, weights, read.folder, str(inventory(weights))
+        return _Read(read.settings, read, read.folder, "", PLAIN)
+    quantization = config.quantization or PLAIN
+    weights = _on_device(read, quantization, device)
+    return _Read(read.settings, weights, read.folder, str(inventory(weights)), quantization)
 
 
 def _on_device(read: ReadWeights, quantization: str, device: str) -> Weights:
@@ -80,22 +96,23 @@ def _on_device(read: ReadWeights, quantization: str, device: str) -> Weights:
     return weights
 
 
-def _runner(config: EngineConfig, settings: Any, weights: Weights | ReadWeights, device: str) -> Runner:
-    positions = min(config.max_sequence, int(getattr(settings, "max_position_embeddings", config.max_sequence)))
-    if isinstance(weights, ReadWeights):
+def _runner(config: EngineConfig, read: _Read, device: str) -> Runner:
+    limit = int(getattr(read.settings, "max_position_embeddings", config.max_sequence))
+    positions = min(config.max_sequence, limit)
+    if isinstance(read.weights, ReadWeights):
         from engine.model.hf_network import HfNetwork
 
-        assert weights.model is not None
-        network = HfNetwork(weights.model.to(device), slots=config.max_batch)
+        assert read.weights.model is not None
+        network = HfNetwork(read.weights.model.to(device), slots=config.max_batch)
         name = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
         return CpuRunner(network, max_batch=config.max_batch, max_sequence=positions, quantization=PLAIN, device=name)
     return CudaRunner(
-        weights,
-        settings,
+        read.weights,
+        read.settings,
         max_batch=config.max_batch,
         max_sequence=positions,
         device=device,
-        quantization=config.quantization or PLAIN,
+        quantization=read.quantization,
         logits_rows=max(STEP_ROWS, config.max_batch),
         dtype=torch.float32 if device == "cpu" else torch.float16,
     )

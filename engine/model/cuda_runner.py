@@ -8,8 +8,9 @@ no graphs, which is how it is tested. Not thread-safe.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,9 @@ from engine.model.kernels.prefill import Tiles
 from engine.model.kernels.sampling import sample, sample_reference
 from engine.model.kv_cache import CachedPrefix
 from engine.model.step_input import StepInput
+
+if TYPE_CHECKING:
+    from engine.model.kernels.compiling import Compilers
 
 LONGEST_GRAPH = 2048
 """Longer prefills are launched kernel by kernel: the device is then slower than the host."""
@@ -71,9 +75,15 @@ class CudaRunner:
         self._turn = 0
         self._sampling: dict[str, Any] = {}
         self._times: dict[str, float] = {}
+        self.warm_s: dict[str, float] = {}
+        """Seconds of `warm`: compile, capture."""
 
-    def warm(self, tokens: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 640)) -> None:
-        """Compile and capture what serving will need, before the first request."""
+    def warm(
+        self,
+        tokens: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 640),
+        compilers: Compilers | None = None,
+    ) -> None:
+        """Compile and capture what serving will need, before the first request; `compilers` was started before."""
         sampled = [count for count in tokens if count <= bucket_of(self.max_batch, self._sampler.capacity)]
         variants = [
             (count, stages, filtered, False) for count in sampled for stages, filtered in (((), False), ((1,), True))
@@ -81,13 +91,17 @@ class CudaRunner:
         with self._machine.on_main(), torch.inference_mode():
             self._input.silence()
             works = [self._work(count, min(count, FEW)) for count in tokens]
-            self._machine.compile(works + [self._sampler.work(variant) for variant in variants[:2]])
+            self.warm_s["compile"] = self._machine.compile(
+                works + [self._sampler.work(variant) for variant in variants], compilers
+            )
+            started = time.perf_counter()
             for count in tokens:
                 self._graph(count, min(count, FEW))
             for variant in variants:
                 self._sampler.graph(variant)
             self._apply = {count: self._sampler.mask_cost(count) for count in sampled}
         self._machine.synchronize()
+        self.warm_s["capture"] = time.perf_counter() - started
 
     def forward(self, rows: Sequence[RowInput]) -> None:
         """One graph replay, after one copy of the step's integers to the device."""

@@ -6,15 +6,16 @@ model. Not thread-safe.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-_COMPILERS = 16
+if TYPE_CHECKING:
+    from engine.model.kernels.compiling import Compilers
 
 
 class Machine:
@@ -80,19 +81,22 @@ class Machine:
         replay: Callable[[], None] = graph.replay
         return replay
 
-    def compile(self, works: Sequence[Callable[[], None]]) -> None:
-        """Run every work once, side by side, so that their kernels compile on several cores. The works may share
-        buffers and trample on each other's numbers. A failure here shows again when the work is captured."""
-
-        def run(work: Callable[[], None]) -> None:
-            with torch.inference_mode(), torch.cuda.stream(self.main):
-                work()
-
+    def compile(self, works: Sequence[Callable[[], None]], compilers: Compilers | None = None) -> float:
+        """Compile every kernel that the works launch, side by side; gives the seconds it took. What fails here
+        compiles, or shows its error, when the work is captured."""
+        started = time.perf_counter()
         if self.cuda:
-            with ThreadPoolExecutor(_COMPILERS) as pool:
-                for future in [pool.submit(run, work) for work in works]:
-                    future.exception()
+            from engine.model.kernels.compiling import collect, compile_kernels
+
+            def launch() -> None:
+                for work in works:
+                    work()
+
+            with torch.cuda.stream(self.main):
+                jobs = collect(launch)
             self.main.synchronize()
+            compile_kernels(jobs, compilers)
+        return time.perf_counter() - started
 
     def free_bytes(self) -> int:
         """Memory that is left on the device; a large number on a CPU."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import torch
 from engine import Constraint, EngineConfig, Request, SamplingParams
 from engine.decode.engine import Engine
 from engine.model.accelerated import load_accelerated
+from engine.model.checkpoint import save_checkpoint
 from engine.model.decoder import Span
 from engine.model.loader import Phases, load
+from engine.model.quantize import read_config
+from engine.model.random_weights import random_weights
 from engine.model.source import resolve
 from tests.decode.fakes import ByteTokenizer, V
 from tests.decode.test_identical import SCHEMA
@@ -86,6 +90,16 @@ def test_the_whole_engine_gives_the_same_tokens_on_either_runner(
     got = results(config, load_accelerated(config, resolve(config.model), "cpu", Phases(None)))
     for request, a, b in zip(requests(), expected, got, strict=True):
         assert a == b or near_tie(reference, request, a, b), f"{a} against {b}"
+
+
+def test_a_checkpoint_runs_in_its_own_format_where_none_is_named(tmp_path: Path) -> None:
+    config = config_for(tmp_path, "nf4")
+    made = random_weights(read_config(tmp_path / "config.json"), "int8", "cpu", 0)
+    out = tmp_path / "checkpoint"
+    save_checkpoint(out, made.tensors, made.manifest, extras={"config.json": tmp_path / "config.json"})
+    config = replace(config, model=str(out), quantization=None)
+    loaded = load_accelerated(config, resolve(config.model), "cpu", Phases(None))
+    assert loaded.runner.quantization == "int8"
 
 
 def near_tie(reference: Any, request: Request, a: tuple[int, ...], b: tuple[int, ...]) -> bool:

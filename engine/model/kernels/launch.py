@@ -83,6 +83,8 @@ def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any)
     key = (kernel, tuple(sorted((name, value) for name, value in constants.items())))
     if constants["ASM"] and key not in _opted_in:
         compiled = kernel.warmup(*arguments, grid=grid, **constants)
+        if compiled is None:
+            return  # kernels are being collected, not launched
         compiled._init_handles()
         status = ctypes.CDLL("libcuda.so.1").cuFuncSetAttribute(
             ctypes.c_void_p(compiled.function), _MAX_DYNAMIC_SHARED, compiled.metadata.shared
