@@ -27,7 +27,7 @@ TINY = {
 
 
 def tiny_config(folder: Path, **settings: Any) -> EngineConfig:
-    """Settings for the tiny model, whose config lies in `folder`; one thread, since its products are too small for two."""
+    """Settings for the tiny model, whose config lies in `folder`; one thread, as its products are too small for two."""
     config = folder / "config.json"
     config.write_text(json.dumps(TINY))
     common = {"max_sequence": TINY["max_position_embeddings"], "threads": 1}
