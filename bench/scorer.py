@@ -25,7 +25,7 @@ class Scorer:
     """One model in memory; `put` exchanges a weight for a variant's. Holds the weights it came with on the CPU."""
 
     def __init__(self, name: str, revision: str | None, device: str) -> None:
-        self._model = _model(name, revision, device).eval().requires_grad_(False)
+        self._model = model_of(name, revision, device).eval().requires_grad_(False)
         self._own = {
             key: parameter.detach().to("cpu", copy=True)
             for key, parameter in self._model.named_parameters()
@@ -64,7 +64,7 @@ class Scorer:
         return out.logits[0].float().cpu()  # type: ignore[no-any-return]  # transformers is untyped here
 
 
-def _model(name: str, revision: str | None, device: str) -> Any:
+def model_of(name: str, revision: str | None, device: str) -> Any:
     """Hugging Face's model of any name the engine knows; random weights are those the engine would make."""
     source = resolve(name, revision)
     if source.kind != "random" or source.path is None:

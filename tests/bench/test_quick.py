@@ -79,6 +79,26 @@ def lift_request(line: dict[str, Any]) -> None:
 
 
 @quick()
+def against_hf(line: dict[str, Any]) -> None:
+    for ours, theirs, ratio in (("free", "free", "free"), ("constrained",) * 3, ("drafted", "constrained", "drafted")):
+        of, to = line[f"ours_{ours}_ms_per_token"], line[f"hf_{theirs}_ms_per_token"]
+        assert line[f"{ratio}_over_hf"] == pytest.approx(of / to, rel=0.02)
+    assert line["ours_drafted_ms_per_token"] > 0
+    assert line["ceiling_ms_per_token"] > 0
+
+
+@quick()
+def trace_overhead(line: dict[str, Any]) -> None:
+    for name in ("mass", "entropy_free", "entropy"):
+        assert 0 < line[f"{name}_from_float64"] < 1e-4
+    for name in ("traced", "with_statistics"):
+        assert line[f"{name}_share"] == pytest.approx(
+            line[f"{name}_ms_per_step"] / line["untraced_ms_per_step"] - 1, abs=0.01
+        )
+    assert line["steps"] > 50
+
+
+@quick()
 def load(line: dict[str, Any]) -> None:
     assert line["ok"] == line["requests"] > 0
     assert line["valid_share"] == 1
