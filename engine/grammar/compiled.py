@@ -8,13 +8,15 @@ from typing import Any, Literal, TypeVar
 
 import xgrammar as xgr
 
-from engine.grammar.closer import Closer
+from engine.config import Limits
+from engine.grammar.closer import Closer, Track
 from engine.grammar.compiler import Compiled
 from engine.grammar.matcher import NO_ENDING, Matcher
+from engine.grammar.runaway import Runaway
 from engine.grammar.vocabulary import Vocabulary
 from engine.request import Constraint
 from engine.schema.validator import Validator, validator_for
-from engine.schema.verdict import Verdict
+from engine.schema.verdict import REPEATED_KEYS, Verdict
 
 Made = TypeVar("Made")
 Source = Literal["memory", "disk", "compiled"]
@@ -30,6 +32,7 @@ class CompiledGrammar:
     vocabulary: Vocabulary
     source: Source = "compiled"
     compile_ms: float = 0.0
+    limits: Limits = field(default_factory=Limits)
     _shared: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What is computed once per grammar, when first asked, whoever got it from where."""
 
@@ -63,6 +66,12 @@ class CompiledGrammar:
         made: Made = self._shared[name]
         return made
 
+    def track(self) -> Track | None:
+        """The way of one new document through the tables."""
+        if self.closer is None:
+            return None
+        return Track(self.closer, Runaway(self.limits) if self.constraint.is_json else None)
+
     def matcher(self, request_id: str = "") -> Matcher:
         """A fresh matcher at the start of the document. About 10 microseconds."""
         return Matcher(self, request_id)
@@ -84,7 +93,12 @@ class CompiledGrammar:
     @property
     def min_tokens_exact(self) -> bool:
         """Whether `min_tokens` is exact: a `checked` keyword may demand more."""
-        return not any(verdict.verdict == "checked" for verdict in self.verdicts)
+        return not any(verdict.verdict == "checked" and verdict.keyword != REPEATED_KEYS for verdict in self.verdicts)
+
+    @property
+    def watches_keys(self) -> bool:
+        """Whether an object of this grammar could get a key twice, so that keys are followed while they are written."""
+        return self.constraint.is_json and any(verdict.keyword == REPEATED_KEYS for verdict in self.verdicts)
 
     @property
     def judge(self) -> Validator | None:

@@ -15,8 +15,8 @@ import xgrammar as xgr
 from engine.errors import EngineError, GrammarDesync
 from engine.grammar import bitmask
 from engine.grammar.alternatives import other_ending
-from engine.grammar.closer import Track
-from engine.grammar.postcheck import CLOSERS, failing_start
+from engine.grammar.key_watch import KeyState
+from engine.grammar.retreat import retreat
 from engine.grammar.search import ending_bytes
 from engine.grammar.segment import NEVER
 
@@ -37,10 +37,11 @@ class Matcher:
         self._matcher = xgr.GrammarMatcher(grammar.raw)
         self._masks = grammar.vocabulary.masks
         self._tokens: list[int] = []
-        self._track = None if grammar.closer is None else Track(grammar.closer)
+        self._track = grammar.track()
         self._ending: tuple[int, ...] | None = None
         self._tried = NO_ENDING
         self._bans: dict[int, set[int]] = {}
+        self._keys = [KeyState()] if grammar.watches_keys else []
 
     @property
     def tokens(self) -> int:
@@ -72,8 +73,10 @@ class Matcher:
             return False
         self._tokens.append(token_id)
         self._ending = None
+        text = self.grammar.vocabulary.texts[token_id]
+        if self._keys:
+            self._keys.append(self._keys[-1].read(text or b""))
         if self._track is not None:
-            text = self.grammar.vocabulary.texts[token_id]
             self._track.push(text or b"")
             if text is None and not self.terminated:
                 self._track.alive = False  # a special token by id: our tables know text only
@@ -88,6 +91,15 @@ class Matcher:
             )
         return self.error
 
+    def ban(self, token_id: int) -> None:
+        """Never offer this token at this place again; forgotten when the document goes back beyond it."""
+        self._bans.setdefault(len(self._tokens), set()).add(token_id)
+
+    @property
+    def repeated_key(self) -> int | None:
+        """Offset of the opening quote of a key that the last token wrote although its object had it already."""
+        return self._keys[-1].repeated if self._keys else None
+
     def rollback(self, count: int) -> None:
         """Take back the last `count` tokens; a termination is undone too. ValueError beyond the start."""
         if not 0 <= count <= len(self._tokens):
@@ -96,6 +108,7 @@ class Matcher:
             self._matcher.rollback(count)
             del self._tokens[-count:]
             self._ending = None
+            del self._keys[len(self._tokens) + 1 :]
             self._bans = {at: tokens for at, tokens in self._bans.items() if at <= len(self._tokens)}
             if self._track is not None:
                 self._track.pop(count)
@@ -105,7 +118,7 @@ class Matcher:
         copy = object.__new__(Matcher)
         copy.__dict__.update(self.__dict__)
         copy._matcher = self._matcher.fork()
-        copy._tokens = list(self._tokens)
+        copy._tokens, copy._keys = list(self._tokens), list(self._keys)
         copy._bans = {at: set(tokens) for at, tokens in self._bans.items()}
         copy._track = self._track and self._track.fork()
         return copy
@@ -148,9 +161,14 @@ class Matcher:
         return self._track.forced()
 
     def fits(self, tokens: int) -> bool:
-        """Whether the document can end within `tokens` more, stop token included. 1 microsecond far from the limit."""
+        """Whether the document can go on and still end within `tokens` more, stop token included. 1 microsecond.
+
+        False too where a string, number or array has outgrown its guard (`Limits`). Milliseconds near the limit.
+        """
         if self.terminated:
             return True
+        if self._track is not None and self._track.over:
+            return False
         if self._track is not None and self._track.alive and self._track.place.tokens < tokens:
             return True
         return 0 < len(self.shortest_ending(tokens)) <= tokens
@@ -166,7 +184,7 @@ class Matcher:
         ending = self.shortest_ending(limit)
         if not 0 < len(ending) <= limit:
             return None
-        if self.grammar.judge is None or self._passes(ending):
+        if self._passes(ending):
             return ending
         return other_ending(self, limit, self._passes) or ending
 
@@ -189,48 +207,21 @@ class Matcher:
 
         The ban falls on the first token of the value beside which another was legal: a bracket that had to come stays.
         Returns how many tokens were taken back, None when nothing failed for good or nothing else could be written.
-        Only grammars with a `checked` keyword pay for this: about 0.1 ms and 10 microseconds a kilobyte, at tokens
-        that can close a value.
+        A key that its object already has counts as wrong from its first quote. Only grammars with a `checked` keyword
+        pay for judging: about 0.1 ms and 10 microseconds a kilobyte, at tokens that can close a value.
         """
-        judge = self.grammar.judge
-        if judge is None or not self._tokens:
-            return None
-        last = self._bytes(self._tokens[-1:])
-        if not self.terminated and CLOSERS.isdisjoint(last):
-            return None
-        start = failing_start(judge, self._bytes(self._tokens), self._bytes(self.shortest_ending()))
-        if start is None:
-            return None
-        taken = self._tokens[self._token_at(start) :]
-        self.rollback(len(taken))
-        for kept, token in enumerate(taken):
-            if self._offers_another(token):
-                self._bans.setdefault(len(self._tokens), set()).add(token)
-                return len(taken) - kept
-            self.accept(token)
-        return None
-
-    def _offers_another(self, token_id: int) -> bool:
-        """Whether anything else than this token is legal here."""
-        mask = np.zeros((1, bitmask.words(self.grammar.vocabulary.size)), dtype=np.int32)
-        return self.fill(mask, 0) - bitmask.legal(mask[0], token_id) > 0
+        return retreat(self)
 
     def _passes(self, ending: Sequence[int]) -> bool:
+        if self._keys and self._keys[-1].read(self.text(ending)).repeated is not None:
+            return False
         judge = self.grammar.judge
-        return judge is None or judge.check(self._bytes([*self._tokens, *ending])).ok
+        return judge is None or judge.check(self.text([*self._tokens, *ending])).ok
 
-    def _bytes(self, tokens: Sequence[int]) -> bytes:
+    def text(self, tokens: Sequence[int]) -> bytes:
+        """The bytes that these tokens write."""
         texts = self.grammar.vocabulary.texts
         return b"".join(texts[token] or b"" for token in tokens)
-
-    def _token_at(self, offset: int) -> int:
-        """Index of the token that writes the byte at `offset`."""
-        position = 0
-        for index, token in enumerate(self._tokens):
-            position += len(self._bytes((token,)))
-            if position > offset:
-                return index
-        return len(self._tokens) - 1
 
     def _find_ending(self, limit: int) -> tuple[int, ...]:
         if self._track is not None and self._track.alive:
@@ -246,5 +237,5 @@ class Matcher:
 
     def _accepts(self, tokens: tuple[int, ...]) -> bool:
         """Whether XGrammar's own matcher agrees that this ends the document. 0.3 microseconds a byte."""
-        fork, text = self._matcher.fork(), self._bytes(tokens)
+        fork, text = self._matcher.fork(), self.text(tokens)
         return (not text or bool(fork.accept_string(text))) and bool(fork.is_completed())

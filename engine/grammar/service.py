@@ -27,6 +27,7 @@ from engine.grammar.vocabulary import Vocabulary
 from engine.interfaces import Tokenizer
 from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
+from engine.schema.verdict import REPEATED_KEYS
 
 FORM_VERSION = "4"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `entry` another
@@ -106,7 +107,7 @@ class GrammarService:
             source = "compiled"
             compiled, content = self._compile(key, constraint, screened)
         elapsed = (time.perf_counter() - start) * 1e3
-        grammar = CompiledGrammar(constraint, key, compiled, self.vocabulary, source, elapsed)
+        grammar = CompiledGrammar(constraint, key, compiled, self.vocabulary, source, elapsed, self._limits)
         _refuse_empty(grammar)
         self._memory.put(key, grammar)
         if source == "compiled" and elapsed > _WORTH_STORING_MS:
@@ -181,7 +182,7 @@ def _meets(grammar: CompiledGrammar, constraint: Constraint) -> CompiledGrammar:
     """The grammar, or SchemaRefused when the caller wants every keyword enforced and one is only checked."""
     if constraint.require_enforced:
         for verdict in grammar.verdicts:
-            if verdict.verdict == "checked":
+            if verdict.verdict == "checked" and verdict.keyword != REPEATED_KEYS:
                 place = f"{verdict.keyword} at {verdict.pointer or '/'}"
                 raise SchemaRefused(
                     f"require_enforced: {place} is only checked: {verdict.reason}",

@@ -16,7 +16,7 @@ from engine.schema.automaton import Automaton
 from engine.schema.grammar import Ref, Sequence
 from engine.schema.layout import Follow
 from engine.schema.object_state import Member, ObjectState
-from engine.schema.origins import mark
+from engine.schema.origins import mark, name_repeats
 from engine.schema.shape import ObjectShape
 from engine.schema.term import FALSE, TRUE, Term
 from engine.schema.verdict import VerdictWord
@@ -174,6 +174,8 @@ class ObjectWriter:
             closed = any(not part.explicit for part in self.item.others)
             if closed:
                 self._mark(("properties", "patternProperties"), "narrowed", "undeclared keys are not written")
+        if self.free or (not self.tight and self.named):
+            name_repeats(self.writer.expander, self.tight)
         if (self.free or not self.tight) and self.item.low > len(self.item.required):
             self._mark(("minProperties",), "checked", "a repeated key would count twice")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from engine.errors import ConstraintError
 from engine.schema.reference import Location, Scope
 from engine.schema.term import Term
-from engine.schema.verdict import VerdictWord
+from engine.schema.verdict import REPEATED_KEYS, VerdictWord
 
 if TYPE_CHECKING:
     from engine.schema.expand import Expander
@@ -61,3 +61,10 @@ def mark(expander: Expander, term: Term, keywords: tuple[str, ...], word: Verdic
         for keyword in keywords:
             if isinstance(at.schema, dict) and keyword in at.schema:
                 expander.report.mark(at, keyword, word, reason)
+
+
+def name_repeats(expander: Expander, tight: bool) -> None:
+    """Note at the root that some object's grammar lets a key stand twice."""
+    word: VerdictWord = "enforced" if tight else "checked"
+    reason = "the grammar cannot hold this; a key that its object already has is taken back while decoding"
+    expander.report.mark(expander.schemas.root, REPEATED_KEYS, word, reason)

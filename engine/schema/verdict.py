@@ -11,6 +11,9 @@ VerdictWord = Literal["enforced", "narrowed", "checked", "refused"]
 WORDS: tuple[VerdictWord, ...] = ("enforced", "narrowed", "checked", "refused")
 """From strongest to weakest guarantee; an occurrence that is met several times keeps its weakest word."""
 
+REPEATED_KEYS = "duplicate keys"
+"""Not a keyword, but named like one at the root: JSON Schema allows keys that stand twice, our `valid` does not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

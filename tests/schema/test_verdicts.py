@@ -11,6 +11,7 @@ import pytest
 from engine.schema import Validator, Verdict, lower
 from engine.schema.keywords import asserted
 from engine.schema.reference import Schemas
+from engine.schema.verdict import REPEATED_KEYS
 from tests.schema.matching import Language, Sampler
 
 SEVEN = "http://json-schema.org/draft-07/schema#"
@@ -142,13 +143,14 @@ def test_random_schemas_agree_with_the_judge_on_every_document(seed: int) -> Non
         except ConstraintError:
             assert not any(judge.check_value(document).ok for document in DOCUMENTS), schema
             continue
-        if any(verdict.verdict == "checked" for verdict in lowered.verdicts):
+        named = {verdict.keyword for verdict in lowered.verdicts if verdict.verdict == "checked"}
+        if named - {REPEATED_KEYS}:
             continue
         language, sampler = Language(lowered.grammar), Sampler(lowered.grammar, seed)
         for document in DOCUMENTS:
             assert language.accepts(document) == judge.check_value(document).ok, (schema, document)
         for text in itertools.islice((sampler.text(30) for _ in itertools.count()), 5):
             checked = judge.check(text)
-            assert checked.ok or "duplicate key" in str(checked.message), (schema, text)
+            assert checked.ok or (named and "duplicate key" in str(checked.message)), (schema, text)
         compared += 1
     assert compared > 12

@@ -1,0 +1,58 @@
+"""Back to where a text went wrong. Knows the matcher, the judge of values and repeated keys; not sampling or rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.grammar import bitmask
+from engine.grammar.postcheck import CLOSERS, failing_start
+
+if TYPE_CHECKING:
+    from engine.grammar.matcher import Matcher
+
+
+def retreat(matcher: Matcher) -> int | None:
+    """See `Matcher.retreat`."""
+    start = _wrong_from(matcher)
+    if start is None:
+        return None
+    tokens = matcher.token_ids
+    taken = tokens[_token_at(matcher, start) :]
+    matcher.rollback(len(taken))
+    for kept, token in enumerate(taken):
+        if _offers_another(matcher, token):
+            matcher.ban(token)
+            return len(taken) - kept
+        matcher.accept(token)
+    return None
+
+
+def _wrong_from(matcher: Matcher) -> int | None:
+    """Offset of the key that stands twice, or of the value that fails for good, as of the last token."""
+    if matcher.repeated_key is not None:
+        return matcher.repeated_key
+    judge, tokens = matcher.grammar.judge, matcher.token_ids
+    if judge is None or not tokens:
+        return None
+    if not matcher.terminated and CLOSERS.isdisjoint(matcher.text(tokens[-1:])):
+        return None
+    return failing_start(judge, matcher.text(tokens), matcher.text(matcher.shortest_ending()))
+
+
+def _offers_another(matcher: Matcher, token_id: int) -> bool:
+    """Whether anything else than this token is legal here."""
+    mask = np.zeros((1, bitmask.words(matcher.grammar.vocabulary.size)), dtype=np.int32)
+    return matcher.fill(mask, 0) - bitmask.legal(mask[0], token_id) > 0
+
+
+def _token_at(matcher: Matcher, offset: int) -> int:
+    """Index of the token that writes the byte at `offset`."""
+    position = 0
+    tokens = matcher.token_ids
+    for index, token in enumerate(tokens):
+        position += len(matcher.text((token,)))
+        if position > offset:
+            return index
+    return len(tokens) - 1
