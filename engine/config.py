@@ -36,7 +36,7 @@ class Limits:
     retries: int = 3
     """Times a row may roll back over a failed `checked` keyword before it is `invalid`."""
     string_chars: int = 65_536
-    """Run-away guards: a string, a number or an array that reaches its guard is closed by grammar."""
+    """Run-away guards: a JSON document whose string, number or array outgrows its guard is `closed` there."""
     number_chars: int = 64
     array_items: int = 10_000
 

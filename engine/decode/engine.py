@@ -16,6 +16,7 @@ from typing import Any
 from engine import __version__
 from engine.config import EngineConfig
 from engine.decode.crew import Crew
+from engine.decode.interpreter import settle
 from engine.decode.job import Job, OnText, Trace
 from engine.decode.outcome import Identity, failed_result
 from engine.decode.prompt import encode_prompt
@@ -48,6 +49,7 @@ class Engine:
         self._closing = False
         self._turn_since: float | None = None
         self._crew = Crew(self.config, runner, self.tokenizer, self.grammars.vocabulary, self.identity, self._forget)
+        settle()
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
         self._thread.start()
 

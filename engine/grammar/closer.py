@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from engine.grammar.allowance import Allowance
 from engine.grammar.pushdown import LostWay, Place, Pushdown
+from engine.grammar.runaway import Runaway
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.shortest import Shortest
 from engine.grammar.symbols import Symbols
@@ -67,22 +68,17 @@ class Closer:
                 best = pieces
         return () if best is None else (*best, self._stop)
 
-    def fits(self, place: Place, tokens: int) -> bool:
-        """Whether the document can end within `tokens`, stop token included."""
-        if place.tokens < tokens:
-            return True
-        ending = self.ending(place, tokens)
-        return ending is not None and len(ending) <= tokens
-
 
 class Track:
     """One document's way through the tables: the place after every token, so that tokens can be taken back."""
 
-    __slots__ = ("_closer", "_places", "alive")
+    __slots__ = ("_closer", "_places", "_runaway", "alive")
 
-    def __init__(self, closer: Closer) -> None:
+    def __init__(self, closer: Closer, runaway: Runaway | None = None) -> None:
+        """`runaway` guards the values of JSON; other texts have none."""
         self._closer = closer
         self._places = [closer.pushdown.start]
+        self._runaway = runaway
         self.alive = True
         """False once the way was lost; then something else must find endings."""
 
@@ -93,6 +89,8 @@ class Track:
     def push(self, text: bytes) -> None:
         """Follow one token's bytes (none for a stop token)."""
         place = self._places[-1]
+        if self._runaway is not None:
+            self._runaway.push(text)
         if self.alive:
             try:
                 place = self._closer.pushdown.run(place, text)
@@ -119,10 +117,13 @@ class Track:
     def pop(self, count: int) -> None:
         """Forget the last tokens. A lost way stays lost."""
         del self._places[len(self._places) - count :]
+        if self._runaway is not None:
+            self._runaway.pop(count)
 
     def fork(self) -> Track:
         copy = object.__new__(Track)
         copy._closer, copy._places, copy.alive = self._closer, list(self._places), self.alive
+        copy._runaway = self._runaway and self._runaway.fork()
         return copy
 
     def forced(self) -> bytes:
@@ -134,8 +135,10 @@ class Track:
         except LostWay:
             return b""
 
-    def fits(self, tokens: int) -> bool:
-        return self._closer.fits(self._places[-1], tokens)
+    @property
+    def over(self) -> bool:
+        """Whether some value has run away: it should be closed now."""
+        return self._runaway is not None and self._runaway.over
 
     def ending(self, limit: int) -> tuple[int, ...] | None:
         return self._closer.ending(self._places[-1], limit)

@@ -1,0 +1,98 @@
+"""Values that never end are closed at their guard; what is within the guards is left alone, whatever is taken back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.config import EngineConfig, Limits
+from engine.grammar import GrammarService
+from engine.grammar.runaway import Runaway
+from engine.request import Constraint
+from tests.grammar.fakes import byte_tokenizer
+
+LIMITS = Limits(string_chars=20, number_chars=6, array_items=4)
+FREE: dict[str, Any] = {"type": "object", "additionalProperties": True}
+PLENTY = 10_000
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GrammarService]:
+    folder: Path = tmp_path_factory.mktemp("guarded")
+    service = GrammarService(byte_tokenizer(), 258, config=EngineConfig(cache_dir=folder, limits=LIMITS))
+    yield service
+    service.close()
+
+
+def written(service: GrammarService, text: str, schema: dict[str, Any]) -> tuple[int, Any]:
+    """How many bytes of `text` were kept, and the document that the ending then makes of them."""
+    matcher = service.compile(Constraint.json_schema(schema)).matcher()
+    for count, byte in enumerate(text.encode()):
+        assert matcher.accept(byte)
+        if not matcher.fits(PLENTY):
+            matcher.rollback(1)
+            ending = matcher.ending(PLENTY)
+            assert ending is not None
+            assert all(matcher.accept(token) for token in ending)
+            return count, json.loads(bytes(token for token in matcher.token_ids if token < 256))
+    return len(text.encode()), None
+
+
+@pytest.mark.parametrize(
+    ("endless", "kept"),
+    [
+        ('{"a":"' + "x" * 30, 6 + 20),
+        ('{"a":"' + "é" * 30, 6 + 40),
+        ('{"a":"' + '\\"' * 30, 6 + 20),
+        ('{"a":' + "1" * 30, 5 + 6),
+        ('{"a":[' + "1," * 30, 6 + 7),
+        ('{"a":[{"b":[1,2],"c":3},[],"x,y,z,1,2,3",' + "1," * 30, 41 + 1),
+        ('{"abcdefghijklmnopqrstuvwxyz', 2 + 20),
+    ],
+)
+def test_what_outgrows_its_guard_is_closed_there(guarded: GrammarService, endless: str, kept: int) -> None:
+    count, value = written(guarded, endless, FREE)
+    assert count == kept
+    assert isinstance(value, dict)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":"' + "x" * 20 + '","b":"12345678901234567890"}',
+        '{"a":[1,2,3,4],"b":[1,2,3,4],"c":{"a":1,"b":2,"c":3,"d":4,"e":5,"f":6}}',
+        '{"a":[[1,2,3,4],[1,2,3,4],[1,2,3,4],[1,2,3,4]]}',
+        '{"a":123456,"b":-12345,"c":1.2e33}',
+    ],
+)
+def test_what_is_within_the_guards_is_left_alone(guarded: GrammarService, text: str) -> None:
+    assert written(guarded, text, FREE) == (len(text), None)
+
+
+def test_taking_tokens_back_and_forking_keep_the_count() -> None:
+    guard = Runaway(LIMITS)
+    for piece in (b'{"a":"', b"xxxxx" * 4, b"x", b'","b":1'):
+        guard.push(piece)
+    guard.pop(1)
+    assert guard.over
+    fork = guard.fork()
+    guard.pop(1)
+    assert not guard.over
+    assert fork.over
+    guard.push(b'"')
+    guard.push(b"x")
+    assert not guard.over
+
+
+def test_a_number_within_a_string_is_text() -> None:
+    guard = Runaway(Limits(number_chars=6))
+    guard.push(b'["')
+    for _ in range(40):
+        guard.push(b"12")
+        assert not guard.over
+    guard.push(b'",1234567')
+    assert guard.over
