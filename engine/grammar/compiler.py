@@ -16,6 +16,7 @@ from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
+from engine.schema.common import common_grammars
 from engine.schema.embed import embed
 from engine.schema.grammar import Grammar, Rule
 from engine.schema.lower import lower
@@ -65,6 +66,13 @@ class Compiler:
     def from_masks(self, serialised: str) -> xgr.CompiledGrammar:
         """Xgrammar's own form read back. 2-30 ms, with the GIL released. RuntimeError when it does not fit."""
         return xgr.CompiledGrammar.deserialize_json(serialised, self._info)
+
+    def warm(self) -> None:
+        """Compile what most schemas share, so that an unseen schema costs little more than its own rules. 5-30 s of
+        CPU at V = 151,936, most of it for lengths and formats; every compile in between profits from what is done.
+        """
+        for grammar in common_grammars():
+            self._xgr.compile_grammar(grammar.to_ebnf())
 
     def _json_schema(self, constraint: Constraint) -> Compiled:
         lowered = lower(

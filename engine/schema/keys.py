@@ -17,7 +17,7 @@ from engine.schema.grammar import Chars, Ref, Sequence, Text, chars, normalise_r
 from engine.schema.suffixes import components, short_digest, suffix_digests
 from engine.schema.text import RAW, TextRules
 
-ASCII = 0x80
+FIRST, ASCII = 0x20, 0x80
 ESCAPED = tuple(sorted({*range(0x20), 0x22, 0x5C}))
 _ALL: Ranges = ((0, 0xD7FF), (0xE000, 0x10FFFF))
 
@@ -56,6 +56,13 @@ class KeyRules:
             if state != free and names[state] not in self.texts.rules:
                 self._state(automaton, state, free, names)
         return self._free if free == 0 else Ref(names[0])
+
+    def roads(self) -> tuple[Ref, ...]:
+        """All rules that lead from a declared name to where all is legal: without one character, or along one range."""
+        found = [ref for point in range(FIRST, ASCII) for ref in self._to_free(_without(((point, point),)))]
+        pieces = sorted(piece for low, high in RAW for piece in _all_ranges(low, high))
+        found.extend(self._named("c", ((Chars((piece,)), self._free),)) for piece in pieces)
+        return tuple(dict.fromkeys(found))
 
     def _leave(self, trie: Trie) -> Ref:
         """The rule of a trie node: end where no name ends, go on along a name, or leave it for good. Iterative."""
@@ -169,6 +176,16 @@ def _roads(spans: Ranges) -> tuple[Ranges, tuple[tuple[int, int], ...], tuple[in
     if spans and spans[-1][1] >= ASCII and covered >= ASCII - len(ESCAPED) - 1:
         return raw, (), _escapes(spans)
     return (), tuple(piece for low, high in raw for piece in canonical_ranges(low, high)), _escapes(spans)
+
+
+def _all_ranges(low: int, high: int) -> set[tuple[int, int]]:
+    """Every range that `canonical_ranges` can give inside these bounds."""
+    size, found = ASCII, set(canonical_ranges(low, high))
+    while size:
+        starts = range(0, ASCII, size)
+        found |= {(start, start + size - 1) for start in starts if low <= start and start + size - 1 <= high}
+        size //= 2
+    return found
 
 
 def canonical_ranges(low: int, high: int) -> list[tuple[int, int]]:
