@@ -1,13 +1,18 @@
-"""Schemas from trivial to hard, each with a document that replays through it. Knows data only; all of it is our own.
+"""Schemas from trivial to hard, each with a document that replays through it. Knows data only.
 
 `trivial` is flags and enums, `typical` a function signature with prose, `hard` lengths,
-patterns, formats, many optional keys and a long enum.
+patterns, formats, many optional keys and a long enum. `lift` are LIFT's six schemas with the longest of our own
+instances of each, row by row; `mix` are different schemas of MaskBench's development set, one a row.
 """
 
 from __future__ import annotations
 
 import json
+import lzma
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 TRIVIAL: dict[str, Any] = {
@@ -96,16 +101,55 @@ DOCUMENTS: dict[str, tuple[dict[str, Any], Any]] = {
 }
 
 
+LIFT = ("lift_ir", "typescript_generation", "rust_generation", "python_generation", "java_generation", "go_generation")
+SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
+MIX_FILE = "maskbench_dev.jsonl.xz"
+Case = tuple[dict[str, Any], str]
+"""A schema, and the text of a document that it accepts."""
+
+
 @dataclass(frozen=True, slots=True)
 class SchemaSet:
-    """A schema, its document's text in schema order, and that text as tokens with a stop token last."""
+    """A schema and its document's text in schema order; `more` are those of further rows."""
 
     name: str
     schema: dict[str, Any]
     text: str
+    more: tuple[Case, ...] = ()
+
+    def case(self, row: int) -> Case:
+        """What a row of the batch replays; rows take turns."""
+        cases = ((self.schema, self.text), *self.more)
+        return cases[row % len(cases)]
 
 
 def schema_set(name: str) -> SchemaSet:
-    """One of DOCUMENTS."""
+    """One of DOCUMENTS, or `lift`."""
+    if name == "lift":
+        cases = [_longest(schema) for schema in LIFT]
+        return SchemaSet(name, *cases[0], more=tuple(cases[1:]))
     schema, document = DOCUMENTS[name]
-    return SchemaSet(name, schema, json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+    return SchemaSet(name, schema, _compact(document))
+
+
+def mix_candidates() -> Iterator[Case]:
+    """Every schema of the data set with its longest valid document, in the file's order. SystemExit: no such file."""
+    path = Path(os.environ.get("MASKLOOP_DATA", "../shared/data")) / MIX_FILE
+    if not path.exists():
+        raise SystemExit(f"--sets mix needs {MIX_FILE}; set MASKLOOP_DATA to the folder that has it ({path} is absent)")
+    with lzma.open(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            case = json.loads(line)
+            texts = [_compact(test["data"]) for test in case["tests"] if test["valid"]]
+            if texts and isinstance(case["schema"], dict):
+                yield case["schema"], max(texts, key=len)
+
+
+def _longest(name: str) -> Case:
+    lines = (SCHEMAS / f"{name}.valid.jsonl").read_text(encoding="utf-8").splitlines()
+    schema = json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
+    return schema, max((_compact(json.loads(line)) for line in lines if line.strip()), key=len)
+
+
+def _compact(document: Any) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))

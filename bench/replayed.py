@@ -7,7 +7,7 @@ clock; knows nothing of grammars.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from time import perf_counter
@@ -27,11 +27,27 @@ class Mark:
 
 @dataclass(slots=True)
 class Recording:
-    """`document` follows a prompt of `prompt_tokens`; every slot replays it. None replays nothing."""
+    """`document` follows a prompt of `prompt_tokens`; every slot replays it. None replays nothing. A slot whose first
+    tokens (those fed at position 0) begin one of the prompts `by_prompt` replays that prompt's document instead."""
 
     document: tuple[int, ...] | None = None
     prompt_tokens: int = 0
     marks: list[Mark] = field(default_factory=list)
+    by_prompt: Mapping[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
+    slots: dict[int, tuple[tuple[int, ...], int]] = field(default_factory=dict)
+    """What each slot replays, and its prompt's length."""
+
+    def of(self, slot: int) -> tuple[tuple[int, ...] | None, int]:
+        """The slot's document and the length of the prompt before it."""
+        return self.slots.get(slot, (self.document, self.prompt_tokens))
+
+    def begin(self, row: RowInput) -> None:
+        """Note which document a slot replays when its prompt comes; drafts may follow the prompt at once."""
+        if row.position == 0 and row.tokens is not None:
+            fed = tuple(row.tokens)
+            for prompt, document in self.by_prompt.items():
+                if prompt[: len(fed)] == fed[: len(prompt)]:
+                    self.slots[row.slot] = (document, len(prompt))
 
 
 class ReplayRunner:
@@ -40,9 +56,9 @@ class ReplayRunner:
     def __init__(self, inner: Runner) -> None:
         self.inner = inner
         self.recording = Recording()
-        self._wanted: list[int] = []
-        self._sampled: list[int] = []
-        """Places of the step whose tokens are waited for; the next forward may have been launched by then."""
+        self._wanted: list[tuple[int, int]] = []
+        self._sampled: list[tuple[int, int]] = []
+        """Slots and places of the step whose tokens are waited for; the next forward may have been launched by then."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -50,7 +66,9 @@ class ReplayRunner:
     def forward(self, rows: Sequence[RowInput]) -> None:
         decode = all(row.logits > 0 and _fed(row) == row.logits for row in rows)
         self.recording.marks.append(Mark(perf_counter(), len(rows), decode))
-        self._wanted = [position for row in rows for position in self._positions(row)]
+        for row in rows:
+            self.recording.begin(row)
+        self._wanted = [(row.slot, position) for row in rows for position in self._positions(row)]
         self.inner.forward([self._explicit(row) for row in rows])
 
     def close(self) -> None:
@@ -63,22 +81,23 @@ class ReplayRunner:
     def wait(self) -> Sampled:
         """The inner sample with its ids replaced, position by position."""
         sampled = self.inner.wait()
-        document = self.recording.document
-        if document is not None:
-            sampled.token_ids = [document[min(position, len(document) - 1)] for position in self._sampled]
+        for index, (slot, position) in enumerate(self._sampled):
+            document, _ = self.recording.of(slot)
+            if document is not None:
+                sampled.token_ids[index] = document[min(position, len(document) - 1)]
         return sampled
 
     def _positions(self, row: RowInput) -> range:
         """Places in the document of the ids that this row's logits rows will sample."""
-        following = row.position + _fed(row) - self.recording.prompt_tokens
+        following = row.position + _fed(row) - self.recording.of(row.slot)[1]
         return range(following - row.logits + 1, following + 1)
 
     def _explicit(self, row: RowInput) -> RowInput:
         """A row that would feed what the device sampled last feeds the document's token instead."""
-        document = self.recording.document
+        document, prompt_tokens = self.recording.of(row.slot)
         if row.tokens is not None or document is None:
             return row
-        token = document[row.position - self.recording.prompt_tokens]
+        token = document[row.position - prompt_tokens]
         return RowInput(row.slot, [token], row.position, row.logits)
 
 
