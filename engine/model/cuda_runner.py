@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 
 LONGEST_GRAPH = 2048
 """Longer prefills are launched kernel by kernel: the device is then slower than the host."""
+_PASSES = [
+    (stages, filtered, facts)
+    for stages, filtered in (((), False), ((), True), ((0,), True), ((1,), True), ((0, 1), True))
+    for facts in (False, True)
+]
+"""Every set of the sampler's kernels: compiled before the first request, captured when one asks for it."""
 _CLOCKS = ("begin", "ready", "copying", "masked", "woken", "done")
 
 
@@ -91,9 +97,8 @@ class CudaRunner:
         with self._machine.on_main(), torch.inference_mode():
             self._input.silence()
             works = [self._work(count, min(count, FEW)) for count in tokens]
-            self.warm_s["compile"] = self._machine.compile(
-                works + [self._sampler.work(variant) for variant in variants], compilers
-            )
+            works += [self._sampler.work((count, *passes)) for count in {1, *sampled[-1:]} for passes in _PASSES]
+            self.warm_s["compile"] = self._machine.compile(works, compilers)
             started = time.perf_counter()
             for count in tokens:
                 self._graph(count, min(count, FEW))
