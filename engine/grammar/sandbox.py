@@ -37,6 +37,7 @@ class Sandbox:
         self._limits = limits
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._warming: subprocess.Popen[bytes] | None = None
         self._closed = False
 
     @property
@@ -60,6 +61,8 @@ class Sandbox:
         """End the worker and whatever it is compiling; none is started any more. Idempotent."""
         self._closed = True
         self._stop()
+        if (warming := self._warming) is not None:
+            _end(warming)
 
     def _stop(self) -> None:
         process, self._process = self._process, None
@@ -70,6 +73,20 @@ class Sandbox:
         """Start the worker if none runs: 1-4 s. Useful ahead of the first heavy constraint."""
         with self._lock:
             self._running()
+
+    def warm(self) -> None:
+        """Put a worker that knows the common rules (`Compiler.warm`) in the place of the present one, when it is ready.
+
+        5-30 s of another processor; meanwhile the present one, started if need be, goes on. For servers, in a thread.
+        """
+        self.start()
+        with contextlib.suppress(EngineFailure):  # a service that was closed meanwhile, or a machine without memory
+            process = self._start(warm=True)
+            with self._lock:
+                self._stop()
+                self._process, self._warming = process, None
+                if self._closed:
+                    self._stop()
 
     def _ask(self, job: bytes) -> bytes | None:
         """One try; None when the worker was lost."""
@@ -93,15 +110,18 @@ class Sandbox:
             self._process = self._start()
         return self._process
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, *, warm: bool = False) -> subprocess.Popen[bytes]:
         command = [sys.executable, *(["-O"] if sys.flags.optimize else []), "-m", "engine.grammar.worker"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True, bufsize=0
         )
+        if warm:
+            self._warming = process
         ready = None
         if process.stdin is not None and process.stdout is not None:
-            settings = json.dumps(asdict(self._limits)).encode() + b"\n" + self._info.serialize_json().encode("utf-8")
+            head = json.dumps({"limits": asdict(self._limits), "warm": warm}).encode()
+            settings = head + b"\n" + self._info.serialize_json().encode("utf-8")
             with contextlib.suppress(OSError, PipeTimeout):
                 send(process.stdin.fileno(), settings)
                 ready = receive(process.stdout.fileno(), time.monotonic() + _START_S)

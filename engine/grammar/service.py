@@ -9,6 +9,7 @@ import hashlib
 import threading
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 
 import numpy as np
@@ -54,6 +55,7 @@ class GrammarService:
         self._storing.submit(lambda: self.vocabulary.segmenter)  # a quarter second that no request should wait for
         self._running: dict[str, Future[CompiledGrammar]] = {}
         self._lock = threading.RLock()  # a finished future runs its callback at once, inside submit
+        self._learning: threading.Thread | None = None
         self._closed = False
 
     def key(self, constraint: Constraint) -> str:
@@ -86,6 +88,26 @@ class GrammarService:
                 shared.add_done_callback(lambda _: self._forget(key))
         return _demanding(shared, constraint)
 
+    def warm(self) -> threading.Thread:
+        """Learn in the background what most schemas share, here and in the worker: 5-30 s of processor each.
+
+        XGrammar keeps the masks of rules in the process that compiled them, and they can be neither stored nor handed
+        over; afterwards an unseen schema with string lengths compiles in milliseconds. For servers; the first call
+        starts it, every call returns the thread that ends when both know.
+        """
+        with self._lock:
+            if self._learning is None:
+                self._learning = threading.Thread(target=self._learn, name="warm", daemon=True)
+                self._learning.start()
+            return self._learning
+
+    def _learn(self) -> None:
+        here = threading.Thread(target=self._compiler.warm, name="warm-here", daemon=True)
+        here.start()
+        with suppress(NotReady):
+            self.sandbox.warm()
+        here.join()
+
     def close(self) -> None:
         """Stop the worker and the threads; what is being compiled ends with an error, what is compiled is stored."""
         self._closed = True
@@ -110,9 +132,9 @@ class GrammarService:
         grammar = CompiledGrammar(constraint, key, compiled, self.vocabulary, source, elapsed, self._limits)
         _refuse_empty(grammar)
         self._memory.put(key, grammar)
+        self._storing.submit(lambda: grammar.min_tokens)  # ready before the first step, beside the prefill
         if source == "compiled" and elapsed > _WORTH_STORING_MS:
             self._storing.submit(self._store, grammar, content)
-        self._storing.submit(lambda: grammar.min_tokens)  # ready before the first step, beside the prefill
         return grammar
 
     def _compile(self, key: str, constraint: Constraint, screened: Screened) -> tuple[Compiled, bytes | None]:

@@ -2,7 +2,8 @@
 
 The worker imports everything once and has one thread, so forking it is safe and costs milliseconds; a child that runs
 out of time or memory, or crashes, takes nothing with it. Speaks `frames` on stdin and stdout: first the settings, then
-a constraint per job; answers with `O` and an encoded grammar or `E` and an error.
+a constraint per job; answers with `O` and an encoded grammar or `E` and an error. What the worker itself has compiled
+(`Compiler.warm`) every child knows.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ def main() -> None:
     if settings is None:
         return
     head, _, vocabulary = settings.partition(b"\n")
-    limits = Limits(**json.loads(head))
+    wanted = json.loads(head)
+    limits = Limits(**wanted["limits"])
     compiler = _compiler(vocabulary.decode("utf-8"), limits)
+    if wanted["warm"]:
+        compiler.warm()
     send(answers, OK)
     while (job := receive(jobs)) is not None:
         send(answers, _run(compiler, Constraint(**json.loads(job)), limits))

@@ -1,0 +1,78 @@
+"""What most schemas share, learnt in the background: an unseen schema gets cheap, and the worker knows it too."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from engine.config import EngineConfig, Limits
+from engine.grammar import GrammarService, Vocabulary
+from engine.grammar.compiler import Compiler
+from engine.request import Constraint
+from tests.grammar.fakes import byte_tokenizer
+
+WORDS = [f"{first}{rest}".encode() for first in "abcdefghij" for rest in range(600)]
+"""Enough tokens that masks cost more than rules."""
+HEAVY = Constraint.json_schema({"type": "string", "minLength": 5, "maxLength": 100})
+
+
+def service_at(folder: Path) -> GrammarService:
+    return GrammarService(byte_tokenizer(), 258, config=EngineConfig(cache_dir=folder))
+
+
+def unseen(**lengths: int) -> Constraint:
+    member: dict[str, Any] = {"type": "string", **lengths}
+    return Constraint.json_schema({"type": "object", "properties": {"new": member}, "required": ["new"]})
+
+
+def seconds(compiler: Compiler, constraint: Constraint) -> float:
+    start = time.thread_time()
+    compiler.compile(constraint)
+    return time.thread_time() - start
+
+
+def test_an_unseen_length_costs_little_once_the_common_rules_are_known() -> None:
+    vocabulary = Vocabulary(byte_tokenizer(WORDS), 258 + len(WORDS))
+    cold, warm = (Compiler(vocabulary.info, Limits()) for _ in range(2))
+    warm.warm()
+    seconds(warm, unseen(maxLength=7))  # what is done once a process is done
+    assert seconds(warm, unseen(minLength=3, maxLength=50)) < 0.5 * seconds(cold, unseen(minLength=3, maxLength=50))
+
+
+def test_a_worker_that_knows_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    service = service_at(tmp_path)
+    service.sandbox.start()
+    first = service.sandbox.pid
+    learning = service.warm()
+    assert service.compile(HEAVY).accepts(b'"12345"')
+    assert service.warm() is learning
+    learning.join(timeout=60)
+    assert service.sandbox.pid not in (None, first)
+    assert first is not None
+    assert not running(first)
+    assert service.compile(Constraint.json_schema({"enum": list(range(400))})).accepts(b"399")
+    service.close()
+
+
+def test_closing_while_it_learns_leaves_no_process(tmp_path: Path) -> None:
+    service = service_at(tmp_path)
+    learning = service.warm()
+    deadline = time.monotonic() + 30
+    while (learner := service.sandbox._warming) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    service.close()
+    learning.join(timeout=60)
+    assert not learning.is_alive()
+    assert learner is not None
+    assert not running(learner.pid)
+    assert service.sandbox.pid is None
+
+
+def running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
