@@ -13,6 +13,7 @@ from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.grammar import Chars, Ref, Rule, Text
 from engine.schema.keys import KeyRules
+from engine.schema.number_rules import write_number
 from engine.schema.suffixes import short_digest
 from engine.schema.text import TextRules
 from engine.schema.trim import shortest
@@ -63,7 +64,7 @@ class Spelled:
 def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None) -> Group:
     texts = TextRules({}, prefix)
     if kind == "scalar":
-        return _group(texts, texts.scalar(automaton, follow))
+        return _group(texts, write_number(texts, automaton, follow))
     if kind == "key":
         assert follow is not None
         return _quoted(texts, KeyRules(texts, follow).write(automaton), follow)

@@ -24,7 +24,6 @@ from engine.schema.escapes import (
     unit_start,
 )
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, chars
-from engine.schema.number_expressions import expression_of
 from engine.schema.suffixes import components, short_digest, suffix_digests
 
 Spelling = Literal["canonical", "any"]
@@ -62,7 +61,11 @@ class TextRules:
 
     def scalar(self, automaton: Automaton, follow: Chars | None) -> Ref:
         """The automaton's words as they are: numbers and other text outside strings. Errors as in `string`."""
-        return _Writer(self, automaton, follow, expression_of(automaton)).write()
+        return _Writer(self, automaton, follow).write()
+
+    def expression(self, expression: str, automaton: Automaton, follow: Chars | None) -> Ref:
+        """The same for words that this expression of XGrammar's dialect says exactly: one rule in print."""
+        return _Writer(self, automaton, follow, expression).write()
 
     def add(
         self, name: str, alternatives: tuple[Sequence, ...], follow: Chars | None, expression: str | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import operator
 import random
 from decimal import Decimal
 from fractions import Fraction
@@ -234,12 +236,15 @@ def test_remainders(step: int) -> None:
         assert automaton.accepts(str(value)) == (value % step == 0)
 
 
-def test_the_known_expressions_say_exactly_what_their_automata_say():
+def test_the_known_sequences_say_exactly_what_their_automata_say():
     known = number_expressions._known()
-    assert len(known) == 3
-    for automaton, expression in known.items():
-        assert full_match(expression) == automaton, expression
-    assert number_expressions.expression_of(numbers(minimum=7)) is None
+    assert len(known) == 8
+    for automaton, alternatives in known.items():
+        words = Automaton.nothing()
+        for parts in alternatives:
+            words |= functools.reduce(operator.add, map(full_match, parts))
+        assert words == automaton, alternatives
+    assert number_expressions.alternatives_of(numbers(minimum=7)) is None
 
 
 @pytest.mark.parametrize("bounds", [{}, {"minimum": 0}, {"minimum": 1}, {"maximum": 7}], ids=str)
