@@ -4,7 +4,7 @@
                                  [--quick] [--out DIR]
 
 Every prompt of `bench/data/prompts.jsonl` is answered greedily in four arms under the grammar of a signature; what
-comes back is checked by executable rules (`bench/signature.py`): name, parameter names, types, return type, all at once.
+comes back is checked by executable rules (`bench/signature.py`): name, parameter names, types, returns, all at once.
 Shares carry 95 % bootstrap intervals over prompts, and so do the paired differences from the raw arm without a schema.
 `--recorded` adds recorded prompts of the same format, told apart in the line; no text is printed. Ceiling: 1.
 """
@@ -118,9 +118,7 @@ def _print(arms: Sequence[dict[str, Any]]) -> None:
 
 
 def _table(arms: Sequence[dict[str, Any]], columns: dict[str, str]) -> None:
-    rows = []
-    for arm in arms:
-        rows.append([arm["template"], str(arm["schema_in_prompt"]), *(_cell(arm[key]) for key in columns.values())])
+    rows = [[arm["template"], str(arm["schema_in_prompt"]), *(_cell(arm[k]) for k in columns.values())] for arm in arms]
     print_table(["prompt", "schema in it", *columns], rows)
 
 

@@ -99,6 +99,32 @@ def trace_overhead(line: dict[str, Any]) -> None:
 
 
 @quick()
+def task_quality(line: dict[str, Any]) -> None:
+    arms = {(arm["template"], arm["schema_in_prompt"]): arm for arm in line["arms"]}
+    assert set(arms) == {("raw", False), ("raw", True), ("chat", False), ("chat", True)}
+    first = arms["raw", False]
+    for arm in arms.values():
+        assert arm["valid"] == [1, 1, 1]
+        for name in ("name", "parameters", "types", "returns", "all"):
+            assert arm[f"{name}_gain"][0] == pytest.approx(arm[name][0] - first[name][0])
+        assert arm["all"][0] <= min(arm[name][0] for name in ("name", "parameters", "types", "returns"))
+
+
+@quick()
+def lift_asgi(line: dict[str, Any]) -> None:
+    assert line["requests"] >= line["documents"] == len(line["document_tokens"]) > 0
+    assert 0 < line["p50_s"] <= line["p99_s"] <= line["max_s"]
+    assert 0 < line["mean_s"] <= line["max_s"]
+
+
+@quick()
+def layers_against_hf(line: dict[str, Any]) -> None:
+    assert line["within_bound"]
+    assert len(line["residual_error"]) == len(line["residual_error_bf16"]) == line["layers"]
+    assert 0 < line["logits_error"] < line["logits_error_bf16"]
+
+
+@quick()
 def load(line: dict[str, Any]) -> None:
     assert line["ok"] == line["requests"] > 0
     assert line["valid_share"] == 1
