@@ -147,7 +147,8 @@ class ObjectWriter:
                 if not member.meets and key not in state.missing:
                     plain.append(member)
                 else:
-                    found.append(self._step(member, state, comma, 0))
+                    shared = replace(member, key=self.writer.declared_key(key))
+                    found.append(self._step(shared, state, comma, 0))
         for member in self._free_members(state):
             if not member.meets:
                 plain.append(member)

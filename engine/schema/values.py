@@ -41,6 +41,7 @@ class ValueWriter:
         self.spelled = Spelled(options.prefix, options.rule_limit)
         self._values: dict[tuple[Term, Follow], str] = {}
         self._pending: list[tuple[str, Term, Follow]] = []
+        self._keys: dict[str, str] = {}
         self._serial = 0
 
     def write(self, root: Term) -> str:
@@ -103,6 +104,13 @@ class ValueWriter:
             kind: Kind = "every" if part.automaton.alphabet.size == 1 else "string"
             found.append((self.spelled.text(kind, part.automaton, ahead),))
         return found
+
+    def declared_key(self, name: str) -> Sequence:
+        """A declared key with its colon as a rule: its masks are computed once, however many states offer it."""
+        if name not in self._keys:
+            self._keys[name] = self.fresh("k")
+            self.rules[self._keys[name]] = Rule(self._keys[name], (self.layout.key(name),), self.layout.value_start)
+        return (Ref(self._keys[name]),)
 
     def key(self, keys: Automaton) -> Sequence:
         """Undeclared keys in `keys`, with their colon."""
