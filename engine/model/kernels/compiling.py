@@ -153,9 +153,13 @@ def _serve() -> None:
 def _compile(job: Job) -> str | None:
     module, name, data = job
     try:
-        getattr(import_module(module), name).preload(data)
+        kernel = getattr(import_module(module), name).preload(data)
     except Exception as error:  # noqa: BLE001 - told to whoever asked; the launch will show it again
         return f"{module}.{name}: {error!r}"
+    with contextlib.suppress(Exception):  # a machine without CUDA's driver has no launcher to build
+        from triton.backends.nvidia.driver import CudaLauncher
+
+        CudaLauncher(kernel.src, kernel.metadata)  # C code of its own, compiled and cached at the first launch
     return None
 
 
