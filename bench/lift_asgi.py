@@ -125,7 +125,7 @@ async def _post(client: httpx.AsyncClient, schema: Any, prompt: str, text: str) 
 
 
 def _documents(engine: Engine, schema: Any, options: argparse.Namespace) -> list[Document]:
-    """Instances of the IR whose length is asked for and which the grammar takes."""
+    """Instances of the IR of the length that is asked for (without the stop token) which the grammar takes."""
     lines = SCHEMA.with_suffix(".valid.jsonl").read_text(encoding="utf-8").splitlines()
     values = [json.loads(line) for line in lines if line.strip()]
     if options.prompts is not None:
@@ -137,7 +137,7 @@ def _documents(engine: Engine, schema: Any, options: argparse.Namespace) -> list
     for value in values:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         tokens = (*engine.tokenizer.encode(text), engine.tokenizer.stop_token_ids[0])
-        if options.shortest <= len(tokens) <= options.longest and _takes(engine, schema, tokens):
+        if options.shortest <= len(tokens) - 1 <= options.longest and _takes(engine, schema, tokens):
             found[text] = (text, tokens)
     return list(found.values())
 
