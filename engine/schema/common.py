@@ -30,6 +30,26 @@ SHAPES: dict[str, Any] = {
 }
 """Scalars, formats, lengths up to 128 and free-form parts."""
 
+NAMES = (
+    "id name type kind title label description summary details notes comment comments text message messages content "
+    "value values key keys code status state level priority category categories group groups tag tags url uri href "
+    "link links email phone address street city region country zip zipCode postalCode postal_code latitude "
+    "longitude location coordinates date time timestamp created created_at createdAt updated updated_at updatedAt "
+    "start end start_date end_date startDate endDate startTime endTime duration count total amount price currency "
+    "quantity unit size width height length weight color image images icon src path file files filename format "
+    "version language locale author owner user users user_id userId username password first_name last_name "
+    "firstName lastName age gender role roles config configuration options settings enabled active required default "
+    "min max minimum maximum limit offset page query filter sort order parent children source target host hostname "
+    "port protocol method headers body params parameters arguments args command commands env environment "
+    "dependencies scripts license homepage repository keywords metadata labels annotations namespace spec template "
+    "selector container containers volumes ports resources apiVersion schema definitions properties attributes "
+    "elements fields columns rows index rank score rating reason action actions event events error errors warnings "
+    "mode model provider domain token secret hash signature data items list results response request input output "
+    "project projects product products service services task tasks account company organization department job note "
+    "public private visible hidden image_url imageUrl display_name displayName"
+)
+"""Names that documents of all kinds give their members, a space between two."""
+
 
 def common_grammars() -> list[Grammar]:
     """Grammars that hold the shared rules of both conformances, compact layout. Tens of milliseconds."""
@@ -41,9 +61,12 @@ def common_grammars() -> list[Grammar]:
 
 
 def _roads() -> Grammar:
-    """Every rule by which an undeclared key can leave the declared ones."""
+    """Every rule by which an undeclared key can leave the declared ones, and the ways along common names.
+
+    A rule along a name depends only on the rest of the name, so that most ways of the next schema are among them.
+    """
     rules: dict[str, Rule] = {}
     keys = KeyRules(TextRules(rules, "s"), Layout({}, flexible=False).after_key)
-    roads: tuple[Ref, ...] = keys.roads()
+    roads: tuple[Ref, ...] = (*keys.roads(), *(keys.other_than([name]) for name in NAMES.split()))
     rules["roads"] = Rule("roads", tuple((road,) for road in roads))
     return Grammar(rules, "roads")
