@@ -42,7 +42,8 @@ class Side:
         self.document = document
         self.constraint = None if free else Constraint.json_schema(SCHEMA.read_text())
         if self.constraint is not None:
-            self.engine.warmup([self.constraint])
+            # `warmup` would go on learning beside the measurement
+            self.engine.grammars.submit(self.constraint).result()
 
     def request(self, prompt: str) -> Request:
         sampling = SamplingParams(temperature=0, max_tokens=len(self.document))

@@ -51,7 +51,7 @@ def write_documents(config: EngineConfig, tasks: Sequence[Task], name: str, *, k
     started = time.perf_counter()
     with Engine(config) as engine:
         load_s = time.perf_counter() - started
-        engine.warmup([CONSTRAINT])
+        engine.grammars.submit(CONSTRAINT).result()
         results = engine.generate_batch([_request(engine, task) for task in tasks])
         written = Written(name, _device(engine), results, list(tasks), load_s, _speed(engine, tasks), _peak(engine))
         if keep:
