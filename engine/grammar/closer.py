@@ -17,6 +17,7 @@ from engine.grammar.symbols import Symbols
 from engine.schema.grammar import Grammar
 
 _TRIED_STACKS = 8
+_TRIED_BYTES = 1_000
 _STEPS = 500
 _STEPS_AT_START = 1_500
 
@@ -61,7 +62,11 @@ class Closer:
 
     def _shortest(self, place: Place) -> tuple[int, ...]:
         best: tuple[int, ...] | None = None
+        tried = 0
         for stack in sorted(place.stacks, key=lambda s: (s.tokens, s.size))[:_TRIED_STACKS]:
+            if best is not None and tried + stack.size > _TRIED_BYTES:
+                break
+            tried += stack.size
             text = stack.text()
             pieces = None if text is None else self._segmenter.cut(text)
             if pieces is not None and (best is None or len(pieces) < len(best)):

@@ -67,7 +67,7 @@ class Adversary:
         if status in ("complete", "closed") and not verdict.ok:
             status = "invalid"
             tally.invalid_keywords[verdict.keyword or "?"] += 1
-            if grammar.judge is None:
+            if not any(named.verdict == "checked" for named in grammar.verdicts):
                 cause = "repeated keys" if "duplicate key" in verdict.message else verdict.keyword or "?"
                 tally.unnamed[cause] += 1
                 tally.wrong.append(f"{name}: {verdict.message} although nothing is only checked")
