@@ -26,22 +26,17 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.overhead_sets import Case, SchemaSet, mix_candidates, schema_set
+from bench.overhead_sets import PROMPT, SchemaSet, mixed_set, schema_set
 from bench.record import emit, record
 from bench.replayed import Recording, ReplayRunner, decode_step_ms, median
 from bench.tables import print_table
 from bench.tiny import tiny_config
 from engine.config import EngineConfig
 from engine.decode.engine import Engine
-from engine.errors import EngineError
 from engine.interfaces import StepRecord
 from engine.model.loader import LoadedModel, load
 from engine.request import Constraint, Request, SamplingParams
 from engine.trace import TraceWriter
-
-PROMPT = "Describe: "
-MIX_SCHEMAS = 32
-MIX_TOKENS = (100, 220)
 
 
 @dataclass(slots=True)
@@ -78,7 +73,9 @@ def run_loaded(options: argparse.Namespace, loaded: LoadedModel) -> int:
     loaded.runner = runner
     runs = list(_ours(loaded, runner, options))
     if options.peer:
-        runs += _peer(loaded, options)
+        from bench.overhead_peer import peer_runs
+
+        runs += peer_runs(loaded, options)
     _print(runs)
     if options.out is not None and not options.quick:
         from bench.plots import plot_mask_overhead
@@ -113,7 +110,7 @@ def _ours(loaded: LoadedModel, runner: ReplayRunner, options: argparse.Namespace
     for overlap, forced in product(options.overlap, options.forced):
         config = EngineConfig(overlap=overlap, forced_runs=forced, max_batch=max(options.batches), prefix_cache_bytes=0)
         engine = Engine(config, model=loaded)
-        sets = sets or [_mix(engine) if name == "mix" else schema_set(name) for name in options.sets]
+        sets = sets or [mixed_set(engine) if name == "mix" else schema_set(name) for name in options.sets]
         for batch, chosen in product(options.batches, sets):
             if chosen.name == "mix" and batch != max(options.batches):
                 continue
@@ -123,26 +120,6 @@ def _ours(loaded: LoadedModel, runner: ReplayRunner, options: argparse.Namespace
             yield about | figures
             print(f"{about} exposed {figures['exposed_share']:.4%}", file=sys.stderr, flush=True)
         engine.close()
-
-
-def _mix(engine: Engine) -> SchemaSet:
-    """The first MIX_SCHEMAS of the data set whose grammar takes a document of MIX_TOKENS."""
-    found: list[Case] = []
-    for schema, text in mix_candidates():
-        tokens = engine.tokenizer.encode(text)
-        if MIX_TOKENS[0] <= len(tokens) <= MIX_TOKENS[1] and _takes(engine, schema, tokens):
-            found.append((schema, text))
-        if len(found) == MIX_SCHEMAS:
-            break
-    return SchemaSet("mix", *found[0], more=tuple(found[1:]))
-
-
-def _takes(engine: Engine, schema: dict[str, Any], tokens: Sequence[int]) -> bool:
-    try:
-        matcher = engine.grammars.submit(Constraint.json_schema(schema)).result().matcher()
-        return all(matcher.accept(token) for token in (*tokens, engine.tokenizer.stop_token_ids[0]))
-    except EngineError:
-        return False
 
 
 def _measured(
@@ -214,48 +191,6 @@ def _figures(samples: Samples, *, drafted: bool) -> dict[str, Any]:
         "tokens_per_step": round(len(records) / len(steps), 4) if steps else 0.0,
         "trace_share": round((step - untraced) / untraced, 6) if untraced else 0.0,
         "steps": len(samples.constrained_ms),
-    }
-
-
-def _peer(loaded: LoadedModel, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The baseline loop over the same documents, on Hugging Face's forward of the same weights."""
-    from bench.peers.hf_loop import HfLoop
-    from bench.peers.hf_model import hf_model
-
-    tokenizer = loaded.tokenizer
-    vocabulary = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
-    loop = HfLoop(hf_model(options.model, loaded.revision, options.device), vocabulary, tokenizer.stop_token_ids)
-    prompt, runs = tokenizer.encode(PROMPT), []
-    for batch, name in product(options.batches, [name for name in options.sets if name != "mix"]):
-        chosen = schema_set(name)
-        document = tokenizer.encode(chosen.text)
-        step, free, mask = [], [], []
-        for turn in range(options.repeats + 1):
-            bound, unbound = loop.run(prompt, document, batch, chosen.schema), loop.run(prompt, document, batch, None)
-            if turn:
-                step += bound.step_ms
-                free += unbound.step_ms
-                mask += bound.mask_us
-        runs.append(_peer_figures(batch, name, step, free, mask))
-        print(f"peer batch {batch} {name}", file=sys.stderr, flush=True)
-    return runs
-
-
-def _peer_figures(batch: int, name: str, step: list[float], free: list[float], mask: list[float]) -> dict[str, Any]:
-    exposed = median(mask)
-    return {
-        "loop": "hf + xgrammar LogitsProcessor",
-        "batch": batch,
-        "schema_set": name,
-        "overlap": False,
-        "forced": "off",
-        "ms_per_step": round(median(step), 4),
-        "mask_hidden_us": 0.0,
-        "mask_exposed_us": round(exposed, 2),
-        "exposed_share": round(exposed / (median(step) * 1e3), 6),
-        "unconstrained_ms_per_step": round(median(free), 4),
-        "added_us": round((median(step) - median(free)) * 1e3, 2),
-        "steps": len(step),
     }
 
 

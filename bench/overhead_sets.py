@@ -10,10 +10,14 @@ from __future__ import annotations
 import json
 import lzma
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from engine.decode.engine import Engine
+from engine.errors import EngineError
+from engine.request import Constraint
 
 TRIVIAL: dict[str, Any] = {
     "type": "object",
@@ -101,6 +105,9 @@ DOCUMENTS: dict[str, tuple[dict[str, Any], Any]] = {
 }
 
 
+PROMPT = "Describe: "
+MIX_SCHEMAS = 32
+MIX_TOKENS = (100, 220)
 LIFT = ("lift_ir", "typescript_generation", "rust_generation", "python_generation", "java_generation", "go_generation")
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
 MIX_FILE = "maskbench_dev.jsonl.xz"
@@ -132,7 +139,27 @@ def schema_set(name: str) -> SchemaSet:
     return SchemaSet(name, schema, _compact(document))
 
 
-def mix_candidates() -> Iterator[Case]:
+def mixed_set(engine: Engine) -> SchemaSet:
+    """The first MIX_SCHEMAS of the data set whose grammar takes a document of MIX_TOKENS."""
+    found: list[Case] = []
+    for schema, text in _candidates():
+        tokens = engine.tokenizer.encode(text)
+        if MIX_TOKENS[0] <= len(tokens) <= MIX_TOKENS[1] and _takes(engine, schema, tokens):
+            found.append((schema, text))
+        if len(found) == MIX_SCHEMAS:
+            break
+    return SchemaSet("mix", *found[0], more=tuple(found[1:]))
+
+
+def _takes(engine: Engine, schema: dict[str, Any], tokens: Sequence[int]) -> bool:
+    try:
+        matcher = engine.grammars.submit(Constraint.json_schema(schema)).result().matcher()
+        return all(matcher.accept(token) for token in (*tokens, engine.tokenizer.stop_token_ids[0]))
+    except EngineError:
+        return False
+
+
+def _candidates() -> Iterator[Case]:
     """Every schema of the data set with its longest valid document, in the file's order. SystemExit: no such file."""
     path = Path(os.environ.get("MASKLOOP_DATA", "../shared/data")) / MIX_FILE
     if not path.exists():
