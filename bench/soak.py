@@ -4,7 +4,8 @@
 
 A tiny model with random weights and the embedded tokenizer, so that scheduling, masks and endings are the work. Clients
 arrive at random with free text, schemas, samples, deadlines, cancellations and requests that must be refused. Ceiling:
-100 % answered as expected, no slot, cache entry or request left, resident memory flat after the first tenth.
+100 % answered as expected, no request, slot or queue place held at the end, caches within their limits, resident
+memory flat in the second half.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from bench.tiny import tiny_config
 from engine import Constraint, Engine, EngineError, Limits, Request, SamplingParams
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
+LONG_S, MOST_GROWTH = 300.0, 0.05
+"""From this many seconds on, memory that grows by more than this share in the second half is a leak."""
 REFUSED: dict[str, dict[str, Any]] = {
     "SchemaRefused": {"constraint": Constraint.json_schema({"$ref": "https://example.com/schema"})},
     "SchemaInvalid": {"constraint": Constraint.json_schema({"type": "strange"})},
@@ -68,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name:16} {value}")
     configuration = {"clients": clients, "seconds": seconds, "max_batch": 8, "queue": 48}
     emit(record("soak", figures, configuration=configuration, seeds=[options.seed]), options.out)
-    return 0 if figures["answered"] == figures["requests"] and not figures["wrong"] and not figures["left"] else 1
+    leaked = any(figures["left"].values()) or (seconds >= LONG_S and figures["growth_share"] > MOST_GROWTH)
+    return 0 if figures["answered"] == figures["requests"] and not figures["wrong"] and not leaked else 1
 
 
 def soak(folder: Path, clients: int, seconds: float, seed: int) -> dict[str, Any]:
@@ -87,7 +91,9 @@ def soak(folder: Path, clients: int, seconds: float, seed: int) -> dict[str, Any
         while any(thread.is_alive() for thread in threads):
             memory.append(_resident_mib())
             time.sleep(min(1.0, seconds / 20))
-        left = engine.info()["in_flight"]
+        settled = time.monotonic() + 5.0  # a request that was cancelled last is freed at the next step
+        while any((left := _left(engine)).values()) and time.monotonic() < settled:
+            time.sleep(0.05)
     queue = sorted(tally.queue_ms)
     return {
         "requests": sum(asked.values()),
@@ -97,8 +103,27 @@ def soak(folder: Path, clients: int, seconds: float, seed: int) -> dict[str, Any
         "queue_p50_ms": round(statistics.median(queue), 1),
         "queue_p99_ms": round(queue[int(len(queue) * 0.99)], 1),
         "resident_mib": {"tenth": memory[len(memory) // 10], "end": memory[-1], "max": max(memory)},
+        "growth_share": _growth(memory),
         "outcomes": dict(sorted(tally.outcomes.items())),
     }
+
+
+def _left(engine: Engine) -> dict[str, int]:
+    """What should be 0 when nobody asks any more: requests, slots and queue places held, bytes over a cache's limit."""
+    scheduler, prefixes = engine._crew._scheduler, engine._crew._prefixes
+    return {
+        "requests": engine.info()["in_flight"],
+        "slots": engine.loaded.runner.max_batch - len(scheduler._free),
+        "samples": len(list(scheduler)),
+        "cache_bytes_over": max(0, prefixes.nbytes - engine.config.prefix_cache_bytes),
+    }
+
+
+def _growth(memory: Sequence[float]) -> float:
+    """Resident memory of the last tenth over that around the middle, less 1: what still grows after caches are full."""
+    tenth = max(1, len(memory) // 10)
+    middle = memory[len(memory) // 2 - tenth // 2 :][:tenth]
+    return round(statistics.median(memory[-tenth:]) / statistics.median(middle) - 1, 4)
 
 
 def _client(engine: Engine, rng: random.Random, until: float, tally: Tally, asked: Counter[str]) -> None:
