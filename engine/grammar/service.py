@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import version
@@ -35,8 +36,9 @@ FORM_VERSION = "4"
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
 MEMORY_CACHE_BYTES = 512 << 20
-_WORTH_STORING_MS = 20.0
-"""Below this, loading costs about as much as compiling."""
+_WORTH_STORING_MS = 5.0
+"""Below this, loading costs about as much as compiling, whatever the compiler has seen before."""
+_PATIENCE_S = 0.5
 
 
 class GrammarService:
@@ -52,11 +54,11 @@ class GrammarService:
         self._quick = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
         self._heavy = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile-heavy")
         self._storing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
-        self._storing.submit(lambda: self.vocabulary.segmenter)  # a quarter second that no request should wait for
         self._running: dict[str, Future[CompiledGrammar]] = {}
         self._lock = threading.RLock()  # a finished future runs its callback at once, inside submit
         self._learning: threading.Thread | None = None
         self._closed = False
+        self._storing.submit(self._beside, lambda: self.vocabulary.segmenter)  # 0.1 s that no request should wait for
 
     def key(self, constraint: Constraint) -> str:
         """Cache key: constraint, vocabulary with its stop tokens, versions of xgrammar and of our lowering."""
@@ -132,7 +134,7 @@ class GrammarService:
         grammar = CompiledGrammar(constraint, key, compiled, self.vocabulary, source, elapsed, self._limits)
         _refuse_empty(grammar)
         self._memory.put(key, grammar)
-        self._storing.submit(lambda: grammar.min_tokens)  # ready before the first step, beside the prefill
+        self._storing.submit(self._beside, lambda: grammar.min_tokens)  # before the first step, beside the prefill
         if source == "compiled" and elapsed > _WORTH_STORING_MS:
             self._storing.submit(self._store, grammar, content)
         return grammar
@@ -147,6 +149,13 @@ class GrammarService:
                 return stored, None
             content = self.sandbox.compile(constraint, screened)
             return decode(content, self._compiler), content
+
+    def _beside(self, make: Callable[[], object]) -> None:
+        """Make something while nobody waits for a grammar: one interpreter cannot do both at once."""
+        patience = time.monotonic() + _PATIENCE_S
+        while self._running and time.monotonic() < patience and not self._closed:
+            time.sleep(_PATIENCE_S / 100)
+        make()
 
     def _store(self, grammar: CompiledGrammar, content: bytes | None) -> None:
         constraint = grammar.constraint
