@@ -21,6 +21,8 @@ _TRIES = 24
 _LONGEST_DETOUR = 4
 _MOST_TOKENS = 800
 """Tokens of all endings tried; one costs 3-6 microseconds to find, accept and judge."""
+_MASK_TOKENS = 2_000
+"""Entries of a mask that are as dear to draw from as one token of an ending."""
 
 
 def other_ending(matcher: Matcher, limit: int, passes: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...] | None:
@@ -40,7 +42,7 @@ def other_ending(matcher: Matcher, limit: int, passes: Callable[[tuple[int, ...]
         detour = fork.token_ids[matcher.tokens :]
         rest = fork.shortest_ending()
         whole = (*detour, *rest)
-        spent += len(whole)
+        spent += len(whole) + len(detour) * matcher.grammar.vocabulary.size // _MASK_TOKENS
         if (rest or fork.terminated) and len(whole) <= limit and passes(whole):
             return whole
     return None
