@@ -154,8 +154,8 @@ class Crew:
         self._scheduler.release(sample)
         self._results[job][sample.index] = self._result(sample)
         if sample.index == 0 and sample.first_token is None and sample.status != "complete":
-            self._abandon_siblings(sample)
-        if len(self._results[job]) == len(job.samples):
+            self._abandon_siblings(sample)  # the last of them may have settled the job
+        if len(self._results.get(job, ())) == len(job.samples):
             self._settle(job)
 
     def _abandon_siblings(self, sample: Sample) -> None:
