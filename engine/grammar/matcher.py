@@ -36,6 +36,8 @@ class Matcher:
         self.error: EngineError | None = None
         self._matcher = xgr.GrammarMatcher(grammar.raw)
         self._masks = grammar.vocabulary.masks
+        self.terminated = False
+        """A stop token has been accepted; never fill after this."""
         self._tokens: list[int] = []
         self._track = grammar.track()
         self._ending: tuple[int, ...] | None = None
@@ -54,11 +56,6 @@ class Matcher:
         return tuple(self._tokens)
 
     @property
-    def terminated(self) -> bool:
-        """A stop token has been accepted; never fill after this."""
-        return bool(self._matcher.is_terminated())
-
-    @property
     def completed(self) -> bool:
         """The document could end here."""
         return bool(self._matcher.is_completed())
@@ -74,6 +71,8 @@ class Matcher:
         self._tokens.append(token_id)
         self._ending = None
         text = self.grammar.vocabulary.texts[token_id]
+        if text is None:
+            self.terminated = bool(self._matcher.is_terminated())
         if self._keys:
             self._keys.append(self._keys[-1].read(text or b""))
         if self._track is not None:
@@ -106,6 +105,7 @@ class Matcher:
             raise ValueError(f"cannot roll back {count} of {len(self._tokens)} tokens")
         if count:
             self._matcher.rollback(count)
+            self.terminated = False
             del self._tokens[-count:]
             self._ending = None
             del self._keys[len(self._tokens) + 1 :]

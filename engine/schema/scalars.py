@@ -32,13 +32,14 @@ def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bo
         found = pattern_automaton(report, at, "pattern", schema["pattern"])
         automaton, exact = (automaton, False) if found is None else (found, exact)
     named = schema.get("format")
-    if isinstance(named, str) and asserts_format(at.draft, named):
-        found = formats.from_format(named)
-        if found is not None:
-            automaton = meet(automaton, found)
-            exact = exact and formats.EXACT[named]
-            if not formats.EXACT[named]:
-                report.mark(at, "format", "narrowed", f"a subset of {named!r} is written")
+    found = formats.from_format(named) if isinstance(named, str) else None
+    if found is not None:
+        automaton = meet(automaton, found)
+        exact = exact and formats.EXACT[named] and asserts_format(at.draft, named)
+        if not formats.EXACT[named]:
+            report.mark(at, "format", "narrowed", f"a subset of {named!r} is written")
+        elif not asserts_format(at.draft, named):
+            report.mark(at, "format", "narrowed", f"{named!r} is younger than this draft, but held like in later ones")
     if speaks(at.draft, "contentEncoding") and ("contentEncoding" in schema or "contentMediaType" in schema):
         automaton, exact = meet(automaton, _encoded(schema)), exact and _content_exact(report, at)
     low, high = count(schema.get("minLength"), 0), count(schema.get("maxLength"), None)
