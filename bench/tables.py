@@ -20,7 +20,7 @@ COUNTS = (
     "invalid_accepted_named",
     "steps",
 )
-TIMES = ("compile_ms", "compile_wall_ms", "fill_us", "accept_us")
+TIMES = ("compile_ms", "compile_wall_ms", "first_matcher_ms", "fill_us", "accept_us")
 
 
 def print_figures(engines: Mapping[str, Mapping[str, Any]]) -> None:
