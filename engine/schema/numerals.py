@@ -17,8 +17,7 @@ POINT_FREE = r"-?(0|[1-9]\d{0,40})(\.\d{1,20})?"
 @lru_cache(maxsize=256)
 def numerals(numbers: Numbers, every_spelling: bool) -> Automaton:
     """The texts of these numbers. `every_spelling`: 1.0 for 1 as well. AutomatonTooLarge for unwieldy multiples."""
-    points = [interval.single for interval in numbers if interval.single is not None]
-    texts = Automaton.of(text for value in points for text in _spellings(value, every_spelling))
+    texts = Automaton.of(text for interval in numbers for text in _points(interval, every_spelling))
     for interval in numbers:
         if interval.single is None:
             texts = texts | _interval(interval, every_spelling)
@@ -47,6 +46,15 @@ def _multiples(step: Fraction) -> Automaton:
     if step.denominator == 1:
         return number.integers(multiple_of=None if step == 1 else step, integral_fractions=True)
     return number.numbers(multiple_of=step)
+
+
+def _points(interval: Interval, every: bool) -> set[str]:
+    """The texts of an interval that is one number."""
+    if interval.single is None:
+        return set()
+    if interval.plain:
+        return {str(interval.single.numerator)} if interval.single.denominator == 1 else set()
+    return _spellings(interval.single, every)
 
 
 def _spellings(value: Fraction, every: bool) -> set[str]:
