@@ -1,4 +1,4 @@
-"""What a recorded run did, step by step: view writes one self-contained page, chrome the trace-event format."""
+"""What a recorded run did: view writes a page, chrome the trace-event format, replay asks again and compares."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import argparse
 import json
 from pathlib import Path
 
+from engine.cli import options
 from engine.cli.main import OK
 from engine.errors import RequestError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("view", "chrome"))
+    parser.add_argument("action", choices=("view", "chrome", "replay"))
     parser.add_argument("trace", metavar="FILE", help="written by generate --trace")
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="out.html, or out.json for chrome")
+    parser.add_argument("-o", "--out", type=Path, metavar="OUT", help="view: out.html, chrome: out.json")
+    parser.add_argument("--quiet", action="store_true", help="replay: no progress on stderr")
+    options.add_engine(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,7 +24,13 @@ def run(args: argparse.Namespace) -> int:
     from engine.trace.reader import read_trace
     from engine.trace.viewer import write_viewer
 
+    if (args.action == "replay") != (args.out is None):
+        raise RequestError("view and chrome need --out OUT, replay takes none", param="out")
     trace = read_trace(args.trace)
+    if args.action == "replay":
+        from engine.cli.replay import replay
+
+        return replay(trace, args)
     try:
         if args.action == "view":
             write_viewer(trace, args.out)

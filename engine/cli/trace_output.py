@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.cli.replay import described
 from engine.errors import RequestError
 from engine.interfaces import StepRecord
 from engine.request import Request, Result
@@ -40,7 +41,12 @@ class TraceOutput:
         if self._writer is None:
             return
         verdicts = engine.grammars.compile(request.constraint).verdicts if request.constraint is not None else ()
-        self._writer.request(request.id, verdicts=[v.to_dict() for v in verdicts], schema_hash=result.schema_hash)
+        self._writer.request(
+            request.id,
+            verdicts=[v.to_dict() for v in verdicts],
+            schema_hash=result.schema_hash,
+            asked=described(request, result.seed),
+        )
         self._writer.result(result.to_dict())
         self._writer.close()
 

@@ -41,14 +41,20 @@ class TraceWriter:
             self.flush()
 
     def request(
-        self, request_id: str, *, verdicts: Iterable[Mapping[str, Any]] = (), schema_hash: str | None = None
+        self,
+        request_id: str,
+        *,
+        verdicts: Iterable[Mapping[str, Any]] = (),
+        schema_hash: str | None = None,
+        asked: Mapping[str, Any] | None = None,
     ) -> None:
-        """Describe a request: the verdicts of its schema (only their counts without text) and its hash."""
+        """Describe a request: its schema's verdicts (only their counts without text) and hash, and what was asked."""
         listed = [dict(verdict) for verdict in verdicts]
         line: dict[str, Any] = {"kind": "request", "request_id": request_id, "schema_hash": schema_hash}
         line["verdict_counts"] = dict(Counter(verdict["verdict"] for verdict in listed))
         if self.text:
             line["verdicts"] = listed
+            line["asked"] = asked
         self._write(line)
 
     def result(self, result: Mapping[str, Any]) -> None:

@@ -110,8 +110,8 @@ class ScriptedEngine:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
-    """`generate` and `batch` find this engine instead of loading one."""
-    from engine.cli import batch, generate
+    """`generate`, `batch` and `trace replay` find this engine instead of loading one."""
+    from engine.cli import batch, generate, replay
 
     engine = ScriptedEngine()
 
@@ -125,4 +125,5 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
 
     monkeypatch.setattr(generate, "open_engine", opened)
     monkeypatch.setattr(batch, "open_engine", opened)
+    monkeypatch.setattr(replay, "open_engine", opened)
     return engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,33 @@ def test_a_trace_holds_every_step_and_can_be_viewed(maskloop: Run, scripted: Scr
     assert "<html" in page.read_text()
     assert maskloop("trace", "chrome", str(trace), "-o", str(tmp_path / "c.json")).code == 0
     assert json.loads((tmp_path / "c.json").read_text())["traceEvents"]
+
+
+def test_a_recorded_request_is_asked_again_and_compared(
+    maskloop: Run, scripted: ScriptedEngine, tmp_path: Path
+) -> None:
+    schema, trace = tmp_path / "s.json", str(tmp_path / "t.jsonl")
+    schema.write_text('{"type": "object", "properties": {"a": {"type": "integer"}}}')
+    scripted.answers["p"] = {"seed": 17}
+    asked = ("--prompt", "p", "--schema", str(schema), "--max-tokens", "9", "--temperature", "0.5", "--system", "short")
+    assert maskloop("generate", *asked, "--trace", trace).code == 0
+    again = maskloop("trace", "replay", trace)
+    assert (again.code, again.out) == (0, "identical: 7 characters, complete\n")
+    first, second = scripted.seen
+    assert replace(second, id=first.id, sampling=replace(second.sampling, seed=None)) == first
+    assert (second.sampling.seed, scripted.config.model) == (17, "scripted")
+    scripted.answers["p"] = {"text": '{"a":2}'}
+    again = maskloop("trace", "replay", trace, "--model", "other")
+    assert (again.code, scripted.config.model) == (1, "other")
+    assert again.out == "differs at character 5: '1}' became '2}'\n"
+
+
+def test_what_cannot_be_replayed_is_refused(maskloop: Run, scripted: ScriptedEngine, tmp_path: Path) -> None:
+    trace = str(tmp_path / "t.jsonl")
+    maskloop("generate", "--prompt", "p", "--trace", trace, "--trace-text", "off")
+    assert "--trace-text off" in maskloop("trace", "replay", trace).error
+    assert "--out" in maskloop("trace", "replay", trace, "-o", "x.html").error
+    assert "--out" in maskloop("trace", "view", trace).error
 
 
 def test_a_trace_without_text_holds_none(maskloop: Run, scripted: ScriptedEngine, tmp_path: Path) -> None:
