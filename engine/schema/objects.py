@@ -69,7 +69,7 @@ class ObjectWriter:
             raise LimitExceeded(f"minProperties {item.low} is over the limit of {WRITABLE} members", param="schema")
         counts = max(item.low, (item.high or -1) + 1)
         states = len(item.named) + 1 if self.tight else 1 << min(len(item.required), TRACKED)
-        if counts * states <= STATE_LIMIT // 4:
+        if counts * states <= STATE_LIMIT // 3:
             return item
         self._mark(("minProperties", "maxProperties"), "checked", "too many members to count")
         return replace(item, low=0, high=None)
