@@ -89,12 +89,12 @@ def _with_key(container: Container, key: bytes) -> tuple[Container, bool]:
     """With one more key, and whether it was there already."""
     if container.keys is None:
         return container, False
-    name = _spelled(key)
+    name = spelled(key)
     return Container(container.keys | {name}, container.outside), name in container.keys
 
 
-def _spelled(key: bytes) -> str:
-    """The key itself, whatever its escapes."""
+def spelled(key: bytes) -> str:
+    """The key that this text between quotes spells, whatever its escapes; broken ones stay as they are."""
     text = key.decode("utf-8", "replace")
     if "\\" not in text:
         return text

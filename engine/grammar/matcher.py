@@ -61,7 +61,7 @@ class Matcher:
         return bool(self._matcher.is_completed())
 
     def accept(self, token_id: int) -> bool:
-        """Advance by one token; False leaves the state unchanged. About 1 microsecond."""
+        """Advance by one token; False leaves the state unchanged. About 8 microseconds."""
         if self.error is not None or self.terminated:
             return False
         if token_id in self._bans.get(len(self._tokens), ()):
@@ -126,7 +126,7 @@ class Matcher:
     def fill(self, mask: Any, row: int, *, count: bool = True) -> int:
         """Write the legal tokens into `mask[row]` (numpy int32 or torch int32 CPU, [R, W]) and return how many.
 
-        0 is a dead end; without `count` 1 stands for any other number, which saves the counting. 2 microseconds where
+        0 is a dead end; without `count` 1 stands for any other number, which saves the counting. 3 microseconds where
         a document of this grammar has been before, else 3-60. Raises ValueError after termination or failure.
         """
         if self.error is not None or self.terminated:

@@ -7,10 +7,10 @@ validator; does not know tokens or matchers.
 
 from __future__ import annotations
 
-import json
 import re
 
-from engine.schema.validator import Validator
+from engine.grammar.key_watch import spelled
+from engine.schema.validator import Validator, json_pointer
 
 _LEXEME = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
 CLOSERS = frozenset(b'"}],0123456789el')
@@ -52,9 +52,9 @@ def value_spans(text: bytes) -> dict[str, tuple[int, int | None]]:
         elif lexeme == b":":
             expect_key = False
         elif expect_key and lexeme.startswith(b'"'):
-            path[-1] = lexeme[1:-1].decode("utf-8", "replace")
+            path[-1] = spelled(lexeme[1:-1])
         else:
-            pointer = _pointer(path)
+            pointer = json_pointer(path)
             spans[pointer] = (here, None)
             if lexeme in (b"{", b"["):
                 starts.append((pointer, here))
@@ -63,16 +63,3 @@ def value_spans(text: bytes) -> dict[str, tuple[int, int | None]]:
             elif lexeme.startswith(b'"') or match.end() < len(text):
                 spans[pointer] = (here, match.end())
     return spans
-
-
-def _pointer(path: list[str | int]) -> str:
-    return "".join("/" + _unescape(str(part)).replace("~", "~0").replace("/", "~1") for part in path)
-
-
-def _unescape(key: str) -> str:
-    if "\\" not in key:
-        return key
-    try:
-        return str(json.loads(f'"{key}"'))
-    except ValueError:
-        return key

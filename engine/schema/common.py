@@ -52,7 +52,7 @@ NAMES = (
 
 
 def common_grammars() -> list[Grammar]:
-    """Grammars that hold the shared rules of both conformances, compact layout. Tens of milliseconds."""
+    """Grammars that hold the shared rules of both conformances, compact layout. A second of CPU."""
     return [
         lower(SHAPES, conformance="tight").grammar,
         lower(SHAPES, conformance="spec").grammar,

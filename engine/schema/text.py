@@ -104,7 +104,7 @@ class _Writer:
         circular = self.circular()
         for state in sorted(self.entries):
             if self.names[state] not in self.rules.rules:
-                whole = self.whole if state == 0 and self.whole else None
+                whole = self.whole if state == 0 else None
                 if whole is None and state in circular:
                     whole = self.expression(state)
                 self.rules.add(self.names[state], self.alternatives(state), self.follow, whole)
