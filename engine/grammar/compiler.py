@@ -6,6 +6,7 @@ Knows xgrammar's compiler and our lowering. Does not know caches, threads or wor
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import xgrammar as xgr
@@ -67,11 +68,14 @@ class Compiler:
         """Xgrammar's own form read back. 2-30 ms, with the GIL released. RuntimeError when it does not fit."""
         return xgr.CompiledGrammar.deserialize_json(serialised, self._info)
 
-    def warm(self) -> None:
+    def warm(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Compile what most schemas share, so that an unseen schema costs little more than its own rules. 5-30 s of
         CPU at V = 151,936, most of it for lengths and formats; every compile in between profits from what is done.
+        `stop` is asked in between and ends it early.
         """
         for grammar in common_grammars():
+            if stop():
+                return
             self._xgr.compile_grammar(grammar.to_ebnf())
 
     def _json_schema(self, constraint: Constraint) -> Compiled:

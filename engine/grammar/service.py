@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -57,6 +58,7 @@ class GrammarService:
         self._running: dict[str, Future[CompiledGrammar]] = {}
         self._lock = threading.RLock()  # a finished future runs its callback at once, inside submit
         self._learning: threading.Thread | None = None
+        self._stopping = threading.Event()
         self._closed = False
         self._storing.submit(self._beside, lambda: self.vocabulary.segmenter)  # 0.1 s that no request should wait for
 
@@ -104,8 +106,10 @@ class GrammarService:
             return self._learning
 
     def _learn(self) -> None:
-        here = threading.Thread(target=self._compiler.warm, name="warm-here", daemon=True)
+        stopping = self._stopping
+        here = threading.Thread(target=self._compiler.warm, args=(stopping.is_set,), name="warm-here", daemon=True)
         here.start()
+        weakref.finalize(self, _stop, stopping, here)  # also when the interpreter ends and nobody has closed
         with suppress(NotReady):
             self.sandbox.warm()
         here.join()
@@ -113,10 +117,13 @@ class GrammarService:
     def close(self) -> None:
         """Stop the worker and the threads; what is being compiled ends with an error, what is compiled is stored."""
         self._closed = True
+        self._stopping.set()
         self.sandbox.close()
         for pool in (self._quick, self._heavy):
             pool.shutdown(wait=True, cancel_futures=True)
         self._storing.shutdown(wait=True)
+        if self._learning is not None:
+            self._learning.join()
 
     def flush(self) -> None:
         """Wait until everything compiled so far has been stored."""
@@ -166,6 +173,12 @@ class GrammarService:
     def _forget(self, key: str) -> None:
         with self._lock:
             self._running.pop(key, None)
+
+
+def _stop(stopping: threading.Event, thread: threading.Thread) -> None:
+    """A thread that compiles while the interpreter ends would abort the process."""
+    stopping.set()
+    thread.join()
 
 
 def _refuse_empty(grammar: CompiledGrammar) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,25 @@ def test_closing_while_it_learns_leaves_no_process(tmp_path: Path) -> None:
     assert learner is not None
     assert not running(learner.pid)
     assert service.sandbox.pid is None
+
+
+def test_a_process_that_ends_while_it_learns_ends_well(tmp_path: Path) -> None:
+    """The thread is inside xgrammar all the time, in grammars that it has not seen."""
+    program = f"""
+import itertools, pathlib, time
+from tests.grammar.test_warm import service_at
+
+def learn(stop):
+    for n in itertools.takewhile(lambda _: not stop(), itertools.count()):
+        service._compiler.from_ebnf(f'root ::= "{{n}}" [a-z]{{{{1,9}}}}')
+
+service = service_at(pathlib.Path({str(tmp_path)!r}))
+service._compiler.warm = learn
+service.warm()
+time.sleep(0.1)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def running(pid: int) -> bool:
