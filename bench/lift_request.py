@@ -163,7 +163,8 @@ def _every_document(model: LoadedModel, sides: dict[str, Side], prompt: str, mos
     for document in documents[:most]:
         for name, side in sides.items():
             side.document = document
-            (result,), _ = min((side.run(prompt) for _ in range(2)), key=lambda run: run[0][0].timings_ms.decode)
+            runs = [side.run(prompt)[0] for _ in range(1 if most else 2)]
+            (result,) = min(runs, key=lambda run: run[0].timings_ms.decode)
             totals[name] += result.timings_ms.decode
         forced, tokens = forced + result.usage.forced_tokens, tokens + len(document)
     shares = {f"all_{name}_over_free": round(ms / totals["free"], 4) for name, ms in totals.items() if name != "free"}

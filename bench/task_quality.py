@@ -136,11 +136,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=None, help="only the first N prompts")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--quick", action="store_true", help="a tiny random model, four prompts")
+    parser.add_argument("--quick", action="store_true", help="a tiny random model, two prompts")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if options.quick:
-        options.limit = 4
+        options.limit = 2
     return options
 
 
