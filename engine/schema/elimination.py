@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.schema.alphabet import Ranges
-from engine.schema.automaton import Automaton
+from engine.schema.suffixes import Machine
 
 STATES = 100
 LENGTH = 10_000
@@ -22,7 +22,7 @@ Labels = tuple[str, ...]
 _Edges = dict[int, dict[int, Labels]]
 
 
-def expression(automaton: Automaton, start: int, spell: Callable[[Ranges], list[str]], end: str) -> str | None:
+def expression(automaton: Machine, start: int, spell: Callable[[Ranges], list[str]], end: str) -> str | None:
     """What `automaton` accepts from `start`, each word followed by the expression `end`; None when over a limit.
 
     `spell` gives the alternatives of one move. State elimination (Brzozowski and McCluskey 1963), cheapest state
@@ -49,7 +49,7 @@ def expression(automaton: Automaton, start: int, spell: Callable[[Ranges], list[
     return _choice(forward[entry][leave])
 
 
-def _reached(automaton: Automaton, start: int, spell: Callable[[Ranges], list[str]]) -> _Edges | None:
+def _reached(automaton: Machine, start: int, spell: Callable[[Ranges], list[str]]) -> _Edges | None:
     forward: _Edges = {}
     stack = [start]
     while stack:

@@ -24,7 +24,8 @@ from engine.schema.escapes import (
     unit_start,
 )
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, chars
-from engine.schema.suffixes import components, short_digest, suffix_digests
+from engine.schema.loose import loosened
+from engine.schema.suffixes import Machine, components, short_digest, suffix_digests
 
 Spelling = Literal["canonical", "any"]
 Onward = list[tuple[Ranges, Sequence]]
@@ -92,9 +93,9 @@ class _Writer:
             raise ValueError("the empty language has no rules")
         self.whole = whole
         self.rules = rules
-        self.automaton = automaton
+        self.automaton: Machine = loosened(automaton)
         self.follow = follow
-        self.moves = [automaton.moves(state) for state in range(automaton.states)]
+        self.moves = [self.automaton.moves(state) for state in range(self.automaton.states)]
         self.entries = self.find_entries()
         self.names: list[str] = []
 

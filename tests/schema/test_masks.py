@@ -21,6 +21,8 @@ FAMILIES: list[tuple[str, Any, Any]] = [
     ("numbers", {"type": "array", "items": {"type": "number", "minimum": -10}}, [0, -1, 1.5, 10, 1e5, 3.25]),
     ("patterns and formats", {"type": "array", "items": {"anyOf": [{"pattern": "^a[b\"]*$"}, {"format": "date"}]}},
      ["ab", 'a"b"', "2024-02-29", "a"]),
+    ("unanchored patterns", {"type": "array", "items": {"anyOf": [{"pattern": "a[b\"]"}, {"pattern": "1,$"}]}},
+     ["xaab", 'a"', "11,", "a,1,"]),
     ("nested", {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object", "maxProperties": 2,
      "additionalProperties": {"enum": ["a", 1, None, True]}}}}}, {"a": [{}, {"a": 1}, {"x": "a", "y": None}], "z": {}}),
     ("tuples", {"prefixItems": [{"const": "ab"}, {"type": "boolean"}], "items": {"type": "null"}}, ["ab", True, None]),
