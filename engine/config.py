@@ -37,7 +37,8 @@ class Limits:
     """Times a row may roll back over a failed `checked` keyword before it is `invalid`."""
     string_chars: int = 65_536
     """Run-away guards: a JSON document whose string, number or array outgrows its guard is `closed` there."""
-    number_chars: int = 64
+    number_chars: int = 96
+    """No less than what the schema front end lets a number have: 64 digits, 24 decimals, an exponent."""
     array_items: int = 10_000
 
 

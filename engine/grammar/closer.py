@@ -18,7 +18,7 @@ from engine.schema.grammar import Grammar
 
 _TRIED_STACKS = 8
 _TRIED_BYTES = 1_000
-_STEPS = 500
+_STEPS = 100
 _STEPS_AT_START = 1_500
 
 
@@ -41,7 +41,7 @@ class Closer:
     def ending(self, place: Place, limit: int = NEVER) -> tuple[int, ...] | None:
         """Tokens that end the document from here, stop token last. 20-500 microseconds, then remembered.
 
-        Where that is more than `limit`, 1-3 ms more (10-20 for a whole document) are spent once on tokens that span the
+        Where that is more than `limit`, 1-2 ms more (10-20 for a whole document) are spent once on tokens that span the
         grammar's parts.
         """
         if place.ending is None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.grammar import GrammarService, Matcher
-from engine.grammar.bitmask import to_bools, words
+from engine.grammar.bitmask import draw, from_ids, to_bools, words
 from engine.grammar.closer import Closer
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.symbols import Symbols
@@ -162,3 +162,9 @@ def test_minimal_derivations_prefer_fewer_tokens_over_fewer_bytes() -> None:
     segmenter = Segmenter.of({b"x": 0, b"y": 1, b"long": 2})
     rules = {"root": Rule("root", ((Text("xy"),), (Text("long"),)))}
     assert Symbols(Grammar(rules), segmenter).root.tokens == 1
+
+
+@pytest.mark.parametrize("ids", [[0], [31], [63, 64, 65], [5, 40, 95], list(range(96))])
+def test_a_draw_is_always_a_set_bit_and_reaches_every_one(ids: list[int]) -> None:
+    row, chance = from_ids(ids, 96), random.Random(1)
+    assert {draw(row, chance) for _ in range(1_500)} == set(ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from engine.config import EngineConfig, Limits
 from engine.grammar import GrammarService
 from engine.grammar.runaway import Runaway
 from engine.request import Constraint
+from engine.schema.automaton import Automaton
+from engine.schema.number import integers, numbers
 from tests.grammar.fakes import byte_tokenizer
 
 LIMITS = Limits(string_chars=20, number_chars=6, array_items=4)
@@ -96,3 +99,20 @@ def test_a_number_within_a_string_is_text() -> None:
         assert not guard.over
     guard.push(b'",1234567')
     assert guard.over
+
+
+def test_no_number_that_lowering_writes_outgrows_the_guard() -> None:
+    """Such a guard would close documents that the schema allows."""
+    plain = (numbers(), integers(), integers(integral_fractions=True))
+    for automaton in (*plain, numbers(minimum=-1), numbers(multiple_of=0.25)):
+        assert longest_word(automaton) <= Limits().number_chars
+
+
+def longest_word(automaton: Automaton) -> int:
+    """Characters of its longest word; the automaton has no circle, else this recurs for ever."""
+
+    @cache
+    def from_state(state: int) -> int:
+        return max((1 + from_state(target) for _, target in automaton.moves(state)), default=0)
+
+    return from_state(0)
