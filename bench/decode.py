@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +23,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
+from bench.decode_loops import copy_ceiling, decode, prefill, sampling
 from bench.record import emit, record
 from bench.tables import print_table
 
@@ -36,11 +37,6 @@ TINY_CONFIG = {
     "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 512, "tie_word_embeddings": False,
     "decoder_sparse_step": 1, "mlp_only_layers": [],
 }  # fmt: skip
-SETTINGS: dict[str, dict[str, float]] = {
-    "greedy": {"temperature": 0.0},
-    "temperature": {},
-    "top_p 0.95": {"top_p": 0.95},
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,8 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    import torch
-
     ceiling = copy_ceiling(options.device)
     print(f"ceiling: {ceiling:.3f} TB/s, a copy on the device, bytes read and written", flush=True)
     figures: dict[str, Any] = {
@@ -86,30 +80,8 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def copy_ceiling(device: str) -> float:
-    """TB/s of a copy of 1 GiB (16 MiB on a CPU), read and written, the median of several."""
-    import torch
-
-    size = 1 << (30 if device != "cpu" else 24)
-    source, target = (
-        torch.ones(size, dtype=torch.uint8, device=device),
-        torch.empty(size, dtype=torch.uint8, device=device),
-    )
-    times = []
-    for _ in range(9):
-        started = time.perf_counter()
-        for _ in range(4):
-            target.copy_(source)
-        if device != "cpu":
-            torch.cuda.synchronize()
-        times.append((time.perf_counter() - started) / 4)
-    return 2 * size / statistics.median(times) / 1e12
-
-
 def _one(options: argparse.Namespace, quantization: str, ceiling: float, figures: dict[str, Any]) -> None:
     """All figures of one quantisation."""
-    import torch
-
     from engine.model.cuda_runner import CudaRunner
     from engine.model.quantize import read_config
     from engine.model.random_weights import random_weights
@@ -144,8 +116,8 @@ def _one(options: argparse.Namespace, quantization: str, ceiling: float, figures
         flush=True,
     )
     for batch in options.batches:
-        figures["runs"] += _decode(runner, options, batch, ceiling)
-        figures["sampling"] += _sampling(runner, options, batch)
+        figures["runs"] += decode(runner, options, batch, ceiling)
+        figures["sampling"] += sampling(runner, options, batch)
     peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
     figures[f"peak_gib_{quantization}"] = round(peak, 2)
     figures.setdefault("peak_gib", round(peak, 2))
@@ -159,113 +131,7 @@ def _one(options: argparse.Namespace, quantization: str, ceiling: float, figures
     long = CudaRunner(
         model, model.shape, max_batch=1, max_sequence=longest, device=options.device, quantization=quantization
     )
-    figures["prefill"] += [_prefill(long, options, tokens) for tokens in options.prefill]
-
-
-def _prefill(runner: Any, options: argparse.Namespace, tokens: int) -> dict[str, Any]:
-    """Time to the first logits of one prompt, the median after two warm-ups."""
-    from engine.interfaces import RowInput
-
-    draw = random.Random(tokens)
-    times = []
-    for _ in range(options.repeats + 2):
-        row = RowInput(0, [draw.randrange(runner.vocab_size) for _ in range(tokens)], 0)
-        started = time.perf_counter()
-        runner.forward([row])
-        runner._machine.synchronize()
-        times.append((time.perf_counter() - started) * 1e3)
-    return {"quantization": runner.quantization, "tokens": tokens, "ms": round(statistics.median(times[2:]), 3)}
-
-
-def _loop(
-    runner: Any, options: argparse.Namespace, batch: int, mask: Any, **sampling: float
-) -> tuple[float, list[dict[str, float]]]:
-    """ms per step of `steps` steps after each row's prompt, and the device's own times of each."""
-    from engine.interfaces import FROM_DEVICE, RowInput
-
-    slots, draw = range(batch), random.Random(batch)
-    runner.forward([RowInput(slot, [draw.randrange(runner.vocab_size)], options.prompt) for slot in slots])
-    runner.sample(_inputs(draw, batch, mask, **sampling))
-    times = []
-    started = time.perf_counter()
-    for step in range(1, options.steps + 1):
-        runner.forward([RowInput(slot, FROM_DEVICE, options.prompt + step) for slot in slots])
-        runner.wait()
-        times.append(runner.timings())
-        runner.sample(_inputs(draw, batch, mask, **sampling))
-    runner.wait()
-    return (time.perf_counter() - started) / options.steps * 1e3, times
-
-
-def _inputs(draw: random.Random, batch: int, mask: Any, *, temperature: float = 1.0, top_p: float = 1.0) -> Any:
-    from engine.interfaces import SampleInputs
-
-    uniform = [draw.random() for _ in range(batch)]
-    ones = [1.0] * batch
-    return SampleInputs(
-        [temperature] * batch, [top_p] * batch, [0] * batch, [0.0] * batch, ones, uniform, list(range(batch)), mask
-    )
-
-
-def _fill(runner: Any, options: argparse.Namespace, batch: int) -> Any:
-    """Every row its own random prompt; gives a pinned mask of half the vocabulary for every row."""
-    import torch
-
-    from engine.interfaces import RowInput
-
-    draw = random.Random(7)
-    for slot in range(batch):
-        runner.forward([RowInput(slot, [draw.randrange(runner.vocab_size) for _ in range(options.prompt)], 0, 0)])
-    words = torch.randint(-(2**31), 2**31 - 1, (batch, -(-runner.vocab_size // 32)), dtype=torch.int32)
-    return words.pin_memory() if options.device != "cpu" else words
-
-
-def _decode(runner: Any, options: argparse.Namespace, batch: int, ceiling: float) -> list[dict[str, Any]]:
-    mask = _fill(runner, options, batch)
-    times: dict[bool, list[float]] = {True: [], False: []}
-    for warm_up in (True, False):
-        _loop(runner, options, batch, mask if warm_up else None)
-    for _ in range(options.repeats):
-        for constrained in (False, True):
-            times[constrained].append(_loop(runner, options, batch, mask if constrained else None)[0])
-    moved = step_bytes(runner._few.model, batch, options.prompt + options.steps // 2)
-    runs = []
-    for constrained, found in times.items():
-        ms = statistics.median(found)
-        runs.append({
-            "quantization": runner.quantization, "batch": batch, "prompt_tokens": options.prompt,
-            "constrained": constrained,
-            "ms_per_step": round(ms, 4), "tokens_per_s": round(batch / ms * 1e3, 1),
-            "document_tokens_per_s": round(batch / ms * 1e3, 1),
-            "bytes_per_step": moved, "ceiling_share": round(moved / (ms * 1e-3) / (ceiling * 1e12), 4),
-            "ms_spread": [round(min(found), 4), round(max(found), 4)],
-        })  # fmt: skip
-    return runs
-
-
-def _sampling(runner: Any, options: argparse.Namespace, batch: int) -> list[dict[str, Any]]:
-    """Device microseconds of mask and sampling together, per kind of sampling."""
-    mask, rows = _fill(runner, options, batch), []
-    for name, sampling in SETTINGS.items():
-        row: dict[str, Any] = {"quantization": runner.quantization, "batch": batch, "sampling": name}
-        for label, bits in (("free", None), ("masked", mask)):
-            _, times = _loop(runner, options, batch, bits, **sampling)
-            row[f"{label}_us"] = round(statistics.median(one["sample"] for one in times), 1)
-            row[f"{label}_mask_wait_us"] = round(statistics.median(one["mask_wait"] for one in times), 1)
-        row["apply_us"] = round(statistics.median(one["apply"] for one in times), 2)
-        rows.append(row)
-    return rows
-
-
-def step_bytes(model: Any, batch: int, positions: int) -> int:
-    """Bytes that one step of `batch` tokens must read once; experts by the expected number of distinct ones."""
-    shape, layer = model.shape, model.layers[0]
-    chosen = model.experts * (1 - (1 - model.chosen / model.experts) ** batch)
-    experts = (layer.gate_up.nbytes + layer.down.nbytes) / model.experts * chosen
-    router = 0 if layer.router is None else layer.router.numel() * layer.router.element_size()
-    cache = batch * positions * 2 * shape.kv_heads * shape.head_dim * 2
-    head = model.head.nbytes
-    return int(shape.layers * (layer.qkv.nbytes + layer.output.nbytes + experts + router + cache) + head)
+    figures["prefill"] += [prefill(long, options, tokens) for tokens in options.prefill]
 
 
 def _print(figures: dict[str, Any]) -> None:
