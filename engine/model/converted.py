@@ -22,6 +22,7 @@ from torch import Tensor
 from engine.errors import ModelError
 
 CONVERTED = "weights.safetensors"
+_MIB = 1 << 20
 NEEDED = frozenset(
     {
         "model_type",
@@ -45,9 +46,7 @@ def converted_gguf(path: Path, cache_dir: Path) -> Path:
 
     A folder appears whole or not at all: it is written beside its place and renamed.
     """
-    stat = path.stat()
-    key = hashlib.sha256(f"{path.name}:{stat.st_size}:1".encode()).hexdigest()[:16]
-    folder = cache_dir / "models" / f"{path.stem}-{key}"
+    folder = cache_dir / "models" / f"{path.stem}-{_key(path)}"
     if (folder / "complete").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +64,16 @@ def converted_gguf(path: Path, cache_dir: Path) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def _key(path: Path) -> str:
+    """Of the size, the first MiB (header) and the last one (weights): 2 ms, and another file of one name is another."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        ends = file.read(_MIB)
+        file.seek(max(0, size - _MIB))
+        ends += file.read()
+    return hashlib.sha256(f"{size}:2:".encode() + ends).hexdigest()[:16]
 
 
 def saved_settings(folder: Path) -> Any | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import EngineConfig
+from engine.model import converted
 from engine.model.converted import converted_gguf, saved_settings
 from engine.model.decoder import Shape, is_supported
 from engine.model.source import embedded_gguf
@@ -29,6 +30,18 @@ def test_the_settings_as_json_are_the_config(folder: Path) -> None:
     assert is_supported(settings) == is_supported(config)
     assert Shape.from_config(settings) == Shape.from_config(config)
     assert settings.max_position_embeddings == config.max_position_embeddings
+
+
+def test_another_file_of_the_same_name_and_size_is_converted_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(converted, "_convert", lambda path, out: (out / "kept").write_bytes(path.read_bytes()))
+    file, folders = tmp_path / "model.gguf", []
+    for content in (b"one", b"two", b"one"):
+        file.write_bytes(content)
+        folders.append(converted_gguf(file, tmp_path / "cache"))
+        assert (folders[-1] / "kept").read_bytes() == content
+    assert folders[0] == folders[2] != folders[1]
 
 
 def test_a_config_that_leans_on_defaults_is_not_read_as_json(folder: Path, tmp_path: Path) -> None:
