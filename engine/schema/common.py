@@ -64,13 +64,16 @@ def common_grammars() -> Iterator[Grammar]:
 
 
 def _roads() -> Iterator[Grammar]:
-    """Every rule by which an undeclared key can leave the declared ones, and the ways along common names.
+    """Every rule by which an undeclared key can leave the declared ones (a string, the values it must not be), and
+    the ways along common names.
 
     A rule along a name depends only on the rest of the name, so that most ways of the next schema are among them.
     """
     rules: dict[str, Rule] = {}
-    keys = KeyRules(TextRules(rules, "s"), Layout({}, flexible=False).after_key)
-    roads: tuple[Ref, ...] = (*keys.roads(), *(keys.other_than([name]) for name in NAMES.split()))
+    texts, layout = TextRules(rules, "s"), Layout({}, flexible=False)
+    keys, values = KeyRules(texts, layout.after_key), KeyRules(texts, layout.follow("value"), fine=True)
+    names = [keys.other_than([name]) for name in NAMES.split()]
+    roads: tuple[Ref, ...] = (*keys.roads(), *values.roads(), *names)
     for start in range(0, len(roads), ROADS_AT_ONCE):
         rules["roads"] = Rule("roads", tuple((road,) for road in roads[start : start + ROADS_AT_ONCE]))
         yield Grammar(prune(rules, "roads", rules), "roads")

@@ -18,6 +18,7 @@ from engine.schema.suffixes import components, short_digest, suffix_digests
 from engine.schema.text import RAW, TextRules
 
 FIRST, ASCII = 0x20, 0x80
+MANY = 2
 ESCAPED = tuple(sorted({*range(0x20), 0x22, 0x5C}))
 _ALL: Ranges = ((0, 0xD7FF), (0xE000, 0x10FFFF))
 
@@ -28,10 +29,12 @@ Trie = dict[str, "Trie"]
 class KeyRules:
     """Adds rules for keys to `texts.rules`; each derives what follows the opening quote, closing quote included."""
 
-    def __init__(self, texts: TextRules, follow: Chars) -> None:
+    def __init__(self, texts: TextRules, follow: Chars | None, *, fine: bool = False) -> None:
+        """`fine`: only along ranges, never without one character: more rules a state, fewer different ones."""
         self.texts = texts
         self.follow = follow
-        self.salt = short_digest(repr(follow.ranges))[:4]
+        self.fine = fine
+        self.salt = short_digest(repr(follow and follow.ranges))[:4]
         self._free_roads: dict[Ranges, list[Ref]] = {}
         self._free = texts.plain(follow)
         """The rest of a key of which nothing is asked any more, in every legal spelling."""
@@ -59,7 +62,8 @@ class KeyRules:
 
     def roads(self) -> tuple[Ref, ...]:
         """All rules that lead from a declared name to where all is legal: without one character, or along one range."""
-        found = [ref for point in range(FIRST, ASCII) for ref in self._to_free(_without(((point, point),)))]
+        points = range(FIRST, ASCII) if not self.fine else ()
+        found = [ref for point in points for ref in self._to_free(_without(((point, point),)))]
         pieces = sorted(piece for low, high in RAW for piece in _all_ranges(low, high))
         found.extend(self._named("c", ((Chars((piece,)), self._free),)) for piece in pieces)
         return tuple(dict.fromkeys(found))
@@ -110,7 +114,7 @@ class KeyRules:
 
     def _write_roads(self, spans: Ranges) -> list[Ref]:
         free = self._free
-        whole, pieces, escapes = _roads(spans)
+        whole, pieces, escapes = _roads(spans, self.fine)
         found = [self._named("d", ((Chars(whole), free),))] if whole else []
         found.extend(self._named("c", ((Chars((piece,)), free),)) for piece in pieces)
         if len(escapes) == len(ESCAPED):
@@ -131,6 +135,22 @@ class KeyRules:
     def _named(self, kind: str, alternatives: tuple[Sequence, ...]) -> Ref:
         name = f"{self.texts.prefix}k{kind}{self.salt}{short_digest(repr(alternatives))}"
         return self.texts.add(name, alternatives, self.follow)
+
+
+def leaves_often(automaton: Automaton) -> bool:
+    """Whether several states go on to where all is legal on most characters, and none of them lies in a circle.
+
+    Strings that are none of a few values are like this. As rules of `KeyRules` they share what they have in common.
+    """
+    free = _free_state(automaton)
+    if free is None or automaton.states <= MANY or any(len(circle) > 1 for circle in components(automaton)):
+        return False
+    wide = [t for s in range(automaton.states) for spans, t in automaton.moves(s) if s != free and _is_wide(spans)]
+    return wide.count(free) > MANY
+
+
+def _is_wide(spans: Ranges) -> bool:
+    return spans[-1][1] >= ASCII and sum(min(high, ASCII) - low for low, high in spans if low < ASCII) > ASCII // 2
 
 
 def _free_state(automaton: Automaton) -> int | None:
@@ -169,11 +189,11 @@ def _escapes(spans: Ranges) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _roads(spans: Ranges) -> tuple[Ranges, tuple[tuple[int, int], ...], tuple[int, ...]]:
+def _roads(spans: Ranges, fine: bool) -> tuple[Ranges, tuple[tuple[int, int], ...], tuple[int, ...]]:
     """Raw characters as one set (when at most one ASCII character is missing) or as shared ranges, and the escapes."""
     raw = intersect(spans, RAW)
     covered = sum(min(high, ASCII - 1) - low + 1 for low, high in raw if low < ASCII)
-    if spans and spans[-1][1] >= ASCII and covered >= ASCII - len(ESCAPED) - 1:
+    if not fine and spans and spans[-1][1] >= ASCII and covered >= ASCII - len(ESCAPED) - 1:
         return raw, (), _escapes(spans)
     return (), tuple(piece for low, high in raw for piece in canonical_ranges(low, high)), _escapes(spans)
 

@@ -12,7 +12,7 @@ from typing import Literal
 from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.grammar import Chars, Ref, Rule, Text
-from engine.schema.keys import KeyRules
+from engine.schema.keys import KeyRules, leaves_often
 from engine.schema.number_rules import write_number
 from engine.schema.suffixes import short_digest
 from engine.schema.text import TextRules
@@ -68,6 +68,8 @@ def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None
     if kind == "key":
         assert follow is not None
         return _quoted(texts, KeyRules(texts, follow).write(automaton), follow)
+    if kind == "string" and leaves_often(automaton):
+        return _quoted(texts, KeyRules(texts, follow, fine=True).write(automaton), follow)
     return _quoted(texts, texts.string(automaton, follow, "any" if kind == "every" else "canonical"), follow)
 
 

@@ -6,7 +6,9 @@ import random
 
 import pytest
 
+from engine.schema import lower
 from engine.schema.automaton import Automaton
+from engine.schema.common import common_grammars
 from engine.schema.elimination import STATES, character_class, expression
 from engine.schema.formats import from_format
 from engine.schema.grammar import Grammar, Rule, Text, chars
@@ -72,6 +74,17 @@ def test_keys_spell_what_their_automaton_accepts(pattern: str) -> None:
     for _ in range(200):
         word = "".join(generator.choices('ab_x-01\n"\\é', k=generator.randint(0, 4)))
         assert language.accepts({word: 0}) == automaton.accepts(word), word
+
+
+def test_strings_that_are_none_of_a_few_values_take_shared_ways_out() -> None:
+    def spelled(*values: str) -> set[str]:
+        document = lower({"items": {"type": "string", "not": {"enum": [*values]}}}, conformance="spec").grammar
+        assert all(Language(document).accepts([word]) == (word not in values) for word in ("", "ab", "abc", "q", "é\n"))
+        return {name for name in document.rules if name.startswith("skc")}
+
+    shared = {name for grammar in common_grammars() for name in grammar.rules}
+    for ways in (spelled("abc", "q"), spelled("xyz", "abd")):
+        assert len(ways & shared) >= 0.8 * len(ways) > 10
 
 
 def test_large_automata_keep_their_rules() -> None:

@@ -23,6 +23,8 @@ FAMILIES: list[tuple[str, Any, Any]] = [
      ["ab", 'a"b"', "2024-02-29", "a"]),
     ("unanchored patterns", {"type": "array", "items": {"anyOf": [{"pattern": "a[b\"]"}, {"pattern": "1,$"}]}},
      ["xaab", 'a"', "11,", "a,1,"]),
+    ("none of a few values", {"type": "array", "items": {"type": "string", "not": {"enum": ["ab\"", "abc", "1,"]}}},
+     ["ab", 'ab"a', "1", "xa", "é\n"]),
     ("nested", {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object", "maxProperties": 2,
      "additionalProperties": {"enum": ["a", 1, None, True]}}}}}, {"a": [{}, {"a": 1}, {"x": "a", "y": None}], "z": {}}),
     ("tuples", {"prefixItems": [{"const": "ab"}, {"type": "boolean"}], "items": {"type": "null"}}, ["ab", True, None]),
