@@ -15,6 +15,7 @@ from engine.schema.elimination import character_class, expression
 from engine.schema.escapes import (
     HEX,
     SHORT,
+    any_string,
     canonical,
     escape_expressions,
     inline_escapes,
@@ -196,12 +197,15 @@ class _StringWriter(_Writer):
         super().__init__(rules, automaton, follow)
 
     def is_plain(self, spans: Ranges) -> bool:
-        if self.every:
-            return False
-        return spans[0][0] == spans[-1][1] or intersect(spans, RAW) == spans
+        return not self.every and (spans[0][0] == spans[-1][1] or intersect(spans, RAW) == spans)
+
+    def circular(self) -> set[int]:
+        if not self.every:
+            return super().circular()
+        return {state for state in self.automaton.accepting if self.moves[state] == [(SCALARS, state)]}
 
     def expression(self, state: int) -> str | None:
-        return None if self.every else super().expression(state)
+        return any_string() if self.every else super().expression(state)
 
     def labels(self, spans: Ranges) -> list[str]:
         raw = intersect(spans, RAW)
