@@ -4,6 +4,9 @@ A host name may have 253 characters in labels of 63; remembering both takes 16,0
 label of up to 63 and then five of up to 30. Labels with `--` in the third and fourth place (A-labels, which would have
 to decode) are left out. International labels keep to letters that no context rule or bidirectional rule touches, and to
 eleven of them, which Punycode writes in 63 characters at worst.
+
+Every state costs the matcher's compiler a walk over its vocabulary, 20 ms at 150,000 tokens, so that mail boxes keep to
+domains as people have them: no two hyphens in a row, one label of up to 40 and then four of up to 20.
 """
 
 from __future__ import annotations
@@ -16,6 +19,10 @@ NEXT_LABEL = 30
 NEXT_LABELS = 5
 INTERNATIONAL_LABEL = 11
 LOCAL_PART = 64
+QUOTED_PART = 30
+MAIL_FIRST_LABEL = 40
+MAIL_NEXT_LABEL = 20
+MAIL_NEXT_LABELS = 4
 
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 IPV4 = f"(?:{_BYTE}\\.){{3}}{_BYTE}"
@@ -56,6 +63,11 @@ def _label(letters: str, longest: int) -> Automaton:
     return full_match(f"[{letters}](?:[{letters}-]{{0,{longest - 2}}}[{letters}])?") - reserved
 
 
+def _plain_label(longest: int) -> Automaton:
+    """Letters and single inner hyphens."""
+    return full_match(f"[{_ASCII}](?:-?[{_ASCII}])*") & Automaton.length(1, longest)
+
+
 def hostname() -> Automaton:
     """RFC 1123 section 2.1, letters, digits and hyphens."""
     more = Automaton.literal(".") + _label(_ASCII, NEXT_LABEL)
@@ -70,8 +82,9 @@ def idn_hostname() -> Automaton:
 
 
 def email() -> Automaton:
-    """RFC 5321 section 4.1.2: a mail box with a dotted or quoted local part of at most 64 characters."""
-    return _mail_box("", hostname())
+    """RFC 5321 section 4.1.2: a mail box with a dotted (at most 64 characters) or a quoted (30) local part."""
+    more = Automaton.literal(".") + _plain_label(MAIL_NEXT_LABEL)
+    return _mail_box("", _plain_label(MAIL_FIRST_LABEL) + more.repeat(0, MAIL_NEXT_LABELS))
 
 
 def idn_email() -> Automaton:
@@ -82,6 +95,7 @@ def idn_email() -> Automaton:
 def _mail_box(letters: str, domain: Automaton) -> Automaton:
     atom = f"[{_ATOM}{letters}]+"
     quoted = f'"(?:[ !#-\\[\\]-~{letters}]|\\\\[!-~])*"'
-    local = full_match(f"{atom}(?:\\.{atom})*|{quoted}") & Automaton.length(1, LOCAL_PART)
+    dotted = full_match(f"{atom}(?:\\.{atom})*") & Automaton.length(1, LOCAL_PART)
+    local = dotted | (full_match(quoted) & Automaton.length(1, QUOTED_PART))
     address = full_match(f"\\[(?:{IPV4}|IPv6:{IPV6})\\]")
     return local + Automaton.literal("@") + (domain | address)
