@@ -51,6 +51,10 @@ NAMES = (
 
 
 ROADS_AT_ONCE = 64
+LONGEST_COMMON = (*range(1, 65), 80, 100, 120, 127, 128)
+"""Lengths that strings of one character or more are held to."""
+MOST_REQUIRED = 32
+LENGTHS_AT_ONCE = 16
 
 
 def common_grammars() -> Iterator[Grammar]:
@@ -61,6 +65,17 @@ def common_grammars() -> Iterator[Grammar]:
         yield lower(schema, conformance="tight").grammar
         yield lower(schema, conformance="spec").grammar
     yield from _roads()
+    yield from lengths()
+
+
+def lengths() -> Iterator[Grammar]:
+    """Strings of at least so many characters, and of 1 to so many: those of 0 to so many are part of every longer one,
+    but one that has a lower bound, too, shares no rule with another upper bound until the lower one is reached."""
+    yield lower({"type": "array", "items": {"type": "string", "minLength": MOST_REQUIRED}}).grammar
+    for start in range(0, len(LONGEST_COMMON), LENGTHS_AT_ONCE):
+        longest = LONGEST_COMMON[start : start + LENGTHS_AT_ONCE]
+        items = [{"type": "string", "minLength": 1, "maxLength": most} for most in longest]
+        yield lower({"type": "array", "prefixItems": items, "items": False}).grammar
 
 
 def _roads() -> Iterator[Grammar]:
