@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.schema.grammar import Grammar, Ref, Rule
+from engine.schema.key_exits import Site, all_exits
 from engine.schema.keys import KeyRules
 from engine.schema.layout import Layout
 from engine.schema.lower import lower
+from engine.schema.other_keys import other_key
 from engine.schema.text import TextRules
 from engine.schema.trim import prune
 
@@ -79,16 +81,20 @@ def lengths() -> Iterator[Grammar]:
 
 
 def _roads() -> Iterator[Grammar]:
-    """Every rule by which an undeclared key can leave the declared ones (a string, the values it must not be), and
-    the ways along common names.
-
-    A rule along a name depends only on the rest of the name, so that most ways of the next schema are among them.
+    """Every shared rule by which an undeclared key can leave the declared ones (a string, the values it must not be),
+    and the ways along common names, whose pairs of characters most other names are made of.
     """
     rules: dict[str, Rule] = {}
     texts, layout = TextRules(rules, "s"), Layout({}, flexible=False)
     keys, values = KeyRules(texts, layout.after_key), KeyRules(texts, layout.follow("value"), fine=True)
-    names = [keys.other_than([name]) for name in NAMES.split()]
-    roads: tuple[Ref, ...] = (*keys.roads(), *values.roads(), *names)
+    site = Site("s", layout.after_key)
+    leave = all_exits(site)
+    rules.update((rule.name, rule) for rule in leave.rules)
+    roads = [*leave.refs, *keys.roads(), *values.roads()]
+    for name in NAMES.split():
+        other = other_key(site, [name])
+        rules.update((rule.name, rule) for rule in other)
+        roads.append(Ref(other[0].name))
     for start in range(0, len(roads), ROADS_AT_ONCE):
         rules["roads"] = Rule("roads", tuple((road,) for road in roads[start : start + ROADS_AT_ONCE]))
         yield Grammar(prune(rules, "roads", rules), "roads")

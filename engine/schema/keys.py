@@ -7,13 +7,12 @@ Measured with 30 declared keys: 60 ms instead of 5,500 for one rule per state wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property, lru_cache
 
 from engine.schema.alphabet import Ranges, intersect
 from engine.schema.automaton import Automaton
 from engine.schema.escapes import canonical, inline_escapes
-from engine.schema.grammar import Chars, Ref, Sequence, Text, chars, normalise_ranges
+from engine.schema.grammar import Chars, Ref, Sequence, Text, chars
 from engine.schema.suffixes import components, short_digest, suffix_digests
 from engine.schema.text import RAW, TextRules
 
@@ -21,9 +20,6 @@ FIRST, ASCII = 0x20, 0x80
 MANY = 2
 ESCAPED = tuple(sorted({*range(0x20), 0x22, 0x5C}))
 _ALL: Ranges = ((0, 0xD7FF), (0xE000, 0x10FFFF))
-
-Trie = dict[str, "Trie"]
-"""Children by character; the empty string marks the end of a name."""
 
 
 class KeyRules:
@@ -38,16 +34,6 @@ class KeyRules:
         self._free_roads: dict[Ranges, list[Ref]] = {}
         self._free = texts.plain(follow)
         """The rest of a key of which nothing is asked any more, in every legal spelling."""
-
-    def other_than(self, names: Iterable[str]) -> Ref:
-        """A rule for every key but `names`. Linear in their length."""
-        trie: Trie = {}
-        for name in sorted(names):
-            here = trie
-            for character in name:
-                here = here.setdefault(character, {})
-            here[""] = {}
-        return self._leave(trie)
 
     def write(self, automaton: Automaton) -> Ref:
         """A rule for the keys in `automaton`. AutomatonTooLarge over the rule limit."""
@@ -67,26 +53,6 @@ class KeyRules:
         pieces = sorted(piece for low, high in RAW for piece in _all_ranges(low, high))
         found.extend(self._named("c", ((Chars((piece,)), self._free),)) for piece in pieces)
         return tuple(dict.fromkeys(found))
-
-    def _leave(self, trie: Trie) -> Ref:
-        """The rule of a trie node: end where no name ends, go on along a name, or leave it for good. Iterative."""
-        done: dict[int, Ref] = {}
-        stack: list[tuple[Trie, bool]] = [(trie, False)]
-        while stack:
-            node, ready = stack.pop()
-            if not ready:
-                stack.append((node, True))
-                stack.extend((child, False) for character, child in node.items() if character)
-                continue
-            alternatives: list[Sequence] = [] if "" in node else [(self._quote,)]
-            letters = sorted(character for character in node if character)
-            gone = normalise_ranges((ord(letter), ord(letter)) for letter in letters)
-            alternatives.extend((ref,) for ref in self._to_free(_without(gone)))
-            for letter in letters:
-                point = ord(letter)
-                alternatives.extend((ref,) for ref in self._onward(((point, point),), done[id(node[letter])]))
-            done[id(node)] = self._named("t", tuple(alternatives))
-        return done[id(trie)]
 
     def _state(self, automaton: Automaton, state: int, free: int, names: list[str]) -> None:
         """One rule whose alternatives are references alone, so that the state itself needs no mask.

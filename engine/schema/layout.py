@@ -14,6 +14,8 @@ Follow = Literal["end", "value"]
 GAP = 40
 """Whitespace characters in a row that the flexible layout allows."""
 BLANK = " \t\n\r"
+_FOLLOW, _FLEXIBLE_FOLLOW = chars(",}]"), chars(",}]" + BLANK)
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(slots=True)
@@ -29,7 +31,7 @@ class Layout:
         """The lookahead of a value in this place."""
         if place == "end":
             return None
-        return chars(",}]" + BLANK) if self.flexible else chars(",}]")
+        return _FLEXIBLE_FOLLOW if self.flexible else _FOLLOW
 
     @property
     def after_key(self) -> Chars:
@@ -67,7 +69,7 @@ class Layout:
 
     def key(self, name: str) -> Sequence:
         """A declared key, spelled as json.dumps(ensure_ascii=False) does, and its colon."""
-        return (Text(json.dumps(name, ensure_ascii=False)), *self.colon())
+        return (Text(_quoted(name)), *self.colon())
 
     def _chain(self) -> Ref:
         for left in range(GAP + 1):

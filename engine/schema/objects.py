@@ -186,7 +186,8 @@ class ObjectWriter:
     def _kinds(self, key: str, term: Term, state: ObjectState) -> list[Member]:
         """The member as it is, and as one that meets needs."""
         able = [index for index in sorted(state.needs) if self.item.needs[index].keys.accepts(key)]
-        return self._meeting(self.writer.layout.key(key), term, key, able)
+        written = self.writer.layout.key(key)
+        return self._meeting(written, term, key, able) if able else [Member(written, term, key)]
 
     def _meeting(self, key: Sequence, term: Term, name: str | None, able: list[int]) -> list[Member]:
         """One member for every set of needs it can meet; those that ask nothing of the value are always met."""

@@ -12,8 +12,10 @@ from typing import Literal
 from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.grammar import Chars, Ref, Rule, Text
+from engine.schema.key_exits import Site
 from engine.schema.keys import KeyRules, leaves_often
 from engine.schema.number_rules import write_number
+from engine.schema.other_keys import other_key, shortest_other
 from engine.schema.suffixes import short_digest
 from engine.schema.text import TextRules
 from engine.schema.trim import shortest
@@ -75,8 +77,8 @@ def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None
 
 @lru_cache(maxsize=512)
 def _other_key(prefix: str, names: frozenset[str], follow: Chars) -> Group:
-    texts = TextRules({}, prefix)
-    return _quoted(texts, KeyRules(texts, follow).other_than(names), follow)
+    rules = other_key(Site(prefix, follow), names)
+    return Group(Ref(rules[0].name), rules, shortest_other(names))
 
 
 def _quoted(texts: TextRules, body: Ref, follow: Chars | None) -> Group:

@@ -86,9 +86,7 @@ class _Writer:
     kind = "scalar"
     end = ""
 
-    def __init__(
-        self, rules: TextRules, automaton: Automaton, follow: Chars | None, whole: str | None = None
-    ) -> None:
+    def __init__(self, rules: TextRules, automaton: Automaton, follow: Chars | None, whole: str | None = None) -> None:
         """`whole`: the automaton as an expression, where somebody knows a short one."""
         if automaton.is_empty:
             raise ValueError("the empty language has no rules")

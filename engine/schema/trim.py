@@ -85,7 +85,7 @@ def prune(rules: Rules, root: str, productive: Iterable[str]) -> dict[str, Rule]
             continue
         rule = rules[name]
         sequences = tuple(s for s in rule.alternatives if all(not isinstance(x, Ref) or x.name in alive for x in s))
-        kept[name] = Rule(name, sequences, rule.lookahead)
+        kept[name] = rule if len(sequences) == len(rule.alternatives) else Rule(name, sequences, rule.lookahead)
         stack.extend(x.name for s in sequences for x in s if isinstance(x, Ref) and x.name in rules)
     return kept
 
@@ -100,21 +100,29 @@ def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], st
 
 
 def _name_component(rules: Rules, members: list[str], names: dict[str, str], prefix: str) -> dict[str, str]:
-    """Partition refinement inside one cycle of rules; everything outside has its name."""
-    labels = dict.fromkeys(members, "")
+    """Partition refinement inside one cycle of rules; everything outside has its name. Writes labels to `names`."""
+    names.update(dict.fromkeys(members, ""))
     classes = 1
     while True:
-        view = {**names, **labels}
-        labels = {name: _digest(rules[name], view) for name in members}
+        labels = {name: _digest(rules[name], names) for name in members}
         found = len(set(labels.values()))
         if found == classes or len(members) == 1:
             return {name: f"{prefix}r{label}" for name, label in labels.items()}
+        names.update(labels)
         classes = found
 
 
 def _digest(rule: Rule, names: Mapping[str, str]) -> str:
-    parts = [[names.get(x.name, x.name) if isinstance(x, Ref) else x for x in s] for s in rule.alternatives]
-    return blake2b(repr((parts, rule.lookahead)).encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
+    parts: list[object] = []
+    for sequence in rule.alternatives:
+        for symbol in sequence:
+            if isinstance(symbol, Ref):
+                parts.append(names.get(symbol.name, symbol.name))
+            else:
+                parts.append([symbol.text] if isinstance(symbol, Text) else symbol.ranges)
+        parts.append(None)
+    content = repr((parts, rule.lookahead and rule.lookahead.ranges))
+    return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
 
 
 def _renamed(rule: Rule, names: Mapping[str, str]) -> Rule:
