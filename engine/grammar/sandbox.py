@@ -81,6 +81,9 @@ class Sandbox:
         """
         self.start()
         with contextlib.suppress(EngineFailure):  # a service that was closed meanwhile, or a machine without memory
+            if self._closed:
+                self._stop()
+                return
             process = self._start(warm=True)
             with self._lock:
                 self._stop()

@@ -58,7 +58,7 @@ class GrammarService:
         self._running: dict[str, Future[CompiledGrammar]] = {}
         self._lock = threading.RLock()  # a finished future runs its callback at once, inside submit
         self._learning: threading.Thread | None = None
-        self._stopping = threading.Event()
+        self._unlearn: Callable[[], object] = lambda: None
         self._closed = False
         self._storing.submit(self._beside, lambda: self.vocabulary.segmenter)  # 0.1 s that no request should wait for
 
@@ -101,15 +101,15 @@ class GrammarService:
         """
         with self._lock:
             if self._learning is None:
-                self._learning = threading.Thread(target=self._learn, name="warm", daemon=True)
+                stop = threading.Event()
+                here = threading.Thread(target=self._compiler.warm, args=(stop.is_set,), name="warm-here", daemon=True)
+                here.start()
+                self._unlearn = weakref.finalize(self, _stop, stop, here)  # also where nobody closes, at the end
+                self._learning = threading.Thread(target=self._learn, args=(here,), name="warm", daemon=True)
                 self._learning.start()
             return self._learning
 
-    def _learn(self) -> None:
-        stopping = self._stopping
-        here = threading.Thread(target=self._compiler.warm, args=(stopping.is_set,), name="warm-here", daemon=True)
-        here.start()
-        weakref.finalize(self, _stop, stopping, here)  # also when the interpreter ends and nobody has closed
+    def _learn(self, here: threading.Thread) -> None:
         with suppress(NotReady):
             self.sandbox.warm()
         here.join()
@@ -117,13 +117,11 @@ class GrammarService:
     def close(self) -> None:
         """Stop the worker and the threads; what is being compiled ends with an error, what is compiled is stored."""
         self._closed = True
-        self._stopping.set()
         self.sandbox.close()
+        self._unlearn()
         for pool in (self._quick, self._heavy):
             pool.shutdown(wait=True, cancel_futures=True)
         self._storing.shutdown(wait=True)
-        if self._learning is not None:
-            self._learning.join()
 
     def flush(self) -> None:
         """Wait until everything compiled so far has been stored."""
