@@ -198,9 +198,8 @@ class _StringWriter(_Writer):
         return not self.every and (spans[0][0] == spans[-1][1] or intersect(spans, RAW) == spans)
 
     def circular(self) -> set[int]:
-        if not self.every:
-            return super().circular()
-        return {state for state in self.automaton.accepting if self.moves[state] == [(SCALARS, state)]}
+        free = {state for state in self.automaton.accepting if self.moves[state] == [(SCALARS, state)]}
+        return free if self.every else free | super().circular()
 
     def expression(self, state: int) -> str | None:
         return any_string() if self.every else super().expression(state)
