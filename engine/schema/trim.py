@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from heapq import heappop, heappush
-from typing import TypeGuard
 
 from engine.errors import LimitExceeded
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text
@@ -84,10 +83,15 @@ def prune(rules: Rules, root: str, productive: Iterable[str]) -> dict[str, Rule]
         if name in kept:
             continue
         rule = rules[name]
-        sequences = tuple(s for s in rule.alternatives if all(not isinstance(x, Ref) or x.name in alive for x in s))
-        kept[name] = rule if len(sequences) == len(rule.alternatives) else Rule(name, sequences, rule.lookahead)
-        stack.extend(x.name for s in sequences for x in s if isinstance(x, Ref) and x.name in rules)
+        if not alive.issuperset(rule.printed_references):
+            rule = Rule(name, tuple(s for s in rule.alternatives if _derives(s, alive)), rule.lookahead)
+        kept[name] = rule
+        stack.extend(name for name in rule.printed_references if name in rules)
     return kept
+
+
+def _derives(sequence: Sequence, alive: set[str]) -> bool:
+    return all(not isinstance(x, Ref) or x.name in alive for x in sequence)
 
 
 def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], str]:
@@ -95,7 +99,8 @@ def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], st
     names: dict[str, str] = {}
     for component in _components(rules):
         names.update(_name_component(rules, component, names, prefix))
-    merged = {names[name]: _renamed(rule, names) for name, rule in rules.items()}
+    refs = {old: Ref(new) for old, new in names.items()}
+    merged = {names[name]: _renamed(rule, names[name], refs) for name, rule in rules.items()}
     return merged, names[root]
 
 
@@ -125,19 +130,16 @@ def _digest(rule: Rule, names: Mapping[str, str]) -> str:
     return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
 
 
-def _renamed(rule: Rule, names: Mapping[str, str]) -> Rule:
+def _renamed(rule: Rule, name: str, refs: Mapping[str, Ref]) -> Rule:
     sequences: list[Sequence] = [
-        tuple(Ref(names.get(x.name, x.name)) if isinstance(x, Ref) else x for x in s) for s in rule.alternatives
+        tuple([refs.get(x.name, x) if isinstance(x, Ref) else x for x in s]) for s in rule.alternatives
     ]
-    return Rule(names[rule.name], tuple(dict.fromkeys(sequences)), rule.lookahead)
+    return Rule(name, tuple(dict.fromkeys(sequences)), rule.lookahead)
 
 
 def _components(rules: Rules) -> list[list[str]]:
     """Strongly connected components, referenced ones first (Tarjan 1972, without recursion)."""
-    successors = {
-        name: list(dict.fromkeys(x.name for s in rule.alternatives for x in s if _is_rule(x, rules)))
-        for name, rule in rules.items()
-    }
+    successors = {name: [x for x in rule.printed_references if x in rules] for name, rule in rules.items()}
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -147,10 +149,6 @@ def _components(rules: Rules) -> list[list[str]]:
         if start not in index:
             _visit(start, successors, index, low, stack, on_stack, found)
     return found
-
-
-def _is_rule(symbol: Chars | Text | Ref, rules: Rules) -> TypeGuard[Ref]:
-    return isinstance(symbol, Ref) and symbol.name in rules
 
 
 def _visit(
