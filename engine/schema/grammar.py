@@ -124,6 +124,8 @@ def _print_symbol(symbol: Symbol) -> str:
     if isinstance(symbol, Chars):
         return _print_chars(symbol)
     if isinstance(symbol, Text):
+        if symbol.text.isascii() and symbol.text.isprintable():
+            return '"' + symbol.text.replace("\\", "\\\\").replace('"', '\\"') + '"'
         return " ".join(f'"{run}"' for run in _runs(symbol.text))
     return symbol.name
 

@@ -84,5 +84,5 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
 
 def _used(rules: Mapping[str, Rule], groups: Mapping[str, Group]) -> list[Group]:
     """The groups of text rules that some rule refers to, in order of name."""
-    names = {x.name for rule in rules.values() for s in rule.alternatives for x in s if isinstance(x, Ref)}
+    names = {name for rule in rules.values() for name in rule.printed_references}
     return [groups[name] for name in sorted(names & groups.keys())]

@@ -83,20 +83,23 @@ def _line(site: Site, path: str, stop: Trie, onward: tuple[Ref, ...], rules: dic
     """Along `path`, left after any of its characters or followed to its end and on. Written to `rules`."""
     gone, ended = _gone(stop), "" in stop
     for character in reversed(path):
-        parts = _link(site, character, gone, ended, onward)
-        rules.update((rule.name, rule) for rule in parts)
-        onward, gone, ended = (Ref(parts[0].name),), character, False
+        ref, needed = _link(site, character, gone, ended, onward)
+        rules.update(needed)
+        onward, gone, ended = (ref,), character, False
     return onward[0]
 
 
 @lru_cache(maxsize=16384)
-def _link(site: Site, character: str, gone: str, ended: bool, onward: tuple[Ref, ...]) -> Parts:
-    """`character`, and then a way out or one of `onward`. A rule depends on the rest of the name alone."""
-    step = _step(site, character, gone, ended)
-    if not onward:
-        return step
-    text = Text(canonical(ord(character)))
-    return make_rule(site, "t", ((Ref(step[0].name),), *((text, ref) for ref in onward))), *step
+def _link(site: Site, character: str, gone: str, ended: bool, onward: tuple[Ref, ...]) -> tuple[Ref, dict[str, Rule]]:
+    """`character`, and then a way out or one of `onward`, with the rules for it but those of `onward`.
+
+    The rule depends on the rest of the name alone.
+    """
+    rules = _step(site, character, gone, ended)
+    if onward:
+        text = Text(canonical(ord(character)))
+        rules = make_rule(site, "t", ((Ref(rules[0].name),), *((text, ref) for ref in onward))), *rules
+    return Ref(rules[0].name), {rule.name: rule for rule in rules}
 
 
 @lru_cache(maxsize=16384)

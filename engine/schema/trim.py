@@ -134,7 +134,7 @@ def _renamed(rule: Rule, name: str, refs: Mapping[str, Ref]) -> Rule:
     sequences: list[Sequence] = [
         tuple([refs.get(x.name, x) if isinstance(x, Ref) else x for x in s]) for s in rule.alternatives
     ]
-    return Rule(name, tuple(dict.fromkeys(sequences)), rule.lookahead)
+    return Rule(name, tuple(dict.fromkeys(sequences) if len(sequences) > 1 else sequences), rule.lookahead)
 
 
 def _components(rules: Rules) -> list[list[str]]:
