@@ -1,7 +1,7 @@
-"""Quantises a folder in a fresh process, twice, and prints, as JSON, how much anonymous memory each took at most (MB):
-with 4 MB waiting to be written, and (the control) with everything waiting.
+"""Quantises a folder twice, each time in a fork of this process, and prints, as JSON, how much anonymous memory it took
+each time at most (MB): with 4 MB waiting to be written, and (the control) with everything waiting.
 
-A process of its own, since other work leaves memory behind; anonymous memory, since mapped source files do not count.
+Processes of their own, since other work leaves memory behind; anonymous memory, since mapped source files do not count.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import sys
 import threading
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -26,15 +27,18 @@ def peak_growth_mb(source: Path, out: Path, file_bytes: int) -> float:
     before = peak = anonymous_mb()
     done = threading.Event()
 
-    def watch() -> None:
+    def look(*_: object) -> None:
         nonlocal peak
+        peak = max(peak, anonymous_mb())
+
+    def watch() -> None:
         while not done.is_set():
-            peak = max(peak, anonymous_mb())
+            look()
             time.sleep(0.002)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    quantize_checkpoint(source, out, "nf4", file_bytes=file_bytes)
+    quantize_checkpoint(source, out, "nf4", file_bytes=file_bytes, progress=look)  # a busy machine starves the watcher
     done.set()
     watcher.join()
     return round(peak - before, 1)
@@ -43,8 +47,9 @@ def peak_growth_mb(source: Path, out: Path, file_bytes: int) -> float:
 def main(small: Path, source: Path, out: Path) -> None:
     torch.set_num_threads(1)
     quantize_checkpoint(small, out / "small", "nf4")  # imports and lazy parts settle
-    bounded = peak_growth_mb(source, out / "bounded", 1 << 22)
-    control = peak_growth_mb(source, out / "control", 1 << 40)
+    with get_context("fork").Pool(1, maxtasksperchild=1) as forks:
+        bounded = forks.apply(peak_growth_mb, (source, out / "bounded", 1 << 22))
+        control = forks.apply(peak_growth_mb, (source, out / "control", 1 << 40))
     print(json.dumps({"bounded": bounded, "control": control}))
 
 
