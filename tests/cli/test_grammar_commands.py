@@ -186,8 +186,8 @@ def test_what_is_warmed_is_listed_and_cleared_and_nothing_else_is(maskloop: Run,
     model.parent.mkdir(parents=True)
     model.write_text("")
     stranger.write_text("mine")
-    warmed = maskloop("cache", "warm", "python_generation", "lift_ir", *here)
-    assert [line.split(":")[0] for line in warmed.out.splitlines()] == ["python_generation", "lift_ir"]
+    warmed = maskloop("cache", "warm", "python_generation", "go_generation", *here)
+    assert [line.split(":")[0] for line in warmed.out.splitlines()] == ["python_generation", "go_generation"]
     rows = [json.loads(line) for line in maskloop("cache", "ls", "--json", *here).out.splitlines()]
     assert rows[-1] | {"age_s": 0} == {"type": "model", "key": "m-1", "nbytes": 0, "age_s": 0}
     assert {row["type"] for row in rows[:-1]} <= {"grammar"}
