@@ -1,9 +1,9 @@
 """Resident memory of a server that meets the whole hostile corpus, again and again, in one process.
 
 `python -m tests.hostile.memory [--rounds N] [--growth-mb M]` prints a line a round and one JSON object last, and ends
-with 1 when each round after the first left over M MB behind, on average. Every round changes the schemas a little, so that nothing
-comes from a cache, and is measured twice: as it is, and after the bounded caches were emptied (what they may hold is
-configuration, not a leak) and the allocator gave back what is free.
+with 1 when each round after the first left over M MB behind, on average. Every round changes the schemas a little, so
+that nothing comes from a cache, and is measured twice: as it is, and after the bounded caches were emptied (what they
+may hold is configuration, not a leak) and the allocator gave back what is free.
 """
 
 from __future__ import annotations
