@@ -16,8 +16,6 @@ from engine.schema.number import integers, numbers
 Parts = tuple[str, ...]
 """Expressions, one after another."""
 
-_POSITIVE = "[1-9][0-9]{0,63}"
-_SHORT = "[1-9][0-9]{0,14}"
 _TO_243 = "([0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-3][0-9]|24[0-3])"
 _TO_300 = "([1-9]|[1-9][0-9]|[12][0-9][0-9]|300)"
 _TO_307 = "([0-9]|[1-9][0-9]|[12][0-9][0-9]|30[0-7])"
@@ -36,20 +34,25 @@ def _known() -> dict[Automaton, tuple[Parts, ...]]:
     return {
         numbers(): _free(),
         numbers(minimum=0): _from_zero(),
-        integers(): ((f"0|-?{_POSITIVE}",),),
-        integers(minimum=0): ((f"0|{_POSITIVE}",),),
-        integers(minimum=1): ((_POSITIVE,),),
-        integers(integral_fractions=True): _spelled(f"-?0|-?{_POSITIVE}", f"-?0|-?{_SHORT}", "-?[1-9]"),
-        integers(minimum=0, integral_fractions=True): _spelled(f"-?0|{_POSITIVE}", f"-?0|{_SHORT}", "[1-9]"),
-        integers(minimum=1, integral_fractions=True): _spelled(_POSITIVE, _SHORT, "[1-9]"),
+        integers(): _whole("0|", "-?"),
+        integers(minimum=0): _whole("0|", ""),
+        integers(minimum=1): _whole("", ""),
+        integers(integral_fractions=True): _spelled("-?0|", "-?"),
+        integers(minimum=0, integral_fractions=True): _spelled("-?0|", ""),
+        integers(minimum=1, integral_fractions=True): _spelled("", ""),
     }
 
 
+def _whole(zero: str, sign: str, digits: int = 64) -> tuple[Parts, ...]:
+    """Integers of one digit, and of more. XGrammar's work is quadratic in an optional count with anything before it."""
+    return (f"{zero}{sign}[1-9]",), (f"{sign}[1-9]", f"[0-9]{{1,{digits - 1}}}")
+
+
 def _free() -> tuple[Parts, ...]:
-    whole, digit = f"-?0|-?{_POSITIVE}", "-?[0-9]"
-    exponent = rf"[eE](\+?0?{_TO_243}|-0?{_TO_300})"
+    digit, exponent = "-?[0-9]", rf"[eE](\+?0?{_TO_243}|-0?{_TO_300})"
+    ends: tuple[Parts, ...] = ((), (_FRACTION,), (exponent,), (_FRACTION, exponent))
     return (
-        *((whole,), (whole, _FRACTION), (whole, exponent), (whole, _FRACTION, exponent)),
+        *((*whole, *end) for whole in _whole("-?0|", "-?") for end in ends),
         *((digit, _FROM_244), (digit, _FRACTION, _FROM_244)),
     )
 
@@ -57,11 +60,16 @@ def _free() -> tuple[Parts, ...]:
 def _from_zero() -> tuple[Parts, ...]:
     exponent = rf"[eE](\+?0?{_TO_307}|-0?{_TO_300})"
     return (
-        *((f"-?0|{_POSITIVE}",), ("-0", _ZEROS), ("0|[1-9][0-9]{0,15}", _FRACTION)),
+        *(*_whole("-?0|", ""), ("-0", _ZEROS), *((*short, _FRACTION) for short in _whole("0|", "", 16))),
         *(("[1-9]", exponent), ("[1-9]", _DIGITS, exponent)),
     )
 
 
-def _spelled(whole: str, short: str, leading: str) -> tuple[Parts, ...]:
+def _spelled(zero: str, sign: str) -> tuple[Parts, ...]:
     """Integers as 7, 7.0 and 7e22."""
-    return (whole,), (short, _ZEROS), (leading, _WHOLE_DECADE), (leading, _DIGITS, _WHOLE_DECADE)
+    leading = f"{sign}[1-9]"
+    return (
+        *_whole(zero, sign),
+        *((*short, _ZEROS) for short in _whole(zero, sign, 15)),
+        *((leading, _WHOLE_DECADE), (leading, _DIGITS, _WHOLE_DECADE)),
+    )

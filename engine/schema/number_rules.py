@@ -23,4 +23,4 @@ def write_number(texts: TextRules, automaton: Automaton, follow: Chars | None) -
 
 def _lookahead(follow: Chars | None) -> Chars | None:
     """What can come behind a part of any number: the same for all, so that integers and numbers share their parts."""
-    return follow and chars(*follow.ranges, ".eE")
+    return follow and chars(*follow.ranges, ".eE0123456789")
