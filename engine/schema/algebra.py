@@ -12,6 +12,7 @@ from typing import TypeVar
 from engine.errors import LimitExceeded
 from engine.schema import intervals
 from engine.schema.automaton import Automaton
+from engine.schema.covering import ALTERNATIVES, widest
 from engine.schema.shape import (
     ArrayShape,
     ObjectShape,
@@ -20,9 +21,6 @@ from engine.schema.shape import (
     StringSet,
 )
 from engine.schema.term import FALSE, Terms
-
-ALTERNATIVES = 128
-"""Arrays or objects in one union; more is an exponential schema."""
 
 IsEmpty = Callable[[int], bool]
 T = TypeVar("T")
@@ -36,12 +34,12 @@ def intersect(terms: Terms, is_empty: IsEmpty, first: Shape, second: Shape) -> S
         intervals.intersect(first.numbers, second.numbers),
         capped(both_strings(a, b) for a in first.strings for b in second.strings),
         capped(both_arrays(terms, is_empty, a, b) for a in first.arrays for b in second.arrays),
-        capped(both_objects(terms, is_empty, a, b) for a in first.objects for b in second.objects),
+        widest(terms, (both_objects(terms, is_empty, a, b) for a in first.objects for b in second.objects)),
         first.exact and second.exact,
     )
 
 
-def unite(first: Shape, second: Shape) -> Shape:
+def unite(terms: Terms, first: Shape, second: Shape) -> Shape:
     """Values in either."""
     return Shape(
         first.null or second.null,
@@ -49,7 +47,7 @@ def unite(first: Shape, second: Shape) -> Shape:
         intervals.unite(first.numbers, second.numbers),
         _unite_strings(first.strings, second.strings),
         capped((*first.arrays, *second.arrays)),
-        capped((*first.objects, *second.objects)),
+        widest(terms, (*first.objects, *second.objects)),
         first.exact and second.exact,
     )
 

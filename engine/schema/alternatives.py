@@ -40,7 +40,7 @@ def any_of(expander: Expander, at: Location, scope: Scope, annotated: bool) -> l
             for keyword in ("unevaluatedProperties", "unevaluatedItems"):
                 expander.report.mark(at, keyword, "checked", "too many branches under it")
             shapes = [_unseen(shape) for shape in shapes]
-    return [_union(shapes)]
+    return [_union(expander, shapes)]
 
 
 def one_of(expander: Expander, at: Location, scope: Scope, annotated: bool) -> list[Shape]:
@@ -54,7 +54,7 @@ def one_of(expander: Expander, at: Location, scope: Scope, annotated: bool) -> l
         for other in (*terms[:index], *terms[index + 1 :]):
             shape = _without(expander, at, "oneOf", shape, term, other)
         parts.append(shape)
-    return [_union(parts)]
+    return [_union(expander, parts)]
 
 
 def negation(expander: Expander, at: Location, scope: Scope, _annotated: bool) -> list[Shape]:
@@ -84,10 +84,10 @@ def conditional(expander: Expander, at: Location, scope: Scope, annotated: bool)
         for keyword in ("if", "then", "else"):
             if keyword in schema:
                 expander.report.mark(at, keyword, "checked", f"`if` decides, and {VAGUE}")
-        return [algebra.unite(then, otherwise), UNKNOWN]
+        return [algebra.unite(expander.terms, then, otherwise), UNKNOWN]
     met = expander.intersect(expander.shape(test, annotated), then)
     unmet = expander.intersect(expander.shape(expander.terms.negate(test)), otherwise)
-    return [algebra.unite(met, unmet)]
+    return [algebra.unite(expander.terms, met, unmet)]
 
 
 def dependencies(expander: Expander, at: Location, scope: Scope, annotated: bool) -> list[Shape]:
@@ -117,7 +117,7 @@ def _dependency(expander: Expander, at: Location, scope: Scope, keyword: str, ke
         _only_objects(ObjectShape(required=frozenset({key}))),
         expander.shape(expander.child(at, scope, keyword, key), annotated),
     )
-    return algebra.unite(absent, _replace_objects(NOTHING, present.objects, present.exact))
+    return algebra.unite(expander.terms, absent, _replace_objects(NOTHING, present.objects, present.exact))
 
 
 def _only_objects(*objects: ObjectShape) -> Shape:
@@ -137,10 +137,10 @@ def _branch(expander: Expander, at: Location, scope: Scope, keyword: str, annota
     return expander.shape(expander.child(at, scope, keyword), annotated) if keyword in at.schema else EVERYTHING
 
 
-def _union(shapes: list[Shape]) -> Shape:
+def _union(expander: Expander, shapes: list[Shape]) -> Shape:
     union = NOTHING
     for shape in shapes:
-        union = algebra.unite(union, shape)
+        union = algebra.unite(expander.terms, union, shape)
     return union
 
 
@@ -150,7 +150,7 @@ def _without(expander: Expander, at: Location, keyword: str, shape: Shape, term:
         if expander.is_empty(expander.terms.all_of((term, other))):
             return shape
         if expander.bold and expander.is_exact(other):
-            return expander.intersect(shape, expander.shape(expander.terms.negate(other)))
+            return expander.subtract(shape, other)
         reason = VAGUE
     except LimitExceeded as error:
         reason = error.message

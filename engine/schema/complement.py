@@ -7,6 +7,7 @@ from dataclasses import replace
 from engine.schema import intervals
 from engine.schema.algebra import IsEmpty, both_arrays, both_objects, both_strings, capped, meet
 from engine.schema.automaton import Automaton
+from engine.schema.covering import widest
 from engine.schema.shape import (
     ANY_STRING,
     BOTH,
@@ -31,9 +32,27 @@ def complement(terms: Terms, is_empty: IsEmpty, shape: Shape) -> Shape:
         arrays = capped(both_arrays(terms, is_empty, a, b) for a in arrays for b in _outside_array(terms, array))
     objects: tuple[ObjectShape, ...] = (ObjectShape(),)
     for item in shape.objects:
-        objects = capped(both_objects(terms, is_empty, a, b) for a in objects for b in _outside_object(terms, item))
+        outside = _outside_object(terms, item)
+        objects = widest(terms, (both_objects(terms, is_empty, a, b) for a in objects for b in outside))
     numbers = intervals.complement(shape.numbers)
     return Shape(not shape.null, BOTH - shape.booleans, numbers, strings, arrays, objects)
+
+
+def subtract(
+    terms: Terms, is_empty: IsEmpty, items: tuple[ObjectShape, ...], taken: tuple[ObjectShape, ...]
+) -> tuple[ObjectShape, ...]:
+    """Objects of `items` that are in none of `taken` (exact, children included). Only what overlaps is cut up."""
+    for other in taken:
+        outside: list[ObjectShape] | None = None
+        parts: list[ObjectShape | None] = []
+        for item in items:
+            if both_objects(terms, is_empty, item, other) is None:
+                parts.append(item)
+                continue
+            outside = outside or _outside_object(terms, other)
+            parts.extend(both_objects(terms, is_empty, item, part) for part in outside)
+        items = widest(terms, parts)
+    return items
 
 
 def _outside_string(part: StringSet) -> list[StringSet]:

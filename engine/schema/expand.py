@@ -5,9 +5,11 @@ Knows how shapes combine and when a term is empty or exact. Keywords are given t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.errors import LimitExceeded
 from engine.schema import algebra
-from engine.schema.complement import complement
+from engine.schema.complement import complement, subtract
 from engine.schema.constant import const_shape
 from engine.schema.reference import Location, Schemas, Scope
 from engine.schema.report import Report
@@ -72,6 +74,13 @@ class Expander:
         self.spend(1 + len(shape.objects))
         return complement(self.terms, self.is_empty, shape)
 
+    def subtract(self, shape: Shape, other: Term) -> Shape:
+        """Values of a shape that are none of an exact term."""
+        taken = self.shape(other)
+        self.spend(1 + len(shape.objects) * len(taken.objects))
+        rest = self.intersect(replace(shape, objects=()), self.complement(replace(taken, objects=())))
+        return replace(rest, objects=subtract(self.terms, self.is_empty, shape.objects, taken.objects))
+
     def spend(self, amount: int) -> None:
         """Count work; raises LimitExceeded where a schema makes it explode."""
         self._work += amount
@@ -122,7 +131,7 @@ class Expander:
         shape = EVERYTHING if kind == "all" else NOTHING
         for part in parts:
             other = self.shape(part, annotated)
-            shape = self.intersect(shape, other) if kind == "all" else algebra.unite(shape, other)
+            shape = self.intersect(shape, other) if kind == "all" else algebra.unite(self.terms, shape, other)
         return shape
 
 

@@ -17,10 +17,14 @@ from engine.schema.grammar import normalise_ranges
 from engine.schema.states import DEAD
 from engine.schema.suffixes import Machine, components, short_digest
 
-STATES = 128
+STATES = 160
 """Larger automata are left as they are: all pairs of states are compared."""
 WIDE = 0.3
 """What a loop must wait for, as a part of the vocabulary."""
+WORTH = 1.0
+"""Automata that take fewer walks over the vocabulary are left as they are."""
+PLACES = 3
+"""Places a state on the average; more would be a product of the automaton with itself."""
 GAIN = 0.8
 """The new form must cost less than this part of the old one."""
 ASCII = 0x80
@@ -58,14 +62,22 @@ class Loose:
 @lru_cache(maxsize=1024)
 def loosened(automaton: Automaton) -> Machine:
     """The same language, with waiting loops if that is cheaper. Quadratic in a circle's states at worst."""
-    members = {state: frozenset(part) for part in components(automaton) if len(part) > 1 for state in part}
-    if not members or automaton.states > STATES:
+    if automaton.states > STATES or _cost(automaton) < WORTH:
+        return automaton
+    members = {state: frozenset(part) for part in components(automaton) for state in part if _loops(automaton, part)}
+    if not members:
         return automaton
     builder = _Builder(automaton, members)
     if not builder.waits:
         return automaton
     loose = builder.build()
-    return loose if _cost(loose) < GAIN * _cost(automaton) else automaton
+    return automaton if loose is None or _cost(loose) > GAIN * _cost(automaton) else loose
+
+
+def _loops(automaton: Automaton, part: list[int]) -> bool:
+    """Whether a component is a circle, or one state that loops on some characters and leaves on others."""
+    row = automaton.table[part[0]]
+    return len(part) > 1 or (part[0] in row and any(target != part[0] for target in row))
 
 
 class _Builder:
@@ -78,7 +90,7 @@ class _Builder:
         self.letters = range(automaton.alphabet.size)
         self.below = _inclusions(automaton)
         self.waits = {state: found for state in sorted(members) if self._is_wide(found := self._classes(state))}
-        self.bases = {state: self._base(state) for state in members}
+        self.bases = {state: self._base(state) for state in range(automaton.states)}
 
     def _classes(self, state: int) -> set[int]:
         """Classes that can be put before any word from here without harm: waiting here is legal for them."""
@@ -90,18 +102,21 @@ class _Builder:
         return sum(_width(ranges[index], False) for index in classes) > WIDE
 
     def _base(self, state: int) -> int:
-        """The state itself where it waits, else one of its circle that waits and whose words are all legal here."""
-        if state in self.waits:
+        """The state itself where it waits or loops, else one that waits and whose words are all legal here."""
+        row = self.table[state]
+        if state in self.waits or self._is_wide({index for index in self.letters if row[index] == state}):
             return state
-        found = [base for base in self.members[state] & self.waits.keys() if self.below[state] >> base & 1]
+        found = [base for base in self.waits if self.below[state] >> base & 1]
         return max(found, key=lambda base: (self.below[base].bit_count(), -base), default=DEAD)
 
-    def build(self) -> Loose:
-        """Places numbered as they are reached."""
+    def build(self) -> Loose | None:
+        """Places numbered as they are reached; None when they are many more than the states."""
         numbers: dict[_Place, int] = {(DEAD, 0, DEAD): 0}
         queue = list(numbers)
         every: list[list[Move]] = []
         for place in queue:
+            if len(queue) > PLACES * self.automaton.states:
+                return None
             moves: dict[int, list[tuple[int, int]]] = {}
             for index, target in self._onward(place):
                 number = numbers.setdefault(target, len(queue))
@@ -128,7 +143,7 @@ class _Builder:
     def _places(self, loop: int, state: int, other: int) -> list[_Place]:
         """Where a move ends: on the way from a loop, or at `state`, which may stand for a loop and a way from it."""
         base = self.bases.get(state, DEAD)
-        if other != DEAD and state in self.members.get(loop, ()) and base != state:
+        if other != DEAD and base != state and (base == loop or state in self.members.get(loop, ())):
             return [(loop, state, other)]
         if base in (DEAD, state):
             return [(DEAD, state, DEAD)]

@@ -18,6 +18,13 @@ class ObjectState:
     count: int
     first: bool = False
 
+    def after(
+        self, name: str | None, count_to: int, meets: frozenset[int] = frozenset(), position: int = 0
+    ) -> ObjectState:
+        """Behind one more member; members are counted up to `count_to`."""
+        missing = self.missing if name is None else self.missing - {name}
+        return ObjectState(position, missing, self.needs - meets, min(self.count + 1, count_to))
+
 
 @dataclass(frozen=True, slots=True)
 class Member:

@@ -102,13 +102,19 @@ class ObjectWriter:
         """
         layout = self.writer.layout
         comma = () if state.first else layout.comma()
-        ends = self._may_end(state) and (not self.tight or self._ends_in_order(state))
+        ends = self.may_end(state) and (not self.tight or self._ends_in_order(state))
         found: list[Sequence] = [layout.closed("}")] if ends else []
         if self.item.high is not None and state.count >= self.item.high:
             return found
         return found + (self._in_order(state, comma) if self.tight else self._in_any_order(state, comma))
 
-    def _may_end(self, state: ObjectState) -> bool:
+    @property
+    def states(self) -> int:
+        """Rules that this shape takes, at most."""
+        return (self.count_to + 1) << len(self.tracked)
+
+    def may_end(self, state: ObjectState) -> bool:
+        """Whether the brace can come."""
         return not state.missing and not state.needs and state.count >= self.item.low
 
     def _ends_in_order(self, state: ObjectState) -> bool:
@@ -155,8 +161,8 @@ class ObjectWriter:
             else:
                 found.append(self._step(member, state, comma, 0))
         if plain:
-            onward = ObjectState(0, state.missing, state.needs, min(state.count + 1, self.count_to))
-            found.append((*comma, *self._together(plain), Ref(self._name(onward))))
+            onward = state.after(None, self.count_to)
+            found.append((*comma, *self.together(plain), Ref(self._name(onward))))
         return found
 
     def _tracked(self) -> frozenset[str]:
@@ -223,15 +229,10 @@ class ObjectWriter:
         return found
 
     def _step(self, member: Member, state: ObjectState, comma: Sequence, position: int) -> Sequence:
-        onward = ObjectState(
-            position,
-            state.missing - {member.name} if member.name is not None else state.missing,
-            state.needs - member.meets,
-            min(state.count + 1, self.count_to),
-        )
+        onward = state.after(member.name, self.count_to, member.meets, position)
         return (*comma, *member.key, *self.writer.value(member.value), Ref(self._name(onward)))
 
-    def _together(self, members: list[Member]) -> Sequence:
+    def together(self, members: list[Member]) -> Sequence:
         """One rule for members that lead to the same state."""
         key = tuple(members)
         if key not in self._shared:

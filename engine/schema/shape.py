@@ -100,8 +100,16 @@ class ObjectShape:
                 return term
         return self.other(key)
 
+    @property
+    def free_value(self) -> Term | None:
+        """The one value of all keys that are not named, None where they differ."""
+        return self.others[0].value if len(self.others) == 1 and self.others[0].keys.is_universal else None
+
     def other(self, key: str) -> Term:
         """The same for a key that is not named."""
+        free = self.free_value
+        if free is not None:
+            return free
         return next((part.value for part in self.others if part.keys.accepts(key)), FALSE)
 
 

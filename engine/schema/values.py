@@ -76,7 +76,7 @@ class ValueWriter:
 
     def _write_value(self, name: str, term: Term, follow: Follow) -> None:
         from engine.schema.arrays import ArrayWriter
-        from engine.schema.objects import ObjectWriter
+        from engine.schema.object_union import write_objects
 
         shape = self.expander.shape(term)
         if self.options.tight:
@@ -86,7 +86,7 @@ class ValueWriter:
         alternatives.extend(self._scalars(shape, follow, term))
         open_array, open_object = self.layout.opened("["), self.layout.opened("{")
         alternatives.extend((*open_array, ArrayWriter(self, array, follow, term).write()) for array in shape.arrays)
-        alternatives.extend((*open_object, ObjectWriter(self, item, follow, term).write()) for item in shape.objects)
+        alternatives.extend((*open_object, ref) for ref in write_objects(self, shape.objects, follow, term))
         self.add(name, alternatives, follow)
 
     def _scalars(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:

@@ -1,0 +1,62 @@
+"""Which object shapes lie in others, as far as that shows without opening their members.
+
+Branches and complements multiply, and most of the products lie in one another: dropping them keeps schemas with
+`oneOf`, `not` and conditions small. Knows shapes and terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.errors import LimitExceeded
+from engine.schema.shape import ObjectShape
+from engine.schema.term import FALSE, TRUE, Term, Terms
+
+ALTERNATIVES = 128
+"""Arrays or objects in one union; more is an exponential schema."""
+
+
+def widest(terms: Terms, items: Iterable[ObjectShape | None]) -> tuple[ObjectShape, ...]:
+    """The shapes that lie in no other one, each once. LimitExceeded over ALTERNATIVES. Quadratic in what is left."""
+    found: dict[ObjectShape, None] = {}
+    for item in items:
+        if item is None or item in found or any(covers(terms, other, item) for other in found):
+            continue
+        for other in [other for other in found if covers(terms, item, other)]:
+            del found[other]
+        found[item] = None
+        if len(found) > ALTERNATIVES:
+            raise LimitExceeded(f"more than {ALTERNATIVES} alternatives in one place", param="schema")
+    return tuple(found)
+
+
+def covers(terms: Terms, wide: ObjectShape, narrow: ObjectShape) -> bool:
+    """Every object of `narrow` is one of `wide`. Sound; sees no deeper than the terms. Linear in the members."""
+    if not wide.required <= narrow.required or wide.low > max(narrow.low, len(narrow.required)):
+        return False
+    if wide.high is not None and (narrow.high is None or narrow.high > wide.high):
+        return False
+    if (wide.seen_names, wide.seen_keys) != (narrow.seen_names, narrow.seen_keys):
+        return False
+    if not set(wide.needs) <= set(narrow.needs):
+        return False
+    free = wide.free_value
+    if wide.others != narrow.others and free != TRUE:
+        return False
+    known = dict(narrow.named)
+    for key, term in wide.named:
+        inside = known.pop(key, None)
+        if not implies(terms, narrow.other(key) if inside is None else inside, term):
+            return False
+    return free == TRUE or all(implies(terms, term, wide.other(key)) for key, term in known.items())
+
+
+def implies(terms: Terms, narrow: Term, wide: Term) -> bool:
+    """Every value of `narrow` is one of `wide`, by what they are made of."""
+    if narrow in (wide, FALSE) or wide == TRUE:
+        return True
+    if terms.kind(wide) == "all":
+        return all(implies(terms, narrow, part) for part in terms.parts(wide))
+    if terms.kind(narrow) == "all" and wide in terms.parts(narrow):
+        return True
+    return terms.kind(wide) == "any" and narrow in terms.parts(wide)

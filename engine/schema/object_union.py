@@ -1,0 +1,156 @@
+"""Several object shapes written together: the members they share are read once, and each value cuts off the shapes that
+do not allow it.
+
+Written side by side, shapes that differ in a few members keep a parser state each, in every object around and inside
+them. Knows members in any order; shapes with needs or patterns are left to `objects`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.schema.automaton import Automaton
+from engine.schema.grammar import Ref, Sequence
+from engine.schema.object_state import Member, ObjectState
+from engine.schema.objects import ObjectWriter
+from engine.schema.term import FALSE, Term
+
+if TYPE_CHECKING:
+    from engine.schema.layout import Follow
+    from engine.schema.shape import ObjectShape
+    from engine.schema.values import ValueWriter
+
+STATE_LIMIT = 1_500
+"""Rules of one union."""
+
+Joint = tuple[int, ...]
+"""The places where an object may be, by number: a shape that is still possible, and how far it has come."""
+_Edge = tuple[str | None, Term]
+"""A declared key (None: any other key) and what its value must satisfy."""
+
+
+def write_objects(writer: ValueWriter, items: tuple[ObjectShape, ...], follow: Follow, term: Term) -> list[Ref]:
+    """Rules for what follows the opening brace of one of these shapes."""
+    plain = [item for item in items if not item.needs and (not item.others or item.free_value is not None)]
+    if writer.options.tight or len(plain) < 2:
+        return [ObjectWriter(writer, item, follow, term).write() for item in items]
+    union = UnionWriter(writer, plain, follow, term)
+    if not union.explore():
+        return [ObjectWriter(writer, item, follow, term).write() for item in items]
+    rest = [item for item in items if item not in plain]
+    return [union.write(), *(ObjectWriter(writer, item, follow, term).write() for item in rest)]
+
+
+class UnionWriter:
+    """Writes the union of shapes in any order; `explore` first."""
+
+    def __init__(self, writer: ValueWriter, items: list[ObjectShape], follow: Follow, term: Term) -> None:
+        self.writer = writer
+        self.follow: Follow = follow
+        self.shapes = [ObjectWriter(writer, item, follow, term) for item in items]
+        self.values = [dict(shape.item.named) for shape in self.shapes]
+        self.names = tuple(dict.fromkeys(key for values in self.values for key in values))
+        tracked = frozenset[str]().union(*(shape.tracked for shape in self.shapes))
+        self.telling = [key for key in (*self.names, None) if key in tracked or len(self._asked(key)) > 1]
+        """Keys that tell the shapes apart; all others have one value everywhere and change nothing but the count."""
+        plain = [key for key in (*self.names, None) if key not in self.telling]
+        self.common = [(key, value) for key in plain for value in self._asked(key) if value != FALSE]
+        self.places: list[tuple[int, ObjectState]] = []
+        self._numbers: dict[tuple[int, ObjectState], int] = {}
+        self._steps: dict[tuple[int, str | None], tuple[Term, int]] = {}
+        self.edges: dict[Joint, dict[Joint, list[_Edge]]] = {}
+
+    def explore(self) -> bool:
+        """Find all states; False when they are too many (twice as many as the shapes have alone)."""
+        limit = min(2 * sum(shape.states for shape in self.shapes), STATE_LIMIT)
+        queue = [self._start()]
+        while queue:
+            state = queue.pop()
+            if state not in self.edges:
+                if len(self.edges) >= limit:
+                    return False
+                self.edges[state] = self._moves(state)
+                queue.extend(self.edges[state])
+        return True
+
+    def write(self) -> Ref:
+        """The rule for what follows the opening brace, closing brace included."""
+        names = {state: self.writer.fresh("o") for state in self.edges}
+        for state, targets in self.edges.items():
+            self.writer.add(names[state], self._alternatives(state, targets, names), self.follow)
+        return Ref(names[self._start()])
+
+    def _start(self) -> Joint:
+        states = (ObjectState(0, shape.tracked, frozenset(), 0, True) for shape in self.shapes)
+        return tuple(self._number(place) for place in enumerate(states))
+
+    def _number(self, place: tuple[int, ObjectState]) -> int:
+        number = self._numbers.setdefault(place, len(self.places))
+        if number == len(self.places):
+            self.places.append(place)
+        return number
+
+    def _asked(self, key: str | None) -> set[Term]:
+        return {self._value(number, key) for number in range(len(self.shapes))}
+
+    def _value(self, number: int, key: str | None) -> Term:
+        """What shape `number` asks of a member with this key."""
+        free = self.shapes[number].item.free_value
+        other = FALSE if free is None else free
+        return other if key is None else self.values[number].get(key, other)
+
+    def _step(self, number: int, key: str | None) -> tuple[Term, int]:
+        """From one place, what the value of this key must satisfy (FALSE: it cannot come) and the place behind it."""
+        shape, state = self.places[number]
+        writer = self.shapes[shape]
+        if writer.item.high is not None and state.count >= writer.item.high:
+            return FALSE, number
+        return self._value(shape, key), self._number((shape, state.after(key, writer.count_to)))
+
+    def _moves(self, state: Joint) -> dict[Joint, list[_Edge]]:
+        found: dict[Joint, list[_Edge]] = {}
+        written = {key for n in state for key in self._written(n)}
+        for key in self.telling:
+            if key in written:
+                continue
+            kinds: dict[Term, list[int]] = {}
+            for number in state:
+                if (number, key) not in self._steps:
+                    self._steps[number, key] = self._step(number, key)
+                value, onward = self._steps[number, key]
+                if value != FALSE:
+                    kinds.setdefault(value, []).append(onward)
+            for value, alive in kinds.items():
+                found.setdefault(tuple(alive), []).append((key, value))
+        further = tuple(after for number in state if (after := self._further(number)) is not None)
+        if further and self.common:
+            found.setdefault(further, []).extend(self.common)
+        return found
+
+    def _written(self, number: int) -> frozenset[str]:
+        """Keys that this place knows to be there already; another one like it would be a repetition for all shapes."""
+        shape, state = self.places[number]
+        return self.shapes[shape].tracked - state.missing
+
+    def _further(self, number: int) -> int | None:
+        """The place behind a member that is in no way special; None when there is no room for it."""
+        shape, state = self.places[number]
+        writer = self.shapes[shape]
+        full = writer.item.high is not None and state.count >= writer.item.high
+        return None if full else self._number((shape, state.after(None, writer.count_to)))
+
+    def _alternatives(self, state: Joint, targets: dict[Joint, list[_Edge]], names: dict[Joint, str]) -> list[Sequence]:
+        layout = self.writer.layout
+        places = [self.places[number] for number in state]
+        comma = () if places[0][1].first else layout.comma()
+        ends = any(self.shapes[shape].may_end(at) for shape, at in places)
+        found: list[Sequence] = [layout.closed("}")] if ends else []
+        for target, edges in targets.items():
+            members = [Member(self._key(key), value, key) for key, value in edges]
+            found.append((*comma, *self.shapes[0].together(members), Ref(names[target])))
+        return found
+
+    def _key(self, key: str | None) -> Sequence:
+        if key is not None:
+            return self.writer.declared_key(key)
+        return self.writer.other_key(frozenset(self.names)) if self.names else self.writer.key(Automaton.anything())
