@@ -26,6 +26,10 @@ from engine.schema.states import AutomatonTooLarge
 from engine.schema.text import TextRules
 from engine.schema.verdict import Verdict
 
+RULE_CACHE_BYTES = 1536 << 20
+"""The most that XGrammar keeps: rules in a third of it, whole grammars in the rest. With 512 MB a thousand schemas push
+out what `warm` has learnt, and a known length costs seconds again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
@@ -39,7 +43,7 @@ class Compiled:
 class Compiler:
     """One per vocabulary and process. Its rule cache makes later grammars with the same scalar rules cheap."""
 
-    def __init__(self, info: xgr.TokenizerInfo, limits: Limits, *, rule_cache_bytes: int = 512 << 20) -> None:
+    def __init__(self, info: xgr.TokenizerInfo, limits: Limits, *, rule_cache_bytes: int = RULE_CACHE_BYTES) -> None:
         self._limits = limits
         self._info = info
         self._xgr = xgr.GrammarCompiler(info, max_threads=1, cache_limit_bytes=rule_cache_bytes)
