@@ -104,20 +104,21 @@ class Track:
         self._places.append(place)
 
     def refused(self, legal: Callable[[], Iterable[tuple[int, bytes]]]) -> tuple[int, ...]:
-        """Inside a character, the `legal` tokens (id, bytes) after which no stack is left. Remembered per place.
+        """Inside a character, the `legal` tokens (id, bytes) after which no stack is left; elsewhere none.
 
-        XGrammar judges a character when it is complete and shows more than can follow; elsewhere this is empty.
+        XGrammar judges a character when it is complete and may show more than can follow; how much more depends on how
+        it holds the rule, so that what one mask showed too much says nothing of another, even at the same place.
         """
         place = self._places[-1]
         if not self.alive or not place.inside:
             return ()
-        if place.refused is None:
-            try:
-                run = self._closer.pushdown.run
-                place.refused = tuple(token for token, text in legal() if not run(place, text).stacks)
-            except LostWay:
-                place.refused = ()
-        return place.refused
+        first, run = place.first_bytes(), self._closer.pushdown.run
+        try:
+            return tuple(
+                token for token, text in legal() if text and not (first >> text[0] & 1 and run(place, text).stacks)
+            )
+        except LostWay:
+            return ()
 
     def pop(self, count: int) -> None:
         """Forget the last tokens. A lost way stays lost."""

@@ -71,7 +71,7 @@ class Place:
     """A set of stacks. `tokens` bounds the shortest ending (without stop token); `ending` is filled in when asked."""
 
     __slots__ = (
-        "completed", "ending", "forced", "inside", "moves", "number", "refused", "searched", "stacks", "tokens",
+        "completed", "ending", "forced", "inside", "moves", "number", "searched", "stacks", "tokens",
     )  # fmt: skip
 
     def __init__(self, stacks: tuple[Stack, ...]) -> None:
@@ -84,8 +84,6 @@ class Place:
         self.ending: tuple[int, ...] | None = None
         self.searched = False
         self.forced: bytes | None = None
-        self.refused: tuple[int, ...] | None = None
-        """Tokens that the matcher's mask shows although nothing could follow them; filled in when asked."""
         self.inside = any(isinstance(s.symbol, Character) and s.symbol.node.inside for s in stacks)
 
     def first_bytes(self) -> int:
