@@ -96,8 +96,8 @@ class GrammarService:
         """Learn in the background what most schemas share, here and in the worker: 20-30 s of processor each.
 
         XGrammar keeps the masks of rules in the process that compiled them, and they can be neither stored nor handed
-        over; afterwards an unseen schema with string lengths takes 5-10 ms instead of seconds (with a lower bound beside
-        an upper one, 20-40 ms more for every character of it beyond the first). For servers; the first call starts it,
+        over; afterwards an unseen schema with string lengths takes 5-10 ms instead of seconds (a lower bound beside an
+        upper one: 20-40 ms more for every character of it beyond the first). For servers; the first call starts it,
         every call returns the thread that ends when both know.
         """
         with self._lock:
