@@ -20,7 +20,7 @@ from engine.schema.shape import (
     Shape,
     StringSet,
 )
-from engine.schema.term import FALSE, Terms
+from engine.schema.term import FALSE, TRUE, Term, Terms
 
 IsEmpty = Callable[[int], bool]
 T = TypeVar("T")
@@ -134,10 +134,14 @@ def settle_array(is_empty: IsEmpty, array: ArrayShape) -> ArrayShape | None:
 def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape) -> ObjectShape | None:
     high = b.high if a.high is None else a.high if b.high is None else min(a.high, b.high)
     seen = a.seen_keys if b.seen_keys is None else b.seen_keys if a.seen_keys is None else a.seen_keys | b.seen_keys
+    first, second = dict(a.named), dict(b.named)
+    for key in a.required | b.required:  # most pairs fail here, so that nothing else of them is put together
+        if is_empty(_both(terms, _value(first, a, key), _value(second, b, key))):
+            return None
     return settle_object(
         is_empty,
         ObjectShape(
-            _merge_named(terms, a, b),
+            tuple((key, _both(terms, _value(first, a, key), _value(second, b, key))) for key in {**first, **second}),
             tuple(_merge_others(terms, a, b)),
             a.required | b.required,
             tuple(dict.fromkeys(a.needs + b.needs)),
@@ -149,15 +153,14 @@ def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape
     )
 
 
-def _merge_named(terms: Terms, a: ObjectShape, b: ObjectShape) -> tuple[tuple[str, int], ...]:
-    first, second = dict(a.named), dict(b.named)
-    merged: dict[str, int] = {}
-    for key in (*first, *second):
-        if key not in merged:
-            left = first[key] if key in first else a.other(key)
-            right = second[key] if key in second else b.other(key)
-            merged[key] = terms.all_of((left, right))
-    return tuple(merged.items())
+def _value(named: dict[str, Term], item: ObjectShape, key: str) -> Term:
+    return named[key] if key in named else item.other(key)
+
+
+def _both(terms: Terms, left: Term, right: Term) -> Term:
+    if left == right or right == TRUE:
+        return left
+    return right if left == TRUE else terms.all_of((left, right))
 
 
 def _merge_others(terms: Terms, a: ObjectShape, b: ObjectShape) -> Iterable[Others]:
