@@ -38,8 +38,8 @@ def other_ending(matcher: Matcher, limit: int, passes: Callable[[tuple[int, ...]
         if spent > _MOST_WORK:
             break
         fork = matcher.fork()
-        for _ in range(1 + attempt % _LONGEST_DETOUR):
-            if fork.terminated or not fork.fill(row, 0, count=False):
+        for drawn in range(1 + attempt % _LONGEST_DETOUR):
+            if fork.terminated or (drawn and fork.inside_character) or not fork.fill(row, 0, count=False):
                 break
             fork.accept(draw(row[0], chance))
         detour = fork.token_ids[matcher.tokens :]
