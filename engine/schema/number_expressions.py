@@ -8,6 +8,7 @@ XGrammar makes of them: its automaton of one expression with optional groups beh
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from engine.schema.automaton import Automaton
@@ -15,6 +16,10 @@ from engine.schema.number import integers, numbers
 
 Parts = tuple[str, ...]
 """Expressions, one after another."""
+
+BLOCK = 9
+WHOLE_BLOCK = f"[0-9]{{{BLOCK}}}"
+_COUNTED = re.compile(r"\[0-9\]\{1,(\d+)\}")
 
 _TO_243 = "([0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-3][0-9]|24[0-3])"
 _TO_300 = "([1-9]|[1-9][0-9]|[12][0-9][0-9]|300)"
@@ -27,6 +32,19 @@ _ZEROS, _FRACTION, _DIGITS = r"\.0{1,24}", r"\.[0-9]{1,24}", r"\.[0-9]{1,17}"
 def alternatives_of(automaton: Automaton) -> tuple[Parts, ...] | None:
     """Sequences of expressions for exactly these words, where they are known. 30 ms once a process."""
     return _known().get(automaton)
+
+
+def blocks(part: str) -> tuple[Parts, ...]:
+    """The same as whole blocks of digits and a last one; a part that is no run of digits as it is.
+
+    XGrammar copies a mask for each place of a counted run into every grammar: 63 places as they are, 34 so.
+    """
+    counted = _COUNTED.fullmatch(part)
+    if counted is None:
+        return ((part,),)
+    whole, rest = divmod(int(counted[1]), BLOCK)
+    sizes = [BLOCK] * whole + [rest] * (rest > 0)
+    return tuple((*[WHOLE_BLOCK] * before, f"[0-9]{{1,{size}}}") for before, size in enumerate(sizes))
 
 
 @lru_cache(maxsize=1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from engine.schema.automaton import Automaton
 from engine.schema.grammar import Chars, Ref, chars
-from engine.schema.number_expressions import alternatives_of
+from engine.schema.number_expressions import WHOLE_BLOCK, alternatives_of, blocks
 from engine.schema.pattern import full_match
 from engine.schema.suffixes import short_digest
 from engine.schema.text import TextRules
+
+_DIGIT = chars("0123456789")
 
 
 def write_number(texts: TextRules, automaton: Automaton, follow: Chars | None) -> Ref:
@@ -16,9 +18,20 @@ def write_number(texts: TextRules, automaton: Automaton, follow: Chars | None) -
     if known is None:
         return texts.scalar(automaton, follow)
     ahead = _lookahead(follow)
-    refs = {part: texts.expression(part, full_match(part), ahead) for parts in known for part in parts}
+    refs = {part: _part(texts, part, ahead) for parts in known for part in parts}
     name = f"{texts.prefix}n{short_digest(repr((known, follow)))}"
     return texts.add(name, tuple(tuple(refs[part] for part in parts) for parts in known), follow)
+
+
+def _part(texts: TextRules, part: str, ahead: Chars | None) -> Ref:
+    """One expression, a long run of digits as blocks. A whole block has nothing but digits behind it."""
+    sequences = blocks(part)
+    follows = {piece: _DIGIT if piece == WHOLE_BLOCK else ahead for pieces in sequences for piece in pieces}
+    refs = {piece: texts.expression(piece, full_match(piece), follow) for piece, follow in follows.items()}
+    if len(sequences) == 1:
+        return refs[part]
+    name = f"{texts.prefix}i{short_digest(repr((sequences, ahead)))}"
+    return texts.add(name, tuple(tuple(refs[piece] for piece in pieces) for pieces in sequences), ahead)
 
 
 def _lookahead(follow: Chars | None) -> Chars | None:

@@ -247,6 +247,18 @@ def test_the_known_sequences_say_exactly_what_their_automata_say():
     assert number_expressions.alternatives_of(numbers(minimum=7)) is None
 
 
+def test_a_run_of_digits_is_as_long_in_blocks():
+    for part in ("[0-9]{1,63}", "[0-9]{1,14}", "[0-9]{1,18}", "[0-9]{1,3}", r"\.0{1,24}"):
+        words = Automaton.nothing()
+        for pieces in number_expressions.blocks(part):
+            words |= functools.reduce(operator.add, map(full_match, pieces))
+        assert words == full_match(part)
+    language = Language(lower({"type": "integer"}, conformance="spec").grammar)
+    taken = [size for size in range(1, DIGITS + 3) if language.accepts_text("7" * size)]
+    assert taken == list(range(1, DIGITS + 1))
+    assert [size for size in range(1, 18) if language.accepts_text("7" * size + ".0")] == list(range(1, 16))
+
+
 @pytest.mark.parametrize("bounds", [{}, {"minimum": 0}, {"minimum": 1}, {"maximum": 7}], ids=str)
 @pytest.mark.parametrize("kind", ["integer", "number"])
 @pytest.mark.parametrize("conformance", ["tight", "spec"])
