@@ -44,6 +44,17 @@ class Alphabet:
                 spans[index].append((low, end - 1))
         return tuple(tuple(part) for part in spans)
 
+    def union(self, classes: tuple[int, ...]) -> Ranges:
+        """The code points of some classes; kept, since the states of an automaton share few such sets."""
+        known = self._unions.get(classes)
+        if known is None:
+            known = self._unions[classes] = scalars(span for index in classes for span in self.ranges[index])
+        return known
+
+    @cached_property
+    def _unions(self) -> dict[tuple[int, ...], Ranges]:
+        return {}
+
     def class_of(self, code_point: int) -> int:
         """Class of one code point, NO_CLASS for a surrogate. Logarithmic beyond ASCII."""
         return self.ascii[code_point] if code_point < len(self.ascii) else self._search(code_point)

@@ -210,11 +210,11 @@ class Automaton:
         return self._moves, self.accepting
 
     def _moves_of(self, state: int) -> list[tuple[Ranges, int]]:
-        spans: dict[int, list[tuple[int, int]]] = {}
+        classes: dict[int, list[int]] = {}
         for index, target in enumerate(self.table[state]):
             if target != DEAD:
-                spans.setdefault(target, []).extend(self.alphabet.ranges[index])
-        return [(_alphabet.scalars(part), target) for target, part in spans.items()]
+                classes.setdefault(target, []).append(index)
+        return [(self.alphabet.union(tuple(part)), target) for target, part in classes.items()]
 
     @cached_property
     def digest(self) -> str:

@@ -20,9 +20,12 @@ def widest(terms: Terms, items: Iterable[ObjectShape | None]) -> tuple[ObjectSha
     """The shapes that lie in no other one, each once. LimitExceeded over ALTERNATIVES. Quadratic in what is left."""
     found: dict[ObjectShape, None] = {}
     for item in items:
-        if item is None or item in found or any(covers(terms, other, item) for other in found):
+        if item is None or item in found:
             continue
-        for other in [other for other in found if covers(terms, item, other)]:
+        required = item.required
+        if any(other.required <= required and covers(terms, other, item) for other in found):
+            continue
+        for other in [other for other in found if required <= other.required and covers(terms, item, other)]:
             del found[other]
         found[item] = None
         if len(found) > ALTERNATIVES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.schema.algebra import meet, settle_object
+from engine.schema.algebra import less, meet, settle_object
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.reference import Location, Scope
 from engine.schema.scalars import count, pattern_automaton
@@ -70,7 +70,7 @@ def _others(expander: Expander, at: Location, scope: Scope, patterns: list[Patte
         for keys, value in patterns:
             cut: list[tuple[Automaton, list[Term]]] = []
             for region, values in regions:
-                cut.extend([(meet(region, keys), [*values, value]), (region - keys, values)])
+                cut.extend([(meet(region, keys), [*values, value]), (less(region, keys), values)])
             cut.append((meet(rest, keys), [value]))
             regions = [part for part in cut if not part[0].is_empty]
             rest = rest - keys

@@ -30,7 +30,17 @@ _Edge = tuple[str | None, Term]
 
 
 def write_objects(writer: ValueWriter, items: tuple[ObjectShape, ...], follow: Follow, term: Term) -> list[Ref]:
-    """Rules for what follows the opening brace of one of these shapes."""
+    """Rules for what follows the opening brace of one of these shapes; equal ones in equal places are written once."""
+    known = writer.objects.get((items, follow))
+    if known is None:
+        known = writer.objects[items, follow] = _write(writer, items, follow, term)
+    else:
+        for item in items:
+            ObjectWriter(writer, item, follow, term)  # names at this term, too, what the rules cannot hold
+    return known
+
+
+def _write(writer: ValueWriter, items: tuple[ObjectShape, ...], follow: Follow, term: Term) -> list[Ref]:
     plain = [item for item in items if not item.needs and (not item.others or item.free_value is not None)]
     if writer.options.tight or len(plain) < 2:
         return [ObjectWriter(writer, item, follow, term).write() for item in items]

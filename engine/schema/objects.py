@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from engine.errors import LimitExceeded
-from engine.schema.algebra import meet
+from engine.schema.algebra import less, meet
 from engine.schema.automaton import Automaton
 from engine.schema.grammar import Ref, Sequence
 from engine.schema.layout import Follow
@@ -219,7 +219,7 @@ class ObjectWriter:
             asked = self.item.needs[index].keys
             cut = [(meet(keys, asked), value, [*able, index]) for keys, value, able in regions]
             if not asked.is_universal:
-                cut.extend((keys - asked, value, able) for keys, value, able in regions)
+                cut.extend((less(keys, asked), value, able) for keys, value, able in regions)
             regions = [part for part in cut if not part[0].is_empty]
         found: list[Member] = []
         for keys, value, able in regions:

@@ -39,6 +39,8 @@ class ValueWriter:
         self.rules: dict[str, Rule] = {}
         self.layout = Layout(self.rules, options.flexible, options.prefix)
         self.spelled = Spelled(options.prefix, options.rule_limit)
+        self.objects: dict[tuple[tuple[ObjectShape, ...], Follow], list[Ref]] = {}
+        """What `object_union` has written."""
         self._values: dict[tuple[Term, Follow], str] = {}
         self._pending: list[tuple[str, Term, Follow]] = []
         self._keys: dict[str, str] = {}
