@@ -64,7 +64,7 @@ class Rule:
         if self.expression is not None:
             body = f"Regex({json.dumps(self.expression, ensure_ascii=False)})"
             return f"{self.name} ::= {body}" + (f" (= {_print_chars(self.lookahead)})" if self.lookahead else "")
-        body = " | ".join(_print_sequence(alternative) for alternative in self.alternatives)
+        body = " | ".join([_print_sequence(alternative) for alternative in self.alternatives])
         if self.lookahead is None:
             return f"{self.name} ::= {body}"
         return f"{self.name} ::= ({body}) (= {_print_chars(self.lookahead)})"
@@ -89,10 +89,11 @@ class Grammar:
         reached = dict.fromkeys([self.root])
         stack = [self.root]
         while stack:
-            new = [name for name in self.rules[stack.pop()].printed_references if name not in reached]
-            reached.update(dict.fromkeys(new))
-            stack.extend(new)
-        text = "\n".join(self.rules[name].text for name in reached)
+            for name in self.rules[stack.pop()].printed_references:
+                if name not in reached:
+                    reached[name] = None
+                    stack.append(name)
+        text = "\n".join([self.rules[name].text for name in reached])
         return text if self.root == "root" else f"root ::= {self.root}\n{text}"
 
 
@@ -116,18 +117,21 @@ def normalise_ranges(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int],
 
 
 def _print_sequence(sequence: Sequence) -> str:
-    printed = [_print_symbol(symbol) for symbol in sequence if symbol != Text("")]
-    return " ".join(printed) if printed else '""'
+    printed = [_print_symbol(symbol) for symbol in sequence]
+    return " ".join([text for text in printed if text]) or '""'
 
 
 def _print_symbol(symbol: Symbol) -> str:
+    """Nothing for the empty text."""
+    if isinstance(symbol, Ref):
+        return symbol.name
     if isinstance(symbol, Chars):
         return _print_chars(symbol)
-    if isinstance(symbol, Text):
-        if symbol.text.isascii() and symbol.text.isprintable():
-            return '"' + symbol.text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        return " ".join(f'"{run}"' for run in _runs(symbol.text))
-    return symbol.name
+    if not symbol.text:
+        return ""
+    if symbol.text.isascii() and symbol.text.isprintable():
+        return '"' + symbol.text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return " ".join(f'"{run}"' for run in _runs(symbol.text))
 
 
 def _runs(text: str) -> Iterator[str]:
