@@ -106,9 +106,8 @@ def any_string() -> str:
     """
     plain = character_class(((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF)))
     digit, short = character_class(HEX.ranges), character_class(chars("".join(SHORT.values())).ranges)
-    first, low = character_class(chars("0123456789abcefABCEF").ranges), f"[dD][c-fC-F]{digit}{digit}"
-    units = f"{first}{digit}{digit}{digit}|[dD][0-7]{digit}{digit}|[dD][89abAB]{digit}{digit}\\\\u{low}"
-    return f'({plain}|\\\\{short}|\\\\u({units}))*"'
+    first, pair = character_class(chars("0123456789abcefABCEF").ranges), rf"[89abAB]{digit}{digit}\\u[dD][c-fC-F]"
+    return rf'({plain}|\\{short}|\\u({first}{digit}|[dD]([0-7]|{pair})){digit}{digit})*"'
 
 
 def short_escapes(moves: ListLike[Move], every: bool) -> list[Sequence]:

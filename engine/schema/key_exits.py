@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from engine.schema.alphabet import Ranges
 from engine.schema.escapes import canonical
-from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text, chars, normalise_ranges
+from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, chars, normalise_ranges
 from engine.schema.suffixes import short_digest
 from engine.schema.text import RAW, TextRules
 
@@ -44,8 +44,15 @@ class Exits:
 
 def make_rule(site: Site, kind: str, alternatives: tuple[Sequence, ...]) -> Rule:
     """A rule named by its content."""
-    digest = short_digest(repr((alternatives, site.follow.ranges)))
+    content = [[_content(symbol) for symbol in sequence] for sequence in alternatives]
+    digest = short_digest(repr((content, site.follow.ranges)))
     return Rule(f"{site.prefix}k{kind}{digest}", alternatives, site.follow)
+
+
+def _content(symbol: Symbol) -> object:
+    if isinstance(symbol, Ref):
+        return symbol.name
+    return symbol.ranges if isinstance(symbol, Chars) else (symbol.text,)
 
 
 @lru_cache(maxsize=16)

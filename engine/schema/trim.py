@@ -29,11 +29,12 @@ def shortest(rules: Rules, known: Mapping[str, str] | None = None) -> dict[str, 
     too_long: set[str] = set()
 
     def push(name: str, index: int) -> None:
-        if sum(len(done[s.name]) for s in rules[name].alternatives[index] if isinstance(s, Ref)) > LONGEST:
+        parts = [done[x.name] if isinstance(x, Ref) else _text(x) for x in rules[name].alternatives[index]]
+        if sum(map(len, parts)) > LONGEST:
             too_long.add(name)  # doubling by reference: writing it down would take all memory
             return
-        text = "".join(_text(symbol, done) for symbol in rules[name].alternatives[index])
-        heappush(heap, (len(text.encode()), text, name))
+        text = "".join(parts)
+        heappush(heap, (len(text) if text.isascii() else len(text.encode()), text, name))
 
     for name, rule in rules.items():
         for index, sequence in enumerate(rule.alternatives):
@@ -57,12 +58,8 @@ def shortest(rules: Rules, known: Mapping[str, str] | None = None) -> dict[str, 
     return done
 
 
-def _text(symbol: Chars | Text | Ref, done: Mapping[str, str]) -> str:
-    if isinstance(symbol, Text):
-        return symbol.text
-    if isinstance(symbol, Ref):
-        return done[symbol.name]
-    return chr(_plainest(symbol))
+def _text(symbol: Chars | Text) -> str:
+    return symbol.text if isinstance(symbol, Text) else chr(_plainest(symbol))
 
 
 def _plainest(symbol: Chars) -> int:
@@ -98,9 +95,17 @@ def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], st
     """Equal rules merged, each named by what it derives. Names without a rule are contents already."""
     names: dict[str, str] = {}
     for component in _components(rules):
-        names.update(_name_component(rules, component, names, prefix))
+        if len(component) == 1:
+            name = component[0]
+            names[name] = ""
+            names[name] = f"{prefix}r{_digest(rules[name], names)}"
+        else:
+            names.update(_name_component(rules, component, names, prefix))
     refs = {old: Ref(new) for old, new in names.items()}
-    merged = {names[name]: _renamed(rule, names[name], refs) for name, rule in rules.items()}
+    merged: dict[str, Rule] = {}
+    for name, rule in rules.items():
+        if names[name] not in merged:
+            merged[names[name]] = _renamed(rule, names[name], refs)
     return merged, names[root]
 
 
@@ -111,7 +116,7 @@ def _name_component(rules: Rules, members: list[str], names: dict[str, str], pre
     while True:
         labels = {name: _digest(rules[name], names) for name in members}
         found = len(set(labels.values()))
-        if found == classes or len(members) == 1:
+        if found == classes:
             return {name: f"{prefix}r{label}" for name, label in labels.items()}
         names.update(labels)
         classes = found
