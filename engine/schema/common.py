@@ -55,7 +55,9 @@ NAMES = (
 ROADS_AT_ONCE = 64
 LONGEST_COMMON = (*range(1, 65), 80, 100, 120, 127, 128)
 """Lengths that strings of one character or more are held to."""
-MOST_REQUIRED = 32
+MOST_REQUIRED = 64
+LONGEST_EXACT = 40
+"""Codes and digests have just so many characters; each length is a part of every longer one."""
 LENGTHS_AT_ONCE = 16
 
 
@@ -71,9 +73,12 @@ def common_grammars() -> Iterator[Grammar]:
 
 
 def lengths() -> Iterator[Grammar]:
-    """Strings of at least so many characters, and of 1 to so many: those of 0 to so many are part of every longer one,
-    but one that has a lower bound, too, shares no rule with another upper bound until the lower one is reached."""
+    """Strings of at least so many characters, of just so many, and of 1 to so many: those of 0 to so many are part of
+    every longer one, but one that has a lower bound, too, shares no rule with another upper bound until the lower one
+    is reached."""
     yield lower({"type": "array", "items": {"type": "string", "minLength": MOST_REQUIRED}}).grammar
+    exact = {"type": "string", "minLength": LONGEST_EXACT, "maxLength": LONGEST_EXACT}
+    yield lower({"type": "array", "items": exact}).grammar
     for start in range(0, len(LONGEST_COMMON), LENGTHS_AT_ONCE):
         longest = LONGEST_COMMON[start : start + LENGTHS_AT_ONCE]
         items = [{"type": "string", "minLength": 1, "maxLength": most} for most in longest]
