@@ -73,7 +73,7 @@ class Compiler:
         return xgr.CompiledGrammar.deserialize_json(serialised, self._info)
 
     def warm(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Compile what most schemas share, so that an unseen schema costs little more than its own rules. 5-30 s of
+        """Compile what most schemas share, so that an unseen schema costs little more than its own rules. 5-40 s of
         CPU at V = 151,936, most of it for lengths and formats; every compile in between profits from what is done.
         `stop` is asked in between and ends it early.
         """
