@@ -73,7 +73,7 @@ def run_loaded(options: argparse.Namespace, config: EngineConfig, loaded: Loaded
     loaded.runner = runner
     engine = Engine(config, model=loaded)
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    engine.warmup([Constraint.json_schema(schema)])
+    engine.grammars.compile(Constraint.json_schema(schema))
     documents = _documents(engine, schema, options)
     alone, together = asyncio.run(_measure(engine, runner, loaded, schema, documents, options))
     engine.close()

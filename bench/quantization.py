@@ -191,14 +191,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-documents", dest="documents", action="store_false", help="teacher-forced figures only")
-    parser.add_argument("--quick", action="store_true", help="a tiny random model, two formats, three prompts")
+    parser.add_argument("--quick", action="store_true", help="a tiny random model, two formats, two prompts")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     unknown = set(options.formats) - set(FORMATS)
     if unknown:
         parser.error(f"unknown format {sorted(unknown)[0]!r}; known: {', '.join(FORMATS)}")
     if options.quick:
-        options.formats, options.limit, options.batch = ["nf4", "int8"], 3, 3
+        options.formats, options.limit, options.batch = ["nf4", "int8"], 2, 2
     return options
 
 
