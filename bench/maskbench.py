@@ -70,7 +70,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--engines", type=_engines, default=["ours", "xgrammar", "llguidance"])
     parser.add_argument("--tokenizer", default=None, help=f"tokenizer.json[.xz], a folder, or '{BYTES}' (default)")
     parser.add_argument("--conformance", choices=("spec", "tight"), default="spec")
-    parser.add_argument("--repeats", type=int, default=3, help="times each step runs (on forks); the smallest counts")
+    parser.add_argument("--repeats", type=int, default=3, help="walks of each document; a step's smallest counts")
     parser.add_argument("--compile-limit", type=float, default=30.0, help="CPU seconds a schema may take")
     parser.add_argument("--walk-limit", type=float, default=120.0, help="seconds for one document")
     parser.add_argument("--findings", type=Path, help="write what the first engine got wrong to this file")
