@@ -48,10 +48,15 @@ def test_a_prompt_becomes_a_valid_ir_and_stderr_tells_how(tmp_path: Path) -> Non
     assert len(steps) == report["usage"]["completion_tokens"]
 
 
+def heed_interrupts() -> None:
+    """A runner in the background of a shell ignores them, and its children would too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_while_decoding_ends_at_once_with_nothing_on_stdout() -> None:
     child = subprocess.Popen(
         [*MASKLOOP, "generate", "--prompt", "Count to a thousand", "--max-tokens", "4000"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,
     )  # fmt: skip
     watchdog = threading.Timer(240, child.kill)
     watchdog.start()

@@ -41,10 +41,17 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     assert f"pip install 'maskloop[{extra}]'" in last
 
 
+def heed_interrupts() -> None:
+    """A runner in the background of a shell ignores them, and its children would too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_while_loading_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
     trace = tmp_path / "t.jsonl"
     args = [sys.executable, "-c", MAIN, "generate", "--prompt", "p", "--trace", str(trace)]
-    child = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     while child.poll() is None and not list(tmp_path.iterdir()):
         time.sleep(0.02)
     child.send_signal(signal.SIGINT)
