@@ -97,6 +97,16 @@ def loop_escapes(tail: Sequence) -> list[Sequence]:
     ]
 
 
+ESCAPED = tuple(sorted({*range(0x20), 0x22, 0x5C}))
+"""Code points that json.dumps escapes."""
+
+
+def any_escape(onward: Ref) -> tuple[Sequence, Sequence]:
+    """Every escape that json.dumps would write, then `onward`."""
+    low = Text("\\u00"), Chars(((0x30, 0x31),)), chars("0123456789abcdef"), onward
+    return (Text("\\"), chars('"\\bfnrt'), onward), low
+
+
 @lru_cache(maxsize=1)
 def any_string() -> str:
     """The rest of any string in every legal spelling, closing quote included, as a regular expression.

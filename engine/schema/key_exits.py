@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from engine.schema.alphabet import Ranges
-from engine.schema.escapes import canonical
-from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, chars, normalise_ranges
+from engine.schema.escapes import ESCAPED, any_escape, canonical
+from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, normalise_ranges
 from engine.schema.suffixes import short_digest
 from engine.schema.text import RAW, TextRules
 
-ESCAPED = "".join(map(chr, sorted({*range(0x20), 0x22, 0x5C})))
 PLAIN = "".join(chr(point) for low, high in RAW for point in range(low, min(high, 0x7F) + 1))
 """ASCII characters that stand for themselves in a JSON string."""
 WIDE: Ranges = ((0x80, 0xD7FF), (0xE000, 0x10FFFF))
@@ -67,7 +66,7 @@ def free(site: Site) -> Parts:
 def exits(site: Site, gone: str) -> Exits:
     """Any character but those of `gone`, raw or as json.dumps escapes it, and then anything."""
     plain = frozenset(PLAIN).difference(gone)
-    escaped = [character for character in ESCAPED if character not in gone]
+    escaped = [point for point in ESCAPED if chr(point) not in gone]
     wide = _wide_without(gone)
     if wide == WIDE and len(escaped) == len(ESCAPED) and len(PLAIN) - len(plain) <= 1:
         parts = _all_but(site, _ranges(plain))
@@ -77,7 +76,7 @@ def exits(site: Site, gone: str) -> Exits:
     if len(escaped) == len(ESCAPED):
         found.append(_escape(site))
     else:
-        found.extend(_escaped(site, character) for character in escaped)
+        found.extend(_escaped(site, point) for point in escaped)
     rules = {rule.name: rule for parts in found for rule in parts}
     return Exits(tuple(Ref(parts[0].name) for parts in found), tuple(rules.values()))
 
@@ -122,15 +121,13 @@ def _all_but(site: Site, plain: Ranges) -> Parts:
 def _escape(site: Site) -> Parts:
     """An escape that json.dumps would write, then anything: others could spell a declared name."""
     rest = free(site)
-    onward = Ref(rest[0].name)
-    low = Text("\\u00"), Chars(((0x30, 0x31),)), chars("0123456789abcdef"), onward
-    return (make_rule(site, "x", ((Text("\\"), chars('"\\bfnrt'), onward), low)), *rest)
+    return (make_rule(site, "x", any_escape(Ref(rest[0].name))), *rest)
 
 
 @lru_cache(maxsize=512)
-def _escaped(site: Site, character: str) -> Parts:
+def _escaped(site: Site, point: int) -> Parts:
     rest = free(site)
-    return (make_rule(site, "c", ((Text(canonical(ord(character))), Ref(rest[0].name)),)), *rest)
+    return (make_rule(site, "c", ((Text(canonical(point)), Ref(rest[0].name)),)), *rest)
 
 
 def _pieces(plain: frozenset[str]) -> list[Ranges]:

@@ -11,14 +11,13 @@ from functools import cached_property, lru_cache
 
 from engine.schema.alphabet import Ranges, intersect
 from engine.schema.automaton import Automaton
-from engine.schema.escapes import canonical, inline_escapes
-from engine.schema.grammar import Chars, Ref, Sequence, Text, chars
+from engine.schema.escapes import ESCAPED, any_escape, canonical, inline_escapes
+from engine.schema.grammar import Chars, Ref, Sequence, Text
 from engine.schema.suffixes import components, short_digest, suffix_digests
 from engine.schema.text import RAW, TextRules
 
 FIRST, ASCII = 0x20, 0x80
 MANY = 2
-ESCAPED = tuple(sorted({*range(0x20), 0x22, 0x5C}))
 _ALL: Ranges = ((0, 0xD7FF), (0xE000, 0x10FFFF))
 
 
@@ -94,9 +93,7 @@ class KeyRules:
     @cached_property
     def _escape(self) -> Ref:
         """An escape that json.dumps would write, then anything: others could spell a declared name."""
-        free = self._free
-        low = Text("\\u00"), Chars(((0x30, 0x31),)), chars("0123456789abcdef"), free
-        return self._named("x", ((Text("\\"), chars('"\\bfnrt'), free), low))
+        return self._named("x", any_escape(self._free))
 
     def _named(self, kind: str, alternatives: tuple[Sequence, ...]) -> Ref:
         name = f"{self.texts.prefix}k{kind}{self.salt}{short_digest(repr(alternatives))}"

@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from engine.schema.alphabet import Ranges
 from engine.schema.automaton import Automaton
 from engine.schema.grammar import normalise_ranges
-from engine.schema.states import DEAD
+from engine.schema.states import DEAD, states_of
 from engine.schema.suffixes import Machine, components, short_digest
 
 STATES = 160
@@ -161,12 +161,12 @@ def _inclusions(automaton: Automaton) -> list[int]:
             sources[index].setdefault(target, []).append(state)
     masks = [{t: sum(1 << s for s in states) for t, states in column.items()} for column in sources]
     below = [everything if state in automaton.accepting else everything & ~final for state in range(automaton.states)]
-    queue = [(state, other) for state in range(automaton.states) for other in _bits(everything & ~below[state])]
+    queue = [(state, other) for state in range(automaton.states) for other in states_of(everything & ~below[state])]
     for index in letters:  # a word that begins where nothing is legal
         dead = sources[index].get(DEAD, [])
         alive = everything & ~masks[index].get(DEAD, 0)
         for state in dead:
-            queue.extend((state, other) for other in _bits(below[state] & alive))
+            queue.extend((state, other) for other in states_of(below[state] & alive))
             below[state] &= ~alive
     for large, small in queue:
         for index in letters:
@@ -174,17 +174,8 @@ def _inclusions(automaton: Automaton) -> list[int]:
                 gone = below[state] & masks[index].get(small, 0)
                 if gone:
                     below[state] &= ~gone
-                    queue.extend((state, other) for other in _bits(gone))
+                    queue.extend((state, other) for other in states_of(gone))
     return below
-
-
-def _bits(mask: int) -> list[int]:
-    found = []
-    while mask:
-        low = mask & -mask
-        found.append(low.bit_length() - 1)
-        mask ^= low
-    return found
 
 
 def _cost(machine: Machine) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from engine.schema import alphabet as _alphabet
 from engine.schema.alphabet import Ranges
 from engine.schema.constructions import Made
-from engine.schema.states import DEAD, STATE_LIMIT, AutomatonTooLarge, Table
+from engine.schema.states import DEAD, STATE_LIMIT, AutomatonTooLarge, Table, states_of
 
 NFA_LIMIT = 50_000
 WORK_LIMIT = 1_000_000
@@ -116,7 +116,7 @@ def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False, limit: i
             continue
         row = [again] * letters.size
         closures.spend(mask.bit_count())
-        for state in _bits(mask):
+        for state in states_of(mask):
             for classes, target in moves[state]:
                 closure = closures.of(target, False)
                 for index in classes:
@@ -194,12 +194,3 @@ class _Closures:
                     seen.add(target)
                     stack.append(target)
         return False
-
-
-def _bits(mask: int) -> list[int]:
-    found = []
-    while mask:
-        low = mask & -mask
-        found.append(low.bit_length() - 1)
-        mask ^= low
-    return found

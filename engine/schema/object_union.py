@@ -113,7 +113,7 @@ class UnionWriter:
         """From one place, what the value of this key must satisfy (FALSE: it cannot come) and the place behind it."""
         shape, state = self.places[number]
         writer = self.shapes[shape]
-        if writer.item.high is not None and state.count >= writer.item.high:
+        if writer.is_full(state):
             return FALSE, number
         return self._value(shape, key), self._number((shape, state.after(key, writer.count_to)))
 
@@ -146,8 +146,7 @@ class UnionWriter:
         """The place behind a member that is in no way special; None when there is no room for it."""
         shape, state = self.places[number]
         writer = self.shapes[shape]
-        full = writer.item.high is not None and state.count >= writer.item.high
-        return None if full else self._number((shape, state.after(None, writer.count_to)))
+        return None if writer.is_full(state) else self._number((shape, state.after(None, writer.count_to)))
 
     def _alternatives(self, state: Joint, targets: dict[Joint, list[_Edge]], names: dict[Joint, str]) -> list[Sequence]:
         layout = self.writer.layout

@@ -104,7 +104,7 @@ class ObjectWriter:
         comma = () if state.first else layout.comma()
         ends = self.may_end(state) and (not self.tight or self._ends_in_order(state))
         found: list[Sequence] = [layout.closed("}")] if ends else []
-        if self.item.high is not None and state.count >= self.item.high:
+        if self.is_full(state):
             return found
         return found + (self._in_order(state, comma) if self.tight else self._in_any_order(state, comma))
 
@@ -116,6 +116,10 @@ class ObjectWriter:
     def may_end(self, state: ObjectState) -> bool:
         """Whether the brace can come."""
         return not state.missing and not state.needs and state.count >= self.item.low
+
+    def is_full(self, state: ObjectState) -> bool:
+        """Whether no member can come any more."""
+        return self.item.high is not None and state.count >= self.item.high
 
     def _ends_in_order(self, state: ObjectState) -> bool:
         """Nothing required is ahead, and no later position of the chain writes the same brace."""

@@ -186,3 +186,13 @@ def number_breadth_first(rows: Table, accepting: list[bool]) -> tuple[tuple[tupl
                 order.append(target)
     table = tuple(tuple([numbers[t] for t in rows[state]]) for state in order)
     return table, frozenset(rank for rank, state in enumerate(order) if accepting[state])
+
+
+def states_of(mask: int) -> list[int]:
+    """The states of a set that is kept as bits, ascending."""
+    found = []
+    while mask:
+        low = mask & -mask
+        found.append(low.bit_length() - 1)
+        mask ^= low
+    return found
