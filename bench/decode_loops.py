@@ -1,7 +1,7 @@
 """What `bench.decode` times: prefill, steps and sampling over one runner, and the bytes a step must read.
 
-Knows the runner's calls and nothing of options or records. A step's time is the wall clock of a loop that launches the
-next forward before it reads the tokens of the last, as the engine does.
+Knows the runner's calls and the command line's options, not records. A step's time is the wall clock of a loop that
+launches the next forward before it reads the tokens of the last, as the engine does.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     seconds = 1.5 if options.quick else options.minutes * 60
     clients = min(options.clients, 8) if options.quick else options.clients
-    print(f"ceiling: every request of {clients} clients in {seconds:.0f} s answered as expected, nothing left behind")
+    print(f"ceiling: every request of {clients} clients in {seconds:g} s answered as expected, nothing left behind")
     with tempfile.TemporaryDirectory() as folder:
         figures = soak(Path(folder), clients, seconds, options.seed)
     for name, value in figures.items():

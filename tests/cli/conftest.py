@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -106,6 +107,16 @@ class ScriptedEngine:
             "timings_ms": Timings(decode=300.0, mask_fill=6.0, mask_exposed=3.0),
         }  # fmt: skip
         return Result(**{**fields, **answer})
+
+
+@pytest.fixture
+def heed_interrupts() -> Callable[[], None]:
+    """For a child process: a runner in the background of a shell ignores interrupts, and its children would too."""
+
+    def heed() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return heed
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema_rs
@@ -48,12 +49,7 @@ def test_a_prompt_becomes_a_valid_ir_and_stderr_tells_how(tmp_path: Path) -> Non
     assert len(steps) == report["usage"]["completion_tokens"]
 
 
-def heed_interrupts() -> None:
-    """A runner in the background of a shell ignores them, and its children would too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def test_ctrl_c_while_decoding_ends_at_once_with_nothing_on_stdout() -> None:
+def test_ctrl_c_while_decoding_ends_at_once_with_nothing_on_stdout(heed_interrupts: Callable[[], None]) -> None:
     child = subprocess.Popen(
         [*MASKLOOP, "generate", "--prompt", "Count to a thousand", "--max-tokens", "4000"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts,

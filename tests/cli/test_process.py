@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,12 +42,9 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     assert f"pip install 'maskloop[{extra}]'" in last
 
 
-def heed_interrupts() -> None:
-    """A runner in the background of a shell ignores them, and its children would too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def test_ctrl_c_while_loading_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_while_loading_exits_130_and_leaves_nothing(
+    tmp_path: Path, heed_interrupts: Callable[[], None]
+) -> None:
     trace = tmp_path / "t.jsonl"
     args = [sys.executable, "-c", MAIN, "generate", "--prompt", "p", "--trace", str(trace)]
     child = subprocess.Popen(
