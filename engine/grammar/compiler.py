@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import xgrammar as xgr
@@ -33,11 +34,32 @@ out what `warm` has learnt, and a known length costs seconds again."""
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What compiling yields. `grammar` is our own form where there is one (it is analysed for endings)."""
+    """What compiling yields. `grammar` is our own form where there is one (it is analysed for endings).
+
+    Where there is a `rest`, `raw` has all rules but not all masks: filling one that it lacks is a RuntimeError.
+    """
 
     raw: xgr.CompiledGrammar
     grammar: Grammar | None
     verdicts: tuple[Verdict, ...]
+    rest: Future[xgr.CompiledGrammar] | None = None
+    """The same grammar with all masks, while it loads and afterwards."""
+    rest_bytes: int = 0
+
+    @property
+    def known(self) -> xgr.CompiledGrammar:
+        """What there is by now."""
+        return self.raw if self.rest is None or not self.rest.done() else self.rest.result()
+
+    @property
+    def whole(self) -> xgr.CompiledGrammar:
+        """All of it; waits while it loads, tens of milliseconds."""
+        return self.raw if self.rest is None else self.rest.result()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the masks, the rest included before it is there."""
+        return int(self.raw.memory_size_bytes) + self.rest_bytes
 
 
 class Compiler:
@@ -47,6 +69,7 @@ class Compiler:
         self._limits = limits
         self._info = info
         self._xgr = xgr.GrammarCompiler(info, max_threads=1, cache_limit_bytes=rule_cache_bytes)
+        self._loading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")  # starts no thread before it must
 
     def compile(self, constraint: Constraint) -> Compiled:
         """Milliseconds to seconds; releases the GIL inside. Raises SchemaInvalid or SchemaRefused."""
@@ -71,6 +94,14 @@ class Compiler:
     def from_masks(self, serialised: str) -> xgr.CompiledGrammar:
         """Xgrammar's own form read back. 2-30 ms, with the GIL released. RuntimeError when it does not fit."""
         return xgr.CompiledGrammar.deserialize_json(serialised, self._info)
+
+    def later(self, serialised: Callable[[], str]) -> Future[xgr.CompiledGrammar]:
+        """The same in a thread, for whoever can begin without."""
+        return self._loading.submit(lambda: self.from_masks(serialised()))
+
+    def close(self) -> None:
+        """Load what is still to be loaded and end the thread; compiling goes on working."""
+        self._loading.shutdown(wait=True)
 
     def warm(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Compile what most schemas share, so that an unseen schema costs little more than its own rules. 5-40 s of

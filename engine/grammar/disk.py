@@ -48,7 +48,7 @@ class DiskCache:
         self.limit_bytes = limit_bytes
 
     def get(self, key: str, compiler: Compiler) -> Compiled | None:
-        """The grammar, or None when it is absent or damaged (then the file is gone). 1-20 ms."""
+        """The grammar, or None when it is absent or damaged (then the file is gone). 1-10 ms, the rest in a thread."""
         path = self._path(key)
         content = read_sealed(path)
         if content is None:
@@ -68,7 +68,7 @@ class DiskCache:
         `about["compile_ms"]` is what compiling took here, where the compiler may have known most rules.
         """
         start = time.thread_time()
-        decode(content, compiler)
+        decode(content, compiler, at_once=True)
         load_ms = (time.thread_time() - start) * 1e3
         if load_ms >= _COLD * float(about["compile_ms"]):
             return False

@@ -1,21 +1,22 @@
 """A compiled grammar as bytes: what the disk cache keeps and what a compile worker sends back.
 
-Two forms. `masks` is xgrammar's own, made small: it loads without compiling. But xgrammar prints the whole grammar once
-per rule before it can be made small: a grammar that compiles in 0.2 s can take 16 s and 3 GB to print. Where that is
-out of proportion, the form is `rules`, what lowering wrote; loading compiles it, outside the interpreter's lock.
-Knows our grammar form and verdicts. Knows no files and no processes.
+Two forms. `masks` is xgrammar's own, made small: it loads without compiling, a large one in two parts (`nearest`). But
+xgrammar prints the whole grammar once per rule before it can be made small: a grammar that compiles in 0.2 s can take
+16 s and 3 GB to print. Where that is out of proportion, the form is `rules`, what lowering wrote; loading compiles it,
+outside the interpreter's lock. Knows our grammar form and verdicts. Knows no files and no processes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
 from engine.grammar.compiler import Compiled, Compiler
+from engine.grammar.nearest import nearest
 from engine.grammar.packing import NotPackable, pack
 from engine.schema.grammar import Chars, Grammar, Ref, Rule, Sequence, Symbol, Text
 from engine.schema.verdict import Verdict
@@ -66,29 +67,49 @@ def encode(compiled: Compiled, kind: str, compile_s: float) -> bytes:
         "verdicts": [asdict(verdict) for verdict in compiled.verdicts],
         "root": None if grammar is None else grammar.root,
         "form": "rules" if dear else "masks",
+        "bytes": int(compiled.whole.memory_size_bytes),
     }
     rules = [] if grammar is None else [_plain_rule(rule) for rule in grammar.rules.values()]
-    parts = [json.dumps(part, separators=(",", ":")).encode("ascii") for part in (header, rules)]
-    head = b"".join(len(part).to_bytes(_LENGTH_BYTES, "big") + part for part in parts)
-    return head + (ebnf if dear else _masks(compiled)).encode("utf-8")
+    first, whole = (b"", ebnf.encode("utf-8")) if dear else _masks(compiled)
+    parts = (_printed(header), _printed(rules), first)
+    return b"".join(len(part).to_bytes(_LENGTH_BYTES, "big") + part for part in parts) + whole
 
 
-def _masks(compiled: Compiled) -> str:
-    serialised: str = compiled.raw.serialize_json()
-    with contextlib.suppress(NotPackable):
-        serialised = pack(serialised)
-    return serialised
+def _masks(compiled: Compiled) -> tuple[bytes, bytes]:
+    """What a document needs first and all of it, compressed; nothing and all of it where it loads at once."""
+    serialised: str = compiled.whole.serialize_json()
+    try:
+        document = pack(serialised)
+    except NotPackable:
+        return b"", serialised.encode("utf-8")
+    first, whole = nearest(document), _printed(document)
+    return (b"", whole) if first is None else (_printed(first), zlib.compress(whole))
 
 
-def decode(content: bytes, compiler: Compiler) -> Compiled:
-    """The inverse; our rules are read when they are used. Raises ValueError or RuntimeError for an unknown layout."""
-    head, rest = _part(content)
-    rules, rest = _part(rest)
+def _printed(part: Any) -> bytes:
+    return json.dumps(part, separators=(",", ":")).encode("ascii")
+
+
+def decode(content: bytes, compiler: Compiler, *, at_once: bool = False) -> Compiled:
+    """The inverse; our rules are read when they are used. Raises ValueError or RuntimeError for an unknown layout.
+
+    Where there is a first part it returns after 3-8 ms and the rest follows in a thread of the compiler, unless all of
+    it is wanted `at_once`.
+    """
+    head, view = _part(content)
+    rules, view = _part(view)
+    first, view = _part(view)
     header = json.loads(head)
-    raw = (compiler.from_ebnf if header["form"] == "rules" else compiler.from_masks)(str(rest, "utf-8"))
     verdicts = tuple(Verdict(**verdict) for verdict in header["verdicts"])
     grammar = None if header["root"] is None else Grammar(StoredRules(rules), header["root"])
-    return Compiled(raw, grammar, verdicts)
+    if header["form"] == "rules":
+        return Compiled(compiler.from_ebnf(str(view, "utf-8")), grammar, verdicts)
+    if at_once or not first:
+        whole = zlib.decompress(view) if first else view
+        return Compiled(compiler.from_masks(str(whole, "utf-8")), grammar, verdicts)
+    raw = compiler.from_masks(str(first, "utf-8"))
+    rest = compiler.later(lambda: str(zlib.decompress(view), "utf-8"))
+    return Compiled(raw, grammar, verdicts, rest, int(header["bytes"]))
 
 
 def _part(content: bytes | memoryview) -> tuple[bytes, memoryview]:

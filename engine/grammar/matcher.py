@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Matcher:
-    """States: running, `terminated` (a stop token was accepted), failed (`error` set; refuses everything)."""
+    """States: running, `terminated` (a stop token was accepted; no more masks), failed (`error` set)."""
 
     def __init__(self, grammar: CompiledGrammar, request_id: str = "") -> None:
         self.grammar = grammar
@@ -37,7 +37,6 @@ class Matcher:
         self._matcher = xgr.GrammarMatcher(grammar.raw)
         self._masks = grammar.vocabulary.masks
         self.terminated = False
-        """A stop token has been accepted; never fill after this."""
         self._tokens: list[int] = []
         self._track = grammar.track()
         self._ending: tuple[int, ...] | None = None
@@ -152,7 +151,12 @@ class Matcher:
 
     def _compute(self, array: bitmask.Rows, row: int) -> None:
         """XGrammar's mask without the tokens that lead into a character which cannot be finished."""
-        if not self._matcher.fill_next_token_bitmask(array, row):
+        try:
+            free = not self._matcher.fill_next_token_bitmask(array, row)
+        except RuntimeError:  # so far from the start masks may still be loading
+            self._matcher = self.grammar.matching(self._tokens)
+            free = not self._matcher.fill_next_token_bitmask(array, row)
+        if free:
             array[row] = -1
         bitmask.clear_tail(array[row], self.grammar.vocabulary.size)
         if self._track is not None and self._track.place.inside:

@@ -32,7 +32,7 @@ from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
 from engine.schema.verdict import REPEATED_KEYS
 
-FORM_VERSION = "4"
+FORM_VERSION = "5"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `entry` another
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
@@ -123,6 +123,7 @@ class GrammarService:
         for pool in (self._quick, self._heavy):
             pool.shutdown(wait=True, cancel_futures=True)
         self._storing.shutdown(wait=True)
+        self._compiler.close()
 
     def flush(self) -> None:
         """Wait until everything compiled so far has been stored."""
