@@ -30,6 +30,13 @@ class Alphabet:
     classes: tuple[int, ...]
 
     @cached_property
+    def _hash(self) -> int:
+        return hash((self.starts, self.classes))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
     def size(self) -> int:
         """Number of classes."""
         return max(self.classes) + 1
@@ -114,13 +121,22 @@ def partition(sets: tuple[Ranges, ...]) -> Alphabet:
 @lru_cache(maxsize=4096)
 def refine(first: Alphabet, second: Alphabet) -> tuple[Alphabet, tuple[int, ...], tuple[int, ...]]:
     """Common refinement, and for each of its classes the class in `first` and in `second`."""
+    if first == second:
+        return first, (same := tuple(range(first.size))), same
     starts = sorted({*first.starts, *second.starts})
-    labels = [(first.class_of(start), second.class_of(start)) for start in starts]
-    merged = from_labels(starts, labels)
-    pairs = dict(zip((merged.class_of(start) for start in starts), labels, strict=True))
-    pairs.pop(NO_CLASS, None)
-    ordered = [pairs[index] for index in range(merged.size)]
-    return merged, tuple(a for a, _ in ordered), tuple(b for _, b in ordered)
+    labels = list(zip(_labels(first, starts), _labels(second, starts), strict=True))
+    pairs = [pair for pair in dict.fromkeys(labels) if pair != (NO_CLASS, NO_CLASS)]
+    return from_labels(starts, labels), tuple([a for a, _ in pairs]), tuple([b for _, b in pairs])
+
+
+def _labels(alphabet: Alphabet, starts: list[int]) -> list[int]:
+    """The class at each of `starts`, which are ascending and hold those of the alphabet."""
+    known = dict(zip(alphabet.starts, alphabet.classes, strict=True))
+    label, found = NO_CLASS, []
+    for start in starts:
+        label = known.get(start, label)
+        found.append(label)
+    return found
 
 
 def coarsen(alphabet: Alphabet, columns: list[int]) -> tuple[Alphabet, list[int]]:

@@ -13,8 +13,9 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 from engine.schema import alphabet as _alphabet
+from engine.schema import constructions, listing
 from engine.schema.alphabet import Alphabet, Ranges
-from engine.schema.constructions import has_surrogate, product, trie
+from engine.schema.constructions import has_surrogate, product
 from engine.schema.nfa import Parts, joined, repeated
 from engine.schema.states import (
     DEAD,
@@ -28,6 +29,8 @@ from engine.schema.states import (
 )
 
 __all__ = ["STATE_LIMIT", "Automaton", "AutomatonTooLarge", "build"]
+
+FEW = 32
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,12 @@ class Automaton:
 
     @staticmethod
     def of(words: Iterable[str]) -> Automaton:
-        """Exactly these strings, as a minimised trie. A lone surrogate in a word makes that word impossible."""
+        """Exactly these strings. A lone surrogate in a word makes that word impossible."""
         unique = sorted({word for word in words if not has_surrogate(word)})
-        return build(*trie(unique)) if unique else _NOTHING
+        if not unique:
+            return _NOTHING
+        letters, rows, accepting = constructions.words(unique)
+        return Automaton(letters, *number_breadth_first(rows, accepting))
 
     @staticmethod
     def length(minimum: int = 0, maximum: int | None = None) -> Automaton:
@@ -91,7 +97,9 @@ class Automaton:
         return build(*product(self, other, lambda a, b: a and not b))
 
     def __invert__(self) -> Automaton:
-        return _ANYTHING - self
+        if self.is_empty or self.is_universal:
+            return _ANYTHING if self.is_empty else _NOTHING
+        return Automaton(self.alphabet, *number_breadth_first(*constructions.complement(self)))
 
     def __add__(self, other: Automaton) -> Automaton:
         return build(*joined(self.parts, other.parts))
@@ -141,52 +149,20 @@ class Automaton:
 
     def shortest(self) -> str | None:
         """A shortest word, of plain characters where there is a choice; None for the empty language."""
-        back: dict[int, tuple[int, int]] = {}
-        queue = [0]
-        for state in queue:
-            if state in self.accepting:
-                return self._spell(state, back)
-            for index, target in enumerate(self.table[state]):
-                if target not in (DEAD, 0) and target not in back:
-                    back[target] = (state, index)
-                    queue.append(target)
-        return None
-
-    def _spell(self, state: int, back: dict[int, tuple[int, int]]) -> str:
-        letters: list[str] = []
-        while state != 0:
-            state, index = back[state]
-            letters.append(chr(_alphabet.plainest(self.alphabet.ranges[index])))
-        return "".join(reversed(letters))
+        return listing.shortest(self)
 
     def strings(self, limit: int) -> list[str] | None:
         """All words in code-point order when there are at most `limit`, else None."""
-        count = self.count()
-        if count is None or count > limit:
-            return None
-        words: list[str] = []
-        stack = [(0, "")]
-        while stack:
-            state, text = stack.pop()
-            if state in self.accepting:
-                words.append(text)
-            for index, target in enumerate(self.table[state]):
-                if target != DEAD:
-                    spans = self.alphabet.ranges[index]
-                    stack.extend((target, text + chr(c)) for low, high in spans for c in range(low, high + 1))
-        return sorted(words)
+        return listing.strings(self, limit)
 
     def count(self) -> int | None:
         """Number of words, None when infinite."""
-        order = topological([*self.table])
-        if order is None:
-            return None
-        sizes = [sum(high - low + 1 for low, high in spans) for spans in self.alphabet.ranges]
-        counts = [0] * self.states
-        for state in order:
-            steps = zip(sizes, self.table[state], strict=True)
-            counts[state] = (state in self.accepting) + sum(size * counts[t] for size, t in steps if t != DEAD)
-        return counts[0]
+        return listing.count(self)
+
+    @cached_property
+    def few(self) -> list[str] | None:
+        """All words in code-point order when there are at most FEW, else None: enough to work on them one by one."""
+        return listing.strings(self, FEW)
 
     def disjoint(self, other: Automaton) -> bool:
         """No string is in both languages."""

@@ -6,9 +6,11 @@ Knows alphabets and tables, not what makes an automaton canonical. Raises Automa
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from engine.schema.alphabet import Alphabet, partition, refine
+from engine.schema.grammar import normalise_ranges
 from engine.schema.states import DEAD, STATE_LIMIT, AutomatonTooLarge, Row, Table
 
 Made = tuple[Alphabet, Table, list[bool]]
@@ -25,52 +27,124 @@ class Machine(Protocol):
     def accepting(self) -> Collection[int]: ...
 
 
+class _Pairs(dict[tuple[int, int], int]):
+    """The number of each pair of states that was asked for; DEAD for a pair that leads to nothing."""
+
+    def __init__(self, keep: Callable[[bool, bool], bool]) -> None:
+        self.queue = [(0, 0)]
+        self._need_first, self._need_second = not keep(False, True), not keep(True, False)
+        self[0, 0] = 0
+
+    def __missing__(self, pair: tuple[int, int]) -> int:
+        first, second = pair
+        if (first == DEAD and (self._need_first or second == DEAD)) or (second == DEAD and self._need_second):
+            number = DEAD
+        else:
+            number = len(self.queue)
+            self.queue.append(pair)
+        self[pair] = number
+        return number
+
+
+class _Widened(dict[int, Row]):
+    """Rows of a table over finer classes, each made when it is asked for."""
+
+    def __init__(self, table: Sequence[Row], to_own: tuple[int, ...]) -> None:
+        self[DEAD] = [DEAD] * len(to_own)
+        self._table = table
+        self._to_own = to_own
+
+    def __missing__(self, state: int) -> Row:
+        row = self[state] = list(map(self._table[state].__getitem__, self._to_own))
+        return row
+
+
 def product(first: Machine, second: Machine, keep: Callable[[bool, bool], bool]) -> Made:
     """Words for which `keep(in first, in second)`; `keep(False, False)` must be False."""
     letters, to_first, to_second = refine(first.alphabet, second.alphabet)
-    left = [[row[index] for index in to_first] for row in first.table]
-    right = [[row[index] for index in to_second] for row in second.table]
-    nowhere = [DEAD] * letters.size
-    need_first, need_second = not keep(False, True), not keep(True, False)
-    numbers: dict[tuple[int, int], int] = {(0, 0): 0}
-    queue = [(0, 0)]
+    left, right = _Widened(first.table, to_first), _Widened(second.table, to_second)
+    pairs = _Pairs(keep)
+    number_of = pairs.__getitem__
     rows: Table = []
-    for p, q in queue:
-        row = []
-        for pair in zip(left[p] if p != DEAD else nowhere, right[q] if q != DEAD else nowhere, strict=True):
-            dead = (pair[0] == DEAD and (need_first or pair[1] == DEAD)) or (pair[1] == DEAD and need_second)
-            number = DEAD if dead else numbers.setdefault(pair, len(numbers))
-            if number == len(queue):
-                queue.append(pair)
-            row.append(number)
-        rows.append(row)
-        if len(queue) > STATE_LIMIT:
+    for p, q in pairs.queue:
+        rows.append(list(map(number_of, zip(left[p], right[q], strict=True))))
+        if len(pairs.queue) > STATE_LIMIT:
             raise AutomatonTooLarge(f"more than {STATE_LIMIT} states")
-    return letters, rows, [keep(p in first.accepting, q in second.accepting) for p, q in queue]
+    return letters, rows, [keep(p in first.accepting, q in second.accepting) for p, q in pairs.queue]
 
 
-def trie(words: Sequence[str]) -> Made:
-    """Sorted unique words to a table: one work state per distinct prefix."""
-    used = sorted({character for word in words for character in word})
-    letters = partition(tuple(((ord(c), ord(c)),) for c in used))
-    index_of = {character: letters.class_of(ord(character)) for character in used}
-    rows: list[list[int]] = [[DEAD] * letters.size]
-    accepting = [False]
-    path = [0]
-    previous = ""
-    for word in words:
+def complement(machine: Machine) -> tuple[Table, list[bool]]:
+    """Words that a minimal automaton does not accept, over its own classes, in minimal form but for the numbers.
+
+    What led nowhere leads to a state that accepts everything; the one that did so leads nowhere. Neither the language
+    of all words nor that of none.
+    """
+    sink = len(machine.table)
+    lookup = [*range(sink), sink]
+    for state in machine.accepting:
+        if all(target == state for target in machine.table[state]):
+            lookup[state] = DEAD
+    rows: Table = [list(map(lookup.__getitem__, row)) for row in machine.table]
+    rows.append([sink] * len(rows[0]))
+    return rows, [state not in machine.accepting for state in range(sink + 1)]
+
+
+def words(sorted_words: Sequence[str]) -> Made:
+    """Sorted unique words, at least one, as a minimal table (Daciuk et al. 2000). Linear in the characters."""
+    states: dict[_Finished, int] = {}
+    path = [_Open()]
+    previous, size = "", 1
+    for word in sorted_words:
         shared = _shared_prefix(previous, word)
-        del path[shared + 1 :]
-        for character in word[shared:]:
-            rows[path[-1]][index_of[character]] = len(rows)
-            path.append(len(rows))
-            rows.append([DEAD] * letters.size)
-            accepting.append(False)
-        accepting[path[-1]] = True
-        previous = word
-        if len(rows) > STATE_LIMIT:
+        _close(path, previous, shared, states)
+        path.extend(_Open() for _ in word[shared:])
+        path[-1].final = True
+        previous, size = word, size + len(word) - shared
+        if size > STATE_LIMIT:
             raise AutomatonTooLarge(f"more than {STATE_LIMIT} states")
-    return letters, [*rows], accepting
+    _close(path, previous, 0, states)
+    start = states.setdefault((path[0].final, tuple(path[0].moves)), len(states))
+    return _dense(list(states), start)
+
+
+_Finished = tuple[bool, tuple[tuple[str, int], ...]]
+
+
+@dataclass(slots=True)
+class _Open:
+    """A state on the way of the last word: whether a word ends there, and its moves so far."""
+
+    final: bool = False
+    moves: list[tuple[str, int]] = field(default_factory=list)
+
+
+def _close(path: list[_Open], word: str, depth: int, states: dict[_Finished, int]) -> None:
+    """Give the states of `word` beyond `depth` their numbers: no further word passes through them."""
+    while len(path) > depth + 1:
+        done = path.pop()
+        number = states.setdefault((done.final, tuple(done.moves)), len(states))
+        path[-1].moves.append((word[len(path) - 1], number))
+
+
+def _dense(states: list[_Finished], start: int) -> Made:
+    """A table of all classes, characters that no state tells apart in one class; `start` becomes state 0."""
+    columns: dict[str, list[tuple[int, int]]] = {}
+    for number, (_, moves) in enumerate(states):
+        for character, target in moves:
+            columns.setdefault(character, []).append((number, target))
+    groups: dict[tuple[tuple[int, int], ...], list[str]] = {}
+    for character in sorted(columns):
+        groups.setdefault(tuple(columns[character]), []).append(character)
+    spans = [normalise_ranges((ord(c), ord(c)) for c in characters) for characters in groups.values()]
+    letters = partition(tuple(spans))
+    rows = [[DEAD] * letters.size for _ in states]
+    for column, characters in groups.items():
+        index = letters.class_of(ord(characters[0]))
+        for number, target in column:
+            rows[number][index] = target
+    order = [start, *(number for number in range(len(states)) if number != start)]
+    place = {number: rank for rank, number in enumerate(order)} | {DEAD: DEAD}
+    return letters, [[place[t] for t in rows[number]] for number in order], [states[number][0] for number in order]
 
 
 def _shared_prefix(first: str, second: str) -> int:

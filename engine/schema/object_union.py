@@ -67,7 +67,10 @@ class UnionWriter:
         self.common = [(key, value) for key in plain for value in self._asked(key) if value != FALSE]
         self.places: list[tuple[int, ObjectState]] = []
         self._numbers: dict[tuple[int, ObjectState], int] = {}
-        self._steps: dict[tuple[int, str | None], tuple[Term, int]] = {}
+        self._steps: dict[int, list[tuple[str | None, Term, int]]] = {}
+        self._written: dict[int, frozenset[str]] = {}
+        """Keys that a place knows to be there already; another one like it would be a repetition for all shapes."""
+        self._members: dict[tuple[_Edge, ...], Sequence] = {}
         self.edges: dict[Joint, dict[Joint, list[_Edge]]] = {}
 
     def explore(self) -> bool:
@@ -109,38 +112,35 @@ class UnionWriter:
         other = FALSE if free is None else free
         return other if key is None else self.values[number].get(key, other)
 
-    def _step(self, number: int, key: str | None) -> tuple[Term, int]:
-        """From one place, what the value of this key must satisfy (FALSE: it cannot come) and the place behind it."""
-        shape, state = self.places[number]
-        writer = self.shapes[shape]
-        if writer.is_full(state):
-            return FALSE, number
-        return self._value(shape, key), self._number((shape, state.after(key, writer.count_to)))
+    def _steps_from(self, number: int) -> list[tuple[str | None, Term, int]]:
+        """From one place, the telling keys that can come, what their values must satisfy, and the places behind."""
+        if number not in self._steps:
+            shape, state = self.places[number]
+            writer = self.shapes[shape]
+            asked = () if writer.is_full(state) else [(key, self._value(shape, key)) for key in self.telling]
+            self._written[number] = writer.tracked - state.missing
+            self._steps[number] = [
+                (key, value, self._number((shape, state.after(key, writer.count_to))))
+                for key, value in asked
+                if value != FALSE
+            ]
+        return self._steps[number]
 
     def _moves(self, state: Joint) -> dict[Joint, list[_Edge]]:
+        kinds: dict[str | None, dict[Term, list[int]]] = {}
+        for number in state:
+            for key, value, onward in self._steps_from(number):
+                kinds.setdefault(key, {}).setdefault(value, []).append(onward)
+        written = frozenset[str | None]().union(*[self._written[number] for number in state])
         found: dict[Joint, list[_Edge]] = {}
-        written = {key for n in state for key in self._written(n)}
         for key in self.telling:
-            if key in written:
-                continue
-            kinds: dict[Term, list[int]] = {}
-            for number in state:
-                if (number, key) not in self._steps:
-                    self._steps[number, key] = self._step(number, key)
-                value, onward = self._steps[number, key]
-                if value != FALSE:
-                    kinds.setdefault(value, []).append(onward)
-            for value, alive in kinds.items():
-                found.setdefault(tuple(alive), []).append((key, value))
+            if key in kinds and key not in written:
+                for value, alive in kinds[key].items():
+                    found.setdefault(tuple(alive), []).append((key, value))
         further = tuple(after for number in state if (after := self._further(number)) is not None)
         if further and self.common:
             found.setdefault(further, []).extend(self.common)
         return found
-
-    def _written(self, number: int) -> frozenset[str]:
-        """Keys that this place knows to be there already; another one like it would be a repetition for all shapes."""
-        shape, state = self.places[number]
-        return self.shapes[shape].tracked - state.missing
 
     def _further(self, number: int) -> int | None:
         """The place behind a member that is in no way special; None when there is no room for it."""
@@ -155,9 +155,14 @@ class UnionWriter:
         ends = any(self.shapes[shape].may_end(at) for shape, at in places)
         found: list[Sequence] = [layout.closed("}")] if ends else []
         for target, edges in targets.items():
-            members = [Member(self._key(key), value, key) for key, value in edges]
-            found.append((*comma, *self.shapes[0].together(members), Ref(names[target])))
+            found.append((*comma, *self._together(tuple(edges)), Ref(names[target])))
         return found
+
+    def _together(self, edges: tuple[_Edge, ...]) -> Sequence:
+        if edges not in self._members:
+            members = [Member(self._key(key), value, key) for key, value in edges]
+            self._members[edges] = self.shapes[0].together(members)
+        return self._members[edges]
 
     def _key(self, key: str | None) -> Sequence:
         if key is not None:

@@ -6,6 +6,7 @@ change nothing, so that the states stay small.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -39,18 +40,16 @@ class ObjectWriter:
     def __init__(self, writer: ValueWriter, item: ObjectShape, follow: Follow, term: Term) -> None:
         self.writer = writer
         self.term = term
-        self.item = item
         self.follow: Follow = follow
         self.tight = writer.options.tight
-        item = self._countable(item)
-        self.item = item
+        self.item = item = self._countable(item)
         self.named = [(key, term) for key, term in item.named if term != FALSE]
         self.free = self._free_keys()
         self.count_to = max(item.low, (item.high or -1) + 1, 0)
         self._names: dict[ObjectState, str] = {}
         self._pending: list[ObjectState] = []
         self._free: dict[frozenset[int], list[Member]] = {}
-        self._shared: dict[tuple[Member, ...], Sequence] = {}
+        self._offers: dict[frozenset[int], tuple[list[tuple[Member, Sequence]], Sequence]] = {}
         self.tracked = self._tracked()
         self._name_limits()
 
@@ -132,14 +131,14 @@ class ObjectWriter:
         found: list[Sequence] = []
         if state.position < len(self.named):
             key, term = self.named[state.position]
-            kinds = self._kinds(key, term, state)
+            kinds = self._kinds(key, term, state.needs)
             found.extend(self._step(member, state, comma, state.position + 1) for member in kinds)
             if key not in self.item.required:
                 onward = ObjectState(state.position + 1, state.missing, state.needs, state.count, state.first)
                 if self._worth(onward.position):
                     found.append((Ref(self._name(onward)),))
             return found
-        free = self._free_members(state)
+        free = self._free_members(state.needs)
         found.extend(self._step(member, state, comma, state.position) for member in free)
         return found
 
@@ -148,26 +147,30 @@ class ObjectWriter:
         return position < len(self.named) or bool(self.free)
 
     def _in_any_order(self, state: ObjectState, comma: Sequence) -> list[Sequence]:
-        plain: list[Member] = []
-        found: list[Sequence] = []
-        for key, term in self.named:
-            if key in self.tracked and key not in state.missing:
-                continue
-            for member in self._kinds(key, term, state):
-                if not member.meets and key not in state.missing:
-                    plain.append(member)
-                else:
-                    shared = replace(member, key=self.writer.declared_key(key))
-                    found.append(self._step(shared, state, comma, 0))
-        for member in self._free_members(state):
-            if not member.meets:
-                plain.append(member)
-            else:
-                found.append(self._step(member, state, comma, 0))
+        steps, plain = self._offered(state.needs)
+        gone = self.tracked - state.missing
+        found: list[Sequence] = [
+            (*comma, *symbols, Ref(self._name(state.after(member.name, self.count_to, member.meets))))
+            for member, symbols in steps
+            if member.name not in gone
+        ]
         if plain:
-            onward = state.after(None, self.count_to)
-            found.append((*comma, *self.together(plain), Ref(self._name(onward))))
+            found.append((*comma, *plain, Ref(self._name(state.after(None, self.count_to)))))
         return found
+
+    def _offered(self, needs: frozenset[int]) -> tuple[list[tuple[Member, Sequence]], Sequence]:
+        """Members that change what is missing or needed, and symbols for one of all others (none: there are none)."""
+        if needs not in self._offers:
+            kinds = [member for key, term in self.named for member in self._kinds(key, term, needs)]
+            kinds += self._free_members(needs)
+            plain = [member for member in kinds if not member.meets and member.name not in self.tracked]
+            steps: list[tuple[Member, Sequence]] = []
+            for member in kinds:
+                if member.meets or member.name in self.tracked:
+                    key = member.key if member.name is None else self.writer.declared_key(member.name)
+                    steps.append((member, (*key, *self.writer.value(member.value))))
+            self._offers[needs] = steps, self.together(plain)
+        return self._offers[needs]
 
     def _tracked(self) -> frozenset[str]:
         """The required keys that are followed: all in schema order, the first few in any order."""
@@ -193,9 +196,9 @@ class ObjectWriter:
     def _mark(self, keywords: tuple[str, ...], word: VerdictWord, reason: str) -> None:
         mark(self.writer.expander, self.term, keywords, word, reason)
 
-    def _kinds(self, key: str, term: Term, state: ObjectState) -> list[Member]:
+    def _kinds(self, key: str, term: Term, needs: frozenset[int]) -> list[Member]:
         """The member as it is, and as one that meets needs."""
-        able = [index for index in sorted(state.needs) if self.item.needs[index].keys.accepts(key)]
+        able = [index for index in sorted(needs) if self.item.needs[index].keys.accepts(key)]
         written = self.writer.layout.key(key)
         return self._meeting(written, term, key, able) if able else [Member(written, term, key)]
 
@@ -211,10 +214,10 @@ class ObjectWriter:
                 found.append(Member(key, both, name, surely | frozenset(chosen)))
         return [member for member in found if member.value != FALSE]
 
-    def _free_members(self, state: ObjectState) -> list[Member]:
-        if state.needs not in self._free:
-            self._free[state.needs] = self._undeclared(state.needs)
-        return self._free[state.needs]
+    def _free_members(self, needs: frozenset[int]) -> list[Member]:
+        if needs not in self._free:
+            self._free[needs] = self._undeclared(needs)
+        return self._free[needs]
 
     def _undeclared(self, needs: frozenset[int]) -> list[Member]:
         """Members with undeclared keys, the keys cut by what the needs ask for."""
@@ -236,15 +239,11 @@ class ObjectWriter:
         onward = state.after(member.name, self.count_to, member.meets, position)
         return (*comma, *member.key, *self.writer.value(member.value), Ref(self._name(onward)))
 
-    def together(self, members: list[Member]) -> Sequence:
-        """One rule for members that lead to the same state."""
-        key = tuple(members)
-        if key not in self._shared:
-            sequences: list[Sequence] = [(*m.key, *self.writer.value(m.value)) for m in members]
-            if len(sequences) == 1:
-                self._shared[key] = sequences[0]
-            else:
-                name = self.writer.fresh("m")
-                self.writer.add(name, sequences, "value")
-                self._shared[key] = (Ref(name),)
-        return self._shared[key]
+    def together(self, members: Iterable[Member]) -> Sequence:
+        """One of these members, which lead to the same state; nothing when there are none."""
+        sequences: list[Sequence] = [(*m.key, *self.writer.value(m.value)) for m in members]
+        if len(sequences) < 2:
+            return sequences[0] if sequences else ()
+        name = self.writer.fresh("m")
+        self.writer.add(name, sequences, "value")
+        return (Ref(name),)

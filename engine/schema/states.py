@@ -11,6 +11,10 @@ from typing import TypeVar
 
 DEAD = -1
 STATE_LIMIT = 20_000
+PASSES = 4
+"""Sweeps over a table in which most tables find what can still accept."""
+_LOOP = -2
+"""In a signature: back to the state itself."""
 
 Row = Sequence[int]
 Table = list[Row]
@@ -56,19 +60,35 @@ def trim(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
     order = [0]
     numbers = {0: 0}
     for state in order:
-        for target in rows[state]:
+        for target in dict.fromkeys(rows[state]):
             if target != DEAD and alive[target] and target not in numbers:
                 numbers[target] = len(order)
                 order.append(target)
     if len(order) == len(rows):
         return rows, accepting
-    return [[numbers.get(t, DEAD) for t in rows[s]] for s in order], [accepting[s] for s in order]
+    lookup = [numbers.get(state, DEAD) for state in range(len(rows))] + [DEAD]
+    return [list(map(lookup.__getitem__, rows[s])) for s in order], [accepting[s] for s in order]
 
 
 def _co_reachable(rows: Table, accepting: list[bool]) -> list[bool]:
+    if all(accepting):
+        return accepting
+    alive = {state for state, good in enumerate(accepting) if good}
+    open_states = [state for state, good in enumerate(accepting) if not good]
+    for _ in range(PASSES):  # from the last to the first, since most moves lead to later states
+        found = len(open_states)
+        for state in reversed(open_states):
+            if not alive.isdisjoint(rows[state]):
+                alive.add(state)
+        open_states = [state for state in open_states if state not in alive]
+        if len(open_states) in (0, found):
+            return [state in alive for state in range(len(rows))]
+    return _search_back(rows, accepting)
+
+
+def _search_back(rows: Table, accepting: list[bool]) -> list[bool]:
+    """The same by following moves backwards."""
     alive = list(accepting)
-    if all(alive):
-        return alive
     sources: list[list[int]] = [[] for _ in rows]
     for state, row in enumerate(rows):
         for target in set(row):
@@ -83,9 +103,12 @@ def _co_reachable(rows: Table, accepting: list[bool]) -> list[bool]:
     return alive
 
 
-def topological(rows: Table) -> list[int] | None:
-    """States, successors first; None when there is a cycle."""
+def topological(rows: Table, loops: bool = False) -> list[int] | None:
+    """States, successors first; None when there is a cycle. `loops`: a move of a state to itself is none."""
     successors = [set(row) - {DEAD} for row in rows]
+    if loops:
+        for state, part in enumerate(successors):
+            part.discard(state)
     waiting = [len(part) for part in successors]
     sources: list[list[int]] = [[] for _ in rows]
     for state, part in enumerate(successors):
@@ -101,8 +124,8 @@ def topological(rows: Table) -> list[int] | None:
 
 
 def minimise(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
-    """The minimal table of a trimmed one: by hashing when acyclic, else Hopcroft's partition refinement."""
-    order = topological(rows)
+    """The minimal table of a trimmed one: by hashing when all cycles are loops, else by Hopcroft's refinement."""
+    order = topological(rows, loops=True)
     blocks = _hash_blocks(rows, accepting, order) if order is not None else _hopcroft(rows, accepting)
     count = max(blocks) + 1
     if count == len(rows):
@@ -111,23 +134,39 @@ def minimise(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
     for state, block in enumerate(blocks):
         if chosen[block] == DEAD:
             chosen[block] = state
-    lookup = [*blocks, DEAD]
     start = blocks[0]
     ranked = [start, *(block for block in range(count) if block != start)]
     number = {block: rank for rank, block in enumerate(ranked)}
-    number[DEAD] = DEAD
-    table: Table = [[number[lookup[t]] for t in rows[chosen[block]]] for block in ranked]
+    lookup = [*(number[block] for block in blocks), DEAD]
+    table: Table = [list(map(lookup.__getitem__, rows[chosen[block]])) for block in ranked]
     return table, [accepting[chosen[block]] for block in ranked]
 
 
 def _hash_blocks(rows: Table, accepting: list[bool], order: list[int]) -> list[int]:
-    """Equal right languages by hash-consing, successors first."""
-    blocks = [DEAD] * (len(rows) + 1)
+    """Equal right languages by hash-consing, successors first.
+
+    A state that equals no known one in this way may still equal one that it leads to, which then has a loop where the
+    state has a move there: "one a, or more" from "any number of a".
+    """
+    blocks = [_LOOP] * len(rows) + [DEAD]
     seen: dict[tuple[bool, tuple[int, ...]], int] = {}
+    looping: dict[int, tuple[bool, tuple[int, ...]]] = {}
     for state in order:
-        signature = (accepting[state], tuple([blocks[t] for t in rows[state]]))
-        blocks[state] = seen.setdefault(signature, len(seen))
+        row = tuple(map(blocks.__getitem__, rows[state]))
+        block = seen.get((accepting[state], row))
+        if block is None:
+            ahead = [b for b in set(row) if b in looping and looping[b] == (accepting[state], _resolved(row, b))]
+            block = ahead[0] if ahead else len(seen)
+        if block == len(seen):
+            seen[accepting[state], row] = block
+            if _LOOP in row:
+                looping[block] = (accepting[state], _resolved(row, block))
+        blocks[state] = block
     return blocks[:-1]
+
+
+def _resolved(row: tuple[int, ...], block: int) -> tuple[int, ...]:
+    return tuple([block if target == _LOOP else target for target in row])
 
 
 def _hopcroft(rows: Table, accepting: list[bool]) -> list[int]:
@@ -180,11 +219,11 @@ def number_breadth_first(rows: Table, accepting: list[bool]) -> tuple[tuple[tupl
     order = [0]
     numbers = {DEAD: DEAD, 0: 0}
     for state in order:
-        for target in rows[state]:
+        for target in dict.fromkeys(rows[state]):
             if target not in numbers:
                 numbers[target] = len(order)
                 order.append(target)
-    table = tuple(tuple([numbers[t] for t in rows[state]]) for state in order)
+    table = tuple(tuple(map(numbers.__getitem__, rows[state])) for state in order)
     return table, frozenset(rank for rank, state in enumerate(order) if accepting[state])
 
 

@@ -1,0 +1,62 @@
+"""The words of an automaton: how many there are, which, and a shortest one. Knows tables and code points only."""
+
+from __future__ import annotations
+
+from engine.schema.alphabet import plainest
+from engine.schema.constructions import Machine
+from engine.schema.states import DEAD, topological
+
+
+def shortest(machine: Machine) -> str | None:
+    """A shortest word, of plain characters where there is a choice; None for the empty language. Linear."""
+    back: dict[int, tuple[int, int]] = {}
+    queue = [0]
+    for state in queue:
+        if state in machine.accepting:
+            return _spell(machine, state, back)
+        for index, target in enumerate(machine.table[state]):
+            if target not in (DEAD, 0) and target not in back:
+                back[target] = (state, index)
+                queue.append(target)
+    return None
+
+
+def _spell(machine: Machine, state: int, back: dict[int, tuple[int, int]]) -> str:
+    letters: list[str] = []
+    while state != 0:
+        state, index = back[state]
+        letters.append(chr(plainest(machine.alphabet.ranges[index])))
+    return "".join(reversed(letters))
+
+
+def strings(machine: Machine, limit: int) -> list[str] | None:
+    """All words in code-point order when there are at most `limit`, else None. Linear in the table and the words."""
+    total = count(machine)
+    if total is None or total > limit:
+        return None
+    words: list[str] = []
+    stack = [(0, "")]
+    while stack:
+        state, text = stack.pop()
+        if state in machine.accepting:
+            words.append(text)
+        for index, target in enumerate(machine.table[state]):
+            if target != DEAD:
+                spans = machine.alphabet.ranges[index]
+                stack.extend((target, text + chr(c)) for low, high in spans for c in range(low, high + 1))
+    return sorted(words)
+
+
+def count(machine: Machine) -> int | None:
+    """Number of words, None when infinite. Linear in the table."""
+    if any(state in row for state, row in enumerate(machine.table)):
+        return None
+    order = topological([*machine.table])
+    if order is None:
+        return None
+    sizes = [sum(high - low + 1 for low, high in spans) for spans in machine.alphabet.ranges]
+    counts = [0] * len(machine.table)
+    for state in order:
+        steps = zip(sizes, machine.table[state], strict=True)
+        counts[state] = (state in machine.accepting) + sum(size * counts[t] for size, t in steps if t != DEAD)
+    return counts[0]
