@@ -59,6 +59,12 @@ MOST_REQUIRED = 64
 LONGEST_EXACT = 40
 """Codes and digests have just so many characters; each length is a part of every longer one."""
 LENGTHS_AT_ONCE = 16
+CHAINS = {
+    "[A-Za-z0-9_-]": 255,
+    **dict.fromkeys((".", r"\w", "[A-Za-z0-9]", "[a-z0-9-]", "[A-Fa-f0-9]", "[a-f0-9]", "[0-9]"), 64),
+}
+"""Characters that patterns repeat, and how many times at most: `{1,63}`, or a pattern together with `maxLength`."""
+CHAIN_AT_ONCE = 32
 
 
 def common_grammars() -> Iterator[Grammar]:
@@ -70,6 +76,7 @@ def common_grammars() -> Iterator[Grammar]:
         yield lower(schema, conformance="spec").grammar
     yield from _roads()
     yield from lengths()
+    yield from chains()
 
 
 def lengths() -> Iterator[Grammar]:
@@ -83,6 +90,14 @@ def lengths() -> Iterator[Grammar]:
         longest = LONGEST_COMMON[start : start + LENGTHS_AT_ONCE]
         items = [{"type": "string", "minLength": 1, "maxLength": most} for most in longest]
         yield lower({"type": "array", "prefixItems": items, "items": False}).grammar
+
+
+def chains() -> Iterator[Grammar]:
+    """Strings of up to so many characters out of one set, shorter ones first: each is a part of every longer one."""
+    for characters, longest in CHAINS.items():
+        for most in range(min(CHAIN_AT_ONCE, longest), longest + CHAIN_AT_ONCE, CHAIN_AT_ONCE):
+            item = {"type": "string", "pattern": f"^{characters}{{0,{min(most, longest)}}}$"}
+            yield lower({"type": "array", "items": item}).grammar
 
 
 def _roads() -> Iterator[Grammar]:
