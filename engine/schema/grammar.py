@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 MAX_CODE_POINT = 0x10FFFF
@@ -57,6 +57,8 @@ class Rule:
     alternatives: tuple[Sequence, ...]
     lookahead: Chars | None = None
     expression: str | None = None
+    printed: str | None = field(default=None, compare=False, repr=False)
+    """The alternatives in print, where they are known."""
 
     @cached_property
     def text(self) -> str:
@@ -64,7 +66,7 @@ class Rule:
         if self.expression is not None:
             body = f"Regex({json.dumps(self.expression, ensure_ascii=False)})"
             return f"{self.name} ::= {body}" + (f" (= {_print_chars(self.lookahead)})" if self.lookahead else "")
-        body = " | ".join([_print_sequence(alternative) for alternative in self.alternatives])
+        body = self.printed or " | ".join(print_alternatives(self.alternatives))
         if self.lookahead is None:
             return f"{self.name} ::= {body}"
         return f"{self.name} ::= ({body}) (= {_print_chars(self.lookahead)})"
@@ -74,7 +76,7 @@ class Rule:
         """Names that `text` mentions, each once."""
         if self.expression is not None:
             return ()
-        return tuple(dict.fromkeys(x.name for sequence in self.alternatives for x in sequence if isinstance(x, Ref)))
+        return tuple(dict.fromkeys([x.name for sequence in self.alternatives for x in sequence if isinstance(x, Ref)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,22 +118,27 @@ def normalise_ranges(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int],
     return tuple(merged)
 
 
-def _print_sequence(sequence: Sequence) -> str:
-    printed = [_print_symbol(symbol) for symbol in sequence]
-    return " ".join([text for text in printed if text]) or '""'
+def print_alternatives(alternatives: Iterable[Sequence], names: Mapping[str, str] | None = None) -> list[str]:
+    """Each alternative in XGrammar's EBNF; `names` stand for what rules are called in it."""
+    found: list[str] = []
+    for sequence in alternatives:
+        parts: list[str] = []
+        for symbol in sequence:
+            if isinstance(symbol, Ref):
+                parts.append(names.get(symbol.name, symbol.name) if names else symbol.name)
+            elif isinstance(symbol, Chars):
+                parts.append(_print_chars(symbol))
+            elif symbol.text:
+                parts.append(_print_text(symbol.text))
+        found.append(" ".join(parts) or '""')
+    return found
 
 
-def _print_symbol(symbol: Symbol) -> str:
-    """Nothing for the empty text."""
-    if isinstance(symbol, Ref):
-        return symbol.name
-    if isinstance(symbol, Chars):
-        return _print_chars(symbol)
-    if not symbol.text:
-        return ""
-    if symbol.text.isascii() and symbol.text.isprintable():
-        return '"' + symbol.text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return " ".join(f'"{run}"' for run in _runs(symbol.text))
+@lru_cache(maxsize=4096)
+def _print_text(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return " ".join(f'"{run}"' for run in _runs(text))
 
 
 def _runs(text: str) -> Iterator[str]:

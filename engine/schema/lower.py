@@ -20,13 +20,14 @@ from engine.schema.expand import Expander
 from engine.schema.grammar import Grammar, Ref, Rule
 from engine.schema.reference import Schemas
 from engine.schema.report import Report
+from engine.schema.shortest import Shortest
 from engine.schema.spelled import Group
-from engine.schema.trim import canonical, prune, shortest
+from engine.schema.trim import canonical, prune
 from engine.schema.validator import Validator
 from engine.schema.values import Options, ValueWriter
 from engine.schema.verdict import Verdict
 
-LOWERING_VERSION = 20
+LOWERING_VERSION = 21
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 
@@ -77,7 +78,7 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     writer = ValueWriter(expander, options)
     name = writer.write(expander.terms.node(root, schemas.enter((), root)))
     groups = writer.spelled.groups
-    texts = shortest(writer.rules, {key: group.shortest for key, group in groups.items()})
+    texts = Shortest(writer.rules, {key: group.shortest for key, group in groups.items()})
     if name not in texts:
         raise SchemaRefused("the schema is unsatisfiable: no document is valid", param="schema", pointer="")
     report.lift(schemas)

@@ -16,9 +16,9 @@ from engine.schema.key_exits import Site
 from engine.schema.keys import KeyRules, leaves_often
 from engine.schema.number_rules import write_number
 from engine.schema.other_keys import other_key, shortest_other
+from engine.schema.shortest import Shortest
 from engine.schema.suffixes import short_digest
 from engine.schema.text import TextRules
-from engine.schema.trim import shortest
 
 Kind = Literal["string", "every", "scalar", "key"]
 """`every`: strings in every legal spelling instead of json.dumps' own."""
@@ -87,4 +87,4 @@ def _quoted(texts: TextRules, body: Ref, follow: Chars | None) -> Group:
 
 
 def _group(texts: TextRules, ref: Ref) -> Group:
-    return Group(ref, tuple(texts.rules.values()), shortest(texts.rules)[ref.name])
+    return Group(ref, tuple(texts.rules.values()), Shortest(texts.rules)[ref.name])

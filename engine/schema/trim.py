@@ -1,73 +1,18 @@
-"""Tidies a grammar: drops what derives nothing or is never reached, merges equal rules, names rules by content,
-and finds the shortest text. Knows grammars only.
+"""Tidies a grammar: drops what derives nothing or is never reached, merges equal rules, names rules by content.
+
+A rule is printed once: its name is a digest of what is printed. Knows grammars only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from heapq import heappop, heappush
 
-from engine.errors import LimitExceeded
-from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text
+from engine.schema.grammar import Chars, Ref, Rule, Sequence, print_alternatives
 
 Rules = Mapping[str, Rule]
-LONGEST = 1 << 20
-"""Bytes of a shortest text; a schema that needs more is refused."""
-
-
-def shortest(rules: Rules, known: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A shortest text (in UTF-8 bytes) of every rule that derives one (Knuth 1977). n log n in the size.
-
-    `known` holds those of rules that are not in `rules`; the result includes them.
-    """
-    waiting: dict[str, list[tuple[str, int]]] = {}
-    open_refs: dict[tuple[str, int], int] = {}
-    heap: list[tuple[int, str, str]] = []
-    done: dict[str, str] = dict(known or {})
-
-    too_long: set[str] = set()
-
-    def push(name: str, index: int) -> None:
-        parts = [done[x.name] if isinstance(x, Ref) else _text(x) for x in rules[name].alternatives[index]]
-        if sum(map(len, parts)) > LONGEST:
-            too_long.add(name)  # doubling by reference: writing it down would take all memory
-            return
-        text = "".join(parts)
-        heappush(heap, (len(text) if text.isascii() else len(text.encode()), text, name))
-
-    for name, rule in rules.items():
-        for index, sequence in enumerate(rule.alternatives):
-            refs = [symbol.name for symbol in sequence if isinstance(symbol, Ref) and symbol.name not in done]
-            open_refs[name, index] = len(refs)
-            for ref in refs:
-                waiting.setdefault(ref, []).append((name, index))
-            if not refs:
-                push(name, index)
-    while heap:
-        _, text, name = heappop(heap)
-        if name in done:
-            continue
-        done[name] = text
-        for where in waiting.get(name, ()):
-            open_refs[where] -= 1
-            if not open_refs[where] and where[0] not in done:
-                push(*where)
-    if too_long - done.keys():
-        raise LimitExceeded(f"a part's shortest document is over {LONGEST} bytes", param="schema")
-    return done
-
-
-def _text(symbol: Chars | Text) -> str:
-    return symbol.text if isinstance(symbol, Text) else chr(_plainest(symbol))
-
-
-def _plainest(symbol: Chars) -> int:
-    for low, high in ((0x61, 0x7A), (0x30, 0x39), (0x41, 0x5A)):
-        for first, last in symbol.ranges:
-            if first <= high and last >= low:
-                return max(first, low)
-    return symbol.ranges[0][0]
+_SLOT, _OR = "\0", "\1"
+"""In place of a name that is not given yet, and between alternatives; printed rules hold neither."""
 
 
 def prune(rules: Rules, root: str, productive: Iterable[str]) -> dict[str, Rule]:
@@ -94,52 +39,57 @@ def _derives(sequence: Sequence, alive: set[str]) -> bool:
 def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], str]:
     """Equal rules merged, each named by what it derives. Names without a rule are contents already."""
     names: dict[str, str] = {}
+    printed: dict[str, list[str]] = {}
     for component in _components(rules):
-        if len(component) == 1:
-            name = component[0]
-            names[name] = ""
-            names[name] = f"{prefix}r{_digest(rules[name], names)}"
+        first = rules[component[0]]
+        if len(component) == 1 and first.name not in first.printed_references:
+            printed[first.name] = print_alternatives(first.alternatives, names)
+            names[first.name] = f"{prefix}r{_digest(_OR.join(printed[first.name]), first.lookahead)}"
         else:
-            names.update(_name_component(rules, component, names, prefix))
+            _name_component(rules, component, names, printed, prefix)
     refs = {old: Ref(new) for old, new in names.items()}
     merged: dict[str, Rule] = {}
     for name, rule in rules.items():
         if names[name] not in merged:
-            merged[names[name]] = _renamed(rule, names[name], refs)
+            merged[names[name]] = _renamed(rule, names[name], refs, printed[name])
     return merged, names[root]
 
 
-def _name_component(rules: Rules, members: list[str], names: dict[str, str], prefix: str) -> dict[str, str]:
-    """Partition refinement inside one cycle of rules; everything outside has its name. Writes labels to `names`."""
-    names.update(dict.fromkeys(members, ""))
-    classes = 1
-    while True:
-        labels = {name: _digest(rules[name], names) for name in members}
-        found = len(set(labels.values()))
-        if found == classes:
-            return {name: f"{prefix}r{label}" for name, label in labels.items()}
-        names.update(labels)
+def _name_component(
+    rules: Rules, members: list[str], names: dict[str, str], printed: dict[str, list[str]], prefix: str
+) -> None:
+    """Partition refinement inside one cycle of rules; everything outside has its name. Fills `names` and `printed`."""
+    texts: dict[str, list[str]] = {}
+    inside: dict[str, list[str]] = {}
+    slots = {**names, **dict.fromkeys(members, _SLOT)}
+    known = frozenset(members)
+    for name in members:
+        alternatives = rules[name].alternatives
+        texts[name] = _OR.join(print_alternatives(alternatives, slots)).split(_SLOT)
+        inside[name] = [x.name for sequence in alternatives for x in sequence if isinstance(x, Ref) and x.name in known]
+    begun = {name: _digest(_SLOT.join(texts[name]), rules[name].lookahead) for name in members}
+    labels, classes = begun, 0
+    while (found := len(set(labels.values()))) != classes:
         classes = found
+        labels = {name: _digest(begun[name] + "".join([labels[part] for part in inside[name]])) for name in members}
+    whole = "".join(sorted(set(labels.values())))  # another cycle may agree with this one as far as was looked
+    names.update([(name, f"{prefix}r{_digest(label + whole)}") for name, label in labels.items()])
+    for name in members:
+        parts = [*(text + names[part] for text, part in zip(texts[name], inside[name], strict=False)), texts[name][-1]]
+        printed[name] = "".join(parts).split(_OR)
 
 
-def _digest(rule: Rule, names: Mapping[str, str]) -> str:
-    parts: list[object] = []
-    for sequence in rule.alternatives:
-        for symbol in sequence:
-            if isinstance(symbol, Ref):
-                parts.append(names.get(symbol.name, symbol.name))
-            else:
-                parts.append([symbol.text] if isinstance(symbol, Text) else symbol.ranges)
-        parts.append(None)
-    content = repr((parts, rule.lookahead and rule.lookahead.ranges))
+def _digest(printed: str, lookahead: Chars | None = None) -> str:
+    content = f"{printed}{lookahead.ranges}" if lookahead else printed
     return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
 
 
-def _renamed(rule: Rule, name: str, refs: Mapping[str, Ref]) -> Rule:
+def _renamed(rule: Rule, name: str, refs: Mapping[str, Ref], printed: list[str]) -> Rule:
     sequences: list[Sequence] = [
         tuple([refs.get(x.name, x) if isinstance(x, Ref) else x for x in s]) for s in rule.alternatives
     ]
-    return Rule(name, tuple(dict.fromkeys(sequences) if len(sequences) > 1 else sequences), rule.lookahead)
+    unique = dict(zip(printed, sequences, strict=True))
+    return Rule(name, tuple(unique.values()), rule.lookahead, printed=" | ".join(unique))
 
 
 def _components(rules: Rules) -> list[list[str]]:
@@ -183,7 +133,9 @@ def _visit(
                 low[name] = min(low[name], index[target])
         else:
             if low[name] == index[name]:
-                cut = stack.index(name)
+                cut = len(stack) - 1
+                while stack[cut] != name:
+                    cut -= 1
                 found.append(stack[cut:])
                 on_stack.difference_update(stack[cut:])
                 del stack[cut:]

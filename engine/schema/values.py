@@ -66,8 +66,7 @@ class ValueWriter:
         """One rule; raises LimitExceeded over the rule limit."""
         if len(self.rules) + self.spelled.size >= self.options.rule_limit:
             raise LimitExceeded(f"the grammar has more than {self.options.rule_limit} rules", param="schema")
-        unique = tuple(dict.fromkeys(alternatives) if len(alternatives) > 1 else alternatives)
-        self.rules[name] = Rule(name, unique, self.layout.follow(follow))
+        self.rules[name] = Rule(name, tuple(alternatives), self.layout.follow(follow))
 
     def _name(self, term: Term, follow: Follow) -> str:
         key = (term, follow)

@@ -9,7 +9,7 @@ from typing import Any
 import xgrammar as xg
 
 from engine.schema.grammar import Chars, Grammar, Ref, Text
-from engine.schema.trim import shortest
+from engine.schema.shortest import Shortest
 
 BYTES = [bytes([value]) for value in range(256)]
 PIECES = [
@@ -53,7 +53,7 @@ class Sampler:
     def __init__(self, grammar: Grammar, seed: int) -> None:
         self.grammar = grammar
         self.random = random.Random(seed)
-        self.short = shortest(grammar.rules)
+        self.short = Shortest(grammar.rules)
 
     def text(self, budget: int = 200) -> str:
         out: list[str] = []

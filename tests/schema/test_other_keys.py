@@ -10,8 +10,8 @@ import pytest
 from engine.schema.grammar import Grammar, Ref, Rule, Text, chars
 from engine.schema.key_exits import PLAIN, Site, exits
 from engine.schema.other_keys import other_key, shortest_other
+from engine.schema.shortest import Shortest
 from engine.schema.text import TextRules
-from engine.schema.trim import shortest
 from tests.schema.matching import Language
 
 SITE = Site("s", chars(":"))
@@ -42,7 +42,7 @@ def test_its_shortest_text_is_one(names: list[str]) -> None:
     found = shortest_other(frozenset(names))
     rules = {rule.name: rule for rule in other_key(SITE, names)}
     assert json.loads(found) not in names
-    assert len(found) == len(shortest(rules)[next(iter(rules))])
+    assert len(found) == len(Shortest(rules)[next(iter(rules))])
 
 
 def test_no_character_leads_out_twice_or_not_at_all() -> None:
