@@ -25,8 +25,8 @@ from engine.model.fast_prefill import LONG_KERNELS, LONG_REFERENCES, LongForward
 from engine.model.fragment_model import FragmentModel, Weights, fragment_model
 from engine.model.graphs import Machine
 from engine.model.kernels.attention import Step
-from engine.model.kernels.prefill import Tiles
 from engine.model.kernels.sampling import sample, sample_reference
+from engine.model.kernels.tile_attention import Tiles
 from engine.model.kv_cache import CachedPrefix
 from engine.model.step_input import StepInput
 
@@ -121,7 +121,7 @@ class CudaRunner:
                 bucket = self._bucket(count)
                 self._graph(bucket, self._head_rows(bucket, wanted))()
             else:
-                self._run_long(self._head_rows(count, wanted), *self._input.exact(count), padded=False)
+                self._run_long(self._head_rows(count, wanted), *self._input.exact(count))
             self._machine.record(clock["ready"])
 
     def _bucket(self, count: int) -> int:
@@ -151,8 +151,8 @@ class CudaRunner:
 
         return few if bucket <= FEW else lambda: self._run_long(head, step, tiles)
 
-    def _run_long(self, head: int, step: Step, tiles: Tiles, *, padded: bool = True) -> None:
-        x = self._long.layers(step, tiles, padded=padded)
+    def _run_long(self, head: int, step: Step, tiles: Tiles) -> None:
+        x = self._long.layers(step, tiles)
         if head:
             self._few.logits(self._input.wanted[:head], self._logits[:head], x)
 

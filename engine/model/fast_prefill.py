@@ -16,28 +16,31 @@ from torch import Tensor
 
 from engine.model.fast_forward import FastForward
 from engine.model.fragment_model import FragmentLayer
-from engine.model.kernels import prefill
+from engine.model.kernels import groups, plane, prefill, tile_attention
 from engine.model.kernels.attention import Cache, Step
-from engine.model.kernels.prefill import Tiles, group_pairs, plane_order
+from engine.model.kernels.plane import plane_order
+from engine.model.kernels.tile_attention import Tiles
 
 
 @dataclass(frozen=True, slots=True)
 class LongOperations:
-    """Every field has the signature of the kernel of that name in `kernels.prefill`."""
+    """Every field has the signature of the kernel of that name."""
 
     norm: Callable[..., None]
     product: Callable[..., None]
+    group: Callable[..., groups.Sorted]
     experts_product: Callable[..., None]
+    combine: Callable[..., None]
     tile_attention: Callable[..., None]
 
 
-LONG_KERNELS = LongOperations(prefill.norm, prefill.product, prefill.experts_product, prefill.tile_attention)
-LONG_REFERENCES = LongOperations(
-    prefill.norm_reference,
-    prefill.product_reference,
-    prefill.experts_product_reference,
-    prefill.tile_attention_reference,
+LONG_KERNELS = LongOperations(
+    plane.norm, prefill.product, groups.group, prefill.experts_product, plane.combine, tile_attention.tile_attention
 )
+LONG_REFERENCES = LongOperations(
+    plane.norm_reference, prefill.product_reference, groups.group_reference, prefill.experts_product_reference,
+    plane.combine_reference, tile_attention.tile_attention_reference,
+)  # fmt: skip
 
 
 class LongForward:
@@ -53,28 +56,27 @@ class LongForward:
             for layer in model.layers
         ]
 
-    def layers(self, step: Step, tiles: Tiles, *, padded: bool = True) -> Tensor:
-        """Enqueue all blocks; gives the residual stream fp32 [T, H]. Rows of the step lie in `tiles`;
-        without `padded` every token is live."""
+    def layers(self, step: Step, tiles: Tiles) -> Tensor:
+        """Enqueue all blocks; gives the residual stream fp32 [T, H]. Rows of the step lie in `tiles`."""
         few, shape = self._few, self._few.model.shape
-        count = step.tokens.shape[0]
-        x = torch.empty(count, shape.hidden, device=few.x.device)
+        layers = few.model.layers
+        x = torch.empty(step.tokens.shape[0], shape.hidden, device=few.x.device)
         half, normed = (torch.empty(x.shape, dtype=few.half.dtype, device=x.device) for _ in range(2))
-        gain = few.model.layers[0].input_gain
+        gain = layers[0].input_gain
         few.operations.embed(
             step.tokens, step.slots, few.last, few.model.embedding, gain, x, half, normed, eps=shape.eps
         )
-        alive = torch.arange(count, device=x.device) < step.live if padded else None
-        for index, layer in enumerate(few.model.layers):
+        self._operations.norm(x, gain, normed, eps=shape.eps)
+        for index, layer in enumerate(layers):
+            following = layers[(index + 1) % len(layers)].input_gain
             self._attention(layer, few.caches[index], x, normed, step, tiles)
-            self._mixture(layer, self._routers[index], x, normed, alive)
+            self._mixture(layer, self._routers[index], x, normed, step.live, following)
         return x
 
     def _attention(
         self, layer: FragmentLayer, cache: Cache, x: Tensor, normed: Tensor, step: Step, tiles: Tiles
     ) -> None:
-        few, op, eps = self._few, self._operations, self._few.model.shape.eps
-        op.norm(x, layer.input_gain, normed, eps=eps)
+        few, op = self._few, self._operations
         qkv = torch.empty(x.shape[0], layer.qkv.rows, device=x.device)
         op.product(normed, layer.qkv, qkv)
         query = torch.empty(x.shape[0], layer.output.columns, dtype=normed.dtype, device=x.device)
@@ -84,44 +86,28 @@ class LongForward:
         op.product(mixed, layer.output, x, add=True)
 
     def _mixture(
-        self, layer: FragmentLayer, router: Tensor | None, x: Tensor, normed: Tensor, alive: Tensor | None
+        self, layer: FragmentLayer, router: Tensor | None, x: Tensor, normed: Tensor, live: Tensor, following: Tensor
     ) -> None:
-        model, op = self._few.model, self._operations
-        op.norm(x, layer.post_gain, normed, eps=model.shape.eps)
-        tokens, chosen, experts = x.shape[0], model.chosen, model.experts
-        if router is None:
-            ids = torch.zeros(tokens, 1, dtype=torch.int64, device=x.device)
-            weights = torch.ones(tokens, 1, device=x.device)
-        else:
-            ids, weights = self._routes(normed, router)
-        if alive is not None:
-            ids = torch.where(alive.unsqueeze(-1), ids, experts)
-        pairs, groups = group_pairs(ids, experts, group_size(tokens * chosen, experts))
-        inner = torch.empty(tokens * chosen, model.inner, dtype=normed.dtype, device=x.device)
-        parts = torch.empty(tokens * chosen, x.shape[1], dtype=_parts_dtype(normed), device=x.device)
+        """Adds the experts' outputs to x and leaves the next layer's input in `normed`; `following` is its gain."""
+        model, op, eps = self._few.model, self._operations, self._few.model.shape.eps
+        op.norm(x, layer.post_gain, normed, eps=eps)
+        chosen, pairs = model.chosen, x.shape[0] * model.chosen
+        logits = torch.zeros(x.shape[0], 1, device=x.device) if router is None else _logits(normed, router)
+        found = op.group(logits, live, chosen=chosen, norm_topk=router is None or model.shape.norm_topk)
+        inner = torch.empty(pairs, model.inner, dtype=normed.dtype, device=x.device)
+        parts = torch.empty(pairs, x.shape[1], dtype=_parts_dtype(normed), device=x.device)
         op.experts_product(
-            normed, pairs, weights.view(-1), groups, layer.gate_up, layer.down, inner, parts, chosen=chosen
+            normed, found.pairs, found.weights, found.groups, layer.gate_up, layer.down, inner, parts, chosen=chosen
         )
-        found = parts.view(tokens, chosen, -1).sum(1, dtype=torch.float32)
-        x += found if alive is None else torch.where(alive.unsqueeze(-1), found, 0.0)  # padding's parts are not written
+        op.combine(parts, x, following, normed, live, chosen=chosen, eps=eps)
 
-    def _routes(self, normed: Tensor, router: Tensor) -> tuple[Tensor, Tensor]:
-        """ids int64 and weights fp32 [T, C], in the order of ids."""
-        shape = self._few.model.shape
-        logits = (
-            torch.mm(normed, router.t(), out_dtype=torch.float32)
-            if normed.is_cuda
-            else normed.float() @ router.float().t()
-        )
-        ids = logits.topk(shape.experts_per_token, dim=-1).indices.sort(-1).values
-        weights = logits.softmax(-1).gather(-1, ids)
-        return ids, weights / weights.sum(-1, keepdim=True) if shape.norm_topk else weights
+
+def _logits(normed: Tensor, router: Tensor) -> Tensor:
+    """fp32 [T, E]."""
+    if normed.is_cuda:
+        return torch.mm(normed, router.t(), out_dtype=torch.float32)
+    return normed.float() @ router.float().t()
 
 
 def _parts_dtype(normed: Tensor) -> torch.dtype:
     return torch.float32 if normed.dtype == torch.float32 else torch.bfloat16
-
-
-def group_size(pairs: int, experts: int) -> int:
-    """Tokens of one group: about what an expert gets, between 16 and 128."""
-    return min(128, max(16, 1 << max(0, pairs // experts - 1).bit_length()))

@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.interfaces import RowInput
 from engine.model.graphs import Machine
 from engine.model.kernels.attention import Step
-from engine.model.kernels.prefill import QUERY_TILE, Tiles
+from engine.model.kernels.tile_attention import QUERY_TILE, Tiles
 
 _TURNS = 4
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.model.kernels import prefill
+from engine.model.kernels import groups, plane, prefill, tile_attention
 from engine.model.kernels.attention import Cache, Step
-from engine.model.kernels.prefill import Tiles, group_pairs, plane_order
+from engine.model.kernels.groups import group_pairs
+from engine.model.kernels.plane import plane_order
+from engine.model.kernels.tile_attention import Tiles
 from tests.kernels.weights import distance, random_weight
 
 EXPERTS, HIDDEN, INNER, CHOSEN = 5, 128, 64, 2
@@ -74,14 +76,51 @@ def test_attention_over_query_tiles_of_two_rows() -> None:
     cache = Cache(torch.randn(2, kv, length, dim).half(), torch.randn(2, kv, length, dim).half())
     query = torch.randn(131, heads * dim).half()
     out, expected = (torch.full((131, heads * dim), float("nan")).half() for _ in range(2))
-    prefill.tile_attention(query, cache, step, tiles, out)
-    prefill.tile_attention_reference(query, cache, step, tiles, expected)
+    tile_attention.tile_attention(query, cache, step, tiles, out)
+    tile_attention.tile_attention_reference(query, cache, step, tiles, expected)
     assert distance(out, expected) < 1e-3
 
 
 def test_norm_in_plane_order() -> None:
     x, gain = torch.randn(3, 128), torch.rand(128)
     out, expected = torch.empty(3, 128).half(), torch.empty(3, 128).half()
-    prefill.norm(x, gain, out, eps=1e-6)
-    prefill.norm_reference(x, gain, expected, eps=1e-6)
+    plane.norm(x, gain, out, eps=1e-6)
+    plane.norm_reference(x, gain, expected, eps=1e-6)
     assert distance(out, expected) < 5e-4
+
+
+@pytest.mark.parametrize("live", [20, 0])
+def test_combined_parts_and_the_next_norm(live: int) -> None:
+    tokens = 37
+    parts, gain = torch.randn(tokens * CHOSEN, HIDDEN).bfloat16().float(), torch.rand(HIDDEN)
+    x = torch.randn(tokens, HIDDEN)
+    made = []
+    for function in (plane.combine, plane.combine_reference):
+        out, normed = x.clone(), torch.empty(tokens, HIDDEN).half()
+        function(parts, out, gain, normed, torch.tensor([live]), chosen=CHOSEN, eps=1e-6)
+        made.append((out, normed))
+    assert torch.allclose(made[0][0], made[1][0], atol=1e-6)
+    assert distance(made[0][1], made[1][1]) < 5e-4
+    assert torch.equal(made[0][0][live:], x[live:]), "padding is left alone"
+
+
+@pytest.mark.parametrize(("tokens", "live"), [(70, 60), (17, 0), (1, 1)])
+@pytest.mark.parametrize(("experts", "chosen"), [(5, 2), (128, 8), (1, 1)])
+@pytest.mark.parametrize("logits", ["random", "ties", "one expert"])
+def test_tokens_by_expert(tokens: int, live: int, experts: int, chosen: int, logits: str) -> None:
+    values = torch.randn(tokens, experts)
+    if logits == "ties":
+        values = values.round()
+    elif logits == "one expert":
+        values[:, :chosen] += 100.0
+    alive = torch.tensor([live], dtype=torch.int32)
+    made = groups.group(values, alive, chosen=chosen, norm_topk=True)
+    expected = groups.group_reference(values, alive, chosen=chosen, norm_topk=True)
+    pairs = live * chosen
+    assert torch.equal(made.pairs[:pairs], expected.pairs[:pairs])
+    assert torch.allclose(made.weights[:pairs], expected.weights[:pairs], atol=1e-6)
+    assert torch.equal(made.groups.count, expected.groups.count)
+    used = made.groups.count > 0
+    assert int(made.groups.count.sum()) == pairs
+    assert torch.equal(made.groups.expert[used], expected.groups.expert[used])
+    assert torch.equal(made.groups.start[used], expected.groups.start[used])

@@ -24,7 +24,10 @@ import triton
 
 MOST_WORKERS = 16
 _PATIENCE_S = 300.0
-_IMPORTED_EARLY = ("attention", "experts", "linear", "prefill", "router", "sampling", "threshold", "token")
+_IMPORTED_EARLY = (
+    "attention", "experts", "groups", "linear", "plane", "prefill", "router", "sampling", "threshold", "tile_attention",
+    "token",
+)  # fmt: skip
 Job = tuple[str, str, str]
 """Module, kernel, and what Triton's JIT says of the specialisation (signature, constants, options, target)."""
 

@@ -1,14 +1,10 @@
-"""Many tokens at once: products over fragment units with tensor cores at full width, and attention over query tiles.
+"""Products of many tokens over fragment units, with tensor cores at full width.
 
-A block decodes 64 rows x 64 columns at a time and multiplies them with 64 or 128 tokens. The B operand's columns must
-lie in
-plane order (column 16 plane + c of every 64), so whatever feeds a product is stored permuted: `plane_order` says how.
-Axis letters: T tokens, P token-expert pairs, G groups, N rows of a weight, K its columns, D head size.
+A block decodes 64 rows x 64 columns at a time and multiplies them with 64 or 128 tokens. The activations come in
+plane order (`kernels.plane`). Axis letters: T tokens, P token-expert pairs, G groups, N rows of a weight, K columns.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 import triton
@@ -16,65 +12,14 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.model.kernels import launch
-from engine.model.kernels.attention import Cache, Step
 from engine.model.kernels.fragments import FragmentWeight, unfragment
+from engine.model.kernels.groups import Groups
+from engine.model.kernels.plane import place_of, plane_order
 from engine.model.kernels.units import HALF_SCALE, decode, load_words, prepare_table
 
-QUERY_TILE = 128
 EXPANDED = 65
 """From so many tokens on, decoding a dense weight once to memory and a library product are faster than decoding in
 it."""
-
-
-class Tiles(NamedTuple):
-    """Query tiles: consecutive tokens of one row. int32 [tiles] each."""
-
-    first: Tensor
-    count: Tensor
-
-
-class Groups(NamedTuple):
-    """Tokens by expert, in stretches of at most `size` sorted pairs. int32 [G] each; count 0 is idle."""
-
-    expert: Tensor
-    start: Tensor
-    count: Tensor
-    size: int
-
-
-def plane_order(columns: int, device: torch.device) -> Tensor:
-    """int64 [columns]: which column stands at each place of the permuted form."""
-    j = torch.arange(columns, device=device)
-    inner = 32 * (j >> 5 & 1) + 8 * (j >> 1 & 3) + 4 * (j >> 4 & 1) + 2 * (j >> 3 & 1) + (j & 1)
-    return j // 64 * 64 + inner
-
-
-@triton.jit
-def _place(k):
-    """Where column k stands in plane order."""
-    return k // 64 * 64 + 16 * (2 * (k // 32 % 2) + k // 4 % 2) + 8 * (k // 2 % 2) + 2 * (k // 8 % 4) + k % 2
-
-
-@triton.jit
-def norm_kernel(x, gain, out, eps, H: tl.constexpr, HP: tl.constexpr):
-    """Grid (T): out fp16 [T, H] = norm(x) * gain, in plane order."""
-    row = tl.program_id(0).to(tl.int64)
-    h = tl.arange(0, HP)
-    value = tl.load(x + row * H + h, mask=h < H, other=0.0)
-    g = tl.load(gain + h, mask=h < H, other=0.0).to(tl.float32)
-    value = value / tl.sqrt(tl.sum(value * value) / H + eps) * g
-    tl.store(out + row * H + _place(h), value.to(tl.float16), mask=h < H)
-
-
-def norm(x: Tensor, gain: Tensor, out: Tensor, *, eps: float) -> None:
-    """out fp16 [T, H] = rms_norm(x fp32) * gain in plane order."""
-    tokens, hidden = x.shape
-    norm_kernel[(tokens,)](x, gain, out, eps, H=hidden, HP=triton.next_power_of_2(hidden), num_warps=4)
-
-
-def norm_reference(x: Tensor, gain: Tensor, out: Tensor, *, eps: float) -> None:
-    value = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * gain.float()
-    out.copy_(value[:, plane_order(x.shape[1], x.device)])
 
 
 @triton.jit
@@ -136,7 +81,7 @@ def product_kernel(
             weight = tl.load(weights + pair, mask=live, other=0.0) / HALF_SCALE
             gate, up = tl.split(tl.trans(tl.reshape(acc, [R, 2, 8, BT]), 0, 2, 3, 1))
             inner = tl.reshape(gate * tl.sigmoid(gate) * up, [8 * R, BT]) * weight[None, :]
-            m = _place(tile * 8 + tl.arange(0, 8 * R))
+            m = place_of(tile * 8 + tl.arange(0, 8 * R))
             place = (start + t).to(tl.int64)
             tl.store(out + place[None, :] * (N // 2) + m[:, None], inner.to(tl.float16), mask=live[None, :])
         elif KIND == 3:
@@ -259,86 +204,3 @@ def experts_product_reference(
             gate, value = both[:, :, 0].reshape(count, -1), both[:, :, 1].reshape(count, -1)
             hidden = torch.nn.functional.silu(gate) * value * (weights[chosen_pairs] / 64.0).unsqueeze(-1)
             parts[chosen_pairs] = (hidden.to(inner.dtype).float() @ back[expert].t() * 64.0).to(parts.dtype)
-
-
-def group_pairs(ids: Tensor, experts: int, size: int) -> tuple[Tensor, Groups]:
-    """Pairs int32 [P] sorted by expert, and their groups of at most `size`. ids int64 [T, C]. No synchronisation."""
-    flat = ids.reshape(-1)
-    order = torch.sort(flat, stable=True)
-    bounds = torch.searchsorted(order.values, torch.arange(experts + 1, device=ids.device))
-    tiles = (bounds[1:] - bounds[:-1] + size - 1) // size
-    total = tiles.cumsum(0)
-    index = torch.arange(len(flat) // size + experts, device=ids.device)
-    expert = torch.searchsorted(total, index, right=True).clamp(max=experts - 1)
-    start = bounds[expert] + (index - (total[expert] - tiles[expert])) * size
-    count = torch.where(index < total[-1], (bounds[expert + 1] - start).clamp(0, size), 0)
-    as_int = [part.to(torch.int32) for part in (expert, start, count)]
-    return order.indices.to(torch.int32), Groups(*as_int, size)
-
-
-@triton.jit
-def tile_attention_kernel(
-    query, keys, values, slots, positions, firsts, counts, out, S, scale,
-    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr,
-):  # fmt: skip
-    """Grid (tiles, N). out fp16 [T, N D] in plane order."""
-    tile = tl.program_id(0)
-    head = tl.program_id(1)
-    count = tl.load(counts + tile)
-    if count > 0:
-        first = tl.load(firsts + tile)
-        begin = tl.load(positions + first)
-        slot = tl.load(slots + first).to(tl.int64)
-        i = tl.arange(0, BQ)
-        d = tl.arange(0, D)
-        row = (first + i).to(tl.int64)
-        q = tl.load(query + row[:, None] * (N * D) + head * D + d[None, :], mask=(i < count)[:, None], other=0.0)
-        base = (slot * KH + head // G) * S
-        best = tl.full([BQ], -float("inf"), tl.float32)
-        total = tl.zeros([BQ], tl.float32)
-        acc = tl.zeros([BQ, D], tl.float32)
-        end = begin + count
-        for at in tl.range(0, end, BK):
-            s = at + tl.arange(0, BK)
-            inside = (s < end)[:, None]
-            k = tl.load(keys + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
-            v = tl.load(values + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
-            score = tl.dot(q, tl.trans(k)) * scale
-            if at + BK > begin:
-                score = tl.where(s[None, :] <= begin + i[:, None], score, -float("inf"))
-            top = tl.maximum(best, tl.max(score, axis=1))
-            p = tl.exp2(score - top[:, None])
-            shrink = tl.exp2(best - top)
-            total = total * shrink + tl.sum(p, axis=1)
-            acc = tl.dot(p.to(tl.float16), v, acc * shrink[:, None])
-            best = top
-        column = _place(head * D + d)
-        tl.store(
-            out + row[:, None] * (N * D) + column[None, :],
-            (acc / total[:, None]).to(tl.float16),
-            mask=(i < count)[:, None],
-        )
-
-
-def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
-    """out fp16 [T, N D] in plane order: each token over its slot up to its own position."""
-    _, kv_heads, length, dim = cache.keys.shape
-    heads = query.shape[1] // dim
-    tile_attention_kernel[(len(tiles.first), heads)](
-        query, cache.keys, cache.values, step.slots, step.positions, tiles.first, tiles.count, out, length,
-        dim**-0.5 * 1.4426950408889634,
-        N=heads, KH=kv_heads, D=dim, G=heads // kv_heads, BQ=QUERY_TILE, BK=64, num_warps=8,
-        num_stages=launch.stages(query),
-    )  # fmt: skip
-
-
-def tile_attention_reference(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
-    _, kv_heads, _, dim = cache.keys.shape
-    order = plane_order(query.shape[1], query.device)
-    for first, count in zip(tiles.first.tolist(), tiles.count.tolist(), strict=True):
-        for token in range(first, first + count):
-            slot, length = int(step.slots[token]), int(step.positions[token]) + 1
-            q = query[token].float().view(kv_heads, -1, dim)
-            k, v = cache.keys[slot, :, :length].float(), cache.values[slot, :, :length].float()
-            mixed = (q @ k.transpose(-1, -2) * dim**-0.5).softmax(-1) @ v
-            out[token] = mixed.reshape(-1)[order].to(out.dtype)

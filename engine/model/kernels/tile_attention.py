@@ -1,0 +1,93 @@
+"""Attention of many tokens: query tiles of one row over that row's cache, without the score matrix.
+
+The online softmax is FlashAttention's (arXiv 2205.14135). Axis letters: T tokens, N heads, D head size.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from engine.model.kernels import launch
+from engine.model.kernels.attention import Cache, Step
+from engine.model.kernels.plane import place_of, plane_order
+
+QUERY_TILE = 128
+
+
+class Tiles(NamedTuple):
+    """Query tiles: consecutive tokens of one row. int32 [tiles] each."""
+
+    first: Tensor
+    count: Tensor
+
+
+@triton.jit
+def tile_attention_kernel(
+    query, keys, values, slots, positions, firsts, counts, out, S, scale,
+    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """Grid (tiles, N). out fp16 [T, N D] in plane order."""
+    tile = tl.program_id(0)
+    head = tl.program_id(1)
+    count = tl.load(counts + tile)
+    if count > 0:
+        first = tl.load(firsts + tile)
+        begin = tl.load(positions + first)
+        slot = tl.load(slots + first).to(tl.int64)
+        i = tl.arange(0, BQ)
+        d = tl.arange(0, D)
+        row = (first + i).to(tl.int64)
+        q = tl.load(query + row[:, None] * (N * D) + head * D + d[None, :], mask=(i < count)[:, None], other=0.0)
+        base = (slot * KH + head // G) * S
+        best = tl.full([BQ], -float("inf"), tl.float32)
+        total = tl.zeros([BQ], tl.float32)
+        acc = tl.zeros([BQ, D], tl.float32)
+        end = begin + count
+        for at in tl.range(0, end, BK):
+            s = at + tl.arange(0, BK)
+            inside = (s < end)[:, None]
+            k = tl.load(keys + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
+            v = tl.load(values + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
+            score = tl.dot(q, tl.trans(k)) * scale
+            if at + BK > begin:
+                score = tl.where(s[None, :] <= begin + i[:, None], score, -float("inf"))
+            top = tl.maximum(best, tl.max(score, axis=1))
+            p = tl.exp2(score - top[:, None])
+            shrink = tl.exp2(best - top)
+            total = total * shrink + tl.sum(p, axis=1)
+            acc = tl.dot(p.to(tl.float16), v, acc * shrink[:, None])
+            best = top
+        column = place_of(head * D + d)
+        tl.store(
+            out + row[:, None] * (N * D) + column[None, :],
+            (acc / total[:, None]).to(tl.float16),
+            mask=(i < count)[:, None],
+        )
+
+
+def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
+    """out fp16 [T, N D] in plane order: each token over its slot up to its own position."""
+    _, kv_heads, length, dim = cache.keys.shape
+    heads = query.shape[1] // dim
+    tile_attention_kernel[(len(tiles.first), heads)](
+        query, cache.keys, cache.values, step.slots, step.positions, tiles.first, tiles.count, out, length,
+        dim**-0.5 * 1.4426950408889634,
+        N=heads, KH=kv_heads, D=dim, G=heads // kv_heads, BQ=QUERY_TILE, BK=64, num_warps=8,
+        num_stages=launch.stages(query),
+    )  # fmt: skip
+
+
+def tile_attention_reference(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
+    _, kv_heads, _, dim = cache.keys.shape
+    order = plane_order(query.shape[1], query.device)
+    for first, count in zip(tiles.first.tolist(), tiles.count.tolist(), strict=True):
+        for token in range(first, first + count):
+            slot, length = int(step.slots[token]), int(step.positions[token]) + 1
+            q = query[token].float().view(kv_heads, -1, dim)
+            k, v = cache.keys[slot, :, :length].float(), cache.values[slot, :, :length].float()
+            mixed = (q @ k.transpose(-1, -2) * dim**-0.5).softmax(-1) @ v
+            out[token] = mixed.reshape(-1)[order].to(out.dtype)
