@@ -32,14 +32,14 @@ class DeviceSampler:
         self._logits = logits
         self._last = last
         self._sample = sample
-        self.buffers: SampleBuffers = make_buffers(rows, vocab, logits.device)
+        self._ids = machine.host(rows, dtype=torch.int32)
+        self.buffers: SampleBuffers = make_buffers(rows, vocab, logits.device, self._ids)
         words = self.buffers.bitmask.shape[1]
         self._seen = torch.zeros(len(last), words, dtype=torch.int32, device=logits.device)
         self._marks = np.zeros((len(last), words), dtype=np.uint32)
         self._stale = np.zeros(len(last), dtype=bool)
         self._floats = machine.host(5, rows, dtype=torch.float32)
         self._integers = machine.host(4, rows, dtype=torch.int32)
-        self._ids = machine.host(rows, dtype=torch.int32)
         self._facts = machine.host(rows, 8, dtype=torch.float32)
         self._staged = machine.host(rows, words, dtype=torch.int32)
         self._graphs: dict[Variant, Callable[[], None]] = {}
@@ -94,10 +94,9 @@ class DeviceSampler:
         self.buffers.bitmask[: len(mask)].copy_(mask, non_blocking=True)
 
     def run(self, bucket: int) -> None:
-        """Replay the graph of the step's variant on the main stream, and copy its results to the host."""
+        """Replay the graph of the step's variant on the main stream; its ids arrive on the host, facts are copied."""
         assert self._inputs is not None
         self.graph(self.variant(bucket, self._inputs))()
-        self._ids.copy_(self.buffers.ids, non_blocking=True)
         self._top = [self._alternatives(row, self._inputs) for row in range(self._rows)]
         if self._inputs.want_logprobs or self._inputs.want_stats:
             self._facts.copy_(self.buffers.facts, non_blocking=True)

@@ -9,7 +9,20 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from engine.model.kernels import attention, experts, launch, linear, prefill, router, sampling, threshold, token
+from engine.model.kernels import (
+    attention,
+    experts,
+    groups,
+    launch,
+    linear,
+    plane,
+    prefill,
+    router,
+    sampling,
+    threshold,
+    tile_attention,
+    token,
+)
 from engine.model.kernels.units import LUT_BYTES
 
 SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227}
@@ -24,7 +37,7 @@ TYPES: dict[str, str] = {
     **dict.fromkeys(_FP32.split(), "*fp32"),
     **dict.fromkeys(_FP16.split(), "*fp16"),
     **dict.fromkeys(_INT32.split(), "*i32"),
-    **dict.fromkeys(["T", "S", "V", "W", "RS", "G", "number"], "i32"),
+    **dict.fromkeys(["T", "S", "V", "W", "RS", "G", "number", "blocks"], "i32"),
     "words": "*i16", "weight": "*bf16", "sums": "*i64", "state": "*i64", "eps": "fp32", "scale": "fp32",
 }  # fmt: skip
 Case = tuple[Any, dict[str, Any], int, dict[str, str], dict[str, Any]]
@@ -72,13 +85,19 @@ def cases(capability: int) -> list[Case]:
     made.append((prefill.expand_kernel, expand, 4, {"out": "*fp16"}, {}))
     depth = launch.attention_stages((capability // 10, capability % 10))
     tile = {"N": 32, "KH": 4, "D": 128, "G": 8, "BQ": 128, "BK": 64}
-    made.append((prefill.tile_attention_kernel, tile, 8, {"out": "*fp16"}, {"num_stages": depth}))
-    made.append((prefill.norm_kernel, {"H": 2048, "HP": 2048}, 4, {"x": "*fp32", "out": "*fp16"}, {}))
+    made.append((tile_attention.tile_attention_kernel, tile, 8, {"out": "*fp16"}, {"num_stages": depth}))
+    made.append((plane.norm_kernel, {"H": 2048, "HP": 2048}, 4, {"x": "*fp32", "out": "*fp16"}, {}))
     route = {"E": 128, "EP": 128, "C": 8, "NORM_TOPK": True, **pdl}
     made.append(
         (router.router_kernel, {**route, "H": 2048, "HP": 2048, "BE": 2, "CHOOSE": True}, 4, {"x": "*fp32"}, {})
     )
     made.append((router.route_kernel, {**route, "TP": 32, "GP": 256}, 8, {}, {}))
+    sort = {"E": 128, "EP": 128}
+    block = {"TB": groups.TOKENS, "C": 8, **sort}
+    made.append((groups.choose_kernel, {**block, "NORM_TOPK": True}, 4, {}, {}))
+    made.append((groups.order_kernel, {**sort, "SIZE": 64, "BB": 64}, 8, {}, {}))
+    made.append((groups.place_kernel, block, 4, {}, {}))
+    made.append((plane.combine_kernel, {"H": 2048, "HP": 2048, "C": 8}, 4, {"parts": "*bf16", "x": "*fp32"}, {}))
     heads = {"N": 32, "KH": 4, "D": 128, **pdl}
     made.append((attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False}, 1, {}, {}))
     split = {**heads, "G": 8, "GP": 8, "MP": 16, "BK": attention.KEY_TILE, "SP": attention.SPLITS}
@@ -87,12 +106,14 @@ def cases(capability: int) -> list[Case]:
     made.append((token.embed_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"table": "*bf16"}, {}))
     made.append((token.final_norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 8, {"x": "*fp32", "out": "*bf16"}, {}))
     made.append((token.head_kernel, {"K": 2048, "KP": 2048, "BN": 8, **pdl}, 4, {"x": "*bf16"}, {}))
-    row = {"M": 38, **pdl}
-    made.append((sampling.apply_kernel, {**row, "FACTS": True, "FIRST": 3, "END": 5}, 8, {}, {}))
-    search = {**row, **asm, "STAGE": 1, "LEVEL": 1, "MP": 64}
-    made.append((threshold.search_kernel, search, threshold.SEARCH_WARPS, {}, {}))
-    made.append((sampling.keep_kernel, {**row, "MP": 64}, 8, {}, {}))
-    made.append((sampling.draw_kernel, {**row, "FILTERED": True, "FACTS": True, "MP": 64}, 8, {}, {}))
+    row = {"M": 75, **flags}
+    walk = {**row, "MP": 128}
+    made.append((sampling.apply_kernel, {**row, "FACTS": True, "FIRST": 3, "END": 5}, sampling.WARPS, {}, {}))
+    for per in (1, 4):
+        search = {**walk, "STAGE": 1, "LEVEL": 1, "LIMITED": True, "PER": per}
+        made.append((threshold.search_kernel, search, sampling.WARPS, {}, {}))
+        made.append((sampling.keep_kernel, {**walk, "PER": per}, sampling.WARPS, {}, {}))
+    made.append((sampling.draw_kernel, {**walk, "FILTERED": True, "FACTS": True}, sampling.WARPS, {}, {}))
     return made
 
 
@@ -102,9 +123,8 @@ def chosen(capability: int) -> list[Case]:
     made = cases(capability)
     if capability in (80, 90):
         return made
-    return [
-        case for case in made if "ASM" in case[1] or case[0] in (prefill.tile_attention_kernel, router.route_kernel)
-    ]
+    plain = (tile_attention.tile_attention_kernel, router.route_kernel)
+    return [case for case in made if "ASM" in case[1] or case[0] in plain]
 
 
 def check(capability: int, case: Case) -> str | None:

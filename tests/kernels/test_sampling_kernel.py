@@ -12,7 +12,7 @@ WORDS = -(-VOCAB // 32)
 
 
 def buffers(masked: bool) -> sampling.SampleBuffers:
-    made = sampling.make_buffers(ROWS, VOCAB, torch.device("cpu"))
+    made = sampling.make_buffers(ROWS, VOCAB, torch.device("cpu"), torch.zeros(ROWS, dtype=torch.int32))
     made.work.fill_(float("nan"))
     for left in made.bins:
         left.fill_(77)  # what the step before left
@@ -69,8 +69,8 @@ def test_plain_temperature_needs_no_search() -> None:
     assert made[0] == made[1]
 
 
-@pytest.mark.parametrize(("seed", "spread"), [(0, 3.0), (1, 30.0)])
-def test_random_parameters_over_several_chunks(seed: int, spread: float) -> None:
+@pytest.mark.parametrize(("seed", "spread", "stages"), [(0, 3.0, (0, 1)), (1, 30.0, (0, 1)), (2, 3.0, (1,))])
+def test_random_parameters_over_several_chunks(seed: int, spread: float, stages: tuple[int, ...]) -> None:
     """Every combination of cuts, on flat and on peaked rows; half of the seeds have ties."""
     rows, vocab = 5, 8200
     draw = torch.Generator().manual_seed(seed)
@@ -81,10 +81,10 @@ def test_random_parameters_over_several_chunks(seed: int, spread: float) -> None
         return torch.where(torch.rand(rows, generator=draw) < share, otherwise, value)
 
     logits = torch.randn(rows, vocab, generator=draw) * spread
-    if seed:
+    if seed % 2:
         logits = (logits * 64 / spread).round() * spread / 64
     seen = torch.randint(-(2**31), 2**31 - 1, (rows, -(-vocab // 32)), generator=draw).int()
-    made = sampling.make_buffers(rows, vocab, torch.device("cpu"))
+    made = sampling.make_buffers(rows, vocab, torch.device("cpu"), torch.zeros(rows, dtype=torch.int32))
     made.floats.copy_(
         torch.stack([uniform(0.1, 0.0) * 1.5, uniform(0.3, 1.0), uniform(0.6, 0.0) / 4, uniform(0.5, 0.4) + 0.6,
                      uniform(0.0, 0.0)])
@@ -93,10 +93,12 @@ def test_random_parameters_over_several_chunks(seed: int, spread: float) -> None
         torch.stack([(uniform(0.4, 0.0) ** 3 * vocab).int(), torch.arange(rows).int(), uniform(0.5, 0.0).ceil().int(),
                      torch.ones(rows).int()])
     )  # fmt: skip
+    if 0 not in stages:
+        made.integers[0] = 0
     made.bitmask.copy_(torch.randint(-(2**31), 2**31 - 1, made.bitmask.shape, generator=draw))
     found = []
     for function in (sampling.sample, sampling.sample_reference):
         last = torch.zeros(rows, dtype=torch.int32)
-        function(logits, made, seen, last, stages=(0, 1), filtered=True, facts=False)
+        function(logits, made, seen, last, stages=stages, filtered=True, facts=False)
         found.append(last.tolist())
     assert found[0] == found[1]

@@ -24,7 +24,6 @@ from engine.model.kernels.threshold import (
     LAST_KEY,
     LEVELS,
     PARTS,
-    SEARCH_WARPS,
     TAIL,
     Bins,
     cut,
@@ -36,9 +35,12 @@ from engine.model.kernels.threshold import (
     make_bins,
     row_top,
     search_kernel,
+    weight_of,
 )
 from engine.model.kernels.units import release_next, wait_for_previous
 from engine.model.sampling import sample_rows, unpack_bitmask
+
+WARPS = 8
 
 
 class SampleBuffers(NamedTuple):
@@ -56,12 +58,12 @@ class SampleBuffers(NamedTuple):
     """fp32 [R, M, PARTS]."""
     bins: Bins
     ids: Tensor
-    """int32 [R]."""
+    """int32 [R], on the host where it is pinned: the kernel writes it there, which is sooner than a copy."""
     facts: Tensor
     """fp32 [R, 8]: raw and constrained logprob, mass, free entropy, entropy, free argmax, whether it is legal."""
 
 
-def make_buffers(rows: int, vocab: int, device: torch.device) -> SampleBuffers:
+def make_buffers(rows: int, vocab: int, device: torch.device, ids: Tensor) -> SampleBuffers:
     chunks = -(-vocab // CHUNK.value)
 
     def zeros(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -70,8 +72,7 @@ def make_buffers(rows: int, vocab: int, device: torch.device) -> SampleBuffers:
     return SampleBuffers(
         zeros(5, rows), zeros(4, rows, dtype=torch.int32), zeros(rows, -(-vocab // 32), dtype=torch.int32),
         zeros(rows, vocab),
-        zeros(rows, chunks, PARTS.value), make_bins(rows, chunks, device), zeros(rows, dtype=torch.int32),
-        zeros(rows, 8),
+        zeros(rows, chunks, PARTS.value), make_bins(rows, chunks, device), ids, zeros(rows, 8),
     )  # fmt: skip
 
 
@@ -92,6 +93,7 @@ def apply_kernel(
     END: tl.constexpr,
     FACTS: tl.constexpr,
     M: tl.constexpr,
+    ASM: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """Grid (R, M). RS: stride of a parameter in `floats` and `integers`, and the row count of `sums`, of which the
@@ -113,14 +115,14 @@ def apply_kernel(
     if penalty != 1.0:
         marks = tl.load(seen + slot * W + i // 32, mask=i < V, other=0)
         value = tl.where(((marks >> (i % 32)) & 1) != 0, tl.where(raw > 0, raw / penalty, raw * penalty), raw)
-    if temperature > 0:
-        value = value / temperature
+    if (temperature > 0) & (temperature != 1.0):
+        value = value * (1.0 / temperature)
     value = tl.where(legal, value, -float("inf"))
     tl.store(work + at, value, mask=i < V)
     top = tl.max(value, axis=0)
     base = parts + (row * M + chunk) * PARTS
     tl.store(base, top)
-    tl.store(base + 1, tl.sum(tl.exp(value - tl.where(top == -float("inf"), 0.0, top))))
+    tl.store(base + 1, tl.sum(weight_of(tl.where(top == -float("inf"), 0.0, top) - value, ASM)))
     tl.store(base + 2, (chunk * CHUNK + tl.argmax(value, axis=0, tie_break_left=True)).to(tl.float32))
     if FACTS:
         _store_sums(base + 3, raw)
@@ -142,41 +144,50 @@ def _store_sums(at, value):
 
 
 @triton.jit
-def _kept(value, top, least, key, inside):
-    """Weights of tokens that are surely kept, and which are ties at the threshold. An illegal token is neither."""
-    place = key_of(top - value)
-    p = tl.exp(value - top)
-    fine = inside & (place < LAST_KEY) & (p >= least)
-    return tl.where(fine & (place < key), p, 0.0), fine & (place == key)
-
-
-@triton.jit
 def keep_kernel(
-    work, floats, integers, parts, sums, state, tail, V, RS, M: tl.constexpr, MP: tl.constexpr, PDL: tl.constexpr
-):
-    """Grid (R, M): how much weight each chunk keeps below the last 64 keys, and how many tokens have each of those."""
+    work, floats, integers, parts, sums, state, tail, V, RS,
+    PER: tl.constexpr, M: tl.constexpr, MP: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Grid (R, ceil(M / PER)): how much weight each chunk keeps below the last 64 keys, and how many tokens have each
+    of those."""
     row = tl.program_id(0)
-    chunk = tl.program_id(1)
+    first = tl.program_id(1) * PER
     release_next(PDL)
     least = tl.load(floats + 2 * RS + row)
     wait_for_previous(PDL)
     if tl.load(floats + row) > 0:
-        i = chunk * CHUNK + tl.arange(0, CHUNK)
-        value = tl.load(work + row.to(tl.int64) * V + i, mask=i < V, other=-float("inf"))
+        values = work + row.to(tl.int64) * V
+        i = first * CHUNK + tl.arange(0, CHUNK)
+        value = tl.load(values + i, mask=i < V, other=-float("inf"))
         top = row_top(parts, row, M, MP)
         low, before, target, limit, ties = last_stretch(state, sums, row, floats, integers, V, RS)
-        if chunk == 0:
+        if first == 0:
             keep_stretch(state, row, RS, low, before, target, limit, ties)
-        p, _ = _kept(value, top, least, low, i < V)
-        tl.store(parts + (row * M + chunk) * PARTS + 10, tl.sum(p))
-        key = key_of(top - value)
-        offset = key - low.to(tl.int32)
-        inside = (key < LAST_KEY) & (offset >= 0) & (offset < TAIL)
-        at = tail + (row * M + chunk) * TAIL + tl.arange(0, TAIL)
-        if tl.sum(inside.to(tl.int32)) > 0:
-            tl.store(at, tl.histogram(tl.where(inside, offset, 0), TAIL, mask=inside))
-        else:
-            tl.store(at, tl.zeros([TAIL], tl.int32))
+        near = low.to(tl.int32)
+        far = tl.minimum(near + TAIL, LAST_KEY)
+        end = tl.minimum(first + PER, M)
+        for chunk in tl.range(first, end):
+            distance = top - value
+            i += CHUNK
+            value = tl.load(values + i, mask=(i < V) & (chunk + 1 < end), other=-float("inf"))
+            key = key_of(distance)
+            p = weight_of(distance, ASM)
+            tl.store(parts + (row * M + chunk) * PARTS + 10, tl.sum(tl.where((key < near) & (p >= least), p, 0.0)))
+            inside = (key >= near) & (key < far)
+            at = tail + (row * M + chunk) * TAIL + tl.arange(0, TAIL)
+            if tl.max(inside.to(tl.int32)) > 0:
+                tl.store(at, tl.histogram(tl.where(inside, key - near, 0), TAIL, mask=inside))
+            else:
+                tl.store(at, tl.zeros([TAIL], tl.int32))
+
+
+@triton.jit
+def _kept(value, top, least, key, inside, ASM: tl.constexpr):
+    """Weights of tokens that are surely kept, and which are ties at the threshold. An illegal token is neither."""
+    place = key_of(top - value)
+    p = weight_of(top - value, ASM)
+    fine = inside & (place < LAST_KEY) & (p >= least)
+    return tl.where(fine & (place < key), p, 0.0), fine & (place == key)
 
 
 @triton.jit
@@ -200,7 +211,8 @@ def _kept_by_chunk(state, tail, base, row, weighed, RS, least, M: tl.constexpr, 
 @triton.jit
 def draw_kernel(
     logits, work, floats, integers, parts, state, tail, last, ids, facts, V, RS,
-    FILTERED: tl.constexpr, FACTS: tl.constexpr, M: tl.constexpr, MP: tl.constexpr, PDL: tl.constexpr,
+    FILTERED: tl.constexpr, FACTS: tl.constexpr, M: tl.constexpr, MP: tl.constexpr, ASM: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (R): walk to the uniform number, by chunks and then inside one; the id becomes the slot's last."""
     row = tl.program_id(0)
@@ -233,7 +245,7 @@ def draw_kernel(
         left = ties - tl.sum(tl.where(m == chunk, earlier, 0), axis=0)
         i = chunk * CHUNK + tl.arange(0, CHUNK)
         value = tl.load(work + row.to(tl.int64) * V + i, mask=i < V, other=-float("inf"))
-        p, tie = _kept(value, top, least, key, i < V)
+        p, tie = _kept(value, top, least, key, i < V, ASM)
         rank = tl.cumsum(tie.to(tl.int32), axis=0) - 1
         weight = p.to(tl.float64) + tl.where(tie & (rank < left), each, 0.0)
         place = tl.sum((ahead + tl.cumsum(weight, axis=0) <= goal).to(tl.int32), axis=0)
@@ -293,28 +305,34 @@ def sample(
     """ids[r] of every row of logits fp32 [R, V], and last[slot]. `stages`: 0 where a row has top-k, 1 where one has
     top-p; `filtered` where any row has top-k, top-p or min-p; `facts` also fills `facts`. seen: int32 [slots, W]."""
     rows, vocab = logits.shape
-    stride, chunks = buffers.floats.shape[1], buffers.parts.shape[1]
-    flags = launch.options(logits)
-    assembly = flags.pop("ASM")
-    shared = {"M": chunks, "MP": triton.next_power_of_2(chunks), "num_warps": SEARCH_WARPS, **flags}
+    stride = buffers.floats.shape[1]
+    per, chunks = chunks_of_block(rows), buffers.parts.shape[1]
+    one = {"M": chunks, "num_warps": WARPS, **launch.options(logits)}
+    shared = {"MP": triton.next_power_of_2(chunks), **one}
     f, n, parts, work, bins = buffers.floats, buffers.integers, buffers.parts, buffers.work, buffers.bins
-    histograms = histograms_of(stages)
+    histograms, walks = histograms_of(stages), (rows, -(-chunks // per))
     apply_kernel[(rows, chunks)](
         logits, f, n, buffers.bitmask, seen, work, parts, bins.sums, vocab, buffers.bitmask.shape[1], stride,
-        FIRST=min(histograms, default=0), END=max(histograms, default=-1) + 1,
-        FACTS=facts, M=chunks, num_warps=8, **flags,
+        FIRST=min(histograms, default=0), END=max(histograms, default=-1) + 1, FACTS=facts, **one,
     )  # fmt: skip
     for histogram in histograms:
         stage, level = divmod(histogram, LEVELS.value)
-        search_kernel[(rows, chunks)](
-            work, f, n, parts, bins.sums, bins.state, vocab, stride, STAGE=stage, LEVEL=level, ASM=assembly, **shared
-        )
+        search_kernel[walks](
+            work, f, n, parts, bins.sums, bins.state, vocab, stride, STAGE=stage, LEVEL=level, LIMITED=0 in stages,
+            PER=per, **shared,
+        )  # fmt: skip
     if filtered:
-        keep_kernel[(rows, chunks)](work, f, n, parts, bins.sums, bins.state, bins.tail, vocab, stride, **shared)
+        keep_kernel[walks](work, f, n, parts, bins.sums, bins.state, bins.tail, vocab, stride, PER=per, **shared)
     draw_kernel[(rows,)](
         logits, work, f, n, parts, bins.state, bins.tail, last, buffers.ids, buffers.facts, vocab, stride,
         FILTERED=filtered, FACTS=facts, **shared,
     )  # fmt: skip
+
+
+def chunks_of_block(rows: int) -> int:
+    """How many chunks a block of the search walks over: few rows are spread over the device; the blocks of many do what
+    is done once a block less often. Measured on an H100."""
+    return 1 if rows <= 2 else 2 if rows <= 8 else 4
 
 
 def histograms_of(stages: tuple[int, ...]) -> list[int]:

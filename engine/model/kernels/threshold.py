@@ -3,7 +3,7 @@
 A key is a token's distance from the row's maximum in 26 bits: exact from a distance of 1 on, in steps of 2^-23 below
 it, so that it orders as the logits do; from 128 on (a weight of 0 in fp32) it is `LAST_KEY`. The first level's bins are
 its upper 10 bits, the second level's the next 10; what is left are 64 keys, counted where the cut is used. Weights are
-summed as integers of 2^-38, so their order cannot matter. On a device a chunk's histogram lies in shared memory and
+summed as integers of 2^-34, so their order cannot matter. On a device a chunk's histogram lies in shared memory and
 costs one atomic there per token; where there is no inline assembly every token goes to the row's bins at once.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.model.kernels.units import release_next, wait_for_previous
 
-CHUNK: tl.constexpr = tl.constexpr(4096)
+CHUNK: tl.constexpr = tl.constexpr(2048)
 PARTS: tl.constexpr = tl.constexpr(11)
 """fp32 per chunk: 0 maximum, 1 sum, 2 argmax; free 3 maximum, 4 sum, 5 sum of p*l, 6 argmax; legal 7 maximum, 8 sum,
 9 sum of p*l; 10 kept below the last 64 keys. Sums are of e^(l - the chunk's maximum), but for `kept`, which is of
@@ -29,25 +29,31 @@ LEVELS: tl.constexpr = tl.constexpr(3)
 LAST_KEY: tl.constexpr = tl.constexpr(1 << 26)
 STEPS: tl.constexpr = tl.constexpr(1 << 23)
 ONE_BITS: tl.constexpr = tl.constexpr(0x3F800000)
-HALF_BITS: tl.constexpr = tl.constexpr(19)
-HALF_WEIGHT: tl.constexpr = tl.constexpr(524288.0)
-"""A weight is an integer of 2^-38 in two halves of 19 bits: the sum of a chunk's halves fits into 32 bits."""
-SEARCH_WARPS = 8
+HALF_BITS: tl.constexpr = tl.constexpr(17)
+HALF_WEIGHT: tl.constexpr = tl.constexpr(131072.0)
+"""A weight is an integer of 2^-34 in two halves of 17 bits: the sums of a block's fit into 32 bits."""
+ROUND: tl.constexpr = tl.constexpr(8388608.0)
+ROUND_BITS: tl.constexpr = tl.constexpr(0x4B000000)
+ROUND_SIGNED: tl.constexpr = tl.constexpr(12582912.0)
+ROUND_SIGNED_BITS: tl.constexpr = tl.constexpr(0x4B400000)
+"""2^23 and 1.5 * 2^23, and their bits: added to a float that is small beside them, they leave its whole number."""
+LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
 _CLEAR = tl.constexpr(
     ".shared .align 16 .b8 maskloop_bins[8192];\n"
-    "{\n.reg .u32 a, z;\nmov.u32 z, 0;\nmov.u32 a, %tid.x;\nshl.b32 a, a, 4;\nmov.u32 $0, maskloop_bins;\n"
-    "add.u32 a, a, $0;\nst.shared.v4.u32 [a], {z, z, z, z};\nst.shared.v4.u32 [a+4096], {z, z, z, z};\nbar.sync 0;\n}"
+    "{\n.reg .u32 a, z;\n.reg .pred p;\nmov.u32 z, 0;\nmov.u32 a, %tid.x;\nsetp.lt.u32 p, a, 256;\nshl.b32 a, a, 4;\n"
+    "mov.u32 $0, maskloop_bins;\nadd.u32 a, a, $0;\n@p st.shared.v4.u32 [a], {z, z, z, z};\n"
+    "@p st.shared.v4.u32 [a+4096], {z, z, z, z};\nbar.sync 0;\n}"
 )
 _ADD = tl.constexpr(
-    "{\n.reg .u32 a;\n.reg .pred p, q;\nmov.u32 a, maskloop_bins;\nshl.b32 $0, $1, 2;\nadd.u32 a, a, $0;\n"
-    "setp.ne.u32 p, $2, 0;\nsetp.ne.u32 q, $3, 0;\n@p red.shared.add.u32 [a], $2;\n"
-    "@q red.shared.add.u32 [a+4096], $3;\n}"
+    "{\n.reg .u32 a;\n.reg .pred p;\nsetp.lt.s32 p, $1, 0;\nmov.u32 $0, 0;\n@p bra done;\nmov.u32 a, maskloop_bins;\n"
+    "shl.b32 $0, $1, 2;\nadd.u32 a, a, $0;\nred.shared.add.u32 [a], $2;\nred.shared.add.u32 [a+4096], $3;\ndone:\n}"
 )
+_POWER = tl.constexpr("ex2.approx.ftz.f32 $0, $1;")
 _MEET = tl.constexpr("bar.sync 0;\nmov.u32 $0, 0;")
 _READ = tl.constexpr(
     "{\n.reg .u32 a, b;\nmov.u32 a, maskloop_bins;\nshl.b32 b, $1, 2;\nadd.u32 a, a, b;\nld.shared.u32 b, [a];\n"
-    "ld.shared.u32 a, [a+4096];\nmul.wide.u32 $0, b, 524288;\n.reg .u64 l;\ncvt.u64.u32 l, a;\nadd.u64 $0, $0, l;\n}"
+    "ld.shared.u32 a, [a+4096];\nmul.wide.u32 $0, b, 131072;\n.reg .s64 l;\ncvt.s64.s32 l, a;\nadd.s64 $0, $0, l;\n}"
 )
 
 
@@ -71,25 +77,37 @@ def make_bins(rows: int, chunks: int, device: torch.device) -> Bins:
 
 @triton.jit
 def key_of(distance):
-    """int32 key of a distance from the row's maximum, fp32, not negative."""
-    near = (tl.minimum(distance, 1.0) * STEPS).to(tl.int32)
+    """int32 key of a distance from the row's maximum, fp32, not negative. Adding 1 rounds a short one to its step."""
+    near = (distance + 1.0).to(tl.int32, bitcast=True) - ONE_BITS
     far = distance.to(tl.int32, bitcast=True) - (ONE_BITS - STEPS)
     return tl.minimum(tl.where(distance < 1.0, near, far), LAST_KEY)
 
 
 @triton.jit
 def distance_of(key):
-    """The smallest distance that has the key (int32)."""
+    """The distance that a key (int32) stands for."""
     far = (key + (ONE_BITS - STEPS)).to(tl.float32, bitcast=True)
     return tl.where(key < STEPS, key.to(tl.float32) / STEPS, far)
 
 
 @triton.jit
+def weight_of(distance, ASM: tl.constexpr):
+    """e^-distance; what is no normal float is 0 on a device."""
+    if ASM:
+        weight = tl.inline_asm_elementwise(_POWER, "=f,f", [distance * -LOG2_E], dtype=tl.float32, is_pure=True, pack=1)
+    else:
+        weight = tl.exp(-distance)
+    return weight
+
+
+@triton.jit
 def halves(weight):
-    """A weight of 0 to 1 as whole numbers of 2^-19, and of 2^-38 above that."""
+    """A weight of 0 to 1 as whole numbers of 2^-17, and of 2^-34 that are left (-2^16 to 2^16). Rounded by adding what
+    leaves no fraction: conversions are an eighth as fast."""
     scaled = weight * HALF_WEIGHT
-    high = scaled.to(tl.int32)
-    return high, ((scaled - high.to(tl.float32)) * HALF_WEIGHT + 0.5).to(tl.int32)
+    whole = scaled + ROUND
+    rest = (scaled - (whole - ROUND)) * HALF_WEIGHT + ROUND_SIGNED
+    return whole.to(tl.int32, bitcast=True) - ROUND_BITS, rest.to(tl.int32, bitcast=True) - ROUND_SIGNED_BITS
 
 
 @triton.jit
@@ -141,62 +159,85 @@ def top_k_limit(state, sums, row, floats, integers, RS, active):
 
 
 @triton.jit
-def _add(at, place, high, low, inside, ASM: tl.constexpr):
-    """Add a chunk's weights to the row's bins at `at`, by place."""
+def _empty(ASM: tl.constexpr):
+    """Clear the block's bins in shared memory."""
+    if ASM:
+        tl.inline_asm_elementwise(_CLEAR, "=r", [], dtype=tl.int32, is_pure=False, pack=1)
+
+
+@triton.jit
+def _add(at, place, high, low, ASM: tl.constexpr):
+    """Add weights by place, -1 for none: to the block's bins, or to the row's at `at` where there is no assembly."""
+    if ASM:
+        tl.inline_asm_elementwise(_ADD, "=&r,r,r,r", [place, high, low], dtype=tl.int32, is_pure=False, pack=1)
+    else:
+        weight = (high.to(tl.int64) << HALF_BITS) + low.to(tl.int64)
+        tl.atomic_add(at + place, weight, mask=place >= 0, sem="relaxed")
+
+
+@triton.jit
+def _hand_over(at, ASM: tl.constexpr):
+    """Add the block's bins to the row's at `at`."""
     if ASM:
         j = tl.arange(0, BINS)
-        tl.inline_asm_elementwise(_CLEAR, "=r", [], dtype=tl.int32, is_pure=False, pack=1)
-        high = tl.where(inside, high, 0)
-        low = tl.where(inside, low, 0)
-        tl.inline_asm_elementwise(
-            _ADD, "=&r,r,r,r", [tl.where(inside, place, 0), high, low], dtype=tl.int32, is_pure=False, pack=1
-        )
         tl.inline_asm_elementwise(_MEET, "=r", [], dtype=tl.int32, is_pure=False, pack=1)
         sums = tl.inline_asm_elementwise(_READ, "=&l,r", [j], dtype=tl.int64, is_pure=False, pack=1)
         tl.atomic_add(at + j, sums, mask=sums > 0, sem="relaxed")
-    else:
-        tl.atomic_add(at + place, (high.to(tl.int64) << HALF_BITS) + low.to(tl.int64), mask=inside, sem="relaxed")
 
 
 @triton.jit
 def search_kernel(
     work, floats, integers, parts, sums, state, V, RS,
-    STAGE: tl.constexpr, LEVEL: tl.constexpr, M: tl.constexpr, MP: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+    STAGE: tl.constexpr, LEVEL: tl.constexpr, LIMITED: tl.constexpr, PER: tl.constexpr,
+    M: tl.constexpr, MP: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (R, M), eight warps. Stage 0 counts (top-k), stage 1 weighs what top-k left (top-p)."""
+    """Grid (R, ceil(M / PER)), at least eight warps. Stage 0 counts (top-k), stage 1 weighs what top-k left where the
+    step is LIMITED by it (top-p)."""
     SHIFT: tl.constexpr = 0 if LEVEL == 2 else (6 if LEVEL == 1 else 16)
     WIDTH: tl.constexpr = (TAIL if LEVEL == 2 else BINS) << SHIFT
     row = tl.program_id(0)
-    chunk = tl.program_id(1)
+    first = tl.program_id(1) * PER
     release_next(PDL)
     top_k = tl.load(integers + row)
     counts = (top_k > 0) & (top_k < V)
     wanted = (tl.load(floats + row) > 0) & (counts if STAGE == 0 else tl.load(floats + RS + row) < 1.0)
     wait_for_previous(PDL)
     if wanted:
-        i = chunk * CHUNK + tl.arange(0, CHUNK)
-        value = tl.load(work + row.to(tl.int64) * V + i, mask=i < V, other=-float("inf"))
+        values = work + row.to(tl.int64) * V
+        i = first * CHUNK + tl.arange(0, CHUNK)
+        value = tl.load(values + i, mask=i < V, other=-float("inf"))
         top = row_top(parts, row, M, MP)
         low = tl.zeros([], tl.int64)
         if LEVEL > 0:
             low, before, target, _ = advance(state, sums, row, floats, integers, RS, STAGE, LEVEL - 1)
-            if chunk == 0:
+            if first == 0:
                 new = state + ((STAGE * LEVELS + LEVEL) * RS + row) * 4
                 tl.store(new, low)
                 tl.store(new + 1, before)
                 tl.store(new + 2, target)
-        key = key_of(top - value)
-        offset = key - low.to(tl.int32)
-        inside = (key < LAST_KEY) & (offset >= 0) & (offset < WIDTH)
-        if STAGE == 0:
-            high = tl.zeros([CHUNK], tl.int32)
-            rest = high + 1
-        else:
+        if LIMITED and STAGE == 1:
             limit, ties, total = top_k_limit(state, sums, row, floats, integers, RS, counts)
-            share = tl.where(key == limit, ties.to(tl.float32) / total.to(tl.float32), 1.0)
-            high, rest = halves(tl.exp(value - top) * share)
-            inside = inside & (key <= limit)
-        _add(sums + ((STAGE * LEVELS + LEVEL) * RS + row) * BINS, offset >> SHIFT, high, rest, inside, ASM)
+        at = sums + ((STAGE * LEVELS + LEVEL) * RS + row) * BINS
+        least = low.to(tl.int32)
+        most = tl.minimum(least + WIDTH, LAST_KEY)
+        _empty(ASM)
+        for j in tl.range(1, PER + 1):
+            distance = top - value
+            i += CHUNK
+            value = tl.load(values + i, mask=(i < V) & (j < PER), other=-float("inf"))
+            key = key_of(distance)
+            inside = (key >= least) & (key < most)
+            if STAGE == 0:
+                high = tl.zeros([CHUNK], tl.int32)
+                rest = high + 1
+            else:
+                weight = weight_of(distance, ASM)
+                if LIMITED:
+                    weight = tl.where(key == limit, weight * (ties.to(tl.float32) / total.to(tl.float32)), weight)
+                    inside = inside & (key <= limit)
+                high, rest = halves(weight)
+            _add(at, tl.where(inside, (key - least) >> SHIFT, -1), high, rest, ASM)
+        _hand_over(at, ASM)
 
 
 @triton.jit
