@@ -20,6 +20,7 @@ from engine.config import EngineConfig, Limits
 from engine.errors import LimitExceeded, ModelError, NotReady, SchemaInvalid, SchemaRefused
 from engine.grammar import GrammarService, Vocabulary, files
 from engine.grammar import service as service_module
+from engine.grammar import vocabulary as vocabulary_module
 from engine.grammar.disk import DiskCache
 from engine.grammar.entry import encode
 from engine.grammar.files import read_sealed, write_sealed
@@ -299,6 +300,21 @@ def test_text_never_is_a_special_token(byte_service: GrammarService) -> None:
         Vocabulary(byte_tokenizer(), 200)
     with pytest.raises(ModelError):
         vocabulary.check_widths(vocabulary.size + 32, 10)
+
+
+def test_engines_of_one_process_share_a_vocabulary(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer([b"shared by two"])
+    first = Vocabulary(tokenizer, 259, cache_dir=tmp_path / "first")
+    second = Vocabulary(tokenizer, 259, cache_dir=tmp_path / "second")
+    assert second.info is first.info
+    assert second.segmenter is first.segmenter
+    assert second.masks is not first.masks
+    written = [[path.name for path in (tmp_path / name).iterdir()] for name in ("first", "second")]
+    assert written[0] == written[1] != []
+    assert Vocabulary(tokenizer, 260).info is not first.info
+    fingerprint = first.fingerprint
+    del first, second
+    assert fingerprint not in vocabulary_module._BUILT
 
 
 def test_threads_are_gone_after_closing(tmp_path: Path) -> None:
