@@ -30,10 +30,10 @@ from engine.model.cuda_runner import CudaRunner
 from engine.model.engine_weights import RANDOM_SEED
 from engine.model.inventory import PLAIN, wanted_format
 from engine.model.kernels.attention import Step
-from engine.model.quantize import read_config
 from engine.model.quantized_model import empty_model
 from engine.model.quantized_tensor import quantize_slices
 from engine.model.random_weights import _matrices, _plain, _seed_of, random_weights
+from engine.model.settings import read_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

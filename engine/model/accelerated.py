@@ -18,9 +18,8 @@ from engine.model.cpu_runner import CpuRunner
 from engine.model.cuda_runner import CudaRunner
 from engine.model.decoder import is_supported
 from engine.model.engine_weights import load_engine_weights
-from engine.model.inventory import PLAIN, check_quantized, inventory, wanted_format
+from engine.model.inventory import PLAIN, check_quantized, inventory, quantize_named, wanted_format
 from engine.model.kernels.compiling import early
-from engine.model.quantized_model import quantize_named
 from engine.model.read_weights import ReadWeights
 from engine.model.source import Source
 from engine.model.tokenizer import load_tokenizer

@@ -98,7 +98,8 @@ class CudaRunner:
             self._input.silence()
             works = [self._work(count, min(count, FEW)) for count in tokens]
             works += [self._sampler.work((count, *passes)) for count in {1, *sampled[-1:]} for passes in _PASSES]
-            self.warm_s["compile"] = self._machine.compile(works, compilers)
+            with self._few.one_block():
+                self.warm_s["compile"] = self._machine.compile(works, compilers)
             started = time.perf_counter()
             for count in tokens:
                 self._graph(count, min(count, FEW))
@@ -136,7 +137,7 @@ class CudaRunner:
         """The captured forward of `bucket` tokens, with `head` rows of logits."""
         if (bucket, head) not in self._graphs:
             self._input.silence()
-            self._graphs[bucket, head] = self._machine.capture(self._work(bucket, head))
+            self._graphs[bucket, head] = self._machine.capture(self._work(bucket, head), self._few.one_block())
             self._input.restore()
         return self._graphs[bucket, head]
 

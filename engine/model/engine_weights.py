@@ -16,13 +16,11 @@ from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.model.checkpoint import load_checkpoint
 from engine.model.decoder import is_supported
-from engine.model.inventory import PLAIN, Inventory, Weight, check_quantized, inventory, wanted_format
+from engine.model.inventory import PLAIN, Inventory, Weight, check_quantized, inventory, quantize_named, wanted_format
 from engine.model.manifest import LoadedWeights
-from engine.model.quantize import read_config
-from engine.model.quantized_model import HEAD, apply_quantized, empty_model, is_tied, quantize_model, quantize_named
 from engine.model.quantized_tensor import QuantizedTensor
-from engine.model.random_weights import random_weights
 from engine.model.read_weights import ReadWeights
+from engine.model.settings import HEAD, is_tied, read_config
 from engine.model.source import Source
 
 RANDOM_SEED = 0
@@ -40,6 +38,8 @@ def read_engine_weights(config: EngineConfig, source: Source) -> ReadWeights:
         settings.tie_word_embeddings = HEAD not in loaded.tensors and is_tied(settings)
         read.tensors = dequantized(loaded.tensors)
     else:
+        from engine.model.quantized_model import apply_quantized, empty_model
+
         read.model = apply_quantized(empty_model(settings), loaded.tensors, dtype=torch.float32, device="cpu")
     return read
 
@@ -49,6 +49,8 @@ def quantize_read(read: ReadWeights, quantization: str) -> ReadWeights:
     if read.tensors is not None:
         read.tensors, table = requantized(read.tensors, quantization)
     else:
+        from engine.model.quantized_model import quantize_model
+
         assert read.model is not None
         table = inventory(quantize_model(read.model, quantization))
     read.quantization, read.inventory = quantization, str(table)
@@ -61,6 +63,8 @@ def load_engine_weights(config: EngineConfig, source: Source, device: torch.devi
         raise ModelError(f"model {source.name!r} is not on this machine", param="model")
     settings = read_config(source.path)
     if source.kind == "random":
+        from engine.model.random_weights import random_weights  # 5 s of imports that a checkpoint does without
+
         loaded = random_weights(settings, config.quantization or PLAIN, device, RANDOM_SEED)
     else:
         loaded = load_checkpoint(source.path, device)

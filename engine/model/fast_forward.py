@@ -7,7 +7,8 @@ operations. Knows nothing of graphs, sampling or requests. Axis letters: see `ke
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,8 @@ class FastForward:
         self.last = last
         self.caches = [Cache(layer[0], layer[1]) for layer in cache]
         self.turns = rope_tables(model, cache.shape[4], cache.device)
+        self.depth = len(model.layers)
+        """How many blocks `layers` runs."""
         self._buffers(tokens, cache.device)
 
     def _buffers(self, tokens: int, device: torch.device) -> None:
@@ -91,6 +94,15 @@ class FastForward:
         head = model.head
         self.final = make(tokens, shape.hidden, dtype=half if isinstance(head, FragmentWeight) else head.dtype)
 
+    @contextmanager
+    def one_block(self) -> Iterator[None]:
+        """Meanwhile a forward runs its first block alone: every kernel that it has, and a fraction of its launches."""
+        before, self.depth = self.depth, 1
+        try:
+            yield
+        finally:
+            self.depth = before
+
     def layers(self, step: Step) -> None:
         """Enqueue all blocks for the step's T tokens; the residual stream is left in `x`."""
         count, model = step.tokens.shape[0], self.model
@@ -102,7 +114,8 @@ class FastForward:
             eps=model.shape.eps,
         )  # fmt: skip
         gains = [layer.input_gain for layer in model.layers[1:]] + [model.final_gain]
-        for layer, cache, gain in zip(model.layers, self.caches, gains, strict=True):
+        blocks = list(zip(model.layers, self.caches, gains, strict=True))
+        for layer, cache, gain in blocks[: self.depth]:
             self._attention(layer, cache, step)
             self._mixture(layer, step, gain)
 

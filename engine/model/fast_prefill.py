@@ -67,7 +67,7 @@ class LongForward:
             step.tokens, step.slots, few.last, few.model.embedding, gain, x, half, normed, eps=shape.eps
         )
         self._operations.norm(x, gain, normed, eps=shape.eps)
-        for index, layer in enumerate(layers):
+        for index, layer in enumerate(layers[: few.depth]):
             following = layers[(index + 1) % len(layers)].input_gain
             self._attention(layer, few.caches[index], x, normed, step, tiles)
             self._mixture(layer, self._routers[index], x, normed, step.live, following)

@@ -68,12 +68,16 @@ class Machine:
         """Zeros on the host, pinned where there is a device to copy them to."""
         return torch.zeros(size, dtype=dtype, pin_memory=self.cuda)
 
-    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """`work` as one graph that replays on the current stream; it is run once before, to compile its kernels."""
+    def capture(
+        self, work: Callable[[], None], rehearsal: AbstractContextManager[Any] | None = None
+    ) -> Callable[[], None]:
+        """`work` as one graph that replays on the current stream; it is run once before, inside `rehearsal`, so that
+        every kernel is compiled and loaded."""
         if not self.cuda:
             return work
         with torch.cuda.stream(self.main):
-            work()
+            with rehearsal or nullcontext():
+                work()
             self.main.synchronize()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._pool, stream=self.main):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from engine.errors import ModelError
 from engine.model.quantized_linear import QuantizedWeight
-from engine.model.quantized_tensor import QuantizedTensor
+from engine.model.quantized_tensor import QuantizedTensor, quantize_tensor
 
 Weight = Tensor | QuantizedTensor
 PLAIN = "bf16"
@@ -157,3 +157,11 @@ def _count(weight: Weight) -> int:
     for size in weight.shape:
         total *= size
     return total
+
+
+def quantize_named(name: str, weight: Tensor, quantization: str) -> QuantizedTensor:
+    """`quantize_tensor` whose errors say which weight."""
+    try:
+        return quantize_tensor(weight, quantization)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error.message}", param=error.param) from None

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from engine.config import QUANTIZATIONS, default_cache_dir
 from engine.errors import ModelError, RequestError
 from engine.model.checkpoint import save_checkpoint
 from engine.model.checkpoint_writer import FILE_BYTES, CheckpointWriter
-from engine.model.inventory import PLAIN, wanted_format
+from engine.model.inventory import PLAIN, quantize_named, wanted_format
 from engine.model.manifest import Manifest
-from engine.model.quantized_model import empty_model, quantize_named, stored_names
+from engine.model.quantized_model import empty_model, stored_names
 from engine.model.quantized_tensor import part_shapes
 from engine.model.random_weights import random_weights
+from engine.model.settings import read_config
 from engine.model.source import Source, resolve
 from engine.model.source_checkpoint import SourceCheckpoint
 
@@ -95,20 +94,6 @@ def quantize_checkpoint(
     for file in _extras(folder):
         writer.copy(file, file.name)
     return writer.finish()
-
-
-def read_config(path: Path) -> Any:
-    """A folder's transformers config, or a config file's. ModelError: absent, unknown, or quantised already."""
-    try:
-        config = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} has no config that transformers can read: {first}", param="model") from None
-    settings = getattr(config, "quantization_config", None)
-    if settings:
-        method = settings.get("quant_method", "unknown") if isinstance(settings, dict) else "unknown"
-        raise ModelError(f"{path} is quantised already ({method}); start from its bf16 form", param="model")
-    return config
 
 
 def _check_formats(quantization: str, lm_head: str) -> None:

@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from accelerate.utils import set_module_tensor_to_device
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engine.errors import ModelError
 from engine.model.experts import check_experts_module, is_experts_module, use_experts_forward
-from engine.model.inventory import PLAIN, Weight, check_quantized, wanted_format
+from engine.model.inventory import PLAIN, Weight, check_quantized, quantize_named, wanted_format
 from engine.model.quantized_linear import QuantizedLinear, QuantizedWeight
-from engine.model.quantized_tensor import QuantizedTensor, quantize_tensor
-
-HEAD = "lm_head.weight"
+from engine.model.quantized_tensor import QuantizedTensor
+from engine.model.settings import HEAD, is_tied
 
 
 def empty_model(config: Any) -> PreTrainedModel:
@@ -36,11 +35,6 @@ def stored_names(model: PreTrainedModel, lm_head: str = PLAIN) -> list[str]:
     return [name for name in names if name != HEAD or lm_head != PLAIN or not is_tied(model.config)]
 
 
-def is_tied(config: Any) -> bool:
-    """Whether the head shares the embedding's weight."""
-    return bool(getattr(config, "tie_word_embeddings", False))
-
-
 def quantize_model(model: PreTrainedModel, quantization: str, *, lm_head: str = PLAIN) -> PreTrainedModel:
     """Replace linear layers and experts in place, one weight at a time; a tied head is untied when it is quantised.
 
@@ -52,14 +46,6 @@ def quantize_model(model: PreTrainedModel, quantization: str, *, lm_head: str = 
             place_weight(model, name, quantize_named(name, parameter.detach(), wanted))
     check_quantized(model, quantization, lm_head)
     return model
-
-
-def quantize_named(name: str, weight: Tensor, quantization: str) -> QuantizedTensor:
-    """`quantize_tensor` whose errors say which weight."""
-    try:
-        return quantize_tensor(weight, quantization)
-    except ModelError as error:
-        raise ModelError(f"{name}: {error.message}", param=error.param) from None
 
 
 def apply_quantized(

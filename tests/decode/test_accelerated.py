@@ -16,8 +16,8 @@ from engine.model.accelerated import load_accelerated
 from engine.model.checkpoint import save_checkpoint
 from engine.model.decoder import Span
 from engine.model.loader import Phases, load
-from engine.model.quantize import read_config
 from engine.model.random_weights import random_weights
+from engine.model.settings import read_config
 from engine.model.source import resolve
 from tests.decode.fakes import ByteTokenizer, V
 from tests.decode.test_identical import SCHEMA

@@ -1,0 +1,31 @@
+"""A model's settings: its transformers config, read and checked. Knows no weights, and imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from engine.errors import ModelError
+
+HEAD = "lm_head.weight"
+
+
+def read_config(path: Path) -> Any:
+    """A folder's transformers config, or a config file's. ModelError: absent, unknown, or quantised already."""
+    try:
+        config = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path} has no config that transformers can read: {first}", param="model") from None
+    settings = getattr(config, "quantization_config", None)
+    if settings:
+        method = settings.get("quant_method", "unknown") if isinstance(settings, dict) else "unknown"
+        raise ModelError(f"{path} is quantised already ({method}); start from its bf16 form", param="model")
+    return config
+
+
+def is_tied(config: Any) -> bool:
+    """Whether the head shares the embedding's weight."""
+    return bool(getattr(config, "tie_word_embeddings", False))
