@@ -30,10 +30,14 @@ from engine.model.cuda_runner import CudaRunner
 from engine.model.engine_weights import RANDOM_SEED
 from engine.model.inventory import PLAIN, wanted_format
 from engine.model.kernels.attention import Step
+from engine.model.kernels.tile_attention import Tiles
 from engine.model.quantized_model import empty_model
 from engine.model.quantized_tensor import quantize_slices
 from engine.model.random_weights import _matrices, _plain, _seed_of, random_weights
 from engine.model.settings import read_config
+
+PREFILL_ROWS = 6
+"""Rows of the step that goes through the prefill: more than 64 tokens, so that it takes its library products."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,8 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_config(options.config)
         weights = dict(random_weights(settings, options.quantization, options.device, RANDOM_SEED).tensors)
         runner = CudaRunner(
-            weights, settings, max_batch=1, max_sequence=128, device=options.device, quantization=options.quantization
-        )
+            weights, settings, max_batch=PREFILL_ROWS, max_sequence=128, device=options.device,
+            quantization=options.quantization,
+        )  # fmt: skip
         figures = compare(runner, settings, options)
     device = None if options.device == "cpu" else runner.device
     configuration = {"quantization": options.quantization, "tokens": options.tokens, "quick": options.quick}
@@ -61,6 +66,7 @@ def compare(runner: CudaRunner, settings: Any, options: argparse.Namespace) -> d
     draw = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, settings.vocab_size, (options.tokens,), generator=draw).tolist()
     streams, logits, last = _fast(runner, tokens)
+    prefilled = _prefilled(runner, tokens)
     reference = _Reference(settings, options, tokens)
     rows = []
     for index, (exact, rounded) in enumerate(reference.layers()):
@@ -71,10 +77,11 @@ def compare(runner: CudaRunner, settings: Any, options: argparse.Namespace) -> d
         "residual_error_bf16": [round(other, 6) for _, other in rows],
         "logits_error": round(_error(logits, exact), 6), "logits_error_bf16": round(_error(rounded, exact), 6),
         "logits_error_one_token": round(_error(last, exact[-1:]), 6),
+        "logits_error_prefill": round(max(_error(row, exact) for row in prefilled), 6),
         "argmax_equal": float((logits.argmax(-1) == exact.argmax(-1)).float().mean()),
         "argmax_equal_bf16": float((rounded.argmax(-1) == exact.argmax(-1)).float().mean()),
     }  # fmt: skip
-    worst = max(figures["logits_error"], figures["logits_error_one_token"])
+    worst = max(figures[name] for name in ("logits_error", "logits_error_one_token", "logits_error_prefill"))
     figures["within_bound"] = worst <= figures["logits_error_bf16"]
     for index in sorted({0, 1, len(rows) // 4, len(rows) // 2, len(rows) - 1}):
         print(f"after layer {index + 1:3}: fast {rows[index][0]:.2e}, bf16 {rows[index][1]:.2e}", flush=True)
@@ -109,6 +116,25 @@ def _fast(runner: CudaRunner, tokens: list[int]) -> tuple[list[Tensor], Tensor, 
         few._mixture(layer, step, gain)
         streams.append(few.x[:count].clone())
     return streams, logits, last
+
+
+def _prefilled(runner: CudaRunner, tokens: list[int]) -> list[Tensor]:
+    """The logits of all tokens by the many-token path, as one of several rows of one step."""
+    few, count = runner._few, len(tokens)
+    integers = {"dtype": torch.int32, "device": few.x.device}
+    rows = torch.arange(PREFILL_ROWS, **integers)
+    step = Step(
+        torch.tensor(tokens, **integers).repeat(PREFILL_ROWS), rows.repeat_interleave(count),
+        torch.arange(count, **integers).repeat(PREFILL_ROWS), torch.tensor([count * PREFILL_ROWS], **integers),
+    )  # fmt: skip
+    with runner._machine.on_main():
+        x = runner._long.layers(step, Tiles(rows * count, torch.full_like(rows, count)))
+        found = []
+        for row in range(PREFILL_ROWS):
+            found.append(torch.empty(count, runner.vocab_size, device=x.device))
+            few.logits(few.everyone[:count] + row * count, found[-1], x)
+    runner._machine.synchronize()
+    return found
 
 
 class _Reference:
