@@ -13,6 +13,7 @@ from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.grammar import Chars, Ref, Rule, Text
 from engine.schema.key_exits import Site
+from engine.schema.key_homes import HomeRules, home_of
 from engine.schema.keys import KeyRules, leaves_often
 from engine.schema.number_rules import write_number
 from engine.schema.other_keys import other_key, shortest_other
@@ -69,6 +70,9 @@ def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None
         return _group(texts, write_number(texts, automaton, follow))
     if kind == "key":
         assert follow is not None
+        home = home_of(automaton)
+        if home is not None:
+            return _quoted(texts, HomeRules(texts, automaton, home, follow).write(), follow)
         return _quoted(texts, KeyRules(texts, follow).write(automaton), follow)
     if kind == "string" and leaves_often(automaton):
         return _quoted(texts, KeyRules(texts, follow, fine=True).write(automaton), follow)
