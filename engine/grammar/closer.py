@@ -38,6 +38,11 @@ class Closer:
         """Whether the grammar derives any text at all."""
         return self._symbols.root.best is not None
 
+    def remember(self, shortest: tuple[int, ...]) -> None:
+        """The ending of the empty document, stop token last, which an earlier search has found. Saves 10-20 ms."""
+        self.pushdown.start.ending = shortest
+        self.pushdown.start.searched = True
+
     def ending(self, place: Place, limit: int = NEVER) -> tuple[int, ...] | None:
         """Tokens that end the document from here, stop token last. 20-500 microseconds, then remembered.
 

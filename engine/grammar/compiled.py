@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
@@ -67,11 +68,17 @@ class CompiledGrammar:
         grammar, vocabulary = self.compiled.grammar, self.vocabulary
         if grammar is None:
             return None
-        return Closer(grammar, vocabulary.segmenter, vocabulary.stop_token_ids[0], vocabulary.allowance)
+        closer = Closer(grammar, vocabulary.segmenter, vocabulary.stop_token_ids[0], vocabulary.allowance)
+        if self.compiled.shortest:
+            closer.remember(self.compiled.shortest)
+        return closer
 
     def _once(self, name: str, make: Callable[[], Made]) -> Made:
+        """Made by whoever asks first; who asks meanwhile waits, since two at once would take twice as long."""
         if name not in self._shared:
-            self._shared[name] = make()
+            with self._shared.setdefault(f"{name}, being made", threading.RLock()):
+                if name not in self._shared:
+                    self._shared[name] = make()
         made: Made = self._shared[name]
         return made
 

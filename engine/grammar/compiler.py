@@ -45,6 +45,8 @@ class Compiled:
     rest: Future[xgr.CompiledGrammar] | None = None
     """The same grammar with all masks, while it loads and afterwards."""
     rest_bytes: int = 0
+    shortest: tuple[int, ...] = ()
+    """Tokens of the shortest document, stop token last, where somebody has searched for them before."""
 
     @property
     def known(self) -> xgr.CompiledGrammar:

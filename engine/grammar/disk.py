@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ class DiskCache:
         if content is None:
             return None
         try:
-            compiled = decode(_body(content)[1], compiler)
+            about, body = _body(content)
+            compiled = replace(decode(body, compiler), shortest=tuple(about["shortest"]))
         except (ValueError, RuntimeError, KeyError, TypeError, IndexError):
             _remove(path)
             return None
@@ -65,14 +66,15 @@ class DiskCache:
     def put(self, key: str, content: bytes, compiler: Compiler, **about: Any) -> bool:
         """Store an encoded grammar if loading, measured here, is cheaper than compiling it in a fresh process.
 
-        `about["compile_ms"]` is what compiling took here, where the compiler may have known most rules.
+        `about["compile_ms"]` is what compiling took here, where the compiler may have known most rules;
+        `about["shortest"]` the tokens of the shortest document, which `get` returns with the grammar.
         """
         start = time.thread_time()
         decode(content, compiler, at_once=True)
         load_ms = (time.thread_time() - start) * 1e3
         if load_ms >= _COLD * float(about["compile_ms"]):
             return False
-        head = json.dumps({**about, "load_ms": load_ms}).encode() + b"\n"
+        head = json.dumps({"shortest": (), **about, "load_ms": load_ms}).encode() + b"\n"
         stored = write_sealed(self._path(key), head + content)
         self._trim()
         return stored

@@ -32,7 +32,7 @@ from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
 from engine.schema.verdict import REPEATED_KEYS
 
-FORM_VERSION = "5"
+FORM_VERSION = "6"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `entry` another
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
@@ -167,6 +167,7 @@ class GrammarService:
     def _store(self, grammar: CompiledGrammar, content: bytes | None) -> None:
         constraint = grammar.constraint
         about = {"kind": constraint.kind, "schema_hash": constraint.schema_hash, "compile_ms": grammar.compile_ms}
+        about["shortest"] = grammar.matcher().shortest_ending(0)
         content = content or encode(grammar.compiled, constraint.kind, grammar.compile_ms / 1e3)
         self.disk.put(grammar.key, content, self._compiler, **about)
 

@@ -18,9 +18,10 @@ import pytest
 
 from engine.config import EngineConfig, Limits
 from engine.errors import LimitExceeded, ModelError, NotReady, SchemaInvalid, SchemaRefused
-from engine.grammar import GrammarService, Vocabulary, files
+from engine.grammar import CompiledGrammar, GrammarService, Vocabulary, files
 from engine.grammar import service as service_module
 from engine.grammar import vocabulary as vocabulary_module
+from engine.grammar.closer import Closer
 from engine.grammar.disk import DiskCache
 from engine.grammar.entry import encode
 from engine.grammar.files import read_sealed, write_sealed
@@ -132,6 +133,39 @@ def test_another_process_reads_what_this_one_compiled(tmp_path: Path) -> None:
     assert reader.disk.clear() >= 2
     assert list(reader.disk.folder.iterdir()) == []
     reader.close()
+
+
+@pytest.mark.usefixtures("keep_everything")
+def test_the_shortest_document_is_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = service_at(tmp_path)
+    written = writer.compile(Constraint.json_schema(LENGTHY))
+    document = written.matcher().shortest_ending(0)
+    writer.close()
+    reader = service_at(tmp_path)
+    monkeypatch.setattr(Closer, "_improved", lambda *_: pytest.fail("searched again"))
+    read = reader.compile(Constraint.json_schema(LENGTHY))
+    assert read.source == "disk"
+    assert read.matcher().shortest_ending(0) == document
+    assert read.min_tokens == len(document) == written.min_tokens
+    reader.close()
+
+
+def test_what_many_ask_for_at_once_is_made_once(byte_service: GrammarService, monkeypatch: pytest.MonkeyPatch) -> None:
+    grammar = byte_service._compiler.compile(Constraint.json_schema(PERSON))
+    fresh = CompiledGrammar(Constraint.json_schema(PERSON), "fresh", grammar, byte_service.vocabulary)
+    made: list[Closer] = []
+    make = CompiledGrammar._closer
+
+    def slowly(self: CompiledGrammar) -> Closer | None:
+        time.sleep(0.02)
+        made.append(make(self))
+        return made[-1]
+
+    monkeypatch.setattr(CompiledGrammar, "_closer", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: fresh.closer, range(4)))
+    assert len(made) == 1
+    assert all(closer is made[0] for closer in found)
 
 
 @pytest.mark.usefixtures("keep_everything")
