@@ -20,7 +20,7 @@ from engine.schema.shape import (
     Shape,
     StringSet,
 )
-from engine.schema.term import FALSE, TRUE, Term, Terms
+from engine.schema.term import FALSE, Term, Terms
 
 IsEmpty = Callable[[int], bool]
 T = TypeVar("T")
@@ -152,17 +152,19 @@ def settle_array(is_empty: IsEmpty, array: ArrayShape) -> ArrayShape | None:
 
 
 def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape) -> ObjectShape | None:
+    known: dict[str, Term] = {}
+    for key in a.required | b.required:
+        known[key] = terms.both(a.value(key), b.value(key))
+    # Most pairs fail here, by a choice of values, so that nothing else of them is put together.
+    if any(map(is_empty, sorted(known.values(), key=terms.is_choice, reverse=True))):
+        return None
     high = b.high if a.high is None else a.high if b.high is None else min(a.high, b.high)
     seen = a.seen_keys if b.seen_keys is None else b.seen_keys if a.seen_keys is None else a.seen_keys | b.seen_keys
-    first, second = dict(a.named), dict(b.named)
-    for key in a.required | b.required:  # most pairs fail here, so that nothing else of them is put together
-        if is_empty(_both(terms, _value(first, a, key), _value(second, b, key))):
-            return None
     return settle_object(
         is_empty,
         ObjectShape(
-            tuple((key, _both(terms, _value(first, a, key), _value(second, b, key))) for key in {**first, **second}),
-            tuple(_merge_others(terms, a, b)),
+            tuple([(key, terms.both(a.value(key), b.value(key))) for key in {**a.values, **b.values}]),
+            a.others if a.others == b.others else tuple(_merge_others(terms, a, b)),
             a.required | b.required,
             tuple(dict.fromkeys(a.needs + b.needs)),
             max(a.low, b.low),
@@ -171,16 +173,6 @@ def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape
             seen,
         ),
     )
-
-
-def _value(named: dict[str, Term], item: ObjectShape, key: str) -> Term:
-    return named[key] if key in named else item.other(key)
-
-
-def _both(terms: Terms, left: Term, right: Term) -> Term:
-    if left == right or right == TRUE:
-        return left
-    return right if left == TRUE else terms.all_of((left, right))
 
 
 def _merge_others(terms: Terms, a: ObjectShape, b: ObjectShape) -> Iterable[Others]:
@@ -197,7 +189,7 @@ def settle_object(is_empty: IsEmpty, item: ObjectShape) -> ObjectShape | None:
     named = dict(item.named)
     for key in sorted(item.required - named.keys()):
         named[key] = item.other(key)
-    if any(is_empty(named[key]) for key in item.required):
+    if any(is_empty(named[key]) for key in sorted(item.required)):
         return None
     if any(need.keys.is_empty or is_empty(need.value) for need in item.needs):
         return None
@@ -210,4 +202,8 @@ def settle_object(is_empty: IsEmpty, item: ObjectShape) -> ObjectShape | None:
             return None
     if high is not None and low > high:
         return None
-    return replace(item, named=tuple(named.items()), low=0 if low <= len(item.required) else low, high=high)
+    low = 0 if low <= len(item.required) else low
+    pairs = tuple(named.items())
+    if (pairs, low, high) == (item.named, item.low, item.high):
+        return item
+    return ObjectShape(pairs, item.others, item.required, item.needs, low, high, item.seen_names, item.seen_keys)

@@ -43,18 +43,18 @@ def any_of(expander: Expander, at: Location, scope: Scope, annotated: bool) -> l
     return [_union(expander, shapes)]
 
 
-def one_of(expander: Expander, at: Location, scope: Scope, annotated: bool) -> list[Shape]:
-    """Exactly one branch: each branch without the others it can overlap."""
+def one_of(expander: Expander, at: Location, scope: Scope, annotated: bool, within: Shape) -> Shape:
+    """Values of `within` in exactly one branch: each branch without the others it can overlap there."""
     if not isinstance(at.schema.get("oneOf"), list):
-        return []
+        return within
     terms = _branches(expander, at, scope, "oneOf")
     parts: list[Shape] = []
     for index, term in enumerate(terms):
-        shape = expander.shape(term, annotated)
+        shape = expander.intersect(within, expander.shape(term, annotated))
         for other in (*terms[:index], *terms[index + 1 :]):
             shape = _without(expander, at, "oneOf", shape, term, other)
         parts.append(shape)
-    return [_union(expander, parts)]
+    return _union(expander, parts)
 
 
 def negation(expander: Expander, at: Location, scope: Scope, _annotated: bool) -> list[Shape]:
@@ -145,9 +145,9 @@ def _union(expander: Expander, shapes: list[Shape]) -> Shape:
 
 
 def _without(expander: Expander, at: Location, keyword: str, shape: Shape, term: Term, other: Term) -> Shape:
-    """`shape` (of `term`) less the values of `other`."""
+    """`shape` (in `term`) less the values of `other`."""
     try:
-        if expander.is_empty(expander.terms.all_of((term, other))):
+        if expander.are_apart(shape, expander.shape(other)) or expander.is_empty(expander.terms.all_of((term, other))):
             return shape
         if expander.bold and expander.is_exact(other):
             return expander.subtract(shape, other)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from engine.errors import LimitExceeded
 from engine.schema.shape import ObjectShape
-from engine.schema.term import FALSE, TRUE, Term, Terms
+from engine.schema.term import TRUE, Terms
 
 ALTERNATIVES = 128
 """Arrays or objects in one union; more is an exponential schema."""
@@ -46,20 +46,8 @@ def covers(terms: Terms, wide: ObjectShape, narrow: ObjectShape) -> bool:
     free = wide.free_value
     if wide.others != narrow.others and free != TRUE:
         return False
-    known = dict(narrow.named)
     for key, term in wide.named:
-        inside = known.pop(key, None)
-        if not implies(terms, narrow.other(key) if inside is None else inside, term):
+        inside = narrow.value(key)
+        if inside != term and not terms.implies(inside, term):
             return False
-    return free == TRUE or all(implies(terms, term, wide.other(key)) for key, term in known.items())
-
-
-def implies(terms: Terms, narrow: Term, wide: Term) -> bool:
-    """Every value of `narrow` is one of `wide`, by what they are made of."""
-    if narrow in (wide, FALSE) or wide == TRUE:
-        return True
-    if terms.kind(wide) == "all":
-        return all(implies(terms, narrow, part) for part in terms.parts(wide))
-    if terms.kind(narrow) == "all" and wide in terms.parts(narrow):
-        return True
-    return terms.kind(wide) == "any" and narrow in terms.parts(wide)
+    return free == TRUE or all(terms.implies(term, wide.other(k)) for k, term in narrow.named if k not in wide.values)

@@ -19,21 +19,39 @@ from engine.schema.unevaluated import unevaluated
 if TYPE_CHECKING:
     from engine.schema.expand import Expander
 
+UNEVALUATED = frozenset({"unevaluatedProperties", "unevaluatedItems"})
 TYPES = frozenset({"null", "boolean", "number", "integer", "string", "array", "object"})
 
 
-def node_shape(expander: Expander, at: Location, scope: Scope, annotated: bool) -> Shape:
-    """Everything that the subschema at `at` says."""
+def node_shape(expander: Expander, at: Location, scope: Scope, annotated: bool, within: Shape = EVERYTHING) -> Shape:
+    """Everything that the subschema at `at` says, of the values in `within`."""
     schema = at.schema
     if not isinstance(schema, dict):
-        return EVERYTHING if schema else NOTHING
-    wants = annotated or any(key in schema for key in ("unevaluatedProperties", "unevaluatedItems"))
+        return within if schema else NOTHING
+    wants = annotated or any(key in schema for key in UNEVALUATED)
     if at.draft.ref_hides_siblings and "$ref" in schema:
-        return _reference(expander, at, scope, wants)
-    shape = _own(expander, at, scope)
-    for applied in _in_place(expander, at, scope, wants):
-        shape = expander.intersect(shape, applied)
+        return expander.intersect(within, _reference(expander, at, scope, wants))
+    shape = expander.intersect(within, _own(expander, at, scope))
+    if any(key in schema for key in ("$ref", "$dynamicRef", "$recursiveRef")):
+        shape = expander.intersect(shape, _reference(expander, at, scope, wants))
+    shape = _all_of(expander, at, scope, wants, shape)
+    for applicator in (negation, dependencies, conditional, any_of):
+        for applied in applicator(expander, at, scope, wants):
+            shape = expander.intersect(shape, applied)
+    shape = one_of(expander, at, scope, wants, shape)
     return unevaluated(expander, at, scope, shape) if wants else shape
+
+
+def _all_of(expander: Expander, at: Location, scope: Scope, annotated: bool, shape: Shape) -> Shape:
+    """`shape` within every branch. Branches of a `oneOf` overlap less inside it, so such a one is opened there."""
+    branches = at.schema.get("allOf")
+    for index, branch in enumerate(branches if isinstance(branches, list) else ()):
+        term = expander.child(at, scope, "allOf", str(index))
+        if isinstance(branch, dict) and "oneOf" in branch and not annotated and not UNEVALUATED & branch.keys():
+            shape = node_shape(expander, *expander.terms.nodes[term], False, shape)
+        else:
+            shape = expander.intersect(shape, expander.shape(term, annotated))
+    return shape
 
 
 def _own(expander: Expander, at: Location, scope: Scope) -> Shape:
@@ -68,20 +86,6 @@ def _values(expander: Expander, schema: dict[str, Any]) -> Shape:
     if "const" in schema:
         shape = expander.intersect(shape, const_shape(expander.terms, schema["const"]))
     return shape
-
-
-def _in_place(expander: Expander, at: Location, scope: Scope, annotated: bool) -> list[Shape]:
-    """Shapes of the applicators that act on the same value, in an order that keeps products small."""
-    schema = at.schema
-    found: list[Shape] = []
-    if any(key in schema for key in ("$ref", "$dynamicRef", "$recursiveRef")):
-        found.append(_reference(expander, at, scope, annotated))
-    if isinstance(schema.get("allOf"), list):
-        terms = [expander.child(at, scope, "allOf", str(i)) for i in range(len(schema["allOf"]))]
-        found.extend(expander.shape(term, annotated) for term in terms)
-    for applicator in (negation, dependencies, conditional, any_of, one_of):
-        found.extend(applicator(expander, at, scope, annotated))
-    return found
 
 
 def _reference(expander: Expander, at: Location, scope: Scope, annotated: bool) -> Shape:

@@ -7,6 +7,7 @@ and items are terms, so shapes of recursive schemas are finite. Knows no keyword
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from engine.schema.automaton import Automaton
 from engine.schema.intervals import ALL_NUMBERS, Numbers
@@ -79,7 +80,7 @@ class Need:
 ANY_KEY = (Others(Automaton.anything(), TRUE),)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ObjectShape:
     """Objects of `low` to `high` members. A key neither named nor in any of the disjoint `others` is forbidden."""
 
@@ -93,14 +94,24 @@ class ObjectShape:
     seen_keys: Automaton | None = None
     """Keys an in-place applicator has evaluated; only kept where unevaluatedProperties needs them."""
 
-    def value(self, key: str) -> Term:
-        """What the value of `key` must satisfy; FALSE for a forbidden key."""
-        for name, term in self.named:
-            if name == key:
-                return term
-        return self.other(key)
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.named, self.others, self.required, self.needs, self.low, self.high, self.seen_names))
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def values(self) -> dict[str, Term]:
+        """What the values of named keys must satisfy; FALSE for a forbidden key."""
+        return dict(self.named)
+
+    def value(self, key: str) -> Term:
+        """The same for any key."""
+        found = self.values.get(key)
+        return self.other(key) if found is None else found
+
+    @cached_property
     def free_value(self) -> Term | None:
         """The one value of all keys that are not named, None where they differ."""
         return self.others[0].value if len(self.others) == 1 and self.others[0].keys.is_universal else None
@@ -129,6 +140,11 @@ class Shape:
     def is_empty(self) -> bool:
         """Nothing is allowed, without looking at children."""
         return not (self.null or self.booleans or self.numbers or self.strings or self.arrays or self.objects)
+
+    @property
+    def only_objects(self) -> bool:
+        """No value of another type is allowed."""
+        return not (self.null or self.booleans or self.numbers or self.strings or self.arrays)
 
 
 ANY_STRING = (StringSet(Automaton.anything()),)

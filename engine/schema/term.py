@@ -27,6 +27,8 @@ class Terms:
         self._numbers: dict[tuple[Kind, Any], Term] = {}
         self.nodes: dict[Term, tuple[Location, Scope]] = {}
         self.constants: dict[Term, Any] = {}
+        self._both: dict[tuple[Term, Term], Term] = {}
+        self._implied: dict[tuple[Term, Term], bool] = {}
 
     def kind(self, term: Term) -> Kind:
         return self._keys[term][0]
@@ -68,6 +70,41 @@ class Terms:
 
     def all_of(self, terms: Iterable[Term]) -> Term:
         return self._join(terms, "all", TRUE, FALSE)
+
+    def both(self, first: Term, second: Term) -> Term:
+        """`all_of` two, remembered."""
+        if first == second or second == TRUE:
+            return first
+        if first == TRUE:
+            return second
+        found = self._both.get((first, second))
+        if found is None:
+            found = self._both[first, second] = self.all_of((first, second))
+        return found
+
+    def implies(self, narrow: Term, wide: Term) -> bool:
+        """Whether every value of `narrow` is one of `wide`, by what they are made of. Remembered."""
+        if narrow in (wide, FALSE) or wide == TRUE:
+            return True
+        found = self._implied.get((narrow, wide))
+        if found is None:
+            found = self._implied[narrow, wide] = self._is_within(narrow, wide)
+        return found
+
+    def _is_within(self, narrow: Term, wide: Term) -> bool:
+        if self.kind(wide) == "all":
+            return all(self.implies(narrow, part) for part in self.parts(wide))
+        if self.kind(narrow) == "all" and wide in self.parts(narrow):
+            return True
+        return self.kind(wide) == "any" and narrow in self.parts(wide)
+
+    def is_choice(self, term: Term) -> bool:
+        """Whether the term is plainly one of a few values: what tells branches apart at little cost."""
+        kind = self.kind(term)
+        if kind == "node":
+            schema = self.nodes[term][0].schema
+            return isinstance(schema, dict) and ("const" in schema or "enum" in schema)
+        return kind == "const" or (kind == "all" and any(self.is_choice(part) for part in self.parts(term)))
 
     def any_of(self, terms: Iterable[Term]) -> Term:
         return self._join(terms, "any", FALSE, TRUE)

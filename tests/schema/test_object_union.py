@@ -14,6 +14,7 @@ from tests.schema.matching import Language, compact
 
 A, B = {"type": "object", "required": ["a"]}, {"type": "object", "required": ["b"]}
 ONE = {"const": 1}
+NULL = {"b": {"type": "null"}}
 SCHEMAS: dict[str, Any] = {
     "overlapping branches": {"anyOf": [A, B]},
     "values that tell": {
@@ -28,6 +29,14 @@ SCHEMAS: dict[str, Any] = {
     "a condition": {"if": {"properties": {"k": ONE}, "required": ["k"]}, "then": A, "else": {"required": ["c"]}},
     "exactly one": {"oneOf": [A, B, {"properties": {"k": {"const": 1}}, "required": ["k", "c"]}]},
     "one of a kind": {"oneOf": [{"properties": {"k": ONE}, **A}, {"properties": {"k": {"const": "x"}}, **B}]},
+    "told apart by what stands beside": {
+        "required": ["k"],
+        "allOf": [{"oneOf": [{"properties": {"k": ONE, **NULL}}, {"properties": {"k": {"const": "x"}}}]}],
+    },
+    "told apart but for one key": {
+        "required": ["a"],
+        "oneOf": [{"properties": {"k": ONE, **NULL}}, {"properties": {"k": {"const": "x"}}}],
+    },
     "with needs": {"anyOf": [A, B, {"not": {"additionalProperties": {"type": "null"}}}]},
 }  # fmt: skip
 VALUES = (None, 1, "x")

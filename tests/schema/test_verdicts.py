@@ -154,3 +154,16 @@ def test_random_schemas_agree_with_the_judge_on_every_document(seed: int) -> Non
             assert checked.ok or (named and "duplicate key" in str(checked.message)), (schema, text)
         compared += 1
     assert compared > 12
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_branches_are_compared_within_what_stands_beside_them(nested: bool) -> None:
+    mail = {"a": {"type": "string", "format": "email"}}  # narrowed, so that no branch has an exact complement
+    branches = {"oneOf": [{"properties": {"k": {"const": kind}, **mail}} for kind in ("x", "y", "z")]}
+    schema = {"type": "object", **({"allOf": [branches]} if nested else branches)}
+    words = {
+        needed: {v.verdict for v in lower({**schema, "required": list(needed)}, conformance="spec").verdicts
+                 if v.keyword == "oneOf"}
+        for needed in ("", "k")
+    }  # fmt: skip
+    assert words == {"": {"checked"}, "k": {"enforced"}}
