@@ -22,7 +22,7 @@ from engine.decode.outcome import Identity, failed_result
 from engine.decode.prompt import encode_prompt
 from engine.decode.sampler import draw_seed
 from engine.errors import EngineError, NotReady, QueueFull
-from engine.grammar import GrammarService
+from engine.grammar import CompiledGrammar, GrammarService
 from engine.grammar.check import check_schema
 from engine.model.loader import LoadedModel, Progress, load
 from engine.request import Constraint, Request, Result
@@ -88,7 +88,7 @@ class Engine:
         grammar = self.grammars.submit(request.constraint) if request.constraint is not None else None
         job = Job(request, prompt, seed, grammar, Future(), on_text, trace, stats)
         if grammar is not None:
-            grammar.add_done_callback(lambda _: self._notify())
+            grammar.add_done_callback(self._compiled)
         with self._wake:
             self._refuse_when_unable()
             self._jobs.add(job)
@@ -206,6 +206,11 @@ class Engine:
     def _notify(self) -> None:
         with self._wake:
             self._wake.notify()
+
+    def _compiled(self, grammar: Future[CompiledGrammar]) -> None:
+        self._notify()
+        if not grammar.cancelled() and grammar.exception() is None:
+            grammar.result().when_loaded(self._notify)
 
     def _forget(self, job: Job) -> None:
         with self._wake:

@@ -192,8 +192,14 @@ class Loop:
 
 
 def _ready(sample: Sample) -> bool:
-    """Whether the sample's masks can be filled: free text, or its grammar has been compiled."""
-    return sample.job.grammar is None or sample.matcher is not None
+    """Whether the sample's masks can be filled: free text, or its grammar has been compiled.
+
+    Of a grammar whose masks are still loading the first ones are there; a step further all others would wait with it.
+    """
+    if sample.job.grammar is None:
+        return True
+    matcher = sample.matcher
+    return matcher is not None and (matcher.grammar.loaded or not (matcher.tokens or sample.flying))
 
 
 def _row_input(row: Row) -> RowInput:

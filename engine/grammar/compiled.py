@@ -46,6 +46,16 @@ class CompiledGrammar:
         return self.compiled.known
 
     @property
+    def loaded(self) -> bool:
+        """Whether all masks are there; otherwise those near the start are (`nearest`)."""
+        return self.compiled.rest is None or self.compiled.rest.done()
+
+    def when_loaded(self, call: Callable[[], object]) -> None:
+        """Call it, from any thread, as soon as the masks that are missing now are there."""
+        if self.compiled.rest is not None and not self.loaded:
+            self.compiled.rest.add_done_callback(lambda _: call())
+
+    @property
     def verdicts(self) -> tuple[Verdict, ...]:
         return self.compiled.verdicts
 

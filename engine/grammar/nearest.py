@@ -20,7 +20,7 @@ _RULES_US = 0.035
 FIRST_US = 6_000.0
 _WORTH = 1.25
 MOST_US = 100_000.0
-"""Whoever outruns the rest waits for it, in the thread that decodes: a larger one is not left behind."""
+"""Whoever outruns the rest waits for it: more than this is not left behind."""
 _REFERENCE = -2
 
 

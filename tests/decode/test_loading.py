@@ -1,0 +1,56 @@
+"""A grammar that is still loading: its document begins, then waits, and no other document waits with it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xgrammar as xgr
+
+from engine.grammar import nearest
+from engine.grammar import service as service_module
+from engine.grammar.disk import DiskCache
+from engine.request import Constraint, Request, SamplingParams
+from tests.decode.fakes import fake_engine, wants
+
+TEXT = '{"name":"abc","kind":"beta","size":-1}'
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 3},
+        "kind": {"enum": ["alpha", "beta", 3, None]},
+        "many": {"type": "array", "items": {"$ref": "#"}, "maxItems": 2},
+        "size": {"type": "integer"},
+    },
+    "required": ["name", "kind"],
+    "additionalProperties": False,
+}
+
+
+def test_others_go_on_while_masks_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = DiskCache.put
+    monkeypatch.setattr(service_module, "_WORTH_STORING_MS", 0.0)
+    monkeypatch.setattr(DiskCache, "put", lambda *args, **about: put(*args, **{**about, "compile_ms": 1e6}))
+    monkeypatch.setattr(nearest, "FIRST_US", 1_500.0)
+    constraint = Constraint.json_schema(SCHEMA)
+    with fake_engine(wants(TEXT), tmp_path)[0] as writer:
+        writer.grammars.compile(constraint)
+    with fake_engine(wants(TEXT), tmp_path)[0] as engine:
+        compiler, rest = engine.grammars._compiler, Future[xgr.CompiledGrammar]()
+        waiting: list[Any] = []
+        monkeypatch.setattr(compiler, "later", lambda serialised: waiting.append(serialised) or rest)
+        sampling = SamplingParams(max_tokens=60, temperature=0.0)
+        loading = engine.submit(Request(prompt="x", constraint=constraint, sampling=sampling))
+        grammar = engine.grammars.compile(constraint)
+        assert grammar.compiled.rest is rest
+        assert not grammar.loaded
+        try:
+            others = [engine.submit(Request(prompt="y", sampling=sampling)).result(timeout=20) for _ in range(2)]
+            assert not loading.done()
+        finally:
+            rest.set_result(compiler.from_masks(waiting[0]()))
+        result = loading.result(timeout=20)
+    assert [other.text for other in others] == [TEXT, TEXT]
+    assert (result.text, result.status, result.grammar_source) == (TEXT, "complete", "disk")
