@@ -120,8 +120,9 @@ def _gain(value: Tensor | QuantizedTensor) -> Tensor:
 
 
 def _floating(value: Tensor | QuantizedTensor) -> Tensor:
+    """The tensor in memory of its own: a view would keep the whole file that it was read with."""
     assert isinstance(value, Tensor), "norms, routers, biases and embeddings are never quantised"
-    return value
+    return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
 
 
 def _fragment(parts: list[Tensor | QuantizedTensor]) -> FragmentWeight:

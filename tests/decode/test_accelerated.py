@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,27 @@ def test_a_checkpoint_runs_in_its_own_format_where_none_is_named(tmp_path: Path)
     config = replace(config, model=str(out), quantization=None)
     loaded = load_accelerated(config, resolve(config.model), "cpu", Phases(None))
     assert loaded.runner.quantization == "int8"
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "bf16"])
+def test_the_files_of_a_checkpoint_do_not_stay_on_the_device(quantization: str, tmp_path: Path) -> None:
+    config = config_for(tmp_path, quantization)
+    made = random_weights(read_config(tmp_path / "config.json"), quantization, "cpu", 0)
+    out = tmp_path / "checkpoint"
+    save_checkpoint(out, made.tensors, made.manifest, extras={"config.json": tmp_path / "config.json"})
+    config = replace(config, model=str(out))
+    model = load_accelerated(config, resolve(config.model), "cpu", Phases(None)).runner._few.model  # type: ignore[attr-defined]
+    kept = [part for part in leaves(model) if part.untyped_storage().nbytes() > 2 * part.nbytes + 4096]
+    assert not kept, [tuple(part.shape) for part in kept]
+
+
+def leaves(value: Any) -> list[torch.Tensor]:
+    """Every tensor inside dataclasses, tuples and lists."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if is_dataclass(value):
+        return [part for field in fields(value) for part in leaves(getattr(value, field.name))]
+    return [part for one in value for part in leaves(one)] if isinstance(value, list | tuple) else []
 
 
 def near_tie(reference: Any, request: Request, a: tuple[int, ...], b: tuple[int, ...]) -> bool:

@@ -89,7 +89,8 @@ def fragment_halves(values: Tensor) -> Tensor:
 def fragment_scales(absmax: Tensor) -> Tensor:
     """fp32 [..., N, K/64] to [..., N/16, K/64, 16]."""
     *lead, rows, blocks = absmax.shape
-    return absmax.float().view(*lead, rows // 16, 16, blocks).transpose(-1, -2).contiguous()
+    swapped = absmax.float().view(*lead, rows // 16, 16, blocks).transpose(-1, -2)
+    return swapped.clone(memory_format=torch.contiguous_format)
 
 
 def unfragment(weight: FragmentWeight) -> Tensor:
