@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.schema.grammar import Grammar, Ref, Rule
-from engine.schema.key_exits import Site, all_exits
+from engine.schema.key_exits import LOWER, UPPER, Site, all_exits
 from engine.schema.keys import KeyRules
 from engine.schema.layout import Layout
 from engine.schema.lower import lower
-from engine.schema.other_keys import other_key
+from engine.schema.other_keys import neighbours, other_key
 from engine.schema.text import TextRules
 from engine.schema.trim import prune
 
@@ -75,6 +75,7 @@ def common_grammars() -> Iterator[Grammar]:
         yield lower(schema, conformance="tight").grammar
         yield lower(schema, conformance="spec").grammar
     yield from _roads()
+    yield from _pairs()
     yield from lengths()
     yield from chains()
 
@@ -118,3 +119,14 @@ def _roads() -> Iterator[Grammar]:
     for start in range(0, len(roads), ROADS_AT_ONCE):
         rules["roads"] = Rule("roads", tuple((road,) for road in roads[start : start + ROADS_AT_ONCE]))
         yield Grammar(prune(rules, "roads", rules), "roads")
+
+
+def _pairs() -> Iterator[Grammar]:
+    """Letters that stand next to each other in names (`ab`, `aB`, `Ab`, `a_`, `_a`), where a key can leave a name."""
+    site = Site("s", Layout({}, flexible=False).after_key)
+    followers = {**dict.fromkeys(LOWER, f"{LOWER}{UPPER}_"), **dict.fromkeys(UPPER, LOWER), "_": LOWER}
+    for first, letters in followers.items():
+        parts = [neighbours(site, first, letter) for letter in letters]
+        rules = {rule.name: rule for part in parts for rule in part}
+        rules["roads"] = Rule("roads", tuple((Ref(part[0].name),) for part in parts))
+        yield Grammar(rules, "roads")

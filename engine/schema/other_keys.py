@@ -50,6 +50,11 @@ def shortest_other(names: frozenset[str]) -> str:
         size += 1
 
 
+def neighbours(site: Site, first: str, gone: str) -> Parts:
+    """The rules of "`first`, then any other character than `gone`", which keys of all schemas share."""
+    return _step(site, first, gone, False)
+
+
 def _trie(names: Iterable[str]) -> Trie:
     trie: Trie = {}
     for name in sorted(name for name in names if not has_surrogate(name)):

@@ -41,3 +41,11 @@ def test_what_is_learnt_ahead_is_written_as_grammars_write_it(grammars: list[Gra
     assert len(shared) > 30
     assert all(rules[name].text == learnt[name] for name in shared)
     assert any(rules[name].expression for name in shared)
+
+
+def test_letters_that_stand_next_to_each_other_are_known(grammars: list[Grammar]) -> None:
+    shared = {name for grammar in grammars for name in grammar.rules}
+    rules = lower({"properties": {"zqXkv_jwY": {"type": "null"}}}, conformance="spec").grammar.rules
+    pairs = [name for name in rules if name.startswith("skb")]
+    assert len(pairs) == len("zqXkv_jwY")
+    assert len([name for name in pairs if name not in shared]) <= 1
