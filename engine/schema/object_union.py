@@ -68,6 +68,11 @@ class UnionWriter:
         self.places: list[tuple[int, ObjectState]] = []
         self._numbers: dict[tuple[int, ObjectState], int] = {}
         self._steps: dict[int, list[tuple[str | None, Term, int]]] = {}
+        self._behind: dict[int, int | None] = {}
+        self._offered = [
+            [(key, value) for key in self.telling if (value := self._value(number, key)) != FALSE]
+            for number in range(len(self.shapes))
+        ]
         self._written: dict[int, frozenset[str]] = {}
         """Keys that a place knows to be there already; another one like it would be a repetition for all shapes."""
         self._members: dict[tuple[_Edge, ...], Sequence] = {}
@@ -116,13 +121,13 @@ class UnionWriter:
         """From one place, the telling keys that can come, what their values must satisfy, and the places behind."""
         if number not in self._steps:
             shape, state = self.places[number]
-            writer = self.shapes[shape]
-            asked = () if writer.is_full(state) else [(key, self._value(shape, key)) for key in self.telling]
+            writer, plain = self.shapes[shape], self._further(number)
+            ahead = {key: self._number((shape, state.after(key, writer.count_to))) for key in state.missing}
             self._written[number] = writer.tracked - state.missing
             self._steps[number] = [
-                (key, value, self._number((shape, state.after(key, writer.count_to))))
-                for key, value in asked
-                if value != FALSE
+                (key, value, plain if key is None else ahead.get(key, plain))
+                for key, value in self._offered[shape]
+                if plain is not None
             ]
         return self._steps[number]
 
@@ -144,9 +149,12 @@ class UnionWriter:
 
     def _further(self, number: int) -> int | None:
         """The place behind a member that is in no way special; None when there is no room for it."""
-        shape, state = self.places[number]
-        writer = self.shapes[shape]
-        return None if writer.is_full(state) else self._number((shape, state.after(None, writer.count_to)))
+        if number not in self._behind:
+            shape, state = self.places[number]
+            writer = self.shapes[shape]
+            full = writer.is_full(state)
+            self._behind[number] = None if full else self._number((shape, state.after(None, writer.count_to)))
+        return self._behind[number]
 
     def _alternatives(self, state: Joint, targets: dict[Joint, list[_Edge]], names: dict[Joint, str]) -> list[Sequence]:
         layout = self.writer.layout
