@@ -14,6 +14,7 @@ import xgrammar as xgr
 
 from engine.config import Limits
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
+from engine.grammar.machine import memory_bytes
 from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
 from engine.request import Constraint
@@ -27,9 +28,14 @@ from engine.schema.states import AutomatonTooLarge
 from engine.schema.text import TextRules
 from engine.schema.verdict import Verdict
 
-RULE_CACHE_BYTES = 1536 << 20
-"""The most that XGrammar keeps: rules in a third of it, whole grammars in the rest. With 512 MB a thousand schemas push
-out what `warm` has learnt, and a known length costs seconds again."""
+_LEAST, _MOST = 512 << 20, 4608 << 20
+
+
+def rule_cache_bytes() -> int:
+    """The most that XGrammar keeps: rules in a third of it, whole grammars in the rest. A sixth of the memory there is,
+    between 0.5 and 4.5 GiB. With less, thousands of schemas push out what `warm` has learnt, and a known length costs
+    seconds again."""
+    return max(_LEAST, min(_MOST, memory_bytes() // 6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +73,10 @@ class Compiled:
 class Compiler:
     """One per vocabulary and process. Its rule cache makes later grammars with the same scalar rules cheap."""
 
-    def __init__(self, info: xgr.TokenizerInfo, limits: Limits, *, rule_cache_bytes: int = RULE_CACHE_BYTES) -> None:
+    def __init__(self, info: xgr.TokenizerInfo, limits: Limits) -> None:
         self._limits = limits
         self._info = info
-        self._xgr = xgr.GrammarCompiler(info, max_threads=1, cache_limit_bytes=rule_cache_bytes)
+        self._xgr = xgr.GrammarCompiler(info, max_threads=1, cache_limit_bytes=rule_cache_bytes())
         self._loading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")  # starts no thread before it must
 
     def compile(self, constraint: Constraint) -> Compiled:
@@ -106,8 +112,8 @@ class Compiler:
         self._loading.shutdown(wait=True)
 
     def warm(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Compile what most schemas share, so that an unseen schema costs little more than its own rules. 5-40 s of
-        CPU at V = 151,936, most of it for lengths and formats; every compile in between profits from what is done.
+        """Compile what most schemas share, so that an unseen schema costs little more than its own rules. About 45 s
+        of CPU at V = 151,936, most of it for lengths and formats; every compile in between profits from what is done.
         `stop` is asked in between and ends it early.
         """
         for grammar in common_grammars():

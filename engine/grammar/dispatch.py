@@ -10,9 +10,7 @@ from engine.schema.grammar import MAX_CODE_POINT, Chars, Ref, Rule, Sequence, no
 _TEXT = ((0, 0xD7FF), (0xE000, MAX_CODE_POINT))
 
 
-def dispatch_rules(
-    name: str, triggers: list[tuple[str, str]], excludes: list[str], *, loop: bool
-) -> dict[str, Rule]:
+def dispatch_rules(name: str, triggers: list[tuple[str, str]], excludes: list[str], *, loop: bool) -> dict[str, Rule]:
     """Rule `name`: text without any of `excludes`, where a trigger, once written, must go on with its rule.
 
     After that rule comes more free text (`loop`) or nothing. The text may end anywhere outside a triggered rule.

@@ -144,7 +144,9 @@ def test_endless_and_doubling_rules_cost_nothing() -> None:
     assert closer.ending(closer.pushdown.start) is None
 
 
-@given(st.lists(st.sampled_from([b"a", b"ab", b"abc", b"b", b"ca"]), min_size=1, max_size=6), st.text("abc", max_size=9))
+@given(
+    st.lists(st.sampled_from([b"a", b"ab", b"abc", b"b", b"ca"]), min_size=1, max_size=6), st.text("abc", max_size=9)
+)
 @settings(max_examples=60, deadline=None)
 def test_cutting_is_minimal(vocabulary: list[bytes], text: str) -> None:
     ids = {token: i for i, token in enumerate(dict.fromkeys(vocabulary))}
