@@ -25,7 +25,7 @@ from engine.model.fast_prefill import LONG_KERNELS, LONG_REFERENCES, LongForward
 from engine.model.fragment_model import FragmentModel, Weights, fragment_model
 from engine.model.graphs import Machine
 from engine.model.kernels.attention import Step
-from engine.model.kernels.sampling import sample, sample_reference
+from engine.model.kernels.sampling import chunks_of_block, sample, sample_reference
 from engine.model.kernels.tile_attention import Tiles
 from engine.model.kv_cache import CachedPrefix
 from engine.model.step_input import StepInput
@@ -97,7 +97,8 @@ class CudaRunner:
         with self._machine.on_main(), torch.inference_mode():
             self._input.silence()
             works = [self._work(count, min(count, FEW)) for count in tokens]
-            works += [self._sampler.work((count, *passes)) for count in {1, *sampled[-1:]} for passes in _PASSES]
+            alike = {chunks_of_block(count): count for count in sampled}  # rows that take the same kernels
+            works += [self._sampler.work((count, *passes)) for count in alike.values() for passes in _PASSES]
             with self._few.one_block():
                 self.warm_s["compile"] = self._machine.compile(works, compilers)
             started = time.perf_counter()
