@@ -77,7 +77,8 @@ class Sandbox:
     def warm(self) -> None:
         """Put a worker that knows the common rules (`Compiler.warm`) in the place of the present one, when it is ready.
 
-        5-40 s of another processor; meanwhile the present one, started if need be, goes on. For servers, in a thread.
+        About 45 s of another processor; meanwhile the present one, started if need be, goes on. For servers, in a
+        thread.
         """
         self.start()
         with contextlib.suppress(EngineFailure):  # a service that was closed meanwhile, or a machine without memory

@@ -16,11 +16,20 @@ from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.model.checkpoint import load_checkpoint
 from engine.model.decoder import is_supported
-from engine.model.inventory import PLAIN, Inventory, Weight, check_quantized, inventory, quantize_named, wanted_format
+from engine.model.inventory import (
+    HEAD,
+    PLAIN,
+    Inventory,
+    Weight,
+    check_quantized,
+    inventory,
+    quantize_named,
+    wanted_format,
+)
 from engine.model.manifest import LoadedWeights
 from engine.model.quantized_tensor import QuantizedTensor
 from engine.model.read_weights import ReadWeights
-from engine.model.settings import HEAD, is_tied, read_config
+from engine.model.settings import is_tied, read_config
 from engine.model.source import Source
 
 RANDOM_SEED = 0

@@ -93,7 +93,7 @@ class LongForward:
         op.norm(x, layer.post_gain, normed, eps=eps)
         chosen, pairs = model.chosen, x.shape[0] * model.chosen
         logits = torch.zeros(x.shape[0], 1, device=x.device) if router is None else _logits(normed, router)
-        found = op.group(logits, live, chosen=chosen, norm_topk=router is None or model.shape.norm_topk)
+        found = op.group(logits, live, chosen=chosen, norm_topk=model.shape.norm_topk)
         inner = torch.empty(pairs, model.inner, dtype=normed.dtype, device=x.device)
         parts = torch.empty(pairs, x.shape[1], dtype=_parts_dtype(normed), device=x.device)
         op.experts_product(

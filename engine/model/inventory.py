@@ -17,6 +17,7 @@ from engine.model.quantized_linear import QuantizedWeight
 from engine.model.quantized_tensor import QuantizedTensor, quantize_tensor
 
 Weight = Tensor | QuantizedTensor
+HEAD = "lm_head.weight"
 PLAIN = "bf16"
 """The quantization that leaves every weight in floats."""
 

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from engine.errors import ModelError
 from engine.model.experts import check_experts_module, is_experts_module, use_experts_forward
-from engine.model.inventory import PLAIN, Weight, check_quantized, quantize_named, wanted_format
+from engine.model.inventory import HEAD, PLAIN, Weight, check_quantized, quantize_named, wanted_format
 from engine.model.quantized_linear import QuantizedLinear, QuantizedWeight
 from engine.model.quantized_tensor import QuantizedTensor
-from engine.model.settings import HEAD, is_tied
+from engine.model.settings import is_tied
 
 
 def empty_model(config: Any) -> PreTrainedModel:

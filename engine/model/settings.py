@@ -1,4 +1,4 @@
-"""A model's settings: its transformers config, read and checked. Knows no weights, and imports nothing heavy."""
+"""A model's settings: its transformers config, read and checked. Knows no weights, and imports no model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 from transformers import AutoConfig
 
 from engine.errors import ModelError
-
-HEAD = "lm_head.weight"
 
 
 def read_config(path: Path) -> Any:

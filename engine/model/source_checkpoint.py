@@ -21,7 +21,8 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
 
 from engine.errors import ModelError
-from engine.model.settings import HEAD, is_tied
+from engine.model.inventory import HEAD
+from engine.model.settings import is_tied
 
 EMBEDDING = "model.embed_tokens.weight"
 _INDEX = "model.safetensors.index.json"

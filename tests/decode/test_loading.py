@@ -14,19 +14,9 @@ from engine.grammar import service as service_module
 from engine.grammar.disk import DiskCache
 from engine.request import Constraint, Request, SamplingParams
 from tests.decode.fakes import fake_engine, wants
+from tests.grammar.test_nearest import SCHEMA
 
 TEXT = '{"name":"abc","kind":"beta","size":-1}'
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "minLength": 3},
-        "kind": {"enum": ["alpha", "beta", 3, None]},
-        "many": {"type": "array", "items": {"$ref": "#"}, "maxItems": 2},
-        "size": {"type": "integer"},
-    },
-    "required": ["name", "kind"],
-    "additionalProperties": False,
-}
 
 
 def test_others_go_on_while_masks_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.model.kernels.router import choose
+from engine.model.kernels.router import choose, choose_for_many
 
 TOKENS = 16
 """Tokens of one block while they are sorted."""
@@ -49,24 +49,11 @@ def choose_kernel(
     logits, live, ids, weights, counts, T,
     TB: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, NORM_TOPK: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B): ids and weights of TB tokens, and how many of them chose each expert. Ties go to the lower id."""
+    """Grid (B): ids and weights of TB tokens, and how many of them chose each expert."""
     t = tl.program_id(0) * TB + tl.arange(0, TB)
     e = tl.arange(0, EP)
     here = (t < tl.minimum(T, tl.load(live)))[:, None] & (e < E)[None, :]
-    value = tl.load(logits + t[:, None] * E + e[None, :], mask=here, other=-float("inf"))
-    top = tl.max(value, axis=1)
-    p = tl.exp(value - tl.where(top == -float("inf"), 0.0, top)[:, None])
-    left = value
-    taken = tl.zeros([TB, EP], tl.int32)
-    for _ in tl.static_range(C):
-        best = tl.argmax(left, axis=1, tie_break_left=True)
-        hit = (e[None, :] == best[:, None]) & here
-        taken += hit.to(tl.int32)
-        left = tl.where(hit, -float("inf"), left)
-    total = tl.sum(tl.where(taken > 0, p, 0.0), axis=1) if NORM_TOPK else tl.sum(p, axis=1)
-    pair = t[:, None] * C + tl.cumsum(taken, axis=1) - 1
-    tl.store(ids + pair, e[None, :] + t[:, None] * 0, mask=taken > 0)
-    tl.store(weights + pair, p / tl.where(total == 0.0, 1.0, total)[:, None], mask=taken > 0)
+    taken, _ = choose_for_many(logits, ids, weights, t, e, here, E, C, NORM_TOPK)
     tl.store(counts + tl.program_id(0) * E + e, tl.sum(taken, axis=0), mask=e < E)
 
 

@@ -113,6 +113,27 @@ def router_reference(
 
 
 @triton.jit
+def choose_for_many(logits, ids, weights, t, e, here, E: tl.constexpr, C: tl.constexpr, NORM_TOPK: tl.constexpr):
+    """The C largest logits of each token `t`, ties to the lower id, where `here` [t, e]; writes their ids and weights.
+    Gives which are taken, int32 [t, e], and the number of each pair that is."""
+    value = tl.load(logits + t[:, None] * E + e[None, :], mask=here, other=-float("inf"))
+    top = tl.max(value, axis=1)
+    p = tl.exp(value - tl.where(top == -float("inf"), 0.0, top)[:, None])
+    left = value
+    taken = tl.zeros(value.shape, tl.int32)
+    for _ in tl.static_range(C):
+        best = tl.argmax(left, axis=1, tie_break_left=True)
+        hit = (e[None, :] == best[:, None]) & here
+        taken += hit.to(tl.int32)
+        left = tl.where(hit, -float("inf"), left)
+    total = tl.sum(tl.where(taken > 0, p, 0.0), axis=1) if NORM_TOPK else tl.sum(p, axis=1)
+    pair = t[:, None] * C + tl.cumsum(taken, axis=1) - 1
+    tl.store(ids + pair, e[None, :] + t[:, None] * 0, mask=taken > 0)
+    tl.store(weights + pair, p / tl.where(total == 0.0, 1.0, total)[:, None], mask=taken > 0)
+    return taken, pair
+
+
+@triton.jit
 def route_kernel(
     logits, live, ids, weights, pairs, groups, G,
     TP: tl.constexpr, EP: tl.constexpr, E: tl.constexpr, C: tl.constexpr, GP: tl.constexpr, NORM_TOPK: tl.constexpr,
@@ -124,26 +145,11 @@ def route_kernel(
     e = tl.arange(0, EP)
     wait_for_previous(PDL)
     here = (t < tl.load(live))[:, None] & (e < E)[None, :]
-    value = tl.load(logits + t[:, None] * E + e[None, :], mask=here, other=-float("inf"))
-    top = tl.max(value, axis=1)
-    p = tl.exp(value - tl.where(top == -float("inf"), 0.0, top)[:, None])
-    left = value
-    chosen = tl.zeros([TP, EP], tl.int32)
-    for _ in tl.static_range(C):
-        best = tl.argmax(left, axis=1, tie_break_left=True)
-        hit = (e[None, :] == best[:, None]) & here
-        chosen += hit.to(tl.int32)
-        left = tl.where(hit, -float("inf"), left)
-    total = tl.sum(tl.where(chosen > 0, p, 0.0), axis=1) if NORM_TOPK else tl.sum(p, axis=1)
-    slot = tl.cumsum(chosen, axis=1) - 1
-    pair = t[:, None] * C + slot
-    taken = chosen > 0
-    tl.store(ids + pair, e[None, :] + t[:, None] * 0, mask=taken)
-    tl.store(weights + pair, p / tl.where(total == 0.0, 1.0, total)[:, None], mask=taken)
+    chosen, pair = choose_for_many(logits, ids, weights, t, e, here, E, C, NORM_TOPK)
     count = tl.sum(chosen, axis=0)
     start = tl.cumsum(count, axis=0) - count
     place = start[None, :] + tl.cumsum(chosen, axis=0) - 1
-    tl.store(pairs + place, pair, mask=taken)
+    tl.store(pairs + place, pair, mask=chosen > 0)
     parts = (count + 7) // 8
     base = tl.cumsum(parts, axis=0) - parts
     for j in tl.static_range((TP + 7) // 8):

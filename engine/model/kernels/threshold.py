@@ -3,8 +3,8 @@
 A key is a token's distance from the row's maximum in 26 bits: exact from a distance of 1 on, in steps of 2^-23 below
 it, so that it orders as the logits do; from 128 on (a weight of 0 in fp32) it is `LAST_KEY`. The first level's bins are
 its upper 10 bits, the second level's the next 10; what is left are 64 keys, counted where the cut is used. Weights are
-summed as integers of 2^-34, so their order cannot matter. On a device a chunk's histogram lies in shared memory and
-costs one atomic there per token; where there is no inline assembly every token goes to the row's bins at once.
+summed as integers of 2^-34, so their order cannot matter. On a device a block's histogram lies in shared memory and
+costs two atomics there per token; where there is no inline assembly every token goes to the row's bins at once.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
 _CLEAR = tl.constexpr(
     ".shared .align 16 .b8 maskloop_bins[8192];\n"
-    "{\n.reg .u32 a, z;\n.reg .pred p;\nmov.u32 z, 0;\nmov.u32 a, %tid.x;\nsetp.lt.u32 p, a, 256;\nshl.b32 a, a, 4;\n"
-    "mov.u32 $0, maskloop_bins;\nadd.u32 a, a, $0;\n@p st.shared.v4.u32 [a], {z, z, z, z};\n"
-    "@p st.shared.v4.u32 [a+4096], {z, z, z, z};\nbar.sync 0;\n}"
+    "{\n.reg .u32 a, z;\nmov.u32 z, 0;\nmov.u32 a, %tid.x;\nshl.b32 a, a, 4;\nmov.u32 $0, maskloop_bins;\n"
+    "add.u32 a, a, $0;\nst.shared.v4.u32 [a], {z, z, z, z};\nst.shared.v4.u32 [a+4096], {z, z, z, z};\nbar.sync 0;\n}"
 )
 _ADD = tl.constexpr(
     "{\n.reg .u32 a;\n.reg .pred p;\nsetp.lt.s32 p, $1, 0;\nmov.u32 $0, 0;\n@p bra done;\nmov.u32 a, maskloop_bins;\n"
@@ -191,7 +190,7 @@ def search_kernel(
     STAGE: tl.constexpr, LEVEL: tl.constexpr, LIMITED: tl.constexpr, PER: tl.constexpr,
     M: tl.constexpr, MP: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (R, ceil(M / PER)), at least eight warps. Stage 0 counts (top-k), stage 1 weighs what top-k left where the
+    """Grid (R, ceil(M / PER)), eight warps. Stage 0 counts (top-k), stage 1 weighs what top-k left where the
     step is LIMITED by it (top-p)."""
     SHIFT: tl.constexpr = 0 if LEVEL == 2 else (6 if LEVEL == 1 else 16)
     WIDTH: tl.constexpr = (TAIL if LEVEL == 2 else BINS) << SHIFT
