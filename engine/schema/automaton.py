@@ -14,9 +14,9 @@ from hashlib import blake2b
 
 from engine.schema import alphabet as _alphabet
 from engine.schema import constructions, listing
-from engine.schema.alphabet import Alphabet, Ranges
+from engine.schema.alphabet import Alphabet
 from engine.schema.constructions import has_surrogate, product
-from engine.schema.nfa import Parts, joined, repeated
+from engine.schema.nfa import Moves, Parts, joined, repeated
 from engine.schema.states import (
     DEAD,
     STATE_LIMIT,
@@ -172,25 +172,25 @@ class Automaton:
         """Every word of `other` is a word of this language."""
         return (other - self).is_empty
 
-    def moves(self, state: int) -> list[tuple[Ranges, int]]:
+    def moves(self, state: int) -> Moves:
         """Where `state` leads: sorted ranges and target, one entry per target, in order of the first code point."""
         return self._moves[state]
 
     @cached_property
-    def _moves(self) -> list[list[tuple[Ranges, int]]]:
-        return [self._moves_of(state) for state in range(self.states)]
+    def _moves(self) -> tuple[Moves, ...]:
+        return tuple([self._moves_of(row) for row in self.table])
 
     @property
     def parts(self) -> Parts:
         """Moves of each state and the accepting states, as `nfa` takes them."""
         return self._moves, self.accepting
 
-    def _moves_of(self, state: int) -> list[tuple[Ranges, int]]:
+    def _moves_of(self, row: tuple[int, ...]) -> Moves:
         classes: dict[int, list[int]] = {}
-        for index, target in enumerate(self.table[state]):
+        for index, target in enumerate(row):
             if target != DEAD:
                 classes.setdefault(target, []).append(index)
-        return [(self.alphabet.union(tuple(part)), target) for target, part in classes.items()]
+        return tuple([(self.alphabet.union(tuple(part)), target) for target, part in classes.items()])
 
     @cached_property
     def digest(self) -> str:

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from engine.schema.alphabet import SCALARS, Ranges
 from engine.schema.elimination import character_class
-from engine.schema.grammar import Chars, Ref, Sequence, Text, chars
+from engine.schema.grammar import Chars, Ref, Sequence, chars, literal
 
 SHORT = {0x22: '"', 0x5C: "\\", 0x2F: "/", 0x08: "b", 0x0C: "f", 0x0A: "n", 0x0D: "r", 0x09: "t"}
 OPTIONAL = frozenset({0x2F})
@@ -37,7 +37,7 @@ class _Level:
 _BMP = (_Level(4), _Level(4), _Level(4), _Level(4))
 _PAIR = (
     _Level(2, 8), _Level(4), _Level(4),
-    _Level(2, 12, (Text("\\u"), chars("dD"))), _Level(4), _Level(4),
+    _Level(2, 12, (literal("\\u"), chars("dD"))), _Level(4), _Level(4),
 )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def unit_start() -> tuple[Sequence, ...]:
     return (
         (chars("0123456789abcefABCEF"), HEX, HEX),
         (chars("dD"), chars("01234567"), HEX),
-        (chars("dD"), chars("89abAB"), HEX, HEX, Text("\\u"), chars("dD"), chars("cdefCDEF"), HEX),
+        (chars("dD"), chars("89abAB"), HEX, HEX, literal("\\u"), chars("dD"), chars("cdefCDEF"), HEX),
     )
 
 
@@ -63,13 +63,13 @@ def inline_escapes(moves: ListLike[Move]) -> list[Sequence]:
     A rule that reaches itself through other rules is compiled anew in every grammar (XGrammar remembers only rules
     whose cycles are their own), so nothing here goes through a rule of its own.
     """
-    found: list[Sequence] = [(Text("\\"), *sequence) for sequence in short_escapes(moves, False)]
+    found: list[Sequence] = [(literal("\\"), *sequence) for sequence in short_escapes(moves, False)]
     for spans, tail in moves:
         controls = [c for c in range(FIRST_CONTROL_FREE) if c not in SHORT and _inside(c, spans)]
         for sixteen in (0, 1):
             digits = [c & 15 for c in controls if c >> 4 == sixteen]
             if digits:
-                found.append((Text(f"\\u00{sixteen}"), _lower_case(digits), *tail))
+                found.append((literal(f"\\u00{sixteen}"), _lower_case(digits), *tail))
     return found
 
 
@@ -88,12 +88,12 @@ def escape_expressions(spans: Ranges) -> list[str]:
 def loop_escapes(tail: Sequence) -> list[Sequence]:
     """Every escape of any character, all leading to `tail`, as alternatives of one rule (see `inline_escapes`)."""
     digit = chars("0123456789abcdefABCDEF")
-    low = (Text("\\u"), chars("dD"), chars("cdefCDEF"), digit, digit)
+    low = (literal("\\u"), chars("dD"), chars("cdefCDEF"), digit, digit)
     return [
-        (Text("\\"), chars("".join(SHORT.values())), *tail),
-        (Text("\\u"), chars("0123456789abcefABCEF"), digit, digit, digit, *tail),
-        (Text("\\u"), chars("dD"), chars("01234567"), digit, digit, *tail),
-        (Text("\\u"), chars("dD"), chars("89abAB"), digit, digit, *low, *tail),
+        (literal("\\"), chars("".join(SHORT.values())), *tail),
+        (literal("\\u"), chars("0123456789abcefABCEF"), digit, digit, digit, *tail),
+        (literal("\\u"), chars("dD"), chars("01234567"), digit, digit, *tail),
+        (literal("\\u"), chars("dD"), chars("89abAB"), digit, digit, *low, *tail),
     ]
 
 
@@ -103,8 +103,8 @@ ESCAPED = tuple(sorted({*range(0x20), 0x22, 0x5C}))
 
 def any_escape(onward: Ref) -> tuple[Sequence, Sequence]:
     """Every escape that json.dumps would write, then `onward`."""
-    low = Text("\\u00"), Chars(((0x30, 0x31),)), chars("0123456789abcdef"), onward
-    return (Text("\\"), chars('"\\bfnrt'), onward), low
+    low = literal("\\u00"), Chars(((0x30, 0x31),)), chars("0123456789abcdef"), onward
+    return (literal("\\"), chars('"\\bfnrt'), onward), low
 
 
 @lru_cache(maxsize=1)
@@ -142,9 +142,9 @@ def unicode_escapes(moves: ListLike[Move], every: bool, intern: Intern) -> list[
     if not spans:
         return []
     if every and len(moves) == 1 and moves[0][0] == SCALARS:
-        return [(Text("u"), _any_code_point(moves[0][1], intern))]
+        return [(literal("u"), _any_code_point(moves[0][1], intern))]
     case = _both_cases if every else _lower_case
-    return [(Text("u"), intern(_Tree(intern, case).first_digit(sorted(spans, key=lambda span: span[0]))))]
+    return [(literal("u"), intern(_Tree(intern, case).first_digit(sorted(spans, key=lambda span: span[0]))))]
 
 
 def _controls(spans: list[tuple[int, int, Sequence]]) -> list[tuple[int, int, Sequence]]:
@@ -161,7 +161,7 @@ def _any_code_point(tail: Sequence, intern: Intern) -> Ref:
     last = intern(((HEX, *tail),))
     third = intern(((HEX, last),))
     second = intern(((HEX, third),))
-    low = intern(((Text("\\u"), chars("dD"), chars("cdefCDEF"), third),))
+    low = intern(((literal("\\u"), chars("dD"), chars("cdefCDEF"), third),))
     high = intern(((HEX, intern(((HEX, low),))),))
     surrogate = intern(((chars("01234567"), third), (chars("89abAB"), high)))
     return intern(((chars("0123456789abcefABCEF"), second), (chars("dD"), surrogate)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 MAX_CODE_POINT = 0x10FFFF
 CARET = 0x5E
@@ -42,7 +42,7 @@ Symbol = Chars | Text | Ref
 Sequence = tuple[Symbol, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rule:
     """`name ::= alternative | alternative ...`, optionally `(= lookahead)`.
 
@@ -59,10 +59,17 @@ class Rule:
     expression: str | None = None
     printed: str | None = field(default=None, compare=False, repr=False)
     """The alternatives in print, where they are known."""
+    _text: str | None = field(default=None, init=False, compare=False, repr=False)
+    _references: tuple[str, ...] | None = field(default=None, init=False, compare=False, repr=False)
 
-    @cached_property
+    @property
     def text(self) -> str:
         """The rule in XGrammar's EBNF; kept, since grammars share rules."""
+        if self._text is None:
+            object.__setattr__(self, "_text", self._print())
+        return self._text  # type: ignore[return-value]  # the line above set it
+
+    def _print(self) -> str:
         if self.expression is not None:
             body = f"Regex({json.dumps(self.expression, ensure_ascii=False)})"
             return f"{self.name} ::= {body}" + (f" (= {_print_chars(self.lookahead)})" if self.lookahead else "")
@@ -71,12 +78,12 @@ class Rule:
             return f"{self.name} ::= {body}"
         return f"{self.name} ::= ({body}) (= {_print_chars(self.lookahead)})"
 
-    @cached_property
+    @property
     def printed_references(self) -> tuple[str, ...]:
         """Names that `text` mentions, each once."""
-        if self.expression is not None:
-            return ()
-        return tuple(dict.fromkeys([x.name for sequence in self.alternatives for x in sequence if isinstance(x, Ref)]))
+        if self._references is None:
+            object.__setattr__(self, "_references", () if self.expression is not None else _names(self.alternatives))
+        return self._references  # type: ignore[return-value]  # the line above set it
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,29 @@ class Grammar:
         return text if self.root == "root" else f"root ::= {self.root}\n{text}"
 
 
+def _names(alternatives: tuple[Sequence, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([x.name for sequence in alternatives for x in sequence if isinstance(x, Ref)]))
+
+
+SHORT_SET = 8
+"""Ranges of a set that is looked up faster than another one would cost, by each garbage collection that meets it."""
+
+
+@lru_cache(maxsize=4096)
+def literal(text: str) -> Text:
+    """The one symbol of this text: kept rules are made of a few thousand different symbols."""
+    return Text(text)
+
+
+def one_of(ranges: tuple[tuple[int, int], ...]) -> Chars:
+    """A symbol for one code point out of normalised ranges; the same for the same short ones."""
+    return _one_of(ranges) if len(ranges) <= SHORT_SET else Chars(ranges)
+
+
+_one_of = lru_cache(maxsize=4096)(Chars)
+
+
+@lru_cache(maxsize=1024)
 def chars(*ranges: tuple[int, int] | str) -> Chars:
     """`chars("ab", (0x30, 0x39))`: single characters from strings and inclusive code-point ranges, normalised."""
     spans: list[tuple[int, int]] = []

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from engine.schema.alphabet import Ranges, intersect
 from engine.schema.automaton import Automaton
 from engine.schema.escapes import ESCAPED, any_escape, canonical, inline_escapes
-from engine.schema.grammar import Chars, Ref, Sequence, Text
+from engine.schema.grammar import Chars, Ref, Sequence, Text, one_of
 from engine.schema.suffixes import components, short_digest, suffix_digests
 from engine.schema.text import RAW, TextRules
 
@@ -141,7 +141,7 @@ def _without(gone: Ranges) -> Ranges:
 def _spelled(spans: Ranges, target: Ref) -> list[Sequence]:
     """One character out of `spans` as json.dumps writes it, then `target`."""
     raw = intersect(spans, RAW)
-    found: list[Sequence] = [(Chars(raw), target)] if raw else []
+    found: list[Sequence] = [(one_of(raw), target)] if raw else []
     if raw == spans:
         return found
     return found + inline_escapes([(spans, (target,))])

@@ -39,7 +39,7 @@ _Place = tuple[int, int, int]
 class Loose:
     """A nondeterministic automaton without empty moves."""
 
-    every: tuple[list[Move], ...]
+    every: tuple[tuple[Move, ...], ...]
     accepting: frozenset[int]
 
     @property
@@ -53,9 +53,9 @@ class Loose:
 
     @cached_property
     def digest(self) -> str:
-        return short_digest(repr((self.every, sorted(self.accepting))))
+        return short_digest(repr((tuple(map(list, self.every)), sorted(self.accepting))))
 
-    def moves(self, state: int) -> list[Move]:
+    def moves(self, state: int) -> tuple[Move, ...]:
         return self.every[state]
 
 
@@ -113,7 +113,7 @@ class _Builder:
         """Places numbered as they are reached; None when they are many more than the states."""
         numbers: dict[_Place, int] = {(DEAD, 0, DEAD): 0}
         queue = list(numbers)
-        every: list[list[Move]] = []
+        every: list[tuple[Move, ...]] = []
         for place in queue:
             if len(queue) > PLACES * self.automaton.states:
                 return None
@@ -123,7 +123,7 @@ class _Builder:
                 if number == len(queue):
                     queue.append(target)
                 moves.setdefault(number, []).extend(self.automaton.alphabet.ranges[index])
-            every.append([(normalise_ranges(spans), target) for target, spans in moves.items()])
+            every.append(tuple([(normalise_ranges(spans), target) for target, spans in moves.items()]))
         accepting = frozenset(at for at, place in enumerate(queue) if place[1] in self.automaton.accepting)
         return Loose(tuple(every), accepting)
 

@@ -18,7 +18,9 @@ from engine.schema.states import DEAD, STATE_LIMIT, AutomatonTooLarge, Table, st
 NFA_LIMIT = 50_000
 WORK_LIMIT = 1_000_000
 
-Parts = tuple[Sequence[Sequence[tuple[Ranges, int]]], Collection[int]]
+Moves = tuple[tuple[Ranges, int], ...]
+"""Where a state leads: code points and target. Tuples of numbers, which garbage collections pass over."""
+Parts = tuple[Sequence[Moves], Collection[int]]
 """A deterministic automaton: the moves of each state (0 starts), and the accepting states."""
 
 

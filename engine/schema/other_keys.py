@@ -14,10 +14,12 @@ from itertools import product
 
 from engine.schema.constructions import has_surrogate
 from engine.schema.escapes import canonical
-from engine.schema.grammar import Ref, Rule, Sequence, Text
+from engine.schema.grammar import Ref, Rule, Sequence, literal
 from engine.schema.key_exits import DIGITS, LOWER, UPPER, Parts, Site, exits, make_rule
 
 _COMMON = LOWER + UPPER + DIGITS
+LINKS, STEPS = 4_000, 2_000
+"""Rules kept for later names: with a piece of a name behind them, and of two neighbouring characters."""
 
 Trie = dict[str, "Trie"]
 """Children by character; the empty string marks the end of a name."""
@@ -35,9 +37,9 @@ def other_key(site: Site, names: Iterable[str]) -> Parts:
         ways[way] = _line(site, path, stop, onward, rules)
     leave = exits(site, _gone(trie))
     rules.update((rule.name, rule) for rule in leave.rules)
-    ends: tuple[Sequence, ...] = () if "" in trie else ((Text('""'),),)
+    ends: tuple[Sequence, ...] = () if "" in trie else ((literal('""'),),)
     onward = tuple(ways[id(trie), character] for character in trie if character)
-    return make_rule(site, "o", (*ends, *((Text('"'), ref) for ref in (*leave.refs, *onward)))), *rules.values()
+    return make_rule(site, "o", (*ends, *((literal('"'), ref) for ref in (*leave.refs, *onward)))), *rules.values()
 
 
 def shortest_other(names: frozenset[str]) -> str:
@@ -52,7 +54,7 @@ def shortest_other(names: frozenset[str]) -> str:
 
 def neighbours(site: Site, first: str, gone: str) -> Parts:
     """The rules of "`first`, then any other character than `gone`", which keys of all schemas share."""
-    return _step(site, first, gone, False)
+    return tuple(_step(site, first, gone, False)[1].values())
 
 
 def _trie(names: Iterable[str]) -> Trie:
@@ -88,29 +90,28 @@ def _line(site: Site, path: str, stop: Trie, onward: tuple[Ref, ...], rules: dic
     """Along `path`, left after any of its characters or followed to its end and on. Written to `rules`."""
     gone, ended = _gone(stop), "" in stop
     for character in reversed(path):
-        ref, needed = _link(site, character, gone, ended, onward)
+        way, needed = _step(site, character, gone, ended)
+        if onward:
+            rule, way = _link(site, character, way, onward)
+            rules[rule.name] = rule
         rules.update(needed)
-        onward, gone, ended = (ref,), character, False
+        onward, gone, ended = (way,), character, False
     return onward[0]
 
 
-@lru_cache(maxsize=16384)
-def _link(site: Site, character: str, gone: str, ended: bool, onward: tuple[Ref, ...]) -> tuple[Ref, dict[str, Rule]]:
-    """`character`, and then a way out or one of `onward`, with the rules for it but those of `onward`.
-
-    The rule depends on the rest of the name alone.
-    """
-    rules = _step(site, character, gone, ended)
-    if onward:
-        text = Text(canonical(ord(character)))
-        rules = make_rule(site, "t", ((Ref(rules[0].name),), *((text, ref) for ref in onward))), *rules
-    return Ref(rules[0].name), {rule.name: rule for rule in rules}
+@lru_cache(maxsize=LINKS)
+def _link(site: Site, character: str, way: Ref, onward: tuple[Ref, ...]) -> tuple[Rule, Ref]:
+    """`character` by this `way` out or on to one of `onward`. The rule depends on the rest of the name alone."""
+    text = literal(canonical(ord(character)))
+    rule = make_rule(site, "t", ((way,), *((text, ref) for ref in onward)))
+    return rule, Ref(rule.name)
 
 
-@lru_cache(maxsize=16384)
-def _step(site: Site, character: str, gone: str, ended: bool) -> Parts:
-    """`character`, then the end of the key (unless a name has `ended` there) or anything but `gone`."""
+@lru_cache(maxsize=STEPS)
+def _step(site: Site, character: str, gone: str, ended: bool) -> tuple[Ref, dict[str, Rule]]:
+    """`character`, then the end of the key (unless a name has `ended` there) or anything but `gone`; its rules."""
     text = canonical(ord(character))
     leave = exits(site, gone)
-    ends: tuple[Sequence, ...] = () if ended else ((Text(text + '"'),),)
-    return make_rule(site, "b", (*ends, *((Text(text), ref) for ref in leave.refs))), *leave.rules
+    ends: tuple[Sequence, ...] = () if ended else ((literal(text + '"'),),)
+    rule = make_rule(site, "b", (*ends, *((literal(text), ref) for ref in leave.refs)))
+    return Ref(rule.name), {part.name: part for part in (rule, *leave.rules)}

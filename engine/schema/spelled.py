@@ -6,12 +6,12 @@ Knows which rules belong together and their shortest text. Names are contents, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.grammar import Chars, Ref, Rule, Text
+from engine.schema.kept import keeps
 from engine.schema.key_exits import Site
 from engine.schema.key_homes import HomeRules, home_of
 from engine.schema.keys import KeyRules, leaves_often
@@ -32,6 +32,15 @@ class Group:
     ref: Ref
     rules: tuple[Rule, ...]
     shortest: str
+
+
+TEXT_RULES = 10_000
+KEY_RULES = 8_000
+"""Rules of strings and numbers, and of keys, that are kept for later schemas."""
+
+
+def _rules(group: Group) -> int:
+    return len(group.rules)
 
 
 class Spelled:
@@ -63,7 +72,7 @@ class Spelled:
         return group.ref
 
 
-@lru_cache(maxsize=2048)
+@keeps(TEXT_RULES, _rules)
 def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None) -> Group:
     texts = TextRules({}, prefix)
     if kind == "scalar":
@@ -79,7 +88,7 @@ def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None
     return _quoted(texts, texts.string(automaton, follow, "any" if kind == "every" else "canonical"), follow)
 
 
-@lru_cache(maxsize=512)
+@keeps(KEY_RULES, _rules)
 def _other_key(prefix: str, names: frozenset[str], follow: Chars) -> Group:
     rules = other_key(Site(prefix, follow), names)
     return Group(Ref(rules[0].name), rules, shortest_other(names))

@@ -24,7 +24,7 @@ from engine.schema.escapes import (
     unicode_escapes,
     unit_start,
 )
-from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, chars
+from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, chars, literal, one_of
 from engine.schema.loose import loosened
 from engine.schema.suffixes import Machine, components, short_digest, suffix_digests
 
@@ -97,10 +97,12 @@ class _Writer:
         self.moves = [self.automaton.moves(state) for state in range(self.automaton.states)]
         self.entries = self.find_entries()
         self.names: list[str] = []
+        self.refs: list[Ref] = []
 
     def write(self) -> Ref:
         salt = f"{self.kind}{self.follow and self.follow.ranges}"
         self.names = [self.name(digest + salt) for digest in suffix_digests(self.automaton)]
+        self.refs = list(map(Ref, self.names))
         circular = self.circular()
         for state in sorted(self.entries):
             if self.names[state] not in self.rules.rules:
@@ -108,7 +110,7 @@ class _Writer:
                 if whole is None and state in circular:
                     whole = self.expression(state)
                 self.rules.add(self.names[state], self.alternatives(state), self.follow, whole)
-        return Ref(self.names[0])
+        return self.refs[0]
 
     def circular(self) -> set[int]:
         """Rules that lead into a circle of several rules; XGrammar would compile the circle anew in every grammar."""
@@ -161,27 +163,27 @@ class _Writer:
         return bool(spans)
 
     def alternatives(self, state: int) -> tuple[Sequence, ...]:
-        done: list[Sequence] = [(Text(self.end),)] if state in self.automaton.accepting else []
+        done: list[Sequence] = [(literal(self.end),)] if state in self.automaton.accepting else []
         onward = [(spans, self.tail(target)) for spans, target in self.moves[state]]
-        return tuple(done + self.spellings(onward, Ref(self.names[state])))
+        return tuple(done + self.spellings(onward, self.refs[state]))
 
     def tail(self, state: int) -> Sequence:
         """What follows on reaching `state`: its rule, or the rest of the road to the next rule or the end."""
         symbols: list[Symbol] = []
         while state not in self.entries:
             if not self.moves[state]:
-                return _fused([*symbols, Text(self.end)])
+                return _fused([*symbols, literal(self.end)])
             spans, state = self.moves[state][0]
             ((low, high), *others) = spans
-            symbols.append(Chars(spans) if others or low != high else Text(self.spell(low)))
-        return (*_fused(symbols), Ref(self.names[state]))
+            symbols.append(one_of(spans) if others or low != high else literal(self.spell(low)))
+        return (*_fused(symbols), self.refs[state])
 
     def spell(self, code_point: int) -> str:
         return chr(code_point)
 
     def spellings(self, onward: Onward, own: Ref) -> list[Sequence]:  # noqa: ARG002 - strings look at `own`
         """The characters of each move, written out, and what follows them. `own` is the state's own rule."""
-        return [(Chars(spans), *tail) for spans, tail in onward]
+        return [(one_of(spans), *tail) for spans, tail in onward]
 
 
 class _StringWriter(_Writer):
@@ -198,7 +200,7 @@ class _StringWriter(_Writer):
         return not self.every and (spans[0][0] == spans[-1][1] or intersect(spans, RAW) == spans)
 
     def circular(self) -> set[int]:
-        free = {state for state in self.automaton.accepting if self.moves[state] == [(SCALARS, state)]}
+        free = {state for state in self.automaton.accepting if self.moves[state] == ((SCALARS, state),)}
         return free if self.every else free | super().circular()
 
     def expression(self, state: int) -> str | None:
@@ -221,7 +223,7 @@ class _StringWriter(_Writer):
         escaped = short_escapes(onward, True) + unicode_escapes(onward, True, self.intern)
         if len(escaped) > 1:
             escaped = [(self.intern(tuple(escaped)),)]
-        return raw + [(Text("\\"), *sequence) for sequence in escaped]
+        return raw + [(literal("\\"), *sequence) for sequence in escaped]
 
     def counted_escapes(self, tail: Sequence) -> list[Sequence]:
         """Any escape, for a chain: its many states share one rule for most of a code unit.
@@ -229,7 +231,7 @@ class _StringWriter(_Writer):
         Masks inside that rule are slower (up to 1 ms); ending it before the last digit keeps all others exact.
         """
         start = self.rules.add(f"{self.rules.prefix}unit", unit_start(), HEX)
-        return [(Text("\\"), chars(*SHORT.values()), *tail), (Text("\\u"), start, HEX, *tail)]
+        return [(literal("\\"), chars(*SHORT.values()), *tail), (literal("\\u"), start, HEX, *tail)]
 
     def intern(self, alternatives: tuple[Sequence, ...]) -> Ref:
         """A rule named by its content."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import Limits
+from engine.schema.kept import Kept
 from tests.decode.fakes import fake_engine, random_logits
 from tests.hostile.requests import ALL as REQUESTS
 from tests.hostile.schemas import ALL as SCHEMAS
@@ -32,7 +33,7 @@ from tests.serve.fakes import Server
 LIMITS = Limits(compile_s=1.5, compile_memory_bytes=1 << 30)
 JSON = {"content-type": "application/json"}
 WAIT_S = 60.0
-_Kept = functools._lru_cache_wrapper
+_Kept = (functools._lru_cache_wrapper, Kept)
 
 
 class _Allocated(ctypes.Structure):
