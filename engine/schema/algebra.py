@@ -4,7 +4,7 @@ but for the emptiness test the caller lends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
@@ -152,18 +152,16 @@ def settle_array(is_empty: IsEmpty, array: ArrayShape) -> ArrayShape | None:
 
 
 def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape) -> ObjectShape | None:
-    known: dict[str, Term] = {}
-    for key in a.required | b.required:
-        known[key] = terms.both(a.value(key), b.value(key))
+    known = dict.fromkeys(_values_in_both(terms, a, b, a.required | b.required))
     # Most pairs fail here, by a choice of values, so that nothing else of them is put together.
-    if any(map(is_empty, sorted(known.values(), key=terms.is_choice, reverse=True))):
+    if any(map(is_empty, sorted(known, key=terms.is_choice, reverse=True))):
         return None
     high = b.high if a.high is None else a.high if b.high is None else min(a.high, b.high)
     seen = a.seen_keys if b.seen_keys is None else b.seen_keys if a.seen_keys is None else a.seen_keys | b.seen_keys
     return settle_object(
         is_empty,
         ObjectShape(
-            tuple([(key, terms.both(a.value(key), b.value(key))) for key in {**a.values, **b.values}]),
+            tuple(zip(keys := {**a.values, **b.values}, _values_in_both(terms, a, b, keys), strict=True)),
             a.others if a.others == b.others else tuple(_merge_others(terms, a, b)),
             a.required | b.required,
             tuple(dict.fromkeys(a.needs + b.needs)),
@@ -173,6 +171,15 @@ def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape
             seen,
         ),
     )
+
+
+def _values_in_both(terms: Terms, a: ObjectShape, b: ObjectShape, keys: Collection[str]) -> list[Term]:
+    """What the value of each key must satisfy in both: most of the work where many branches meet."""
+    both, first, second = terms.both, a.values, b.values
+    free, other = a.free_value, b.free_value
+    if free is None or other is None:
+        return [both(a.value(key), b.value(key)) for key in keys]
+    return [both(first.get(key, free), second.get(key, other)) for key in keys]
 
 
 def _merge_others(terms: Terms, a: ObjectShape, b: ObjectShape) -> Iterable[Others]:

@@ -39,15 +39,16 @@ def covers(terms: Terms, wide: ObjectShape, narrow: ObjectShape) -> bool:
         return False
     if wide.high is not None and (narrow.high is None or narrow.high > wide.high):
         return False
-    if (wide.seen_names, wide.seen_keys) != (narrow.seen_names, narrow.seen_keys):
+    if wide.seen_names != narrow.seen_names or wide.seen_keys != narrow.seen_keys:
         return False
-    if not set(wide.needs) <= set(narrow.needs):
+    if wide.needs and not set(wide.needs) <= set(narrow.needs):
         return False
     free = wide.free_value
-    if wide.others != narrow.others and free != TRUE:
+    if free != TRUE and wide.others != narrow.others:
         return False
+    values = narrow.values
     for key, term in wide.named:
-        inside = narrow.value(key)
-        if inside != term and not terms.implies(inside, term):
+        inside = values.get(key)
+        if inside != term and not terms.implies(narrow.other(key) if inside is None else inside, term):
             return False
     return free == TRUE or all(terms.implies(term, wide.other(k)) for k, term in narrow.named if k not in wide.values)

@@ -101,6 +101,9 @@ class Expander:
             return term == FALSE
         if term in self._testing or len(self._testing) >= EMPTINESS_DEPTH:
             return False
+        known = self._shapes.get((term, False))
+        if known is not None:
+            return known.is_empty
         self._testing.append(term)
         try:
             return self.shape(term).is_empty

@@ -161,20 +161,26 @@ def _inclusions(automaton: Automaton) -> list[int]:
             sources[index].setdefault(target, []).append(state)
     masks = [{t: sum(1 << s for s in states) for t, states in column.items()} for column in sources]
     below = [everything if state in automaton.accepting else everything & ~final for state in range(automaton.states)]
-    queue = [(state, other) for state in range(automaton.states) for other in states_of(everything & ~below[state])]
     for index in letters:  # a word that begins where nothing is legal
-        dead = sources[index].get(DEAD, [])
-        alive = everything & ~masks[index].get(DEAD, 0)
-        for state in dead:
-            queue.extend((state, other) for other in states_of(below[state] & alive))
-            below[state] &= ~alive
-    for large, small in queue:
+        dead = masks[index].get(DEAD, 0)
+        for state in sources[index].get(DEAD, ()):
+            below[state] &= dead
+    pending = {state: everything & ~below[state] for state in range(automaton.states)}
+    while pending:
+        large, small = pending.popitem()
+        others = states_of(small)
         for index in letters:
-            for state in sources[index].get(large, ()):
-                gone = below[state] & masks[index].get(small, 0)
+            leading = sources[index].get(large)
+            if leading is None:
+                continue
+            lost = 0
+            for mask in map(masks[index].get, others):
+                lost |= mask or 0
+            for state in leading:
+                gone = below[state] & lost
                 if gone:
-                    below[state] &= ~gone
-                    queue.extend((state, other) for other in states_of(gone))
+                    below[state] ^= gone
+                    pending[state] = pending.get(state, 0) | gone
     return below
 
 

@@ -7,6 +7,7 @@ them. Knows members in any order; shapes with needs or patterns are left to `obj
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from engine.schema.automaton import Automaton
@@ -67,11 +68,15 @@ class UnionWriter:
         self.common = [(key, value) for key in plain for value in self._asked(key) if value != FALSE]
         self.places: list[tuple[int, ObjectState]] = []
         self._numbers: dict[tuple[int, ObjectState], int] = {}
-        self._steps: dict[int, list[tuple[str | None, Term, int]]] = {}
+        self._steps: dict[int, list[tuple[int, int]]] = {}
         self._behind: dict[int, int | None] = {}
+        self._ranks = {key: rank for rank, key in enumerate(self.telling)}
+        asked = [(key, value) for key in self.telling for value in self._asked(key) if value != FALSE]
+        self._edges: list[_Edge] = asked
+        numbers = {edge: number for number, edge in enumerate(asked)}
         self._offered = [
-            [(key, value) for key in self.telling if (value := self._value(number, key)) != FALSE]
-            for number in range(len(self.shapes))
+            [(numbers[key, value], key) for key in self.telling if (value := self._value(shape, key)) != FALSE]
+            for shape in range(len(self.shapes))
         ]
         self._written: dict[int, frozenset[str]] = {}
         """Keys that a place knows to be there already; another one like it would be a repetition for all shapes."""
@@ -117,31 +122,33 @@ class UnionWriter:
         other = FALSE if free is None else free
         return other if key is None else self.values[number].get(key, other)
 
-    def _steps_from(self, number: int) -> list[tuple[str | None, Term, int]]:
-        """From one place, the telling keys that can come, what their values must satisfy, and the places behind."""
+    def _rank(self, edge: int) -> int:
+        return self._ranks[self._edges[edge][0]]
+
+    def _steps_from(self, number: int) -> list[tuple[int, int]]:
+        """From one place, the telling keys that can come with what their values must satisfy, and the places behind."""
         if number not in self._steps:
             shape, state = self.places[number]
             writer, plain = self.shapes[shape], self._further(number)
             ahead = {key: self._number((shape, state.after(key, writer.count_to))) for key in state.missing}
             self._written[number] = writer.tracked - state.missing
             self._steps[number] = [
-                (key, value, plain if key is None else ahead.get(key, plain))
-                for key, value in self._offered[shape]
+                (edge, plain if key is None else ahead.get(key, plain))
+                for edge, key in self._offered[shape]
                 if plain is not None
             ]
         return self._steps[number]
 
     def _moves(self, state: Joint) -> dict[Joint, list[_Edge]]:
-        kinds: dict[str | None, dict[Term, list[int]]] = {}
+        ways: defaultdict[int, list[int]] = defaultdict(list)
         for number in state:
-            for key, value, onward in self._steps_from(number):
-                kinds.setdefault(key, {}).setdefault(value, []).append(onward)
+            for edge, onward in self._steps_from(number):
+                ways[edge].append(onward)
         written = frozenset[str | None]().union(*[self._written[number] for number in state])
         found: dict[Joint, list[_Edge]] = {}
-        for key in self.telling:
-            if key in kinds and key not in written:
-                for value, alive in kinds[key].items():
-                    found.setdefault(tuple(alive), []).append((key, value))
+        for edge in sorted(ways, key=self._rank):
+            if self._edges[edge][0] not in written:
+                found.setdefault(tuple(ways[edge]), []).append(self._edges[edge])
         further = tuple(after for number in state if (after := self._further(number)) is not None)
         if further and self.common:
             found.setdefault(further, []).extend(self.common)

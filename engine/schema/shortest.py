@@ -12,6 +12,7 @@ from engine.errors import LimitExceeded
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text
 
 Rules = Mapping[str, Rule]
+ASCII = 0x80
 LONGEST = 1 << 20
 """Bytes of a shortest text; a schema that needs more is refused."""
 
@@ -82,14 +83,18 @@ class _Search:
 
     def _begin(self, name: str, sequence: Sequence) -> None:
         """Add up what is known of an alternative; it waits for the rest."""
-        size, missing = 0, []
+        size, missing, sizes = 0, [], self.sizes
         for symbol in sequence:
-            if not isinstance(symbol, Ref):
-                size += _size(symbol.text) if isinstance(symbol, Text) else _size(chr(_plainest(symbol)))
-            elif symbol.name in self.sizes:
-                size += self.sizes[symbol.name]
+            if isinstance(symbol, Ref):
+                known = sizes.get(symbol.name)
+                if known is None:
+                    missing.append(symbol.name)
+                else:
+                    size += known
+            elif isinstance(symbol, Text):
+                size += len(symbol.text) if symbol.text.isascii() else _size(symbol.text)
             else:
-                missing.append(symbol.name)
+                size += 1 if symbol.ranges[0][0] < ASCII else _size(chr(_plainest(symbol)))
         if not missing:
             self._push(size, name, sequence)
             return

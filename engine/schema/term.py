@@ -29,6 +29,7 @@ class Terms:
         self.constants: dict[Term, Any] = {}
         self._both: dict[tuple[Term, Term], Term] = {}
         self._implied: dict[tuple[Term, Term], bool] = {}
+        self._choices: dict[Term, bool] = {}
 
     def kind(self, term: Term) -> Kind:
         return self._keys[term][0]
@@ -99,7 +100,13 @@ class Terms:
         return self.kind(wide) == "any" and narrow in self.parts(wide)
 
     def is_choice(self, term: Term) -> bool:
-        """Whether the term is plainly one of a few values: what tells branches apart at little cost."""
+        """Whether the term is plainly one of a few values: what tells branches apart at little cost. Remembered."""
+        found = self._choices.get(term)
+        if found is None:
+            found = self._choices[term] = self._is_choice(term)
+        return found
+
+    def _is_choice(self, term: Term) -> bool:
         kind = self.kind(term)
         if kind == "node":
             schema = self.nodes[term][0].schema

@@ -61,11 +61,11 @@ def _name_component(
     """Partition refinement inside one cycle of rules; everything outside has its name. Fills `names` and `printed`."""
     texts: dict[str, list[str]] = {}
     inside: dict[str, list[str]] = {}
-    slots = {**names, **dict.fromkeys(members, _SLOT)}
+    names.update(dict.fromkeys(members, _SLOT))  # until they are known
     known = frozenset(members)
     for name in members:
         alternatives = rules[name].alternatives
-        texts[name] = _OR.join(print_alternatives(alternatives, slots)).split(_SLOT)
+        texts[name] = _OR.join(print_alternatives(alternatives, names)).split(_SLOT)
         inside[name] = [x.name for sequence in alternatives for x in sequence if isinstance(x, Ref) and x.name in known]
     begun = {name: _digest(_SLOT.join(texts[name]), rules[name].lookahead) for name in members}
     labels, classes = begun, 0
