@@ -227,7 +227,10 @@ def _from(spans: list[tuple[int, int, Sequence]], low: int) -> list[tuple[int, i
 
 
 def _inside(code_point: int, spans: Ranges) -> bool:
-    return any(low <= code_point <= high for low, high in spans)
+    for low, high in spans:
+        if code_point <= high:
+            return low <= code_point
+    return False
 
 
 def _lower_case(digits: list[int]) -> Chars:

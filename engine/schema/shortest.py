@@ -52,7 +52,7 @@ class Shortest(Mapping[str, str]):
 
 
 class _Search:
-    """Rules in the order of their sizes. Of equal ones that which was found first wins."""
+    """Rules in the order of their sizes. Of equal ones that which was found first wins: no later one is waited for."""
 
     def __init__(self, rules: Rules, sizes: dict[str, int], chosen: dict[str, Sequence]) -> None:
         self.rules = rules
@@ -61,6 +61,7 @@ class _Search:
         self.heap: list[tuple[int, int, str, Sequence]] = []
         self.waiting: dict[str, list[_Alternative]] = {}
         self.serial = 0
+        self.best: dict[str, int] = {}
         self.too_long: set[str] = set()
 
     def run(self) -> None:
@@ -105,7 +106,8 @@ class _Search:
     def _push(self, size: int, name: str, sequence: Sequence) -> None:
         if size > LONGEST:
             self.too_long.add(name)  # doubling by reference: writing it down would take all memory
-        elif name not in self.sizes:
+        elif name not in self.sizes and size < self.best.get(name, LONGEST + 1):
+            self.best[name] = size
             heappush(self.heap, (size, self.serial, name, sequence))
             self.serial += 1
 

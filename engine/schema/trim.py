@@ -45,6 +45,8 @@ def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], st
         if len(component) == 1 and first.name not in first.printed_references:
             printed[first.name] = print_alternatives(first.alternatives, names)
             names[first.name] = f"{prefix}r{_digest(_OR.join(printed[first.name]), first.lookahead)}"
+        elif len(component) == 1:
+            names[first.name], printed[first.name] = _name_loop(first, names, prefix)
         else:
             _name_component(rules, component, names, printed, prefix)
     refs = {old: Ref(new) for old, new in names.items()}
@@ -53,6 +55,16 @@ def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], st
         if names[name] not in merged:
             merged[names[name]] = _renamed(rule, names[name], refs, printed[name])
     return merged, names[root]
+
+
+def _name_loop(rule: Rule, names: dict[str, str], prefix: str) -> tuple[str, list[str]]:
+    """What `_name_component` finds for a rule that refers to itself alone: its name and its alternatives in print."""
+    names[rule.name] = _SLOT
+    text = _OR.join(print_alternatives(rule.alternatives, names))
+    begun = _digest(text, rule.lookahead)
+    label = _digest(begun * (1 + text.count(_SLOT)))
+    name = f"{prefix}r{_digest(label + label)}"
+    return name, text.replace(_SLOT, name).split(_OR)
 
 
 def _name_component(
