@@ -176,7 +176,7 @@ def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape
 def _values_in_both(terms: Terms, a: ObjectShape, b: ObjectShape, keys: Collection[str]) -> list[Term]:
     """What the value of each key must satisfy in both: most of the work where many branches meet."""
     both, first, second = terms.both, a.values, b.values
-    free, other = a.free_value, b.free_value
+    free, other = (item.free_value if item.others else FALSE for item in (a, b))
     if free is None or other is None:
         return [both(a.value(key), b.value(key)) for key in keys]
     return [both(first.get(key, free), second.get(key, other)) for key in keys]

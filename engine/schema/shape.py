@@ -118,7 +118,7 @@ class ObjectShape:
 
     def other(self, key: str) -> Term:
         """The same for a key that is not named."""
-        free = self.free_value
+        free = self.free_value if self.others else FALSE
         if free is not None:
             return free
         return next((part.value for part in self.others if part.keys.accepts(key)), FALSE)
