@@ -1,14 +1,16 @@
 """Keys that are none of a few names: the complement of a trie, written so that masks are cheap and mostly known.
 
 A key leaves the names at some character. What stands before that place is a rule per character of a name, which depends
-on the rest of the name alone; what comes then is a rule per pair of neighbouring characters ('a, then not b'). XGrammar
-computes the mask of a state from the tokens that begin with its characters and gives a token up where nothing goes on.
-In a name's own rules that is two characters in; the rules that take all other tokens are the pairs', learnt ahead.
+on the rest of the name alone; what comes then is a rule per pair of neighbouring characters ('b, then not c'), learnt
+ahead, and behind one more character a rule per three of them ('a, then b, then not c'). XGrammar computes the mask of a
+state from the tokens that begin with its characters and gives a token up where nothing goes on. In a name's own rules
+that is three characters in, where few tokens are left; the others fall to the rules that all names share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
@@ -23,23 +25,35 @@ LINKS, STEPS = 4_000, 2_000
 
 Trie = dict[str, "Trie"]
 """Children by character; the empty string marks the end of a name."""
-Way = tuple[int, str]
+Edge = tuple[int, str]
 """A trie node by identity, and the character by which it is left along a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """On along a name by one character, which the key leaves right behind it, or later where the name goes on."""
+
+    soon: Ref
+    later: Ref | None
+
+    @property
+    def refs(self) -> tuple[Ref, ...]:
+        return (self.soon, self.later) if self.later else (self.soon,)
 
 
 def other_key(site: Site, names: Iterable[str]) -> Parts:
     """Every key but `names`, quotes included. Linear in the names; what they share with earlier ones is remembered."""
     trie = _trie(names)
     rules: dict[str, Rule] = {}
-    ways: dict[Way, Ref] = {}
-    for way, path, stop in reversed([*_edges(trie)]):
+    ways: dict[Edge, Way] = {}
+    for edge, path, stop in reversed([*_edges(trie)]):
         onward = tuple(ways[id(stop), character] for character in stop if character)
-        ways[way] = _line(site, path, stop, onward, rules)
+        ways[edge] = _line(site, path, stop, onward, rules)
     leave = exits(site, _gone(trie))
     rules.update((rule.name, rule) for rule in leave.rules)
     ends: tuple[Sequence, ...] = () if "" in trie else ((literal('""'),),)
-    onward = tuple(ways[id(trie), character] for character in trie if character)
-    return make_rule(site, "o", (*ends, *((literal('"'), ref) for ref in (*leave.refs, *onward)))), *rules.values()
+    along = [ref for character in trie if character for ref in ways[id(trie), character].refs]
+    return make_rule(site, "o", (*ends, *((literal('"'), ref) for ref in (*leave.refs, *along)))), *rules.values()
 
 
 def shortest_other(names: frozenset[str]) -> str:
@@ -67,7 +81,7 @@ def _trie(names: Iterable[str]) -> Trie:
     return trie
 
 
-def _edges(trie: Trie) -> Iterator[tuple[Way, str, Trie]]:
+def _edges(trie: Trie) -> Iterator[tuple[Edge, str, Trie]]:
     """Runs of characters without a choice, those nearer to the root first, and the nodes where they stop."""
     stack = [trie]
     while stack:
@@ -86,25 +100,28 @@ def _gone(node: Trie) -> str:
     return "".join(character for character in node if character)
 
 
-def _line(site: Site, path: str, stop: Trie, onward: tuple[Ref, ...], rules: dict[str, Rule]) -> Ref:
+def _line(site: Site, path: str, stop: Trie, onward: tuple[Way, ...], rules: dict[str, Rule]) -> Way:
     """Along `path`, left after any of its characters or followed to its end and on. Written to `rules`."""
     gone, ended = _gone(stop), "" in stop
     for character in reversed(path):
-        way, needed = _step(site, character, gone, ended)
-        if onward:
-            rule, way = _link(site, character, way, onward)
-            rules[rule.name] = rule
+        soon, needed = _step(site, character, gone, ended)
         rules.update(needed)
-        onward, gone, ended = (way,), character, False
+        later: Ref | None = None
+        if onward:
+            later, needed = _link(site, character, onward)
+            rules.update(needed)
+        onward, gone, ended = (Way(soon, later),), character, False
     return onward[0]
 
 
 @lru_cache(maxsize=LINKS)
-def _link(site: Site, character: str, way: Ref, onward: tuple[Ref, ...]) -> tuple[Rule, Ref]:
-    """`character` by this `way` out or on to one of `onward`. The rule depends on the rest of the name alone."""
+def _link(site: Site, character: str, onward: tuple[Way, ...]) -> tuple[Ref, dict[str, Rule]]:
+    """`character` and on by one of `onward`; its rules but theirs. They depend on the rest of the name alone."""
     text = literal(canonical(ord(character)))
-    rule = make_rule(site, "t", ((way,), *((text, ref) for ref in onward)))
-    return rule, Ref(rule.name)
+    behind = [make_rule(site, "a", ((text, way.soon),)) for way in onward]
+    along = ((text, way.later) for way in onward if way.later)
+    rule = make_rule(site, "t", (*((Ref(part.name),) for part in behind), *along))
+    return Ref(rule.name), {part.name: part for part in (rule, *behind)}
 
 
 @lru_cache(maxsize=STEPS)
