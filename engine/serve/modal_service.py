@@ -19,6 +19,7 @@ from engine.serve.app import create_app
 from engine.serve.deployment import Deployment
 from engine.serve.engine_protocol import ServedEngine
 from engine.serve.functions import Answer, Functions
+from engine.serve.heap import share_heap
 from engine.serve.json_log import renew_instance
 from engine.serve.lifecycle import EngineSlot
 from engine.serve.service import Service, common_constraints
@@ -41,6 +42,7 @@ class ModalService:
         on_wedged: Callable[[], None] = leave,
         factory: Factory | None = None,
     ) -> None:
+        share_heap()
         self._states, self._on_wedged = states, on_wedged
         config = engine_config(deployment, Path(weights))
         self.service = Service(EngineSlot(lambda: (factory or load_engine)(config)), serve_settings(deployment))

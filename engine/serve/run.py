@@ -16,6 +16,7 @@ import uvicorn
 from engine.errors import RequestError
 from engine.serve.app import create_app
 from engine.serve.engine_protocol import ServedEngine
+from engine.serve.heap import share_heap
 from engine.serve.lifecycle import EngineSlot
 from engine.serve.service import Service
 from engine.serve.settings import ServeSettings
@@ -36,6 +37,7 @@ def serve(
     """
     settings = settings or ServeSettings.from_env()
     refuse_open_host(host, settings, insecure=insecure)
+    share_heap()
     service = Service(EngineSlot(factory), settings)
     server = GracefulServer(service, host, port)
     Watchdog(service).start()

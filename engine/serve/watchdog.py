@@ -1,4 +1,4 @@
-"""Notices an engine that has stopped moving, and asks for a new process.
+"""Notices an engine that has stopped moving, and asks for a new process; while nobody is served, gives memory back.
 
 Knows the age of the last sign of life. Does not know how a process is replaced: `on_wedged` does (here: exit with 70,
 so that a supervisor restarts; on Modal: stop fetching inputs first).
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from engine.serve.heap import give_back
 from engine.serve.service import Service
 
 EXIT_WEDGED = 70
@@ -53,10 +54,15 @@ class Watchdog:
         self._on_wedged()
         return True
 
+    def tidy(self) -> bool:
+        """Give back memory when nobody waits for an answer; whether it was tried."""
+        return self._service.slot.state == "ready" and not self._service.in_flight and give_back()
+
     def _watch(self) -> None:
         while self._service.slot.state != "stopped":
             if self.look():
                 return
+            self.tidy()
             time.sleep(self._every_s)
 
 

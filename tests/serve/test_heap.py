@@ -1,0 +1,57 @@
+"""Free pages are returned while nobody is served, and only then. Figures of memory, none of time."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from engine.serve import heap, watchdog
+from engine.serve.service import Service
+from engine.serve.watchdog import Watchdog
+from tests.serve.fakes import FakeEngine
+
+
+def private() -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33 or newer")
+def test_free_pages_between_blocks_in_use_are_returned():
+    libc, size = ctypes.CDLL(None), 64 << 10
+    libc.malloc.restype = ctypes.c_void_p
+    blocks = [ctypes.c_void_p(libc.malloc(size)) for _ in range(2000)]
+    for block in blocks:
+        ctypes.memset(block, 1, size)
+    for number, block in enumerate(blocks):
+        if number % 20:
+            libc.free(block)
+    full = private()
+    assert heap.give_back()
+    assert full - private() > 80 << 20
+    for block in blocks[::20]:
+        libc.free(block)
+
+
+def test_little_is_left_for_the_next_request(monkeypatch):
+    monkeypatch.setattr(heap, "allocated", lambda: (1 << 30, heap.WORTH_BYTES - 1))
+    assert not heap.give_back()
+
+
+def test_another_allocator_is_left_alone(monkeypatch):
+    monkeypatch.setattr(heap, "_libc", lambda: None)
+    assert (heap.share_heap(), heap.allocated(), heap.give_back()) == (False, (0, 0), False)
+
+
+def test_the_watchdog_gives_back_only_while_nobody_waits(monkeypatch):
+    given = []
+    monkeypatch.setattr(watchdog, "give_back", lambda: given.append(1) or True)
+    service = Service(FakeEngine())
+    dog = Watchdog(service)
+    service.in_flight["req-1"] = lambda error: None
+    assert not dog.tidy()
+    service.in_flight.clear()
+    assert dog.tidy()
+    assert given == [1]
