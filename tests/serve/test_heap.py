@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +58,31 @@ def test_the_watchdog_gives_back_only_while_nobody_waits(monkeypatch):
     service.in_flight.clear()
     assert dog.tidy()
     assert given == [1]
+
+
+PLACES = """
+import ctypes, sys, threading
+from engine.serve.heap import allocated, share_heap
+if allocated() == (0, 0):
+    sys.exit(3)
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+if "share" in sys.argv:
+    assert share_heap()
+found = []
+thread = threading.Thread(target=lambda: found.append(libc.malloc(5000)))
+thread.start(); thread.join()
+heap = next(line.split()[0] for line in open("/proc/self/maps") if line.rstrip().endswith("[heap]"))
+low, high = (int(end, 16) for end in heap.split("-"))
+print(low <= found[0] < high)
+"""
+
+
+@pytest.mark.parametrize(("asked", "inside"), [("share", "True"), ("leave", "False")])
+def test_a_thread_takes_from_the_one_heap_when_it_was_asked_for(asked: str, inside: str) -> None:
+    ours = {name: value for name, value in os.environ.items() if name not in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")}
+    command = [sys.executable, "-c", PLACES, asked]
+    done = subprocess.run(command, env=ours, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode == 3:
+        pytest.skip("no glibc 2.33 or newer")
+    assert done.stdout.strip() == inside, done.stderr
