@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from engine.schema.grammar import Chars, Text
-from engine.schema.kept import keeps
+from engine.schema.kept import Kept, keeps
 from engine.schema.lower import lower
 
 
-def test_the_latest_results_are_kept_within_the_bound() -> None:
+def rows() -> tuple[list[int], Kept[[int], list[int]]]:
+    """The sizes that were computed, and a function of a size that keeps ten numbers."""
     asked: list[int] = []
 
     @keeps(10, len)
@@ -17,6 +18,11 @@ def test_the_latest_results_are_kept_within_the_bound() -> None:
         asked.append(size)
         return [0] * size
 
+    return asked, row
+
+
+def test_the_latest_results_are_kept_within_the_bound() -> None:
+    asked, row = rows()
     for size in (4, 5, 4, 3, 4, 5):
         assert len(row(size)) == size
     assert asked == [4, 5, 3, 5], "4 was used after 5, so 5 made room for 3"
@@ -24,13 +30,7 @@ def test_the_latest_results_are_kept_within_the_bound() -> None:
 
 
 def test_what_is_over_the_bound_by_itself_drops_nothing_else() -> None:
-    asked: list[int] = []
-
-    @keeps(10, len)
-    def row(size: int) -> list[int]:
-        asked.append(size)
-        return [0] * size
-
+    asked, row = rows()
     for size in (9, 11, 11, 9):
         row(size)
     assert asked == [9, 11, 11]
