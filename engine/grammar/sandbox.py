@@ -77,7 +77,7 @@ class Sandbox:
     def warm(self) -> None:
         """Put a worker that knows the common rules (`Compiler.warm`) in the place of the present one, when it is ready.
 
-        About 45 s of another processor; meanwhile the present one, started if need be, goes on. For servers, in a
+        About 50 s of another processor; meanwhile the present one, started if need be, goes on. For servers, in a
         thread.
         """
         self.start()

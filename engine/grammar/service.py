@@ -93,7 +93,7 @@ class GrammarService:
         return _demanding(shared, constraint)
 
     def warm(self) -> threading.Thread:
-        """Learn in the background what most schemas share, here and in the worker: about 45 s of processor each.
+        """Learn in the background what most schemas share, here and in the worker: about 50 s of processor each.
 
         XGrammar keeps the masks of rules in the process that compiled them, and they can be neither stored nor handed
         over; afterwards an unseen schema with string lengths takes 5-10 ms instead of seconds (a lower bound beside an

@@ -27,9 +27,13 @@ SHAPES: dict[str, Any] = {
     "count": {"type": "integer", "minimum": 0},
     "rank": {"type": "integer", "minimum": 1},
     "share": {"type": "number", "minimum": 0},
+    "port": {"type": "integer", "minimum": 0, "maximum": 65535},
+    "percent": {"type": "number", "minimum": 0, "maximum": 100},
+    "unit": {"type": "number", "minimum": 0, "maximum": 1},
+    "positive": {"type": "number", "exclusiveMinimum": 0},
     "map": {"type": "object", "additionalProperties": {"type": "string"}},
 }
-"""Scalars, formats, lengths up to 128 and free-form parts."""
+"""Scalars, formats, lengths up to 128, common ranges and free-form parts."""
 
 NAMES = (
     "id name type kind title label description summary details notes comment comments text message messages content "
@@ -65,6 +69,24 @@ CHAINS = {
 }
 """Characters that patterns repeat, and how many times at most: `{1,63}`, or a pattern together with `maxLength`."""
 CHAIN_AT_ONCE = 32
+OPEN_PATTERNS = ("^a", "^.*$", "^.+$", r"^\S*$", r"^\S+$", r"\S", "^https?://")
+"""What becomes of the rest of a string is the same after every match; these are most of the ways to say so."""
+WORDS = (
+    *(f"^[{letters}]+$" for letters in ("a-z", "A-Z", "A-Za-z", "0-9", "a-z0-9", "A-Za-z0-9")),
+    *(f"^[{letters}]+$" for letters in ("a-z_", "A-Za-z_", "a-z0-9_", "a-z0-9-", "a-z0-9_-", "A-Z0-9_")),
+    *(rf"^[{letters}]*$" for letters in (r"\w", r"\w-", r"\w.-", r"\w.:-", r"\w/.:-", r"\w\s-")),
+    *("^[a-z][a-z0-9-]*$", "^[a-z][a-z0-9_]*$", r"^[A-Za-z]\w*$", r"^[A-Za-z_]\w*$", r"^[A-Za-z][\w-]*$"),
+)
+"""Identifiers."""
+CODES = (
+    *(f"^[{digits}]{{{size}}}$" for digits in ("A-Fa-f0-9", "a-f0-9") for size in (24, 32, 40, 64)),
+    *(f"^[{digits}]{{8}}(-[{digits}]{{4}}){{3}}-[{digits}]{{12}}$" for digits in ("A-Fa-f0-9", "a-f0-9")),
+    "^[a-f0-9]{8}-[a-f0-9]{4}-[1-5][a-f0-9]{3}-[89ab][a-f0-9]{3}-[a-f0-9]{12}$",
+    r"^\d{4}-\d{2}-\d{2}$",
+    r"^\d+\.\d+\.\d+$",
+    "^#[A-Fa-f0-9]{6}$",
+)
+"""Digests, identifiers, dates, versions, colours."""
 
 
 def common_grammars() -> Iterator[Grammar]:
@@ -78,6 +100,7 @@ def common_grammars() -> Iterator[Grammar]:
     yield from _pairs()
     yield from lengths()
     yield from chains()
+    yield from patterns()
 
 
 def lengths() -> Iterator[Grammar]:
@@ -99,6 +122,16 @@ def chains() -> Iterator[Grammar]:
         for most in range(min(CHAIN_AT_ONCE, longest), longest + CHAIN_AT_ONCE, CHAIN_AT_ONCE):
             item = {"type": "string", "pattern": f"^{characters}{{0,{min(most, longest)}}}$"}
             yield lower({"type": "array", "items": item}).grammar
+
+
+def patterns() -> Iterator[Grammar]:
+    """Patterns without a length, which values have, and keys: those keys alone, or others beside them."""
+    for pattern in (*OPEN_PATTERNS, *WORDS, *CODES):
+        yield lower({"type": "array", "items": {"type": "string", "pattern": pattern}}).grammar
+    for pattern in (*OPEN_PATTERNS, *WORDS):
+        closed = {"type": "object", "patternProperties": {pattern: {"type": "string"}}, "additionalProperties": False}
+        yield lower(closed, conformance="spec").grammar
+        yield lower({"type": "object", "patternProperties": {pattern: {"type": "null"}}}, conformance="spec").grammar
 
 
 def _roads() -> Iterator[Grammar]:

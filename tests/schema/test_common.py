@@ -49,3 +49,18 @@ def test_letters_that_stand_next_to_each_other_are_known(grammars: list[Grammar]
     pairs = [name for name in rules if name.startswith("skb")]
     assert len(pairs) == len("zqXkv_jwY")
     assert len([name for name in pairs if name not in shared]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "own"), [("^qz", 0), ("^.+$", 0), (r"^\S+$", 0), ("^(ab|cd)", 0), ("hidden", 1), ("^[a-z_]+$", 0)]
+)
+@pytest.mark.parametrize("place", ["value", "key"])
+def test_what_follows_a_match_is_known(grammars: list[Grammar], pattern: str, own: int, place: str) -> None:
+    learnt = {rule.text for grammar in grammars for rule in grammar.rules.values()}
+    value = {"type": "array", "items": {"type": "string", "pattern": pattern}}
+    key = {"type": "object", "patternProperties": {pattern: {"type": "string"}}, "additionalProperties": False}
+    rules = lower(value if place == "value" else key, conformance="spec").grammar.rules
+    strings = [rule.text for name, rule in rules.items() if name.startswith("s")]
+    assert any(text in learnt for text in strings)
+    wide = [text for text in strings if "\U0010ffff" in text or "U0010ffff" in text or "a-z" in text]
+    assert len([text for text in wide if text not in learnt]) == own
