@@ -6,6 +6,7 @@ Knows xgrammar's compiler and our lowering. Does not know caches, threads or wor
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ from engine.schema.text import TextRules
 from engine.schema.verdict import Verdict
 
 _LEAST, _MOST = 512 << 20, 4608 << 20
+_HAND_OVER_S = 0.002
+"""The interpreter belongs to the thread that waits for the grammar, before it belongs to the one that loads the rest."""
 
 
 def rule_cache_bytes() -> int:
@@ -104,8 +107,12 @@ class Compiler:
         return xgr.CompiledGrammar.deserialize_json(serialised, self._info)
 
     def later(self, serialised: Callable[[], str]) -> Future[xgr.CompiledGrammar]:
-        """The same in a thread, for whoever can begin without."""
-        return self._loading.submit(lambda: self.from_masks(serialised()))
+        """The same in a thread, for whoever can begin without; it begins when the grammar has been handed over."""
+        return self._loading.submit(self._load, serialised)
+
+    def _load(self, serialised: Callable[[], str]) -> xgr.CompiledGrammar:
+        time.sleep(_HAND_OVER_S)
+        return self.from_masks(serialised())
 
     def close(self) -> None:
         """Load what is still to be loaded and end the thread; compiling goes on working."""

@@ -47,6 +47,10 @@ class DiskCache:
         self.folder = folder
         self.limit_bytes = limit_bytes
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a file of this key, right or damaged. 20 microseconds."""
+        return self._path(key).exists()
+
     def get(self, key: str, compiler: Compiler) -> Compiled | None:
         """The grammar, or None when it is absent or damaged (then the file is gone). 1-10 ms, the rest in a thread."""
         path = self._path(key)

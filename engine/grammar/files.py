@@ -23,10 +23,8 @@ def seal(content: bytes) -> bytes:
 def unseal(stored: bytes) -> bytes | None:
     """The content, or None when it is not exactly what was sealed."""
     header = len(_MAGIC) + 32
-    content = stored[header:]
-    if stored[: len(_MAGIC)] != _MAGIC or hashlib.sha256(content).digest() != stored[len(_MAGIC) : header]:
-        return None
-    return content
+    found = hashlib.sha256(memoryview(stored)[header:]).digest()
+    return stored[header:] if stored[:header] == _MAGIC + found else None
 
 
 def read_sealed(path: Path) -> bytes | None:

@@ -17,7 +17,9 @@ _ENTRY_US = 5.0
 _CHARACTER_US = 0.012
 _RULES_US = 0.035
 """What XGrammar takes to read one mask, a character of it, and a character of the rules; measured."""
-FIRST_US = 6_000.0
+FIRST_US = 4_500.0
+_LEAST = 0.25
+"""The share of it for masks, however long the rules take."""
 _WORTH = 1.25
 MOST_US = 100_000.0
 """Whoever outruns the rest waits for it: more than this is not left behind."""
@@ -42,7 +44,7 @@ def _nearest(document: Document) -> Document | None:
     far = len(costs) + len(document["grammar"]["per_rule_fsms"])
     steps = _steps(document["grammar"])
     order = sorted(range(len(costs)), key=lambda at: steps.get(_node(document[_MASKS][at]), far))
-    left = FIRST_US - rules_us
+    left = max(FIRST_US - rules_us, _LEAST * FIRST_US)
     first = []
     for at in order:
         left -= costs[at]

@@ -32,7 +32,7 @@ from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
 from engine.schema.verdict import REPEATED_KEYS
 
-FORM_VERSION = "6"
+FORM_VERSION = "7"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `entry` another
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
@@ -63,9 +63,13 @@ class GrammarService:
         self._storing.submit(self._beside, lambda: self.vocabulary.segmenter)  # 0.1 s that no request should wait for
 
     def key(self, constraint: Constraint) -> str:
-        """Cache key: constraint, vocabulary with its stop tokens, versions of xgrammar and of our lowering."""
+        """Cache key: constraint, vocabulary with its stop tokens, versions of xgrammar and of our lowering.
+
+        And the limits of the screen: what is stored under a key has passed it.
+        """
         versions = (XGRAMMAR_VERSION, str(LOWERING_VERSION), FORM_VERSION)
-        parts = (constraint.key, self.vocabulary.fingerprint, *versions)
+        limits = (self._limits.schema_bytes, self._limits.schema_depth, self._limits.schema_nodes)
+        parts = (constraint.key, self.vocabulary.fingerprint, *versions, *map(str, limits))
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
     def compile(self, constraint: Constraint) -> CompiledGrammar:
@@ -79,7 +83,7 @@ class GrammarService:
         if found is not None:
             return _finished(found.from_memory(), constraint)
         try:
-            screened = screen(constraint, self._limits)
+            screened = None if self.disk.holds(key) else screen(constraint, self._limits)
         except Exception as error:  # noqa: BLE001 - every refusal reaches the caller through the future
             return _failed(error)
         with self._lock:
@@ -87,7 +91,7 @@ class GrammarService:
                 raise NotReady("the engine has been closed")
             shared = self._running.get(key)
             if shared is None:
-                pool: Executor = self._heavy if screened.heavy else self._quick
+                pool: Executor = self._heavy if screened is not None and screened.heavy else self._quick
                 shared = self._running[key] = pool.submit(self._produce, key, constraint, screened)
                 shared.add_done_callback(lambda _: self._forget(key))
         return _demanding(shared, constraint)
@@ -129,14 +133,15 @@ class GrammarService:
         """Wait until everything compiled so far has been stored."""
         self._storing.submit(lambda: None).result()
 
-    def _produce(self, key: str, constraint: Constraint, screened: Screened) -> CompiledGrammar:
+    def _produce(self, key: str, constraint: Constraint, screened: Screened | None) -> CompiledGrammar:
+        """`screened` is None where a file was found; if that turns out to be damaged, it is screened now."""
         start = time.perf_counter()
         source: Source = "disk"
         content = None
         compiled = self.disk.get(key, self._compiler)
         if compiled is None:
             source = "compiled"
-            compiled, content = self._compile(key, constraint, screened)
+            compiled, content = self._compile(key, constraint, screened or screen(constraint, self._limits))
         elapsed = (time.perf_counter() - start) * 1e3
         grammar = CompiledGrammar(constraint, key, compiled, self.vocabulary, source, elapsed, self._limits)
         _refuse_empty(grammar)
@@ -158,10 +163,12 @@ class GrammarService:
             return decode(content, self._compiler), content
 
     def _beside(self, make: Callable[[], object]) -> None:
-        """Make something while nobody waits for a grammar: one interpreter cannot do both at once."""
+        """Make something while nobody waits for a grammar, nor for the interpreter with one just handed over."""
         patience = time.monotonic() + _PATIENCE_S
-        while self._running and time.monotonic() < patience and not self._closed:
+        while not self._closed:
             time.sleep(_PATIENCE_S / 100)
+            if not self._running or time.monotonic() > patience:
+                break
         make()
 
     def _store(self, grammar: CompiledGrammar, content: bytes | None) -> None:
