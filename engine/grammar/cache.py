@@ -38,6 +38,12 @@ class MemoryCache:
                 _, dropped = self._entries.popitem(last=False)
                 self.nbytes -= dropped.nbytes
 
+    def drop(self, key: str) -> None:
+        """Forget one grammar."""
+        with self._lock:
+            old = self._entries.pop(key, None)
+            self.nbytes -= old.nbytes if old else 0
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

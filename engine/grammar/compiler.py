@@ -31,7 +31,7 @@ from engine.schema.verdict import Verdict
 
 _LEAST, _MOST = 512 << 20, 4608 << 20
 _HAND_OVER_S = 0.002
-"""The interpreter belongs to the thread that waits for the grammar, before it belongs to the one that loads the rest."""
+"""The interpreter belongs to whoever waits for the grammar, before it belongs to the thread that loads the rest."""
 
 
 def rule_cache_bytes() -> int:

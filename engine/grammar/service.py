@@ -63,10 +63,8 @@ class GrammarService:
         self._storing.submit(self._beside, lambda: self.vocabulary.segmenter)  # 0.1 s that no request should wait for
 
     def key(self, constraint: Constraint) -> str:
-        """Cache key: constraint, vocabulary with its stop tokens, versions of xgrammar and of our lowering.
-
-        And the limits of the screen: what is stored under a key has passed it.
-        """
+        """Cache key: constraint, vocabulary with its stop tokens, versions of xgrammar and of our lowering, and the
+        limits of the screen: what is stored under a key has passed it."""
         versions = (XGRAMMAR_VERSION, str(LOWERING_VERSION), FORM_VERSION)
         limits = (self._limits.schema_bytes, self._limits.schema_depth, self._limits.schema_nodes)
         parts = (constraint.key, self.vocabulary.fingerprint, *versions, *map(str, limits))
@@ -146,6 +144,8 @@ class GrammarService:
         grammar = CompiledGrammar(constraint, key, compiled, self.vocabulary, source, elapsed, self._limits)
         _refuse_empty(grammar)
         self._memory.put(key, grammar)
+        if compiled.rest is not None:
+            compiled.rest.add_done_callback(lambda rest: self._drop(key) if rest.exception() else None)
         self._storing.submit(self._beside, lambda: grammar.min_tokens)  # before the first step, beside the prefill
         if source == "compiled" and elapsed > _WORTH_STORING_MS:
             self._storing.submit(self._store, grammar, content)
@@ -177,6 +177,11 @@ class GrammarService:
         about["shortest"] = grammar.matcher().shortest_ending(0)
         content = content or encode(grammar.compiled, constraint.kind, grammar.compile_ms / 1e3)
         self.disk.put(grammar.key, content, self._compiler, **about)
+
+    def _drop(self, key: str) -> None:
+        """Its remaining masks could not be loaded: the next request makes it again."""
+        self._memory.drop(key)
+        self.disk.drop(key)
 
     def _forget(self, key: str) -> None:
         with self._lock:

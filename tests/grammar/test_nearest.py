@@ -5,17 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xgrammar as xgr
 
+from engine.config import EngineConfig
 from engine.grammar import CompiledGrammar, GrammarService, nearest
 from engine.grammar.bitmask import words
 from engine.grammar.compiler import Compiler
 from engine.grammar.entry import decode, encode
 from engine.request import Constraint
+from tests.grammar.fakes import byte_tokenizer
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -105,6 +108,30 @@ def test_walks_show_the_same_masks(byte_service: GrammarService, parted: tuple[H
             token = draw.choice(legal)
             assert first.accept_token(token)
             assert reference.accept_token(token)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_could_not_be_loaded_is_made_again(fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "FIRST_US", 1_500.0)
+    monkeypatch.setattr("engine.grammar.service._WORTH_STORING_MS", 0.0)
+    monkeypatch.setattr("engine.grammar.disk._COLD", 1e6)
+    service = GrammarService(byte_tokenizer(), 258, config=EngineConfig(cache_dir=tmp_path))
+    constraint, load = Constraint.json_schema(SCHEMA), Compiler._load
+    service.compile(constraint)
+    service.flush()
+    service._memory.clear()
+
+    def broken(_: Compiler, serialised: Callable[[], str]) -> xgr.CompiledGrammar:
+        raise MemoryError(len(serialised()))
+
+    monkeypatch.setattr(Compiler, "_load", broken if fails else load)
+    lost = service.compile(constraint)
+    assert (lost.source, lost.compiled.rest is None) == ("disk", False)
+    service._compiler.close()
+    monkeypatch.setattr(Compiler, "_load", load)
+    assert service.compile(constraint).source == ("compiled" if fails else "memory")
+    assert service.compile(constraint).accepts(TEXT)
+    service.close()
 
 
 def test_what_is_not_there_yet_counts_in_the_cache(parted: tuple[Held, CompiledGrammar]) -> None:

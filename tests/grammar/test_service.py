@@ -191,6 +191,26 @@ def test_a_damaged_file_is_never_used_and_healed(tmp_path: Path, damage: str) ->
     again.close()
 
 
+@pytest.mark.usefixtures("keep_everything")
+def test_what_was_stored_has_been_screened_under_the_same_limits(tmp_path: Path, monkeypatch: Any) -> None:
+    screened: list[Constraint] = []
+    monkeypatch.setattr(service_module, "screen", lambda *args: screened.append(args[0]) or screen(*args))
+    constraint = Constraint.json_schema(LENGTHY)
+    sources = []
+    for damage in (False, False, True):
+        service = service_at(tmp_path)
+        if damage:
+            (path,) = service.disk.folder.glob("*.grammar")
+            path.write_bytes(path.read_bytes()[:-1])
+        sources.append(service.compile(constraint).source)
+        service.close()
+    assert (sources, len(screened)) == (["compiled", "disk", "compiled"], 2)
+    strict = service_at(tmp_path, schema_nodes=1)
+    with pytest.raises(LimitExceeded, match="schema_nodes = 1"):
+        strict.compile(constraint)
+    strict.close()
+
+
 def test_what_compiles_faster_than_it_loads_is_not_stored(tmp_path: Path, byte_service: GrammarService) -> None:
     grammar = byte_service.compile(Constraint.json_schema(PERSON))
     disk, compiler = DiskCache(tmp_path / "disk"), byte_service._compiler
