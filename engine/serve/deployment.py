@@ -99,7 +99,7 @@ class Deployment:
     def container_env(self, weights: str, cache: str) -> dict[str, str]:
         """The environment of the image: these settings, and caches on the volumes."""
         places = {"HF_HOME": f"{weights}/hf", "MASKLOOP_CACHE": cache, "TRITON_CACHE_DIR": f"{cache}/triton"}
-        return {**self.to_env(), **places}
+        return {**self.to_env(), **places, "PYTHONMALLOC": "malloc"}  # `heap` can give back what Python took too
 
     @property
     def identity(self) -> dict[str, str]:

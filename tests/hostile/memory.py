@@ -9,7 +9,7 @@ an allocator that keeps pages which are nearly empty and from code that was read
 it (the rest are pages of files, mostly libraries, that the system may drop at any time), what C code holds (allocated
 and not freed), what the C allocator keeps beside it, and how many blocks Python holds. Ends with 1 when resident memory
 is over M MB above `before`, or when what C or Python holds grows after the first round by over H MB or 0.5 % a round on
-average.
+average. With `PYTHONMALLOC=malloc`, which a deployment sets, Python's blocks are C's and counted there (as 0 here).
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def main() -> int:
     rounds = max(args.rounds, 2) - 1
     left = round(last.resident_mb - before.resident_mb, 1)
     held = round((last.held_mb - first.held_mb) / rounds, 2)
-    blocks = round((last.python_blocks / first.python_blocks - 1) * 100 / rounds, 3)
+    blocks = round((last.python_blocks / (first.python_blocks or 1) - bool(first.python_blocks)) * 100 / rounds, 3)
     print(json.dumps({"before": asdict(before), "in_use": asdict(in_use), "after": asdict(last),
                       "resident_left_mb": left, "left_of_in_use_mb": round(last.resident_mb - in_use.resident_mb, 1),
                       "held_growth_mb_a_round": held, "python_growth_percent_a_round": blocks}))  # fmt: skip
