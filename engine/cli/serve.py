@@ -13,6 +13,7 @@ from engine.cli.engine_session import Progress, require_local
 from engine.cli.main import say
 from engine.config import EngineConfig
 from engine.errors import RequestError
+from engine.serve.heap import take_python_too
 
 if TYPE_CHECKING:
     from engine.decode.engine import Engine
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.port <= 65535:
         raise RequestError(f"--port must be between 0 and 65535, got {args.port}", param="port")
     config = options.engine_config(args)
+    take_python_too()
     from engine.model.source import resolve
     from engine.serve.run import refuse_open_host, serve
     from engine.serve.settings import ServeSettings

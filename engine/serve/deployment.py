@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.config import PRODUCT_MODEL, PRODUCT_REVISION, QUANTIZATIONS
 from engine.errors import RequestError
+from engine.serve.heap import PYTHON_TOO
 from engine.serve.prices import LISTED
 
 AUTHS = ("proxy", "bearer", "none")
@@ -99,7 +100,7 @@ class Deployment:
     def container_env(self, weights: str, cache: str) -> dict[str, str]:
         """The environment of the image: these settings, and caches on the volumes."""
         places = {"HF_HOME": f"{weights}/hf", "MASKLOOP_CACHE": cache, "TRITON_CACHE_DIR": f"{cache}/triton"}
-        return {**self.to_env(), **places, "PYTHONMALLOC": "malloc"}  # `heap` can give back what Python took too
+        return {**self.to_env(), **places, **PYTHON_TOO}
 
     @property
     def identity(self) -> dict[str, str]:

@@ -47,6 +47,7 @@ def maskloop(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monk
     """Run `maskloop ARGS` here; `stdin` is what it may read."""
 
     def run(*args: str, stdin: str = "") -> Ran:
+        monkeypatch.setenv("PYTHONMALLOC", "default")  # `serve` would start this process anew
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8", "surrogateescape"))))
         code = main([str(arg) for arg in args])
         sys.stdout.flush()

@@ -9,7 +9,7 @@ an allocator that keeps pages which are nearly empty and from code that was read
 it (the rest are pages of files, mostly libraries, that the system may drop at any time), what C code holds (allocated
 and not freed), what the C allocator keeps beside it, and how many blocks Python holds. Ends with 1 when resident memory
 is over M MB above `before`, or when what C or Python holds grows after the first round by over H MB or 0.5 % a round on
-average. With `PYTHONMALLOC=malloc`, which a deployment sets, Python's blocks are C's and counted there (as 0 here).
+average. As in a server Python's blocks lie in C's heap and count there (0 here), unless `PYTHONMALLOC=pymalloc` is set.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import xgrammar as xgr
 from engine.config import Limits
 from engine.grammar.compiler import rule_cache_bytes
 from engine.schema.kept import Kept
-from engine.serve.heap import allocated, give_back, share_heap
+from engine.serve.heap import allocated, give_back, share_heap, take_python_too
 from tests.decode.fakes import fake_engine, random_logits
 from tests.hostile.requests import ALL as REQUESTS
 from tests.hostile.schemas import ALL as SCHEMAS
@@ -145,6 +145,7 @@ def main() -> int:
     parser.add_argument("--left-mb", type=float, default=100.0)
     parser.add_argument("--held-mb", type=float, default=1.0)
     args = parser.parse_args()
+    take_python_too()
     before, in_use, first, *_, last = run(max(args.rounds, 2))
     rounds = max(args.rounds, 2) - 1
     left = round(last.resident_mb - before.resident_mb, 1)

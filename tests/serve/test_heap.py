@@ -86,3 +86,28 @@ def test_a_thread_takes_from_the_one_heap_when_it_was_asked_for(asked: str, insi
     if done.returncode == 3:
         pytest.skip("no glibc 2.33 or newer")
     assert done.stdout.strip() == inside, done.stderr
+
+
+ANEW = """
+import os, sys
+from engine.serve.heap import allocated, take_python_too
+if allocated() == (0, 0):
+    sys.exit(3)
+pid = os.environ.setdefault("FIRST_PID", str(os.getpid()))
+take_python_too()
+same = int(pid) == os.getpid()
+print(sys.argv[1:], os.environ["PYTHONMALLOC"], sys.getallocatedblocks() == 0, same, sys.flags.optimize)
+"""
+
+
+@pytest.mark.parametrize(("chosen", "told"), [
+    ({}, "['a b', ''] malloc True True 1"),
+    ({"PYTHONMALLOC": "pymalloc"}, "['a b', ''] pymalloc False True 1"),
+])  # fmt: skip
+def test_a_server_starts_anew_with_python_in_the_heap_unless_told(chosen: dict[str, str], told: str) -> None:
+    ours = {name: value for name, value in os.environ.items() if name != "PYTHONMALLOC"}
+    command = [sys.executable, "-O", "-c", ANEW, "a b", ""]
+    done = subprocess.run(command, env=ours | chosen, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode == 3:
+        pytest.skip("no glibc 2.33 or newer")
+    assert done.stdout.strip() == told, done.stderr
