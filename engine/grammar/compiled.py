@@ -53,6 +53,7 @@ class CompiledGrammar:
     def when_loaded(self, call: Callable[[], object]) -> None:
         """Call it, from any thread, as soon as the masks that are missing now are there."""
         if self.compiled.rest is not None and not self.loaded:
+            self.compiled.rest.want()
             self.compiled.rest.add_done_callback(lambda _: call())
 
     @property
@@ -99,7 +100,9 @@ class CompiledGrammar:
         return Track(self.closer, Runaway(self.limits) if self.constraint.is_json else None)
 
     def matcher(self, request_id: str = "") -> Matcher:
-        """A fresh matcher at the start of the document. About 10 microseconds."""
+        """A fresh matcher at the start of the document, which will want all masks. About 10 microseconds."""
+        if self.compiled.rest is not None:
+            self.compiled.rest.want()
         return Matcher(self, request_id)
 
     def matching(self, tokens: Sequence[int]) -> xgr.GrammarMatcher:

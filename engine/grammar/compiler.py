@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import time
+import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import xgrammar as xgr
@@ -18,6 +19,7 @@ from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.grammar.machine import memory_bytes
 from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
+from engine.grammar.remainder import Remainder
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
 from engine.schema.common import common_grammars
@@ -51,7 +53,7 @@ class Compiled:
     raw: xgr.CompiledGrammar
     grammar: Grammar | None
     verdicts: tuple[Verdict, ...]
-    rest: Future[xgr.CompiledGrammar] | None = None
+    rest: Remainder[xgr.CompiledGrammar] | None = None
     """The same grammar with all masks, while it loads and afterwards."""
     rest_bytes: int = 0
     shortest: tuple[int, ...] = ()
@@ -81,6 +83,7 @@ class Compiler:
         self._info = info
         self._xgr = xgr.GrammarCompiler(info, max_threads=1, cache_limit_bytes=rule_cache_bytes())
         self._loading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")  # starts no thread before it must
+        self._remainders: weakref.WeakSet[Remainder[xgr.CompiledGrammar]] = weakref.WeakSet()
 
     def compile(self, constraint: Constraint) -> Compiled:
         """Milliseconds to seconds; releases the GIL inside. Raises SchemaInvalid or SchemaRefused."""
@@ -106,9 +109,11 @@ class Compiler:
         """Xgrammar's own form read back. 2-30 ms, with the GIL released. RuntimeError when it does not fit."""
         return xgr.CompiledGrammar.deserialize_json(serialised, self._info)
 
-    def later(self, serialised: Callable[[], str]) -> Future[xgr.CompiledGrammar]:
-        """The same in a thread, for whoever can begin without; it begins when the grammar has been handed over."""
-        return self._loading.submit(self._load, serialised)
+    def later(self, serialised: Callable[[], str]) -> Remainder[xgr.CompiledGrammar]:
+        """The same in a thread, for whoever can begin without; it begins when a document does, or a little later."""
+        remainder = Remainder(lambda: self._load(serialised), self._loading)
+        self._remainders.add(remainder)
+        return remainder
 
     def _load(self, serialised: Callable[[], str]) -> xgr.CompiledGrammar:
         time.sleep(_HAND_OVER_S)
@@ -116,6 +121,8 @@ class Compiler:
 
     def close(self) -> None:
         """Load what is still to be loaded and end the thread; compiling goes on working."""
+        for remainder in list(self._remainders):
+            remainder.want()
         self._loading.shutdown(wait=True)
 
     def warm(self, stop: Callable[[], bool] = lambda: False) -> None:

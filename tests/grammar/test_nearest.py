@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from engine.grammar import CompiledGrammar, GrammarService, nearest
 from engine.grammar.bitmask import words
 from engine.grammar.compiler import Compiler
 from engine.grammar.entry import decode, encode
+from engine.grammar.remainder import Remainder
 from engine.request import Constraint
 from tests.grammar.fakes import byte_tokenizer
 
@@ -34,15 +35,25 @@ SCHEMA: dict[str, Any] = {
 TEXT = '{"name":"abé\\n","kind":"beta","many":[{"name":"xyz","kind":null}],"size":-1.5e3}'.encode()
 
 
+class Nobody(Executor):
+    """Takes work and leaves it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return Future()
+
+
+NOBODY = Nobody()
+
+
 class Held(Compiler):
     """Loads the rest when it is told to."""
 
     def __init__(self, service: GrammarService) -> None:
         self.__dict__.update(service._compiler.__dict__)
         self.waiting: list[Callable[[], str]] = []
-        self.rest: Future[xgr.CompiledGrammar] = Future()
+        self.rest: Remainder[xgr.CompiledGrammar] = Remainder(lambda: self.from_masks(""), NOBODY)
 
-    def later(self, serialised: Callable[[], str]) -> Future[xgr.CompiledGrammar]:
+    def later(self, serialised: Callable[[], str]) -> Remainder[xgr.CompiledGrammar]:
         self.waiting.append(serialised)
         return self.rest
 
