@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ import xgrammar as xgr
 from engine.grammar import nearest
 from engine.grammar import service as service_module
 from engine.grammar.disk import DiskCache
+from engine.grammar.remainder import Remainder
 from engine.request import Constraint, Request, SamplingParams
 from tests.decode.fakes import fake_engine, wants
-from tests.grammar.test_nearest import SCHEMA
+from tests.grammar.test_nearest import NOBODY, SCHEMA
 
 TEXT = '{"name":"abc","kind":"beta","size":-1}'
 
@@ -28,8 +28,9 @@ def test_others_go_on_while_masks_load(tmp_path: Path, monkeypatch: pytest.Monke
     with fake_engine(wants(TEXT), tmp_path)[0] as writer:
         writer.grammars.compile(constraint)
     with fake_engine(wants(TEXT), tmp_path)[0] as engine:
-        compiler, rest = engine.grammars._compiler, Future[xgr.CompiledGrammar]()
+        compiler = engine.grammars._compiler
         waiting: list[Any] = []
+        rest: Remainder[xgr.CompiledGrammar] = Remainder(lambda: compiler.from_masks(""), NOBODY)
         monkeypatch.setattr(compiler, "later", lambda serialised: waiting.append(serialised) or rest)
         sampling = SamplingParams(max_tokens=60, temperature=0.0)
         loading = engine.submit(Request(prompt="x", constraint=constraint, sampling=sampling))
