@@ -122,7 +122,13 @@ class _Writer:
         doors = {0} if 0 in inside else set()
         for state, moves in enumerate(self.moves):
             doors |= {t for _, t in moves if t in inside and inside[t] != inside.get(state)}
-        return doors
+        return set(map(self.entry_after, doors))
+
+    def entry_after(self, state: int) -> int:
+        """The first state from here that is a rule: a road is written out before it."""
+        while state not in self.entries:
+            ((_, state),) = self.moves[state]
+        return state
 
     def expression(self, state: int) -> str | None:
         return expression(self.automaton, state, self.labels, self.end)

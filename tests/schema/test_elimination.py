@@ -21,7 +21,7 @@ from tests.schema.matching import Language
 FOLLOW = chars(",}")
 CIRCLES = [
     "foo", "a.*b|\\\\", '^("[^"]*",)*$', "^([\\]^\\-/.*+?(){}|$[]+x+)*$", "[\\x00-\\x1f]{2}", "^(é+[^日]|😀)+$",
-    "^(a|b.)*c$", "^([\\x7f\\x80-\\u{10FFFF}]+[ -~])+$",
+    "^(a|b.)*c$", "^([\\x7f\\x80-\\u{10FFFF}]+[ -~])+$", "^x(-[a-f]{1,3})+$",
 ]  # fmt: skip
 LETTERS = 'fobac\\"^]-/.*,x\x00\x1f\x7f\né日😀\u2028\U0010ffff'
 
