@@ -65,7 +65,8 @@ LONGEST_EXACT = 40
 LENGTHS_AT_ONCE = 16
 CHAINS = {
     "[A-Za-z0-9_-]": 255,
-    **dict.fromkeys((".", r"\w", "[A-Za-z0-9]", "[a-z0-9-]", "[A-Fa-f0-9]", "[a-f0-9]", "[0-9]"), 64),
+    **dict.fromkeys((".", r"\w", r"[\w ]", "[A-Za-z0-9]", "[a-z0-9-]", "[A-Fa-f0-9]", "[a-f0-9]", "[0-9]"), 64),
+    r"\S": 32,
 }
 """Characters that patterns repeat, and how many times at most: `{1,63}`, or a pattern together with `maxLength`."""
 CHAIN_AT_ONCE = 32

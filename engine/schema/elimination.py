@@ -15,6 +15,10 @@ from engine.schema.suffixes import Machine
 STATES = 100
 LENGTH = 10_000
 """Beyond these (states reached, characters written) the states are better kept as rules."""
+SHORT = 400
+GROWTH = 1.5
+"""An expression says a state once for each way to it, and each place in it costs the compiler a mask: over SHORT
+characters, states that would be written more often than this are better kept as rules, too."""
 
 _SPECIAL = frozenset("\\^$.*+?()[]{}|/-")
 
@@ -31,6 +35,7 @@ def expression(automaton: Machine, start: int, spell: Callable[[Ranges], list[st
     forward = _reached(automaton, start, spell)
     if forward is None:
         return None
+    most = max(SHORT, GROWTH * sum(_size(labels) for targets in forward.values() for labels in targets.values()))
     entry, leave = -1, -2
     for state in list(forward):
         if state in automaton.accepting:
@@ -46,7 +51,8 @@ def expression(automaton: Machine, start: int, spell: Callable[[Ranges], list[st
         remaining.discard(state)
         if not _eliminate(forward, backward, state):
             return None
-    return _choice(forward[entry][leave])
+    found = _choice(forward[entry][leave])
+    return found if len(found) <= most else None
 
 
 def _reached(automaton: Machine, start: int, spell: Callable[[Ranges], list[str]]) -> _Edges | None:

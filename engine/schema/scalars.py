@@ -22,6 +22,11 @@ FOLDED_LENGTH = 128
 """Length bounds up to here become states: a chain that all schemas share. Longer ones are not in the grammar."""
 FOLDED_STATES = 160
 """States a pattern and its length bounds may have together; each costs the compiler about 10 ms."""
+FOLDED_WIDE = 48
+"""How many of them may read most characters beyond ASCII: such a state costs 30 to 60 ms, but for those of `.`, which
+are learnt ahead."""
+_MOST = 0x10FFFF // 2
+_LINE = full_match(".*")
 
 
 def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bool]:
@@ -77,7 +82,7 @@ def _bounded(automaton: Automaton, low: int, high: int | None) -> tuple[StringSe
         folded = automaton
         if inside_low or inside_high is not None:
             folded = meet(automaton, Automaton.length(inside_low, inside_high))
-        if not automaton.is_universal and folded.states > max(FOLDED_STATES, automaton.states):
+        if not automaton.is_universal and _is_costly(automaton, folded):
             return _unfolded(automaton, low, high)
         automaton = folded
         outside_high = None if high == inside_high else high
@@ -85,6 +90,20 @@ def _bounded(automaton: Automaton, low: int, high: int | None) -> tuple[StringSe
     except AutomatonTooLarge:
         return _unfolded(automaton, low, high)
     return () if found.is_empty else (found,)
+
+
+def _is_costly(automaton: Automaton, folded: Automaton) -> bool:
+    """Whether the bounds make too many states of a pattern."""
+    if folded.states > max(FOLDED_STATES, automaton.states):
+        return True
+    return automaton != _LINE and _wide_states(folded) > max(FOLDED_WIDE, _wide_states(automaton))
+
+
+def _wide_states(automaton: Automaton) -> int:
+    """States whose moves together read most code points."""
+    reads = (sum(high - low + 1 for spans, _ in automaton.moves(state) for low, high in spans)
+             for state in range(automaton.states))  # fmt: skip
+    return sum(count > _MOST for count in reads)
 
 
 def _unfolded(automaton: Automaton, low: int, high: int | None) -> tuple[StringSet, ...]:
