@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,18 @@ def test_a_second_run_takes_known_outcomes_from_the_folder(quick, capsys, monkey
     assert maskbench.main(["--quick", "--engines", "ours", "--out", str(out)]) == 0
     assert (out / maskbench.OUTCOMES).read_text(encoding="utf-8") == before
     assert last_line(capsys.readouterr().out)["engines"]["ours"]["schemas"] == len(load_cases(OWN_DATA))
+
+
+def test_outcomes_of_another_commit_are_not_gone_on_with(quick, monkeypatch, tmp_path):
+    _, out, _ = quick
+    folder = tmp_path / "copy"
+    shutil.copytree(out, folder)
+    monkeypatch.setattr(maskbench, "commit", lambda: "0" * 40)
+    with pytest.raises(SystemExit, match="holds outcomes of commit"):
+        maskbench.main(["--quick", "--engines", "ours", "--out", str(folder)])
+    (folder / maskbench.RUN).unlink()
+    with pytest.raises(SystemExit, match="nobody knows"):
+        maskbench.main(["--quick", "--engines", "ours", "--out", str(folder)])
 
 
 def test_an_unknown_engine_is_a_wrong_use(capsys):
