@@ -34,7 +34,8 @@ HOW: dict[str, tuple[str, str]] = {
     "multipleOf": ("narrowed: written without exponent", ""),
     "minLength": (
         f"code points, an escape counts once; up to {scalars.FOLDED_LENGTH}",
-        f"over {scalars.FOLDED_LENGTH}, or over {scalars.FOLDED_STATES} states together with a pattern",
+        f"over {scalars.FOLDED_LENGTH}, or over {scalars.FOLDED_STATES} states together with a pattern "
+        f"({scalars.FOLDED_WIDE} where they read most characters)",
     ),
     "maxLength": ("as `minLength`", "as `minLength`"),
     "pattern": (

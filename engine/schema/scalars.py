@@ -26,7 +26,7 @@ FOLDED_WIDE = 48
 """How many of them may read most characters beyond ASCII: such a state costs 30 to 60 ms, but for those of `.`, which
 are learnt ahead."""
 _MOST = 0x10FFFF // 2
-_LINE = full_match(".*")
+_LINES = (full_match(".*"), full_match(".+"))
 
 
 def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bool]:
@@ -96,7 +96,7 @@ def _is_costly(automaton: Automaton, folded: Automaton) -> bool:
     """Whether the bounds make too many states of a pattern."""
     if folded.states > max(FOLDED_STATES, automaton.states):
         return True
-    return automaton != _LINE and _wide_states(folded) > max(FOLDED_WIDE, _wide_states(automaton))
+    return automaton not in _LINES and _wide_states(folded) > max(FOLDED_WIDE, _wide_states(automaton))
 
 
 def _wide_states(automaton: Automaton) -> int:
@@ -108,10 +108,19 @@ def _wide_states(automaton: Automaton) -> int:
 
 def _unfolded(automaton: Automaton, low: int, high: int | None) -> tuple[StringSet, ...]:
     """Bounds beside the automaton, but for those it keeps by itself and a lower bound that is cheap to hold."""
-    if low == 1 and automaton.accepts(""):
-        automaton, low = meet(automaton, Automaton.length(1)), 0
+    if 0 < low <= FOLDED_LENGTH:
+        automaton, low = _with_least(automaton, low)
     found = StringSet(automaton, low, high)
     return () if found.is_empty else (found,)
+
+
+def _with_least(automaton: Automaton, low: int) -> tuple[Automaton, int]:
+    """The automaton with the lower bound in it, and what bound stays beside it."""
+    try:
+        held = meet(automaton, Automaton.length(low))
+    except AutomatonTooLarge:
+        return automaton, low
+    return (automaton, low) if low > 1 and _is_costly(automaton, held) else (held, 0)
 
 
 def count(value: Any, default: int | None) -> int | None:

@@ -29,6 +29,7 @@ NEEDED: list[tuple[str, str, Any, Any]] = [
     ("patternProperties", "", {"type": "object", "patternProperties": {"^(a+)\\1$": {"type": "null"}}}, {"aa": 1}),
     ("additionalProperties", "", {"type": "object", "patternProperties": {"^(a+)\\1$": True},
                                   "additionalProperties": False}, {"b": 1}),
+    ("maxLength", "", {"type": "string", "pattern": "[A-z]+", "minLength": 3, "maxLength": 64}, "x" * 65),
     ("propertyNames", "", {"type": "object", "propertyNames": {"maxLength": 1000}}, {"x" * 1001: 1}),
     ("not", "", {"type": "array", "not": {"uniqueItems": True}}, [1, 2]),
     ("if", "", {"if": {"uniqueItems": True}, "then": {"maxItems": 1}, "type": "array"}, [1, 2]),
@@ -55,6 +56,14 @@ def test_a_checked_keyword_lets_a_document_through(keyword: str, pointer: str, s
     assert words[pointer, keyword] == "checked"
     assert not Validator(schema).check_value(document).ok
     assert Language(lowered.grammar).accepts(document)
+
+
+def test_a_lower_bound_is_held_where_only_the_upper_one_is_too_much() -> None:
+    lowered = lower({"type": "string", "pattern": "[A-z]+", "minLength": 3, "maxLength": 64}, conformance="spec")
+    assert {v.keyword: v.verdict for v in lowered.verdicts}["minLength"] == "enforced"
+    assert [Language(lowered.grammar).accepts(text) for text in ("ab", "12é", "1é2x")] == [False, False, True]
+    line = lower({"type": "string", "pattern": "^.+$", "maxLength": 64}, conformance="spec")
+    assert {v.verdict for v in line.verdicts} == {"enforced"}
 
 
 def test_a_repeated_key_counts_twice_and_min_properties_says_so() -> None:
