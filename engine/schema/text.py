@@ -24,7 +24,7 @@ from engine.schema.escapes import (
     unicode_escapes,
     unit_start,
 )
-from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, chars, literal, one_of
+from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, chars, fused, literal, one_of
 from engine.schema.loose import loosened
 from engine.schema.suffixes import Machine, components, short_digest, suffix_digests
 
@@ -178,11 +178,11 @@ class _Writer:
         symbols: list[Symbol] = []
         while state not in self.entries:
             if not self.moves[state]:
-                return _fused([*symbols, literal(self.end)])
+                return fused([*symbols, literal(self.end)])
             spans, state = self.moves[state][0]
             ((low, high), *others) = spans
             symbols.append(one_of(spans) if others or low != high else literal(self.spell(low)))
-        return (*_fused(symbols), self.refs[state])
+        return (*fused(symbols), self.refs[state])
 
     def spell(self, code_point: int) -> str:
         return chr(code_point)
@@ -243,13 +243,3 @@ class _StringWriter(_Writer):
         """A rule named by its content."""
         name = self.name(repr((alternatives, self.follow)))
         return self.rules.add(name, alternatives, self.follow)
-
-
-def _fused(symbols: list[Symbol]) -> Sequence:
-    """Neighbouring literals as one."""
-    found: list[Symbol] = []
-    for symbol in symbols:
-        if found and isinstance(symbol, Text) and isinstance(found[-1], Text):
-            symbol = Text(found.pop().text + symbol.text)  # type: ignore[union-attr]  # the line above saw a Text
-        found.append(symbol)
-    return tuple(found)
