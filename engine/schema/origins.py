@@ -5,8 +5,8 @@ Knows in-place applicators and references; used to name the place when a rule ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConstraintError
 from engine.schema.reference import Location, Scope
@@ -55,11 +55,19 @@ def _applied(expander: Expander, at: Location, scope: Scope) -> Iterator[Locatio
             yield child
 
 
-def mark(expander: Expander, term: Term, keywords: tuple[str, ...], word: VerdictWord, reason: str) -> None:
-    """Note the same about every occurrence of `keywords` that speaks of the term's value."""
+def mark(
+    expander: Expander,
+    term: Term,
+    keywords: tuple[str, ...],
+    word: VerdictWord,
+    reason: str,
+    concerns: Callable[[str, Any], bool] = lambda _keyword, _value: True,
+) -> None:
+    """Note the same about every occurrence of `keywords` that speaks of the term's value; `concerns` (keyword, its
+    value) may leave some out."""
     for at in locations(expander, term):
         for keyword in keywords:
-            if isinstance(at.schema, dict) and keyword in at.schema:
+            if isinstance(at.schema, dict) and keyword in at.schema and concerns(keyword, at.schema[keyword]):
                 expander.report.mark(at, keyword, word, reason)
 
 

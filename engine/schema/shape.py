@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from engine.schema.automaton import Automaton
 from engine.schema.intervals import ALL_NUMBERS, Numbers
@@ -28,6 +29,13 @@ class StringSet:
     @property
     def is_empty(self) -> bool:
         return self.automaton.is_empty or (self.high is not None and self.low > self.high)
+
+    def is_beside(self, keyword: str, value: Any) -> bool:
+        """Whether a bound beside the automaton can come of this `minLength` or `maxLength`: one of its own kind, or,
+        where the keyword is negated, of the other."""
+        over = self.high is not None and (keyword == "maxLength" or value > self.high)
+        under = self.low > 0 and (keyword == "minLength" or value < self.low)
+        return over or under
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,9 +100,9 @@ class ValueWriter:
         if not numbers.is_empty:
             found.append((self.spelled.text("scalar", numbers, ahead),))
         for part in shape.strings:
-            outside = [("minLength", part.low > 0), ("maxLength", part.high is not None)]
-            if keywords := tuple(keyword for keyword, beside in outside if beside):
-                mark(self.expander, term, keywords, "checked", "a length too long to write out")
+            if part.low or part.high is not None:
+                too_long = "a length too long to write out"
+                mark(self.expander, term, ("minLength", "maxLength"), "checked", too_long, part.is_beside)
             kind: Kind = "every" if part.automaton.alphabet.size == 1 else "string"
             found.append((self.spelled.text(kind, part.automaton, ahead),))
         return found
