@@ -5,8 +5,8 @@
 
 Engines run interleaved: each schema goes through all of them, the order rotating, each engine in its own process
 under a time limit. With `--out` every outcome is kept at once in `DIR/maskbench.outcomes.jsonl`, and a run that was
-stopped goes on where it ended, on the same commit and with the same settings only. Ceiling: the invalid documents a
-perfect engine accepts are 0, the valid ones all.
+stopped goes on where it ended, on the same commit, data and settings only. Ceiling: the invalid documents a perfect
+engine accepts are 0, the valid ones all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, TextIO
 from bench.cases import Case, data_sha256, load_cases
 from bench.findings import write_findings
 from bench.peers import MODULES
-from bench.record import ROOT, commit, emit, record
+from bench.record import ROOT, commit, dirty, emit, record
 from bench.tables import print_confusion, print_figures
 from bench.tally import Judge, Judged, confusion, figures
 from bench.vocabulary import BYTES
@@ -33,7 +33,7 @@ from bench.worker import Outcome, Settings, Worker
 OWN_DATA = ROOT / "bench" / "data" / "maskbench"
 OUTCOMES = "maskbench.outcomes.jsonl"
 RUN = "maskbench.run.json"
-"""Which commit and settings the outcomes beside it are of."""
+"""Which commit, data and settings the outcomes beside it are of."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         walk_limit_s=options.walk_limit,
     )
     if options.out is not None:
-        _claim(options.out, {"commit": commit(), **asdict(settings)})
+        _claim(
+            options.out,
+            {"commit": commit(), "dirty": dirty(), "data_sha256": data_sha256(options.data), **asdict(settings)},
+        )
     print(f"ceiling: 0 invalid documents accepted, 0 valid ones rejected, {len(cases)} schemas compiled", flush=True)
     with ExitStack() as stack:
         workers = [_started(name, settings, stack) for name in options.engines]
@@ -121,11 +124,13 @@ def run(cases: Sequence[Case], workers: Sequence[Worker], out: Path | None) -> d
 
 
 def _claim(out: Path, run: dict[str, Any]) -> None:
-    """Outcomes of one commit and one set of settings to a folder; SystemExit where it holds others."""
+    """Outcomes of one commit, one data set and one set of settings to a folder; SystemExit where it holds others."""
     file = out / RUN
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     if known != run and (out / OUTCOMES).exists():
-        theirs = "nobody knows which commit" if known is None else f"commit {known['commit']}, or of other settings"
+        theirs = (
+            "nobody knows which commit" if known is None else f"commit {known['commit']}, or of other data or settings"
+        )
         sys.exit(f"{out} holds outcomes of {theirs}: give another folder, or delete {OUTCOMES} to start afresh")
     out.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(run), encoding="utf-8")

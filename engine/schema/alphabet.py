@@ -51,6 +51,11 @@ class Alphabet:
                 spans[index].append((low, end - 1))
         return tuple(tuple(part) for part in spans)
 
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of code points in each class."""
+        return tuple(sum(high - low + 1 for low, high in spans) for spans in self.ranges)
+
     def union(self, classes: tuple[int, ...]) -> Ranges:
         """The code points of some classes; kept, since the states of an automaton share few such sets."""
         known = self._unions.get(classes)

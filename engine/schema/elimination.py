@@ -49,7 +49,7 @@ def expression(automaton: Machine, start: int, spell: Callable[[Ranges], list[st
     while remaining:
         state = min(remaining, key=lambda s: (_cost(forward, backward, s), s))
         remaining.discard(state)
-        if not _eliminate(forward, backward, state):
+        if not _eliminate(forward, backward, state, min(LENGTH, most)):
             return None
     found = _choice(forward[entry][leave])
     return found if len(found) <= most else None
@@ -83,8 +83,8 @@ def _size(labels: Labels) -> int:
     return sum(map(len, labels))
 
 
-def _eliminate(forward: _Edges, backward: dict[int, set[int]], state: int) -> bool:
-    """Replace every way through `state` by an edge; False when an edge grows over the limit."""
+def _eliminate(forward: _Edges, backward: dict[int, set[int]], state: int, limit: float) -> bool:
+    """Replace every way through `state` by an edge; False when an edge grows over `limit` characters."""
     onward = forward.pop(state)
     middle = _star(onward.pop(state, ()))
     sources = backward.pop(state) - {state}
@@ -95,7 +95,7 @@ def _eliminate(forward: _Edges, backward: dict[int, set[int]], state: int) -> bo
         for target, labels in onward.items():
             word = head + _choice(labels)
             known = forward[source].get(target, ())
-            if len(word) > LENGTH:
+            if len(word) > limit:
                 return False
             if word not in known:
                 forward[source][target] = (*known, word)

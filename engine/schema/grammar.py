@@ -137,6 +137,16 @@ def chars(*ranges: tuple[int, int] | str) -> Chars:
     return Chars(normalise_ranges(spans))
 
 
+def fused(symbols: list[Symbol]) -> Sequence:
+    """Neighbouring literals as one."""
+    found: list[Symbol] = []
+    for symbol in symbols:
+        if found and isinstance(symbol, Text) and isinstance(found[-1], Text):
+            symbol = Text(found.pop().text + symbol.text)  # type: ignore[union-attr]  # the line above saw a Text
+        found.append(symbol)
+    return tuple(found)
+
+
 def normalise_ranges(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """Sorted, disjoint, merged ranges."""
     merged: list[tuple[int, int]] = []
@@ -215,13 +225,3 @@ def _escape(code_point: int, special: str) -> str:
     if 0x20 < code_point < 0x7F:
         return "\\" + chr(code_point)
     return f"\\U{code_point:08x}"
-
-
-def fused(symbols: list[Symbol]) -> Sequence:
-    """Neighbouring literals as one."""
-    found: list[Symbol] = []
-    for symbol in symbols:
-        if found and isinstance(symbol, Text) and isinstance(found[-1], Text):
-            symbol = Text(found.pop().text + symbol.text)  # type: ignore[union-attr]  # the line above saw a Text
-        found.append(symbol)
-    return tuple(found)

@@ -54,9 +54,8 @@ def count(machine: Machine) -> int | None:
     order = topological([*machine.table])
     if order is None:
         return None
-    sizes = [sum(high - low + 1 for low, high in spans) for spans in machine.alphabet.ranges]
     counts = [0] * len(machine.table)
     for state in order:
-        steps = zip(sizes, machine.table[state], strict=True)
+        steps = zip(machine.alphabet.sizes, machine.table[state], strict=True)
         counts[state] = (state in machine.accepting) + sum(size * counts[t] for size, t in steps if t != DEAD)
     return counts[0]

@@ -16,6 +16,7 @@ from engine.schema.pattern import PatternInvalid, PatternUnsupported, from_patte
 from engine.schema.reference import Location
 from engine.schema.report import Report
 from engine.schema.shape import StringSet
+from engine.schema.states import DEAD
 
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?"
 FOLDED_LENGTH = 128
@@ -100,9 +101,9 @@ def _is_costly(automaton: Automaton, folded: Automaton) -> bool:
 
 
 def _wide_states(automaton: Automaton) -> int:
-    """States whose moves together read most code points."""
-    reads = (sum(high - low + 1 for spans, _ in automaton.moves(state) for low, high in spans)
-             for state in range(automaton.states))  # fmt: skip
+    """States that read most code points."""
+    sizes = automaton.alphabet.sizes
+    reads = (sum(size for size, target in zip(sizes, row, strict=True) if target != DEAD) for row in automaton.table)
     return sum(count > _MOST for count in reads)
 
 
