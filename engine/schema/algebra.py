@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from functools import lru_cache
 from typing import TypeVar
 
 from engine.errors import LimitExceeded
 from engine.schema import intervals
 from engine.schema.automaton import Automaton
 from engine.schema.covering import ALTERNATIVES, widest
+from engine.schema.lengths import lower_of, strings_in_both
+from engine.schema.products import meet
 from engine.schema.shape import (
     ArrayShape,
     ObjectShape,
@@ -62,41 +63,10 @@ def capped(parts: Iterable[T | None]) -> tuple[T, ...]:
     return tuple(found)
 
 
-def meet(first: Automaton, second: Automaton) -> Automaton:
-    """Intersection with the common cases taken for free."""
-    if first.is_universal or second.is_universal:
-        return second if first.is_universal else first
-    return first if first == second else _product(first, second)
-
-
-def less(first: Automaton, second: Automaton) -> Automaton:
-    """The first without the second, for free where they have nothing in common."""
-    return first if meet(first, second).is_empty else _difference(first, second)
-
-
-def _those(automaton: Automaton, words: list[str]) -> Automaton:
-    """The automaton of these words, which are all or some of its few."""
-    return automaton if automaton.few == words else Automaton.of(words)
-
-
-@lru_cache(maxsize=1024)
-def _difference(first: Automaton, second: Automaton) -> Automaton:
-    if first.few is not None:
-        return _those(first, [word for word in first.few if not second.accepts(word)])
-    return first - second
-
-
-@lru_cache(maxsize=4096)
-def _product(first: Automaton, second: Automaton) -> Automaton:
-    for finite, other in ((first, second), (second, first)):
-        if finite.few is not None:
-            return _those(finite, [word for word in finite.few if other.accepts(word)])
-    return first & second
-
-
 def both_strings(a: StringSet, b: StringSet) -> StringSet | None:
-    high = b.high if a.high is None else a.high if b.high is None else min(a.high, b.high)
-    both = StringSet(meet(a.automaton, b.automaton), max(a.low, b.low), high)
+    high = lower_of(a.high, b.high)
+    both = strings_in_both(a.automaton, b.automaton)
+    both = StringSet(both.automaton, max(a.low, b.low, both.low), lower_of(high, both.high))
     return None if both.is_empty else both
 
 
@@ -115,7 +85,7 @@ def _unite_strings(first: tuple[StringSet, ...], second: tuple[StringSet, ...]) 
 
 
 def both_arrays(terms: Terms, is_empty: IsEmpty, a: ArrayShape, b: ArrayShape) -> ArrayShape | None:
-    high = b.high if a.high is None else a.high if b.high is None else min(a.high, b.high)
+    high = lower_of(a.high, b.high)
     size = max(len(a.prefix), len(b.prefix))
     return settle_array(
         is_empty,
@@ -156,7 +126,7 @@ def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape
     # Most pairs fail here, by a choice of values, so that nothing else of them is put together.
     if any(map(is_empty, sorted(known, key=terms.is_choice, reverse=True))):
         return None
-    high = b.high if a.high is None else a.high if b.high is None else min(a.high, b.high)
+    high = lower_of(a.high, b.high)
     seen = a.seen_keys if b.seen_keys is None else b.seen_keys if a.seen_keys is None else a.seen_keys | b.seen_keys
     return settle_object(
         is_empty,

@@ -12,6 +12,7 @@ from engine.schema.grammar import Grammar, Ref, Rule
 from engine.schema.key_exits import LOWER, UPPER, Site, all_exits
 from engine.schema.keys import KeyRules
 from engine.schema.layout import Layout
+from engine.schema.lengths import WIDE_CHAINS
 from engine.schema.lower import lower
 from engine.schema.other_keys import neighbours, other_key
 from engine.schema.text import TextRules
@@ -65,8 +66,8 @@ LONGEST_EXACT = 40
 LENGTHS_AT_ONCE = 16
 CHAINS = {
     "[A-Za-z0-9_-]": 255,
-    **dict.fromkeys((".", r"\w", r"[\w ]", "[A-Za-z0-9]", "[a-z0-9-]", "[A-Fa-f0-9]", "[a-f0-9]", "[0-9]"), 64),
-    r"\S": 32,
+    **WIDE_CHAINS,
+    **dict.fromkeys((r"\w", r"[\w ]", "[A-Za-z0-9]", "[a-z0-9-]", "[A-Fa-f0-9]", "[a-f0-9]", "[0-9]"), 64),
 }
 """Characters that patterns repeat, and how many times at most: `{1,63}`, or a pattern together with `maxLength`."""
 CHAIN_AT_ONCE = 32

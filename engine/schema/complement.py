@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.schema import intervals
-from engine.schema.algebra import IsEmpty, both_arrays, both_objects, both_strings, capped, meet
+from engine.schema.algebra import IsEmpty, both_arrays, both_objects, both_strings, capped
 from engine.schema.automaton import Automaton
 from engine.schema.covering import widest
+from engine.schema.products import meet
 from engine.schema.shape import (
     ANY_STRING,
     BOTH,

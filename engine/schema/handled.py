@@ -5,7 +5,7 @@ Limits are read from the modules that hold them, so the table cannot drift from 
 
 from __future__ import annotations
 
-from engine.schema import alternatives, arrays, objects, scalars
+from engine.schema import alternatives, arrays, lengths, objects
 from engine.schema.keywords import ASSERTIONS
 
 ALWAYS = "always"
@@ -33,9 +33,9 @@ HOW: dict[str, tuple[str, str]] = {
     "exclusiveMaximum": ("as `minimum`; the boolean of draft 4 too", ""),
     "multipleOf": ("narrowed: written without exponent", ""),
     "minLength": (
-        f"code points, an escape counts once; up to {scalars.FOLDED_LENGTH}",
-        f"over {scalars.FOLDED_LENGTH}, or over {scalars.FOLDED_STATES} states together with a pattern "
-        f"({scalars.FOLDED_WIDE} where they read most characters)",
+        f"code points, an escape counts once; up to {lengths.FOLDED_LENGTH}",
+        f"over {lengths.FOLDED_LENGTH}, or over {lengths.FOLDED_STATES} states together with a pattern "
+        f"({lengths.FOLDED_WIDE} where they read most characters)",
     ),
     "maxLength": ("as `minLength`", "as `minLength`"),
     "pattern": (
@@ -59,7 +59,10 @@ HOW: dict[str, tuple[str, str]] = {
     "maxContains": (ALWAYS, "what is counted has no exact complement"),
     "unevaluatedItems": ("branch by branch, with `contains`", f"over {alternatives.SUBSETS} branches of one anyOf"),
     "properties": ("any order in spec; narrowed to schema order in tight", ""),
-    "required": ("always in tight", f"in spec, over {objects.TRACKED} keys in one object"),
+    "required": (
+        "always in tight",
+        f"in spec, over {objects.TRACKED} keys in one object",
+    ),
     "additionalProperties": ("keys outside the declared ones, exactly", "a pattern beside it is not held"),
     "patternProperties": ("the keys are cut into regions by the patterns", "a pattern is not held"),
     "propertyNames": ("the keys as an automaton", "what names must be is not held exactly"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from engine.schema.algebra import less, meet, settle_object
+from engine.schema.algebra import settle_object
 from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.products import less, meet
 from engine.schema.reference import Location, Scope
 from engine.schema.scalars import count, pattern_automaton
 from engine.schema.shape import ObjectShape, Others

@@ -12,12 +12,12 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from engine.errors import LimitExceeded
-from engine.schema.algebra import less, meet
 from engine.schema.automaton import Automaton
 from engine.schema.grammar import Ref, Sequence
 from engine.schema.layout import Follow
 from engine.schema.object_state import Member, ObjectState
 from engine.schema.origins import mark, name_repeats
+from engine.schema.products import less, meet
 from engine.schema.shape import ObjectShape
 from engine.schema.term import FALSE, TRUE, Term
 from engine.schema.verdict import VerdictWord
@@ -32,6 +32,8 @@ STATE_LIMIT = 5_000
 """Rules of one object."""
 TRACKED = 7
 """Required keys whose presence is followed in any order: every subset of them is a state."""
+TRACKED_OF_MORE = 4
+"""How many are followed where there are more: `required` is `checked` there in any case."""
 
 
 class ObjectWriter:
@@ -173,13 +175,12 @@ class ObjectWriter:
         return self._offers[needs]
 
     def _tracked(self) -> frozenset[str]:
-        """The required keys that are followed: all in schema order, the first few in any order."""
+        """The required keys that are followed: all in schema order; in any order all of a few, or the first ones."""
         required = [key for key, _ in self.named if key in self.item.required]
         if self.tight or len(required) <= TRACKED:
             return frozenset(required)
-        reason = f"more than {TRACKED} required keys in any order"
-        self._mark(("required",), "checked", reason)
-        return frozenset(required[:TRACKED])
+        self._mark(("required",), "checked", f"more than {TRACKED} required keys in any order")
+        return frozenset(required[:TRACKED_OF_MORE])
 
     def _name_limits(self) -> None:
         """Name what these rules cannot hold, or hold only in part."""

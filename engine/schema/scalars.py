@@ -7,27 +7,18 @@ from fractions import Fraction
 from typing import Any
 
 from engine.schema import formats
-from engine.schema.algebra import meet
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.dialect import Draft
 from engine.schema.intervals import Interval, Numbers, rational
 from engine.schema.keywords import asserts_format, speaks
+from engine.schema.lengths import with_length
 from engine.schema.pattern import PatternInvalid, PatternUnsupported, from_pattern, full_match
+from engine.schema.products import meet
 from engine.schema.reference import Location
 from engine.schema.report import Report
 from engine.schema.shape import StringSet
-from engine.schema.states import DEAD
 
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?"
-FOLDED_LENGTH = 128
-"""Length bounds up to here become states: a chain that all schemas share. Longer ones are not in the grammar."""
-FOLDED_STATES = 160
-"""States a pattern and its length bounds may have together; each costs the compiler about 10 ms."""
-FOLDED_WIDE = 48
-"""How many of them may read most characters beyond ASCII: such a state costs 30 to 60 ms, but for those of `.`, which
-are learnt ahead."""
-_MOST = 0x10FFFF // 2
-_LINES = (full_match(".*"), full_match(".+"))
 
 
 def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bool]:
@@ -49,7 +40,7 @@ def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bo
     if speaks(at.draft, "contentEncoding") and ("contentEncoding" in schema or "contentMediaType" in schema):
         automaton, exact = meet(automaton, _encoded(schema)), exact and _content_exact(report, at)
     low, high = count(schema.get("minLength"), 0), count(schema.get("maxLength"), None)
-    return _bounded(automaton, low or 0, high), exact
+    return with_length(automaton, low or 0, high), exact
 
 
 def pattern_automaton(report: Report, at: Location, keyword: str, pattern: str) -> Automaton | None:
@@ -73,55 +64,6 @@ def _content_exact(report: Report, at: Location) -> bool:
         return True
     report.mark(at, "contentMediaType", "checked", "JSON inside a string is no regular language")
     return False
-
-
-def _bounded(automaton: Automaton, low: int, high: int | None) -> tuple[StringSet, ...]:
-    """Short bounds become states, long ones stay beside the automaton."""
-    try:
-        inside_low = low if low <= FOLDED_LENGTH else 0
-        inside_high = high if high is not None and high <= FOLDED_LENGTH else None
-        folded = automaton
-        if inside_low or inside_high is not None:
-            folded = meet(automaton, Automaton.length(inside_low, inside_high))
-        if not automaton.is_universal and _is_costly(automaton, folded):
-            return _unfolded(automaton, low, high)
-        automaton = folded
-        outside_high = None if high == inside_high else high
-        found = StringSet(automaton, 0 if low == inside_low else low, outside_high)
-    except AutomatonTooLarge:
-        return _unfolded(automaton, low, high)
-    return () if found.is_empty else (found,)
-
-
-def _is_costly(automaton: Automaton, folded: Automaton) -> bool:
-    """Whether the bounds make too many states of a pattern."""
-    if folded.states > max(FOLDED_STATES, automaton.states):
-        return True
-    return automaton not in _LINES and _wide_states(folded) > max(FOLDED_WIDE, _wide_states(automaton))
-
-
-def _wide_states(automaton: Automaton) -> int:
-    """States that read most code points."""
-    sizes = automaton.alphabet.sizes
-    reads = (sum(size for size, target in zip(sizes, row, strict=True) if target != DEAD) for row in automaton.table)
-    return sum(count > _MOST for count in reads)
-
-
-def _unfolded(automaton: Automaton, low: int, high: int | None) -> tuple[StringSet, ...]:
-    """Bounds beside the automaton, but for those it keeps by itself and a lower bound that is cheap to hold."""
-    if 0 < low <= FOLDED_LENGTH:
-        automaton, low = _with_least(automaton, low)
-    found = StringSet(automaton, low, high)
-    return () if found.is_empty else (found,)
-
-
-def _with_least(automaton: Automaton, low: int) -> tuple[Automaton, int]:
-    """The automaton with the lower bound in it, and what bound stays beside it."""
-    try:
-        held = meet(automaton, Automaton.length(low))
-    except AutomatonTooLarge:
-        return automaton, low
-    return (automaton, low) if low > 1 and _is_costly(automaton, held) else (held, 0)
 
 
 def count(value: Any, default: int | None) -> int | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from engine.schema.algebra import meet, settle_array, settle_object
+from engine.schema.algebra import settle_array, settle_object
 from engine.schema.automaton import Automaton
 from engine.schema.dialect import Draft
 from engine.schema.pattern import PatternInvalid, PatternUnsupported, from_pattern
+from engine.schema.products import meet
 from engine.schema.reference import Location, Scope
 from engine.schema.shape import ALL_ITEMS, ArrayShape, ObjectShape, Others, Shape
 from engine.schema.term import FALSE, Term
