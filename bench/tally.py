@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import jsonschema_rs
@@ -100,9 +101,8 @@ def percentiles(values: Iterable[float]) -> dict[str, float]:
     ordered = sorted(values)
     if not ordered:
         return {**{name: 0.0 for name, _ in PERCENTILES}, "max": 0.0}
-    last = len(ordered) - 1
-    picked = {name: round(ordered[min(last, int(share * len(ordered)))], 3) for name, share in PERCENTILES}
-    return {**picked, "max": round(ordered[last], 3)}
+    picked = {name: round(ordered[max(0, ceil(share * len(ordered)) - 1)], 3) for name, share in PERCENTILES}
+    return {**picked, "max": round(ordered[-1], 3)}
 
 
 def short_reason(reason: str) -> str:
