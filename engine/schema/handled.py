@@ -5,7 +5,7 @@ Limits are read from the modules that hold them, so the table cannot drift from 
 
 from __future__ import annotations
 
-from engine.schema import alternatives, arrays, lengths, objects
+from engine.schema import alternatives, arrays, lengths, members, objects
 from engine.schema.keywords import ASSERTIONS
 
 ALWAYS = "always"
@@ -64,7 +64,11 @@ HOW: dict[str, tuple[str, str]] = {
         f"in spec, over {objects.TRACKED} keys in one object",
     ),
     "additionalProperties": ("keys outside the declared ones, exactly", "a pattern beside it is not held"),
-    "patternProperties": ("the keys are cut into regions by the patterns", "a pattern is not held"),
+    "patternProperties": (
+        "the keys are cut into regions by the patterns",
+        f"a pattern is not held, or over {members.KEY_CLASSES} regions, "
+        f"or over {members.WIDE_KEYS} states that read most characters",
+    ),
     "propertyNames": ("the keys as an automaton", "what names must be is not held exactly"),
     "minProperties": ("counted", "keys could repeat (spec, or free keys), or too many to count"),
     "maxProperties": ("counted", "too many to count"),

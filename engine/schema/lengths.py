@@ -70,10 +70,10 @@ def _is_costly(automaton: Automaton, folded: Automaton) -> bool:
     """Whether the bounds make too many states of a pattern."""
     if folded.states > max(FOLDED_STATES, automaton.states):
         return True
-    return _wide_states(folded) > max(FOLDED_WIDE, _wide_states(automaton))
+    return wide_states(folded) > max(FOLDED_WIDE, wide_states(automaton))
 
 
-def _wide_states(automaton: Automaton) -> int:
+def wide_states(automaton: Automaton) -> int:
     """States that read most code points and are not learnt ahead."""
     sizes = automaton.alphabet.sizes
     reads = (sum(size for size, target in zip(sizes, row, strict=True) if target != DEAD) for row in automaton.table)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.schema.algebra import settle_object
 from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.lengths import wide_states
 from engine.schema.products import less, meet
 from engine.schema.reference import Location, Scope
 from engine.schema.scalars import count, pattern_automaton
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 KEY_CLASSES = 64
 """Regions into which the patterns of one object may cut the keys."""
+WIDE_KEYS = 64
+"""States of all regions that may read most characters: each costs the compiler 20 to 60 ms."""
 
 Pattern = tuple[Automaton, Term]
 
@@ -77,6 +80,8 @@ def _others(expander: Expander, at: Location, scope: Scope, patterns: list[Patte
             rest = rest - keys
             if len(regions) > KEY_CLASSES:
                 raise AutomatonTooLarge(f"more than {KEY_CLASSES} kinds of keys")
+        if sum(wide_states(keys) for keys in (rest, *(region for region, _ in regions))) > WIDE_KEYS:
+            raise AutomatonTooLarge(f"their kinds have more than {WIDE_KEYS} states that read most characters")
     except AutomatonTooLarge as error:
         for keyword in ("patternProperties", "additionalProperties"):
             expander.report.mark(at, keyword, "checked", f"the patterns cut the keys too finely: {error}")

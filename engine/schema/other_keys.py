@@ -1,10 +1,11 @@
 """Keys that are none of a few names: the complement of a trie, written so that masks are cheap and mostly known.
 
-A key leaves the names at some character. What stands before that place is a rule per character of a name, which depends
-on the rest of the name alone; what comes then is a rule per pair of neighbouring characters ('b, then not c'), learnt
-ahead, and behind one more character a rule per three of them ('a, then b, then not c'). XGrammar computes the mask of a
-state from the tokens that begin with its characters and gives a token up where nothing goes on. In a name's own rules
-that is three characters in, where few tokens are left; the others fall to the rules that all names share.
+A key leaves the names at some character. What stands before that place is a rule per few characters of a name, which
+depends on the rest of the name alone; what comes then is a rule per pair of neighbouring characters ('b, then not
+c'), learnt ahead, and behind one more character a rule per three of them ('a, then b, then not c'). XGrammar computes
+the mask of a state from the tokens that begin with its characters and gives a token up where nothing goes on. In a
+name's own rules that is three characters in, where few tokens are left; the others fall to the rules that all names
+share.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from itertools import product
 
 from engine.schema.constructions import has_surrogate
 from engine.schema.escapes import canonical
-from engine.schema.grammar import Ref, Rule, Sequence, literal
+from engine.schema.grammar import Ref, Rule, Sequence, fused, literal
 from engine.schema.key_exits import DIGITS, LOWER, UPPER, Parts, Site, exits, make_rule
 
 _COMMON = LOWER + UPPER + DIGITS
 LINKS, STEPS = 4_000, 2_000
 """Rules kept for later names: with a piece of a name behind them, and of two neighbouring characters."""
+
+PIECE = 4
+"""Characters of a name that are one rule. The compiler walks over all rules for each mask, but what names share at
+their ends it knows only where a rule begins there."""
 
 Trie = dict[str, "Trie"]
 """Children by character; the empty string marks the end of a name."""
@@ -103,25 +108,36 @@ def _gone(node: Trie) -> str:
 def _line(site: Site, path: str, stop: Trie, onward: tuple[Way, ...], rules: dict[str, Rule]) -> Way:
     """Along `path`, left after any of its characters or followed to its end and on. Written to `rules`."""
     gone, ended = _gone(stop), "" in stop
-    for character in reversed(path):
-        soon, needed = _step(site, character, gone, ended)
+    while path:
+        piece, path = path[-PIECE:], path[:-PIECE]
+        way, needed = _piece(site, piece, gone, ended, onward)
         rules.update(needed)
-        later: Ref | None = None
-        if onward:
-            later, needed = _link(site, character, onward)
-            rules.update(needed)
-        onward, gone, ended = (Way(soon, later),), character, False
+        onward, gone, ended = (way,), piece[0], False
     return onward[0]
 
 
 @lru_cache(maxsize=LINKS)
-def _link(site: Site, character: str, onward: tuple[Way, ...]) -> tuple[Ref, dict[str, Rule]]:
-    """`character` and on by one of `onward`; its rules but theirs. They depend on the rest of the name alone."""
-    text = literal(canonical(ord(character)))
-    behind = [make_rule(site, "a", ((text, way.soon),)) for way in onward]
-    along = ((text, way.later) for way in onward if way.later)
-    rule = make_rule(site, "t", (*((Ref(part.name),) for part in behind), *along))
-    return Ref(rule.name), {part.name: part for part in (rule, *behind)}
+def _piece(site: Site, path: str, gone: str, ended: bool, onward: tuple[Way, ...]) -> tuple[Way, dict[str, Rule]]:
+    """Along a few characters and on by one of `onward`; its rules but theirs. They depend on the rest of the name."""
+    rules: dict[str, Rule] = {}
+    soon: list[list[Ref]] = []
+    for at, character in enumerate(path):
+        following = path[at + 1 :][:1]
+        ref, needed = _step(site, character, following or gone, ended and not following)
+        soon.append([ref])
+        rules.update(needed)
+    spelled = [literal(canonical(ord(character))) for character in path]
+    ways: list[Sequence] = []
+    for at, refs in enumerate([*soon[1:], [way.soon for way in onward]]):
+        for ref in refs:
+            behind = make_rule(site, "a", ((spelled[at], ref),))
+            rules[behind.name] = behind
+            ways.append((*fused([*spelled[:at]]), Ref(behind.name)))
+    ways.extend((*fused([*spelled]), way.later) for way in onward if way.later)
+    if not ways:
+        return Way(soon[0][0], None), rules
+    along = make_rule(site, "t", tuple(ways))
+    return Way(soon[0][0], Ref(along.name)), {along.name: along, **rules}
 
 
 @lru_cache(maxsize=STEPS)

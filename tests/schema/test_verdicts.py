@@ -27,6 +27,9 @@ NEEDED: list[tuple[str, str, Any, Any]] = [
     ("maxProperties", "", {"type": "object", "maxProperties": 2000}, {f"k{i}": 0 for i in range(2001)}),
     ("pattern", "", {"type": "string", "pattern": "^(a+)\\1$"}, "aaa"),
     ("patternProperties", "", {"type": "object", "patternProperties": {"^(a+)\\1$": {"type": "null"}}}, {"aa": 1}),
+    ("patternProperties", "", {"type": "object", "patternProperties": {
+        "drive_(one|two|three)": {"type": "null"}, "port_[a-z]+[0-9]+": {"type": "null"}, "disk_[a-z]+": True}},
+     {"drive_one": 1}),
     ("additionalProperties", "", {"type": "object", "patternProperties": {"^(a+)\\1$": True},
                                   "additionalProperties": False}, {"b": 1}),
     ("maxLength", "", {"type": "string", "pattern": "[A-z]+", "minLength": 3, "maxLength": 64}, "x" * 65),
