@@ -68,27 +68,34 @@ def _others(expander: Expander, at: Location, scope: Scope, patterns: list[Patte
     """Keys without a property of their own, cut into regions by the patterns."""
     explicit = "additionalProperties" in at.schema
     additional = expander.child(at, scope, "additionalProperties") if explicit else TRUE
-    rest = Automaton.anything()
-    regions: list[tuple[Automaton, list[Term]]] = []
     try:
-        for keys, value in patterns:
-            cut: list[tuple[Automaton, list[Term]]] = []
-            for region, values in regions:
-                cut.extend([(meet(region, keys), [*values, value]), (less(region, keys), values)])
-            cut.append((meet(rest, keys), [value]))
-            regions = [part for part in cut if not part[0].is_empty]
-            rest = rest - keys
-            if len(regions) > KEY_CLASSES:
-                raise AutomatonTooLarge(f"more than {KEY_CLASSES} kinds of keys")
-        if sum(wide_states(keys) for keys in (rest, *(region for region, _ in regions))) > WIDE_KEYS:
-            raise AutomatonTooLarge(f"their kinds have more than {WIDE_KEYS} states that read most characters")
+        regions, rest = _regions(patterns)
+        others = [Others(region, expander.terms.all_of(values), True) for region, values in regions]
+        others.append(Others(rest, additional, explicit))
+        written = tuple(part for part in others if part.value != FALSE and not part.keys.is_empty)
+        if sum(wide_states(part.keys) for part in written) > WIDE_KEYS:
+            raise AutomatonTooLarge(f"over {WIDE_KEYS} states that read most characters")
     except AutomatonTooLarge as error:
         for keyword in ("patternProperties", "additionalProperties"):
             expander.report.mark(at, keyword, "checked", f"the patterns cut the keys too finely: {error}")
         return (Others(Automaton.anything(), TRUE, True),)
-    others = [Others(region, expander.terms.all_of(values), True) for region, values in regions]
-    others.append(Others(rest, additional, explicit))
-    return tuple(part for part in others if part.value != FALSE and not part.keys.is_empty)
+    return written
+
+
+def _regions(patterns: list[Pattern]) -> tuple[list[tuple[Automaton, list[Term]]], Automaton]:
+    """Kinds of keys with what their values must satisfy, and the keys that no pattern speaks of."""
+    rest = Automaton.anything()
+    regions: list[tuple[Automaton, list[Term]]] = []
+    for keys, value in patterns:
+        cut: list[tuple[Automaton, list[Term]]] = []
+        for region, values in regions:
+            cut.extend([(meet(region, keys), [*values, value]), (less(region, keys), values)])
+        cut.append((meet(rest, keys), [value]))
+        regions = [part for part in cut if not part[0].is_empty]
+        rest = rest - keys
+        if len(regions) > KEY_CLASSES:
+            raise AutomatonTooLarge(f"more than {KEY_CLASSES} kinds of keys")
+    return regions, rest
 
 
 def _restrict_names(expander: Expander, at: Location, scope: Scope, item: ObjectShape) -> tuple[ObjectShape, bool]:

@@ -32,8 +32,8 @@ STATE_LIMIT = 5_000
 """Rules of one object."""
 TRACKED = 7
 """Required keys whose presence is followed in any order: every subset of them is a state."""
-TRACKED_OF_MORE = 4
-"""How many are followed where there are more: `required` is `checked` there in any case."""
+CROWDED, TRACKED_OF_MORE = 3, 4
+"""Objects in one schema that may have more, and how many are followed in each further one: all are `checked`."""
 
 
 class ObjectWriter:
@@ -180,14 +180,14 @@ class ObjectWriter:
         if self.tight or len(required) <= TRACKED:
             return frozenset(required)
         self._mark(("required",), "checked", f"more than {TRACKED} required keys in any order")
-        return frozenset(required[:TRACKED_OF_MORE])
+        number = self.writer.crowded.setdefault(self.item, len(self.writer.crowded))
+        return frozenset(required[: TRACKED if number < CROWDED else TRACKED_OF_MORE])
 
     def _name_limits(self) -> None:
         """Name what these rules cannot hold, or hold only in part."""
         if self.tight and self.named:
             self._mark(("properties",), "narrowed", "keys are written in schema order")
-            closed = any(not part.explicit for part in self.item.others)
-            if closed:
+            if any(not part.explicit for part in self.item.others):
                 self._mark(("properties", "patternProperties"), "narrowed", "undeclared keys are not written")
         if self.free or (not self.tight and self.named):
             name_repeats(self.writer.expander, self.tight)

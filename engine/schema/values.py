@@ -41,6 +41,8 @@ class ValueWriter:
         self.spelled = Spelled(options.prefix, options.rule_limit)
         self.objects: dict[tuple[tuple[ObjectShape, ...], Follow], list[Ref]] = {}
         """What `object_union` has written."""
+        self.crowded: dict[ObjectShape, int] = {}
+        """Objects with more required keys than are followed, numbered as they are met."""
         self._values: dict[tuple[Term, Follow], str] = {}
         self._pending: list[tuple[str, Term, Follow]] = []
         self._keys: dict[str, str] = {}

@@ -184,3 +184,16 @@ def test_branches_are_compared_within_what_stands_beside_them(nested: bool) -> N
         for needed in ("", "k")
     }  # fmt: skip
     assert words == {"": {"checked"}, "k": {"enforced"}}
+
+
+def test_further_objects_with_many_required_keys_are_followed_less_far_and_all_are_checked() -> None:
+    crowded = {place: {"type": "object", "required": [f"{place}{n}" for n in range(8)]} for place in "abcde"}
+    lowered = lower({"type": "object", "properties": crowded}, conformance="spec")
+    words = {verdict.pointer: verdict.verdict for verdict in lowered.verdicts if verdict.keyword == "required"}
+    assert words == {f"/properties/{place}": "checked" for place in "abcde"}
+    language = Language(lowered.grammar)
+    lacking = {
+        place: [n for n in range(8) if language.accepts({place: {f"{place}{m}": 0 for m in range(8) if m != n}})]
+        for place in "abcde"
+    }
+    assert sorted(map(tuple, lacking.values())) == [(4, 5, 6, 7)] * 2 + [(7,)] * 3
