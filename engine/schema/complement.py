@@ -8,6 +8,7 @@ from engine.schema import intervals
 from engine.schema.algebra import IsEmpty, both_arrays, both_objects, both_strings, capped
 from engine.schema.automaton import Automaton
 from engine.schema.covering import widest
+from engine.schema.lengths import with_length
 from engine.schema.products import meet
 from engine.schema.shape import (
     ANY_STRING,
@@ -60,9 +61,9 @@ def _outside_string(part: StringSet) -> list[StringSet]:
     outside = ~part.automaton
     found = [] if outside.is_empty else [StringSet(outside)]
     if part.low:
-        found.append(StringSet(Automaton.anything(), 0, part.low - 1))
+        found.extend(with_length(Automaton.anything(), 0, part.low - 1))
     if part.high is not None:
-        found.append(StringSet(Automaton.anything(), part.high + 1))
+        found.extend(with_length(Automaton.anything(), part.high + 1, None))
     return found
 
 

@@ -59,10 +59,7 @@ HOW: dict[str, tuple[str, str]] = {
     "maxContains": (ALWAYS, "what is counted has no exact complement"),
     "unevaluatedItems": ("branch by branch, with `contains`", f"over {alternatives.SUBSETS} branches of one anyOf"),
     "properties": ("any order in spec; narrowed to schema order in tight", ""),
-    "required": (
-        "always in tight",
-        f"in spec, over {objects.TRACKED} keys in one object",
-    ),
+    "required": ("always in tight", f"in spec, over {objects.TRACKED} keys in one object"),
     "additionalProperties": ("keys outside the declared ones, exactly", "a pattern beside it is not held"),
     "patternProperties": (
         "the keys are cut into regions by the patterns",

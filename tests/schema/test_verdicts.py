@@ -197,3 +197,11 @@ def test_further_objects_with_many_required_keys_are_followed_less_far_and_all_a
         for place in "abcde"
     }
     assert sorted(map(tuple, lacking.values())) == [(4, 5, 6, 7)] * 2 + [(7,)] * 3
+
+
+def test_the_negation_of_a_length_that_stays_beside_its_pattern_is_held() -> None:
+    taken = {"pattern": "[A-z]+", "maxLength": 40}
+    lowered = lower({"type": "string", "not": taken}, conformance="spec")
+    assert {verdict.verdict for verdict in lowered.verdicts} == {"enforced"}
+    language = Language(lowered.grammar)
+    assert [language.accepts(text) for text in ("12", "é" * 50, "a" * 41, "a" * 40, "1a")] == [True] * 3 + [False] * 2
