@@ -67,8 +67,8 @@ def batching(engine: Engine, requests: list[Request], repeats: int) -> dict[str,
         together.append(batch_s)
         equal = equal and [r.token_ids for r in solo] == [r.token_ids for r in batch]
     return {
-        "one_by_one_s": round(statistics.median(alone), 3),
-        "together_s": round(statistics.median(together), 3),
+        "one_by_one_s": round(statistics.median(alone), 4),
+        "together_s": round(statistics.median(together), 4),
         "ratio": round(statistics.median(b / a for a, b in zip(alone, together, strict=True)), 4),
         "equal": equal,
     }
@@ -96,8 +96,8 @@ def prefixes(engine: Engine, tokens: int) -> dict[str, Any]:
     )
     return {
         "prefix_tokens": first.usage.prompt_tokens,
-        "first_ttft_ms": round(first.timings_ms.prefill, 1),
-        "second_ttft_ms": round(second.timings_ms.prefill, 1),
+        "first_ttft_ms": round(first.timings_ms.prefill, 3),
+        "second_ttft_ms": round(second.timings_ms.prefill, 3),
         "ttft_ratio": round(second.timings_ms.prefill / first.timings_ms.prefill, 4),
     }
 
