@@ -26,9 +26,9 @@ from typing import Any
 import httpx
 
 from bench.lift_request import SCHEMA, _prompt
-from bench.load import quantile
 from bench.record import emit, record
 from bench.replayed import Recording, ReplayRunner
+from bench.tally import quantile
 from bench.tiny import tiny_config
 from engine import Constraint, Engine, EngineConfig
 from engine.errors import EngineError

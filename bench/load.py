@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from typing import Any
 import httpx
 
 from bench.record import emit, record, sha256
+from bench.tally import quantile
 from bench.tiny import tiny_config
 from engine.client.acceptance_plan import INFERENCE_SCHEMA, TASKS
 from engine.client.environment import auth_headers
@@ -181,11 +181,6 @@ async def ask(client: httpx.AsyncClient, url: str, body: dict[str, Any], due: fl
         return Answered(seconds, ok=False, valid=False, tokens=0, device="")
     valid = judge(body["schema"], answer["ir_json"]) is None
     return Answered(seconds, ok=True, valid=valid, tokens=answer["tokens_used"], device=answer["device"])
-
-
-def quantile(ordered: Sequence[float], share: float) -> float | None:
-    """The smallest value that `share` of the values do not exceed."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 def print_level(told: Level) -> None:

@@ -5,10 +5,10 @@ Knows cases, outcomes and the validator's view. Knows no engine and no process.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 from typing import Any
 
 import jsonschema_rs
@@ -99,10 +99,12 @@ def figures(outcomes: Sequence[Outcome], judged: Sequence[Judged]) -> dict[str, 
 def percentiles(values: Iterable[float]) -> dict[str, float]:
     """p50, p90, p99 (nearest rank) and the maximum, 3 decimals; zeros for no values."""
     ordered = sorted(values)
-    if not ordered:
-        return {**{name: 0.0 for name, _ in PERCENTILES}, "max": 0.0}
-    picked = {name: round(ordered[max(0, ceil(share * len(ordered)) - 1)], 3) for name, share in PERCENTILES}
-    return {**picked, "max": round(ordered[-1], 3)}
+    return {name: round(quantile(ordered, share) or 0.0, 3) for name, share in (*PERCENTILES, ("max", 1.0))}
+
+
+def quantile(ordered: Sequence[float], share: float) -> float | None:
+    """The smallest value that `share` of the values do not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 def short_reason(reason: str) -> str:

@@ -28,24 +28,22 @@ _MOST = 0x10FFFF // 2
 
 def with_length(automaton: Automaton, low: int, high: int | None) -> tuple[StringSet, ...]:
     """Words of `low` to `high` code points. Short bounds become states, long ones stay beside the automaton."""
+    inside_low = low if low <= FOLDED_LENGTH else 0
+    inside_high = high if high is not None and high <= FOLDED_LENGTH else None
     try:
-        inside_low = low if low <= FOLDED_LENGTH else 0
-        inside_high = high if high is not None and high <= FOLDED_LENGTH else None
-        folded = automaton
-        if inside_low or inside_high is not None:
-            folded = meet(automaton, Automaton.length(inside_low, inside_high))
-        if not automaton.is_universal and _is_costly(automaton, folded):
-            return _nonempty(_unfolded(automaton, low, high))
-        return _nonempty(StringSet(folded, low - inside_low, None if high == inside_high else high))
+        inside = strings_in_both(automaton, Automaton.length(inside_low, inside_high))
     except AutomatonTooLarge:
-        return _nonempty(_unfolded(automaton, low, high))
+        inside = _unfolded(automaton, inside_low, inside_high)
+    outside_high = None if high == inside_high else high
+    found = StringSet(inside.automaton, max(inside.low, low - inside_low), lower_of(inside.high, outside_high))
+    return () if found.is_empty else (found,)
 
 
 def strings_in_both(first: Automaton, second: Automaton) -> StringSet:
     """Words of both; where one is a length that would make too many states of the other, it stays beside that."""
     both = meet(first, second)
     for pattern, other in ((first, second), (second, first)):
-        if pattern.alphabet.size > 1 and (bounds := _bounds(other)) and _is_costly(pattern, both):
+        if not _bounds(pattern) and (bounds := _bounds(other)) and _is_costly(pattern, both):
             return _unfolded(pattern, *bounds)
     return StringSet(both)
 
@@ -74,7 +72,7 @@ def _is_costly(automaton: Automaton, folded: Automaton) -> bool:
 
 
 def wide_states(automaton: Automaton) -> int:
-    """States that read most code points and are not learnt ahead."""
+    """States that read most code points; of more than FOLDED_WIDE only those that are not learnt ahead."""
     sizes = automaton.alphabet.sizes
     reads = (sum(size for size, target in zip(sizes, row, strict=True) if target != DEAD) for row in automaton.table)
     wide = [state for state, size in enumerate(reads) if size > _MOST]
@@ -105,7 +103,3 @@ def _with_least(automaton: Automaton, low: int) -> tuple[Automaton, int]:
     except AutomatonTooLarge:
         return automaton, low
     return (automaton, low) if low > 1 and _is_costly(automaton, held) else (held, 0)
-
-
-def _nonempty(strings: StringSet) -> tuple[StringSet, ...]:
-    return () if strings.is_empty else (strings,)

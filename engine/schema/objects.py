@@ -33,7 +33,7 @@ STATE_LIMIT = 5_000
 TRACKED = 7
 """Required keys whose presence is followed in any order: every subset of them is a state."""
 CROWDED, TRACKED_OF_MORE = 3, 4
-"""Objects in one schema that may have more, and how many are followed in each further one: all are `checked`."""
+"""Objects of a schema with more of them in which still TRACKED are followed, and how many in each further one."""
 
 
 class ObjectWriter:

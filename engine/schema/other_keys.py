@@ -17,12 +17,12 @@ from itertools import product
 
 from engine.schema.constructions import has_surrogate
 from engine.schema.escapes import canonical
-from engine.schema.grammar import Ref, Rule, Sequence, fused, literal
+from engine.schema.grammar import Ref, Rule, Sequence, Symbol, fused, literal
 from engine.schema.key_exits import DIGITS, LOWER, UPPER, Parts, Site, exits, make_rule
 
 _COMMON = LOWER + UPPER + DIGITS
-LINKS, STEPS = 4_000, 2_000
-"""Rules kept for later names: with a piece of a name behind them, and of two neighbouring characters."""
+PIECES, STEPS = 4_000, 2_000
+"""What is kept for later names: pieces of names with what is behind them, and pairs of neighbouring characters."""
 
 PIECE = 4
 """Characters of a name that are one rule. The compiler walks over all rules for each mask, but what names share at
@@ -107,37 +107,36 @@ def _gone(node: Trie) -> str:
 
 def _line(site: Site, path: str, stop: Trie, onward: tuple[Way, ...], rules: dict[str, Rule]) -> Way:
     """Along `path`, left after any of its characters or followed to its end and on. Written to `rules`."""
-    gone, ended = _gone(stop), "" in stop
-    while path:
-        piece, path = path[-PIECE:], path[:-PIECE]
-        way, needed = _piece(site, piece, gone, ended, onward)
+    steps: list[Ref] = []
+    for at, character in enumerate(path, 1):
+        last = at == len(path)
+        soon, needed = _step(site, character, _gone(stop) if last else path[at], last and "" in stop)
+        steps.append(soon)
         rules.update(needed)
-        onward, gone, ended = (way,), piece[0], False
+    while steps:
+        way, needed = _piece(site, path[-PIECE:], tuple(steps[-PIECE:]), onward)
+        rules.update(needed)
+        path, steps, onward = path[:-PIECE], steps[:-PIECE], (way,)
     return onward[0]
 
 
-@lru_cache(maxsize=LINKS)
-def _piece(site: Site, path: str, gone: str, ended: bool, onward: tuple[Way, ...]) -> tuple[Way, dict[str, Rule]]:
-    """Along a few characters and on by one of `onward`; its rules but theirs. They depend on the rest of the name."""
-    rules: dict[str, Rule] = {}
-    soon: list[list[Ref]] = []
-    for at, character in enumerate(path):
-        following = path[at + 1 :][:1]
-        ref, needed = _step(site, character, following or gone, ended and not following)
-        soon.append([ref])
-        rules.update(needed)
-    spelled = [literal(canonical(ord(character))) for character in path]
+@lru_cache(maxsize=PIECES)
+def _piece(site: Site, path: str, steps: tuple[Ref, ...], onward: tuple[Way, ...]) -> tuple[Way, dict[str, Rule]]:
+    """Along a few characters, left right behind each by one of `steps`, and on by one of `onward`; its own rules."""
+    spelled: list[Symbol] = [literal(canonical(ord(character))) for character in path]
+    leaving = [*((step,) for step in steps[1:]), tuple(way.soon for way in onward)]
     ways: list[Sequence] = []
-    for at, refs in enumerate([*soon[1:], [way.soon for way in onward]]):
+    rules: dict[str, Rule] = {}
+    for at, refs in enumerate(leaving):
         for ref in refs:
             behind = make_rule(site, "a", ((spelled[at], ref),))
             rules[behind.name] = behind
-            ways.append((*fused([*spelled[:at]]), Ref(behind.name)))
-    ways.extend((*fused([*spelled]), way.later) for way in onward if way.later)
+            ways.append((*fused(spelled[:at]), Ref(behind.name)))
+    ways.extend((*fused(spelled), way.later) for way in onward if way.later)
     if not ways:
-        return Way(soon[0][0], None), rules
+        return Way(steps[0], None), rules
     along = make_rule(site, "t", tuple(ways))
-    return Way(soon[0][0], Ref(along.name)), {along.name: along, **rules}
+    return Way(steps[0], Ref(along.name)), {along.name: along, **rules}
 
 
 @lru_cache(maxsize=STEPS)
