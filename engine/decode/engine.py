@@ -70,12 +70,19 @@ class Engine:
         return 0.0 if since is None else time.monotonic() - since
 
     def submit(
-        self, request: Request, *, on_text: OnText | None = None, trace: Trace | None = None, stats: bool = False
+        self,
+        request: Request,
+        *,
+        owner: str | None = None,
+        on_text: OnText | None = None,
+        trace: Trace | None = None,
+        stats: bool = False,
     ) -> Future[Result]:
         """Queue a request. Raises RequestError, QueueFull, NotReady at once; ConstraintError through the future.
 
-        `on_text(sample, text)` and `trace(record)` are called from the decode thread: return quickly. `stats` measures
-        feasible mass and entropies for the trace. Cancelling the future frees the slot within one step.
+        `owner` is whoever asks (an API key's label): rows are shared fairly between owners, and the request's id is its
+        owner's alone. `on_text(sample, text)` and `trace(record)` are called from the decode thread: return quickly.
+        `stats` measures feasible mass and entropies for the trace. Cancelling the future frees the slot within a step.
         """
         self._refuse_when_unable()
         prompt = encode_prompt(
@@ -86,7 +93,7 @@ class Engine:
         )
         seed = request.sampling.seed if request.sampling.seed is not None else draw_seed()
         grammar = self.grammars.submit(request.constraint) if request.constraint is not None else None
-        job = Job(request, prompt, seed, grammar, Future(), on_text, trace, stats)
+        job = Job(request, prompt, seed, grammar, Future(), owner, on_text, trace, stats)
         if grammar is not None:
             grammar.add_done_callback(self._compiled)
         with self._wake:
@@ -127,10 +134,12 @@ class Engine:
         except EngineError as error:
             return failed_result(request.id, error, self.identity)
 
-    def stream(self, request: Request) -> Iterator[str | Result]:
+    def stream(self, request: Request, *, owner: str | None = None) -> Iterator[str | Result]:
         """Pieces of text (sample 0's), the Result last. Leaving the iterator early cancels the request."""
         pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        future = self.submit(request, on_text=lambda sample, text: pieces.put(text) if sample == 0 else None)
+        future = self.submit(
+            request, owner=owner, on_text=lambda sample, text: pieces.put(text) if sample == 0 else None
+        )
         future.add_done_callback(lambda _: pieces.put(None))
         return self._pieces(pieces, future)
 
@@ -142,10 +151,10 @@ class Engine:
         finally:
             future.cancel()
 
-    def cancel(self, request_id: str) -> bool:
-        """Ask for a request's end: its Result comes with status `cancelled`. False when it is not in flight."""
+    def cancel(self, request_id: str, *, owner: str | None = None) -> bool:
+        """Ask for a request's end: its Result comes with status `cancelled`. False when not in flight."""
         with self._wake:
-            found = [job for job in self._jobs if job.request.id == request_id]
+            found = [job for job in self._jobs if (job.owner, job.request.id) == (owner, request_id)]
             for job in found:
                 job.cancelled = True
             self._wake.notify()

@@ -33,6 +33,8 @@ class Job:
     seed: int
     grammar: Future[CompiledGrammar] | None
     future: Future[Result]
+    owner: str | None = None
+    """Whose request it is: ids are unique, and rows are shared, by owner."""
     on_text: OnText | None = None
     trace: Trace | None = None
     want_stats: bool = False
