@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from engine.errors import EngineError, MissingExtra, ModelError, RequestError, missing_extra
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 COMMANDS = {
     "generate": "one prompt, one document",
@@ -32,6 +36,8 @@ EXTRA_OF = {
 }
 """The extra that brings a package, for packages whose absence is the user's to mend."""
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+UNWRITABLE = (errno.EPIPE, errno.ENOSPC)
+"""What stdout and stderr fail with when their reader has left or their disk is full."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,24 +47,40 @@ class Parser(argparse.ArgumentParser):
         settings["allow_abbrev"] = False
         super().__init__(*args, **settings)  # type: ignore[arg-type]  # argparse's own many keywords
 
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """argparse's own ignores a reader that has left."""
+        (file or sys.stdout).write(self.format_help())
+
     def error(self, message: str) -> NoReturn:
         say(f"{self.prog}: {message} (see {self.prog} --help)")
         raise SystemExit(BAD_INPUT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code. Never raises for a user's mistake."""
+    """Run one command line; returns the exit code. Never raises for a user's mistake.
+
+    A closed pipe (`| head`) is FAILED and silence, whichever stream it is.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # started without it: `>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - open until the process ends
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        code = FAILED
+    return code if _delivered() else FAILED
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        return _dispatch(argv)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else OK
     except KeyboardInterrupt:
         say("maskloop: interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of stdout has left (`| head`). Python flushes stdout once more at exit; give it nowhere to fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except EngineError as error:
         say(f"maskloop: {one_line(error)}")
         return exit_code(error)
@@ -68,6 +90,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         say(f"maskloop: {one_line(missing_extra(package, EXTRA_OF[package]))}")
         return BAD_INPUT
+
+
+def _delivered() -> bool:
+    """Whether everything written has been taken. Python flushes once more at exit: a stream that fails goes nowhere."""
+    delivered = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if delivered and error.errno != errno.EPIPE:
+                say(f"maskloop: the output could not be written: {error.strerror}")
+            delivered = False
+    return delivered
 
 
 def exit_code(error: EngineError) -> int:

@@ -8,11 +8,12 @@ far as their lines show it.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -128,10 +129,10 @@ def service_lines(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 def deployed_log(app: str, since: str) -> str:
     """What `modal app logs` prints for the app."""
-    modal = shutil.which("modal")
-    if modal is None:
+    if importlib.util.find_spec("modal") is None:
         raise missing_extra("modal", "modal")
-    run = subprocess.run([modal, "app", "logs", app, "--since", since], capture_output=True, text=True, check=False)
+    modal = [sys.executable, "-m", "modal"]  # not by PATH: `.venv/bin/maskloop` runs without the venv being active
+    run = subprocess.run([*modal, "app", "logs", app, "--since", since], capture_output=True, text=True, check=False)
     if run.returncode:
         last = (run.stderr or run.stdout).strip().splitlines() or ["no message"]
         raise EngineFailure(f"modal app logs {app} failed: {last[-1]}")

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.cli.main import main
+from tests.cli.conftest import ScriptedEngine
+
 MAIN = "import sys; from engine.cli import main; sys.exit(main(sys.argv[1:]))"
 HIDE = (
     "import sys, importlib.util as u; sys.modules[{package!r}] = None; find = u.find_spec; "
@@ -42,9 +45,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     assert f"pip install 'maskloop[{extra}]'" in last
 
 
-def test_ctrl_c_while_loading_exits_130_and_leaves_nothing(
-    tmp_path: Path, heed_interrupts: Callable[[], None]
-) -> None:
+def test_ctrl_c_while_loading_exits_130_and_leaves_nothing(tmp_path: Path, heed_interrupts: Callable[[], None]) -> None:
     trace = tmp_path / "t.jsonl"
     args = [sys.executable, "-c", MAIN, "generate", "--prompt", "p", "--trace", str(trace)]
     child = subprocess.Popen(
@@ -60,12 +61,52 @@ def test_ctrl_c_while_loading_exits_130_and_leaves_nothing(
     assert err.splitlines()[-1] == "maskloop: interrupted"
 
 
-def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+def broken_pipe() -> int:
+    """The end to write to of a pipe that nobody reads."""
     read, write = os.pipe()
     os.close(read)
-    child = subprocess.run(
-        [sys.executable, "-c", MAIN, "models"], stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60
-    )
+    return write
+
+
+EMPTY = {name: os.environ[name] for name in ("HOME", "PATH", "LANG") if name in os.environ}
+
+
+@pytest.mark.parametrize("buffering", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+def test_a_reader_that_leaves_early_is_exit_code_1_and_silence(buffering: dict[str, str]) -> None:
+    write, env = broken_pipe(), {**EMPTY, **buffering}
+    commands = (["models"], ["--version"], ["usage", "--help"], ["usage", os.devnull])
+    running = [
+        subprocess.Popen([sys.executable, "-c", MAIN, *args], stdout=write, stderr=subprocess.PIPE, env=env)
+        for args in commands
+    ]
     os.close(write)
-    assert child.returncode == 1
-    assert child.stderr == ""
+    assert [(child.communicate(timeout=60)[1], child.returncode) for child in running] == [(b"", 1)] * len(commands)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("args", [["generate", "--prompt", "p"], ["batch", "IN"]], ids=lambda args: args[0])
+def test_a_command_that_ran_says_that_nobody_reads_by_its_exit_code(
+    scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stream: str, args: list[str]
+) -> None:
+    requests = tmp_path / "in.jsonl"
+    requests.write_text('{"prompt": "p"}\n' * 3)
+    monkeypatch.setattr(sys, stream, os.fdopen(broken_pipe(), "w"))
+    assert main([str(requests) if word == "IN" else word for word in args]) == 1
+    getattr(sys, stream).close()
+
+
+def test_a_full_disk_under_stdout_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run([sys.executable, "-c", MAIN, "models"], stdout=full, stderr=subprocess.PIPE, env=EMPTY)
+    assert (ran.returncode, ran.stderr) == (
+        1, b"maskloop: the output could not be written: No space left on device\n"
+    )  # fmt: skip
+
+
+def test_a_command_without_any_stdout_runs() -> None:
+    ran = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", MAIN, "models"],
+        stderr=subprocess.PIPE,
+        env=EMPTY,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
