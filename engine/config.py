@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from engine.errors import RequestError, UnknownOption
+from engine.errors import UnknownOption
+from engine.fields import Range, check_fields
 
 Quantization = Literal["bf16", "int8", "nf4", "nf4-dq", "fp4", "int4"]
 QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
@@ -20,26 +21,33 @@ PRODUCT_MODEL = "Qwen/Qwen3-Coder-30B-A3B-Instruct"
 PRODUCT_REVISION = "b2cff646eb4bb1d68355c01b18ae02e7cf42d120"
 """Commit of the model repository; raising it is described in docs/maintaining.md."""
 
+Count = Annotated[int, Range(1)]
+Size = Annotated[int, Range(0)]
+Seconds = Annotated[float, Range(0, open_low=True)]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What one request may cost. Over a limit: a typed error that names it."""
+    """What one request may cost. Over a limit: a typed error that names it. Bad values are a RequestError."""
 
-    schema_bytes: int = 1 << 20
-    schema_depth: int = 128
-    schema_nodes: int = 50_000
-    grammar_rules: int = 30_000
-    compile_s: float = 10.0
-    compile_memory_bytes: int = 2 << 30
-    prompt_bytes: int = 4 << 20
-    queue: int = 64
-    retries: int = 3
+    schema_bytes: Count = 1 << 20
+    schema_depth: Count = 128
+    schema_nodes: Count = 50_000
+    grammar_rules: Count = 30_000
+    compile_s: Seconds = 10.0
+    compile_memory_bytes: Count = 2 << 30
+    prompt_bytes: Count = 4 << 20
+    queue: Size = 64
+    retries: Size = 3
     """Times a row may roll back over a failed `checked` keyword before it is `invalid`."""
-    string_chars: int = 65_536
+    string_chars: Count = 65_536
     """Run-away guards: a JSON document whose string, number or array outgrows its guard is `closed` there."""
-    number_chars: int = 96
+    number_chars: Count = 96
     """No less than what the schema front end lets a number have: 64 digits, 24 decimals, an exponent."""
-    array_items: int = 10_000
+    array_items: Count = 10_000
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +61,10 @@ class EngineConfig:
     device: str = "auto"
     tokenizer: str | None = None
     """Folder or tokenizer.json; None: the model's own."""
-    max_batch: int = 8
-    max_sequence: int = 8192
-    prefill_chunk: int = 512
-    prefix_cache_bytes: int = 512 << 20
+    max_batch: Count = 8
+    max_sequence: Count = 8192
+    prefill_chunk: Count = 512
+    prefix_cache_bytes: Size = 512 << 20
     """Memory for shared prompt prefixes; 0 switches their reuse off."""
     cache_dir: Path = field(default_factory=lambda: default_cache_dir())
     limits: Limits = field(default_factory=Limits)
@@ -65,18 +73,12 @@ class EngineConfig:
     launch_ahead: bool | None = None
     """Start a forward before the host has seen the token it starts from; None: on a GPU only."""
     forced_runs: Literal["off", "verify", "trust"] = "verify"
-    threads: int | None = None
+    threads: Count | None = None
     """CPU threads of the forward; None: what torch chooses."""
     cpu_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        if self.quantization is not None and self.quantization not in QUANTIZATIONS:
-            raise RequestError(
-                f"quantization {self.quantization!r} is not one of {', '.join(QUANTIZATIONS)}", param="quantization"
-            )
-        for name in ("max_batch", "max_sequence", "prefill_chunk"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"{name} must be at least 1, got {getattr(self, name)}", param=name)
+        check_fields(self)
 
     @classmethod
     def from_mapping(cls, settings: dict[str, Any]) -> EngineConfig:

@@ -6,14 +6,24 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from engine.errors import RequestError, SchemaInvalid
-from engine.fields import one_of
+from engine.fields import check_fields
+from engine.schema_source import SchemaSource, json_schema_of
 
 ConstraintKind = Literal["json_schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object"]
 Whitespace = Literal["compact", "flexible"]
 Conformance = Literal["tight", "spec"]
+CONSTRAINT_FIELDS = ("schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object")
+"""What a constraint is called where a request is written as plain values."""
+SCHEMA_OPTIONS = ("whitespace", "conformance", "require_enforced")
+
+
+def constraints_in(given: Mapping[str, Any]) -> list[str]:
+    """Names of the constraints among plain values: None is none, and so is False, which only a schema can be."""
+    values = ((name, given.get(name)) for name in CONSTRAINT_FIELDS)
+    return [name for name, value in values if value is not None and (value is not False or name == "schema")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,22 +37,44 @@ class Constraint:
     require_enforced: bool = False
 
     def __post_init__(self) -> None:
-        one_of("whitespace", self.whitespace, get_args(Whitespace))
-        one_of("conformance", self.conformance, get_args(Conformance))
+        check_fields(self)
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> Constraint | None:
+        """At most one of `schema`, `regex`, ..., with the options that belong to it; None where there is none.
+
+        Other names are left alone. Raises RequestError for two constraints, or an option that does not apply.
+        """
+        named = constraints_in(given)
+        if len(named) > 1:
+            raise RequestError(f"{' and '.join(named)} exclude each other; give one constraint", param=named[1])
+        allowed = {"schema": SCHEMA_OPTIONS, "json_object": ("whitespace",)}.get(named[0] if named else "", ())
+        options = {name: given[name] for name in SCHEMA_OPTIONS if given.get(name) is not None}
+        for name in options:
+            if name not in allowed:
+                raise RequestError(f"{name} does not apply to {named[0] if named else 'free text'}", param=name)
+        if not named:
+            return None
+        if named[0] == "schema":
+            return cls.json_schema(given["schema"], **options)
+        if named[0] == "json_object":
+            return cls.json_object(**options)
+        made: Constraint = getattr(cls, named[0])(given[named[0]])
+        return made
 
     @classmethod
     def json_schema(
         cls,
-        schema: Mapping[str, Any] | bool | str,
+        schema: SchemaSource,
         *,
         whitespace: Whitespace = "compact",
         conformance: Conformance = "tight",
         require_enforced: bool = False,
     ) -> Constraint:
-        """A JSON Schema as a dict, a bool or JSON text. Key order is kept: it decides the order of the output."""
+        """A JSON Schema: see `SchemaSource`. Key order is kept: it decides the order of the output."""
         return cls(
             kind="json_schema",
-            source=_canonical_json(schema, "schema"),
+            source=_canonical_json(json_schema_of(schema), "schema"),
             whitespace=whitespace,
             conformance=conformance,
             require_enforced=require_enforced,

@@ -8,11 +8,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from engine.constraint import Conformance, Constraint, ConstraintKind, Whitespace
+from engine.constraint import (
+    CONSTRAINT_FIELDS,
+    SCHEMA_OPTIONS,
+    Conformance,
+    Constraint,
+    ConstraintKind,
+    Whitespace,
+)
 from engine.errors import RequestError, UnknownOption
-from engine.fields import integer, number, one_of
+from engine.fields import Range, check_fields
 from engine.result import SUCCESSES, FinishReason, Result, Status, Timings, Usage
 
 __all__ = [
@@ -36,36 +43,24 @@ __all__ = [
 class SamplingParams:
     """How tokens are drawn. `max_tokens=None` is what the context leaves; `temperature=0` is greedy."""
 
-    max_tokens: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int | None = None
-    n: int = 1
+    max_tokens: Annotated[int, Range(1)] | None = None
+    temperature: Annotated[float, Range(0, 100)] = 1.0
+    top_p: Annotated[float, Range(0, 1, open_low=True)] = 1.0
+    top_k: Annotated[int, Range(0)] = 0
+    min_p: Annotated[float, Range(0, 1)] = 0.0
+    repetition_penalty: Annotated[float, Range(0, 100, open_low=True)] = 1.0
+    seed: Annotated[int, Range(-(2**63), 2**64 - 1)] | None = None
+    n: Annotated[int, Range(1, 128)] = 1
     stop: tuple[str, ...] = ()
-    logprobs: int | None = None
+    """One text may be given alone."""
+    logprobs: Annotated[int, Range(0, 20)] | None = None
     """How many alternatives per token to report beside the sampled one; None reports nothing."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
-        else:
-            object.__setattr__(self, "stop", tuple(self.stop or ()))
-        if self.max_tokens is not None:
-            integer("max_tokens", self.max_tokens, 1, None)
-        number("temperature", self.temperature, 0.0, 100.0)
-        number("top_p", self.top_p, 0.0, 1.0, open_low=True)
-        integer("top_k", self.top_k, 0, None)
-        number("min_p", self.min_p, 0.0, 1.0)
-        number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
-        if self.seed is not None:
-            integer("seed", self.seed, -(2**63), 2**64 - 1)
-        integer("n", self.n, 1, 128)
-        if self.logprobs is not None:
-            integer("logprobs", self.logprobs, 0, 20)
-        if not all(isinstance(s, str) and s for s in self.stop):
+        if self.stop is None or isinstance(self.stop, str):
+            object.__setattr__(self, "stop", () if self.stop is None else (self.stop,))
+        check_fields(self)
+        if not all(self.stop):
             raise RequestError("stop needs non-empty strings", param="stop")
 
     @classmethod
@@ -94,13 +89,14 @@ class Request:
     schema_in_prompt: bool = False
     constraint: Constraint | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
-    deadline_s: float | None = None
+    deadline_s: Annotated[float, Range(0, 86_400, open_low=True)] | None = None
     cache_salt: str | None = None
     tools: tuple[Mapping[str, Any], ...] | None = None
     """Tool declarations shown to the model by its chat template; they constrain nothing by themselves."""
     id: str = field(default_factory=lambda: "req-" + secrets.token_hex(8))
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if (self.prompt is None) == (self.messages is None):
             raise RequestError("give exactly one of prompt and messages", param="prompt")
         if self.prompt is not None:
@@ -109,7 +105,6 @@ class Request:
             object.__setattr__(self, "messages", _check_messages(self.messages))
         if self.system is not None and self.messages is not None:
             raise RequestError("system stands beside messages; put it into messages as the first one", param="system")
-        one_of("template", self.template, ("chat", "raw"))
         if self.template == "raw" and (self.messages is not None or self.system is not None or self.schema_in_prompt):
             raise RequestError(
                 "template 'raw' sends the prompt untouched: messages, system and schema_in_prompt need 'chat'",
@@ -122,25 +117,39 @@ class Request:
                 f"stop acts in free text; with a {self.constraint.kind} constraint the grammar ends the text",
                 param="stop",
             )
-        if self.deadline_s is not None:
-            number("deadline_s", self.deadline_s, 0.0, 86_400.0, open_low=True)
-        if not isinstance(self.id, str) or not self.id:
+        if not self.id:
             raise RequestError("id must be a non-empty string", param="id")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Request:
+        """The request that plain values describe: its own fields, those of SamplingParams, and one constraint.
+
+        A field that is None counts as absent. Raises RequestError that names the field at fault.
+        """
+        for name in values:
+            if name not in _PLAIN_FIELDS:
+                raise UnknownOption(f"unknown field {name!r}; known: {', '.join(sorted(_PLAIN_FIELDS))}", param=name)
+        given = {name: value for name, value in values.items() if value is not None}
+        own = {name: given[name] for name in _OWN_FIELDS if name in given}
+        sampling = {name: given[name] for name in SAMPLING_FIELDS if name in given}
+        return cls(**own, constraint=Constraint.from_mapping(given), sampling=SamplingParams(**sampling))
+
+
+_OWN_FIELDS = tuple(f.name for f in fields(Request) if f.name not in ("constraint", "sampling"))
+_PLAIN_FIELDS = frozenset((*_OWN_FIELDS, *SAMPLING_FIELDS, *CONSTRAINT_FIELDS, *SCHEMA_OPTIONS))
 
 
 def _check_prompt(prompt: str) -> None:
-    if not isinstance(prompt, str):
-        raise RequestError(f"prompt must be a string, got {type(prompt).__name__}", param="prompt")
     if not prompt:
         raise RequestError("prompt is empty", param="prompt")
     _encodable(prompt, "prompt")
 
 
 def _check_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    if isinstance(messages, str | Mapping) or not messages:
+    if not messages:
         raise RequestError("messages needs a list of at least one message", param="messages")
     for index, message in enumerate(messages):
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        if not isinstance(message.get("role"), str):
             raise RequestError(f"messages[{index}] needs a role and a content", param="messages")
         content = message.get("content")
         if isinstance(content, str):

@@ -158,7 +158,7 @@ def test_the_wheel_alone_imports_without_torch_and_finds_its_schemas(wheel: Path
         "import sys\n"
         "for name in ('torch', 'xgrammar', 'transformers', 'numpy', 'modal'): sys.modules[name] = None\n"
         "import engine, engine.client\n"
-        "from engine.schema.bundled import bundled_folder, bundled_schema\n"
+        "from engine.bundled import bundled_folder, bundled_schema\n"
         "from engine.cli import main\n"
         "print(engine.__file__, bundled_folder(), *bundled_schema('lift_ir')['required'])\n"
         "sys.exit(main(['models']))\n"

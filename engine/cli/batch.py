@@ -16,7 +16,6 @@ from engine.cli import options
 from engine.cli.engine_session import Progress, open_engine
 from engine.cli.inputs import read_lines
 from engine.cli.main import FAILED, OK, say
-from engine.cli.request_line import request_from
 from engine.cli.result_file import ResultFile
 from engine.errors import EngineError, RequestError
 from engine.request import SUCCESSES, Request, Result
@@ -77,7 +76,7 @@ def on_this_machine(lines: list[Line], args: argparse.Namespace, progress: Progr
     ready: list[Request] = []
     for line in lines:
         try:
-            ready.append(request_from(line))
+            ready.append(Request.from_mapping(line))
         except EngineError as error:
             yield refused(line["id"], error)
     if not ready:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.bundled import bundled_names, bundled_schema
 from engine.errors import RequestError, SchemaInvalid
-from engine.schema.bundled import bundled_names, bundled_schema
 
 
 def read_text(name: str, *, param: str) -> str:

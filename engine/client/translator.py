@@ -46,6 +46,6 @@ class XGrammarIRTranslator:
 
 def _lift_ir() -> dict[str, Any]:
     # imported here: the schema package brings a validator, which a caller with its own schema never needs
-    from engine.schema.bundled import bundled_schema
+    from engine.bundled import bundled_schema
 
     return bundled_schema("lift_ir")

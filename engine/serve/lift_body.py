@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from engine.constraint import constraints_in
 from engine.errors import RequestError, UnknownOption
-from engine.request import SAMPLING_FIELDS, Constraint, Request, SamplingParams
+from engine.request import SAMPLING_FIELDS, Request
 from engine.serve.failure import Malformed
 
 STRICT = ConfigDict(extra="forbid", strict=True, populate_by_name=False)
 Schema = dict[str, Any] | bool
-CONSTRAINTS = ("schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object")
 
 
 class LiftBody(BaseModel):
@@ -57,50 +57,18 @@ class LiftBody(BaseModel):
 
     def to_request(self, *, default_schema: Schema | None = None) -> Request:
         """The engine's request; RequestError names the field at fault. `default_schema` fills an absent constraint."""
-        constraint = self._constraint()
-        if constraint is None and default_schema is not None:
-            constraint = self._json_schema(default_schema)
-        given = {name: getattr(self, name) for name in SAMPLING_FIELDS}
-        return Request(
-            prompt=self.prompt,
-            messages=None if self.messages is None else tuple(self.messages),
-            system=self.system,
-            template=self.template,
-            schema_in_prompt=self.schema_in_prompt,
-            constraint=constraint,
-            sampling=SamplingParams(**{**given, "stop": as_stop(self.stop)}),
-            deadline_s=self.deadline_s,
-            cache_salt=self.cache_salt,
-            tools=None if self.tools is None else tuple(self.tools),
-            **({} if self.id is None else {"id": self.id}),
-        )
+        given = {
+            field.alias or name: getattr(self, name)
+            for name, field in LiftBody.model_fields.items()
+            if self._asked(name)
+        }
+        if default_schema is not None and not constraints_in(given):
+            given["schema"] = default_schema
+        return Request.from_mapping(given)
 
-    def _constraint(self) -> Constraint | None:
-        given = {name: self._given(name) for name in CONSTRAINTS}
-        named = [name for name, value in given.items() if value is not None]
-        if len(named) > 1:
-            raise RequestError(f"{' and '.join(named)} exclude each other; give one constraint", param=named[1])
-        if not named:
-            return None
-        if named[0] == "schema":
-            return self._json_schema(given["schema"])
-        if named[0] == "json_object":
-            return Constraint.json_object(whitespace=self.whitespace)
-        made: Constraint = getattr(Constraint, named[0])(given[named[0]])
-        return made
-
-    def _given(self, name: str) -> Any:
-        if name == "json_object":
-            return self.json_object or None
-        return self.schema_ if name == "schema" else getattr(self, name)
-
-    def _json_schema(self, schema: Schema) -> Constraint:
-        return Constraint.json_schema(
-            schema,
-            whitespace=self.whitespace,
-            conformance=self.conformance,
-            require_enforced=self.require_enforced,
-        )
+    def _asked(self, name: str) -> bool:
+        """What the caller wrote, and LIFT's own defaults where the engine has others."""
+        return name in self.model_fields_set or name in SAMPLING_FIELDS
 
 
 class CheckBody(BaseModel):
@@ -132,10 +100,3 @@ def first_problem(problems: Any) -> RequestError | Malformed:
     if problem["type"] == "missing":
         return Malformed(f"the field {'.'.join(parts) or 'body'!r} is missing", param=field)
     return Malformed(f"{'.'.join(parts) or 'the body'}: {problem['msg']}", param=field)
-
-
-def as_stop(stop: list[str] | str | None) -> tuple[str, ...]:
-    """`stop` as the engine takes it."""
-    if stop is None:
-        return ()
-    return (stop,) if isinstance(stop, str) else tuple(stop)

@@ -12,7 +12,6 @@ from typing import Any
 from engine.errors import RequestError, SchemaInvalid
 from engine.request import Constraint, Request, SamplingParams
 from engine.serve.failure import ModelNotFound
-from engine.serve.lift_body import as_stop
 from engine.serve.openai_body import UNSUPPORTED_CHAT, ChatBody, CompletionBody, Shared
 from engine.serve.openai_messages import plain_messages
 from engine.serve.tool_call import Tool, read_tools, structural_tag
@@ -93,9 +92,9 @@ def check_model(asked: str, served: str) -> None:
 
 
 def _sampling(body: Shared, *, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
-    given = {name: getattr(body, name) for name in ("temperature", "top_p", "n", "seed", *EXTRAS)}
+    given = {name: getattr(body, name) for name in ("temperature", "top_p", "n", "seed", "stop", *EXTRAS)}
     named = {name: value for name, value in given.items() if value is not None}
-    return SamplingParams(**named, max_tokens=max_tokens, logprobs=logprobs, stop=as_stop(body.stop))
+    return SamplingParams(**named, max_tokens=max_tokens, logprobs=logprobs)
 
 
 def _refuse_penalties(body: Shared) -> None:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from engine.bundled import bundled_names, bundled_schema
 from engine.errors import EngineError, EngineFailure, NotReady, RequestError
 from engine.request import Constraint, Request, Result
-from engine.schema.bundled import bundled_names, bundled_schema
 from engine.serve.engine_protocol import ServedEngine
 from engine.serve.handoff import PULSE_S, SILENT, Piece, Pump, Ticket, settle_from_any_thread
 from engine.serve.ledger import Ledger

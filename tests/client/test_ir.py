@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from engine.bundled import bundled_folder
 from engine.client import IR, ModalFunctionProvider, XGrammarIRTranslator
 from engine.client.provider import Provider, ProviderCapabilities
-from engine.schema.bundled import bundled_folder
 
 FULL = {
     "intent": {"summary": "Add two integers", "rationale": None, "holes": []},

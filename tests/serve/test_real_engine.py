@@ -10,9 +10,9 @@ import openai
 import pydantic
 import pytest
 
+from engine.bundled import bundled_schema
 from engine.client import ModalProvider
 from engine.client.fallback import judge
-from engine.schema.bundled import bundled_schema
 from engine.serve.settings import ServeSettings
 from tests.serve.fakes import Server
 

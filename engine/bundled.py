@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import SchemaInvalid
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent
 
 
 @cache
