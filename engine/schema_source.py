@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, is_typeddict
+from typing import Any
 
 from engine.bundled import bundled_schema
 from engine.errors import RequestError, SchemaInvalid, missing_extra
 
 SchemaSource = Mapping[str, Any] | bool | str | Path | type[Any]
-"""JSON Schema as a dict or a bool; its text; a file's path; the name of a bundled one; a pydantic model, a dataclass or
-a TypedDict."""
+"""JSON Schema as a dict or a bool; its text; a file's path; the name of a bundled one; a type that pydantic can describe:
+a model of its own, a dataclass, a TypedDict."""
 _JSON_WORDS = ("true", "false", "null", "NaN", "Infinity")
 
 
@@ -41,16 +40,12 @@ def _read(path: Path) -> str:
 
 
 def _of_type(kind: type[Any]) -> Any:
-    described = getattr(kind, "model_json_schema", None)
-    if described is not None:
-        return described()
-    if not (is_dataclass(kind) or is_typeddict(kind)):
-        raise SchemaInvalid(
-            f"the type {kind.__name__} is no schema: a pydantic model, a dataclass or a TypedDict is one",
-            param="schema",
-        )
     try:
-        from pydantic import TypeAdapter
+        from pydantic import PydanticUserError, TypeAdapter
     except ModuleNotFoundError:
         raise missing_extra("pydantic", "serve") from None
-    return TypeAdapter(kind).json_schema()
+    try:
+        return TypeAdapter(kind).json_schema()
+    except PydanticUserError as error:
+        reason = str(error).partition("\n")[0]
+        raise SchemaInvalid(f"the type {kind.__name__} has no JSON Schema: {reason}", param="schema") from None
