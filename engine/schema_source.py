@@ -10,8 +10,8 @@ from engine.bundled import bundled_schema
 from engine.errors import RequestError, SchemaInvalid, missing_extra
 
 SchemaSource = Mapping[str, Any] | bool | str | Path | type[Any]
-"""JSON Schema as a dict or a bool; its text; a file's path; the name of a bundled one; a type that pydantic can describe:
-a model of its own, a dataclass, a TypedDict."""
+"""JSON Schema as a dict or a bool; its text; a file's path; the name of a bundled one; a type that pydantic can
+describe: a model of its own, a dataclass, a TypedDict."""
 _JSON_WORDS = ("true", "false", "null", "NaN", "Infinity")
 
 
