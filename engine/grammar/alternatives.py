@@ -1,7 +1,8 @@
-"""Other endings, for documents whose shortest one fails a keyword that the grammar cannot hold.
+"""Other endings, for documents whose shortest one fails a keyword that the grammar cannot hold, or is banned.
 
-Knows masks and matchers; takes the judge of texts from the caller. Tries a few detours of a few random legal tokens,
-each followed by its own shortest ending; deterministic for a given text.
+Knows masks and matchers; takes the judge of texts from the caller. First the shortest ending that begins with no banned
+token, then a few detours of a few random legal tokens, each followed by its own shortest ending; deterministic for a
+given text.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.grammar.bitmask import draw, words
+from engine.grammar.bitmask import Rows, draw, words
 
 if TYPE_CHECKING:
     from engine.grammar.matcher import Matcher
+
+Ending = tuple[int, ...]
+Passes = Callable[[Ending], bool]
 
 _TRIES = 24
 _LONGEST_DETOUR = 4
@@ -26,12 +30,42 @@ _A_DRAW = 30
 _AN_ENDING_TOKEN = 4
 _BYTES_JUDGED = 50
 """A microsecond's worth of judging."""
+_FEW = 32
+"""Beginnings that are tried beside a banned one; where there are more, those of a single byte."""
 
 
-def other_ending(matcher: Matcher, limit: int, passes: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...] | None:
-    """Tokens that end the document, pass, and number at most `limit`; None when the tries found none. 1-3 ms."""
+def best_ending(matcher: Matcher, shortest: Ending, limit: int, passes: Passes) -> Ending:
+    """An ending of at most `limit` tokens that passes; one that does not when a few tries found none. 1-3 ms.
+
+    `shortest` ignores what is banned here. It comes back when it is the only one that passes or fits: then the judge of
+    the whole text has the last word.
+    """
+    allowed = shortest if shortest[0] not in matcher.banned else _beside_bans(matcher, limit)
+    if allowed and passes(allowed):
+        return allowed
+    other = _detour(matcher, limit, passes)
+    if other is not None:
+        return other
+    return shortest if not allowed or passes(shortest) else allowed
+
+
+def _beside_bans(matcher: Matcher, limit: int) -> Ending:
+    """A short ending that begins with another token than the banned ones; empty where none of those tried fits."""
+    begins = matcher.grammar.vocabulary.legal(_mask(matcher))
+    if len(begins) > _FEW:
+        begins = [(token, text) for token, text in begins if len(text) <= 1]
+    best: Ending = ()
+    for token, _ in begins[:_FEW]:
+        fork = matcher.fork()
+        if fork.accept(token):
+            rest = fork.shortest_ending()
+            if (rest or fork.terminated) and len(rest) < (len(best) - 1 if best else limit):
+                best = (token, *rest)
+    return best
+
+
+def _detour(matcher: Matcher, limit: int, passes: Passes) -> Ending | None:
     chance = random.Random(matcher.tokens)
-    row = np.zeros((1, words(matcher.grammar.vocabulary.size)), dtype=np.int32)
     a_try = _A_TRY + len(matcher.text(matcher.token_ids)) // _BYTES_JUDGED
     spent = 0
     for attempt in range(_TRIES):
@@ -39,9 +73,11 @@ def other_ending(matcher: Matcher, limit: int, passes: Callable[[tuple[int, ...]
             break
         fork = matcher.fork()
         for drawn in range(1 + attempt % _LONGEST_DETOUR):
-            if fork.terminated or (drawn and fork.inside_character) or not fork.fill(row, 0, count=False):
+            _take_forced(fork)
+            row = None if fork.terminated or (drawn and fork.inside_character) else _mask(fork)
+            if row is None or not row.any():
                 break
-            fork.accept(draw(row[0], chance))
+            fork.accept(draw(row, chance))
         detour = fork.token_ids[matcher.tokens :]
         rest = fork.shortest_ending()
         whole = (*detour, *rest)
@@ -49,3 +85,18 @@ def other_ending(matcher: Matcher, limit: int, passes: Callable[[tuple[int, ...]
         if (rest or fork.terminated) and len(whole) <= limit and passes(whole):
             return whole
     return None
+
+
+def _take_forced(fork: Matcher) -> None:
+    """Go on to where the grammar leaves a choice: a detour of four tokens would often end within a key."""
+    for token in fork.grammar.vocabulary.segmenter.cut(fork.forced()) or ():
+        if not fork.accept(token):
+            break
+
+
+def _mask(matcher: Matcher) -> Rows:
+    """What is legal and not banned, one row [W]."""
+    rows = np.zeros((1, words(matcher.grammar.vocabulary.size)), dtype=np.int32)
+    matcher.fill(rows, 0, count=False)
+    bits: Rows = rows[0]
+    return bits

@@ -14,7 +14,7 @@ import xgrammar as xgr
 
 from engine.errors import EngineError, GrammarDesync
 from engine.grammar import bitmask
-from engine.grammar.alternatives import other_ending
+from engine.grammar.alternatives import best_ending
 from engine.grammar.key_watch import KeyState
 from engine.grammar.retreat import retreat
 from engine.grammar.search import ending_bytes
@@ -66,9 +66,7 @@ class Matcher:
 
     def accept(self, token_id: int) -> bool:
         """Advance by one token; False leaves the state unchanged. About 8 microseconds."""
-        if self.error is not None or self.terminated:
-            return False
-        if token_id in self._bans.get(len(self._tokens), ()):
+        if self.error is not None or self.terminated or token_id in self.banned:
             return False
         if not 0 <= token_id < self.grammar.vocabulary.size or not self._matcher.accept_token(token_id):
             return False
@@ -97,6 +95,11 @@ class Matcher:
     def ban(self, token_id: int) -> None:
         """Never offer this token at this place again; forgotten when the document goes back beyond it."""
         self._bans.setdefault(len(self._tokens), set()).add(token_id)
+
+    @property
+    def banned(self) -> set[int]:
+        """The tokens that are not offered at this place."""
+        return self._bans.get(len(self._tokens), set())
 
     @property
     def repeated_key(self) -> int | None:
@@ -143,7 +146,7 @@ class Matcher:
             kept = None if place is None else self._masks.put(place, array[row])
         else:
             array[row] = kept.bits
-        for token in (banned := self._bans.get(len(self._tokens), ())):
+        for token in (banned := self.banned):
             bitmask.clear(array[row], token)
         if kept is not None and not banned:
             return kept.count if count else int(not kept.empty)
@@ -185,17 +188,18 @@ class Matcher:
     def ending(self, limit: int) -> tuple[int, ...] | None:
         """Tokens that end the document legally, stop token last; None when there are none within `limit` tokens.
 
-        Where a keyword is only `checked`, an ending that passes the validator is preferred, if a few tries find one.
-        Below a millisecond from the rules, 0.1-75 ms where it must be searched; remembered until the next token.
+        One that passes the validator is preferred, if a few tries find one; a banned token begins it only where nothing
+        else does. Below a millisecond from the rules, 0.1-75 ms where it must be searched.
         """
         if self.terminated:
             return ()
         ending = self.shortest_ending(limit)
         if not 0 < len(ending) <= limit:
             return None
-        if self._passes(ending):
-            return ending
-        return other_ending(self, limit, self._passes) or ending
+        best = best_ending(self, ending, limit, self._passes)
+        if best[0] in self.banned:
+            del self._bans[len(self._tokens)]  # the document ends here, and the judge of the whole text decides
+        return best
 
     def need(self) -> int:
         """Tokens of the shortest ending, stop token included; `NO_ENDING` where there is none."""
@@ -214,11 +218,7 @@ class Matcher:
     def retreat(self) -> int | None:
         """Judge the values that the last token closed; on failure go back into the value and ban what it began with.
 
-        The ban falls on the first token of the value beside which another was legal: a bracket that had to come stays.
-        Returns how many tokens were taken back, None when nothing failed for good or nothing else could be written.
-        A key that its object already has counts as wrong from its first quote. Only grammars with a `checked` keyword
-        pay for judging: about 0.1 ms and 10 microseconds a kilobyte, at tokens that can close a value.
-        """
+        Returns how many tokens were taken back; None when nothing failed for good, or nothing else could be written."""
         return retreat(self)
 
     def _passes(self, ending: Sequence[int]) -> bool:

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def retreat(matcher: Matcher) -> int | None:
-    """See `Matcher.retreat`."""
+    """See `Matcher.retreat`.
+
+    The ban falls on the first token of the value beside which another was legal: a bracket that had to come stays. A
+    key that its object already has counts as wrong from its first quote. Only grammars with a `checked` keyword pay for
+    judging: about 0.1 ms and 10 microseconds a kilobyte, at tokens that can close a value.
+    """
     start = _wrong_from(matcher)
     if start is None:
         return None

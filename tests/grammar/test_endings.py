@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 from collections import deque
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -170,3 +171,57 @@ def test_minimal_derivations_prefer_fewer_tokens_over_fewer_bytes() -> None:
 def test_a_draw_is_always_a_set_bit_and_reaches_every_one(ids: list[int]) -> None:
     row, chance = from_ids(ids, 96), random.Random(1)
     assert {draw(row, chance) for _ in range(1_500)} == set(ids)
+
+
+ONE_OF_TWO = {
+    "type": "array", "minItems": 2, "maxItems": 3, "uniqueItems": True,
+    "items": {"type": "object", "properties": {"k": {"type": "integer", "minimum": 0, "maximum": 1}}, "required": ["k"], "additionalProperties": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("conformance", ["tight", "spec"])
+def test_an_ending_after_going_back_begins_with_no_banned_token_and_passes(
+    conformance: Literal["tight", "spec"], byte_service: GrammarService
+) -> None:
+    m = byte_service.compile(Constraint.json_schema(ONE_OF_TWO, conformance=conformance)).matcher()
+    taken = None
+    for token in m.grammar.vocabulary.segmenter.cut(b'[{"k":0},{"k":0},{"k":1}]') or ():
+        assert m.accept(token)
+        taken = taken or m.retreat()
+        if taken:
+            break
+    assert taken, "the same object twice: back to where the array went wrong"
+    assert m.banned
+    ending = m.ending(40)
+    assert ending is not None
+    assert ending[0] not in m.banned
+    assert Validator(ONE_OF_TWO).check(m.text([*m.token_ids, *ending])).ok, "such an ending was there"
+    assert all(m.accept(token) for token in ending)
+    assert m.terminated
+
+
+@pytest.mark.parametrize(("constraint", "written"), [
+    (Constraint.choice(["yes", "no", "yellow"]), ""),
+    (Constraint.choice(["yes", "no", "yellow"]), "ye"),
+    (Constraint.regex("a*[0-9]{3}"), "aa"),
+    (Constraint.regex("[a-c]?d"), "a"),
+    (Constraint.json_schema({"type": "array", "items": {"type": ["integer", "string"]}, "minItems": 1}), "[1"),
+    (Constraint.lark('start: "x" /[0-9]+/ "y"'), "x1"),
+])  # fmt: skip
+def test_whatever_is_banned_there_is_an_ending_wherever_there_was_one(
+    constraint: Constraint, written: str, byte_service: GrammarService
+) -> None:
+    """Bans are taken one after another until nothing legal is left: other endings first, at last a banned one."""
+    m = byte_service.compile(constraint).matcher()
+    for token in m.grammar.vocabulary.segmenter.cut(written.encode()) or ():
+        assert m.accept(token)
+    while True:
+        fork, free = m.fork(), set(legal(m))
+        ending = fork.ending(30)
+        assert ending is not None
+        assert not free or ending[0] in free
+        assert all(fork.accept(token) for token in ending)
+        assert fork.terminated
+        if not free:
+            return
+        m.ban(ending[0])
