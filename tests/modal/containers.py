@@ -1,0 +1,79 @@
+"""One container: a process of Modal's own entry point, its log, and what it is running.
+
+Signals reach the entry point itself: building the root replaces the process, it does not fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.modal.calls import Input
+
+
+@dataclass(eq=False)
+class Container:
+    """Made by the plane's launcher; `folder` is its own and holds log and sockets."""
+
+    id: str
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+    running: dict[str, Input] = field(default_factory=dict)
+    stopping: bool = False
+    succeeded: bool = False
+    """Whether it has ever sent an output."""
+    exit_code: int | None = None
+    mapped_at_checkpoint: str | None = None
+    """/proc/PID/maps when the container asked for its memory snapshot: which libraries the snapshot would hold."""
+    _to_cancel: asyncio.Queue[list[str]] = field(default_factory=asyncio.Queue)
+
+    @property
+    def log(self) -> str:
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def cancel(self, input_ids: Sequence[str]) -> None:
+        if input_ids:
+            self._to_cancel.put_nowait(list(input_ids))
+
+    async def cancelled(self, timeout: float) -> list[str]:
+        """Inputs to cancel, as the heartbeat's long poll tells them; empty when the time is over."""
+        try:
+            return await asyncio.wait_for(self._to_cancel.get(), timeout)
+        except TimeoutError:
+            return []
+
+    def interrupt(self) -> None:
+        """What preemption sends; the container takes no more inputs."""
+        self.stopping = True
+        self._signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """The whole container, helpers of the process included."""
+        if self.process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def wait(self) -> int:
+        """Until the entry point has ended; nothing of a container outlives it."""
+        assert self.process is not None
+        while (code := self.process.poll()) is None:
+            await asyncio.sleep(0.02)
+        self.kill()
+        self.exit_code = code
+        return code
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
