@@ -11,7 +11,7 @@ from collections.abc import Callable
 from engine.config import EngineConfig
 from engine.decode.drafts import LONGEST, Drafts
 from engine.decode.job import Job, Sample
-from engine.decode.judge import Judgement, judge
+from engine.decode.judge import Judged, judge
 from engine.decode.loop import Loop
 from engine.decode.outcome import Identity, job_result, sample_result
 from engine.decode.prefix import PrefixCache
@@ -21,6 +21,7 @@ from engine.decode.text import TextStream
 from engine.errors import BudgetTooSmall, EngineError, EngineFailure
 from engine.grammar import Vocabulary
 from engine.interfaces import Runner, Tokenizer
+from engine.judge import Judgement
 from engine.request import Result
 
 
@@ -174,10 +175,10 @@ class Crew:
         emit(sample, sample.text.finish())
         release(sample)
         text = "".join(sample.pieces)
-        judgement = Judgement(False)
+        judged = Judged(Judgement(False))
         if sample.status in ("complete", "closed"):
             data = b"".join(self._tokenizer.token_bytes(token) or b"" for token in sample.output)
-            judgement = judge(sample.job.request.constraint, sample.job.compiled(), data)
-            if not judgement.valid:
+            judged = judge(sample.job.request.constraint, sample.job.compiled(), data)
+            if not judged.judgement.valid:
                 sample.status = "invalid"
-        return sample_result(sample, judgement, text, time.perf_counter() - started, self._identity)
+        return sample_result(sample, judged, text, time.perf_counter() - started, self._identity)

@@ -6,28 +6,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.grammar import CompiledGrammar
+from engine.judge import Judgement, judge_of
 from engine.request import Constraint
-from engine.schema.validator import validator_for
+from engine.schema.validator import JsonInvalid, parse_json
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """`value` is the parsed document of JSON constraints; on failure `message` and a `pointer` into the document."""
+class Judged:
+    """A judgement, and the parsed document of a JSON constraint where the text is JSON."""
 
-    valid: bool
+    judgement: Judgement
     value: Any = None
-    message: str | None = None
-    pointer: str | None = None
-    keyword: str | None = None
 
 
-def judge(constraint: Constraint | None, grammar: CompiledGrammar | None, data: bytes) -> Judgement:
-    """Judge a whole text. JSON: strict parse and the caller's original schema. Other grammars: a fresh matcher."""
+def judge(constraint: Constraint | None, grammar: CompiledGrammar | None, data: bytes) -> Judged:
+    """Judge a whole text by its kind's judge; a fresh matcher stands in for one that does not exist yet."""
     if constraint is None or grammar is None:
-        return Judgement(valid=True)
-    if constraint.is_json:
-        checked = validator_for(constraint.source).check(data)
-        return Judgement(checked.ok, checked.value, checked.message, checked.pointer, checked.keyword)
-    if not grammar.accepts(data):
-        return Judgement(False, None, f"the {constraint.kind} grammar does not accept the text", "")
-    return Judgement(valid=True)
+        return Judged(Judgement(valid=True))
+    own = judge_of(constraint)
+    if own is None:
+        accepted = grammar.accepts(data)
+        message = f"the {constraint.kind} grammar does not accept the text"
+        return Judged(Judgement(True) if accepted else Judgement(False, message, ""))
+    judgement = own(data)
+    return Judged(judgement, _value(data) if constraint.is_json else None)
+
+
+def _value(data: bytes) -> Any:
+    try:
+        return parse_json(data)
+    except JsonInvalid:
+        return None

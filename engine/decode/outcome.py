@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.decode.job import Job, Sample, prompt_sha256
-from engine.decode.judge import Judgement
+from engine.decode.judge import Judged
 from engine.errors import EngineError
+from engine.judge import Judgement
 from engine.request import FinishReason, Result, Status, Timings, Usage
 
 FINISH: dict[Status, FinishReason] = {
@@ -34,9 +35,9 @@ class Identity:
     device: str
 
 
-def sample_result(sample: Sample, judgement: Judgement, text: str, detokenize_s: float, who: Identity) -> Result:
+def sample_result(sample: Sample, judged: Judged, text: str, detokenize_s: float, who: Identity) -> Result:
     """The Result of one sample whose status is set."""
-    job, status = sample.job, sample.status or "error"
+    job, status, judgement = sample.job, sample.status or "error", judged.judgement
     constraint = job.request.constraint
     grammar = job.compiled() if job.grammar is not None and not _failed(job) else None
     return Result(
@@ -45,7 +46,7 @@ def sample_result(sample: Sample, judgement: Judgement, text: str, detokenize_s:
         finish_reason=FINISH[status],
         valid=status in ("complete", "closed") and judgement.valid,
         text=text,
-        value=judgement.value,
+        value=judged.value,
         token_ids=tuple(sample.output),
         logprobs=tuple(sample.logprobs) if job.request.sampling.logprobs is not None else None,
         mean_logprob=_mean(sample),

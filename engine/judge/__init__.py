@@ -1,0 +1,9 @@
+"""The judges of finished texts: one a kind of constraint, made from the caller's source alone.
+
+No judge shares code with the compiler of its kind, so that it can judge what the grammar let through.
+"""
+
+from engine.judge.dispatch import judge, judge_of
+from engine.judge.judgement import Judge, Judgement
+
+__all__ = ["Judge", "Judgement", "judge", "judge_of"]

@@ -1,0 +1,26 @@
+"""What a judge says of one text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """On failure a `message`, a `pointer` into the document and, for JSON, the `keyword` that failed."""
+
+    valid: bool
+    message: str | None = None
+    pointer: str | None = None
+    keyword: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `Judgement(**d)` reads it back."""
+        return asdict(self)
+
+
+class Judge(Protocol):
+    """The judge of one constraint: a function of the whole text's bytes. Pure; may take any time (see `service`)."""
+
+    def __call__(self, data: bytes, /) -> Judgement: ...
