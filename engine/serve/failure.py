@@ -14,6 +14,7 @@ Knows HTTP codes and headers. Does not know which contract (LIFT, OpenAI) the ca
         +-- SlowBody           408
         +-- BodyTooLarge       413
         +-- KeyBusy            429  too many requests of this key at once
+        +-- TooManyConnections 503
 """
 
 from __future__ import annotations
@@ -87,6 +88,12 @@ class KeyBusy(HTTPFailure):
     """This key has its allowed number of requests running."""
 
     status_code = 429
+
+
+class TooManyConnections(HTTPFailure):
+    """Every connection that there may be is at work on a request."""
+
+    status_code = 503
 
 
 @dataclass(frozen=True, slots=True)

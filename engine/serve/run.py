@@ -1,4 +1,4 @@
-"""`maskloop serve`: the app under uvicorn, with a shutdown that answers everyone.
+"""`maskloop serve`: the app under uvicorn, with connections that are watched and a shutdown that answers everyone.
 
 Knows hosts, ports, signals. uvicorn is used because it is the server FastAPI is written for.
 """
@@ -6,21 +6,35 @@ Knows hosts, ports, signals. uvicorn is used because it is the server FastAPI is
 from __future__ import annotations
 
 import ipaddress
+import resource
 import signal
-import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from engine.errors import RequestError
 from engine.serve.app import create_app
+from engine.serve.connection import MOST_HEADER_BYTES, Connection
+from engine.serve.door import Door
 from engine.serve.engine_protocol import ServedEngine
 from engine.serve.heap import share_heap
 from engine.serve.lifecycle import EngineSlot
 from engine.serve.service import Service
 from engine.serve.settings import ServeSettings
 from engine.serve.watchdog import Watchdog
+
+STOP_S = 10.0
+"""After the drain time: for answers on the wire, connections, the engine's threads. Then the system ends it all."""
+OTHER_FILES = 256
+"""File descriptors beside those of connections: workers, weights, logs."""
+ACCEPT_AT_ONCE = 256
+"""New connections taken in one piece: 20 ms of the event loop."""
 
 
 def serve(
@@ -37,12 +51,25 @@ def serve(
     """
     settings = settings or ServeSettings.from_env()
     refuse_open_host(host, settings, insecure=insecure)
+    settings = replace(settings, max_connections=allowed_connections(settings.max_connections))
     share_heap()
     service = Service(EngineSlot(factory), settings)
     server = GracefulServer(service, host, port)
     Watchdog(service).start()
-    server.run()
+    try:
+        server.run()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return 0 if server.started else 1
+
+
+def allowed_connections(wanted: int) -> int:
+    """As many of the wanted connections as the system lets a process have; raises the soft limit for them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted + OTHER_FILES:
+        soft = wanted + OTHER_FILES if hard == resource.RLIM_INFINITY else min(wanted + OTHER_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - OTHER_FILES))
 
 
 def refuse_open_host(host: str, settings: ServeSettings, *, insecure: bool) -> None:
@@ -64,33 +91,53 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def server_config(app: FastAPI, **options: Any) -> uvicorn.Config:
+    """The app behind connections that are counted, timed and read strictly; no web sockets."""
+    door = Door(app.state.service.settings)
+    settings = {
+        "http": partial(Connection, door=door),
+        "ws": "none",
+        "h11_max_incomplete_event_size": MOST_HEADER_BYTES,
+        "backlog": ACCEPT_AT_ONCE,
+        "log_level": "error",
+        "access_log": False,
+    }
+    return uvicorn.Config(app, **{**settings, **options})
+
+
 class GracefulServer(uvicorn.Server):
-    """On the first signal: refuse new requests, let what runs finish, cancel the rest after `drain_s`, then stop."""
+    """On the first signal: refuse new requests, let what runs finish, cancel the rest after `drain_s`, then stop.
+
+    The port stays open until then, so that whoever comes is told 503. `drain_s` + `STOP_S` after the signal nothing is
+    left, whatever hangs: then the system's alarm ends the process.
+    """
 
     def __init__(self, service: Service, host: str, port: int) -> None:
         self._service = service
-        drain = service.settings.drain_s
-        super().__init__(
-            uvicorn.Config(
-                create_app(service),
-                host=host,
-                port=port,
-                log_level="warning",
-                access_log=False,
-                timeout_graceful_shutdown=int(drain) + 10,
-            )
-        )
+        self._stop_at: float | None = None
+        app = create_app(service)
+        super().__init__(server_config(app, host=host, port=port, timeout_graceful_shutdown=int(STOP_S / 2)))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Called by uvicorn for SIGINT and SIGTERM. A second SIGINT stops at once.
 
         uvicorn's own handler would raise the signal again after the shutdown; an orderly stop exits 0 instead.
         """
-        if self.should_exit:
-            self.force_exit = sig == signal.SIGINT
+        if self._stop_at is not None:
+            if sig == signal.SIGINT:
+                self.should_exit = self.force_exit = True
             return
+        drain_s = self._service.settings.drain_s
+        self._stop_at = time.monotonic() + drain_s
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, drain_s + STOP_S)
         self._service.drain()
-        cancel = threading.Timer(self._service.settings.drain_s, self._service.cancel_all)
-        cancel.daemon = True
-        cancel.start()
-        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn asks ten times a second whether to stop."""
+        if self._stop_at is not None and not self.should_exit:
+            over = time.monotonic() >= self._stop_at
+            if over:
+                self._service.cancel_all()
+            self.should_exit = over or not self._service.in_flight
+        return await super().on_tick(counter)

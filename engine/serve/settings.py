@@ -25,6 +25,11 @@ class ServeSettings:
     """The name in `/v1/models`; None: the engine's own."""
     max_body_bytes: int = 6 * MIB
     """Above the engine's prompt and schema limits together."""
+    max_connections: int = 2_048
+    max_headerless: int = 256
+    """Connections without a complete header at once; one more, and the oldest is closed."""
+    header_timeout_s: float = 10.0
+    """A connection that has not sent a complete header by then is closed."""
     body_timeout_s: float = 30.0
     """A client that has not sent its body by then gets 408."""
     send_timeout_s: float = 60.0
@@ -47,7 +52,7 @@ class ServeSettings:
     """A JSON price file that replaces the built-in one."""
 
     def __post_init__(self) -> None:
-        for name in ("max_body_bytes", "body_timeout_s", "send_timeout_s", "deadline_s", "admission_threads"):
+        for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise RequestError(f"{name} must be above 0, got {getattr(self, name)}", param=name)
 
@@ -68,6 +73,12 @@ class ServeSettings:
     def without_keys(self) -> ServeSettings:
         """The same settings for a place where someone else keeps the door."""
         return replace(self, api_keys=())
+
+
+_POSITIVE = (
+    "max_body_bytes", "max_connections", "max_headerless", "header_timeout_s", "body_timeout_s", "send_timeout_s",
+    "deadline_s", "admission_threads",
+)  # fmt: skip
 
 
 def _positive(name: str, text: str) -> int:

@@ -17,6 +17,7 @@ import uvicorn
 from engine.errors import BudgetTooSmall, NotReady, SchemaRefused
 from engine.request import Request, Result, Timings, Usage
 from engine.serve.app import create_app
+from engine.serve.run import server_config
 from engine.serve.settings import ServeSettings
 
 DOCUMENT = {"name": "add", "ok": True}
@@ -124,8 +125,8 @@ class Server:
     """uvicorn on a free loopback port, in a thread."""
 
     def __init__(self, engine: Any, settings: ServeSettings | None = None) -> None:
-        config = uvicorn.Config(create_app(engine, settings), port=0, log_level="error", lifespan="on")
-        self.app = config.app
+        self.app = create_app(engine, settings)
+        config = server_config(self.app, port=0, lifespan="on", timeout_graceful_shutdown=2)
         self.engine = engine
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -147,6 +148,10 @@ class Server:
         self._server.should_exit = True
         self._thread.join(10)
         assert not self._thread.is_alive(), "the server did not stop"
+
+    @property
+    def connections(self) -> set[Any]:
+        return self._server.server_state.connections
 
     def post(self, path: str, body: Any = None, **kwargs: Any) -> httpx.Response:
         return self.client.post(path, json=body, **kwargs)

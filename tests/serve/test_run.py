@@ -43,7 +43,8 @@ def test_settings_come_from_the_environment():
 
 
 SCRIPT = """
-import sys
+import sys, time
+from engine.serve import run
 from engine.serve.run import serve
 from engine.serve.settings import ServeSettings
 from tests.serve.fakes import FakeEngine
@@ -98,3 +99,37 @@ def test_sigterm_under_load_answers_everyone_and_exits_0(free_port, delay_s, dra
     assert process.returncode == 0, err
     events = [json.loads(line)["event"] for line in err.decode().splitlines() if line.startswith("{")]
     assert events.count("request") == 5
+
+
+def test_who_connects_during_a_drain_is_told_503_and_the_health_says_draining(free_port):
+    process = start(free_port, 3.0, 20)
+    url, answers = f"http://127.0.0.1:{free_port}", []
+    running = threading.Thread(target=lambda: answers.append(httpx.post(url + "/generate", json={"prompt": "x"})))
+    running.start()
+    limit = time.monotonic() + 15
+    while httpx.get(url + "/health").json()["in_flight"] < 1:
+        assert time.monotonic() < limit, "the request did not arrive"
+    process.send_signal(signal.SIGTERM)
+    while httpx.get(url + "/ready").status_code != 503:
+        assert time.monotonic() < limit, "the signal was not heard"
+    late = httpx.post(url + "/generate", json={"prompt": "x"})
+    assert (late.status_code, late.json()["error"]["type"]) == (503, "NotReady")
+    assert late.headers["retry-after"]
+    assert httpx.get(url + "/health").json()["state"] == "draining"
+    running.join()
+    process.communicate(timeout=20)
+    assert [answer.status_code for answer in answers] == [200]
+    assert process.returncode == 0
+
+
+HANGS = SCRIPT.replace("sys.exit(", "FakeEngine.close = lambda self: time.sleep(60)\nrun.STOP_S = 2.0\nsys.exit(")
+
+
+def test_stopping_takes_no_longer_than_promised_though_the_engine_never_closes(free_port, monkeypatch):
+    monkeypatch.setitem(globals(), "SCRIPT", HANGS)
+    process = start(free_port, 0.0, 0.5)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert time.monotonic() - began < 0.5 + 2.0 + 1.5
+    assert process.returncode == -signal.SIGALRM
