@@ -15,9 +15,25 @@ from engine.schema_source import SchemaSource, json_schema_of
 ConstraintKind = Literal["json_schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object"]
 Whitespace = Literal["compact", "flexible"]
 Conformance = Literal["tight", "spec"]
+Draft = Literal[4, 6, 7, "2019-09", "2020-12"]
+DRAFT_URIS: dict[Draft, str] = {
+    4: "http://json-schema.org/draft-04/schema#",
+    6: "http://json-schema.org/draft-06/schema#",
+    7: "http://json-schema.org/draft-07/schema#",
+    "2019-09": "https://json-schema.org/draft/2019-09/schema",
+    "2020-12": "https://json-schema.org/draft/2020-12/schema",
+}
 CONSTRAINT_FIELDS = ("schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object")
 """What a constraint is called where a request is written as plain values."""
-SCHEMA_OPTIONS = ("whitespace", "conformance", "require_enforced")
+SCHEMA_OPTIONS = ("whitespace", "conformance", "require_enforced", "draft")
+_EMBEDDED_OPTIONS = ("whitespace", "conformance", "require_enforced")
+_OPTIONS = {
+    "schema": SCHEMA_OPTIONS,
+    "json_object": ("whitespace",),
+    "lark": _EMBEDDED_OPTIONS,
+    "structural_tag": _EMBEDDED_OPTIONS,
+}
+"""The options of each constraint that has some."""
 
 
 def constraints_in(given: Mapping[str, Any]) -> list[str]:
@@ -48,18 +64,17 @@ class Constraint:
         named = constraints_in(given)
         if len(named) > 1:
             raise RequestError(f"{' and '.join(named)} exclude each other; give one constraint", param=named[1])
-        allowed = {"schema": SCHEMA_OPTIONS, "json_object": ("whitespace",)}.get(named[0] if named else "", ())
+        allowed = _OPTIONS.get(named[0] if named else "", ())
         options = {name: given[name] for name in SCHEMA_OPTIONS if given.get(name) is not None}
         for name in options:
             if name not in allowed:
                 raise RequestError(f"{name} does not apply to {named[0] if named else 'free text'}", param=name)
         if not named:
             return None
-        if named[0] == "schema":
-            return cls.json_schema(given["schema"], **options)
         if named[0] == "json_object":
             return cls.json_object(**options)
-        made: Constraint = getattr(cls, named[0])(given[named[0]])
+        make = getattr(cls, "json_schema" if named[0] == "schema" else named[0])
+        made: Constraint = make(given[named[0]], **options)
         return made
 
     @classmethod
@@ -70,11 +85,15 @@ class Constraint:
         whitespace: Whitespace = "compact",
         conformance: Conformance = "tight",
         require_enforced: bool = False,
+        draft: Draft | None = None,
     ) -> Constraint:
-        """A JSON Schema: see `SchemaSource`. Key order is kept: it decides the order of the output."""
+        """A JSON Schema: see `SchemaSource`. Key order is kept: it decides the order of the output.
+
+        `draft` says what a schema without `$schema` is (2020-12 if nobody says): it becomes its `$schema`.
+        """
         return cls(
             kind="json_schema",
-            source=_canonical_json(json_schema_of(schema), "schema"),
+            source=_canonical_json(in_draft(json_schema_of(schema), draft), "schema"),
             whitespace=whitespace,
             conformance=conformance,
             require_enforced=require_enforced,
@@ -91,9 +110,22 @@ class Constraint:
         return cls(kind="ebnf", source=_text("ebnf", grammar))
 
     @classmethod
-    def lark(cls, grammar: str) -> Constraint:
-        """A Lark grammar; the rule `start` derives the text."""
-        return cls(kind="lark", source=_text("lark", grammar))
+    def lark(
+        cls,
+        grammar: str,
+        *,
+        whitespace: Whitespace = "compact",
+        conformance: Conformance = "tight",
+        require_enforced: bool = False,
+    ) -> Constraint:
+        """A Lark grammar; the rule `start` derives the text. The options are for its `%json` parts."""
+        return cls(
+            kind="lark",
+            source=_text("lark", grammar),
+            whitespace=whitespace,
+            conformance=conformance,
+            require_enforced=require_enforced,
+        )
 
     @classmethod
     def choice(cls, options: Sequence[str]) -> Constraint:
@@ -103,9 +135,22 @@ class Constraint:
         return cls(kind="choice", source=json.dumps(list(dict.fromkeys(options)), ensure_ascii=False))
 
     @classmethod
-    def structural_tag(cls, tag: Mapping[str, Any] | str) -> Constraint:
-        """An XGrammar structural tag (free text with constrained parts)."""
-        return cls(kind="structural_tag", source=_canonical_json(tag, "structural_tag"))
+    def structural_tag(
+        cls,
+        tag: Mapping[str, Any] | str,
+        *,
+        whitespace: Whitespace = "compact",
+        conformance: Conformance = "tight",
+        require_enforced: bool = False,
+    ) -> Constraint:
+        """An XGrammar structural tag (free text with constrained parts). The options are for its JSON Schemas."""
+        return cls(
+            kind="structural_tag",
+            source=_canonical_json(tag, "structural_tag"),
+            whitespace=whitespace,
+            conformance=conformance,
+            require_enforced=require_enforced,
+        )
 
     @classmethod
     def json_object(cls, *, whitespace: Whitespace = "compact") -> Constraint:
@@ -129,11 +174,24 @@ class Constraint:
         return hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def in_draft(schema: Any, draft: Draft | None) -> Any:
+    """The schema with the `$schema` of this draft, unless it has one. RequestError for a draft that nobody knows."""
+    if draft is None:
+        return schema
+    if isinstance(draft, bool) or not isinstance(draft, int | str) or draft not in DRAFT_URIS:
+        raise RequestError(f"draft must be 4, 6, 7, '2019-09' or '2020-12', got {draft!r}", param="draft")
+    if isinstance(schema, str | bytes):
+        schema = _read_json(schema, "schema")
+    if not isinstance(schema, Mapping) or "$schema" in schema:
+        return schema
+    return {"$schema": DRAFT_URIS[draft], **schema}
+
+
 def _canonical_json(value: Any, param: str) -> str:
     """Minified JSON with key order kept; text is parsed first (the last of duplicate keys wins, NaN is refused)."""
+    if isinstance(value, str | bytes):
+        value = _read_json(value, param)
     try:
-        if isinstance(value, str | bytes):
-            value = json.loads(value, parse_constant=_refuse_constant)
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except RecursionError:
         raise SchemaInvalid(f"{param} is nested too deeply to read", param=param) from None
@@ -142,6 +200,15 @@ def _canonical_json(value: Any, param: str) -> str:
     if not isinstance(value, Mapping | bool):
         raise SchemaInvalid(f"{param} must be a JSON object or a boolean, got {type(value).__name__}", param=param)
     return text
+
+
+def _read_json(text: str | bytes, param: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise SchemaInvalid(f"{param} is nested too deeply to read", param=param) from None
+    except ValueError as error:
+        raise SchemaInvalid(f"{param} is not JSON: {error}", param=param) from None
 
 
 def _refuse_constant(name: str) -> None:

@@ -153,18 +153,19 @@ class Compiler:
         return _read(self._xgr.compile_grammar(constraint.source))
 
     def _lark(self, constraint: Constraint) -> Compiled:
-        return _read(self._xgr.compile_lark(constraint.source))
+        embedded = embed(constraint, self._limits)
+        grammars = {name: xgr.Grammar.from_ebnf(one.to_ebnf()) for name, one in embedded.grammars.items()}
+        compiled = _read(self._xgr.compile_lark(embedded.source, named_grammars=grammars))
+        return replace(compiled, verdicts=embedded.verdicts)
 
     def _choice(self, constraint: Constraint) -> Compiled:
         return self._from_rules(_scalar(Automaton.of(json.loads(constraint.source))))
 
     def _structural_tag(self, constraint: Constraint) -> Compiled:
-        tag = json.loads(constraint.source)
-        if not isinstance(tag, dict):
+        embedded = embed(constraint, self._limits)
+        if not isinstance(embedded.source, dict):
             raise SchemaInvalid("structural_tag must be a JSON object", param="structural_tag")
-        tag.setdefault("type", "structural_tag")
-        embedded = embed(tag, conformance=constraint.conformance, limits=self._limits)
-        compiled = _read(self._xgr.compile_structural_tag(embedded.tag))
+        compiled = _read(self._xgr.compile_structural_tag({"type": "structural_tag", **embedded.source}))
         return replace(compiled, verdicts=embedded.verdicts)
 
     def _from_rules(self, grammar: Grammar, verdicts: tuple[Verdict, ...] = ()) -> Compiled:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 
 from engine.grammar.key_watch import spelled
-from engine.schema.validator import Validator, json_pointer
+from engine.schema.pointer import json_pointer
+from engine.schema.validator import Validator
 
 _LEXEME = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
 CLOSERS = frozenset(b'"}],0123456789el')

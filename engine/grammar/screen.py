@@ -15,6 +15,7 @@ from engine.config import Limits
 from engine.errors import LimitExceeded
 from engine.grammar.unrolled import Unrolled
 from engine.request import Constraint
+from engine.schema.pointer import escape
 
 _CHEAP_BYTES = 16 << 10
 _CHEAP_NODES = 1_200
@@ -134,4 +135,4 @@ def _measure(value: Any) -> str:
 
 
 def _escape(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")[:100]
+    return escape(key)[:100]

@@ -32,7 +32,7 @@ from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
 from engine.schema.verdict import REPEATED_KEYS
 
-FORM_VERSION = "7"
+FORM_VERSION = "8"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `entry` another
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
@@ -239,8 +239,9 @@ def _meets(grammar: CompiledGrammar, constraint: Constraint) -> CompiledGrammar:
     """The grammar, or SchemaRefused when the caller wants every keyword enforced and one is only checked."""
     if constraint.require_enforced:
         for verdict in grammar.verdicts:
-            if verdict.verdict == "checked" and verdict.keyword != REPEATED_KEYS:
-                place = f"{verdict.keyword} at {verdict.pointer or '/'}"
+            watched = constraint.is_json and verdict.keyword == REPEATED_KEYS
+            if verdict.verdict == "checked" and not watched:
+                place = f"{verdict.keyword} at {verdict.pointer or '(root)'}"
                 raise SchemaRefused(
                     f"require_enforced: {place} is only checked: {verdict.reason}",
                     param=constraint.kind,

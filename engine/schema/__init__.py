@@ -1,6 +1,6 @@
 """JSON Schema front end: what a schema means, as a grammar and a verdict per keyword. No torch, no xgrammar."""
 
-from engine.schema.embed import Embedded, embed
+from engine.schema.embed import Embedded, Part, embed, parts
 from engine.schema.lower import LOWERING_VERSION, Lowered, lower
 from engine.schema.validator import Checked, JsonInvalid, Validator, parse_json
 from engine.schema.verdict import Verdict
@@ -11,9 +11,11 @@ __all__ = [
     "Embedded",
     "JsonInvalid",
     "Lowered",
+    "Part",
     "Validator",
     "Verdict",
     "embed",
     "lower",
     "parse_json",
+    "parts",
 ]

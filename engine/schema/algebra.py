@@ -139,6 +139,7 @@ def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape
             high,
             a.seen_names | b.seen_names,
             seen,
+            a.declared or b.declared,
         ),
     )
 
@@ -183,4 +184,4 @@ def settle_object(is_empty: IsEmpty, item: ObjectShape) -> ObjectShape | None:
     pairs = tuple(named.items())
     if (pairs, low, high) == (item.named, item.low, item.high):
         return item
-    return ObjectShape(pairs, item.others, item.required, item.needs, low, high, item.seen_names, item.seen_keys)
+    return replace(item, named=pairs, low=low, high=high)

@@ -1,62 +1,156 @@
-"""Schemas inside a structural tag: each becomes a grammar of ours, and its verdicts point into the tag.
+"""The JSON Schemas inside a constraint: each is lowered by us, and its verdicts point into the constraint.
 
-Knows where XGrammar's structural tags hold a `json_schema` format. Knows nothing of the tags' text.
+Knows where Lark grammars (`%json`) and structural tags (`json_schema`) hold schemas. The text around them is
+somebody else's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from engine.config import Limits
-from engine.errors import ConstraintError
-from engine.schema.lower import lower
-from engine.schema.validator import json_pointer
-from engine.schema.verdict import Verdict
+from engine.constraint import Constraint
+from engine.errors import ConstraintError, SchemaInvalid, SchemaRefused
+from engine.schema.grammar import Grammar
+from engine.schema.lark_source import inline_schemas, replace_schemas
+from engine.schema.layout import GAP
+from engine.schema.lower import Lowered, lower
+from engine.schema.pointer import json_pointer
+from engine.schema.validator import Checked, Validator
+from engine.schema.verdict import REPEATED_KEYS, Verdict
+
+Path = tuple[str | int, ...]
+Style = Literal["json"]
+STYLES: tuple[Style, ...] = ("json",)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One JSON Schema of a constraint. `pointer` is where the schema stands in it: a JSON pointer into a structural
+    tag, `/%json/N` for the Nth schema of a Lark grammar, empty for a constraint that is one schema."""
+
+    pointer: str
+    schema: Any
+    style: Style = "json"
+    any_order: bool = False
+    max_whitespace: int | None = None
+    path: Path = field(default=(), repr=False)
+    """Structural tags: the way to the format that holds the schema."""
+
+    @cached_property
+    def _judge(self) -> Validator:
+        return Validator(self.schema)
+
+    def check(self, text: str | bytes) -> Checked:
+        """What the judge says of the text that stands for this part, from its first to its last character."""
+        return self._judge.check(text)
+
+    def lower(self, constraint: Constraint, limits: Limits | None) -> Lowered:
+        """Its grammar and verdicts, pointers starting at the constraint. Raises what `lower` raises, likewise."""
+        compact = self.max_whitespace is not None and self.max_whitespace < GAP
+        try:
+            lowered = lower(
+                self.schema,
+                whitespace="compact" if compact else constraint.whitespace,
+                conformance=constraint.conformance,
+                any_order=self.any_order,
+                limits=limits,
+            )
+        except ConstraintError as error:
+            pointer = self.pointer + (error.pointer or "")
+            raise type(error)(error.message, param=constraint.kind, pointer=pointer) from None
+        return replace(lowered, verdicts=tuple(map(self._placed, lowered.verdicts)))
+
+    def _placed(self, verdict: Verdict) -> Verdict:
+        """The verdict as one about the constraint."""
+        if verdict.keyword == REPEATED_KEYS:
+            unwatched = "the grammar cannot hold this, and only texts that are JSON as a whole are watched for it"
+            verdict = replace(verdict, verdict="checked", reason=unwatched)
+        return replace(verdict, pointer=self.pointer + verdict.pointer)
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The tag with grammars in place of schemas; `schemas` holds the originals by pointer, for the post-check."""
+    """A constraint with grammars in place of its schemas. `source`: the Lark text, or the tag as a plain object.
 
-    tag: Any
-    verdicts: tuple[Verdict, ...]
-    schemas: dict[str, Any]
-
-
-def embed(tag: Any, *, conformance: Literal["tight", "spec"] = "tight", limits: Limits | None = None) -> Embedded:
-    """Replace every `json_schema` format by a `grammar` format. Styles other than JSON stay, named `checked`.
-
-    Raises what `lower` raises, the pointer starting at the tag.
+    In a Lark text a schema has become `@name`, a named grammar out of `grammars`.
     """
-    verdicts: list[Verdict] = []
-    schemas: dict[str, Any] = {}
-    changed = tag
-    for path, part in list(_formats(tag, ())):
-        place = json_pointer([*path, "json_schema"])
-        schemas[place] = part["json_schema"]
-        if part.get("style", "json") != "json":
-            reason = f"the style {part['style']!r} is written by XGrammar's own converter"
-            verdicts.append(Verdict(place, "json_schema", "checked", reason, "use the style json"))
-            continue
-        lowered = _lower_at(place, part["json_schema"], conformance, limits)
-        verdicts.extend(replace(verdict, pointer=place + verdict.pointer) for verdict in lowered.verdicts)
-        changed = _put(changed, path, {"type": "grammar", "grammar": lowered.grammar.to_ebnf()})
-    return Embedded(changed, tuple(verdicts), schemas)
+
+    source: Any
+    verdicts: tuple[Verdict, ...]
+    parts: tuple[Part, ...]
+    grammars: Mapping[str, Grammar]
 
 
-def _lower_at(place: str, schema: Any, conformance: Literal["tight", "spec"], limits: Limits | None) -> Any:
-    try:
-        return lower(schema, conformance=conformance, limits=limits)
-    except ConstraintError as error:
-        raise type(error)(error.message, param="structural_tag", pointer=place + (error.pointer or "")) from None
+def parts(constraint: Constraint) -> tuple[Part, ...]:
+    """The JSON Schemas of a constraint of any kind, in the order of its source. SchemaInvalid where one is none.
+
+    Lowers and compiles nothing; linear in the source.
+    """
+    if constraint.is_json:
+        return (Part("", json.loads(constraint.source)),)
+    if constraint.kind == "lark":
+        found = inline_schemas(constraint.source)
+        return tuple(Part(f"/%json/{number}", part.schema) for number, part in enumerate(found))
+    if constraint.kind == "structural_tag":
+        return tuple(_part(path, part) for path, part in _formats(json.loads(constraint.source), ()))
+    return ()
 
 
-def _formats(part: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
-    """Every `json_schema` format with its path; schemas themselves are not looked into."""
+def embed(constraint: Constraint, limits: Limits | None = None) -> Embedded:
+    """Lower every schema of a Lark grammar or structural tag. Raises what `lower` raises, the pointer starting at
+    the constraint, and SchemaRefused for what the front end does not write (another style, `excludes`)."""
+    found = parts(constraint)
+    lowered = [part.lower(constraint, limits) for part in found]
+    verdicts = tuple(verdict for one in lowered for verdict in one.verdicts)
+    grammars = [one.grammar for one in lowered]
+    if constraint.kind == "lark":
+        names = _unused_names(constraint.source, len(found))
+        calls = [f"@{name} " for name in names]
+        text = replace_schemas(constraint.source, inline_schemas(constraint.source), calls)
+        return Embedded(text, verdicts, found, dict(zip(names, grammars, strict=True)))
+    formats = {
+        part.path: {"type": "grammar", "grammar": one.to_ebnf()} for part, one in zip(found, grammars, strict=True)
+    }
+    return Embedded(_replaced(json.loads(constraint.source), (), formats), verdicts, found, {})
+
+
+def _unused_names(source: str, count: int) -> list[str]:
+    stem = "json"
+    while f"@{stem}" in source:
+        stem += "-"
+    return [f"{stem}{number}" for number in range(count)]
+
+
+def _part(path: Path, given: Mapping[str, Any]) -> Part:
+    schema, whitespace = given["json_schema"], given.get("max_whitespace_cnt")
+    style = "qwen_xml" if given.get("type") == "qwen_xml_parameter" else given.get("style", "json")
+    if not isinstance(schema, dict | bool):
+        raise _wrong(SchemaInvalid, "json_schema must be an object or a boolean", *path, "json_schema")
+    if style not in STYLES:
+        message = f"the style {style!r} is not written here; use {' or '.join(STYLES)}"
+        raise _wrong(SchemaRefused, message, *path, "style")
+    if given.get("excludes"):
+        message = 'excludes beside a json_schema is not held; say it in the schema: {"not": {"pattern": ...}}'
+        raise _wrong(SchemaRefused, message, *path, "excludes")
+    if whitespace is not None and (isinstance(whitespace, bool) or not isinstance(whitespace, int)):
+        raise _wrong(SchemaInvalid, "max_whitespace_cnt must be an integer", *path, "max_whitespace_cnt")
+    pointer = json_pointer([*path, "json_schema"])
+    return Part(pointer, schema, style, given.get("any_order") is True, whitespace, path)
+
+
+def _wrong(kind: type[ConstraintError], message: str, *path: str | int) -> ConstraintError:
+    return kind(message, param="structural_tag", pointer=json_pointer(path))
+
+
+def _formats(part: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every format that holds a schema, with its path; schemas themselves are not looked into."""
     if isinstance(part, dict):
-        if part.get("type") == "json_schema" and isinstance(part.get("json_schema"), dict | bool):
+        if "json_schema" in part and part.get("type", "json_schema") in ("json_schema", "qwen_xml_parameter"):
             yield path, part
             return
         for key, value in part.items():
@@ -66,11 +160,12 @@ def _formats(part: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str
             yield from _formats(value, (*path, index))
 
 
-def _put(whole: Any, path: tuple[str | int, ...], value: Any) -> Any:
-    """A copy of `whole` with `value` at `path`."""
-    if not path:
-        return value
-    head, *rest = path
-    if isinstance(whole, list):
-        return [_put(part, tuple(rest), value) if index == head else part for index, part in enumerate(whole)]
-    return {key: _put(part, tuple(rest), value) if key == head else part for key, part in whole.items()}
+def _replaced(part: Any, path: Path, formats: Mapping[Path, Any]) -> Any:
+    """A copy with other formats at some paths."""
+    if path in formats:
+        return formats[path]
+    if isinstance(part, list):
+        return [_replaced(value, (*path, index), formats) for index, value in enumerate(part)]
+    if isinstance(part, dict):
+        return {key: _replaced(value, (*path, key), formats) for key, value in part.items()}
+    return part

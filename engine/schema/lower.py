@@ -27,7 +27,7 @@ from engine.schema.validator import Validator
 from engine.schema.values import Options, ValueWriter
 from engine.schema.verdict import Verdict
 
-LOWERING_VERSION = 29
+LOWERING_VERSION = 30
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 
@@ -49,13 +49,15 @@ def lower(
     conformance: Literal["tight", "spec"] = "tight",
     limits: Limits | None = None,
     prefix: str = "",
+    any_order: bool = False,
 ) -> Lowered:
-    """Lower a parsed schema (dict or bool). `prefix` starts every rule name, so that grammars can be joined.
+    """Lower a parsed schema (dict or bool). `prefix` starts every rule name, so that grammars can be joined;
+    `any_order` lets tight objects have their keys in any order.
 
     Raises SchemaInvalid (no schema), SchemaRefused (unsatisfiable, remote reference), LimitExceeded. Pure.
     """
     limits = limits or Limits()
-    options = Options(conformance == "tight", whitespace == "flexible", limits.grammar_rules, prefix)
+    options = Options(conformance == "tight", whitespace == "flexible", limits.grammar_rules, prefix, any_order)
     with _uncollected():
         schemas = Schemas(schema, depth=limits.schema_depth, nodes=limits.schema_nodes)
         Validator(schema)

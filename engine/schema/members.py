@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.schema.algebra import settle_object
@@ -44,6 +45,7 @@ def object_shape(expander: Expander, at: Location, scope: Scope) -> tuple[Object
         (),
         count(schema.get("minProperties"), 0) or 0,
         count(schema.get("maxProperties"), None),
+        declared=bool(properties),
     )
     item, names_exact = _restrict_names(expander, at, scope, item)
     return settle_object(expander.is_empty, item), exact and names_exact
@@ -116,10 +118,9 @@ def _restrict_names(expander: Expander, at: Location, scope: Scope, item: Object
     named = tuple((key, term if keys.accepts(key) else FALSE) for key, term in item.named)
     cut = (Others(meet(part.keys, keys), part.value, True) for part in item.others)
     others = tuple(part for part in cut if not part.keys.is_empty)
-    required = item.required
-    if any(not keys.accepts(key) for key in required):
-        named = (*named, *((key, FALSE) for key in sorted(required) if not keys.accepts(key)))
-    return ObjectShape(named, others, required, item.needs, item.low, item.high), exact
+    if any(not keys.accepts(key) for key in item.required):
+        named = (*named, *((key, FALSE) for key in sorted(item.required) if not keys.accepts(key)))
+    return replace(item, named=named, others=others), exact
 
 
 def string_list(value: Any) -> list[str]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 WRITABLE = 10_000
 """Most members that an object may be required to have."""
-
 STATE_LIMIT = 5_000
 """Rules of one object."""
 TRACKED = 7
@@ -43,7 +42,9 @@ class ObjectWriter:
         self.writer = writer
         self.term = term
         self.follow: Follow = follow
-        self.tight = writer.options.tight
+        self.closed = writer.options.tight and item.declared
+        in_order = item.declared and not writer.options.any_order
+        self.ordered = writer.options.tight and (in_order or len(item.required) > TRACKED)
         self.item = item = self._countable(item)
         self.named = [(key, term) for key, term in item.named if term != FALSE]
         self.free = self._free_keys()
@@ -57,7 +58,7 @@ class ObjectWriter:
 
     def write(self) -> Ref:
         """The rule for what follows the opening brace, closing brace included."""
-        missing = frozenset() if self.tight else self.tracked
+        missing = frozenset() if self.ordered else self.tracked
         start = self._name(ObjectState(0, missing, frozenset(range(len(self.item.needs))), 0, True))
         while self._pending:
             state = self._pending.pop()
@@ -69,7 +70,7 @@ class ObjectWriter:
         if item.low > WRITABLE:
             raise LimitExceeded(f"minProperties {item.low} is over the limit of {WRITABLE} members", param="schema")
         counts = max(item.low, (item.high or -1) + 1)
-        states = len(item.named) + 1 if self.tight else 1 << min(len(item.required), TRACKED)
+        states = len(item.named) + 1 if self.ordered else 1 << min(len(item.required), TRACKED)
         if counts * states <= STATE_LIMIT // 3:
             return item
         self._mark(("minProperties", "maxProperties"), "checked", "too many members to count")
@@ -77,8 +78,7 @@ class ObjectWriter:
 
     def _free_keys(self) -> list[tuple[Automaton, Term]]:
         """Kinds of undeclared keys that may be written; declared ones are still among them."""
-        closed = self.tight and bool(self.item.named)
-        return [(part.keys, part.value) for part in self.item.others if part.explicit or not closed]
+        return [(part.keys, part.value) for part in self.item.others if part.explicit or not self.closed]
 
     def _free_key(self, keys: Automaton) -> Sequence | None:
         """Those of `keys` that are not declared; None when there are none."""
@@ -103,11 +103,11 @@ class ObjectWriter:
         """
         layout = self.writer.layout
         comma = () if state.first else layout.comma()
-        ends = self.may_end(state) and (not self.tight or self._ends_in_order(state))
+        ends = self.may_end(state) and (not self.ordered or self._ends_in_order(state))
         found: list[Sequence] = [layout.closed("}")] if ends else []
-        if self.is_full(state):
-            return found
-        return found + (self._in_order(state, comma) if self.tight else self._in_any_order(state, comma))
+        if not self.is_full(state):
+            found += self._in_order(state, comma) if self.ordered else self._in_any_order(state, comma)
+        return found
 
     @property
     def states(self) -> int:
@@ -177,21 +177,22 @@ class ObjectWriter:
     def _tracked(self) -> frozenset[str]:
         """The required keys that are followed: all in schema order; in any order all of a few, or the first ones."""
         required = [key for key, _ in self.named if key in self.item.required]
-        if self.tight or len(required) <= TRACKED:
+        if self.ordered or len(required) <= TRACKED:
             return frozenset(required)
         self._mark(("required",), "checked", f"more than {TRACKED} required keys in any order")
-        number = self.writer.crowded.setdefault(self.item, len(self.writer.crowded))
-        return frozenset(required[: TRACKED if number < CROWDED else TRACKED_OF_MORE])
+        crowded = self.writer.crowded.setdefault(self.item, len(self.writer.crowded)) >= CROWDED
+        return frozenset(required[: TRACKED_OF_MORE if crowded else TRACKED])
 
     def _name_limits(self) -> None:
         """Name what these rules cannot hold, or hold only in part."""
-        if self.tight and self.named:
-            self._mark(("properties",), "narrowed", "keys are written in schema order")
-            if any(not part.explicit for part in self.item.others):
-                self._mark(("properties", "patternProperties"), "narrowed", "undeclared keys are not written")
-        if self.free or (not self.tight and self.named):
-            name_repeats(self.writer.expander, self.tight)
-        if (self.free or not self.tight) and self.item.low > len(self.item.required):
+        if self.ordered and self.named:
+            keywords = ("properties",) if self.item.declared else ("required",)
+            self._mark(keywords, "narrowed", "keys are written in schema order")
+        if self.closed and any(not part.explicit for part in self.item.others):
+            self._mark(("properties", "patternProperties"), "narrowed", "undeclared keys are not written")
+        if self.free or (not self.ordered and self.named):
+            name_repeats(self.writer.expander, self.writer.options.tight)
+        if (self.free or not self.ordered) and self.item.low > len(self.item.required):
             self._mark(("minProperties",), "checked", "a repeated key would count twice")
 
     def _mark(self, keywords: tuple[str, ...], word: VerdictWord, reason: str) -> None:
@@ -206,7 +207,7 @@ class ObjectWriter:
     def _meeting(self, key: Sequence, term: Term, name: str | None, able: list[int]) -> list[Member]:
         """One member for every set of needs it can meet; those that ask nothing of the value are always met."""
         values = {index: self.item.needs[index].value for index in able}
-        surely = frozenset(index for index, value in values.items() if value == TRUE)
+        surely = frozenset(index for index in able if values[index] == TRUE)
         perhaps = [index for index in able if index not in surely]
         found: list[Member] = []
         for size in range(len(perhaps) + 1):
@@ -231,8 +232,7 @@ class ObjectWriter:
             regions = [part for part in cut if not part[0].is_empty]
         found: list[Member] = []
         for keys, value, able in regions:
-            key = self._free_key(keys)
-            if key is not None:
+            if (key := self._free_key(keys)) is not None:
                 found.extend(self._meeting(key, value, None, able))
         return found
 

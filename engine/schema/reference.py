@@ -14,6 +14,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.schema.dialect import Draft, draft_of, is_known
 from engine.schema.keywords import subschemas
+from engine.schema.pointer import json_pointer, steps
 
 Scope = tuple[str, ...]
 """Base URIs entered so far, outermost first, each once: what `$dynamicRef` looks through."""
@@ -125,7 +126,7 @@ class Schemas:
         return above
 
     def _follow(self, start: Location, fragment: str, reference: str, at: Location) -> Location:
-        parts = [p.replace("~1", "/").replace("~0", "~") for p in fragment.split("/")[1:]]
+        parts = steps(fragment)
         here, value = start, start.schema
         pending: tuple[str, ...] = ()
         for part in parts:
@@ -205,7 +206,7 @@ def _join(base: str, reference: str) -> str:
 
 
 def _extend(pointer: str, path: tuple[str, ...]) -> str:
-    return pointer + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
+    return pointer + json_pointer(path)
 
 
 def walk(schemas: Schemas) -> Iterator[Location]:

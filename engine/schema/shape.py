@@ -101,6 +101,8 @@ class ObjectShape:
     seen_names: frozenset[str] = frozenset()
     seen_keys: Automaton | None = None
     """Keys an in-place applicator has evaluated; only kept where unevaluatedProperties needs them."""
+    declared: bool = False
+    """Some `properties` speaks of the members: tight is closed where none of `others` is explicit."""
 
     @cached_property
     def _hash(self) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,6 +16,7 @@ import jsonschema_rs
 
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.schema.dialect import Draft, draft_of
+from engine.schema.pointer import json_pointer
 
 _VALIDATORS: dict[Draft, Any] = {
     Draft.D4: jsonschema_rs.Draft4Validator,
@@ -100,11 +100,6 @@ def parse_json(text: str | bytes) -> Any:
     if "\\u" in source:
         _refuse_surrogates(value)
     return value
-
-
-def json_pointer(parts: Sequence[str | int]) -> str:
-    """RFC 6901 text of a path."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def _float(digits: str) -> float:

@@ -28,6 +28,8 @@ class Options:
     flexible: bool
     rule_limit: int
     prefix: str = ""
+    any_order: bool = False
+    """Tight, but keys in any order."""
 
 
 class ValueWriter:
