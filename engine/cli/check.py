@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     parser.add_argument("--require-enforced", action="store_true", help="refuse a schema with a checked keyword")
     options.add_conformance(parser)
+    options.add_draft(parser)
     options.add_tokenizer(parser)
     options.add_cache_dir(parser)
 
@@ -30,7 +31,11 @@ def run(args: argparse.Namespace) -> int:
 
     with open_grammars(args) as grammars:
         found = check_schema(
-            grammars.service, schema, conformance=args.conformance, require_enforced=args.require_enforced
+            grammars.service,
+            schema,
+            conformance=args.conformance,
+            require_enforced=args.require_enforced,
+            draft=args.draft,
         )
     print(compact(found) if args.json else table(found))
     return OK if found["supported"] else FAILED

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from engine.cli.inputs import parse_json, read_schema, read_text
 from engine.config import EMBEDDED_MODEL, QUANTIZATIONS, EngineConfig, default_cache_dir
-from engine.errors import RequestError, SchemaInvalid
+from engine.constraint import Draft, in_draft
+from engine.errors import SchemaInvalid
 from engine.request import Constraint, SamplingParams
 from engine.schema import Validator
 
@@ -55,6 +56,15 @@ def add_conformance(parser: Any) -> None:
     parser.add_argument("--conformance", choices=("tight", "spec"), default="tight", help="default tight")
 
 
+def add_draft(parser: Any) -> None:
+    parser.add_argument(
+        "--draft",
+        type=lambda text: int(text) if text.isdecimal() else text,
+        choices=get_args(Draft),
+        help="what a schema without $schema is (default 2020-12)",
+    )
+
+
 def engine_config(args: argparse.Namespace) -> EngineConfig:
     """The config these options describe."""
     given = {name: getattr(args, name, None) for name in ENGINE_FIELDS}
@@ -95,39 +105,43 @@ def add_constraint(parser: argparse.ArgumentParser) -> None:
     kinds.add_argument("--json-object", action="store_true", help="any JSON object")
     group.add_argument("--whitespace", choices=("compact", "flexible"), default="compact", help="default compact")
     add_conformance(group)
+    add_draft(group)
     group.add_argument("--require-enforced", action="store_true", help="refuse a schema that is not enforced entirely")
 
 
 def constraint(args: argparse.Namespace) -> Constraint | None:
     """The constraint these options describe."""
-    if args.schema is not None:
-        return schema_constraint(args.schema, args)
-    if args.require_enforced:
-        raise RequestError("--require-enforced needs --schema", param="require_enforced")
-    if args.regex is not None:
-        return Constraint.regex(args.regex)
-    if args.ebnf is not None:
-        return Constraint.ebnf(read_text(args.ebnf, param="ebnf"))
-    if args.lark is not None:
-        return Constraint.lark(read_text(args.lark, param="lark"))
-    if args.choice:
-        return Constraint.choice(args.choice)
+    given = {name: getattr(args, name) for name in ("regex", "ebnf", "lark", "choice", "structural_tag", "json_object")}
+    for name in ("ebnf", "lark", "structural_tag"):
+        if given[name] is not None:
+            given[name] = read_text(given[name], param=name)
     if args.structural_tag is not None:
-        text = read_text(args.structural_tag, param="structural_tag")
-        return Constraint.structural_tag(parse_json(text, where=args.structural_tag, param="structural_tag"))
-    return Constraint.json_object(whitespace=args.whitespace) if args.json_object else None
+        tag = parse_json(given["structural_tag"], where=args.structural_tag, param="structural_tag")
+        given["structural_tag"] = tag
+    return Constraint.from_mapping({**given, **_schema(args), **_schema_options(args)})
+
+
+def _schema(args: argparse.Namespace) -> dict[str, Any]:
+    return {} if args.schema is None else {"schema": _readable_schema(args.schema, args.draft)}
+
+
+def _schema_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Options that are not at their defaults: what was asked for must apply."""
+    defaults = {"whitespace": "compact", "conformance": "tight", "require_enforced": False, "draft": None}
+    given = {name: getattr(args, name, default) for name, default in defaults.items()}
+    return {name: value for name, value in given.items() if value != defaults[name]}
 
 
 def schema_constraint(name: str, args: argparse.Namespace) -> Constraint:
-    """The constraint of a schema file or bundled name; what is no schema is told before a model is loaded."""
+    """The constraint of a schema file or bundled name."""
+    return Constraint.json_schema(_readable_schema(name, getattr(args, "draft", None)), **_schema_options(args))
+
+
+def _readable_schema(name: str, draft: Draft | None) -> Any:
+    """A schema file's or bundled schema's content; what is no schema is told before a model is loaded."""
     schema = read_schema(name)
     try:
-        Validator(schema)
+        Validator(in_draft(schema, draft))
     except SchemaInvalid as error:
         raise SchemaInvalid(f"{name}: {error.message}", param="schema", pointer=error.pointer) from None
-    return Constraint.json_schema(
-        schema,
-        whitespace=getattr(args, "whitespace", "compact"),
-        conformance=args.conformance,
-        require_enforced=getattr(args, "require_enforced", False),
-    )
+    return schema

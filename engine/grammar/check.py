@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from engine.constraint import Draft
 from engine.errors import ConstraintError, SchemaInvalid
 from engine.request import Conformance, Constraint, Whitespace
 
@@ -19,13 +20,14 @@ def check_schema(
     conformance: Conformance = "tight",
     whitespace: Whitespace = "compact",
     require_enforced: bool = False,
+    draft: Draft | None = None,
 ) -> dict[str, Any]:
     """The contracts' check object. A refused schema has `supported` false and one `refused` verdict that says why.
 
     Raises SchemaInvalid for what is not a schema at all (wrong usage rather than a verdict).
     """
     constraint = Constraint.json_schema(
-        schema, conformance=conformance, whitespace=whitespace, require_enforced=require_enforced
+        schema, conformance=conformance, whitespace=whitespace, require_enforced=require_enforced, draft=draft
     )
     found: dict[str, Any] = {"schema_hash": constraint.schema_hash, "supported": True, "verdicts": []}
     try:

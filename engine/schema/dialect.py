@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
+from engine.constraint import Draft as DraftName
+
 
 class Draft(IntEnum):
     """Drafts in order, so that they compare. Drafts 4 and 6 are read because real schemas still declare them."""
@@ -16,10 +18,19 @@ class Draft(IntEnum):
     D2020 = 2020
 
     @property
+    def label(self) -> DraftName:
+        """What callers call it."""
+        return _LABELS[self]
+
+    @property
     def ref_hides_siblings(self) -> bool:
         """Up to draft 7 everything beside `$ref` is ignored."""
         return self <= Draft.D7
 
+
+_LABELS: dict[Draft, DraftName] = {
+    Draft.D4: 4, Draft.D6: 6, Draft.D7: 7, Draft.D2019: "2019-09", Draft.D2020: "2020-12",
+}  # fmt: skip
 
 DEFAULT_DRAFT = Draft.D2020
 

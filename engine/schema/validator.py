@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
 
-from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
+from engine.constraint import DRAFT_URIS
+from engine.errors import ConstraintError, LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.schema.dialect import Draft, draft_of
 from engine.schema.pointer import json_pointer
 
@@ -52,11 +54,11 @@ class Validator:
         self.schema = schema
         self.draft = draft_of(schema)
         try:
-            self._validator = _VALIDATORS[self.draft](schema, validate_formats=True, offline=True)
-        except jsonschema_rs.ReferencingError as error:
-            raise SchemaRefused(_first_line(error), param="schema") from None
-        except (jsonschema_rs.ValidationError, ValueError) as error:
-            raise _rejected(error) from None
+            self._validator = _compiled(schema, self.draft)
+        except SchemaInvalid as error:
+            raise SchemaInvalid(
+                error.message + _older_drafts(schema), param=error.param, pointer=error.pointer
+            ) from None
 
     def check(self, text: str | bytes) -> Checked:
         """Parse and judge a whole text. Cost: about 10 microseconds a kilobyte."""
@@ -151,6 +153,31 @@ def _refuse_surrogate(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise JsonInvalid("a string holds a lone surrogate") from None
+
+
+def _compiled(schema: Any, draft: Draft) -> Any:
+    try:
+        return _VALIDATORS[draft](schema, validate_formats=True, offline=True)
+    except jsonschema_rs.ReferencingError as error:
+        raise SchemaRefused(_first_line(error), param="schema") from None
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        raise _rejected(error) from None
+
+
+def _older_drafts(schema: Any) -> str:
+    """The drafts that allow a schema which names none, and how to name one; empty where there are none."""
+    if not isinstance(schema, dict) or "$schema" in schema:
+        return ""
+    allowed: list[Draft] = []
+    for draft in sorted(_VALIDATORS, reverse=True):
+        with suppress(ConstraintError):
+            _compiled(schema, draft)
+            allowed.append(draft)
+    if not allowed:
+        return ""
+    uri = DRAFT_URIS[allowed[0].label]
+    names = ", ".join(str(draft.label) for draft in allowed)
+    return f'; it is one in draft {names}: say so with "$schema": "{uri}" or draft={allowed[0].label!r}'
 
 
 def _rejected(error: Exception) -> SchemaInvalid | SchemaRefused | LimitExceeded:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from engine.constraint import Draft
 from engine.request import Constraint, Request, Result
 
 OnText = Callable[[int, str], None]
@@ -31,7 +32,9 @@ class ServedEngine(Protocol):
     def cancel(self, request_id: str) -> bool:
         """Stop a request; its future resolves with status `cancelled`. Unknown ids are False. Never blocks."""
 
-    def check(self, schema: Mapping[str, Any] | bool, *, conformance: str = "tight") -> dict[str, Any]:
+    def check(
+        self, schema: Mapping[str, Any] | bool, *, conformance: str = "tight", draft: Draft | None = None
+    ) -> dict[str, Any]:
         """The verdict object: `{schema_hash, supported, verdicts, min_bytes, min_tokens, min_tokens_exact}`."""
 
     def info(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from engine.constraint import Draft
 from engine.errors import EngineError
 from engine.request import Result
 from engine.serve.failure import Failure
@@ -72,10 +73,10 @@ class Functions:
         except EngineError as error:
             yield _failure(Failure.from_error(error), "error")
 
-    async def check(self, schema: Schema, conformance: str = "tight") -> Answer:
+    async def check(self, schema: Schema, conformance: str = "tight", draft: Draft | None = None) -> Answer:
         """The verdict object, or a failure."""
         try:
-            return await self._service.check(schema, conformance)
+            return await self._service.check(schema, conformance, draft)
         except EngineError as error:
             return _failure(Failure.from_error(error), "error")
 

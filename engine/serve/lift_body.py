@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engine.constraint import constraints_in
+from engine.constraint import Draft, constraints_in
 from engine.errors import RequestError, UnknownOption
 from engine.request import SAMPLING_FIELDS, Request
 from engine.serve.failure import Malformed
@@ -44,6 +44,7 @@ class LiftBody(BaseModel):
     conformance: Literal["tight", "spec"] = "tight"
     whitespace: Literal["compact", "flexible"] = "compact"
     require_enforced: bool = False
+    draft: Draft | None = Field(None, description="What a schema without `$schema` is; null: 2020-12.")
     regex: str | None = None
     ebnf: str | None = None
     lark: str | None = None
@@ -78,6 +79,7 @@ class CheckBody(BaseModel):
 
     schema_: Schema = Field(alias="schema", description="The JSON Schema to judge.")
     conformance: Literal["tight", "spec"] = "tight"
+    draft: Draft | None = None
 
 
 def read_body(values: Mapping[str, Any]) -> LiftBody:

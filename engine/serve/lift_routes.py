@@ -50,7 +50,7 @@ def lift_routes(service: Service) -> APIRouter:
         return await _answer(service, http, body.to_request(default_schema=service.ir_schema()))
 
     async def check(http: HTTPRequest, body: CheckBody) -> Response:
-        return JSONResponse(await while_connected(http, service.check(body.schema_, body.conformance)))
+        return JSONResponse(await while_connected(http, service.check(body.schema_, body.conformance, body.draft)))
 
     for path in ("/generate", "/"):
         router.add_api_route(path, generate, methods=["POST"], tags=["lift"], name=f"generate {path}")

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from engine.constraint import Draft
+
 STRICT = ConfigDict(extra="forbid", strict=True)
 Stop = list[str] | str | None
 
@@ -63,6 +65,7 @@ class Shared(BaseModel):
     require_enforced: bool = False
     conformance: Literal["tight", "spec"] = "tight"
     whitespace: Literal["compact", "flexible"] = "compact"
+    draft: Draft | None = None
     deadline_s: float | None = Field(None, gt=0, le=86_400)
     cache_salt: str | None = None
 

@@ -42,6 +42,7 @@ def chat_request(body: ChatBody, model: str) -> Asked:
         raise RequestError("max_tokens and max_completion_tokens differ; give one", param="max_completion_tokens")
     tools, tool_constraint = _tools(body)
     constraint = _one_of(_response_format(body), _structured(body), tool_constraint)
+    _draft_applies(body, constraint, bool(tools))
     sampling = _sampling(
         body,
         max_tokens=body.max_completion_tokens or body.max_tokens,
@@ -66,6 +67,8 @@ def completion_requests(body: CompletionBody, model: str) -> list[Asked]:
     for name, harmless in (("echo", (None, False)), ("suffix", (None, "")), ("best_of", (None, 1, body.n or 1))):
         if getattr(body, name) not in harmless:
             raise RequestError(f"{name} is not supported", param=name)
+    constraint = _structured(body)
+    _draft_applies(body, constraint)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
         raise RequestError("prompt must be text or a list of texts; token ids are not supported", param="prompt")
@@ -75,7 +78,7 @@ def completion_requests(body: CompletionBody, model: str) -> list[Asked]:
             Request(
                 prompt=str(prompt),
                 template="raw",
-                constraint=_structured(body),
+                constraint=constraint,
                 sampling=sampling,
                 deadline_s=body.deadline_s,
                 cache_salt=body.cache_salt,
@@ -104,9 +107,17 @@ def _refuse_penalties(body: Shared) -> None:
 
 
 def _json_schema(body: Shared, schema: Any) -> Constraint:
-    return Constraint.json_schema(
-        schema, whitespace=body.whitespace, conformance=body.conformance, require_enforced=body.require_enforced
-    )
+    return Constraint.json_schema(schema, **_options(body), draft=body.draft)
+
+
+def _draft_applies(body: Shared, constraint: Constraint | None, has_tools: bool = False) -> None:
+    if body.draft is not None and not has_tools and (constraint is None or constraint.kind != "json_schema"):
+        raise RequestError("draft needs a JSON Schema (response_format, json, tools)", param="draft")
+
+
+def _options(body: Shared) -> dict[str, Any]:
+    """How schemas are written, wherever they stand."""
+    return {name: getattr(body, name) for name in ("whitespace", "conformance", "require_enforced")}
 
 
 def _response_format(body: ChatBody) -> Constraint | None:
@@ -139,7 +150,8 @@ def _structured(body: Shared) -> Constraint | None:
     for name, value in given.items():
         if name == "json_":
             return _json_schema(body, value)
-        made: Constraint = getattr(Constraint, {"grammar": "ebnf"}.get(name, name))(value)
+        options = _options(body) if name in ("lark", "structural_tag") else {}
+        made: Constraint = getattr(Constraint, {"grammar": "ebnf"}.get(name, name))(value, **options)
         return made
     return None
 
@@ -167,7 +179,7 @@ def _tools(body: ChatBody) -> tuple[tuple[Tool, ...], Constraint | None]:
         raise RequestError(f"tool_choice names {', '.join(sorted(missing))}: no tool here", param="tool_choice")
     parallel = body.parallel_tool_calls is not False and mode != "named"
     tag = structural_tag(chosen, required=mode != "auto", parallel=parallel)
-    return tuple(chosen), Constraint.structural_tag(tag)
+    return tuple(chosen), Constraint.structural_tag(tag, **_options(body))
 
 
 def _choice(choice: str | dict[str, Any] | None, has_tools: bool) -> tuple[str, list[str] | None]:

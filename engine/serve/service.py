@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from engine.bundled import bundled_names, bundled_schema
+from engine.constraint import Draft
 from engine.errors import EngineError, EngineFailure, NotReady, RequestError
 from engine.request import Constraint, Request, Result
 from engine.serve.engine_protocol import ServedEngine
@@ -137,10 +138,12 @@ class Service:
                 ticket.abandon()
                 self.ledger.vanished(call, request)
 
-    async def check(self, schema: Mapping[str, Any] | bool, conformance: str = "tight") -> dict[str, Any]:
+    async def check(
+        self, schema: Mapping[str, Any] | bool, conformance: str = "tight", draft: Draft | None = None
+    ) -> dict[str, Any]:
         """The verdict object; ConstraintError where the schema cannot even be read."""
         engine = self.slot.get()
-        return await self.in_thread(engine.check, schema, conformance=conformance)
+        return await self.in_thread(engine.check, schema, conformance=conformance, draft=draft)
 
     async def warmup(self) -> dict[str, Any]:
         """Load if need be, then warm; blocks (this coroutine only) until done."""

@@ -28,7 +28,7 @@ PROMPT = ("--prompt", "hello")
     (("generate", "--schema", "lift_ir", *PROMPT, "--max-tok", "1"), "unrecognized arguments: --max-tok"),
     (("generate", "--schema", "lift_ir", *PROMPT, "--stop", "x"), "stop acts in free text"),
     (("generate", "--schema", "lift_ir", "--regex", "a", *PROMPT), "not allowed with argument"),
-    (("generate", "--regex", "a", *PROMPT, "--require-enforced"), "--require-enforced needs --schema"),
+    (("generate", "--regex", "a", *PROMPT, "--require-enforced"), "require_enforced does not apply to regex"),
     (("generate", *PROMPT, "--schema-in-prompt"), "schema_in_prompt needs a JSON Schema"),
     (("generate", *PROMPT, "--template", "raw", "--system", "s"), "template 'raw' sends the prompt untouched"),
     (("generate", *PROMPT, "--model", "no/such/model"), "model 'no/such/model' is not"),

@@ -159,6 +159,17 @@ def test_a_refused_schema_is_exit_code_1(maskloop: Run, tmp_path: Path, schema: 
     assert maskloop("check", str(file)).out.splitlines()[-1].startswith("refused: ")
 
 
+def test_check_reads_a_schema_as_the_draft_it_is_told(maskloop: Run, tmp_path: Path) -> None:
+    file = tmp_path / "tuple.json"
+    file.write_text('{"type": "array", "items": [{"type": "integer"}]}')
+    ran = maskloop("check", str(file))
+    assert ran.code == 2
+    assert "draft='2019-09'" in ran.err
+    assert maskloop("check", str(file), "--draft", "7").code == 0
+    assert maskloop("check", str(file), "--draft", "2019-09").code == 0
+    assert maskloop("check", str(file), "--draft", "5").code == 2
+
+
 def test_require_enforced_refuses_what_is_only_checked(maskloop: Run, tmp_path: Path) -> None:
     file = tmp_path / "s.json"
     file.write_text('{"type": "array", "items": {"type": "integer"}, "uniqueItems": true}')

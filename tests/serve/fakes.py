@@ -77,7 +77,9 @@ class FakeEngine:
             stop.set()
         return stop is not None
 
-    def check(self, schema: Mapping[str, Any] | bool, *, conformance: str = "tight") -> dict[str, Any]:
+    def check(
+        self, schema: Mapping[str, Any] | bool, *, conformance: str = "tight", draft: Any = None
+    ) -> dict[str, Any]:
         self.calls.append("check")
         return {"schema_hash": "0", "supported": True, "verdicts": [], "min_bytes": 2, "conformance": conformance}
 

@@ -231,3 +231,12 @@ def test_unknown_routes_and_methods_are_typed(server):
     response = server.get("/generate")
     assert (response.status_code, response.json()["error"]["type"]) == (405, "MethodNotAllowed")
     assert response.headers["allow"] == "POST"
+
+
+def test_the_draft_of_a_schema_is_a_field(server, fake):
+    tuple_of_one = {"type": "array", "items": [{"type": "integer"}]}
+    assert server.post("/generate", {**FIVE, "schema": tuple_of_one, "draft": 7}).status_code == 200
+    assert "draft-07" in fake.requests[-1].constraint.source
+    response = server.post("/generate", {**FIVE, "schema": tuple_of_one, "draft": 5})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "draft")
+    assert server.post("/check", {"schema": tuple_of_one, "draft": 7}).status_code == 200

@@ -529,3 +529,17 @@ def test_instructor_gets_its_model_from_a_tool_call(serving):
         made = instructor.from_openai(plain, mode=instructor.Mode.TOOLS)
         city = made.chat.completions.create(model=MODEL, messages=USER, response_model=City, max_retries=0)
     assert (city.name, city.people) == ("Rome", 3)
+
+
+def test_the_draft_of_a_schema_is_an_extra_field(client, engine):
+    chat(client, extra_body={"structured_outputs": {"json": {"items": [{}]}}, "draft": 7})
+    assert "draft-07" in engine.requests[-1].constraint.source
+    with pytest.raises(openai.BadRequestError, match="draft needs a JSON Schema"):
+        chat(client, extra_body={"draft": 7})
+
+
+def test_how_schemas_are_written_reaches_those_inside_a_grammar(client, engine):
+    for extra in ({"lark": "start: %json true"}, {"structured_outputs": {"structural_tag": {"format": {}}}}):
+        chat(client, extra_body={**extra, "conformance": "spec", "require_enforced": True, "whitespace": "flexible"})
+        constraint = engine.requests[-1].constraint
+        assert (constraint.conformance, constraint.require_enforced, constraint.whitespace) == ("spec", True, "flexible")
