@@ -30,6 +30,8 @@ def bundled_schema(name: str) -> dict[str, Any]:
     Raises `SchemaInvalid` that lists the names when there is no such schema.
     """
     if name not in bundled_names():
-        raise SchemaInvalid(f"no bundled schema {name!r}; there are: {', '.join(bundled_names())}", param="schema")
+        raise SchemaInvalid(
+            f"no file and no bundled schema {name!r}; bundled are: {', '.join(bundled_names())}", param="schema"
+        )
     schema: dict[str, Any] = json.loads((bundled_folder() / f"{name}.json").read_text(encoding="utf-8"))
     return schema

@@ -95,7 +95,7 @@ def test_a_file_a_bundled_name_and_json_text_are_schemas(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("lift_ri", "no bundled schema 'lift_ri'; there are: "),
+        ("lift_ri", "no file and no bundled schema 'lift_ri'; bundled are: "),
         (Unwritable, "the type Unwritable has no JSON Schema: Unable to generate"),
         ([1], "schema must be a JSON object or a boolean, got list"),
         (None, "schema must be a JSON object or a boolean, got NoneType"),

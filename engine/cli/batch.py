@@ -2,7 +2,7 @@
 
 A line holds {"id", "prompt" or "messages", "schema" (or "regex", "ebnf", "lark", "choice", "structural_tag",
 "json_object"), and any sampling field}. With --out an interrupted run goes on where it stopped: ids that the file
-holds already are skipped.
+holds already are skipped, those that failed too unless --retry-failed is given.
 """
 
 from __future__ import annotations
@@ -29,27 +29,41 @@ Line = dict[str, Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("requests", metavar="IN.jsonl", help="one request a line; - for stdin")
     parser.add_argument("--out", metavar="OUT.jsonl", help="one result a line; default stdout")
+    parser.add_argument("--retry-failed", action="store_true", help="run what failed in OUT.jsonl again")
     parser.add_argument("--on", choices=("local", "modal"), default="local", help="where it runs (default local)")
     parser.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
     options.add_engine(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.retry_failed and args.out is None:
+        raise RequestError("--retry-failed needs --out with the results of an earlier run", param="retry_failed")
     lines = read_requests(args.requests)
     progress = Progress(quiet=args.quiet)
     with ResultFile(args.out) as out:
-        left = [line for line in lines if line["id"] not in out.statuses]
+        left = [line for line in lines if _is_open(out.statuses.get(line["id"]), retry=args.retry_failed)]
         if len(left) < len(lines):
             progress.line(f"{len(lines) - len(left)} of {len(lines)} are in {args.out} already")
         if left:
             results = on_modal(left) if args.on == "modal" else on_this_machine(left, args, progress)
             for count, result in enumerate(results, 1):
                 out.write(result)
-                progress.line(f"{count}/{len(left)} {result['id']}: {result['status']}")
+                progress.line(f"{count}/{len(left)} {result['id']}: {result['status']}{_reason(result)}")
         failed = [line["id"] for line in lines if out.statuses.get(line["id"]) not in SUCCESSES]
     if failed:
-        say(f"maskloop: {len(failed)} of {len(lines)} failed: {', '.join(failed[:10])}{' ...' if failed[10:] else ''}")
+        shown = f"{', '.join(failed[:10])}{' ...' if failed[10:] else ''}"
+        again = "; --retry-failed runs them again" if args.out else ""
+        say(f"maskloop: {len(failed)} of {len(lines)} failed: {shown}{again}")
     return FAILED if failed else OK
+
+
+def _is_open(status: str | None, *, retry: bool) -> bool:
+    return status is None or (retry and status not in SUCCESSES)
+
+
+def _reason(result: Line) -> str:
+    message = (result.get("error") or {}).get("message")
+    return f" ({' '.join(message.split())})" if message else ""
 
 
 def read_requests(name: str) -> list[Line]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.bundled import bundled_names, bundled_schema
+from engine.bundled import bundled_schema
 from engine.errors import RequestError, SchemaInvalid
 
 
@@ -20,9 +20,9 @@ def read_text(name: str, *, param: str) -> str:
     """A UTF-8 file, `-` for stdin, `.xz` unpacked on the way."""
     try:
         if name == "-":
-            return sys.stdin.buffer.read().decode("utf-8")
+            return sys.stdin.buffer.read().decode("utf-8-sig")
         data = Path(name).read_bytes()
-        return (lzma.decompress(data) if name.endswith(".xz") else data).decode("utf-8")
+        return (lzma.decompress(data) if name.endswith(".xz") else data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RequestError(f"{name}: byte {error.start} is not UTF-8", param=param) from None
     except lzma.LZMAError as error:
@@ -33,7 +33,7 @@ def read_text(name: str, *, param: str) -> str:
 
 def read_schema(name: str) -> Any:
     """A schema from a file, or a bundled one by its name (a file of that name comes first)."""
-    if name in bundled_names() and not Path(name).exists():
+    if name.isidentifier() and not Path(name).exists():
         return bundled_schema(name)
     value = parse_json(read_text(name, param="schema"), where=name, param="schema")
     if not isinstance(value, dict | bool):

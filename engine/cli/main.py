@@ -36,8 +36,6 @@ EXTRA_OF = {
 }
 """The extra that brings a package, for packages whose absence is the user's to mend."""
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-UNWRITABLE = (errno.EPIPE, errno.ENOSPC)
-"""What stdout and stderr fail with when their reader has left or their disk is full."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,8 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
     except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
+        if error.errno != errno.EPIPE:
+            say(f"maskloop: {_place(error)}{error.strerror or error}")
+        code = FAILED
+    except UnicodeEncodeError as error:
+        say(f"maskloop: the output cannot be written as {error.encoding}; set PYTHONIOENCODING=utf-8")
         code = FAILED
     return code if _delivered() else FAILED
 
@@ -90,6 +91,10 @@ def _run(argv: list[str]) -> int:
             raise
         say(f"maskloop: {one_line(missing_extra(package, EXTRA_OF[package]))}")
         return BAD_INPUT
+
+
+def _place(error: OSError) -> str:
+    return f"{error.filename}: " if error.filename else ""
 
 
 def _delivered() -> bool:

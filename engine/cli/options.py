@@ -66,9 +66,19 @@ def add_draft(parser: Any) -> None:
 
 
 def engine_config(args: argparse.Namespace) -> EngineConfig:
-    """The config these options describe."""
+    """The config these options describe. RequestError too where its cache folder is something else, or unreadable."""
     given = {name: getattr(args, name, None) for name in ENGINE_FIELDS}
-    return EngineConfig.from_mapping({name: value for name, value in given.items() if value is not None})
+    config = EngineConfig.from_mapping({name: value for name, value in given.items() if value is not None})
+    try:
+        next(config.cache_dir.iterdir(), None)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise RequestError(
+            f"cache folder {config.cache_dir}: {error.strerror}; name another with --cache-dir or MASKLOOP_CACHE",
+            param="cache_dir",
+        ) from None
+    return config
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:

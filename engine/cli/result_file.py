@@ -1,6 +1,7 @@
 """Where a batch writes: a file that can be gone on with, or stdout. Whole lines only, whatever interrupts.
 
-Knows ids and statuses of what the file holds. Knows nothing of how results come about.
+A result of an id that the file holds already is appended; when the batch ends it takes the old line's place. Of two
+lines with one id the later counts, so that an interruption loses neither.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class ResultFile:
         """None is stdout. Opens the file and mends its end before anything is computed; RequestError when it cannot."""
         self.statuses: dict[str, str] = {}
         self._file: BinaryIO | None = None
+        self._repeated = False
         if name is None:
             return
         try:
@@ -35,6 +37,8 @@ class ResultFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file is not None:
+            if self._repeated:
+                self._replace(self._file)
             self._file.close()
 
     def write(self, result: dict[str, Any]) -> None:
@@ -43,7 +47,19 @@ class ResultFile:
         target = self._file or sys.stdout.buffer
         target.write(data)
         target.flush()
+        self._note(result)
+
+    def _note(self, result: dict[str, Any]) -> None:
+        self._repeated |= result["id"] in self.statuses
         self.statuses[result["id"]] = result["status"]
+
+    def _replace(self, file: BinaryIO) -> None:
+        """One line an id, in the order in which the ids came: written beside the file, then renamed."""
+        file.seek(0)
+        lines = {json.loads(line)["id"]: line for line in file if line.strip()}
+        beside = Path(f"{file.name}.new")
+        beside.write_bytes(b"".join(lines.values()))
+        beside.replace(file.name)
 
     def _read(self, file: BinaryIO, name: str) -> None:
         file.seek(0)
@@ -58,7 +74,6 @@ class ResultFile:
 
     def _take(self, line: bytes, where: str) -> None:
         try:
-            result = json.loads(line)
-            self.statuses[result["id"]] = result["status"]
+            self._note(json.loads(line))
         except (ValueError, KeyError, TypeError):
             raise RequestError(f"{where}: not a result of an earlier run; name another file", param="out") from None

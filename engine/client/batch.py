@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.client.environment import modal_app
-from engine.errors import missing_extra
+from engine.errors import NotReady, missing_extra
 
 Line = dict[str, Any]
 CHUNK = 8
@@ -24,10 +24,8 @@ DROPPED = ("text", "tokens_used", "prompt_tokens", "generation_time_ms", "error"
 def run_batch(lines: Sequence[Mapping[str, Any]], *, handle: Any = None, chunk: int = CHUNK) -> Iterator[Line]:
     """One Result line a request, in order, each with the line's own `id`. `handle` replaces the lookup in tests."""
     calls = [lines[start : start + chunk] for start in range(0, len(lines), chunk)]
-    engine = handle if handle is not None else _deployed()
     bodies = [[_body(line) for line in call] for call in calls]
-    answers = engine.generate_batch.map(bodies, order_outputs=True, return_exceptions=True)
-    for call, answered in zip(calls, answers, strict=True):
+    for call, answered in zip(calls, _deployed(bodies) if handle is None else _mapped(handle, bodies), strict=True):
         yield from _lines(call, answered)
 
 
@@ -57,9 +55,17 @@ def _body(line: Mapping[str, Any]) -> Line:
     return {**LINE_DEFAULTS, **{name: value for name, value in line.items() if name != "id"}}
 
 
-def _deployed() -> Any:
+def _mapped(engine: Any, bodies: list[list[Line]]) -> Iterator[Any]:
+    yield from engine.generate_batch.map(bodies, order_outputs=True, return_exceptions=True)
+
+
+def _deployed(bodies: list[list[Line]]) -> Iterator[Any]:
+    """The deployed engine's answers. NotReady says in one line why Modal gave none."""
     try:
         import modal
     except ImportError:
         raise missing_extra("modal", "modal") from None
-    return modal.Cls.from_name(modal_app(), "Engine")()
+    try:
+        yield from _mapped(modal.Cls.from_name(modal_app(), "Engine")(), bodies)
+    except modal.exception.Error as error:
+        raise NotReady(f"Modal: {' '.join(str(error).split()) or type(error).__name__}") from None

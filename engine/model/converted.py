@@ -49,8 +49,11 @@ def converted_gguf(path: Path, cache_dir: Path) -> Path:
     folder = cache_dir / "models" / f"{path.stem}-{_key(path)}"
     if (folder / "complete").exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    except OSError as error:
+        raise _unwritable(folder, error) from None
     try:
         _convert(path, work)
         (work / "complete").touch()
@@ -60,10 +63,18 @@ def converted_gguf(path: Path, cache_dir: Path) -> Path:
     except OSError as error:
         if (folder / "complete").exists():  # another process finished first
             return folder
-        raise ModelError(f"the converted model could not be written to {folder}: {error}", param="cache_dir") from None
+        raise _unwritable(folder, error) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def _unwritable(folder: Path, error: OSError) -> ModelError:
+    return ModelError(
+        f"the converted model could not be written to {folder}: {error.strerror or error}; name another cache folder"
+        " (cache_dir, --cache-dir, MASKLOOP_CACHE)",
+        param="cache_dir",
+    )
 
 
 def _key(path: Path) -> str:

@@ -39,12 +39,14 @@ def resolve(model: str, revision: str | None = None) -> Source:
         return Source("checkpoint" if (path / "manifest.json").exists() else "folder", model, path)
     if path.suffix == ".gguf":
         return Source("gguf", model, _existing(path, model))
-    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+    if path.exists() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", model):
         raise ModelError(
             f"model {model!r} is not {EMBEDDED_MODEL!r}, a folder, a .gguf file, random:CONFIG.json or hub ORG/NAME",
             param="model",
         )
-    return Source("hub", model, None, revision or (PRODUCT_REVISION if model == PRODUCT_MODEL else None))
+    revision = revision or (PRODUCT_REVISION if model == PRODUCT_MODEL else None)
+    _ask_hub(model, revision)
+    return Source("hub", model, None, revision)
 
 
 def embedded_gguf() -> Path:
@@ -59,6 +61,35 @@ def embedded_gguf() -> Path:
         if file.suffix == ".gguf":
             return Path(str(file.locate()))
     raise missing_extra(EMBEDDED_PACKAGE, "local")
+
+
+def _ask_hub(model: str, revision: str | None) -> None:
+    """ModelError where the hub's cache on this machine lacks the model and the hub does not know it or is out of reach.
+
+    One question, before seconds of imports and the hub client's own retries. Other failures are left to those.
+    """
+    try:
+        from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    except ModuleNotFoundError:
+        raise missing_extra("huggingface_hub", "local") from None
+    if isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(model, "config.json", revision=revision), timeout=10)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+        at = f" at revision {revision!r}" if revision else ""
+        reason = f"{constants.ENDPOINT} has no such model{at}, or shows it only with a token (HF_TOKEN)"
+        if isinstance(error, errors.EntryNotFoundError):
+            reason = f"{constants.ENDPOINT} has it{at}, but without a config.json"
+        raise ModelError(f"model {model!r}: {reason}", param="model") from None
+    except Exception as error:  # noqa: BLE001 - the client's errors are those of whatever HTTP library it uses
+        if type(error).__name__ not in ("ConnectError", "ConnectTimeout", "OfflineModeIsEnabled"):
+            return
+        raise ModelError(
+            f"model {model!r} is not in this machine's Hugging Face cache, and {constants.ENDPOINT} cannot be reached"
+            f" ({' '.join(str(error).split()) or type(error).__name__}); a folder with its files works as a name too",
+            param="model",
+        ) from None
 
 
 def _existing(path: Path, model: str) -> Path:

@@ -34,7 +34,14 @@ PROMPT = ("--prompt", "hello")
     (("generate", *PROMPT, "--model", "no/such/model"), "model 'no/such/model' is not"),
     (("generate", *PROMPT, "--model", "missing.gguf"), "there is no file missing.gguf"),
     (("generate", *PROMPT, "--max-batch", "0"), "max_batch must be at least 1"),
+    (("generate", *PROMPT, "--model", "./missing"), "model './missing' is not"),
+    (("generate", *PROMPT, "--schema", "lift_ri"), "no file and no bundled schema 'lift_ri'; bundled are: go_"),
+    (("generate", *PROMPT, "--cache-dir", "/dev/null"), "cache folder /dev/null: Not a directory; name another with"),
+    (("models", "--cache-dir", "/dev/null"), "cache folder /dev/null: Not a directory"),
+    (("cache", "ls", "--cache-dir", "/dev/null"), "cache folder /dev/null: Not a directory"),
+    (("check", "lift_ir", "--cache-dir", "/dev/null/x"), "cache folder /dev/null/x: Not a directory"),
     (("batch", "nowhere.jsonl"), "nowhere.jsonl: No such file"),
+    (("batch", "nowhere.jsonl", "--retry-failed"), "--retry-failed needs --out"),
     (("check", "nowhere.json"), "nowhere.json: No such file"),
     (("accepts",), "either SCHEMA INSTANCE... or --cases"),
     (("accepts", "lift_ir"), "at least one INSTANCE"),
@@ -115,3 +122,18 @@ def test_a_trace_path_that_cannot_be_written_costs_no_model(maskloop: Run, scrip
     ran = maskloop("generate", *PROMPT, "--trace", "/no/such/folder/t.jsonl")
     assert (ran.code, scripted.seen) == (2, [])
     assert "--trace /no/such/folder/t.jsonl: No such file" in ran.error
+
+
+def test_a_byte_order_mark_is_not_part_of_a_file(maskloop: Run, scripted: ScriptedEngine, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "null"}', encoding="utf-8-sig")
+    assert maskloop("generate", "--schema", str(schema), *PROMPT).code == 0
+    assert scripted.seen[0].constraint is not None
+    assert scripted.seen[0].constraint.source == '{"type":"null"}'
+
+
+def test_a_hub_out_of_reach_is_told_once_and_at_once(maskloop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    ran = maskloop("generate", *PROMPT, "--model", "nobody/nothing")
+    assert ran.code == 2
+    assert "is not in this machine's Hugging Face cache, and http://127.0.0.1:9 cannot be reached" in ran.error

@@ -150,3 +150,34 @@ def test_a_file_that_holds_no_results_is_not_touched(maskloop: Run, scripted: Sc
     ran = maskloop("batch", str(requests), "--out", str(requests))
     assert (ran.code, scripted.seen, requests.read_text()) == (2, [], THREE)
     assert "not a result of an earlier run" in ran.error
+
+
+def test_retry_failed_runs_failures_again_and_puts_their_results_into_the_old_places(
+    maskloop: Run, scripted: ScriptedEngine, requests: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    scripted.answers["q"] = SchemaRefused("no such thing")
+    ran = maskloop("batch", str(requests), "--out", str(out))
+    assert "b: error (no such thing)" in ran.err
+    assert ran.err.splitlines()[-1] == "maskloop: 1 of 3 failed: b; --retry-failed runs them again"
+    before = [json.loads(line)["id"] for line in out.read_text().splitlines()]
+
+    assert maskloop("batch", str(requests), "--out", str(out)).code == 1
+    scripted.answers.clear()
+    scripted.seen.clear()
+    assert maskloop("batch", str(requests), "--out", str(out), "--retry-failed").code == 0
+    assert [request.id for request in scripted.seen] == ["b"]
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == before
+    assert results(out.read_text())["b"]["status"] == "complete"
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == ["out.jsonl"]
+
+
+def test_a_retry_that_is_interrupted_loses_neither_result(
+    maskloop: Run, scripted: ScriptedEngine, requests: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    line = {"id": "b", "status": "complete"}
+    out.write_text("".join(json.dumps(each) + "\n" for each in ({"id": "b", "status": "error"}, line)))
+    assert maskloop("batch", str(requests), "--out", str(out)).code == 0
+    assert [request.id for request in scripted.seen] == ["a", "line-3"]
+    assert json.loads(out.read_text().splitlines()[0]) == line
