@@ -6,13 +6,16 @@ Knows records only. Shares are of wall time per step, where rows of one step cou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from engine.interfaces import StepRecord
 from engine.trace.format import Step
 
-TIMES = ("fill_us", "accept_us", "copy_us", "apply_us", "forward_us", "sample_us", "hidden_us", "exposed_us")
+STEP_TIMES = ("forward_us", "sample_us")
+"""What the rows of a step share."""
+TIMES = ("fill_us", "accept_us", "copy_us", "apply_us", "hidden_us", "exposed_us")
 
 
 def summary(steps: Sequence[Step]) -> dict[str, Any]:
@@ -25,8 +28,9 @@ def summary(steps: Sequence[Step]) -> dict[str, Any]:
         "rows_max": max((record.rows for record in records), default=0),
         "forced_tokens": forced,
         "forced_share": _share(forced, len(records)),
-        "step_us": percentiles(step_times(records)),
-        **{name: percentiles(getattr(record, name) for record in records) for name in TIMES},
+        "step_us": percentiles(per_step(records, step_time)),
+        **{name: percentiles(per_step(records, attrgetter(name))) for name in STEP_TIMES},
+        **{name: percentiles(map(attrgetter(name), records)) for name in TIMES},
         "exposed_share": exposed_share(records),
         "legal_tokens": percentiles(record.legal_tokens for record in records),
         "events": [{"position": r.position, "event": r.event} for r in records if r.event is not None],
@@ -49,20 +53,17 @@ def step_time(record: StepRecord) -> float:
     return record.forward_us + record.exposed_us + record.sample_us + record.accept_us
 
 
-def step_times(records: Iterable[StepRecord]) -> list[float]:
+def per_step(records: Iterable[StepRecord], time: Callable[[StepRecord], float]) -> list[float]:
     """One time per step; where rows differ the longest counts."""
     longest: dict[int, float] = {}
     for record in records:
-        longest[record.step] = max(longest.get(record.step, 0.0), step_time(record))
+        longest[record.step] = max(longest.get(record.step, 0.0), time(record))
     return list(longest.values())
 
 
 def exposed_share(records: Sequence[StepRecord]) -> float:
     """Exposed mask time as a share of all step time, in [0, 1]."""
-    exposed: dict[int, float] = {}
-    for record in records:
-        exposed[record.step] = max(exposed.get(record.step, 0.0), record.exposed_us)
-    return _share(sum(exposed.values()), sum(step_times(records)))
+    return _share(sum(per_step(records, attrgetter("exposed_us"))), sum(per_step(records, step_time)))
 
 
 def imbalance(records: Iterable[StepRecord]) -> float:

@@ -5,6 +5,8 @@
   const root = document.documentElement;
   const TABS = ["document", "timeline", "verdicts", "figures"];
   const WORDS = { enforced: "--go", narrowed: "--cool", checked: "--sand", refused: "--hot" };
+  const OUTCOMES = { complete: "--go", closed: "--sand" };
+  const outcome = (name) => `var(${OUTCOMES[name] || "--hot"})`;
   const PARTS = [["forward", "--steel"], ["exposed", "--hot"], ["sample", "--sand"], ["accept", "--deep"]];
   const state = { tab: "document", colour: "mass", request: 0, token: -1, zoom: 0, log: false, word: "all" };
   let steps = null;
@@ -57,14 +59,14 @@
   function tiles() {
     const s = data.requests[state.request].summary;
     const tile = (name, value, unit, share, colour) => element("div", { class: "tile" }, element("small", {}, name),
-      element("strong", {}, value, unit ? element("em", {}, unit) : null),
+      element("strong", {}, value), unit ? element("em", {}, unit) : null,
       share === null ? null : element("div", { class: "meter", "--bar": `var(${colour})` }, element("i", { style: `width:${Math.min(100, 100 * share)}%` })));
     const list = [
-      tile("tokens", number(s.tokens), `/ ${number(s.steps)} steps`, null),
+      tile("tokens", number(s.tokens), `in ${number(s.steps)} steps`, null),
       tile("forced", percent(s.forced_share), "", s.forced_share, "--go"),
       tile("mask exposed", percent(s.exposed_share), "", s.exposed_share, "--hot"),
-      tile("fill p50 / p99", micro(s.fill_us.p50), "/ " + micro(s.fill_us.p99), null),
-      tile("step p50", micro(s.step_us.p50), "", null),
+      tile("mask fill, median", micro(s.fill_us.p50), `p99 ${micro(s.fill_us.p99)}`, null),
+      tile("step, median", micro(s.step_us.p50), `p99 ${micro(s.step_us.p99)}`, null),
     ];
     const d = s.distribution;
     if (d) list.push(tile("mean Z", number(d.mass_mean), "", d.mass_mean, "--cool"), tile("illegal argmax", percent(d.argmax_illegal_share), "", d.argmax_illegal_share, "--hot"));
@@ -111,7 +113,7 @@
       span.className = [text ? "" : "blank", steps.illegal[i] ? "illegal" : ""].join(" ").trim();
       span.textContent = text;
       parts.append(span);
-      if (steps.event[i]) parts.append(element("mark", {}, steps.event[i]));
+      if (steps.event[i]) parts.append(element("mark", { "--c": outcome(steps.event[i]) }, steps.event[i]));
     }
     const all = steps.text.join(""), whole = (data.requests[state.request].result || {}).text || "";
     if (data.holds_text && whole.length > all.length && whole.startsWith(all)) {
@@ -238,6 +240,7 @@
   function figures() {
     const s = data.requests[state.request].summary, result = data.requests[state.request].result || {};
     const times = ["step_us", "forward_us", "fill_us", "copy_us", "apply_us", "hidden_us", "exposed_us", "sample_us", "accept_us"];
+    const written = (value) => typeof value !== "object" || value === null ? value : Object.entries(value).map(([k, v]) => `${k.replaceAll("_", " ")} ${v}`).join(", ");
     const row = (name, one, show) => element("tr", {}, element("td", {}, name), ...["p50", "p90", "p99", "max"].map((p) => element("td", {}, show(one[p]))));
     $("percentiles").replaceChildren(element("thead", {}, element("tr", {}, ...["", "p50", "p90", "p99", "max"].map((name) => element("th", {}, name)))),
       element("tbody", {}, ...times.map((name) => row(name.replace("_us", "").replace("_", " "), s[name], micro)), row("legal tokens", s.legal_tokens, number)));
@@ -246,7 +249,7 @@
     pairs("totals", [["tokens", s.tokens], ["steps", s.steps], ["most rows in a step", s.rows_max], ["forced tokens", s.forced_tokens], ["exposed share", percent(s.exposed_share)],
       ["mean Z", d.mass_mean], ["smallest Z", d.mass_min], ["sum of ln Z", d.log_mass_sum], ["free entropy, mean", d.entropy_free_mean], ["legal entropy, mean", d.entropy_mean], ["free argmax illegal", d.argmax_illegal],
       ["prompt tokens", usage.prompt_tokens], ["status", result.status], ["seed", result.seed], ["grammar from", result.grammar_source]]);
-    pairs("about", Object.entries(data.run).map(([k, v]) => [k.replaceAll("_", " "), typeof v === "object" && v !== null ? JSON.stringify(v) : v]));
+    pairs("about", Object.entries(data.run).map(([k, v]) => [k === "load_s" ? "load, seconds" : k.replaceAll("_", " "), written(v)]));
   }
 
   function show(tab) {
@@ -260,6 +263,10 @@
     draw();
   }
 
+  function enter() {
+    ({ document: $("tokens"), timeline: $("scroll") }[state.tab] || $("tab-" + state.tab)).focus({ preventScroll: true });
+  }
+
   function theme() {
     const order = ["auto", "light", "dark"], next = order[(order.indexOf(root.dataset.theme || "auto") + 1) % 3];
     if (next === "auto") delete root.dataset.theme; else root.dataset.theme = next;
@@ -271,7 +278,7 @@
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input[type=text]")) return;
     const radio = event.target.matches("input[type=radio]"), tab = event.target.matches("[role=tab]");
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 10, ArrowUp: -10 }[event.key];
-    if (TABS[Number(event.key) - 1]) { show(TABS[Number(event.key) - 1]); $("tab-" + state.tab).focus(); }
+    if (TABS[Number(event.key) - 1]) { show(TABS[Number(event.key) - 1]); enter(); }
     else if (tab && (event.key === "ArrowRight" || event.key === "ArrowLeft")) { show(TABS[(TABS.indexOf(state.tab) + step + 4) % 4]); $("tab-" + state.tab).focus(); }
     else if (step && !radio && (state.tab === "document" || state.tab === "timeline")) { select(Math.max(0, Math.min(steps.count - 1, state.token + step))); }
     else if (event.key === "Home" && !radio) select(0);
@@ -287,7 +294,7 @@
   }
 
   function wire() {
-    for (const name of TABS) $("tab-" + name).addEventListener("click", () => show(name));
+    for (const name of TABS) $("tab-" + name).addEventListener("click", () => { show(name); enter(); });
     $("theme").addEventListener("click", theme);
     $("tokens").addEventListener("pointerover", (event) => { const span = event.target.closest("span[data-i]"); if (span) select(Number(span.dataset.i), span.getClientRects()[0]); });
     $("tokens").addEventListener("pointerleave", () => { $("card").hidden = true; });
