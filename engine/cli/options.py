@@ -12,7 +12,7 @@ from typing import Any, get_args
 from engine.cli.inputs import parse_json, read_schema, read_text
 from engine.config import EMBEDDED_MODEL, QUANTIZATIONS, EngineConfig, default_cache_dir
 from engine.constraint import Draft, in_draft
-from engine.errors import SchemaInvalid
+from engine.errors import RequestError, SchemaInvalid
 from engine.request import Constraint, SamplingParams
 from engine.schema import Validator
 
