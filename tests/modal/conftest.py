@@ -17,6 +17,7 @@ Fixtures, all shared by the tests of one worker:
                  plane.dict_fails = True                       every Dict call fails
                  plane.container_env[NAME] = value             a variable of the platform for containers from now on
                  plane.start(app, tag)                         one more container, asked for or not
+                 plane.cancel(app, tag)                        cancel all calls of a function that still run
                  plane.wait_until(condition)                   poll; fails after a time
     served     app "maskloop", deployed with the tiny model (MASKLOOP_AUTH=none), one container up: its class
     deploy     deploy("name", MASKLOOP_X=...): another app with the tiny model; returns its class

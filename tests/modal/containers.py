@@ -9,10 +9,13 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from modal_proto import api_pb2 as pb
 
 from tests.modal.calls import Input
 
@@ -28,6 +31,9 @@ class Container:
     stopping: bool = False
     succeeded: bool = False
     """Whether it has ever sent an output."""
+    sent: list[tuple[float, pb.FunctionPutOutputsItem]] = field(default_factory=list)
+    """Every output that arrived, with the time."""
+    interrupted_at: float | None = None
     exit_code: int | None = None
     mapped_at_checkpoint: str | None = None
     """/proc/PID/maps when the container asked for its memory snapshot: which libraries the snapshot would hold."""
@@ -56,7 +62,7 @@ class Container:
 
     def interrupt(self) -> None:
         """What preemption sends; the container takes no more inputs."""
-        self.stopping = True
+        self.stopping, self.interrupted_at = True, time.monotonic()
         self._signal(signal.SIGINT)
 
     def kill(self) -> None:

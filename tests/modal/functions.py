@@ -8,6 +8,7 @@ more inputs wait and run than the containers have slots for, up to `max_containe
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -95,9 +96,14 @@ class Function:
 
     def finish(self, container: Container, item: pb.FunctionPutOutputsItem) -> None:
         """An output; a failed attempt goes back in line while the function's retries last."""
-        one = container.running.pop(item.input_id, None)
+        container.sent.append((time.monotonic(), item))
+        one = container.running.get(item.input_id)
         if one is None:
             return
+        terminated = item.result.status == pb.GenericResult.GENERIC_STATUS_TERMINATED
+        if container.interrupted_at is not None and terminated and not one.cancelled:
+            return  # nobody cancelled it: the preemption did, so it is given to another container
+        del container.running[one.id]
         container.succeeded = True
         if item.result.status in FAILED and one.retry_count < self.definition.retry_policy.retries:
             one.retry_count += 1

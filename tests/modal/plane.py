@@ -113,6 +113,12 @@ class Plane:
         """One more container of a function."""
         return self.run(self.function(app, tag).add_container())
 
+    def cancel(self, app: str, tag: str = "Engine.*") -> None:
+        """Cancel every call of a function that has no output yet."""
+        for call in [each for each in self.calls.values() if each.unfinished]:
+            if call.function_id == self.function(app, tag).id:
+                self.run(self.function(app, tag).cancel(call))
+
     def wait_until(self, condition: Callable[[], Any], timeout: float = 60) -> None:
         """Poll until the condition holds."""
         until = time.monotonic() + timeout
