@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.config import Limits
-from engine.errors import LimitExceeded
-from engine.grammar.unrolled import Unrolled
+from engine.errors import ConstraintError, LimitExceeded
 from engine.request import Constraint
+from engine.schema.embed import Part, parts
+from engine.schema.expansion import expand
 from engine.schema.pointer import escape
+from engine.schema.reference import Schemas
 
 _CHEAP_BYTES = 16 << 10
 _CHEAP_NODES = 1_200
@@ -30,8 +32,8 @@ _CHEAP_SIZES = {
 _CHEAP_PATTERN = 100
 _CHEAP_TEXT = 4_096
 _CHEAP_OPTIONS = 500
-_CHEAP_UNROLLED = 4_000
-_CHEAP_CONDITIONAL = 300
+_CHEAP_UNROLLED = 2_000
+_CHEAP_CONDITIONAL = 150
 _CONDITIONAL = ("not", "if", "dependencies", "dependentSchemas", "unevaluatedProperties", "unevaluatedItems")
 """Keywords that lowering answers with products and complements."""
 _REPEAT = re.compile(r"\{\s*(\d+)?\s*(?:,\s*(\d+)?\s*)?\}")
@@ -55,18 +57,22 @@ def screen(constraint: Constraint, limits: Limits) -> Screened:
     if size > limits.schema_bytes:
         _over("schema_bytes", limits.schema_bytes, f"{size} bytes", constraint.kind, "")
     if constraint.is_json or constraint.kind == "structural_tag":
-        return _screen_json(constraint, limits, size)
+        return _screen_json(constraint, _read(constraint, limits), limits, size)
     if constraint.kind == "choice":
         return Screened(size > _CHEAP_BYTES or constraint.source.count(",") > _CHEAP_OPTIONS, "options")
     weight = max(_pattern_weight(constraint.source), size / _CHEAP_TEXT)
-    return Screened(weight > 1.0, f"the {constraint.kind}")
+    inside = _screen_json(constraint, [part.schema for part in parts(constraint)], limits, size)
+    return inside if weight <= 1.0 else Screened(True, f"the {constraint.kind}")
 
 
-def _screen_json(constraint: Constraint, limits: Limits, size: int) -> Screened:
+def _read(constraint: Constraint, limits: Limits) -> Any:
     try:
-        document = json.loads(constraint.source)
+        return json.loads(constraint.source)
     except RecursionError:
         _over("schema_depth", limits.schema_depth, "very deep nesting", constraint.kind, "")
+
+
+def _screen_json(constraint: Constraint, document: Any, limits: Limits, size: int) -> Screened:
     scale = 0.5 if constraint.conformance == "spec" else 1.0
     total, nodes = size / _CHEAP_BYTES, 0
     worst = (0.0, "", "")
@@ -84,16 +90,27 @@ def _screen_json(constraint: Constraint, limits: Limits, size: int) -> Screened:
             worst = max(worst, (weight, f"{key} of {_measure(child)}", f"{pointer}/{_escape(key)}"))
             if isinstance(child, dict | list):
                 queue.append((child, f"{pointer}/{_escape(key)}", depth + 1))
-    unrolled = Unrolled(document)
-    if unrolled.in_place > limits.schema_nodes:
-        found = f"{unrolled.in_place} schemas apply to one value"  # the validator judges each of them apart
-        _over("schema_nodes", limits.schema_nodes, found, constraint.kind, "")
-    if unrolled.parts > _CHEAP_UNROLLED:
-        worst = max(worst, (2.0, f"references that unroll to {unrolled.parts} parts or more", "/$ref"))
-    if unrolled.parts > _CHEAP_CONDITIONAL and any(f'"{word}"' in constraint.source for word in _CONDITIONAL):
-        worst = max(worst, (2.0, f"conditions over {unrolled.parts} parts", ""))
+    conditional = any(f'"{word}"' in constraint.source for word in _CONDITIONAL)
+    worst = max([worst, *(_unrolled(part, conditional, constraint, limits) for part in parts(constraint))])
     heavy = worst[0] > 1.0 or total > _WEIGHT_LIMIT or nodes > _CHEAP_NODES
     return Screened(heavy, worst[1], worst[2])
+
+
+def _unrolled(part: Part, conditional: bool, constraint: Constraint, limits: Limits) -> tuple[float, str, str]:
+    """What the references of a schema stand for: weight, what it is, and where. Raises LimitExceeded."""
+    try:
+        unrolled = expand(Schemas(part.schema, depth=limits.schema_depth, nodes=limits.schema_nodes))
+    except ConstraintError as error:
+        raise part.place(error, constraint) from None
+    if unrolled.in_place > limits.schema_nodes:
+        found = f"{unrolled.in_place} schemas apply to one value"  # the validator judges each of them apart
+        _over("schema_nodes", limits.schema_nodes, found, constraint.kind, part.pointer)
+    count = unrolled.subschemas
+    if count > _CHEAP_UNROLLED:
+        return 2.0, f"references that unroll to {count} subschemas or more", part.pointer
+    if conditional and count > _CHEAP_CONDITIONAL:
+        return 2.0, f"conditions over {count} subschemas", part.pointer
+    return 0.0, "", ""
 
 
 def _over(limit: str, allowed: int, found: str, param: str, pointer: str) -> None:

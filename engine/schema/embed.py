@@ -61,9 +61,14 @@ class Part:
                 limits=limits,
             )
         except ConstraintError as error:
-            pointer = self.pointer + (error.pointer or "")
-            raise type(error)(error.message, param=constraint.kind, pointer=pointer) from None
+            raise self.place(error, constraint) from None
         return replace(lowered, verdicts=tuple(map(self._placed, lowered.verdicts)))
+
+    def place(self, error: ConstraintError, constraint: Constraint) -> ConstraintError:
+        """An error about the schema as one about the constraint."""
+        if constraint.is_json:
+            return error
+        return type(error)(error.message, param=constraint.kind, pointer=self.pointer + (error.pointer or ""))
 
     def _placed(self, verdict: Verdict) -> Verdict:
         """The verdict as one about the constraint."""

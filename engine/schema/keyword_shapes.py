@@ -90,20 +90,12 @@ def _values(expander: Expander, schema: dict[str, Any]) -> Shape:
 
 def _reference(expander: Expander, at: Location, scope: Scope, annotated: bool) -> Shape:
     """What the reference keywords of `at` point to."""
-    schemas, schema = expander.schemas, at.schema
-    targets: list[Location] = []
-    if isinstance(schema.get("$ref"), str):
-        if schemas.is_metaschema(at, schema["$ref"]):
-            expander.report.mark(at, "$ref", "checked", "a metaschema is not written out as a grammar")
-            return UNKNOWN
-        targets.append(schemas.resolve(at, schema["$ref"]))
-    if not at.draft.ref_hides_siblings:
-        if isinstance(schema.get("$dynamicRef"), str):
-            targets.append(schemas.resolve_dynamic(at, schema["$dynamicRef"], scope))
-        if schema.get("$recursiveRef") == "#":
-            targets.append(schemas.resolve_recursive(at, scope))
+    schemas, reference = expander.schemas, at.schema.get("$ref")
+    if isinstance(reference, str) and schemas.is_metaschema(at, reference):
+        expander.report.mark(at, "$ref", "checked", "a metaschema is not written out as a grammar")
+        return UNKNOWN
     shape = EVERYTHING
-    for target in targets:
+    for _, target in schemas.targets(at, scope):
         term = expander.terms.node(target, schemas.enter(scope, target))
         shape = expander.intersect(shape, expander.shape(term, annotated))
     return shape

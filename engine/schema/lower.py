@@ -17,6 +17,7 @@ from engine.config import Limits
 from engine.errors import LimitExceeded, SchemaRefused
 from engine.schema.dialect import is_known
 from engine.schema.expand import Expander
+from engine.schema.expansion import refuse_circles
 from engine.schema.grammar import Grammar, Ref, Rule
 from engine.schema.reference import Schemas
 from engine.schema.report import Report
@@ -61,6 +62,7 @@ def lower(
     with _uncollected():
         schemas = Schemas(schema, depth=limits.schema_depth, nodes=limits.schema_nodes)
         Validator(schema)
+        refuse_circles(schemas)
         return _attempt_twice(schemas, options)
 
 

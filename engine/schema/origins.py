@@ -6,6 +6,7 @@ Knows in-place applicators and references; used to name the place when a rule ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConstraintError
@@ -43,13 +44,8 @@ def _applied(expander: Expander, at: Location, scope: Scope) -> Iterator[Locatio
     schema, schemas = at.schema, expander.schemas
     if not isinstance(schema, dict):
         return
-    try:
-        if isinstance(schema.get("$ref"), str):
-            yield schemas.resolve(at, schema["$ref"])
-        if isinstance(schema.get("$dynamicRef"), str):
-            yield schemas.resolve_dynamic(at, schema["$dynamicRef"], scope)
-    except ConstraintError:
-        return
+    with suppress(ConstraintError):
+        yield from [target for _, target in schemas.targets(at, scope)]
     for path, child in at.children.items():
         if path[0] in _LISTS or path[0] in _MAPS or (len(path) == 1 and path[0] in _SINGLE):
             yield child

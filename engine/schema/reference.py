@@ -7,14 +7,18 @@ Gives no other keyword a meaning.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.schema.dialect import Draft, draft_of, is_known
-from engine.schema.keywords import subschemas
+from engine.schema.keywords import REFERENCES, subschemas
 from engine.schema.pointer import json_pointer, steps
+
+DYNAMIC_STEPS = 100_000
+"""Dynamic references times resources with dynamic anchors."""
 
 Scope = tuple[str, ...]
 """Base URIs entered so far, outermost first, each once: what `$dynamicRef` looks through."""
@@ -46,9 +50,9 @@ class Schemas:
     def __init__(self, schema: Any, *, depth: int, nodes: int) -> None:
         self.locations: list[Location] = []
         self._resources: dict[str, _Resource] = {}
-        self._by_pointer: dict[str, Location] = {}
         self._depth = depth
         self._nodes = nodes
+        self._looked = 0
         self.root = self._add("", schema, "", draft_of(schema), 0)
         self.dynamic = any(r.dynamic or r.recursive for r in self._resources.values())
 
@@ -119,11 +123,41 @@ class Schemas:
         for at in list(self.locations):
             for path, child in at.children.items():
                 above.setdefault(child.number, []).append((at, path[0]))
-            for keyword in ("$ref", "$dynamicRef"):
-                reference = at.schema.get(keyword) if isinstance(at.schema, dict) else None
-                if isinstance(reference, str) and not self.is_metaschema(at, reference):
-                    above.setdefault(self.resolve(at, reference).number, []).append((at, keyword))
+            for keyword, target in self.references(at):
+                above.setdefault(target.number, []).append((at, keyword))
         return above
+
+    def targets(self, location: Location, scope: Scope) -> Iterator[tuple[str, Location]]:
+        """(keyword, target) for each reference of a location, seen from this scope. Raises what `resolve` raises."""
+        schema = location.schema
+        if not location.draft.ref_hides_siblings:
+            if isinstance(schema.get("$dynamicRef"), str):
+                yield "$dynamicRef", self.resolve_dynamic(location, schema["$dynamicRef"], scope)
+            if schema.get("$recursiveRef") == "#":
+                yield "$recursiveRef", self.resolve_recursive(location, scope)
+        if isinstance(schema.get("$ref"), str):
+            yield "$ref", self.resolve(location, schema["$ref"])
+
+    def references(self, location: Location) -> list[tuple[str, Location]]:
+        """The same from every scope there may be; nowhere for what cannot be resolved."""
+        if not isinstance(location.schema, dict) or location.schema.keys().isdisjoint(REFERENCES):
+            return []
+        found: dict[int, tuple[str, Location]] = {}
+        for scope in self._scopes(location):
+            with suppress(SchemaInvalid, SchemaRefused):
+                for keyword, target in self.targets(location, scope):
+                    found.setdefault(target.number, (keyword, target))
+        return list(found.values())
+
+    def _scopes(self, location: Location) -> Iterator[Scope]:
+        """Scopes that tell all targets of a location apart. LimitExceeded where dynamic references multiply."""
+        yield ()
+        if self.dynamic and not location.schema.keys().isdisjoint(("$dynamicRef", "$recursiveRef")):
+            bases = [base for base, resource in self._resources.items() if resource.dynamic or resource.recursive]
+            self._looked += len(bases)
+            if self._looked > DYNAMIC_STEPS:
+                raise LimitExceeded("too many dynamic references and anchors", param="schema", pointer=location.pointer)
+            yield from ((base,) for base in bases)
 
     def _follow(self, start: Location, fragment: str, reference: str, at: Location) -> Location:
         parts = steps(fragment)
@@ -131,7 +165,7 @@ class Schemas:
         pending: tuple[str, ...] = ()
         for part in parts:
             try:
-                value = value[int(part)] if isinstance(value, list) else value[part]
+                value = value[_index(part)] if isinstance(value, list) else value[part]
             except (KeyError, IndexError, ValueError, TypeError):
                 raise SchemaInvalid(
                     f"$ref {reference!r} points to nothing: no {part!r} there", param="schema", pointer=at.pointer
@@ -196,6 +230,13 @@ class Schemas:
             self._resources.setdefault("", resource)
 
 
+def _index(part: str) -> int:
+    """An array index as RFC 6901 writes it. ValueError for anything else."""
+    if not part.isascii() or not part.isdigit() or (part[0] == "0" and part != "0"):
+        raise ValueError(part)
+    return int(part)
+
+
 def _join(base: str, reference: str) -> str:
     try:
         if base.startswith("urn:") and reference.startswith("#"):
@@ -207,8 +248,3 @@ def _join(base: str, reference: str) -> str:
 
 def _extend(pointer: str, path: tuple[str, ...]) -> str:
     return pointer + json_pointer(path)
-
-
-def walk(schemas: Schemas) -> Iterator[Location]:
-    """Every location indexed so far, in document order of discovery."""
-    return iter(schemas.locations)
