@@ -1,4 +1,4 @@
-"""What Modal's entry point still sends after SIGINT, which is how a container is preempted. docs/deploy.md relies on it.
+"""What Modal's entry point still sends after SIGINT, which is how a container is preempted (docs/deploy.md says it).
 
 The signal cancels the task of every input at once. What a task makes of its cancellation is what the caller gets, and
 the process waits for all of them before it runs the exit hooks.
