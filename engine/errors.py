@@ -9,6 +9,7 @@
     |       +-- SchemaInvalid     not JSON, or not a JSON Schema
     |       +-- SchemaRefused     legal, but refused by name: unsatisfiable, remote $ref, require_enforced
     |       +-- LimitExceeded     over a compile limit: time, memory, size, depth, rules
+    |       +-- JudgingLimit      judging a finished text took longer than `limits.judge_s`
     +-- ModelError                the model cannot be loaded or does not fit (exit 2 at the command line)
     +-- MissingExtra              an optional dependency is not installed
     +-- QueueFull                 admission refused: try again later (429)
@@ -82,6 +83,10 @@ class SchemaRefused(ConstraintError):
 
 class LimitExceeded(ConstraintError):
     """Compilation went over a configured limit; the message names the limit and the place."""
+
+
+class JudgingLimit(ConstraintError):
+    """Whether a finished text is valid could not be decided within `limits.judge_s`, or the request's deadline."""
 
 
 class ModelError(EngineError):

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "engine"
 TYPES = ("errors", "bundled", "fields", "schema_source", "config", "constraint", "request", "result", "interfaces")
-FOLDERS = ("schema", "judge", "grammar", "model", "decode", "trace", "serve", "client", "cli")
+FOLDERS = ("patterns", "schema", "judge", "grammar", "model", "decode", "trace", "serve", "client", "cli")
 """From low to high; a folder may import itself, the type files, and folders to its left."""
 STRANGERS = frozenset({("grammar", "model"), ("model", "grammar"), ("model", "judge")})
 """Pairs that do not see each other although one stands left of the other."""

@@ -20,6 +20,7 @@ from engine.grammar.machine import memory_bytes
 from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
 from engine.grammar.remainder import Remainder
+from engine.judge import judge_of
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
 from engine.schema.common import common_grammars
@@ -88,6 +89,8 @@ class Compiler:
     def compile(self, constraint: Constraint) -> Compiled:
         """Milliseconds to seconds; releases the GIL inside. Raises SchemaInvalid or SchemaRefused."""
         compile_kind = getattr(self, f"_{constraint.kind}")
+        if not constraint.is_json:
+            judge_of(constraint)  # what cannot be judged is refused, by name, before anything is decoded
         try:
             return compile_kind(constraint)  # type: ignore[no-any-return]  # looked up by name
         except AutomatonTooLarge as error:

@@ -8,7 +8,15 @@ from importlib import import_module
 from engine.judge.judgement import Judge, Judgement
 from engine.request import Constraint
 
-JUDGES = {"json_schema": "json_schema", "json_object": "json_schema"}
+JUDGES = {
+    "json_schema": "json_schema",
+    "json_object": "json_schema",
+    "regex": "words",
+    "choice": "words",
+    "ebnf": "grammars",
+    "lark": "grammars",
+    "structural_tag": "grammars",
+}
 """By kind, the module of this folder whose `make(constraint) -> Judge` reads the source; imported when first needed."""
 
 

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from engine.patterns.properties import is_property
 from engine.schema.alphabet import SCALARS, Ranges, scalars, without
 
 DIGIT: Ranges = ((0x30, 0x39),)
@@ -43,7 +44,7 @@ class UnknownProperty(Exception):
 @lru_cache(maxsize=128)
 def property_ranges(name: str) -> Ranges:
     """The assigned code points with property `name` as in `\\p{name}`. Raises UnknownProperty. Up to 0.2 s, once."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or not is_property(name):
         raise UnknownProperty(f"unknown property {name!r}")
     key, _, value = name.rpartition("=")
     if not key and value in ("Any", "ASCII"):

@@ -17,6 +17,7 @@ import jsonschema_rs
 
 from engine.constraint import DRAFT_URIS
 from engine.errors import ConstraintError, LimitExceeded, SchemaInvalid, SchemaRefused
+from engine.patterns.in_schemas import PatternError, Written
 from engine.schema.dialect import Draft, draft_of
 from engine.schema.pointer import json_pointer
 
@@ -27,6 +28,8 @@ _VALIDATORS: dict[Draft, Any] = {
     Draft.D2019: jsonschema_rs.Draft201909Validator,
     Draft.D2020: jsonschema_rs.Draft202012Validator,
 }
+_PATTERNS = jsonschema_rs.FancyRegexOptions(size_limit=32 << 20)
+"""Bytes of one compiled pattern: three times what is usual, since sets that are written out take more room."""
 
 
 class JsonInvalid(ValueError):
@@ -53,8 +56,9 @@ class Validator:
         """`schema` is a dict or a bool. Raises SchemaInvalid (not a schema) or SchemaRefused (needs a remote part)."""
         self.schema = schema
         self.draft = draft_of(schema)
+        self._written = _for_engine(schema)
         try:
-            self._validator = _compiled(schema, self.draft)
+            self._validator = _compiled(self._written.schema, self.draft)
         except SchemaInvalid as error:
             raise SchemaInvalid(
                 error.message + _older_drafts(schema), param=error.param, pointer=error.pointer
@@ -73,14 +77,25 @@ class Validator:
         if self._validator.is_valid(value):
             return Checked(value, True)
         error = next(self._validator.iter_errors(value))
-        path = [*error.schema_path]
+        path = self._written.original_steps(error.schema_path)
         keyword = next((str(part) for part in reversed(path) if isinstance(part, str)), "")
-        pointer = json_pointer(error.instance_path)
-        return Checked(value, False, error.message, pointer, keyword, json_pointer(path))
+        pointer, message = json_pointer(error.instance_path), self._written.original(error.message)
+        return Checked(value, False, message, pointer, keyword, json_pointer(path))
 
     def failures(self, value: Any) -> list[tuple[str, str]]:
         """Every failure as (schema pointer with `$ref` steps, message)."""
         return [(json_pointer(error.schema_path), error.message) for error in self._validator.iter_errors(value)]
+
+
+def _for_engine(schema: Any) -> Written:
+    try:
+        return Written(schema)
+    except PatternError as error:
+        kind = SchemaRefused if error.legal else SchemaInvalid
+        message = str(error) if error.legal else f"not a valid JSON Schema: {error}"
+        raise kind(message, param="schema", pointer=error.pointer) from None
+    except RecursionError:
+        raise LimitExceeded("the schema is nested too deeply to be judged", param="schema") from None
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -157,7 +172,7 @@ def _refuse_surrogate(text: str) -> None:
 
 def _compiled(schema: Any, draft: Draft) -> Any:
     try:
-        return _VALIDATORS[draft](schema, validate_formats=True, offline=True)
+        return _VALIDATORS[draft](schema, validate_formats=True, offline=True, pattern_options=_PATTERNS)
     except jsonschema_rs.ReferencingError as error:
         raise SchemaRefused(_first_line(error), param="schema") from None
     except (jsonschema_rs.ValidationError, ValueError) as error:

@@ -1,0 +1,54 @@
+"""The judges of EBNF, Lark and structural tags: a recogniser over the grammar, made from the caller's source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.errors import SchemaInvalid, SchemaRefused
+from engine.judge.earley import recognises
+from engine.judge.ebnf import ebnf_grammar
+from engine.judge.ebnf_tokens import WrongGrammar
+from engine.judge.judgement import Judge, Judgement
+from engine.judge.lark import lark_grammar
+from engine.judge.productions import Productions
+from engine.judge.structural_tag import tag_grammar
+from engine.judge.work import Work
+from engine.patterns.tree import NotARegex, Undecidable
+from engine.request import Constraint
+from engine.schema.validator import Validator
+
+
+def make(constraint: Constraint) -> Judge:
+    """Raises SchemaInvalid for what is none of its kind, SchemaRefused for a part that is not enforced, by name."""
+    kind = constraint.kind
+    try:
+        grammar = _grammar(constraint)
+    except (WrongGrammar, NotARegex) as error:
+        raise SchemaInvalid(f"not a {kind}: {error}", param=kind, pointer=getattr(error, "pointer", None)) from None
+    except Undecidable as error:
+        message = f"{kind}: this part is not enforced here: {error}"
+        raise SchemaRefused(message, param=kind, pointer=getattr(error, "pointer", None)) from None
+
+    def judge(data: bytes) -> Judgement:
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return Judgement(False, f"not valid UTF-8: {error.reason}", "")
+        if recognises(grammar, text, Work()):
+            return Judgement(True)
+        return Judgement(False, f"the {kind} grammar does not derive the text", "")
+
+    return judge
+
+
+def _grammar(constraint: Constraint) -> Productions:
+    if constraint.kind == "ebnf":
+        return ebnf_grammar(constraint.source)
+    read = lark_grammar if constraint.kind == "lark" else tag_grammar
+    return read(constraint.source, _json_check)
+
+
+def _json_check(schema: Any) -> Callable[[str], bool]:
+    validator = Validator(schema)
+    return lambda text: validator.check(text).ok
