@@ -3,7 +3,7 @@
     modal run modal_app.py::quantize          once: the checkpoint onto the weights volume
     modal deploy modal_app.py                 then: the service
     modal run modal_app.py::test_inference    one request, printed
-    modal run modal_app.py::acceptance        the six criteria
+    modal run modal_app.py::acceptance        the criteria of acceptance
 
 Settings: `engine.serve.deployment`, read from MASKLOOP_* once and baked into the image. No torch, no credentials here.
 """
@@ -19,24 +19,34 @@ import modal
 
 from engine.serve import deployment as settings
 
+HERE = Path(__file__).parent
 WEIGHTS, CACHE = "/weights", "/cache"
-DEPLOYMENT = settings.Deployment.from_env()
+DEPLOYMENT = settings.from_env_or_exit(check_files=modal.is_local())
 app = modal.App(DEPLOYMENT.modal_app)
 weights, cache = (modal.Volume.from_name(f"maskloop-{name}", create_if_missing=True) for name in ("weights", "cache"))
 states = modal.Dict.from_name(f"{DEPLOYMENT.modal_app}-state", create_if_missing=True)
 
 
-def _image(packages: tuple[str, ...], *commands: str) -> modal.Image:
-    """Exact versions from constraints.txt; our own source last, so that a code change rebuilds nothing."""
-    here = Path(__file__).parent
-    base = modal.Image.debian_slim(python_version=settings.PYTHON_VERSION).apt_install("gcc")
-    pinned = base.add_local_file(here / "constraints.txt", "/constraints.txt", copy=True)
-    installed = pinned.uv_pip_install(*packages, extra_options="--constraints /constraints.txt").run_commands(*commands)
-    own = installed.env(DEPLOYMENT.container_env(WEIGHTS, CACHE)).add_local_python_source("engine", "bench")
-    return own.add_local_dir(here / "schemas", "/root/schemas").add_local_dir(here / "bench/data", "/root/bench/data")
+def _image(*packages: str) -> modal.Image:
+    """Exact versions from constraints.txt."""
+    base = modal.Image.debian_slim(python_version=settings.PYTHON_VERSION)
+    pinned = base.add_local_file(HERE / "constraints.txt", "/constraints.txt", copy=True)
+    return pinned.uv_pip_install(*packages, extra_options=settings.PINS)
 
 
-image, health_image = _image(settings.PACKAGES, settings.SMOKE_TEST), _image(settings.HEALTH_PACKAGES)
+def _own(image: modal.Image) -> modal.Image:
+    """Our own source and settings last, so that a change of them rebuilds nothing."""
+    return image.env(DEPLOYMENT.container_env(WEIGHTS, CACHE)).add_local_python_source("engine", "bench")
+
+
+image = _image(*settings.PACKAGES).apt_install("gcc").run_commands(settings.SMOKE_TEST, gpu=DEPLOYMENT.gpu)
+if DEPLOYMENT.embedded_packages:
+    image = image.uv_pip_install(*DEPLOYMENT.embedded_packages, extra_options=f"--no-deps {settings.PINS}")
+image = _own(image).add_local_dir(HERE / "schemas", "/root/schemas")
+image = image.add_local_dir(HERE / "bench/data", "/root/bench/data")
+for source, place in DEPLOYMENT.uploads().values():
+    image = image.add_local_file(source, place)
+health_image = _own(_image(*settings.HEALTH_PACKAGES))
 KEYS = modal.Secret.from_name("maskloop", required_keys=["MASKLOOP_API_KEYS"])
 HEAVY: dict[str, Any] = {
     "image": image,
@@ -62,24 +72,25 @@ def replace_container() -> None:
     startup_timeout=DEPLOYMENT.startup_timeout,
     scaledown_window=DEPLOYMENT.scaledown_window,
     max_containers=DEPLOYMENT.max_containers,
-    enable_memory_snapshot=DEPLOYMENT.snapshot != "off",
-    experimental_options={"enable_gpu_snapshot": True} if DEPLOYMENT.snapshot == "gpu" else {},
+    enable_memory_snapshot=DEPLOYMENT.snapshot == "cpu",
 )
 @modal.concurrent(max_inputs=DEPLOYMENT.concurrent_inputs)
 class Engine:
     """One loaded model. Methods are async and forward to `engine.serve.functions`; plain JSON types in and out."""
 
-    @modal.enter(snap=DEPLOYMENT.snapshot != "off")
+    @modal.enter(snap=DEPLOYMENT.snapshot == "cpu")
     def prepare(self) -> None:
-        """What a snapshot may hold: imports on a CPU snapshot, the loaded model too on a GPU snapshot."""
-        from engine.serve.modal_service import ModalService
+        """What a snapshot may hold: imports. Settings, keys and the checkpoint are read after it."""
+        if DEPLOYMENT.snapshot == "cpu":
+            from engine.decode.imports import import_all
 
-        self.service = ModalService(DEPLOYMENT, WEIGHTS, states, on_wedged=replace_container)
-        if DEPLOYMENT.snapshot == "gpu":
-            self.service.load()
+            import_all()
 
     @modal.enter()
     def load(self) -> None:
+        from engine.serve.modal_service import ModalService
+
+        self.service = ModalService(DEPLOYMENT, WEIGHTS, states, on_wedged=replace_container)
         self.service.load()
 
     @modal.exit()
@@ -130,12 +141,10 @@ class Engine:
 
 @app.function(image=health_image)
 async def state() -> dict[str, Any]:
-    """cold, loading or ready, with model and versions; asks Modal, not the engine."""
+    """cold, loading or ready, with model and versions: the sum of what the containers last said; asks none of them."""
     from engine.serve.remote_state import state_report
 
-    stats = await modal.Cls.from_name(DEPLOYMENT.modal_app, "Engine")().generate.get_current_stats.aio()
-    told = await states.get.aio("engine", {})
-    return state_report(stats.num_total_runners, told, DEPLOYMENT.identity)
+    return state_report([entry async for entry in states.values.aio()], DEPLOYMENT.identity)
 
 
 @app.function(image=health_image)
@@ -173,23 +182,35 @@ def quantization_study(arguments: str = "") -> None:
 
 
 @app.local_entrypoint()
-def test_inference(local: bool = False) -> None:  # noqa: PT028 - an entry point, not a test
-    """One request, printed. With `local` the embedded model answers here and nothing of Modal is used."""
+def test_inference(local: bool = False, ephemeral: bool = False) -> None:  # noqa: PT028 - an entry point, not a test
+    """One request to the deployed app, printed. With `local` the embedded model answers here and Modal is not used."""
+    from engine.client import acceptance_plan, deployed
     from engine.client.acceptance import show
-    from engine.client.acceptance_plan import inference_request
-    from engine.serve.modal_service import answer_here
 
-    request = inference_request()
-    raise SystemExit(show(answer_here(request) if local else Engine().generate.remote(**request)))
+    request = acceptance_plan.inference_request()
+    if local:
+        from engine.serve.modal_service import answer_here
+
+        raise SystemExit(show(answer_here(request)))
+    with deployed.exit_where_absent(DEPLOYMENT.modal_app):
+        engine = Engine() if ephemeral else deployed.deployed_engine(DEPLOYMENT.modal_app)
+        raise SystemExit(show(engine.generate.remote(**request)))
 
 
 @app.local_entrypoint()
-def acceptance(url: str = "", out: str = "acceptance.json", fallback_model: str = "") -> None:
-    """The six criteria, by function calls or with --url over HTTP; exit 1 when one is not met."""
-    from engine.client.acceptance import judge_deployment
+def acceptance(url: str = "", out: str = "acceptance.json", fallback_model: str = "", ephemeral: bool = False) -> None:
+    """The criteria on the deployed app, by function calls or with --url over HTTP; exit 1 when one is not met."""
+    from engine.client import deployed
+    from engine.client.acceptance import judge_deployment, judge_url
+    from engine.client.acceptance_plan import Plan
 
-    told = {"usd_per_s": DEPLOYMENT.container_usd_per_s, "scaledown_s": DEPLOYMENT.scaledown_window}
-    raise SystemExit(judge_deployment(Engine(), **told, url=url, out=Path(out), fallback_model=fallback_model))
+    prices = {"prices": DEPLOYMENT.price_list(), "beside_gpu_usd_per_s": DEPLOYMENT.beside_gpu_usd_per_s}
+    plan = Plan(**prices, scaledown_s=DEPLOYMENT.scaledown_window, fallback=Plan.fallback_to(fallback_model))
+    if url:
+        raise SystemExit(judge_url(url, plan, Path(out)))
+    with deployed.exit_where_absent(DEPLOYMENT.modal_app):
+        engine = Engine() if ephemeral else deployed.deployed_engine(DEPLOYMENT.modal_app)
+        raise SystemExit(judge_deployment(engine, plan, Path(out)))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ EMBEDDED_MODEL = "smollm2-135m"
 PRODUCT_MODEL = "Qwen/Qwen3-Coder-30B-A3B-Instruct"
 PRODUCT_REVISION = "b2cff646eb4bb1d68355c01b18ae02e7cf42d120"
 """Commit of the model repository; raising it is described in docs/maintaining.md."""
+PINNED = {PRODUCT_MODEL: PRODUCT_REVISION}
+"""The revision a hub model has when none is named; any other has what the hub gives."""
 
 Count = Annotated[int, Range(1)]
 Size = Annotated[int, Range(0)]
@@ -56,6 +58,7 @@ class EngineConfig:
 
     model: str = EMBEDDED_MODEL
     revision: str | None = None
+    """None: the project's pinned one, where it pins the model; empty: what the hub gives."""
     quantization: Quantization | None = None
     """None: bf16 on a GPU, fp32 on a CPU; an engine checkpoint keeps its own."""
     device: str = "auto"

@@ -8,18 +8,24 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from engine.config import PRODUCT_MODEL, PRODUCT_REVISION
-from engine.errors import RequestError
+from engine.errors import ModelError, RequestError
+from engine.model import source
 from engine.serve import deployment as deployment_module
 from engine.serve.deployment import Deployment
-from engine.serve.modal_service import ModalService, engine_config, quantize_command, serve_settings
+from engine.serve.modal_service import ModalService, engine_config, quantize_command
+from engine.serve.prices import LISTED
 from engine.serve.remote_state import create_health_app, state_report
 from tests.serve.fakes import DOCUMENT, FakeEngine
 
@@ -76,7 +82,7 @@ def test_the_engine_class_has_the_gpu_volumes_limits_and_concurrency_of_the_cont
     assert engine["gpus"] == [["A100-80GB", 1]]
     assert engine["volumes"] == {"/cache": "maskloop-cache", "/weights": "maskloop-weights"}
     assert told["cls"] == {"scaledown_window": 120, "max_containers": 2, "enable_memory_snapshot": False}
-    assert (engine["timeout"], engine["startup"], engine["inputs"]) == (300, 1200, 10)
+    assert (engine["timeout"], engine["startup"], engine["inputs"]) == (300, 1200, 8 + 64 + 32)
     assert not engine["retries"]
     assert engine["secrets"] == 0
     methods = {"generate", "generate_ir", "generate_batch", "stream", "check", "info", "warmup", "web"}
@@ -116,13 +122,31 @@ def test_settings_reach_modal(told):
     assert told["Engine.*"]["gpus"] != engine["gpus"]
 
 
-@pytest.mark.parametrize("snapshot", ["cpu", "gpu"])
-def test_snapshots_are_an_option_that_modal_accepts(snapshot):
-    assert inspect(MASKLOOP_SNAPSHOT=snapshot)["Engine.*"]["gpus"] == [["A100-80GB", 1]]
+def test_a_snapshot_of_the_imports_is_an_option_that_modal_accepts():
+    assert inspect(MASKLOOP_SNAPSHOT="cpu")["cls"]["enable_memory_snapshot"] is True
+
+
+def test_a_bad_setting_ends_the_deployment_with_one_line():
+    env = {**os.environ, "MASKLOOP_SNAPSHOT": "gpu"}
+    done = subprocess.run([sys.executable, "-c", "import modal_app"], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "maskloop: MASKLOOP_SNAPSHOT=gpu is refused until a run on Modal has shown it to work; use off or cpu\n"
+    )
+
+
+def test_a_snapshot_holds_the_heavy_imports_and_has_asked_for_no_gpu():
+    code = (
+        "import sys, torch; asked = []; torch.cuda.is_available = lambda: asked.append(1) or False\n"
+        "from engine.decode.imports import import_all\nimport_all()\n"
+        "print({'torch', 'transformers', 'xgrammar'} <= set(sys.modules), asked)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\n"
 
 
 def test_it_is_thin_and_imports_quickly_without_torch_or_credentials():
-    assert len((ROOT / "modal_app.py").read_text().splitlines()) <= 200
+    assert len((ROOT / "modal_app.py").read_text().splitlines()) <= 250
     code = (
         "import sys, time; cpu = time.process_time; start = cpu(); import modal; library = cpu() - start;"
         "start = cpu(); import modal_app; print((cpu() - start) / library, 'torch' in sys.modules)"
@@ -179,6 +203,53 @@ def test_the_container_reads_back_the_settings_it_was_deployed_with():
     assert Deployment.from_env({}) == Deployment()
 
 
+def test_the_revision_is_the_one_named_or_the_pinned_one_of_a_pinned_model_or_none(monkeypatch):
+    monkeypatch.setattr(source, "_ask_hub", lambda *_: None)
+    assert Deployment.from_env({}).revision == PRODUCT_REVISION
+    assert Deployment.from_env({"MASKLOOP_REVISION": ""}).revision == ""
+    other = Deployment.from_env({"MASKLOOP_MODEL": "org/other"})
+    assert (other.revision, other.checkpoint) == ("", "org--other-nf4")
+    assert Deployment.from_env({"MASKLOOP_MODEL": "org/other", "MASKLOOP_REVISION": "abc"}).revision == "abc"
+    for deployment in (other, Deployment(revision="")):
+        assert Deployment.from_env(deployment.container_env("/w", "/c")) == deployment
+        assert source.resolve(deployment.model, engine_config(deployment, Path("/nowhere")).revision).revision is None
+
+
+def test_an_empty_variable_is_unset_but_for_a_prefix_and_a_revision():
+    empty = dict.fromkeys(Deployment().to_env(), "")
+    assert Deployment.from_env(empty) == Deployment(label_prefix="", revision="")
+
+
+def test_every_documented_variable_of_a_service_or_a_deployment_reaches_the_container():
+    documents = [ROOT / ".env.example", ROOT / "SECURITY.md", ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    documented = {name for path in documents for name in re.findall(r"MASKLOOP_[A-Z_]*[A-Z]", path.read_text())}
+    callers = {"MASKLOOP_API_KEY", "MASKLOOP_PROXY_KEY", "MASKLOOP_PROXY_SECRET"}
+    secret, benches = {"MASKLOOP_API_KEYS"}, {"MASKLOOP_DATA"}
+    assert documented - callers - secret - benches <= Deployment().container_env("/weights", "/cache").keys()
+
+
+def test_files_of_the_settings_are_uploaded_and_their_variables_name_the_place(tmp_path):
+    schema, prices = tmp_path / "ir.json", tmp_path / "prices.json"
+    schema.write_text('{"type": "object"}')
+    prices.write_text(json.dumps({**asdict(LISTED), "as_of": "2027-01-01", "gpu": {"A100-80GB": 0.5}}))
+    named = {"MASKLOOP_IR_SCHEMA": str(schema), "MASKLOOP_PRICES": str(prices), "MASKLOOP_MAX_CONCURRENT_PER_KEY": "3"}
+    deployment = Deployment.from_env(named)
+    deployment.check_files()
+    container = deployment.container_env("/weights", "/cache")
+    places = deployment.uploads()
+    assert {path for path, _ in places.values()} == {str(schema), str(prices)}
+    assert (container["MASKLOOP_IR_SCHEMA"], container["MASKLOOP_PRICES"]) == (
+        places["ir_schema"][1], places["prices"][1],
+    )  # fmt: skip
+    assert Deployment.from_env(container).uploads() == {name: (place, place) for name, (_, place) in places.items()}
+    assert deployment.serve_settings().max_concurrent_per_key is None  # this process is not the container
+    assert container["MASKLOOP_MAX_CONCURRENT_PER_KEY"] == "3"
+    assert "list prices of 2027-01-01" in deployment.announcement()
+    prices.write_text("{}")
+    with pytest.raises(RequestError, match="price file"):
+        deployment.check_files()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -187,6 +258,8 @@ def test_the_container_reads_back_the_settings_it_was_deployed_with():
         ("MASKLOOP_TIMEOUT", "5m"),
         ("MASKLOOP_TIMEOUT", "0"),
         ("MASKLOOP_SNAPSHOT", "yes"),
+        ("MASKLOOP_SNAPSHOT", "gpu"),
+        ("MASKLOOP_MAX_CONCURRENT_PER_KEY", "many"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(name, value):
@@ -214,45 +287,100 @@ def test_the_checkpoint_on_the_volume_is_loaded_and_quantize_writes_exactly_it(t
 
 def test_keys_count_only_where_keys_are_the_door(monkeypatch):
     monkeypatch.setenv("MASKLOOP_API_KEYS", "k")
-    assert serve_settings(Deployment(auth="bearer")).api_keys == ("k",)
-    assert serve_settings(Deployment(auth="proxy")).api_keys == ()
-    assert serve_settings(Deployment(timeout=300)).deadline_s < 300
+    assert Deployment(auth="bearer").serve_settings().api_keys == ("k",)
+    assert Deployment(auth="proxy").serve_settings().api_keys == ()
+    assert Deployment(timeout=300).serve_settings().deadline_s < 300
 
 
-def test_a_containers_life_is_told_to_the_health_function(tmp_path):
-    states, engine = {}, FakeEngine()
-    seen = []
+class FailingDict(dict):
+    """A mapping of a platform that is out of order."""
+
+    def __setitem__(self, name, value):
+        raise ConnectionError("no route to the platform")
+
+    pop = items = __setitem__
+
+
+@pytest.mark.parametrize("entries", [{}, FailingDict()], ids=["written", "failing"])
+def test_a_containers_life_is_told_to_the_health_function_and_does_not_depend_on_it(tmp_path, capsys, entries):
+    engine, told = FakeEngine(), {}
+    engine.info = lambda: {"model": "/weights/x", "device": "cpu", "load_s": {"weights": 1.0}, "in_flight": 7}
+
+    def state():
+        return state_report(entries.values(), {"model": "m", "gpu": "A100"})
 
     def factory(config):
-        seen.append(states["engine"]["state"])
+        wait_for(lambda: isinstance(entries, FailingDict) or state()["state"] == "loading")
         return engine
 
-    service = ModalService(Deployment(), str(tmp_path), states, factory=factory, on_wedged=lambda: None)
+    service = ModalService(Deployment(), str(tmp_path), entries, factory=factory, on_wedged=lambda: None)
     service.load()
-    service.load()
-    assert seen == ["loading"]
     assert len(engine.warmed) == 6
-    assert (states["engine"]["state"], states["engine"]["model"]) == ("ready", "fake")
+    if not isinstance(entries, FailingDict):
+        wait_for(lambda: state()["state"] == "ready")
+        told = state()
+        assert (told["model"], told["gpu"], told["in_flight"], told["containers"]) == ("m", "cpu", 0, {"ready": 1})
     answer = asyncio.run(service.functions.generate("x", {"type": "object"}))
     assert answer["ir_json"] == DOCUMENT
-    assert service.app().state.service is service.service
+    with TestClient(service.app()) as client:  # the ASGI life cycle begins and ends, as Modal runs it
+        assert client.get("/health").json()["gpu"] == "cpu"
     service.stop()
-    assert states["engine"]["state"] == "cold"
     assert engine.calls[-1] == "close"
+    assert entries == {}
+    events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert events.count("loaded") == 1
+
+
+def test_a_start_that_fails_leaves_no_entry_and_says_why(tmp_path):
+    entries = {}
+
+    def factory(config):
+        raise ModelError("no such model")
+
+    service = ModalService(Deployment(), str(tmp_path), entries, factory=factory, on_wedged=lambda: None)
+    with pytest.raises(ModelError, match="no such model"):
+        service.load()
+    assert entries == {}
+
+
+def entry(state, age_s=0.0, **facts):
+    return {"state": state, "at": time.time() - age_s, "in_flight": 2, **facts}
 
 
 @pytest.mark.parametrize(
-    ("containers", "told", "state"),
+    ("entries", "state", "containers"),
     [
-        (0, {"state": "ready"}, "cold"),
-        (1, {"state": "ready"}, "ready"),
-        (1, {}, "loading"),
-        (2, {"state": "loading"}, "loading"),
+        ([], "cold", {}),
+        ([("ready", 31)], "cold", {}),
+        ([("ready", 31), ("loading", 0)], "loading", {"loading": 1}),
+        ([("loading", 0), ("ready", 25), ("ready", 0)], "ready", {"loading": 1, "ready": 2}),
+        ([("ready", 0), ("draining", 0)], "ready", {"ready": 1, "cold": 1}),
+        ([("failed", 0)], "cold", {"cold": 1}),
     ],
 )
-def test_the_state_is_what_runs_not_what_was_last_said(containers, told, state):
-    report = state_report(containers, told, {"model": "m"})
-    assert (report["state"], report["status"], report["model"]) == (state, "healthy", "m")
+def test_the_state_is_the_sum_of_the_containers_that_still_tell_theirs(entries, state, containers):
+    rubbish = [{"state": "ready", "since": 1.0}, "rubbish", None]
+    report = state_report([*(entry(*told) for told in entries), *rubbish], {"model": "m", "gpu": "A100-80GB"})
+    assert (report["state"], report["containers"]) == (state, containers)
+    assert report["in_flight"] == 2 * sum(containers.values())
+    lift = {name: report[name] for name in ("status", "model", "gpu", "backend")}
+    assert lift == {"status": "healthy", "model": "m", "gpu": "A100-80GB", "backend": "maskloop"}
+
+
+def test_entries_of_containers_that_died_long_ago_are_removed_by_the_next(tmp_path):
+    entries = {"dead": entry("ready", age_s=4000), "engine": {"state": "ready"}, "other": entry("ready")}
+    service = ModalService(Deployment(), str(tmp_path), entries, factory=lambda _: FakeEngine(), on_wedged=print)
+    service.load()
+    wait_for(lambda: len(entries) == 2)
+    service.stop()
+    assert list(entries) == ["other"]
+
+
+def wait_for(condition):
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("path", ["/", "/health"])

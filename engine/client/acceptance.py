@@ -1,8 +1,9 @@
 """The acceptance run: the six criteria of a deployment, measured on live answers and judged.
 
 Knows what is required. Does not know how to reach an engine: `ask` is a coroutine function from a request dict to an
-answer dict (`modal_app.py` and `over_http` give one). A limit that this machine cannot be held to is printed as not
-judged.
+answer dict (`modal_app.py` and `over_http` give one). Speed and cost are judged where the answers come from a device
+that has a list price; what start-up and idle time add to the cost is printed beside, since it is the caller's traffic
+that decides it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from engine.client.environment import auth_headers
 from engine.client.fallback import FallbackProvider, judge
 from engine.client.health_url import health_url
 from engine.client.provider import TIMEOUT_S, ModalProvider
-from engine.serve.prices import LISTED, gpu_name
 
 
 @dataclass(slots=True)
@@ -52,12 +52,21 @@ class Run:
 async def accept(ask: Ask, plan: Plan) -> list[Criterion]:
     """Send everything and judge. Never raises for an engine's failure: that is a criterion not met."""
     run = await send(ask, plan)
+    usd_per_s = _price(run, plan)
     return [
         *_answers(run, plan),
-        _latency(run, plan),
-        *_costs(run, plan),
+        _latency(run, judged=usd_per_s is not None),
+        *_costs(run, plan, usd_per_s),
         await _fallback(plan),
     ]
+
+
+def _price(run: Run, plan: Plan) -> float | None:
+    """Of a second of what answered, None where that has no list price: a CPU, an unknown card, nobody."""
+    devices = {str(answer["device"]) for answer in run.answers if answer.get("device")}
+    prices = [plan.prices.per_second(device) for device in devices]
+    known = [price for price in prices if price is not None]
+    return max(known) + plan.beside_gpu_usd_per_s if known and len(known) == len(prices) else None
 
 
 async def send(ask: Ask, plan: Plan) -> Run:
@@ -118,27 +127,27 @@ def _problem(answer: Answer, schema: Mapping[str, Any]) -> str | None:
         return f"not JSON: {error}"
 
 
-def _latency(run: Run, plan: Plan) -> Criterion:
+def _latency(run: Run, *, judged: bool) -> Criterion:
     warm = run.seconds[1 : run.serial] or run.seconds
     mean = sum(warm) / len(warm)
-    verdict = mean < WARM_LATENCY_S if plan.judge_speed else None
+    verdict = mean < WARM_LATENCY_S if judged else None
     return Criterion("warm latency", f"mean < {WARM_LATENCY_S:g} s", f"{mean:.3f} s over {len(warm)}", verdict)
 
 
-def _costs(run: Run, plan: Plan) -> list[Criterion]:
+def _costs(run: Run, plan: Plan, usd_per_s: float | None) -> list[Criterion]:
     names = ("cost warm", "cost with idle and start-up")
-    required = f"< ${DOCUMENT_USD:g} a document"
-    if plan.usd_per_s is None:
-        return [Criterion(name, required, "no price for this device", None) for name in names]
+    required = (f"< ${DOCUMENT_USD:g} a document", "told, not required")
+    if usd_per_s is None:
+        return [Criterion(*told, "no price for this device", None) for told in zip(names, required, strict=True)]
     serial = run.answers[1 : run.serial]
     busy_s = sum(float(answer.get("gpu_seconds") or 0.0) for answer in serial)
-    warm = busy_s * plan.usd_per_s / max(1, len(serial))
+    warm = busy_s * usd_per_s / max(1, len(serial))
     up_s = run.wall_s + plan.scaledown_s + (plan.load_s or 0.0)
-    whole = up_s * plan.usd_per_s / len(run.answers)
+    whole = up_s * usd_per_s / len(run.answers)
     detail = f"{len(run.answers)} documents, up {up_s:.0f} s"
     return [
-        Criterion(names[0], required, f"${warm:.5f}", warm < DOCUMENT_USD and busy_s > 0),
-        Criterion(names[1], required, f"${whole:.5f} ({detail})", whole < DOCUMENT_USD),
+        Criterion(names[0], required[0], f"${warm:.5f}", warm < DOCUMENT_USD and busy_s > 0),
+        Criterion(names[1], required[1], f"${whole:.5f} ({detail})", None),
     ]
 
 
@@ -170,19 +179,20 @@ def report(criteria: Sequence[Criterion], out: Path | None) -> int:
     return 1 if any(line.passed is False for line in criteria) else 0
 
 
-def judge_deployment(
-    engine: Any, *, usd_per_s: float, scaledown_s: float, url: str, out: Path | None, fallback_model: str
-) -> int:
-    """The run against a deployed class, or with `url` over HTTP to it; start-up and idle time are in the cost."""
+def judge_deployment(engine: Any, plan: Plan, out: Path | None) -> int:
+    """The run against a deployed class, by function calls."""
     loads = engine.info.remote().get("load_s") or {}
-    plan = Plan(
-        usd_per_s=usd_per_s,
-        scaledown_s=scaledown_s,
-        load_s=sum(loads.values()),
-        fallback=(fallback_model, {}) if fallback_model else None,
-    )
-    ask = over_http(url) if url else by_function(engine.generate)
-    return report(asyncio.run(accept(ask, plan)), out)
+    return report(asyncio.run(accept(by_function(engine.generate), replace(plan, load_s=sum(loads.values())))), out)
+
+
+def judge_url(url: str, plan: Plan, out: Path | None) -> int:
+    """The run over HTTP. Beside the judged route only the health route is asked, and that starts no GPU."""
+    try:
+        health = httpx.get(health_url(url), headers=auth_headers(), timeout=TIMEOUT_S, follow_redirects=True).json()
+        load_s = health.get("last_load_s")
+    except (httpx.HTTPError, ValueError, AttributeError):
+        load_s = None
+    return report(asyncio.run(accept(over_http(url), replace(plan, load_s=load_s))), out)
 
 
 def show(answer: Answer) -> int:
@@ -192,26 +202,15 @@ def show(answer: Answer) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m engine.client.acceptance URL`: the run against any service, without Modal.
-
-    Speed and cost are judged where the service names a GPU that has a list price.
-    """
+    """`python -m engine.client.acceptance URL`: the run against any service, without Modal."""
     parser = argparse.ArgumentParser(prog="python -m engine.client.acceptance", description="The acceptance run.")
     parser.add_argument("url", help="the generate URL")
     parser.add_argument("--out", type=Path, help="JSON file of the report")
     parser.add_argument("--max-tokens", type=int, default=1024)
     parser.add_argument("--fallback-model", help="judge the fallback with this model; needs ANTHROPIC_API_KEY")
     options = parser.parse_args(arguments)
-    health = httpx.get(health_url(options.url), headers=auth_headers(), timeout=TIMEOUT_S).json()
-    gpu = gpu_name(str(health.get("device", "")))
-    plan = Plan(
-        max_tokens=options.max_tokens,
-        judge_speed=gpu is not None,
-        usd_per_s=LISTED.per_second(gpu) if gpu else None,
-        load_s=health.get("last_load_s"),
-        fallback=(options.fallback_model, {}) if options.fallback_model else None,
-    )
-    return report(asyncio.run(accept(over_http(options.url), plan)), options.out)
+    plan = Plan(max_tokens=options.max_tokens, fallback=Plan.fallback_to(options.fallback_model))
+    return judge_url(options.url, plan, options.out)
 
 
 if __name__ == "__main__":

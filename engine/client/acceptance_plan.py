@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.serve.prices import LISTED, Prices
+
 WARM_LATENCY_S = 3.0
 DOCUMENT_USD = 0.002
 INFERENCE_PROMPT = "Write a function add(a, b) that returns the sum of two numbers."
@@ -67,14 +69,19 @@ class Plan:
     tasks: Sequence[str] = TASKS
     at_once: int = 10
     max_tokens: int = 1024
-    judge_speed: bool = True
-    """Off where the machine is not the one the limits are for."""
-    usd_per_s: float | None = None
-    """Of one container, GPU included; None: cost is not judged."""
+    prices: Prices = LISTED
+    """By the device that the answers name; one without a price is judged neither by speed nor by cost."""
+    beside_gpu_usd_per_s: float = 0.0
+    """What stands beside the GPU and is paid for with it."""
     scaledown_s: float = 120.0
     load_s: float | None = None
     fallback: tuple[str, dict[str, Any]] | None = None
     """Model and options of the FallbackProvider; None: not judged."""
+
+    @staticmethod
+    def fallback_to(model: str | None) -> tuple[str, dict[str, Any]] | None:
+        """The fallback of a command line, where an empty name is none."""
+        return (model, {}) if model else None
 
 
 def inference_request() -> dict[str, Any]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.client.deployed import deployed_engine
 from engine.client.environment import modal_app
-from engine.errors import NotReady, missing_extra
+from engine.errors import NotReady
 
 Line = dict[str, Any]
-CHUNK = 8
-"""Lines of one function call: what the engine decodes together, well inside one call's time limit."""
+CHUNK = 2
+"""Lines of one function call. A container takes a hundred calls at once, whose lines take turns in its engine: few
+lines a call keep every call well inside its time limit."""
 LINE_DEFAULTS = {"max_tokens": None, "temperature": 1.0, "top_p": 1.0}
 """A batch line means what it means locally; LIFT's defaults belong to LIFT's routes."""
 MOVED = {"raw_text": "text", "ir_json": "value", "request_id": "id"}
@@ -61,11 +63,10 @@ def _mapped(engine: Any, bodies: list[list[Line]]) -> Iterator[Any]:
 
 def _deployed(bodies: list[list[Line]]) -> Iterator[Any]:
     """The deployed engine's answers. NotReady says in one line why Modal gave none."""
+    engine = deployed_engine(modal_app())
+    import modal
+
     try:
-        import modal
-    except ImportError:
-        raise missing_extra("modal", "modal") from None
-    try:
-        yield from _mapped(modal.Cls.from_name(modal_app(), "Engine")(), bodies)
+        yield from _mapped(engine, bodies)
     except modal.exception.Error as error:
         raise NotReady(f"Modal: {' '.join(str(error).split()) or type(error).__name__}") from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.config import EMBEDDED_MODEL, PRODUCT_MODEL, PRODUCT_REVISION
+from engine.config import EMBEDDED_MODEL, PINNED
 from engine.errors import ModelError, missing_extra
 
 Kind = Literal["gguf", "folder", "checkpoint", "hub", "random"]
@@ -44,7 +44,7 @@ def resolve(model: str, revision: str | None = None) -> Source:
             f"model {model!r} is not {EMBEDDED_MODEL!r}, a folder, a .gguf file, random:CONFIG.json or hub ORG/NAME",
             param="model",
         )
-    revision = revision or (PRODUCT_REVISION if model == PRODUCT_MODEL else None)
+    revision = (PINNED.get(model) if revision is None else revision) or None
     _ask_hub(model, revision)
     return Source("hub", model, None, revision)
 

@@ -67,7 +67,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _load(service: Service) -> None:
     try:
         await service.load()
-        service.ledger.log.write("loaded", load_s=service.slot.load_s)
     except Exception as error:  # noqa: BLE001 - the server stays up to tell why it is not ready
         reason = error.message if isinstance(error, EngineError) else type(error).__name__
         service.ledger.log.write("load_failed", error_type=type(error).__name__, reason=reason)

@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from engine.constraint import Draft
-from engine.errors import EngineError
+from engine.errors import EngineError, EngineFailure
 from engine.request import Result
-from engine.serve.failure import Failure
+from engine.serve.failure import Failure, Malformed
 from engine.serve.health import warm
+from engine.serve.json_log import places
 from engine.serve.lift_answer import lift_answer
-from engine.serve.lift_body import Schema, read_body
+from engine.serve.lift_body import CheckBody, LiftBody, Schema, read_body
 from engine.serve.service import Call, Service
 
 Answer = dict[str, Any]
@@ -27,6 +28,7 @@ class Functions:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._batch_gate = asyncio.Semaphore(service.settings.batch_width)
 
     async def generate(
         self,
@@ -53,10 +55,11 @@ class Functions:
 
     async def generate_batch(self, requests: Sequence[Mapping[str, Any]]) -> list[Answer]:
         """One answer a request, in order; what is wrong with one stays in its place."""
-        gate = asyncio.Semaphore(self._service.settings.batch_width)
+        if not isinstance(requests, list | tuple):
+            return [self._failed(Malformed(f"requests must be a list of objects, got {type(requests).__name__}"))]
 
         async def one(request: Mapping[str, Any]) -> Answer:
-            async with gate:
+            async with self._batch_gate:
                 return await self._answer("generate_batch", request)
 
         return list(await asyncio.gather(*(one(request) for request in requests)))
@@ -64,38 +67,53 @@ class Functions:
     async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[str | Answer]:
         """Pieces of text (sample 0's), then the answer (or the failure) as a dict."""
         try:
-            engine_request = read_body(request).to_request()
+            engine_request = read_body(request, LiftBody).to_request()
             async for item in self._service.stream(engine_request, Call(route="stream")):
                 if isinstance(item, Result):
                     yield _outcome(item, engine_request.constraint)
                 elif item.sample == 0:
                     yield item.text
-        except EngineError as error:
-            yield _failure(Failure.from_error(error), "error")
+        except Exception as error:  # noqa: BLE001 - see `_failed`
+            yield self._failed(error)
 
     async def check(self, schema: Schema, conformance: str = "tight", draft: Draft | None = None) -> Answer:
         """The verdict object, or a failure."""
         try:
-            return await self._service.check(schema, conformance, draft)
-        except EngineError as error:
-            return _failure(Failure.from_error(error), "error")
+            body = read_body({"schema": schema, "conformance": conformance, "draft": draft}, CheckBody)
+            return await self._service.check(body.schema_, body.conformance, body.draft)
+        except Exception as error:  # noqa: BLE001 - see `_failed`
+            return self._failed(error)
 
     async def info(self) -> Answer:
         """Model, quantization, device, versions, and the state of the service."""
-        identity = await self._service.in_thread(self._service.identify)
-        return {"state": self._service.slot.state, **identity}
+        try:
+            identity = await self._service.in_thread(self._service.identify)
+        except Exception as error:  # noqa: BLE001 - see `_failed`
+            return self._failed(error)
+        return {"state": self._service.slot.state, "in_flight": len(self._service.in_flight), **identity}
 
     async def warmup(self) -> Answer:
         """Wait for the load, warm up, say who is ready."""
-        return warm(self._service, await self._service.warmup())
+        try:
+            return warm(self._service, await self._service.warmup())
+        except Exception as error:  # noqa: BLE001 - see `_failed`
+            return self._failed(error)
 
     async def _answer(self, route: str, body: Mapping[str, Any], *, ir: bool = False) -> Answer:
         try:
-            request = read_body(body).to_request(default_schema=self._service.ir_schema() if ir else None)
+            request = read_body(body, LiftBody).to_request(default_schema=self._service.ir_schema() if ir else None)
             result = await self._service.generate(request, Call(route=route))
-        except EngineError as error:
-            return _failure(Failure.from_error(error), "error")
+        except Exception as error:  # noqa: BLE001 - see `_failed`
+            return self._failed(error)
         return _outcome(result, request.constraint)
+
+    def _failed(self, error: Exception) -> Answer:
+        """The failure as a dict. What is not typed is our fault: logged with its place, told without its text."""
+        if isinstance(error, EngineError):
+            return _failure(Failure.from_error(error), "error")
+        name = type(error).__name__
+        self._service.ledger.log.write("crash", error_type=name, at=places(error))
+        return _failure(Failure.from_error(EngineFailure(f"{name} while answering")), "error")
 
 
 def _outcome(result: Result, constraint: Any) -> Answer:

@@ -25,6 +25,7 @@ def health(service: Service) -> dict[str, Any]:
         "in_flight": len(service.in_flight),
         "last_load_s": None if slot.load_s is None else round(slot.load_s, 3),
         "reason": slot.failure,
+        "gpu": identity.get("device"),
         **{name: identity.get(name) for name in COPIED},
     }
     return {name: value for name, value in report.items() if value is not None}

@@ -10,6 +10,7 @@ import secrets
 import sys
 import threading
 import time
+import traceback
 from typing import Any, TextIO
 
 
@@ -37,6 +38,16 @@ class JsonLog:
                 print(line, file=self._stream or sys.stderr, flush=True)
             except (OSError, ValueError):
                 return
+
+
+def places(error: Exception) -> list[str]:
+    """Where it happened, without the message: a message may quote a prompt."""
+    return [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:]]
+
+
+def instance() -> str:
+    """The name of this process in its log lines."""
+    return _Process.instance
 
 
 def uptime_s() -> float:

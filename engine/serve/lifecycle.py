@@ -41,11 +41,14 @@ class EngineSlot:
             return "failed"
         return self._state
 
-    def load(self) -> None:
-        """Make the engine; blocks for as long as the weights take. A failure is kept and told by `get`."""
+    def load(self) -> bool:
+        """Make the engine; blocks for as long as the weights take. A failure is kept and told by `get`.
+
+        False where it had been made, or tried, before.
+        """
         with self._lock:
             if self._state != "cold":
-                return
+                return False
             self._state = "loading"
             started = time.perf_counter()
             try:
@@ -59,6 +62,7 @@ class EngineSlot:
             self.load_s = time.perf_counter() - started
             if self._state == "loading":
                 self._state = "ready"
+            return True
 
     def get(self) -> ServedEngine:
         """The engine, or NotReady with the reason."""

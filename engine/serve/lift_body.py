@@ -6,8 +6,9 @@ are the engine types' own business. pydantic is used because the same classes be
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +19,7 @@ from engine.serve.failure import Malformed
 
 STRICT = ConfigDict(extra="forbid", strict=True, populate_by_name=False)
 Schema = dict[str, Any] | bool
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class LiftBody(BaseModel):
@@ -82,10 +84,16 @@ class CheckBody(BaseModel):
     draft: Draft | None = None
 
 
-def read_body(values: Mapping[str, Any]) -> LiftBody:
-    """LIFT's request from plain values, as the Modal functions get it; the errors are those of the HTTP routes."""
+def read_body(values: Any, kind: type[Body]) -> Body:
+    """A request as the Modal functions get it: any Python value. The errors are those of the HTTP routes."""
+    if not isinstance(values, Mapping):
+        raise Malformed(f"a request is an object, got {type(values).__name__}")
     try:
-        return LiftBody.model_validate(dict(values))
+        plain = json.loads(json.dumps(values, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Malformed(f"the request is not plain JSON: {error}") from None
+    try:
+        return kind.model_validate(plain)
     except ValidationError as error:
         raise first_problem(error.errors(include_url=False)) from None
 

@@ -10,7 +10,6 @@ import asyncio
 import hmac
 import secrets
 import time
-import traceback
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.errors import EngineError, EngineFailure
 from engine.serve.failure import BodyTooLarge, Failure, InvalidKey, KeyBusy, SlowBody
-from engine.serve.json_log import JsonLog
+from engine.serve.json_log import JsonLog, places
 from engine.serve.ledger import key_label
 from engine.serve.settings import ServeSettings
 
@@ -50,7 +49,7 @@ class Gate:
         except ClientGone:
             answer.status_code = answer.status_code or 499
         except Exception as error:  # noqa: BLE001 - the last line of defence: a typed 500
-            self.log.write("crash", request_id=answer.request_id, error_type=type(error).__name__, at=_places(error))
+            self.log.write("crash", request_id=answer.request_id, error_type=type(error).__name__, at=places(error))
             await answer.fail(scope, receive, EngineFailure(f"{type(error).__name__} while answering"))
         finally:
             self._access(scope, answer, started)
@@ -174,8 +173,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return replay
-
-
-def _places(error: Exception) -> list[str]:
-    """Where it happened, without the message: a message may quote a prompt."""
-    return [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:]]

@@ -1,7 +1,7 @@
-"""What one Modal container runs: engine, service, watchdog, and the state that the health function reads.
+"""What one Modal container runs: engine, service, watchdog, and the entry that the health function reads.
 
 Knows the order of a container's life. Does not import modal: `modal_app.py` hands in the volume's path, a mapping for
-the state and a way to be replaced, so that all of it runs in a test.
+the entries and a way to be replaced, so that all of it runs in a test.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +20,48 @@ from engine.serve.app import create_app
 from engine.serve.deployment import Deployment
 from engine.serve.engine_protocol import ServedEngine
 from engine.serve.functions import Answer, Functions
+from engine.serve.health import health
 from engine.serve.heap import share_heap
+from engine.serve.heartbeat import Heartbeat
 from engine.serve.json_log import renew_instance
 from engine.serve.lifecycle import EngineSlot
 from engine.serve.service import Service, common_constraints
-from engine.serve.settings import ServeSettings
 from engine.serve.watchdog import Watchdog, leave
 
-STATE_KEY = "engine"
 Factory = Callable[[EngineConfig], ServedEngine]
 
 
 class ModalService:
-    """`load` may be called twice (before and after a snapshot); only the first loads."""
+    """Made after a snapshot, never before: settings, keys and the checkpoint are those of this container's start."""
 
     def __init__(
         self,
         deployment: Deployment,
         weights: str,
-        states: MutableMapping[str, Any],
+        entries: MutableMapping[str, Any],
         *,
         on_wedged: Callable[[], None] = leave,
         factory: Factory | None = None,
     ) -> None:
+        renew_instance()
         share_heap()
-        self._states, self._on_wedged = states, on_wedged
+        self._on_wedged, self._warm = on_wedged, False
         config = engine_config(deployment, Path(weights))
-        self.service = Service(EngineSlot(lambda: (factory or load_engine)(config)), serve_settings(deployment))
+        self.service = Service(EngineSlot(lambda: (factory or load_engine)(config)), deployment.serve_settings())
         self.functions = Functions(self.service)
+        self._heartbeat = Heartbeat(entries, self._report, self.service.ledger.log)
 
     def load(self) -> None:
         """Weights, then the schemas that ship, then watching. Raises ModelError: the container must not serve."""
-        renew_instance()
-        if self.service.slot.state == "cold":
-            self._tell("loading")
-            self.service.slot.load()
+        self._heartbeat.start()
+        try:
+            self.service.load_here()
             self.service.slot.get().warmup(common_constraints())
-            self.service.identify()
-        self._tell("ready", load_s=self.service.slot.load_s, **self.service.ledger.identity)
-        self.service.ledger.log.write("loaded", load_s=self.service.slot.load_s, **self.service.ledger.identity)
+        except BaseException:
+            self._heartbeat.stop()
+            raise
+        self._warm = True
+        self._heartbeat.now()
         Watchdog(self.service, self._on_wedged).start()
 
     def app(self) -> FastAPI:
@@ -67,15 +71,17 @@ class ModalService:
     def stop(self) -> None:
         """Finish what runs within the drain time, then close."""
         self.service.drain()
+        self._heartbeat.now()
         until = time.monotonic() + self.service.settings.drain_s
         while self.service.in_flight and time.monotonic() < until:
             time.sleep(0.05)
-        self.service.ledger.log.write("stopped")
         self.service.close()
-        self._tell("cold")
+        self.service.ledger.log.write("stopped")
+        self._heartbeat.stop()
 
-    def _tell(self, state: str, **facts: Any) -> None:
-        self._states[STATE_KEY] = {"state": state, "since": round(time.time(), 3), **facts}
+    def _report(self) -> dict[str, Any]:
+        told = health(self.service)
+        return told if self._warm or told["state"] != "ready" else {**told, "state": "loading"}
 
 
 def engine_config(deployment: Deployment, weights: Path) -> EngineConfig:
@@ -84,16 +90,8 @@ def engine_config(deployment: Deployment, weights: Path) -> EngineConfig:
     sizes: dict[str, Any] = {"max_sequence": deployment.max_sequence, "max_batch": deployment.max_batch}
     if checkpoint.is_dir():
         return EngineConfig(model=str(checkpoint), **sizes)
-    named = {"model": deployment.model, "revision": deployment.revision or None}
+    named = {"model": deployment.model, "revision": deployment.revision}
     return EngineConfig.from_mapping({**named, "quantization": deployment.quantization, **sizes})
-
-
-def serve_settings(deployment: Deployment) -> ServeSettings:
-    """The environment's keys count only where keys are the chosen way in."""
-    settings = ServeSettings.from_env(
-        served_model_name=deployment.model, deadline_s=max(1.0, deployment.timeout - 20.0), answer_grace_s=10.0
-    )
-    return settings if deployment.auth == "bearer" else settings.without_keys()
 
 
 def load_engine(config: EngineConfig) -> ServedEngine:
@@ -115,17 +113,7 @@ def answer_here(request: dict[str, Any], factory: Factory = load_engine) -> Answ
 
 def quantize_command(deployment: Deployment, to: str, weights: str) -> list[str]:
     """Arguments of `maskloop quantize` for the product's model and the folder that `engine_config` looks for."""
-    target = Deployment(model=deployment.model, revision=deployment.revision, quantization=to)
-    folder = f"{weights}/{target.checkpoint}"
-    return [
-        "quantize",
-        deployment.model,
-        "--revision",
-        deployment.revision,
-        "--to",
-        to,
-        "--out",
-        folder,
-        "--device",
-        "cuda",
-    ]
+    target = replace(deployment, quantization=to)
+    revision = ["--revision", deployment.revision or ""]
+    out = ["--out", f"{weights}/{target.checkpoint}"]
+    return ["quantize", deployment.model, *revision, "--to", to, *out, "--device", "auto"]

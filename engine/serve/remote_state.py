@@ -1,24 +1,39 @@
 """Health without the engine's container: a small app for a CPU function in an image without torch.
 
-Knows how to tell a state. Does not know where it comes from: `read` is called for every request and must be quick.
+Knows how the entries of containers (`heartbeat`) become one report. Does not know where they come from: `read` is
+called for every request and must be quick.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-STATES = ("cold", "loading", "ready")
+from engine.serve.heartbeat import STALE_AFTER_S
+
+SERVING = ("ready", "loading")
+"""States of a container that counts as such; one in any other (draining, failed, wedged) serves nobody: `cold`."""
 
 
-def state_report(containers: int, told: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any]:
-    """What to answer: without a container the state is cold, whatever an old container last said of itself."""
-    state = "cold" if containers == 0 else told.get("state", "loading")
-    known = {"status": "healthy", "state": state, "containers": containers, "backend": "maskloop"}
-    return {**identity, **{name: value for name, value in told.items() if name != "state"}, **known}
+def state_report(entries: Iterable[Any], identity: dict[str, Any]) -> dict[str, Any]:
+    """The sum of all containers that have told of themselves lately: ready when one is, else loading when one is.
+
+    What an entry says of its engine is passed on from a ready container; model and GPU are always there, from the
+    deployment where no container tells them.
+    """
+    since = time.time() - STALE_AFTER_S
+    alive = [entry for entry in entries if isinstance(entry, dict) and entry.get("at", 0.0) >= since]
+    counts = Counter(entry["state"] if entry.get("state") in SERVING else "cold" for entry in alive)
+    state = next((state for state in SERVING if counts[state]), "cold")
+    told: dict[str, Any] = next((entry for entry in alive if entry.get("state") == "ready"), {})
+    facts = {name: value for name, value in told.items() if name not in ("at", "state", "reason", "model", "status")}
+    sums = {"containers": dict(counts), "in_flight": sum(int(entry.get("in_flight", 0)) for entry in alive)}
+    return {**identity, **facts, "status": "healthy", "state": state, "backend": "maskloop", **sums}
 
 
 def create_health_app(read: Callable[[], Awaitable[dict[str, Any]]]) -> FastAPI:
@@ -32,7 +47,8 @@ def create_health_app(read: Callable[[], Awaitable[dict[str, Any]]]) -> FastAPI:
         try:
             return JSONResponse(await read())
         except Exception as error:  # noqa: BLE001 - whatever the platform raises
-            return JSONResponse({"status": "healthy", "state": "unknown", "reason": type(error).__name__})
+            report = {"status": "healthy", "state": "unknown", "backend": "maskloop", "reason": type(error).__name__}
+            return JSONResponse(report)
 
     for path in ("/", "/health", "/health_ir"):
         app.add_api_route(path, health, methods=["GET"])

@@ -26,6 +26,8 @@ from engine.serve.lifecycle import EngineSlot
 from engine.serve.settings import ServeSettings
 
 T = TypeVar("T")
+MOMENTARY = ("in_flight", "ready")
+"""What an engine tells of itself that is not for keeping."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,10 +57,16 @@ class Service:
             raise NotReady(f"the engine is {self.slot.state}; its model is not known yet")
         return str(name)
 
+    def load_here(self) -> None:
+        """Load the engine, log it, remember who it is; does nothing when it is loaded. Blocks."""
+        loaded = self.slot.load()
+        identity = self.identify()
+        if loaded:
+            self.ledger.log.write("loaded", load_s=self.slot.load_s, phases_s=identity.get("load_s"))
+
     async def load(self) -> None:
-        """Load the engine in a thread and remember who it is; does nothing when it is loaded."""
-        await self.in_thread(self.slot.load)
-        await self.in_thread(self.identify)
+        """`load_here` in a thread."""
+        await self.in_thread(self.load_here)
 
     def ir_schema(self) -> dict[str, Any]:
         """What `generate_ir` produces when the caller sends no constraint: the settings' file or LIFT's IR."""
@@ -75,7 +83,8 @@ class Service:
         """Ask the engine once for its identity; health and ledger use the copy."""
         engine = self.slot.peek()
         if engine is not None and not self.ledger.identity:
-            self.ledger.identity = engine.info()
+            told = engine.info()
+            self.ledger.identity = {name: value for name, value in told.items() if name not in MOMENTARY}
         return self.ledger.identity
 
     async def in_thread(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:

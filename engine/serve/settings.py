@@ -5,6 +5,7 @@ Knows names, defaults and ranges. Does not know the engine's own settings (`engi
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -45,7 +46,7 @@ class ServeSettings:
     """Work in flight and no step for this long: not ready, and the watchdog acts."""
     admission_threads: int = 32
     batch_width: int = 32
-    """How many requests of one `generate_batch` call are in the engine at once."""
+    """How many requests of all `generate_batch` calls are in the engine at once: less than its queue holds."""
     ir_schema: Path | None = None
     """The schema `generate_ir` takes when the caller sends none; None: the bundled `lift_ir`."""
     prices: Path | None = None
@@ -79,6 +80,14 @@ _POSITIVE = (
     "max_body_bytes", "max_connections", "max_headerless", "header_timeout_s", "body_timeout_s", "send_timeout_s",
     "deadline_s", "admission_threads",
 )  # fmt: skip
+
+
+def json_file(path: Path, *, param: str) -> Any:
+    """What a settings file holds. RequestError names the variable and the file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{param}: the file {path} cannot be used: {error}", param=param) from None
 
 
 def _positive(name: str, text: str) -> int:

@@ -51,11 +51,10 @@ def stand_in():
 
 def test_all_six_pass_on_a_good_engine(stand_in, tmp_path, capsys):
     fallback = (MODEL, {"api_key": "k", "base_url": stand_in.url})
-    criteria = judged(good, usd_per_s=0.0008, scaledown_s=1.0, load_s=1.0, fallback=fallback)
-    assert {name: line.passed for name, line in criteria.items()} == dict.fromkeys(
-        ("responds", "constrains", "valid", "warm latency", "cost warm", "cost with idle and start-up", "fallback"),
-        True,
-    )
+    criteria = judged(good, fallback=fallback)
+    required = ("responds", "constrains", "valid", "warm latency", "cost warm", "fallback")
+    told = {name: line.passed for name, line in criteria.items()}
+    assert told == {**dict.fromkeys(required, True), "cost with idle and start-up": None}
     out = tmp_path / "report.json"
     assert report(list(criteria.values()), out) == 0
     assert len(json.loads(out.read_text())["criteria"]) == 7
@@ -126,27 +125,40 @@ def test_an_invalid_document_fails_constrains_and_valid_whatever_the_engine_clai
 def test_slowness_fails_latency_unless_it_is_not_judged(monkeypatch):
     monkeypatch.setattr(acceptance, "WARM_LATENCY_S", 0.01)
 
-    async def slow(_):
+    async def slow(_, **changes):
         await asyncio.sleep(0.02)
-        return answer()
+        return answer(**changes)
 
     failing("warm latency", slow)
-    assert judged(slow, judge_speed=False)["warm latency"].passed is None
+    assert judged(lambda _: slow(_, device="cpu"))["warm latency"].passed is None
 
 
-def test_cost_fails_warm_and_idle_apart():
+def test_the_warm_cost_is_required_and_what_idle_and_start_add_is_told():
     async def dear(_):
         return answer(gpu_seconds=10.0)
 
-    failing("cost warm", dear, usd_per_s=0.0008)
-    criteria = judged(good, usd_per_s=0.0008, scaledown_s=300.0)
+    async def unmeasured(_):
+        return answer(gpu_seconds=0.0)
+
+    failing("cost warm", dear)
+    failing("cost warm", unmeasured)
+    failing("cost warm", good, beside_gpu_usd_per_s=0.002)
+    criteria = judged(good, scaledown_s=3000.0)
     assert criteria["cost warm"].passed is True
-    failing("cost with idle and start-up", good, usd_per_s=0.0008, scaledown_s=300.0)
+    assert criteria["cost with idle and start-up"].measured.startswith("$0.26")
+    assert report(list(criteria.values()), None) == 0
 
 
-def test_without_a_price_or_a_fallback_they_are_not_judged():
-    criteria = judged(good)
-    assert [criteria[name].passed for name in ("cost warm", "cost with idle and start-up", "fallback")] == [None] * 3
+@pytest.mark.parametrize("devices", [["cpu"], ["NVIDIA GeForce RTX 9090"], ["NVIDIA L4", "cpu"], [None]])
+def test_speed_and_cost_are_not_judged_where_an_answer_came_from_a_device_without_a_price(devices):
+    turn = itertools.cycle(devices)
+
+    async def ask(_):
+        return answer(device=next(turn), gpu_seconds=100.0)
+
+    criteria = judged(ask)
+    unjudged = ("warm latency", "cost warm", "cost with idle and start-up", "fallback")
+    assert [criteria[name].passed for name in unjudged] == [None] * 4
     assert report(list(criteria.values()), None) == 0
 
 
@@ -158,7 +170,7 @@ def test_a_fallback_that_does_not_answer_fails(stand_in):
 def test_over_http_against_the_real_app():
     engine = FakeEngine(lambda request: document(request, text=json.dumps(GOOD), value=GOOD))
     with Server(engine) as server:
-        criteria = judged(over_http(server.url + "/generate"), judge_speed=False)
+        criteria = judged(over_http(server.url + "/generate"))
     assert [criteria[name].passed for name in ("responds", "constrains", "valid")] == [True] * 3
     refusing = FakeEngine(lambda request: document(request, status="dead_end", valid=False))
     with Server(refusing) as server:
@@ -180,20 +192,50 @@ class Remote:
         return answer()
 
 
-@pytest.mark.parametrize("url", ["", "over HTTP"])
-def test_a_deployment_is_judged_with_its_start_up_in_the_cost(capsys, tmp_path, url):
+def verdicts(out):
+    return {line["name"]: line["passed"] for line in json.loads(out.read_text())["criteria"]}
+
+
+def test_a_deployment_is_judged_by_function_calls_and_told_its_start_up(capsys, tmp_path):
     out = tmp_path / "report.json"
-    prices = {"usd_per_s": 0.001, "scaledown_s": 100.0}
-    engine = FakeEngine(lambda request: document(request, text=json.dumps(GOOD), value=GOOD))
-    with Server(engine) as server:
-        at = server.url + "/generate" if url else ""
-        code = acceptance.judge_deployment(Remote(), **prices, url=at, out=out, fallback_model="")
+    code = acceptance.judge_deployment(Remote(), Plan(scaledown_s=100.0), out)
     told = {line["name"]: line for line in json.loads(out.read_text())["criteria"]}
     assert told["responds"]["passed"] is True
     up_s = int(told["cost with idle and start-up"]["measured"].split("up ")[1].split()[0])
     assert 130 <= up_s < 180
-    assert code == 1
-    assert len(engine.requests) == (31 if url else 0)
+    assert code == 0
+    capsys.readouterr()
+
+
+def on_a_gpu(**changes):
+    """An engine that says it is an A100 and how long it was busy."""
+    facts = {"text": json.dumps(GOOD), "value": GOOD, "device": "NVIDIA A100-SXM4-80GB", **changes}
+    return FakeEngine(lambda request: document(request, **facts))
+
+
+@pytest.mark.parametrize(
+    ("engine", "limit_s", "missed"),
+    [
+        (on_a_gpu(gpu_seconds=1.5), 3.0, []),
+        (on_a_gpu(gpu_seconds=3.5), 3.0, ["cost warm"]),
+        (on_a_gpu(gpu_seconds=1.5), 0.0, ["warm latency"]),
+    ],
+    ids=["passed", "too dear", "too slow"],
+)
+def test_an_engine_that_reports_gpu_seconds_is_judged_by_speed_and_cost(
+    capsys, tmp_path, monkeypatch, engine, limit_s, missed
+):
+    monkeypatch.setattr(acceptance, "WARM_LATENCY_S", limit_s)
+    out = tmp_path / "report.json"
+    with Server(engine) as server:
+        code = acceptance.main([server.url + "/generate", "--out", str(out)])
+    told = verdicts(out)
+    assert [name for name in ("warm latency", "cost warm") if told[name] is True] == [
+        name for name in ("warm latency", "cost warm") if name not in missed
+    ]
+    assert [name for name, passed in told.items() if passed is False] == missed
+    assert code == (1 if missed else 0)
+    assert len(engine.requests) == 31
     capsys.readouterr()
 
 
@@ -202,8 +244,7 @@ def test_the_command_runs_against_a_service_and_says_what_this_machine_cannot_ju
     out = tmp_path / "report.json"
     with Server(engine) as server:
         assert acceptance.main([server.url + "/generate", "--out", str(out)]) == 0
-    told = {line["name"]: line["passed"] for line in json.loads(out.read_text())["criteria"]}
-    assert told == {
+    assert verdicts(out) == {
         "responds": True,
         "constrains": True,
         "valid": True,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from engine.serve.functions import Functions
 from engine.serve.service import Service
 from tests.serve.fakes import DOCUMENT, FakeEngine, document
@@ -93,3 +95,67 @@ def test_an_id_may_be_chosen_but_not_twice_at_once():
     first, second = run(engine, twice)
     assert first["request_id"] == "mine"
     assert second["error_detail"]["param"] == "id"
+
+
+CIRCLE: dict = {"prompt": "x"}
+CIRCLE["schema"] = CIRCLE
+NOT_REQUESTS = [None, "x", 7, ["x"], 1j, {1, 2}, b"{}"]
+NOT_JSON = [
+    {"prompt": 1j},
+    {"prompt": "x", "schema": {"enum": {1, 2}}},
+    {"prompt": "x", "deadline_s": float("nan")},
+    {("a", "b"): 1},
+    CIRCLE,
+]
+
+
+@pytest.mark.parametrize("request_", [*NOT_REQUESTS, *NOT_JSON], ids=repr)
+def test_what_is_no_request_is_a_failure_in_its_place_and_the_others_are_answered(fake, request_):
+    good = {"prompt": "x", "schema": SCHEMA}
+    answers = run(fake, lambda f: f.generate_batch([good, request_, good]))
+    assert [answer["status"] for answer in answers] == ["complete", "error", "complete"]
+    for failure in (
+        answers[1],
+        run(fake, lambda f: f.generate_ir(request_)),
+        run(fake, lambda f: collect_one(f, request_))[-1],
+    ):
+        assert (failure["error_detail"]["status_code"], failure["finish_reason"]) == (400, "error")
+        assert "text" not in failure
+
+
+@pytest.mark.parametrize("requests", [None, "xy", 7, {"prompt": "x"}, 1j], ids=repr)
+def test_a_batch_that_is_no_list_is_one_failure(fake, requests):
+    (failure,) = run(fake, lambda f: f.generate_batch(requests))
+    assert failure["error_detail"]["type"] == "Malformed"
+
+
+@pytest.mark.parametrize("schema", [None, 7, "string", [1], {1, 2}], ids=repr)
+def test_check_of_what_is_no_schema_is_a_failure(fake, schema):
+    assert run(fake, lambda f: f.check(schema))["error_detail"]["status_code"] == 400
+
+
+def test_a_fault_of_our_own_is_a_failure_that_does_not_quote_the_request(fake, capsys):
+    fake.submit = lambda *_, **__: 1 / 0
+    failure = run(fake, lambda f: f.generate("secret"))
+    assert failure["error_detail"] == {
+        "type": "EngineFailure", "message": "ZeroDivisionError in the engine", "status_code": 500,
+    }  # fmt: skip
+    assert "secret" not in capsys.readouterr().err
+
+
+def test_requests_of_all_batches_together_stay_below_the_engines_queue():
+    engine = FakeEngine(delay_s=0.05)
+    most = 0
+
+    async def batches(f):
+        nonlocal most
+        calls = [f.generate_batch([{"prompt": "x"}] * 10) for _ in range(10)]
+        gathered = asyncio.gather(*calls)
+        while not gathered.done():
+            most = max(most, len(f._service.in_flight))
+            await asyncio.sleep(0.005)
+        return await gathered
+
+    answers = run(engine, batches)
+    assert {answer["status"] for batch in answers for answer in batch} == {"complete"}
+    assert most == 32
