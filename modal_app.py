@@ -123,8 +123,10 @@ class Engine:
             yield item
 
     @modal.method()
-    async def check(self, schema: dict[str, Any] | bool, conformance: str = "tight") -> dict[str, Any]:
-        return await self.service.functions.check(schema, conformance)
+    async def check(
+        self, schema: dict[str, Any] | bool, conformance: str = "tight", draft: str | None = None
+    ) -> dict[str, Any]:
+        return await self.service.functions.check(schema, conformance, draft)
 
     @modal.method()
     async def info(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ PACKAGES = (
     "bitsandbytes",
     "fastapi",
     "gguf",
+    "h11",
     "regex",
     "httpx",
     "jsonschema-rs",
