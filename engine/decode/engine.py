@@ -7,21 +7,26 @@ future; after admission every outcome is a status.
 from __future__ import annotations
 
 import queue
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from engine import __version__
 from engine.config import EngineConfig
 from engine.decode.crew import Crew
+from engine.decode.inbox import Inbox
 from engine.decode.interpreter import settle
 from engine.decode.job import Job, OnText, Trace
 from engine.decode.outcome import Identity, failed_result
 from engine.decode.prompt import encode_prompt
 from engine.decode.sampler import draw_seed
-from engine.errors import EngineError, NotReady, QueueFull
+from engine.decode.thread import DecodeThread
+from engine.errors import EngineError
 from engine.grammar import CompiledGrammar, GrammarService
 from engine.grammar.check import check_schema
 from engine.model.loader import LoadedModel, Progress, load
@@ -43,31 +48,28 @@ class Engine:
         self.grammars = GrammarService(self.tokenizer, runner.vocab_size, config=self.config)
         self.loaded.phases["vocabulary"] = time.perf_counter() - started
         self.identity = Identity(self.loaded.name, runner.quantization, __version__, runner.device)
-        self._wake = threading.Condition()
-        self._inbox: list[Job] = []
-        self._jobs: set[Job] = set()
-        self._closing = False
-        self._turn_since: float | None = None
-        self._crew = Crew(self.config, runner, self.tokenizer, self.grammars.vocabulary, self.identity, self._forget)
+        self._inbox = Inbox(slots=runner.max_batch, queue=self.config.limits.queue)
+        crew = Crew(self.config, runner, self.tokenizer, self.grammars.vocabulary, self.identity, self._inbox.forget)
         settle()
-        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
+        self._thread = DecodeThread(crew, self._inbox, self.grammars.close, runner.close)
         self._thread.start()
+        weakref.finalize(self, self._inbox.close, drain=True).atexit = False
 
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Finish what runs; after an exception (Ctrl-C) cancel it: nobody will ask for it."""
+        self.close(drain=kind is None)
 
     @property
     def ready(self) -> bool:
         """Loaded, open, and its decode thread alive."""
-        return not self._closing and self._thread.is_alive()
+        return not self._inbox.closing and self._thread.is_alive()
 
     def stalled_s(self) -> float:
         """Seconds the turn that is running now has taken; 0 between turns. For a watchdog: takes no lock."""
-        since = self._turn_since
-        return 0.0 if since is None else time.monotonic() - since
+        return self._thread.stalled_s()
 
     def submit(
         self,
@@ -84,7 +86,18 @@ class Engine:
         owner's alone. `on_text(sample, text)` and `trace(record)` are called from the decode thread: return quickly.
         `stats` measures feasible mass and entropies for the trace. Cancelling the future frees the slot within a step.
         """
-        self._refuse_when_unable()
+        return self._entered(self._job(request, owner, on_text, trace, stats)).future
+
+    def _job(
+        self,
+        request: Request,
+        owner: str | None = None,
+        on_text: OnText | None = None,
+        trace: Trace | None = None,
+        stats: bool = False,
+    ) -> Job:
+        """The request with its prompt encoded and its grammar on the way."""
+        self._inbox.refuse_when_full(owner)
         prompt = encode_prompt(
             request,
             self.tokenizer,
@@ -93,20 +106,28 @@ class Engine:
         )
         seed = request.sampling.seed if request.sampling.seed is not None else draw_seed()
         grammar = self.grammars.submit(request.constraint) if request.constraint is not None else None
-        job = Job(request, prompt, seed, grammar, Future(), owner, on_text, trace, stats)
+        job = Job(request, prompt, seed, grammar, Future(), owner, on_text, trace, stats, keeper=self)
+        wake = self._inbox.wake
+        job.future.add_done_callback(lambda _: wake())
         if grammar is not None:
-            grammar.add_done_callback(self._compiled)
-        with self._wake:
-            self._refuse_when_unable()
-            self._jobs.add(job)
-            self._inbox.append(job)
-            self._wake.notify()
-        job.future.add_done_callback(lambda _: self._notify())
-        return job.future
+            grammar.add_done_callback(partial(_wake_for_grammar, wake))
+        return job
+
+    def _entered(self, job: Job) -> Job:
+        try:
+            self._inbox.put(job)
+        except EngineError as error:
+            job.settle(error)  # what was begun for it stops
+            raise
+        return job
 
     def generate(self, request: Request) -> Result:
-        """Submit and wait. Raises what `submit` raises and what its future holds."""
-        return self.submit(request).result()
+        """Submit and wait. Raises what `submit` and its future raise. Interrupted (Ctrl-C), it cancels the request."""
+        job = self._job(request)
+        try:
+            return self._entered(job).future.result()
+        finally:
+            job.future.cancel()
 
     def generate_batch(self, requests: Sequence[Request]) -> list[Result]:
         """Results in order; what would raise becomes a Result with status `error` in its place."""
@@ -115,16 +136,26 @@ class Engine:
     def generate_each(self, requests: Sequence[Request]) -> Iterator[Result]:
         """The same as an iterator, never more than a queue's worth in flight."""
         window = max(1, min(self.config.limits.queue, 2 * self.loaded.runner.max_batch))
-        flying: list[tuple[Request, Future[Result] | EngineError]] = []
-        for request in requests:
-            if len(flying) >= window:
-                yield self._settled(*flying.pop(0))
-            try:
-                flying.append((request, self.submit(request)))
-            except EngineError as error:
-                flying.append((request, error))
-        for entry in flying:
-            yield self._settled(*entry)
+        flying: deque[tuple[Request, Future[Result] | EngineError]] = deque()
+        left = iter(requests)
+        try:
+            while True:
+                for request in islice(left, window - len(flying)):
+                    flying.append((request, self._submitted(request)))
+                if not flying:
+                    return
+                yield self._settled(*flying[0])
+                flying.popleft()
+        finally:
+            for _, outcome in flying:
+                if isinstance(outcome, Future):
+                    outcome.cancel()
+
+    def _submitted(self, request: Request) -> Future[Result] | EngineError:
+        try:
+            return self.submit(request)
+        except EngineError as error:
+            return error
 
     def _settled(self, request: Request, outcome: Future[Result] | EngineError) -> Result:
         if isinstance(outcome, EngineError):
@@ -141,29 +172,17 @@ class Engine:
             request, owner=owner, on_text=lambda sample, text: pieces.put(text) if sample == 0 else None
         )
         future.add_done_callback(lambda _: pieces.put(None))
-        return self._pieces(pieces, future)
-
-    def _pieces(self, pieces: queue.SimpleQueue[str | None], future: Future[Result]) -> Iterator[str | Result]:
-        try:
-            while (piece := pieces.get()) is not None:
-                yield piece
-            yield future.result()
-        finally:
-            future.cancel()
+        stream = _pieces(pieces, future)
+        next(stream)  # begun: a stream that is dropped before its first piece cancels the request too
+        return stream
 
     def cancel(self, request_id: str, *, owner: str | None = None) -> bool:
         """Ask for a request's end: its Result comes with status `cancelled`. False when not in flight."""
-        with self._wake:
-            found = [job for job in self._jobs if (job.owner, job.request.id) == (owner, request_id)]
-            for job in found:
-                job.cancelled = True
-            self._wake.notify()
-        return bool(found)
+        return self._inbox.cancel(request_id, owner)
 
     def in_flight(self) -> list[str]:
         """Ids of the requests that have been accepted and not answered."""
-        with self._wake:
-            return [job.request.id for job in self._jobs]
+        return self._inbox.ids()
 
     def check(self, schema: Mapping[str, Any] | bool | str, **options: Any) -> dict[str, Any]:
         """The verdicts of a schema, as `maskloop check --json` prints them. Never raises for a refused schema."""
@@ -189,55 +208,29 @@ class Engine:
             "max_sequence": runner.max_sequence,
             "vocab_size": runner.vocab_size,
             "load_s": {name: round(seconds, 3) for name, seconds in self.loaded.phases.items()},
-            "in_flight": len(self._jobs),
+            "in_flight": len(self._inbox),
             "ready": self.ready,
         }
 
     def close(self, *, drain: bool = True) -> None:
         """Stop. With `drain` everything accepted is finished first, otherwise it is cancelled. Idempotent."""
-        with self._wake:
-            self._closing = True
-            if not drain:
-                for job in self._jobs:
-                    job.cancelled = True
-            self._wake.notify()
+        self._inbox.close(drain=drain)
         self._thread.join()
-        self.grammars.close()
-        self.loaded.runner.close()
 
-    def _refuse_when_unable(self) -> None:
-        if not self.ready:
-            raise NotReady("the engine has been closed" if self._closing else "the decode thread has ended")
-        waiting = len(self._jobs) - self.loaded.runner.max_batch
-        if waiting >= self.config.limits.queue:
-            raise QueueFull(f"{waiting} requests are waiting already (limits.queue); try again later", param="queue")
 
-    def _notify(self) -> None:
-        with self._wake:
-            self._wake.notify()
+def _wake_for_grammar(wake: Callable[[], None], grammar: Future[CompiledGrammar]) -> None:
+    """A grammar is there, or failed; some of its masks may come later."""
+    wake()
+    if not grammar.cancelled() and grammar.exception() is None:
+        grammar.result().when_loaded(wake)
 
-    def _compiled(self, grammar: Future[CompiledGrammar]) -> None:
-        self._notify()
-        if not grammar.cancelled() and grammar.exception() is None:
-            grammar.result().when_loaded(self._notify)
 
-    def _forget(self, job: Job) -> None:
-        with self._wake:
-            self._jobs.discard(job)
-
-    def _run(self) -> None:
-        """The decode thread: take what came in, step, and sleep when there is nothing to do."""
-        stepped = True
-        while True:
-            with self._wake:
-                while not self._inbox and not self._closing and (not self._crew.busy or not stepped):
-                    if not self._wake.wait(timeout=0.05 if self._crew.busy else None):
-                        break
-                if self._closing and not self._jobs:
-                    return
-                arrived, self._inbox = self._inbox, []
-            for job in arrived:
-                self._crew.enter(job)
-            self._turn_since = time.monotonic()
-            stepped = self._crew.turn()
-            self._turn_since = None
+def _pieces(pieces: queue.SimpleQueue[str | None], future: Future[Result]) -> Iterator[str | Result]:
+    """An empty piece, then those that come, then the Result."""
+    try:
+        yield ""
+        while (piece := pieces.get()) is not None:
+            yield piece
+        yield future.result()
+    finally:
+        future.cancel()

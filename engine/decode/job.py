@@ -10,11 +10,12 @@ import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.decode.text import TextStream
-from engine.errors import EngineError
+from engine.errors import EngineError, EngineFailure
 from engine.grammar import CompiledGrammar, Matcher
 from engine.interfaces import StepRecord
 from engine.request import Request, Result, Status
@@ -42,6 +43,10 @@ class Job:
     created: float = field(default_factory=time.time)
     samples: list[Sample] = field(default_factory=list)
     cancelled: bool = False
+    admitted: bool = False
+    """Its grammar was there and its budget suffices, or it is free text."""
+    keeper: object = None
+    """Kept alive while the job is in flight: the engine, which nobody else may hold."""
 
     @property
     def salt(self) -> str:
@@ -52,13 +57,26 @@ class Job:
         """perf_counter time after which nothing more is decoded."""
         return None if self.request.deadline_s is None else self.submitted + self.request.deadline_s
 
+    @property
+    def compiling(self) -> bool:
+        """Its grammar is not there yet: a row of it could not decode."""
+        return self.grammar is not None and not self.grammar.done()
+
+    def settle(self, outcome: Result | EngineError) -> None:
+        """Tell whoever waits. What a callback of the future raises is the caller's affair, not the decode thread's."""
+        self.keeper = None
+        if self.grammar is not None:
+            self.grammar.cancel()  # where it is not there yet nobody needs it
+        with suppress(BaseException):
+            if self.future.set_running_or_notify_cancel():
+                if isinstance(outcome, Result):
+                    self.future.set_result(outcome)
+                else:
+                    self.future.set_exception(outcome)
+
     def compiled(self) -> CompiledGrammar | None:
         """The grammar, once it is there. Raises the typed error of a failed compilation."""
         return self.grammar.result() if self.grammar is not None and self.grammar.done() else None
-
-    @property
-    def done(self) -> bool:
-        return all(sample.status is not None for sample in self.samples)
 
 
 @dataclass(eq=False, slots=True)
@@ -84,7 +102,11 @@ class Sample:
     forced: int = 0
     retries: int = 0
     epoch: int = 0
-    """Raised when tokens are taken back: steps launched before that are void."""
+    """Raised when tokens are taken back or the row is put back: steps launched before that are void."""
+    since: int = 0
+    """The scheduler's step at which it got its slot."""
+    put_back: int = 0
+    """Times it had to give its slot to somebody else."""
     logprobs: list[dict[str, Any]] = field(default_factory=list)
     logprob_sum: float = 0.0
     status: Status | None = None
@@ -95,6 +117,17 @@ class Sample:
     fill_s: float = 0.0
     exposed_s: float = 0.0
     device_s: float = 0.0
+
+    def fail(self, error: BaseException) -> None:
+        """It ends here, as `error`; what is no typed error becomes one."""
+        self.status, self.error = "error", typed(error, self.job)
+
+    def guard(self, work: Callable[[], None]) -> None:
+        """What goes wrong with one row is that row's status; the others go on."""
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - a row fails alone, whatever went wrong in it
+            self.fail(error)
 
     @property
     def length(self) -> int:
@@ -122,6 +155,11 @@ class Sample:
     def missing(self) -> int:
         """Tokens that the cache lacks, one in flight included."""
         return self.length + self.flying - self.cached
+
+
+def typed(error: BaseException, job: Job) -> EngineError:
+    """The error as callers may meet it: an EngineFailure that names the request, if it is not typed already."""
+    return error if isinstance(error, EngineError) else EngineFailure(f"request {job.request.id}: {error!r}")
 
 
 def prompt_sha256(prompt: list[int]) -> str:

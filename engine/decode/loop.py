@@ -17,7 +17,6 @@ from engine.decode.record import record_row
 from engine.decode.row import advance, close, reconsider
 from engine.decode.sampler import InputRows
 from engine.decode.scheduler import Scheduler
-from engine.errors import EngineError, EngineFailure
 from engine.grammar import Vocabulary
 from engine.interfaces import STEP_ROWS, RowInput, Runner, Sampled, Tokenizer
 
@@ -52,6 +51,7 @@ class Loop:
         self._ahead = ahead and overlap
         self._retries = retries
         self._early: InputRows | None = None
+        self._launched: list[Row] = []
         self._flying: list[Row] = []
         self._collected = 0.0
         self._capacity = max(STEP_ROWS, runner.max_batch)
@@ -70,9 +70,9 @@ class Loop:
         self._launch(rows)
         if self._ahead:
             self._collect()
-        inputs = self._early if self._early is not None else self._masks.fill(rows, self._guarded)
+        inputs = self._early if self._early is not None else self._masks.fill(rows)
         self._runner.sample(inputs.inputs(self._masks.tensor(len(inputs))))
-        self._flying = rows
+        self._launched, self._flying = [], rows
         if not self._ahead:
             self._collect()
         self.steps += 1
@@ -80,7 +80,8 @@ class Loop:
 
     def _launch(self, rows: list[Row]) -> None:
         """Start the forward. With overlap off the masks are filled before it, to measure what overlap hides."""
-        self._early = None if self._overlap else self._masks.fill(rows, self._guarded)
+        self._launched = rows
+        self._early = None if self._overlap else self._masks.fill(rows)
         self._runner.forward([_row_input(row) for row in rows])
         for row in rows:
             sample = row.sample
@@ -90,10 +91,10 @@ class Loop:
 
     def _collect(self) -> bool:
         """Wait for the tokens of the step in flight and take them; False when there is none."""
-        rows, self._flying = self._flying, []
-        if not rows:
+        if not self._flying:
             return False
         sampled = self._runner.wait()
+        rows, self._flying = self._flying, []
         now = time.perf_counter()
         self._account(rows, min(now - self._collected, now - rows[0].launched))
         self._collected = now
@@ -101,9 +102,11 @@ class Loop:
             self._accept(row, sampled)
         return True
 
-    def abandon(self) -> None:
-        """Forget the step in flight: the device failed."""
-        self._flying = []
+    def abandon(self) -> list[Sample]:
+        """Forget the steps under way, whose device failed; the samples that had a part in them."""
+        rows = [*self._flying, *self._launched]
+        self._flying, self._launched = [], []
+        return list(dict.fromkeys(row.sample for row in rows if not row.void))
 
     def _rows(self) -> list[Row]:
         """The planned rows with their drafts, which share what is left of the step's logits rows."""
@@ -133,10 +136,10 @@ class Loop:
         if row.void:
             return
         if row.planned.last:
-            self._guarded(sample, lambda: self._accept_row(row, sampled))
+            sample.guard(lambda: self._accept_row(row, sampled))
             if sample.output and sample.first_token is None:
                 sample.first_token = time.perf_counter()
-                self._prefilled(sample)
+                sample.guard(lambda: self._prefilled(sample))
         if sample.status is not None:
             self._finish(sample)
 
@@ -176,18 +179,9 @@ class Loop:
             sample.cached += 1
             sample.forced += 1
 
-    def _guarded(self, sample: Sample, work: Callable[[], None]) -> None:
-        """What goes wrong with one row is that row's status; the others go on."""
-        try:
-            work()
-        except EngineError as error:
-            sample.status, sample.error = "error", error
-        except Exception as error:  # noqa: BLE001 - a row fails alone, whatever went wrong in it
-            sample.status, sample.error = "error", EngineFailure(f"request {sample.job.request.id}: {error!r}")
-
     def close(self, sample: Sample) -> None:
         """End a row now (deadline): by grammar where an ending fits, else with an honest status."""
-        self._guarded(sample, lambda: close(sample, self._tokenizer, overdue=True))
+        sample.guard(lambda: close(sample, self._tokenizer, overdue=True))
         self._finish(sample)
 
 

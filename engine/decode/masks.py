@@ -6,7 +6,6 @@ Knows matchers, drafts and buffer rows. Knows nothing of what is sampled from th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,9 +15,6 @@ from engine.decode.job import Sample
 from engine.decode.sampler import InputRows
 from engine.decode.scheduler import Planned
 from engine.grammar import BitmaskBuffer, Vocabulary
-
-Guard = Callable[[Sample, Callable[[], None]], None]
-"""Runs some work for a sample; what it raises becomes that sample's status."""
 
 
 @dataclass(slots=True)
@@ -60,14 +56,14 @@ class Masks:
         """int32 [count, W], or None when no row has logits."""
         return self._buffer.tensor[:count] if count else None
 
-    def fill(self, rows: list[Row], guarded: Guard) -> InputRows:
+    def fill(self, rows: list[Row]) -> InputRows:
         """One bitmask per logits row, while the forward runs. A row that cannot be masked fails alone."""
         inputs = InputRows()
         for row in rows:
             if row.planned.last:
                 row.first = len(inputs)
                 if not row.void:
-                    guarded(row.sample, partial(self._fill_row, row, inputs))
+                    row.sample.guard(partial(self._fill_row, row, inputs))
                 for _ in range(len(inputs) - row.first, len(row.draft) + 1):
                     self._add_row(row, inputs, free=True)
         return inputs

@@ -1,15 +1,20 @@
-"""Who runs in the next step: first come, first served, decoding rows before prefill chunks. Pure Python, no clock.
+"""Who runs in the next step and who gives way: rows are shared between owners, decoding rows go before prefill chunks.
 
-Knows slots and token counts. Knows nothing of grammars, models or threads.
+Pure Python, no clock. Knows slots, owners and token counts. Knows nothing of grammars, models or threads.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 
-from engine.decode.job import Sample
+from engine.decode.job import Job, Sample
+
+_TURN, _LONGEST_TURN = 4, 128
+"""Steps that a row may stay where owners outnumber slots: twice as many each time it has been put back, so that a long
+text is prefilled again a few times and not at every turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,62 +27,136 @@ class Planned:
 
 
 class Scheduler:
-    """Fixed slots, one queue. `prefill_chunk` bounds the prompt tokens of one step, so decoding rows never stall."""
+    """Fixed slots, one queue a job. `prefill_chunk` bounds the prompt tokens of a step: decoding rows never stall."""
 
     def __init__(self, *, slots: int, prefill_chunk: int) -> None:
         self._free = list(range(slots - 1, -1, -1))
         self._chunk = prefill_chunk
-        self._waiting: deque[Sample] = deque()
-        self._running: list[Sample] = []
+        self._waiting: dict[Job, deque[Sample]] = {}
+        self._running: list[Sample] = []  # in the order in which they got their slots
+        self._turns = count(1)
+        self._served: dict[str | None, int] = {}  # by owner, the turn in which it last got a slot
+        self._steps = 0
+        self.retired: list[int] = []
+        """Slots that nobody gets: cleaning them failed."""
 
     @property
     def running(self) -> list[Sample]:
         return self._running
 
+    @property
+    def starving(self) -> list[Sample]:
+        """Those who wait, where every slot is retired."""
+        if self._running or self._free:
+            return []
+        return [sample for samples in self._waiting.values() for sample in samples]
+
     def __bool__(self) -> bool:
         return bool(self._waiting or self._running)
 
-    def __iter__(self) -> Iterator[Sample]:
-        yield from self._running
-        yield from self._waiting
-
-    def add(self, sample: Sample) -> None:
-        self._waiting.append(sample)
-
-    def add_next(self, samples: list[Sample]) -> None:
-        """Siblings of a running sample go before everybody else: their prompt is in the cache now."""
-        self._waiting.extendleft(reversed(samples))
+    def add(self, *samples: Sample) -> None:
+        """These wait for slots."""
+        for sample in samples:
+            self._waiting.setdefault(sample.job, deque()).append(sample)
 
     def admit(self) -> list[Sample]:
-        """Give free slots to those who wait, in order; returns the newcomers."""
+        """Give slots to those who wait; returns the newcomers. Where none is free, others may have to make room."""
         admitted: list[Sample] = []
-        while self._free and self._waiting:
-            sample = self._waiting.popleft()
-            if sample.status is None:
-                sample.slot = self._free.pop()
-                self._running.append(sample)
-                admitted.append(sample)
+        while self._waiting:
+            job = min(self._waiting, key=self._claim())
+            if not self._free and not self._make_room(job):
+                break
+            sample = self._waiting[job].popleft()
+            if not self._waiting[job]:
+                del self._waiting[job]
+            sample.slot, sample.since = self._free.pop(), self._steps
+            self._served[job.owner] = next(self._turns)
+            self._running.append(sample)
+            admitted.append(sample)
         return admitted
+
+    def _claim(self) -> Callable[[Job], tuple[float, ...]]:
+        """Who waits is served by the rows that its owner holds, in turn where these are equal; then by the job's."""
+        owners, jobs = Counter(s.job.owner for s in self._running), Counter(s.job for s in self._running)
+        served = self._served.get
+        return lambda job: (job.compiling, owners[job.owner], served(job.owner, 0), jobs[job], job.submitted)
+
+    def _make_room(self, job: Job) -> bool:
+        """Put a row back for this job: one that waits for its grammar, or the newest of who holds more than its share.
+
+        A share is what all have when no swap of a row would make it more even. Owners without any row take turns.
+        """
+        if job.compiling or not self._running:
+            return False
+        rows = Counter(sample.job.owner for sample in self._running)
+        most, own = max(rows.values()), rows[job.owner]
+        newest = {s.job.owner: s for s in self._running if rows[s.job.owner] == most}.values()
+        victim = min(newest, key=lambda sample: sample.since)
+        turn = min(_TURN << victim.put_back, _LONGEST_TURN)
+        idle = [sample for sample in self._running if sample.job.compiling]
+        if idle:
+            victim = idle[-1]
+        elif most <= own or (most == own + 1 and (own or self._steps - victim.since < turn)):
+            return False
+        self._put_back(victim)
+        return True
+
+    def _put_back(self, sample: Sample) -> None:
+        """Its tokens are kept, and fed again when its turn comes; what is in flight for it is void."""
+        self._vacate(sample)
+        sample.slot, sample.cached, sample.flying, sample.hold = None, 0, 0, False
+        sample.epoch += 1
+        sample.put_back += 1
+        self._waiting.setdefault(sample.job, deque()).appendleft(sample)
 
     def plan(self, ready: Callable[[Sample], bool]) -> list[Planned]:
         """Rows of the next step. A sample whose grammar is not `ready` is fed all but its last token, then waits."""
+        self._steps += 1
         decoding = [s for s in self._running if s.missing == 1 and ready(s) and not (s.flying and s.hold)]
         rows = [Planned(sample, None if sample.flying else sample.pending(1), True) for sample in decoding]
-        room = self._chunk
+        return rows + [
+            Planned(sample, sample.pending(fed), fed == sample.missing) for sample, fed in self._prefills(ready)
+        ]
+
+    def _prefills(self, ready: Callable[[Sample], bool]) -> Iterator[tuple[Sample, int]]:
+        """How much of which prompt goes into one chunk: owners have equal parts, and who needs less leaves the rest."""
+        wanted: dict[str | None, list[tuple[Sample, int]]] = {}
         for sample in self._running:
             missing = sample.missing
-            if missing <= 1 or room <= 0:
-                continue
-            count = min(room, missing if ready(sample) else missing - 1)
-            if count > 0:
-                rows.append(Planned(sample, sample.pending(count), count == missing))
-                room -= count
-        return rows
+            if missing > 1:
+                most = missing if ready(sample) else missing - 1
+                wanted.setdefault(sample.job.owner, []).append((sample, most))
+        room = self._chunk
+        shares = sorted(wanted.values(), key=lambda prompts: sum(most for _, most in prompts))
+        for others, prompts in zip(range(len(shares) - 1, -1, -1), shares, strict=True):
+            part = room // (others + 1)
+            for sample, most in prompts:
+                if fed := min(part, most):
+                    yield sample, fed
+                part, room = part - fed, room - fed
 
     def release(self, sample: Sample) -> None:
         """The sample has ended: its slot is free for the next one."""
-        if sample.slot is not None and sample in self._running:
-            self._running.remove(sample)
+        job = sample.job
+        if sample in self._running:
+            self._vacate(sample)
+        elif sample in self._waiting.get(job, ()):
+            self._waiting[job].remove(sample)
+            if not self._waiting[job]:
+                del self._waiting[job]
+        if all(other.owner != job.owner for other in (*self._waiting, *(s.job for s in self._running))):
+            self._served.pop(job.owner, None)
+
+    def _vacate(self, sample: Sample) -> None:
+        self._running.remove(sample)
+        if sample.slot is not None:
             self._free.append(sample.slot)
-        elif sample in self._waiting:
-            self._waiting.remove(sample)
+
+    def retire(self, slot: int) -> None:
+        """Give this free slot to nobody until it is restored."""
+        self._free.remove(slot)
+        self.retired.append(slot)
+
+    def restore(self, slot: int) -> None:
+        self.retired.remove(slot)
+        self._free.append(slot)
