@@ -37,7 +37,7 @@ class Container:
     exit_code: int | None = None
     mapped_at_checkpoint: str | None = None
     """/proc/PID/maps when the container asked for its memory snapshot: which libraries the snapshot would hold."""
-    _to_cancel: asyncio.Queue[list[str]] = field(default_factory=asyncio.Queue)
+    _to_cancel: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
     @property
     def log(self) -> str:
@@ -50,15 +50,18 @@ class Container:
         return self.process.pid
 
     def cancel(self, input_ids: Sequence[str]) -> None:
-        if input_ids:
-            self._to_cancel.put_nowait(list(input_ids))
+        for each in input_ids:
+            self._to_cancel.put_nowait(each)
 
     async def cancelled(self, timeout: float) -> list[str]:
         """Inputs to cancel, as the heartbeat's long poll tells them; empty when the time is over."""
         try:
-            return await asyncio.wait_for(self._to_cancel.get(), timeout)
+            found = [await asyncio.wait_for(self._to_cancel.get(), timeout)]
         except TimeoutError:
             return []
+        while not self._to_cancel.empty():
+            found.append(self._to_cancel.get_nowait())
+        return found
 
     def interrupt(self) -> None:
         """What preemption sends; the container takes no more inputs."""

@@ -1,0 +1,175 @@
+"""The deployed class as callers meet it: one container with the real engine, by function calls and over HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import modal
+import pytest
+
+from engine.config import Limits
+from engine.serve.app import create_app
+from engine.serve.deployment import Deployment
+from engine.serve.lifecycle import EngineSlot
+from engine.serve.service import Service
+from tests.modal.plane import Plane
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+ASK = {"prompt": "hello", "schema": SCHEMA, "max_tokens": 60}
+MODEL = "random:/weights/tiny/config.json"
+LONG = {"temperature": 0.0, "max_tokens": 7000}
+"""Greedy text of the tiny model, which does not end by itself: tens of seconds."""
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 60}
+ROUTES: dict[tuple[str, str], dict[str, Any] | None] = {
+    ("POST", "/"): ASK,
+    ("POST", "/generate"): ASK,
+    ("POST", "/generate_ir"): ASK,
+    ("POST", "/check"): {"schema": SCHEMA},
+    ("POST", "/v1/chat/completions"): CHAT,
+    ("POST", "/v1/completions"): {"model": MODEL, "prompt": "hello", "max_tokens": 5},
+    ("GET", "/v1/models"): None,
+    ("GET", "/v1/models/{name}"): None,
+    ("GET", "/"): None,
+    ("GET", "/health"): None,
+    ("GET", "/health_ir"): None,
+    ("GET", "/ready"): None,
+    ("GET", "/warmup"): None,
+    ("GET", "/metrics"): None,
+}
+"""Every route of the app, with a body that it answers 200."""
+
+
+@pytest.fixture
+def http(plane: Plane, served: Any) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=plane.function("maskloop", "Engine.*").web_urls["web"], timeout=60) as client:
+        yield client
+
+
+def container(plane: Plane) -> Any:
+    (only,) = plane.function("maskloop", "Engine.*").containers
+    return only
+
+
+def test_generate_is_the_lift_answer_in_plain_types(served: Any) -> None:
+    answer = served.generate.remote("hello", SCHEMA, 60, 0.3, 0.95, seed=7)
+    assert (answer["status"], answer["valid"], answer["seed"]) == ("complete", True, 7)
+    assert set(answer["ir_json"]) == {"a"}
+    assert json.loads(answer["raw_text"]) == answer["ir_json"] == answer["text"]
+    assert json.loads(json.dumps(answer)) == answer
+    assert "error" not in answer
+
+
+def test_a_seed_decides_and_every_option_of_the_body_is_an_argument(served: Any) -> None:
+    first, second = (served.generate.remote("hello", regex="[a-z]{12}", seed=3, n=2) for _ in range(2))
+    assert [each["text"] for each in first["samples"]] == [each["text"] for each in second["samples"]]
+
+
+def test_generate_ir_takes_one_dict_and_makes_an_ir(served: Any) -> None:
+    answer = served.generate_ir.remote({"prompt": "add two integers", "max_tokens": 600})
+    assert answer["status"] in ("complete", "closed")
+    assert "signature" in answer["ir_json"]
+
+
+def test_a_bad_item_of_a_batch_fails_in_its_place(served: Any) -> None:
+    answers = served.generate_batch.remote([ASK, {"prompt": "x", "nonsense": 1}, {**ASK, "schema": False}, ASK])
+    assert [each["status"] for each in answers] == ["complete", "error", "error", "complete"]
+    assert [each.get("error_detail", {}).get("param") for each in answers] == [None, "nonsense", "schema", None]
+    assert not any({"text", "ir_json"} & set(each) for each in answers[1:3])
+
+
+def test_a_stream_gives_pieces_and_then_the_answer(served: Any) -> None:
+    *pieces, last = served.stream.remote_gen({"prompt": "hello", "regex": "[a-z]{40}"})
+    assert len(pieces) > 1
+    assert "".join(pieces) == last["text"]
+    (failure,) = served.stream.remote_gen({"nonsense": 1})
+    assert failure["error_detail"]["param"] == "nonsense"
+
+
+def test_check_info_and_warmup_speak_of_the_loaded_engine(served: Any) -> None:
+    assert served.check.remote(SCHEMA, "spec")["supported"] is True
+    info = served.info.remote()
+    assert (info["state"], info["model"], info["device"]) == ("ready", MODEL, "cpu")
+    assert served.warmup.remote()["ready_for_requests"] is True
+
+
+def test_the_table_here_names_every_route_of_the_app() -> None:
+    app = create_app(Service(EngineSlot(lambda: pytest.fail("never loaded"))))
+    found = {(method.upper(), path) for path, methods in app.openapi()["paths"].items() for method in methods}
+    assert found == set(ROUTES)
+
+
+@pytest.mark.parametrize(("method", "path"), list(ROUTES), ids=lambda part: str(part).strip("/") or "root")
+def test_a_route_answers_over_http(http: httpx.Client, method: str, path: str) -> None:
+    answer = http.request(method, path.replace("{name}", MODEL), json=ROUTES[method, path])
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_refusal_has_its_code_and_its_field_over_http(http: httpx.Client) -> None:
+    answer = http.post("/generate", json={**ASK, "nonsense": 1})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "nonsense")
+    assert http.get("/nowhere").status_code == 404
+
+
+def test_events_come_one_by_one_and_end_with_done(http: httpx.Client) -> None:
+    lines = []
+    with http.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True, "temperature": 0.0}) as answer:
+        lines = [line for line in answer.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    assert len(lines) > 10
+
+
+def test_what_a_client_walks_away_from_stops(http: httpx.Client) -> None:
+    with http.stream("POST", "/v1/chat/completions", json={**CHAT, **LONG, "stream": True}) as answer:
+        next(answer.iter_lines())
+    wait_idle(http)
+
+
+def wait_idle(http: httpx.Client, within_s: float = 10.0) -> None:
+    until = time.monotonic() + within_s
+    while http.get("/health").json()["in_flight"]:
+        assert time.monotonic() < until, "a request that nobody waits for is still running"
+        time.sleep(0.05)
+
+
+def test_a_cancelled_call_frees_its_row_and_leaves_its_neighbour_alone(
+    plane: Plane, served: Any, http: httpx.Client
+) -> None:
+    alone = served.generate.remote("hello", temperature=0.0, max_tokens=200)
+    long, neighbour = (
+        served.generate.spawn("hello", **LONG),
+        served.generate.spawn("hello", temperature=0.0, max_tokens=200),
+    )
+    plane.wait_until(lambda: http.get("/health").json()["in_flight"] == 2)
+    long.cancel()
+    with pytest.raises(modal.exception.RemoteError):
+        long.get(timeout=30)
+    assert neighbour.get(timeout=60)["text"] == alone["text"]
+    wait_idle(http)
+    plane.wait_until(lambda: not container(plane).running)
+
+
+def test_the_engines_queue_refuses_and_health_answers_meanwhile(plane: Plane, served: Any, http: httpx.Client) -> None:
+    """As many calls at once as rows, places in the queue and twenty more: those twenty get 429, from the engine."""
+    room, beyond = Deployment().max_batch + Limits().queue, 20
+    calls = [served.generate.spawn("hello", **LONG) for _ in range(room + beyond)]
+    try:
+        refused = [plane.calls[each.object_id] for each in calls]
+        plane.wait_until(lambda: sum(bool(each.outputs) for each in refused) >= beyond)
+        took = []
+        for path in ("/health", "/ready", "/metrics") * 5:
+            start = time.perf_counter()
+            assert http.get(path).status_code == 200
+            took.append(time.perf_counter() - start)
+        answers = [each.get(timeout=1) for each in calls if plane.calls[each.object_id].outputs]
+        assert [each["error_detail"]["status_code"] for each in answers] == [429] * beyond
+        assert http.get("/health").json()["in_flight"] == room
+        assert len(plane.function("maskloop", "Engine.*").containers) == 1
+        assert max(took) <= 0.5, took
+    finally:
+        plane.cancel("maskloop")
+    wait_idle(http)
+    assert served.generate.remote(**ASK)["status"] == "complete"
