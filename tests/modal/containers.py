@@ -63,10 +63,15 @@ class Container:
             found.append(self._to_cancel.get_nowait())
         return found
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """To the entry point alone."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
     def interrupt(self) -> None:
         """What preemption sends; the container takes no more inputs."""
         self.stopping, self.interrupted_at = True, time.monotonic()
-        self._signal(signal.SIGINT)
+        self.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
         """The whole container, helpers of the process included."""
@@ -82,7 +87,3 @@ class Container:
         self.kill()
         self.exit_code = code
         return code
-
-    def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, number)

@@ -7,6 +7,7 @@ is how the plane knows who asks.
 from __future__ import annotations
 
 import os
+import shutil
 import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -54,15 +55,23 @@ class Launcher:
                 root.read_only.add(mount.mount_path)
         return root, {**layers.env, **self._secrets(definition)}
 
-    def start(self, container: Container, arguments: pb.ContainerArguments, extra: Mapping[str, str]) -> None:
+    def start(
+        self,
+        container: Container,
+        arguments: pb.ContainerArguments,
+        extra: Mapping[str, str],
+        modules: Mapping[str, str],
+    ) -> None:
         """Start the entry point as `container`; its socket is expected at `socket_of(container)`."""
         root, variables = self.root(container.folder, arguments.function_def)
+        for name, source in modules.items():
+            shutil.copyfile(source, container.folder / "__modal" / f"{name}.py")
         (container.folder / "__modal" / "arguments").write_bytes(arguments.SerializeToString())
         variables |= {
             "HOME": "/root",
             "LANG": "C.UTF-8",
             "PATH": f"{roots.VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "PYTHONPATH": "/root",
+            "PYTHONPATH": f"/root:{OWN}",
             "MODAL_IS_REMOTE": "1",
             "MODAL_SERVER_URL": f"unix://{OWN}/socket",
             "MODAL_CONTAINER_ARGUMENTS_PATH": f"{OWN}/arguments",

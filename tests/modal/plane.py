@@ -49,6 +49,8 @@ class Plane:
         self.dict_fails = False
         self.container_env: dict[str, str] = {}
         """Variables that the platform, not the image, gives every container from now on."""
+        self.container_modules: dict[str, str] = {}
+        """Files by module name that the platform puts behind everything else on the path of containers from now on."""
         self.url = self.blob_url = ""
         self.loop = asyncio.new_event_loop()
         self._web = web.Bridges(self)
@@ -204,7 +206,7 @@ class Plane:
             task_id=container.id, function_id=function.id, app_id=function.app_id, function_def=function.definition,
             environment_name="main", app_layout=apps.layout(app, self.functions), checkpoint_id=new_id("ch"),
         )  # fmt: skip
-        self.launcher.start(container, arguments, self.container_env)
+        self.launcher.start(container, arguments, self.container_env, self.container_modules)
         self.spawn(self._watch(function, container, server))
         return container
 
