@@ -20,6 +20,7 @@ from engine.constraint import (
 )
 from engine.errors import RequestError, UnknownOption
 from engine.fields import Range, check_fields
+from engine.plain_json import check_json, check_text
 from engine.result import SUCCESSES, FinishReason, Result, Status, Timings, Usage
 
 __all__ = [
@@ -37,6 +38,12 @@ __all__ = [
     "Usage",
     "Whitespace",
 ]
+
+
+LONGEST_ID, LONGEST_SALT = 200, 1_000
+"""Characters."""
+MOST_STOPS, LONGEST_STOP = 64, 1_000
+"""Every step looks for each of them in the text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +67,12 @@ class SamplingParams:
         if self.stop is None or isinstance(self.stop, str):
             object.__setattr__(self, "stop", () if self.stop is None else (self.stop,))
         check_fields(self)
+        if len(self.stop) > MOST_STOPS:
+            raise RequestError(f"stop has {len(self.stop)} texts, over the limit of {MOST_STOPS}", param="stop")
         if not all(self.stop):
             raise RequestError("stop needs non-empty strings", param="stop")
+        for one in self.stop:
+            check_text("stop", one, longest=LONGEST_STOP)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> SamplingParams:
@@ -103,6 +114,12 @@ class Request:
             _check_prompt(self.prompt)
         if self.messages is not None:
             object.__setattr__(self, "messages", _check_messages(self.messages))
+        if self.system is not None:
+            check_text("system", self.system)
+        if self.tools is not None:
+            check_json("tools", self.tools)
+        if self.cache_salt is not None:
+            check_text("cache_salt", self.cache_salt, longest=LONGEST_SALT)
         if self.system is not None and self.messages is not None:
             raise RequestError("system stands beside messages; put it into messages as the first one", param="system")
         if self.template == "raw" and (self.messages is not None or self.system is not None or self.schema_in_prompt):
@@ -119,6 +136,7 @@ class Request:
             )
         if not self.id:
             raise RequestError("id must be a non-empty string", param="id")
+        check_text("id", self.id, longest=LONGEST_ID)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Request:
@@ -140,30 +158,30 @@ _PLAIN_FIELDS = frozenset((*_OWN_FIELDS, *SAMPLING_FIELDS, *CONSTRAINT_FIELDS, *
 
 
 def _check_prompt(prompt: str) -> None:
+    check_text("prompt", prompt)
     if not prompt:
         raise RequestError("prompt is empty", param="prompt")
-    _encodable(prompt, "prompt")
 
 
 def _check_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     if not messages:
         raise RequestError("messages needs a list of at least one message", param="messages")
+    check_json("messages", messages)
     for index, message in enumerate(messages):
+        place = f"messages[{index}]"
         if not isinstance(message.get("role"), str):
-            raise RequestError(f"messages[{index}] needs a role and a content", param="messages")
+            raise RequestError(f"{place} needs a role and a content", param="messages", pointer=f"/{index}")
+        calls = message.get("tool_calls")
+        if not isinstance(calls, list | tuple | None) or not all(isinstance(call, Mapping) for call in calls or ()):
+            raise RequestError(
+                f"{place}.tool_calls must be a list of objects", param="messages", pointer=f"/{index}/tool_calls"
+            )
         content = message.get("content")
-        if isinstance(content, str):
-            _encodable(content, f"messages[{index}].content")
-        elif content is None and "tool_calls" not in message:
-            raise RequestError(f"messages[{index}] has no content", param="messages")
-        elif not isinstance(content, list | tuple | None):
+        if content is None and not calls:
+            raise RequestError(f"{place} has no content", param="messages", pointer=f"/{index}/content")
+        if not isinstance(content, str | list | tuple | None):
             kind = type(content).__name__
-            raise RequestError(f"messages[{index}].content must be text or parts, got {kind}", param="messages")
+            raise RequestError(
+                f"{place}.content must be text or parts, got {kind}", param="messages", pointer=f"/{index}/content"
+            )
     return tuple(dict(message) for message in messages)
-
-
-def _encodable(text: str, param: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RequestError(f"{param} holds a lone surrogate at character {error.start}", param=param) from None

@@ -12,7 +12,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "engine"
-TYPES = ("errors", "bundled", "fields", "schema_source", "config", "constraint", "request", "result", "interfaces")
+TYPES = (
+    "errors",
+    "bundled",
+    "fields",
+    "plain_json",
+    "schema_source",
+    "config",
+    "constraint",
+    "request",
+    "result",
+    "interfaces",
+)
 FOLDERS = ("patterns", "schema", "judge", "grammar", "model", "decode", "trace", "serve", "client", "cli")
 """From low to high; a folder may import itself, the type files, and folders to its left."""
 STRANGERS = frozenset({("grammar", "model"), ("model", "grammar"), ("model", "judge")})

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,7 @@ class HfTokenizer:
         return re.compile("|".join(sorted(map(re.escape, self.special_tokens), key=len, reverse=True)) or r"(?!)")
 
     def encode(self, text: str) -> list[int]:
-        tokenizer = self._plain if self._specials_in_text.search(text) else self._rust
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+        return _encode(self._plain if self._specials_in_text.search(text) else self._rust, text)
 
     def decode(self, ids: Sequence[int]) -> str:
         return b"".join(self.token_bytes(i) or b"" for i in ids).decode("utf-8", "replace")
@@ -95,44 +95,58 @@ class HfTokenizer:
     def chat(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
         if not self.has_chat_template:
             raise RequestError("this model has no chat template; use template='raw'", param="template")
-        guarded, hidden = self._guard(messages)
+        guard = _Guard(self._specials_in_text)
         try:
             text = self._hf.apply_chat_template(
-                guarded, tools=list(tools) if tools else None, add_generation_prompt=True, tokenize=False
+                guard.hide(messages_copy(messages)),
+                tools=guard.hide(list(tools)) if tools else None,
+                add_generation_prompt=True,
+                tokenize=False,
             )
         except Exception as error:  # noqa: BLE001 - a template is a program; what it raises is about the messages
             raise RequestError(f"the chat template refused the messages: {error}", param="messages") from None
-        return self._encode_template(str(text), hidden)
-
-    def _guard(self, value: Any) -> tuple[Any, list[str]]:
-        """Replace special-token text in message contents by private markers that survive the template."""
-        hidden: list[str] = []
-
-        def mark(match: re.Match[str]) -> str:
-            hidden.append(match.group())
-            return f"\ue000{len(hidden) - 1}\ue001"
-
-        def walk(part: Any) -> Any:
-            if isinstance(part, str):
-                return self._specials_in_text.sub(mark, part)
-            if isinstance(part, Mapping):
-                return {key: walk(item) for key, item in part.items()}
-            return [walk(item) for item in part] if isinstance(part, list | tuple) else part
-
-        return walk(list(messages_copy(value))), hidden
-
-    def _encode_template(self, text: str, hidden: list[str]) -> list[int]:
         ids: list[int] = []
-        for index, piece in enumerate(re.split("\ue000(\\d+)\ue001", text) if hidden else [text]):
-            if index % 2:
-                ids.extend(self._plain.encode(hidden[int(piece)], add_special_tokens=False).ids)
-            elif piece:
-                ids.extend(self._rust.encode(piece, add_special_tokens=False).ids)
+        for hidden, piece in guard.pieces(str(text)):
+            ids.extend(_encode(self._plain if hidden else self._rust, piece))
         return ids
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and its settings."""
         self._hf.save_pretrained(folder)
+
+
+def _encode(tokenizer: RustTokenizer, text: str) -> list[int]:
+    """Ids of a text. As a batch of one: a single `encode` keeps the interpreter's lock, 0.6 s for a megabyte."""
+    return list(tokenizer.encode_batch([text], add_special_tokens=False)[0].ids)
+
+
+class _Guard:
+    """Replaces special-token text by markers that survive a chat template and that no caller can guess."""
+
+    def __init__(self, specials: re.Pattern[str]) -> None:
+        self._specials = specials
+        self._hidden: list[str] = []
+        self._nonce = secrets.token_hex(16)
+
+    def hide(self, value: Any) -> Any:
+        """A copy of plain JSON types in which no string, key or value, holds a special token's text."""
+        if isinstance(value, str):
+            return self._specials.sub(self._mark, value)
+        if isinstance(value, Mapping):
+            return {self.hide(key): self.hide(item) for key, item in value.items()}
+        return [self.hide(item) for item in value] if isinstance(value, list | tuple) else value
+
+    def pieces(self, text: str) -> Iterator[tuple[bool, str]]:
+        """The rendered template in order: what was hidden (True), as it was, and everything else."""
+        for index, piece in enumerate(re.split(f"{self._nonce}:([0-9]+);", text)):
+            if index % 2:
+                yield True, self._hidden[int(piece)]
+            elif piece:
+                yield False, piece
+
+    def _mark(self, match: re.Match[str]) -> str:
+        self._hidden.append(match.group())
+        return f"{self._nonce}:{len(self._hidden) - 1};"
 
 
 def messages_copy(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

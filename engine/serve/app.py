@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 import engine
 from engine.errors import EngineError, EngineFailure
 from engine.serve.engine_protocol import ServedEngine
-from engine.serve.failure import Failure, HTTPFailure, Malformed, MethodNotAllowed, NotFound
+from engine.serve.failure import Failure, Malformed, MethodNotAllowed, NotFound
 from engine.serve.lifecycle import EngineSlot
 from engine.serve.lift_body import first_problem
 from engine.serve.lift_routes import lift_routes
@@ -81,7 +81,8 @@ async def _unreadable(_: HTTPRequest, error: Any) -> JSONResponse:
 
 
 async def _routing(http: HTTPRequest, error: Any) -> JSONResponse:
-    made: HTTPFailure = Malformed("the body cannot be read as JSON")
+    cause = error.__cause__  # what `read_json` raised, where FastAPI calls it
+    made: EngineError = cause if isinstance(cause, EngineError) else Malformed("the body cannot be read as JSON")
     if error.status_code == 404:
         made = NotFound(f"no route {http.url.path[:200]!r}")
     if error.status_code == 405:

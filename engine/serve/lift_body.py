@@ -10,22 +10,37 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.constraint import Draft, constraints_in
 from engine.errors import RequestError, UnknownOption
+from engine.plain_json import check_json
 from engine.request import SAMPLING_FIELDS, Request
 from engine.serve.failure import Malformed
 
 STRICT = ConfigDict(extra="forbid", strict=True, populate_by_name=False)
 Schema = dict[str, Any] | bool
-Body = TypeVar("Body", bound=BaseModel)
+Read = TypeVar("Read", bound=BaseModel)
+MOST_FIELDS = 200
+Texts = Annotated[list[str], Field(fail_fast=True)]
+Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
 
 
-class LiftBody(BaseModel):
-    """What `POST /generate`, `/generate_ir` and `/` read. LIFT sends the first five fields."""
+class Body(BaseModel):
+    """An object whose every field is known. A wrong one is reported once, not once for each of a hundred thousand."""
 
     model_config = STRICT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and len(given) > MOST_FIELDS:
+            raise ValueError(f"has {len(given)} fields, more than there are")
+        return given
+
+
+class LiftBody(Body):
+    """What `POST /generate`, `/generate_ir` and `/` read. LIFT sends the first five fields."""
 
     prompt: str | None = Field(None, description="One user message, through the model's chat template.")
     schema_: Schema | None = Field(None, alias="schema", description="A JSON Schema; absent: free text.")
@@ -37,9 +52,9 @@ class LiftBody(BaseModel):
     repetition_penalty: float = Field(1.0, gt=0, le=100)
     seed: int | None = Field(None, ge=-(2**63), le=2**64 - 1)
     n: int = Field(1, ge=1, le=128)
-    stop: list[str] | str | None = None
+    stop: Texts | str | None = None
     logprobs: int | None = Field(None, ge=0, le=20)
-    messages: list[dict[str, Any]] | None = Field(None, min_length=1)
+    messages: Objects | None = Field(None, min_length=1)
     system: str | None = None
     template: Literal["chat", "raw"] = "chat"
     schema_in_prompt: bool = False
@@ -50,12 +65,12 @@ class LiftBody(BaseModel):
     regex: str | None = None
     ebnf: str | None = None
     lark: str | None = None
-    choice: Annotated[list[str], Field(min_length=1)] | None = None
+    choice: Annotated[Texts, Field(min_length=1)] | None = None
     structural_tag: dict[str, Any] | None = None
     json_object: bool = False
     deadline_s: float | None = Field(None, gt=0, le=86_400)
     cache_salt: str | None = None
-    tools: list[dict[str, Any]] | None = Field(None, description="Shown to the model; they constrain nothing.")
+    tools: Objects | None = Field(None, description="Shown to the model; they constrain nothing.")
     id: str | None = Field(None, min_length=1, max_length=200, description="Yours; it must not be running already.")
 
     def to_request(self, *, default_schema: Schema | None = None) -> Request:
@@ -74,23 +89,22 @@ class LiftBody(BaseModel):
         return name in self.model_fields_set or name in SAMPLING_FIELDS
 
 
-class CheckBody(BaseModel):
+class CheckBody(Body):
     """What `POST /check` reads."""
-
-    model_config = STRICT
 
     schema_: Schema = Field(alias="schema", description="The JSON Schema to judge.")
     conformance: Literal["tight", "spec"] = "tight"
     draft: Draft | None = None
 
 
-def read_body(values: Any, kind: type[Body]) -> Body:
+def read_body(values: Any, kind: type[Read]) -> Read:
     """A request as the Modal functions get it: any Python value. The errors are those of the HTTP routes."""
     if not isinstance(values, Mapping):
         raise Malformed(f"a request is an object, got {type(values).__name__}")
+    check_json(None, values)
     try:
-        plain = json.loads(json.dumps(values, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
+        plain = json.loads(json.dumps(dict(values)))  # tuples are lists on the wire
+    except TypeError as error:
         raise Malformed(f"the request is not plain JSON: {error}") from None
     try:
         return kind.model_validate(plain)

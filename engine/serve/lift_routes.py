@@ -17,6 +17,7 @@ from engine.errors import NotReady
 from engine.request import Request, Result
 from engine.serve.failure import Failure
 from engine.serve.health import health, warm
+from engine.serve.json_body import JsonRoute
 from engine.serve.lift_answer import lift_answer
 from engine.serve.lift_body import CheckBody, LiftBody
 from engine.serve.middleware import ClientGone
@@ -41,7 +42,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 def lift_routes(service: Service) -> APIRouter:
     """POST /generate, /generate_ir and /, POST /check, GET /health, /health_ir, /, /ready, /warmup, /metrics."""
-    router = APIRouter(responses=PROBLEMS)
+    router = APIRouter(responses=PROBLEMS, route_class=JsonRoute)
 
     async def generate(http: HTTPRequest, body: LiftBody) -> Response:
         return await _answer(service, http, body.to_request())

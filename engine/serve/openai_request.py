@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import RequestError, SchemaInvalid
+from engine.errors import RequestError, SchemaInvalid, UnknownOption
 from engine.request import Constraint, Request, SamplingParams
 from engine.serve.failure import ModelNotFound
 from engine.serve.openai_body import UNSUPPORTED_CHAT, ChatBody, CompletionBody, Shared
@@ -36,7 +36,7 @@ def chat_request(body: ChatBody, model: str) -> Asked:
             raise RequestError(f"{name} is not supported", param=name)
     if body.modalities not in (None, ["text"]):
         raise RequestError("modalities other than text are not supported", param="modalities")
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
     if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.max_completion_tokens:
         raise RequestError("max_tokens and max_completion_tokens differ; give one", param="max_completion_tokens")
@@ -124,34 +124,60 @@ def _response_format(body: ChatBody) -> Constraint | None:
     """`strict` changes nothing: output always conforms."""
     given = body.response_format or {"type": "text"}
     kind = given.get("type")
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return Constraint.json_object(whitespace=body.whitespace)
-    if kind != "json_schema":
+    if kind == "structural_tag":
+        return Constraint.structural_tag(given, **_options(body))
+    known = {"text": {"type"}, "json_object": {"type", "schema"}, "json_schema": {"type", "schema", "json_schema"}}
+    if not isinstance(kind, str) or kind not in known:
         raise RequestError(
-            f"response_format.type must be text, json_object or json_schema, got {kind!r}", param="response_format"
+            f"response_format.type must be text, json_object, json_schema or structural_tag, got {kind!r}",
+            param="response_format",
         )
+    for name in given:
+        if name not in known[kind] and given[name] is not None:
+            raise UnknownOption(f"unknown field response_format.{name} beside type {kind!r}", param="response_format")
     named = given.get("json_schema")
-    if not isinstance(named, Mapping) or not isinstance(named.get("schema"), Mapping | bool):
+    if named is not None and not isinstance(named, Mapping):
+        raise RequestError("response_format.json_schema must be an object with a schema", param="response_format")
+    schema = given.get("schema") if named is None else named.get("schema")
+    if kind == "json_schema" and schema is None:
         raise RequestError("response_format.json_schema needs a schema", param="response_format")
-    return _json_schema(body, named["schema"])
+    if schema is not None:
+        if not isinstance(schema, Mapping | bool):
+            raise RequestError("response_format's schema must be an object or a boolean", param="response_format")
+        return _json_schema(body, schema)
+    return Constraint.json_object(whitespace=body.whitespace) if kind == "json_object" else None
+
+
+ELSEWHERE = {
+    "guided_json": "json_schema",
+    "guided_regex": "regex",
+    "guided_choice": "choice",
+    "guided_grammar": "ebnf",
+    "guided_json_object": "json_object",
+    "json_schema": "json_schema",
+    "regex": "regex",
+    "ebnf": "ebnf",
+    "lark": "lark",
+}
+"""Fields beside `structured_outputs`: vLLM's older ones, SGLang's, and ours."""
 
 
 def _structured(body: Shared) -> Constraint | None:
-    """vLLM's `structured_outputs` and our `lark`."""
-    given: dict[str, Any] = {}
-    if body.structured_outputs is not None:
-        given = {name: value for name, value in body.structured_outputs if value is not None}
-    if body.lark is not None:
-        given["lark"] = body.lark
+    """vLLM's `structured_outputs` and `guided_*`, SGLang's `regex`, `ebnf` and `json_schema`, our `lark`."""
+    given = {f"structured_outputs.{name.rstrip('_')}": value for name, value in body.structured_outputs or ()}
+    given |= {name: getattr(body, name) for name in ELSEWHERE}
+    given = {name: value for name, value in given.items() if value is not None and (value or "json_object" not in name)}
     if len(given) > 1:
-        raise RequestError(f"{' and '.join(given)} exclude each other; give one", param="structured_outputs")
+        raise RequestError(f"{' and '.join(given)} exclude each other; give one", param=min(given).split(".")[0])
     for name, value in given.items():
-        if name == "json_":
+        inner = name.removeprefix("structured_outputs.")
+        kind = {"json": "json_schema", "grammar": "ebnf"}.get(inner, ELSEWHERE.get(name, inner))
+        if kind == "json_schema":
             return _json_schema(body, value)
-        options = _options(body) if name in ("lark", "structural_tag") else {}
-        made: Constraint = getattr(Constraint, {"grammar": "ebnf"}.get(name, name))(value, **options)
+        if kind == "json_object":
+            return Constraint.json_object(whitespace=body.whitespace)
+        options = _options(body) if kind in ("lark", "structural_tag") else {}
+        made: Constraint = getattr(Constraint, kind)(value, **options)
         return made
     return None
 
@@ -160,7 +186,9 @@ def _one_of(*constraints: Constraint | None) -> Constraint | None:
     given = [constraint for constraint in constraints if constraint is not None]
     if len(given) > 1:
         raise RequestError(
-            "response_format, structured_outputs, lark and tools exclude each other; give one", param="response_format"
+            "response_format, structured_outputs (or another field for a constraint) and tools exclude each other; "
+            "give one",
+            param="response_format",
         )
     return given[0] if given else None
 
@@ -169,7 +197,7 @@ def _tools(body: ChatBody) -> tuple[tuple[Tool, ...], Constraint | None]:
     """The tools the model may call, after `tool_choice`, and the constraint that makes every call well-formed."""
     declared = read_tools(body.tools or ())
     mode, names = _choice(body.tool_choice, bool(declared))
-    if mode == "none":
+    if mode == "none" or (mode == "auto" and not declared):
         return (), None
     if not declared:
         raise RequestError(f"tool_choice {mode!r} needs tools", param="tool_choice")

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from engine.request import Result
 from engine.serve.handoff import Piece
+from engine.serve.json_body import JsonRoute
 from engine.serve.lift_routes import PROBLEMS, caller, while_connected
 from engine.serve.openai_answer import chat_completion, failure_of, text_completion
 from engine.serve.openai_body import ChatBody, CompletionBody, Shared
@@ -29,7 +30,8 @@ UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 def openai_routes(service: Service) -> APIRouter:
     """POST /v1/chat/completions and /v1/completions, GET /v1/models and /v1/models/NAME."""
-    router = APIRouter(prefix="/v1", tags=["openai"], responses={404: {"description": "no such model"}, **PROBLEMS})
+    problems = {404: {"description": "no such model"}, **PROBLEMS}
+    router = APIRouter(prefix="/v1", tags=["openai"], responses=problems, route_class=JsonRoute)
     started = int(time.time())
 
     async def chat(http: HTTPRequest, body: ChatBody) -> Response:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.errors import SchemaInvalid
+from engine.errors import ConstraintError, SchemaInvalid
 from engine.schema import JsonInvalid, Validator, parse_json
 from engine.serve.tool_value import Format, Schema, is_string, value_format
 
@@ -149,7 +149,16 @@ def read_tools(declared: Sequence[Mapping[str, Any]]) -> list[Tool]:
             raise SchemaInvalid(f"tools[{index}] has no usable name: {name!r}", param="tools")
         if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
             raise SchemaInvalid(f"tools[{index}].parameters must be the schema of an object", param="tools")
+        _check(parameters, f"tools[{index}].parameters", f"/{index}/function/parameters")
         tools.append(Tool(name, parameters))
     if len({tool.name for tool in tools}) < len(tools):
         raise SchemaInvalid("two tools have the same name", param="tools")
     return tools
+
+
+def _check(schema: Mapping[str, Any], place: str, pointer: str) -> None:
+    """Refuse what is no JSON Schema, as a schema of its own is; the pointer leads into `tools`."""
+    try:
+        Validator(dict(schema))
+    except ConstraintError as error:
+        raise type(error)(f"{place}: {error.message}", param="tools", pointer=pointer + (error.pointer or "")) from None

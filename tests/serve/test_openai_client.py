@@ -544,3 +544,84 @@ def test_how_schemas_are_written_reaches_those_inside_a_grammar(client, engine):
         constraint = engine.requests[-1].constraint
         assert (constraint.conformance, constraint.whitespace) == ("spec", "flexible")
         assert constraint.require_enforced
+
+
+A = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "source"),
+    [
+        ({"response_format": {"type": "json_object", "schema": A}}, "json_schema", A),
+        ({"response_format": {"type": "json_object", "schema": None}}, "json_object", {"type": "object"}),
+        ({"response_format": {"type": "json_schema", "schema": A}}, "json_schema", A),
+        ({"response_format": {"type": "structural_tag", "format": {}}}, "structural_tag",
+         {"type": "structural_tag", "format": {}}),
+        ({"guided_json": A}, "json_schema", A),
+        ({"guided_json": json.dumps(A)}, "json_schema", A),
+        ({"guided_regex": "a+"}, "regex", "a+"),
+        ({"guided_choice": ["a", "b"]}, "choice", ["a", "b"]),
+        ({"guided_grammar": 'root ::= "a"'}, "ebnf", 'root ::= "a"'),
+        ({"guided_json_object": True}, "json_object", {"type": "object"}),
+        ({"guided_regex": "a+", "guided_json": None, "guided_decoding_backend": "xgrammar"}, "regex", "a+"),
+        ({"structured_outputs": {"json_object": True}}, "json_object", {"type": "object"}),
+        ({"structured_outputs": {"json": False}}, "json_schema", False),
+        ({"json_schema": json.dumps(A)}, "json_schema", A),
+        ({"regex": "a+"}, "regex", "a+"),
+        ({"ebnf": 'root ::= "a"'}, "ebnf", 'root ::= "a"'),
+    ],
+)  # fmt: skip
+def test_other_servers_ways_to_ask_for_a_constraint_are_honoured(client, engine, asked, kind, source):
+    chat(client, extra_body=asked)
+    constraint = engine.requests[-1].constraint
+    assert constraint.kind == kind
+    assert (constraint.source if kind in ("regex", "ebnf") else json.loads(constraint.source)) == source
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"regex": "a", "guided_json": A}, "guided_json"),
+        ({"guided_regex": "a", "response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "text", "schema": A}}, "response_format"),
+        ({"response_format": {"type": "json_object", "schema": 7}}, "response_format"),
+        ({"response_format": {"type": ["json_object"]}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": 7}}, "response_format"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"top_k": -2}, "top_k"),
+        ({"min_tokens": 5}, "min_tokens"),
+        ({"ignore_eos": 0}, "ignore_eos"),
+    ],
+)
+def test_what_would_change_something_is_refused_by_name(client, engine, asked, param):
+    with pytest.raises(openai.BadRequestError) as caught:
+        chat(client, extra_body=asked)
+    assert caught.value.param == param
+
+
+def test_fields_whose_value_changes_nothing_are_accepted(client, engine):
+    neutral = {
+        "tools": [], "tool_choice": "auto", "top_logprobs": 0, "top_k": -1, "reasoning_effort": "none", "functions": [],
+        "verbosity": "medium", "function_call": "none", "ignore_eos": False, "min_tokens": 0, "length_penalty": 1.0,
+        "stop_token_ids": [], "presence_penalty": 0, "logit_bias": {}, "skip_special_tokens": True, "stop": [],
+        "chat_template_kwargs": {}, "audio": None, "response_format": {"type": "text"}, "modalities": ["text"],
+        "best_of": 1, "logprobs": False, "priority": 0,
+    }  # fmt: skip
+    chat(client, extra_body=neutral)
+    request = engine.requests[-1]
+    assert (request.constraint, request.sampling.top_k, request.tools) == (None, 0, None)
+
+
+def test_messages_can_be_sent_back_as_the_client_returned_them(client, engine):
+    class Answer(pydantic.BaseModel):
+        a: int
+
+    engine.script = lambda request: document(request, text='{"a":1}', value={"a": 1})
+    first = client.chat.completions.parse(
+        model=MODEL, messages=[{"role": "user", "content": "x"}], response_format=Answer
+    ).choices[0].message  # fmt: skip
+    back = first.model_dump(warnings=False)
+    assert back["parsed"]
+    returned = [back, {**back, "reasoning_content": "so", "annotations": [], "function_call": None, "strange": None}]
+    chat(client, extra_body={"messages": [*USER, *returned, *USER]})
+    assert list(engine.requests[-1].messages[1:3]) == [{"role": "assistant", "content": '{"a":1}'}] * 2
