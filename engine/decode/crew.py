@@ -101,7 +101,7 @@ class Crew:
         try:
             return self._loop.step()
         except BaseException as error:  # noqa: BLE001 - the device failed: the rows of that step fail, the others go on
-            for sample in self._loop.abandon():
+            for sample in self._loop.abandon() or self._scheduler.running[:]:
                 sample.fail(EngineFailure(f"the step failed: {error!r}"))
                 self._finish(sample)
             return True
@@ -176,14 +176,19 @@ class Crew:
         if sample.error is not None:
             self._clean(sample)
         if sample.index == 0 and sample.first_token is None and sample.status != "complete":
-            self._abandon_siblings(sample)  # the last of them may have settled the job
+            self._without_first(sample)  # the last of the siblings may settle the job
         if len(self._results.get(job, ())) == len(job.samples):
             results = self._results[job]
             self._drop(job, job_result([results[index] for index in sorted(results)]))
 
-    def _abandon_siblings(self, sample: Sample) -> None:
-        for sibling in sample.job.samples[1:]:
-            sibling.status, sibling.error = sample.status, sample.error
+    def _without_first(self, sample: Sample) -> None:
+        """The siblings of a sample that ended before its first token: an error is its own, anything else is theirs."""
+        siblings = sample.job.samples[1:]
+        if sample.status == "error":
+            self._scheduler.add(*siblings)
+            return
+        for sibling in siblings:
+            sibling.status = sample.status
             self._finish(sibling)
 
     def _drop(self, job: Job, outcome: Result | EngineError) -> None:

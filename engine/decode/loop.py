@@ -93,13 +93,13 @@ class Loop:
         """Wait for the tokens of the step in flight and take them; False when there is none."""
         if not self._flying:
             return False
-        sampled = self._runner.wait()
-        rows, self._flying = self._flying, []
+        rows, sampled = self._flying, self._runner.wait()
         now = time.perf_counter()
         self._account(rows, min(now - self._collected, now - rows[0].launched))
         self._collected = now
         for row in rows:
             self._accept(row, sampled)
+        self._flying = []
         return True
 
     def abandon(self) -> list[Sample]:
