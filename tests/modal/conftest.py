@@ -20,6 +20,7 @@ Fixtures, all shared by the tests of one worker:
                  plane.cancel(app, tag)                        cancel all calls of a function that still run
                  plane.wait_until(condition)                   poll; fails after a time
     served     app "maskloop", deployed with the tiny model (MASKLOOP_AUTH=none), one container up: its class
+    probe      the class of `probe_app.py`, without an engine, for what the entry point itself does
     deploy     deploy("name", MASKLOOP_X=...): another app with the tiny model; returns its class
 
 A container (`plane.function(...).containers`, those that ended in `.ended`) has `.log`, `.pid`, `.running`,
@@ -31,6 +32,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,12 +41,16 @@ from typing import Any
 
 import pytest
 
+from engine.serve.deployment import HEALTH_PACKAGES
 from tests.modal import roots
+from tests.modal.environments import Environment
 from tests.modal.models import write_tiny
 from tests.modal.plane import Plane
 
 WEIGHTS = "maskloop-weights"
 TINY = {"MASKLOOP_MODEL": "random:/weights/tiny/config.json", "MASKLOOP_QUANTIZATION": "bf16", "MASKLOOP_AUTH": "none"}
+HEALTH = Environment(Path(sysconfig.get_path("purelib", vars={"base": f"{sys.prefix}/health"})))
+"""Made by `make setup`; where it is missing, the health image is filtered out of what is installed here."""
 Deploy = Callable[..., Any]
 
 
@@ -55,7 +62,7 @@ def plane() -> Iterator[Plane]:
         pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
     folder = Path(tempfile.mkdtemp(prefix="plane-"))  # short: a socket's path has 107 characters at most
     try:
-        with Plane(folder) as plane:
+        with Plane(folder, {frozenset(HEALTH_PACKAGES): HEALTH} if HEALTH.site_packages.exists() else {}) as plane:
             write_tiny(plane.uploads.volume(WEIGHTS) / "tiny")
             yield plane
     finally:
@@ -79,3 +86,10 @@ def served(plane: Plane, deploy: Deploy) -> Any:
     engine = deploy("maskloop")
     engine.info.remote()
     return engine
+
+
+@pytest.fixture(scope="session")
+def probe(plane: Plane) -> Any:
+    """The class of `probe_app.py`: a container without an engine, up in a second."""
+    plane.deploy(file="tests/modal/probe_app.py")
+    return plane.cls("probe", "Probe")

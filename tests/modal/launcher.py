@@ -32,8 +32,10 @@ def socket_of(container: Container) -> Path:
 class Launcher:
     """Knows how containers are made; knows nothing of inputs. `environments`: by image package set, first match."""
 
-    def __init__(self, uploads: Uploads, environments: dict[frozenset[str], Environment]) -> None:
-        self._uploads, self._environments = uploads, environments
+    def __init__(
+        self, uploads: Uploads, environments: dict[frozenset[str], Environment], *, namespaces: bool = True
+    ) -> None:
+        self._uploads, self._environments, self._namespaces = uploads, environments, namespaces
         self._made: dict[object, Path] = {}
 
     def root(self, folder: Path, definition: pb.Function) -> tuple[roots.Root, dict[str, str]]:
@@ -42,10 +44,9 @@ class Launcher:
         environment = self._environments.get(frozenset(layers.packages), HERE)
         files = [file for mount in sorted(definition.mount_ids) for file in self._uploads.mounts[mount]]
         tree = self._tree([*layers.files, *files])
-        root = roots.Root(folder / "root")
+        root = roots.Root(folder / "root") if self._namespaces else roots.PlainRoot(folder / "root")
         root.binds |= {f"/{entry.name}": entry for entry in tree.iterdir()}
-        links = self._links(environment, layers.packages)
-        root.binds |= roots.interpreter_binds(links, environment.site_packages)
+        root.interpreter(self._links(environment, layers.packages), environment.site_packages)
         for name in ("tmp", OWN.lstrip("/")):
             root.binds[f"/{name.lstrip('/')}"] = made = folder / name.lstrip("/")
             made.mkdir(parents=True, exist_ok=True)
@@ -67,20 +68,21 @@ class Launcher:
         for name, source in modules.items():
             shutil.copyfile(source, container.folder / "__modal" / f"{name}.py")
         (container.folder / "__modal" / "arguments").write_bytes(arguments.SerializeToString())
+        own = root.inside(OWN)
         variables |= {
-            "HOME": "/root",
+            "HOME": root.inside("/root"),
             "LANG": "C.UTF-8",
-            "PATH": f"{roots.VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "PYTHONPATH": f"/root:{OWN}",
+            "PATH": f"{root.inside(roots.VENV)}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": f"{root.inside('/root')}:{own}",
             "MODAL_IS_REMOTE": "1",
-            "MODAL_SERVER_URL": f"unix://{OWN}/socket",
-            "MODAL_CONTAINER_ARGUMENTS_PATH": f"{OWN}/arguments",
+            "MODAL_SERVER_URL": f"unix://{own}/socket",
+            "MODAL_CONTAINER_ARGUMENTS_PATH": f"{own}/arguments",
             "MODAL_TASK_ID": container.id,
             "MODAL_IMAGE_ID": arguments.function_def.image_id,
             "MODAL_ENVIRONMENT": arguments.environment_name,
             **extra,
         }
-        command = [f"{roots.VENV}/bin/python", "-u", "-m", "modal._container_entrypoint"]
+        command = [f"{root.inside(roots.VENV)}/bin/python", "-u", "-m", "modal._container_entrypoint"]
         container.process = root.start(command, variables, container.folder / "log")
 
     def _secrets(self, definition: pb.Function) -> dict[str, str]:
@@ -108,6 +110,7 @@ class Launcher:
         if key not in self._made:
             folder = self._uploads.folder / "venvs" / str(len(self._made))
             names = environment.closure([*packages, CLIENT])
-            environment.link(names, roots.make_venv(folder), roots.PACKAGES)
+            seen_as = Path(roots.PACKAGES) if self._namespaces else environment.site_packages
+            environment.link(names, roots.make_venv(folder), seen_as)
             self._made[key] = folder
         return self._made[key]

@@ -39,9 +39,15 @@ TOKEN = ("ak-plane", "as-plane")
 class Plane:
     """Start with `with Plane(folder) as plane`; what it started ends with the block."""
 
-    def __init__(self, folder: Path, environments: Mapping[frozenset[str], Environment] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environments: Mapping[frozenset[str], Environment] | None = None,
+        *,
+        namespaces: bool = True,
+    ) -> None:
         self.folder, self.uploads = folder, Uploads(folder / "uploads")
-        self.launcher = Launcher(self.uploads, dict(environments or {}))
+        self.launcher = Launcher(self.uploads, dict(environments or {}), namespaces=namespaces)
         self.apps: dict[str, App] = {}
         self.deployed: dict[str, App] = {}
         self.functions: dict[str, Function] = {}
@@ -91,9 +97,9 @@ class Plane:
             "MODAL_TOKEN_SECRET": TOKEN[1], "MODAL_IMAGE_BUILDER_VERSION": "2026.10", **settings,
         }  # fmt: skip
 
-    def deploy(self, **settings: str) -> str:
+    def deploy(self, *, file: str = "modal_app.py", **settings: str) -> str:
         """`modal deploy modal_app.py`; what it printed."""
-        done = self.cli("deploy", "modal_app.py", **settings)
+        done = self.cli("deploy", file, **settings)
         if done.returncode:
             raise RuntimeError(done.stdout + done.stderr)
         return done.stdout

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
+import os
+from pathlib import Path
 from typing import Any
 
 import modal
@@ -24,6 +27,18 @@ class Probe:
     async def wait(self) -> str:
         await asyncio.sleep(FOR_EVER_S)
         return "waited"
+
+    @modal.method()
+    async def look(self, *paths: str) -> dict[str, Any]:
+        """What a container is made of."""
+        found = importlib.metadata.distributions()
+        return {
+            "there": [path for path in paths if Path(path).exists()],
+            "environment": sorted(os.environ),
+            "installed": sorted(each.metadata["Name"] for each in found),
+            "folder": str(Path.cwd()),
+            "home": sorted(path.name for path in Path.cwd().iterdir()),
+        }
 
     @modal.method()
     async def echo(self, text: str) -> str:

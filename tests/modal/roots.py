@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/dev", "/proc", "/sys")
-PACKAGES = Path("/packages")
-VENV = Path("/venv")
+PACKAGES = "/packages"
+VENV = "/venv"
 
 
 def unshare_command() -> list[str]:
@@ -43,6 +43,16 @@ class Root:
     folder: Path
     binds: dict[str, Path] = field(default_factory=dict)
     read_only: set[str] = field(default_factory=set)
+
+    def inside(self, path: str) -> str:
+        """How the container sees what is bound at `path`."""
+        return path
+
+    def interpreter(self, links: Path, site_packages: Path) -> None:
+        """Bind the interpreter at its own path, what is installed, and the filter's links."""
+        self.binds |= {PACKAGES: site_packages, VENV: links}
+        if sys.base_prefix not in SYSTEM:
+            self.binds[sys.base_prefix] = Path(sys.base_prefix)
 
     def script(self, command: list[str], env: Mapping[str, str]) -> str:
         """Shell that builds the root and becomes `command` in it; the process id stays the same throughout."""
@@ -74,14 +84,31 @@ class Root:
             )
 
 
+class PlainRoot(Root):
+    """Where no namespace can be made: the same files without one, for a bench that says so. The checkout stays visible,
+    and what is bound at a place of its own (a Volume) becomes a link there, which is left behind."""
+
+    OWN = ("/root", "/tmp", "/__modal", PACKAGES, VENV, sys.base_prefix)
+
+    def inside(self, path: str) -> str:
+        return str(self.binds[path])
+
+    def start(self, command: list[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+        for path, source in self.binds.items():
+            if path not in self.OWN and not (place := Path(path)).exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.unlink(missing_ok=True)  # a link to something that is gone
+                place.symlink_to(source)
+        with log.open("ab") as out:
+            return subprocess.Popen(
+                command, cwd=self.inside("/root"), env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                start_new_session=True,
+            )  # fmt: skip
+
+
 def _bind(source: Path, target: str) -> str:
     make = f"mkdir -p {target}" if source.is_dir() else f"mkdir -p $(dirname {target}) && touch {target}"
     return f"{make} && mount --rbind {shlex.quote(str(source))} {target}"
-
-
-def interpreter_binds(links: Path, site_packages: Path) -> dict[str, Path]:
-    """The interpreter at its own path, what is installed at `/packages`, and the filter's links."""
-    return {sys.base_prefix: Path(sys.base_prefix), str(PACKAGES): site_packages, str(VENV): links}
 
 
 def make_venv(folder: Path) -> Path:

@@ -16,17 +16,10 @@ import pytest
 from modal_proto import api_pb2 as pb
 
 from tests.modal.containers import Container
-from tests.modal.plane import ROOT, Plane
+from tests.modal.plane import Plane
 
 STATUS = pb.GenericResult
 Outcomes = dict[str, Future[Any]]
-
-
-@pytest.fixture(scope="module")
-def probe(plane: Plane) -> Any:
-    done = plane.cli("deploy", str(ROOT / "tests/modal/probe_app.py"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return plane.cls("probe", "Probe")
 
 
 @pytest.fixture(scope="module")
