@@ -24,7 +24,7 @@ from engine.judge import judge_of
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
 from engine.schema.common import common_grammars
-from engine.schema.embed import embed
+from engine.schema.embed import embed, refuse_broken
 from engine.schema.grammar import Grammar, Rule
 from engine.schema.lower import lower
 from engine.schema.pattern import PatternInvalid, PatternUnsupported, full_match
@@ -90,6 +90,7 @@ class Compiler:
         """Milliseconds to seconds; releases the GIL inside. Raises SchemaInvalid or SchemaRefused."""
         compile_kind = getattr(self, f"_{constraint.kind}")
         if not constraint.is_json:
+            refuse_broken(constraint)
             judge_of(constraint)  # what cannot be judged is refused, by name, before anything is decoded
         try:
             return compile_kind(constraint)  # type: ignore[no-any-return]  # looked up by name

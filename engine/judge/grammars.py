@@ -16,6 +16,7 @@ from engine.judge.structural_tag import tag_grammar
 from engine.judge.work import Work
 from engine.patterns.tree import NotARegex, Undecidable
 from engine.request import Constraint
+from engine.schema.parameter_text import Style, read_parameters
 from engine.schema.validator import Validator
 
 
@@ -49,6 +50,8 @@ def _grammar(constraint: Constraint) -> Productions:
     return read(constraint.source, _json_check)
 
 
-def _json_check(schema: Any) -> Callable[[str], bool]:
+def _json_check(schema: Any, style: Style = "json") -> Callable[[str], bool]:
     validator = Validator(schema)
+    if style == "qwen_xml":
+        return lambda text: read_parameters(text, validator).ok
     return lambda text: validator.check(text).ok

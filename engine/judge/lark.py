@@ -8,7 +8,6 @@ followed by their tools, as the dialect documents it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from engine.judge.ebnf import dispatch
 from engine.judge.ebnf_tokens import WrongGrammar
@@ -19,7 +18,7 @@ from engine.judge.terminals import FreeText, JsonValue, UpTo
 from engine.patterns.dialect import read_regex
 from engine.patterns.tree import Choice, Class, Node, Repeat, Sequence, Undecidable
 
-JsonCheck = Callable[[Any], Callable[[str], bool]]
+JsonCheck = Callable[..., Callable[[str], bool]]
 """Of a JSON Schema, whether a text is a document of it."""
 
 _INLINED = 50

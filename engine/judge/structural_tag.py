@@ -13,10 +13,11 @@ from engine.judge.ebnf import dispatch, ebnf_rules
 from engine.judge.ebnf_tokens import WrongGrammar
 from engine.judge.lark import JsonCheck
 from engine.judge.productions import Call, Productions, Regular
-from engine.judge.terminals import FreeText, JsonValue, Literal
+from engine.judge.terminals import FreeText, JsonValue, Literal, Parameters
 from engine.patterns.dialect import read_regex
 from engine.patterns.tree import Choice, Node, Repeat, Undecidable
 from engine.patterns.tree import Sequence as Row
+from engine.schema.parameter_text import STYLES
 
 DEPTH = 100
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -111,12 +112,13 @@ class _Meaning:
         schema = given.get("json_schema")
         if not isinstance(schema, dict | bool):
             raise WrongTag("json_schema must be an object or a boolean", f"{at}/json_schema")
-        if given.get("style", "json") != "json":
-            raise UndecidableTag(f"the style {given['style']!r} of a json_schema", f"{at}/style")
+        style = given.get("style", "json")
+        if style not in STYLES:
+            raise UndecidableTag(f"the style {style!r} of a json_schema", f"{at}/style")
         if given.get("excludes"):
             raise UndecidableTag("excludes beside a json_schema", f"{at}/excludes")
         _flag(given, "any_order", at, False)
-        return JsonValue(self.check(schema))
+        return (JsonValue if style == "json" else Parameters)(self.check(schema, style))
 
     def format_any_text(self, given: _Format, at: str) -> Node:
         for name in ("max_tokens", "max_chars"):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from engine.judge.productions import Terminal
 from engine.judge.work import Work
 from engine.patterns.tree import Undecidable
+from engine.schema.parameter_text import find_parameters
 
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DECODER = json.JSONDecoder()
@@ -90,6 +91,21 @@ class JsonValue(Terminal):
             found = [end for end in range(start + 1, number.end() + 1) if _NUMBER.fullmatch(text, start, end)]
         else:
             found = _value_end(text, start)
+        work.spend(1 + sum(end - start for end in found) // 4)
+        return [end for end in found if self.check(text[start:end])]
+
+
+class Parameters(Terminal):
+    """The parameters of a call that together pass `check`, which is given their text."""
+
+    __slots__ = ("check", "nullable")
+
+    def __init__(self, check: Callable[[str], bool]) -> None:
+        self.check = check
+        self.nullable = check("")
+
+    def ends(self, text: str, start: int, work: Work) -> Iterable[int]:
+        found = [start, *(end for _, _, end in find_parameters(text, start))]
         work.spend(1 + sum(end - start for end in found) // 4)
         return [end for end in found if self.check(text[start:end])]
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from engine.config import Limits
 from engine.constraint import Constraint
@@ -19,13 +19,12 @@ from engine.schema.grammar import Grammar
 from engine.schema.lark_source import inline_schemas, replace_schemas
 from engine.schema.layout import GAP
 from engine.schema.lower import Lowered, lower
+from engine.schema.parameter_text import STYLES, Style, read_parameters
 from engine.schema.pointer import json_pointer
 from engine.schema.validator import Checked, Validator
 from engine.schema.verdict import REPEATED_KEYS, Verdict
 
 Path = tuple[str | int, ...]
-Style = Literal["json"]
-STYLES: tuple[Style, ...] = ("json",)
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,9 @@ class Part:
 
     def check(self, text: str | bytes) -> Checked:
         """What the judge says of the text that stands for this part, from its first to its last character."""
-        return self._judge.check(text)
+        if self.style == "json":
+            return self._judge.check(text)
+        return read_parameters(text if isinstance(text, str) else text.decode("utf-8", "replace"), self._judge)
 
     def lower(self, constraint: Constraint, limits: Limits | None) -> Lowered:
         """Its grammar and verdicts, pointers starting at the constraint. Raises what `lower` raises, likewise."""
@@ -58,6 +59,7 @@ class Part:
                 whitespace="compact" if compact else constraint.whitespace,
                 conformance=constraint.conformance,
                 any_order=self.any_order,
+                style=self.style,
                 limits=limits,
             )
         except ConstraintError as error:
@@ -104,6 +106,15 @@ def parts(constraint: Constraint) -> tuple[Part, ...]:
     if constraint.kind == "structural_tag":
         return tuple(_part(path, part) for path, part in _formats(json.loads(constraint.source), ()))
     return ()
+
+
+def refuse_broken(constraint: Constraint) -> None:
+    """SchemaInvalid or SchemaRefused, with the place, for a schema inside the constraint that no judge can read."""
+    for part in parts(constraint):
+        try:
+            Validator(part.schema)
+        except ConstraintError as error:
+            raise part.place(error, constraint) from None
 
 
 def embed(constraint: Constraint, limits: Limits | None = None) -> Embedded:

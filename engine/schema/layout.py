@@ -8,8 +8,8 @@ from typing import Literal
 
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text, chars
 
-Follow = Literal["end", "value"]
-"""`end`: the document may end behind the value. `value`: a comma or a closing bracket comes next."""
+Follow = Literal["end", "value", "line"]
+"""What comes behind a value. `end`: perhaps nothing. `value`: a comma or a closing bracket. `line`: a line break."""
 
 GAP = 40
 """Whitespace characters in a row that the flexible layout allows."""
@@ -31,6 +31,8 @@ class Layout:
         """The lookahead of a value in this place."""
         if place == "end":
             return None
+        if place == "line":
+            return chars("\n")
         return _FLEXIBLE_FOLLOW if self.flexible else _FOLLOW
 
     @property

@@ -19,6 +19,8 @@ from engine.schema.dialect import is_known
 from engine.schema.expand import Expander
 from engine.schema.expansion import refuse_circles
 from engine.schema.grammar import Grammar, Ref, Rule
+from engine.schema.parameter_text import Style
+from engine.schema.parameters import ParameterWriter
 from engine.schema.reference import Schemas
 from engine.schema.report import Report
 from engine.schema.shortest import Shortest
@@ -51,14 +53,15 @@ def lower(
     limits: Limits | None = None,
     prefix: str = "",
     any_order: bool = False,
+    style: Style = "json",
 ) -> Lowered:
     """Lower a parsed schema (dict or bool). `prefix` starts every rule name, so that grammars can be joined;
-    `any_order` lets tight objects have their keys in any order.
+    `any_order` lets tight objects have their keys in any order; `style` says how the outermost object is written.
 
     Raises SchemaInvalid (no schema), SchemaRefused (unsatisfiable, remote reference), LimitExceeded. Pure.
     """
     limits = limits or Limits()
-    options = Options(conformance == "tight", whitespace == "flexible", limits.grammar_rules, prefix, any_order)
+    options = Options(conformance == "tight", whitespace == "flexible", limits.grammar_rules, prefix, any_order, style)
     with _uncollected():
         schemas = Schemas(schema, depth=limits.schema_depth, nodes=limits.schema_nodes)
         Validator(schema)
@@ -79,7 +82,7 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
         report.mark(schemas.root, "$schema", "narrowed", "an unknown dialect is read as draft 2020-12")
     expander = Expander(schemas, report, bold=bold)
     root = schemas.root
-    writer = ValueWriter(expander, options)
+    writer = (ParameterWriter if options.style == "qwen_xml" else ValueWriter)(expander, options)
     name = writer.write(expander.terms.node(root, schemas.enter((), root)))
     groups = writer.spelled.groups
     texts = Shortest(writer.rules, {key: group.shortest for key, group in groups.items()})

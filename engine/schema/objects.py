@@ -42,8 +42,8 @@ class ObjectWriter:
         self.writer = writer
         self.term = term
         self.follow: Follow = follow
-        self.closed = writer.options.tight and item.declared
-        in_order = item.declared and not writer.options.any_order
+        self.closed = writer.options.tight and (item.declared or writer.closes)
+        in_order = self.closed and not writer.options.any_order
         self.ordered = writer.options.tight and (in_order or len(item.required) > TRACKED)
         self.item = item = self._countable(item)
         self.named = [(key, term) for key, term in item.named if term != FALSE]

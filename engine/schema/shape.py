@@ -30,6 +30,11 @@ class StringSet:
     def is_empty(self) -> bool:
         return self.automaton.is_empty or (self.high is not None and self.low > self.high)
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a length is said beside the automaton."""
+        return self.low > 0 or self.high is not None
+
     def is_beside(self, keyword: str, value: Any) -> bool:
         """Whether a bound beside the automaton can come of this `minLength` or `maxLength`: one of its own kind, or,
         where the keyword is negated, of the other."""

@@ -21,8 +21,8 @@ from engine.schema.shortest import Shortest
 from engine.schema.suffixes import short_digest
 from engine.schema.text import TextRules
 
-Kind = Literal["string", "every", "scalar", "key"]
-"""`every`: strings in every legal spelling instead of json.dumps' own."""
+Kind = Literal["string", "every", "scalar", "key", "text"]
+"""`every`: strings in every legal spelling instead of json.dumps' own. `text`: strings as they are, without quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None
     texts = TextRules({}, prefix)
     if kind == "scalar":
         return _group(texts, write_number(texts, automaton, follow))
+    if kind == "text":
+        return _group(texts, texts.scalar(automaton, follow))
     if kind == "key":
         assert follow is not None
         home = home_of(automaton)

@@ -15,6 +15,7 @@ from engine.schema.intervals import ALL_NUMBERS
 from engine.schema.layout import Follow, Layout
 from engine.schema.numerals import numerals
 from engine.schema.origins import mark
+from engine.schema.parameter_text import Style
 from engine.schema.shape import ANY_STRING, ArrayShape, ObjectShape, Shape
 from engine.schema.spelled import Kind, Spelled
 from engine.schema.term import Term
@@ -30,10 +31,14 @@ class Options:
     prefix: str = ""
     any_order: bool = False
     """Tight, but keys in any order."""
+    style: Style = "json"
 
 
 class ValueWriter:
     """The rules of one grammar in the making."""
+
+    closes = False
+    """Tight closes objects that declare no properties, too."""
 
     def __init__(self, expander: Expander, options: Options) -> None:
         self.expander = expander
@@ -53,9 +58,13 @@ class ValueWriter:
     def write(self, root: Term) -> str:
         """All rules of a document; returns the name of the rule that derives it. Iterative, so depth costs nothing."""
         name = self._name(root, "end")
+        self.write_pending()
+        return name
+
+    def write_pending(self) -> None:
+        """The rules of all values that have been asked for by now, and what they ask for."""
         while self._pending:
             self._write_value(*self._pending.pop())
-        return name
 
     def value(self, term: Term, follow: Follow = "value") -> Sequence:
         """Symbols that derive the values of a term."""
@@ -80,19 +89,23 @@ class ValueWriter:
         return self._values[key]
 
     def _write_value(self, name: str, term: Term, follow: Follow) -> None:
-        from engine.schema.arrays import ArrayWriter
-        from engine.schema.object_union import write_objects
-
         shape = self.expander.shape(term)
         if self.options.tight:
             shape = only_described(shape)
+        self.add(name, self.alternatives(shape, follow, term), follow)
+
+    def alternatives(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:
+        """Symbols for each kind of value in a shape, which is the term's or a part of it."""
+        from engine.schema.arrays import ArrayWriter
+        from engine.schema.object_union import write_objects
+
         alternatives: list[Sequence] = [(Text("null"),)] if shape.null else []
         alternatives.extend((Text("true" if flag else "false"),) for flag in sorted(shape.booleans, reverse=True))
         alternatives.extend(self._scalars(shape, follow, term))
         open_array, open_object = self.layout.opened("["), self.layout.opened("{")
         alternatives.extend((*open_array, ArrayWriter(self, array, follow, term).write()) for array in shape.arrays)
         alternatives.extend((*open_object, ref) for ref in write_objects(self, shape.objects, follow, term))
-        self.add(name, alternatives, follow)
+        return alternatives
 
     def _scalars(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:
         ahead = self.layout.follow(follow)
@@ -104,7 +117,7 @@ class ValueWriter:
         if not numbers.is_empty:
             found.append((self.spelled.text("scalar", numbers, ahead),))
         for part in shape.strings:
-            if part.low or part.high is not None:
+            if part.is_bounded:
                 too_long = "a length too long to write out"
                 mark(self.expander, term, ("minLength", "maxLength"), "checked", too_long, part.is_beside)
             kind: Kind = "every" if part.automaton.alphabet.size == 1 else "string"

@@ -195,7 +195,7 @@ def _one_of(*constraints: Constraint | None) -> Constraint | None:
 
 def _tools(body: ChatBody) -> tuple[tuple[Tool, ...], Constraint | None]:
     """The tools the model may call, after `tool_choice`, and the constraint that makes every call well-formed."""
-    declared = read_tools(body.tools or ())
+    declared = read_tools(body.tools or (), body.draft)
     mode, names = _choice(body.tool_choice, bool(declared))
     if mode == "none" or (mode == "auto" and not declared):
         return (), None

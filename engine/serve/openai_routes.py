@@ -23,6 +23,7 @@ from engine.serve.openai_body import ChatBody, CompletionBody, Shared
 from engine.serve.openai_request import chat_request, check_model, completion_requests
 from engine.serve.openai_stream import ChatStream, CompletionStream, Items
 from engine.serve.service import Call, Service
+from engine.serve.tool_call import naming_tools
 
 EITHER: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "text/event-stream": {}}}}
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -63,10 +64,12 @@ async def _chat(service: Service, http: HTTPRequest, body: ChatBody) -> Response
     asked = await service.in_thread(chat_request, body, service.model_name)
     call = Call(route=http.url.path, key=caller(http))
     if body.stream:
-        items = await _begun(http, service.stream(asked.request, call))
+        with naming_tools(asked.tools):
+            items = await _begun(http, service.stream(asked.request, call))
         stream = ChatStream(asked, service.model_name, int(time.time()), include_usage=_wants_usage(body))
         return StreamingResponse(stream.events(items), media_type="text/event-stream", headers=UNBUFFERED)
-    result = await while_connected(http, service.generate(asked.request, call))
+    with naming_tools(asked.tools):
+        result = await while_connected(http, service.generate(asked.request, call))
     failure = failure_of(result, asked.tools)
     if failure is not None:
         return failure.response()

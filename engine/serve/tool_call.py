@@ -8,7 +8,8 @@
     </function>
     </tool_call>
 
-A string parameter is written as it is, everything else as JSON (`tool_value`). Knows the format. Does not know HTTP.
+A call's parameters are a schema in the style `qwen_xml` (`engine.schema`). Knows what stands around them. Does not know
+HTTP.
 """
 
 from __future__ import annotations
@@ -16,44 +17,45 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from engine.constraint import Draft, in_draft
 from engine.errors import ConstraintError, SchemaInvalid
-from engine.schema import JsonInvalid, Validator, parse_json
-from engine.serve.tool_value import Format, Schema, is_string, value_format
+from engine.schema import Part, Validator, find_parameters
 
+Format = dict[str, Any]
+Schema = Mapping[str, Any]
 OPEN, CLOSE = "<tool_call>\n<function=", "</function>\n</tool_call>"
-PARAMETER_END = "\n</parameter>\n"
-CALL = re.compile(r"<tool_call>\n<function=([^>\n]+)>\n(.*?)</function>\n</tool_call>", re.DOTALL)
-PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n(.*?)\n</parameter>\n", re.DOTALL)
+BEGIN = re.compile(r"<tool_call>\n<function=([^>\n]+)>\n")
+SCHEMA_PLACE = re.compile(r"/format/tags/(\d+)/content/json_schema")
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MARK = "<tool_call>"
 
-SHARED = ("$defs", "definitions", "$schema")
-"""What a parameter's schema may need of the schema around it."""
+NOTHING: Schema = {"type": "object", "additionalProperties": False}
+"""What a function without `parameters` takes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tool:
-    """One declared function; `parameters` is a JSON Schema of an object."""
+    """One declared function; `parameters` is a JSON Schema of an object. `index`: its place in the request."""
 
     name: str
-    parameters: Schema = field(default_factory=dict)
+    parameters: Schema = field(default_factory=lambda: NOTHING)
+    index: int = 0
 
     @property
-    def properties(self) -> Mapping[str, Any]:
-        declared = self.parameters.get("properties")
-        return declared if isinstance(declared, Mapping) else {}
+    def format(self) -> Format:
+        """Its parameters as the format of a structural tag."""
+        return {"type": "json_schema", "json_schema": dict(self.parameters), "style": "qwen_xml"}
 
-    def schema_of(self, key: str) -> Any:
-        """The parameter's schema with the definitions it may refer to, able to stand alone."""
-        schema = self.properties[key]
-        if not isinstance(schema, Mapping):
-            return schema
-        shared = {name: self.parameters[name] for name in SHARED if name in self.parameters}
-        return {**shared, **schema}
+    @cached_property
+    def part(self) -> Part:
+        """The judge of its parameters."""
+        return Part("", dict(self.parameters), "qwen_xml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class BadCall(ValueError):
 
 
 def structural_tag(tools: Sequence[Tool], *, required: bool, parallel: bool) -> Format:
-    """Free text with calls in it, or (`required`) calls and nothing else. ConstraintError names the tool at fault."""
+    """Free text with calls in it, or (`required`) calls and nothing else."""
     tags = [_call(tool) for tool in tools]
     if required:
         shape: Format = {"type": "tags_with_separator", "tags": tags, "separator": "\n", "at_least_one": True}
@@ -88,77 +90,81 @@ def structural_tag(tools: Sequence[Tool], *, required: bool, parallel: bool) -> 
     return {"type": "structural_tag", "format": {**shape, "stop_after_first": not parallel}}
 
 
+@contextmanager
+def naming_tools(tools: Sequence[Tool]) -> Iterator[None]:
+    """A refused schema inside `structural_tag` is told as the tool's that it belongs to."""
+    try:
+        yield
+    except ConstraintError as error:
+        place = SCHEMA_PLACE.match(error.pointer or "")
+        if place is None or int(place[1]) >= len(tools):
+            raise
+        with naming_schema(tools[int(place[1])].index, place[0]):
+            raise
+
+
+@contextmanager
+def naming_schema(index: int, place: str) -> Iterator[None]:
+    """What is wrong with the parameters of a tool, told with its position; `place` is where their schema stood before.
+    The pointer leads into `tools`."""
+    try:
+        yield
+    except ConstraintError as error:
+        pointer = f"/{index}/function/parameters{(error.pointer or '').removeprefix(place)}"
+        message = f"tools[{index}].parameters: {error.message}"
+        raise type(error)(message, param="tools", pointer=pointer) from None
+
+
 def read_calls(text: str, tools: Sequence[Tool]) -> tuple[str, list[ToolCall]]:
     """The text before the first call, and the calls, each judged by its tool's schema. Raises BadCall."""
     start = text.find(MARK)
     if start < 0:
         return text, []
     by_name = {tool.name: tool for tool in tools}
-    calls = [_read(match, by_name) for match in CALL.finditer(text, start)]
+    calls: list[ToolCall] = []
+    end = start
+    while (match := BEGIN.search(text, end)) is not None:
+        found = find_parameters(text, match.end())
+        end = found[-1][2] if found else match.end()
+        if text.startswith(CLOSE, end):
+            calls.append(_read(match[1], text[match.end() : end], by_name))
+            end += len(CLOSE)
     return text[:start].rstrip(), calls
 
 
 def _call(tool: Tool) -> Format:
-    required = tool.parameters.get("required") or ()
-    elements = []
-    for key in tool.properties:
-        content = value_format(f"tool {tool.name!r}, parameter {key!r}", tool.schema_of(key), tool.parameters)
-        tag = {"type": "tag", "begin": f"<parameter={key}>\n", "content": content, "end": PARAMETER_END}
-        elements.append(tag if key in required else {"type": "optional", "content": tag})
-    inside: Format = {"type": "sequence", "elements": elements}
-    if not elements:
-        inside = {"type": "const_string", "value": ""}
-    return {"type": "tag", "begin": f"{OPEN}{tool.name}>\n", "content": inside, "end": CLOSE}
+    return {"type": "tag", "begin": f"{OPEN}{tool.name}>\n", "content": tool.format, "end": CLOSE}
 
 
-def _read(match: re.Match[str], tools: Mapping[str, Tool]) -> ToolCall:
-    tool = tools.get(match[1])
+def _read(name: str, parameters: str, tools: Mapping[str, Tool]) -> ToolCall:
+    tool = tools.get(name)
     if tool is None:
-        raise BadCall(f"the model called {match[1]!r}, which is not among the tools")
-    arguments = {key: _argument(tool, key, text) for key, text in PARAMETER.findall(match[2])}
-    checked = Validator(dict(tool.parameters) or {"type": "object"}).check_value(arguments)
+        raise BadCall(f"the model called {name!r}, which is not among the tools")
+    checked = tool.part.check(parameters)
     if not checked.ok:
-        raise BadCall(f"the call of {tool.name!r} fails its schema: {checked.message}", checked.pointer or "")
-    return ToolCall(tool.name, arguments, "call_" + secrets.token_hex(12))
+        raise BadCall(f"the call of {name!r} fails its schema: {checked.message}", checked.pointer or "")
+    return ToolCall(name, checked.value, "call_" + secrets.token_hex(12))
 
 
-def _argument(tool: Tool, key: str, text: str) -> Any:
-    """The value a parameter's text stands for: itself for strings, JSON where only JSON satisfies the schema."""
-    if key not in tool.properties:
-        return text
-    schema = tool.schema_of(key)
-    judge = Validator(schema)
-    if is_string(schema) and judge.check_value(text).ok:
-        return text
-    try:
-        value = parse_json(text)
-    except JsonInvalid:
-        return text
-    return value if judge.check_value(value).ok else text
+def read_tools(declared: Sequence[Mapping[str, Any]], draft: Draft | None = None) -> list[Tool]:
+    """OpenAI's `tools` as Tools, their schemas in `draft` where they name none.
 
-
-def read_tools(declared: Sequence[Mapping[str, Any]]) -> list[Tool]:
-    """OpenAI's `tools` as Tools. SchemaInvalid names the position and what is wrong."""
+    SchemaInvalid names the position and what is wrong.
+    """
     tools = []
     for index, tool in enumerate(declared):
         function = tool.get("function") if isinstance(tool, Mapping) else None
         if not isinstance(function, Mapping) or tool.get("type") != "function":
             raise SchemaInvalid(f"tools[{index}] must be of type 'function'", param="tools")
-        name, parameters = function.get("name"), function.get("parameters") or {}
+        name, parameters = function.get("name"), function.get("parameters") or NOTHING
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise SchemaInvalid(f"tools[{index}] has no usable name: {name!r}", param="tools")
         if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
             raise SchemaInvalid(f"tools[{index}].parameters must be the schema of an object", param="tools")
-        _check(parameters, f"tools[{index}].parameters", f"/{index}/function/parameters")
-        tools.append(Tool(name, parameters))
+        parameters = in_draft(parameters, draft)
+        with naming_schema(index, ""):
+            Validator(dict(parameters))
+        tools.append(Tool(name, parameters, index))
     if len({tool.name for tool in tools}) < len(tools):
         raise SchemaInvalid("two tools have the same name", param="tools")
     return tools
-
-
-def _check(schema: Mapping[str, Any], place: str, pointer: str) -> None:
-    """Refuse what is no JSON Schema, as a schema of its own is; the pointer leads into `tools`."""
-    try:
-        Validator(dict(schema))
-    except ConstraintError as error:
-        raise type(error)(f"{place}: {error.message}", param="tools", pointer=pointer + (error.pointer or "")) from None

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xgrammar.testing import _is_grammar_accept_string
 
+from engine import Constraint
 from engine.errors import ConstraintError, SchemaInvalid
-from engine.serve.tool_call import BadCall, Tool, read_calls, read_tools, structural_tag
+from engine.schema import embed
+from engine.serve.tool_call import BadCall, Tool, naming_tools, read_calls, read_tools, structural_tag
 
 WEATHER = Tool(
     "weather",
@@ -50,7 +52,8 @@ def written(name, /, **arguments):
 
 def accepts(text, *, required=False, parallel=True, tools=TOOLS):
     tag = structural_tag(tools, required=required, parallel=parallel)
-    return _is_grammar_accept_string(xgrammar.Grammar.from_structural_tag(tag), text)
+    source = embed(Constraint.structural_tag(tag)).source
+    return _is_grammar_accept_string(xgrammar.Grammar.from_structural_tag(source), text)
 
 
 GOOD = [
@@ -159,7 +162,17 @@ def test_tools_that_cannot_be_used_are_refused_by_position(declared, match):
         ({"type": "string", "format": "date"}, ["2026-11-23"], ["2026-13-01", "today"]),
         ({"type": "string", "minLength": 100_000}, ["anything: the judge will tell"], []),
         ({"type": "string", "pattern": r"^(a+)\1$"}, ["anything: no regular language"], []),
-        ({"type": "string", "pattern": "("}, ["anything: no pattern"], []),
+        ({"type": ["string", "integer"], "minLength": 2, "minimum": 5}, ["ab", "5", "4.5"], ["a", "4"]),
+        ({"$ref": "#/properties/x/$defs/unit", "$defs": {"unit": {"enum": ["c", "f"]}}}, ["c", "f"], ["x", '"c"', ""]),
+        ({"anyOf": [{"enum": ["c", "f"]}, {"type": "null"}]}, ["c", "null"], ["x", "None"]),
+        ({"enum": ["a\nb", "<b>", "", 5, None, ["x"]]}, ["a\nb", "<b>", "", "5", "null", '["x"]'], ["6", "[]", "b"]),
+        ({"const": "</parameter"}, ["</parameter"], [""]),
+        ({"not": {"type": "string"}}, ["5", "{}"], ["x"]),
+        ({"not": {"enum": ["x"]}, "type": "string"}, ["y", ""], ["x"]),
+        ({"allOf": [{"type": "string"}, {"maxLength": 2}]}, ["ab"], ["abc"]),
+        ({"type": "array", "items": {"type": "string", "enum": ["a"]}}, ['["a"]', "[]"], ["a", '["b"]', "[a]"]),
+        ({"type": "object", "additionalProperties": {"type": "integer"}}, ['{"a":1}'], ['{"a":"x"}', "a"]),
+        (True, ["x", "5", '{"a": 1}', ""], []),
         ({"type": "string", "pattern": "(a?b?c?d?){900}", "maxLength": 900}, ["abcd"], []),
     ],
 )
@@ -169,7 +182,18 @@ def test_constrained_strings_are_constrained_as_they_are_written(schema, good, b
     assert [accepts(written("f", x=text), tools=[tool]) for text in bad] == [False] * len(bad)
 
 
-def test_a_parameter_that_no_grammar_can_say_is_refused_with_its_name():
-    tool = Tool("f", {"type": "object", "properties": {"x": {"type": "integer", "minimum": 2, "maximum": 1}}})
-    with pytest.raises(ConstraintError, match=r"tool 'f', parameter 'x'"):
-        structural_tag([tool], required=True, parallel=True)
+@pytest.mark.parametrize(
+    ("schema", "match", "pointer"),
+    [
+        ({"type": "integer", "minimum": 2, "maximum": 1}, "unsatisfiable", "/4/function/parameters"),
+        ({"type": 7}, "not a valid JSON Schema", "/4/function/parameters/properties/x/type"),
+        ({"type": "string", "pattern": "("}, "regular", "/4/function/parameters/properties/x/pattern"),
+        ({"const": "a </parameter> b"}, "unsatisfiable", "/4/function/parameters"),
+    ],
+)
+def test_a_parameter_that_no_grammar_can_say_is_refused_with_its_tool(schema, match, pointer):
+    tool = Tool("f", {"type": "object", "properties": {"x": schema}, "required": ["x"]}, index=4)
+    with pytest.raises(ConstraintError, match=match) as caught, naming_tools([PING, tool]):
+        accepts("", tools=[PING, tool])
+    assert (caught.value.param, caught.value.pointer) == ("tools", pointer)
+    assert str(caught.value).startswith("tools[4].parameters: ")
