@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine, Iterable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HTTPRequest
@@ -25,6 +26,7 @@ from engine.serve.openai_stream import ChatStream, CompletionStream, Items
 from engine.serve.service import Call, Service
 from engine.serve.tool_call import naming_tools
 
+T = TypeVar("T")
 EITHER: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "text/event-stream": {}}}}
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -65,7 +67,7 @@ async def _chat(service: Service, http: HTTPRequest, body: ChatBody) -> Response
     call = Call(route=http.url.path, key=caller(http))
     if body.stream:
         with naming_tools(asked.tools):
-            items = await _begun(http, service.stream(asked.request, call))
+            (items,) = await while_connected(http, _begun(service.stream(asked.request, call)))
         stream = ChatStream(asked, service.model_name, int(time.time()), include_usage=_wants_usage(body))
         return StreamingResponse(stream.events(items), media_type="text/event-stream", headers=UNBUFFERED)
     with naming_tools(asked.tools):
@@ -80,11 +82,10 @@ async def _completions(service: Service, http: HTTPRequest, body: CompletionBody
     asked = await service.in_thread(completion_requests, body, service.model_name)
     call = Call(route=http.url.path, key=caller(http))
     if body.stream:
-        streams = [await _begun(http, service.stream(one.request, call)) for one in asked]
+        streams = await while_connected(http, _begun(*(service.stream(one.request, call) for one in asked)))
         stream = CompletionStream(asked, service.model_name, int(time.time()), include_usage=_wants_usage(body))
         return StreamingResponse(stream.events(streams), media_type="text/event-stream", headers=UNBUFFERED)
-    all_of_them = asyncio.gather(*(service.generate(one.request, call) for one in asked))
-    results: list[Result] = await while_connected(http, _awaited(all_of_them))
+    results = await while_connected(http, _all(service.generate(one.request, call) for one in asked))
     for result in results:
         failure = failure_of(result, ())
         if failure is not None:
@@ -92,21 +93,32 @@ async def _completions(service: Service, http: HTTPRequest, body: CompletionBody
     return JSONResponse(text_completion(asked, results, service.model_name))
 
 
-async def _awaited(future: Any) -> Any:
-    return await future
+async def _all(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Their results in order, or the first error: then the others are cancelled, a refused list runs nothing."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
-async def _begun(http: HTTPRequest, items: Items) -> Items:
-    """The same stream once its first item has come; an error before that is raised here, with its status code."""
-    first = await while_connected(http, _next(items))
+async def _begun(*streams: Items) -> list[Items]:
+    """The same streams once each has its first item; an error before that is raised here, and ends them all."""
+    try:
+        firsts = await _all(_next(items) for items in streams)
+    except BaseException:
+        for items in streams:
+            await items.aclose()
+        raise
+    return [_whole(first, items) for first, items in zip(firsts, streams, strict=True)]
 
-    async def whole() -> Items:
-        async with aclosing(items):
-            yield first
-            async for item in items:
-                yield item
 
-    return whole()
+async def _whole(first: Piece | Result, items: Items) -> Items:
+    async with aclosing(items):
+        yield first
+        async for item in items:
+            yield item
 
 
 async def _next(items: Items) -> Piece | Result:

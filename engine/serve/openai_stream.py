@@ -148,6 +148,9 @@ class CompletionStream:
         except EngineError as error:
             yield event(Failure.from_error(error).body())
             return
+        finally:
+            for items in streams:
+                await items.aclose()
         if self._include_usage:
             yield event({**self._head, "choices": [], "usage": usage(self._results)})
         yield DONE
