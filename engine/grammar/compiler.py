@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import xgrammar as xgr
 
@@ -19,6 +20,7 @@ from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.grammar.machine import memory_bytes
 from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
+from engine.grammar.regex_parts import plain_in_ebnf, plain_in_lark, plain_in_tag
 from engine.grammar.remainder import Remainder
 from engine.judge import judge_of
 from engine.request import Constraint
@@ -33,6 +35,7 @@ from engine.schema.text import TextRules
 from engine.schema.verdict import Verdict
 
 _LEAST, _MOST = 512 << 20, 4608 << 20
+_CACHE_CHECK = "per_rule_fsm_hashes"
 _HAND_OVER_S = 0.002
 """The interpreter belongs to whoever waits for the grammar, before it belongs to the thread that loads the rest."""
 
@@ -154,12 +157,12 @@ class Compiler:
         return self._from_rules(_scalar(_full_match(constraint.source)))
 
     def _ebnf(self, constraint: Constraint) -> Compiled:
-        return _read(self._xgr.compile_grammar(constraint.source))
+        return _read(self._uncached("compile_grammar", plain_in_ebnf(constraint.source)))
 
     def _lark(self, constraint: Constraint) -> Compiled:
         embedded = embed(constraint, self._limits)
         grammars = {name: xgr.Grammar.from_ebnf(one.to_ebnf()) for name, one in embedded.grammars.items()}
-        compiled = _read(self._xgr.compile_lark(embedded.source, named_grammars=grammars))
+        compiled = _read(self._uncached("compile_lark", plain_in_lark(embedded.source), named_grammars=grammars))
         return replace(compiled, verdicts=embedded.verdicts)
 
     def _choice(self, constraint: Constraint) -> Compiled:
@@ -169,8 +172,20 @@ class Compiler:
         embedded = embed(constraint, self._limits)
         if not isinstance(embedded.source, dict):
             raise SchemaInvalid("structural_tag must be a JSON object", param="structural_tag")
-        compiled = _read(self._xgr.compile_structural_tag({"type": "structural_tag", **embedded.source}))
+        tag = plain_in_tag({"type": "structural_tag", **embedded.source})
+        compiled = _read(self._uncached("compile_structural_tag", tag))
         return replace(compiled, verdicts=embedded.verdicts)
+
+    def _uncached(self, name: str, *args: Any, **named: Any) -> xgr.CompiledGrammar:
+        """What the compiler makes, without its rule cache where its own check of that cache fails (a rule with a
+        repeat that refers to a regular expression)."""
+        try:
+            return getattr(self._xgr, name)(*args, **named)
+        except RuntimeError as error:
+            if _CACHE_CHECK not in str(error):
+                raise
+        bare = xgr.GrammarCompiler(self._info, max_threads=1, cache_enabled=False)
+        return getattr(bare, name)(*args, **named)
 
     def _from_rules(self, grammar: Grammar, verdicts: tuple[Verdict, ...] = ()) -> Compiled:
         return Compiled(self._xgr.compile_grammar(grammar.to_ebnf()), grammar, verdicts)

@@ -11,6 +11,8 @@ import json
 from typing import Any
 
 _Fsm = list[Any]
+_FIRST_BESIDE, _LAST_KIND = -4, -6
+"""Edges of these kinds (counted repeats of more than 128, sets of tokens) keep their numbers beside the edges."""
 
 
 class NotPackable(ValueError):
@@ -30,15 +32,17 @@ def _pack(serialised: str) -> dict[str, Any]:
     start = serialised.index(marker) + len(marker)
     shared = _balanced(serialised, start)
     document: dict[str, Any] = json.loads(serialised.replace(shared, "0"))
-    whole = json.loads(shared)["edges"]
+    automaton = json.loads(shared)
+    whole, beside = automaton["edges"], automaton["edge_aux_data"]
     numbers: list[dict[int, int]] = []
     rules = document["grammar"]["per_rule_fsms"]
     for index, rule in enumerate(rules):
         states = _own_states(whole, rule[0][1], rule[0][2]) if rule else {}
         numbers.append(states)
         if rule:
-            rules[index] = _local(whole, states, rule)
-    document["grammar"]["complete_fsm"] = {"edges": {"data_": [], "indptr_": [0]}, "edge_aux_data": [], "edge_num": 0}
+            rules[index] = _local(whole, beside, states, rule)
+    nothing = {"data_": [], "indptr_": [0]}
+    document["grammar"]["complete_fsm"] = {"edges": nothing, "edge_aux_data": beside, "edge_num": 0}
     for key, _ in document["adaptive_token_mask_cache"]:
         key[2] = numbers[key[0]][key[2]]
     return document
@@ -72,7 +76,7 @@ def _own_states(whole: dict[str, list[Any]], start: int, ends: list[int]) -> dic
     return found
 
 
-def _local(whole: dict[str, list[Any]], states: dict[int, int], rule: _Fsm) -> _Fsm:
+def _local(whole: dict[str, list[Any]], beside: list[int], states: dict[int, int], rule: _Fsm) -> _Fsm:
     data, ptr = whole["data_"], whole["indptr_"]
     edges: list[list[int]] = []
     starts = [0]
@@ -82,5 +86,8 @@ def _local(whole: dict[str, list[Any]], states: dict[int, int], rule: _Fsm) -> _
     (fsm, start, ends, *flags), *rest = rule
     if fsm != 0 or len(flags) != 2:
         raise ValueError("a rule automaton of another shape")
-    small = {"edges": {"data_": edges, "indptr_": starts}, "edge_aux_data": [], "edge_num": len(edges)}
+    if any(low < _LAST_KIND for low, _, _ in edges):
+        raise ValueError("an edge of another kind")
+    needed = beside if any(low <= _FIRST_BESIDE for low, _, _ in edges) else []
+    small = {"edges": {"data_": edges, "indptr_": starts}, "edge_aux_data": needed, "edge_num": len(edges)}
     return [[small, states[start], [states[end] for end in ends], flags[0], len(edges)], *rest]

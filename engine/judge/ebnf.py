@@ -12,7 +12,7 @@ from engine.judge.ebnf_tokens import Token, WrongGrammar, class_of, string_of, t
 from engine.judge.productions import Call, Productions, Regular, Terminal
 from engine.judge.terminals import Chunks, FreeText, UpTo, refuse_nested
 from engine.patterns.dialect import read_regex
-from engine.patterns.tree import Choice, Class, Group, Node, Repeat, Undecidable
+from engine.patterns.tree import Choice, Class, Node, Repeat, Undecidable
 from engine.patterns.tree import Sequence as Row
 
 DEPTH = 200
@@ -160,7 +160,7 @@ class _Parser:
             raise WrongGrammar("Regex takes a pattern, flags and json_string")
         if not isinstance(flags, str | None) or not isinstance(in_json, bool):
             raise WrongGrammar("flags of Regex are a string, and json_string is true or false")
-        return Regular(read_regex(pattern, flags or "", dot="any" if flags is None else "line", in_json=in_json))
+        return read_regex(pattern, flags or "", dot="any" if flags is None else "line", in_json=in_json)
 
     def macro_Substring(self) -> Node:  # noqa: N802
         given, named = self.arguments()
@@ -234,14 +234,12 @@ def dispatch(name: str, pairs: Sequence[tuple[str, Node]], excludes: Sequence[st
 
 def regular_body(node: Node, name: str) -> Node:
     """The body of a lazy rule as one regular expression. Raises Undecidable where it is none."""
-    if isinstance(node, Regular):
-        return node.node
     if isinstance(node, Row):
         return Row(tuple(regular_body(part, name) for part in node.parts))
     if isinstance(node, Choice):
         return Choice(tuple(regular_body(part, name) for part in node.parts))
     if isinstance(node, Repeat):
         return Repeat(regular_body(node.part, name), node.least, node.most)
-    if isinstance(node, Call | Terminal | Group):
+    if isinstance(node, Call | Terminal):
         raise Undecidable(f"the lazy rule {name!r} over other rules")
     return node

@@ -144,8 +144,6 @@ class _Meaning:
         return self.plain(self.terminal(node), rule)
 
     def plain(self, node: Node, rule: str) -> Node:
-        if isinstance(node, Regular):
-            return node.node
         if isinstance(node, Call) and node.name in self.rules:
             return self.plain(self.rules[node.name], rule)
         if isinstance(node, Sequence | Choice):

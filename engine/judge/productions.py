@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from engine.judge.regex_automaton import Automaton
 from engine.judge.work import Work
-from engine.patterns.tree import Choice, Class, Group, Node, Repeat, Sequence, Undecidable
+from engine.patterns.tree import Choice, Class, Node, Repeat, Sequence, Undecidable
 
 _REGULAR = 400
 """Positions, repeats counted out, up to which a regular part becomes one terminal."""
@@ -52,11 +52,10 @@ class Counted:
 class Regular(Terminal):
     """A regular expression; `lazy`: it ends where it first can."""
 
-    __slots__ = ("automaton", "lazy", "node", "nullable")
+    __slots__ = ("automaton", "lazy", "nullable")
 
     def __init__(self, node: Node, *, lazy: bool = False) -> None:
         """Raises Undecidable."""
-        self.node = node
         self.automaton = Automaton(node)
         self.lazy = lazy
         self.nullable = self.automaton.accepts(0)
@@ -141,8 +140,6 @@ class Productions:
         rule = self._rule()
         if isinstance(node, Repeat):
             self._repeat(rule, node)
-        elif isinstance(node, Group):
-            self._write(rule, node.part)
         else:
             self._write(rule, node)
         return rule
@@ -202,8 +199,6 @@ def regular_size(node: Node) -> int:
     """Positions of a regular part; more than any limit for what is none."""
     if isinstance(node, Class):
         return 1
-    if isinstance(node, Group):
-        return regular_size(node.part)
     if isinstance(node, Sequence | Choice):
         total = 0
         for part in node.parts:

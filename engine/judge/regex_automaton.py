@@ -1,8 +1,7 @@
 """Regular expressions that are parts of a larger text: where, from a place on, they can end.
 
 Thompson's construction, made deterministic one state at a time as texts are read, so that the time is linear in the
-text. A part sees its own characters alone: what looks beyond them (lookaround, word edges, anchors in the middle) and
-back-references are refused by name.
+text. For expressions that see their own characters alone (`patterns.dialect`).
 """
 
 from __future__ import annotations
@@ -16,14 +15,11 @@ from engine.patterns.tree import (
     MAX_CODE_POINT,
     Choice,
     Class,
-    Edge,
-    Group,
     Node,
     Ranges,
     Repeat,
     Sequence,
     Undecidable,
-    WordEdge,
     outside,
 )
 
@@ -40,7 +36,7 @@ class Automaton:
         """Raises Undecidable. Linear in the expression, repeats counted out."""
         self._empty: list[list[int]] = []
         self._reads: list[tuple[Set, int] | None] = []
-        entry, self._leave = self._fragment(node, True, True)
+        entry, self._leave = self._fragment(node)
         self._numbers: dict[frozenset[int], int] = {}
         self._members: list[frozenset[int]] = []
         self._steps: list[dict[str, int | None]] = []
@@ -84,61 +80,45 @@ class Automaton:
         self._reads.append(None)
         return len(self._empty) - 1
 
-    def _fragment(self, node: Node, first: bool, last: bool) -> Fragment:
-        """Entry and exit; `first` and `last`: the node begins, or ends, where the part does."""
+    def _fragment(self, node: Node) -> Fragment:
+        """Entry and exit."""
+        entry = self._state()
         if isinstance(node, Sequence):
-            return self._sequence(node, first, last)
-        if isinstance(node, Choice):
-            entry, leave = self._state(), self._state()
+            leave = entry
             for part in node.parts:
-                start, end = self._fragment(part, first, last)
-                self._empty[entry].append(start)
-                self._empty[end].append(leave)
+                leave = self._behind(leave, part)
             return entry, leave
         if isinstance(node, Repeat):
-            return self._repeat(node)
-        if isinstance(node, Group):
-            return self._fragment(node.part, first, last)
-        entry, leave = self._state(), self._state()
-        if isinstance(node, Class):
+            return entry, self._repeat(entry, node)
+        leave = self._state()
+        if isinstance(node, Choice):
+            for part in node.parts:
+                self._empty[self._behind(entry, part)].append(leave)
+        elif isinstance(node, Class):
             self._reads[entry] = (code_points(node), leave)
-        elif isinstance(node, Edge) and (last if node.at_end else first):
-            self._empty[entry].append(leave)
         else:
-            raise Undecidable(_name(node))
+            raise TypeError(f"{node!r} is no part of an expression that stands alone")
         return entry, leave
 
-    def _sequence(self, node: Sequence, first: bool, last: bool) -> Fragment:
-        entry = leave = self._state()
-        for index, part in enumerate(node.parts):
-            begins = first and all(_is_edge(before) for before in node.parts[:index])
-            ends = last and all(_is_edge(behind) for behind in node.parts[index + 1 :])
-            start, end = self._fragment(part, begins, ends)
-            self._empty[leave].append(start)
-            leave = end
-        return entry, leave
+    def _behind(self, state: int, node: Node) -> int:
+        """The exit of a node that begins at `state`."""
+        start, end = self._fragment(node)
+        self._empty[state].append(start)
+        return end
 
-    def _repeat(self, node: Repeat) -> Fragment:
-        entry = leave = self._state()
+    def _repeat(self, leave: int, node: Repeat) -> int:
         for _ in range(node.least):
-            start, end = self._fragment(node.part, False, False)
-            self._empty[leave].append(start)
-            leave = end
-        if node.most is None:
-            start, end = self._fragment(node.part, False, False)
-            around = self._state()
-            self._empty[leave].append(around)
-            self._empty[around].append(start)
-            self._empty[end].append(around)
-            return entry, around
+            leave = self._behind(leave, node.part)
         out = self._state()
+        if node.most is None:
+            self._empty[leave].append(out)
+            self._empty[self._behind(out, node.part)].append(out)
+            return out
         for _ in range(node.most - node.least):
             self._empty[leave].append(out)
-            start, end = self._fragment(node.part, False, False)
-            self._empty[leave].append(start)
-            leave = end
+            leave = self._behind(leave, node.part)
         self._empty[leave].append(out)
-        return entry, out
+        return out
 
 
 class Set:
@@ -184,15 +164,3 @@ def _property(name: str) -> Ranges:
             else:
                 ranges.append((code_point, code_point))
     return tuple(ranges)
-
-
-def _is_edge(node: Node) -> bool:
-    return isinstance(node, Edge)
-
-
-def _name(node: Node) -> str:
-    if isinstance(node, Edge):
-        return f"the anchor {'$' if node.at_end else '^'} in the middle of an expression"
-    if isinstance(node, WordEdge):
-        return "a word edge (\\b, \\B) inside a larger grammar"
-    return f"a {'lookaround' if hasattr(node, 'ahead') else 'back-reference'} inside a larger grammar"

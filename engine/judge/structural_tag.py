@@ -12,7 +12,7 @@ from typing import Any
 from engine.judge.ebnf import dispatch, ebnf_rules
 from engine.judge.ebnf_tokens import WrongGrammar
 from engine.judge.lark import JsonCheck
-from engine.judge.productions import Call, Productions, Regular
+from engine.judge.productions import Call, Productions
 from engine.judge.terminals import FreeText, JsonValue, Literal, Parameters
 from engine.patterns.dialect import read_regex
 from engine.patterns.tree import Choice, Node, Repeat, Undecidable
@@ -132,7 +132,7 @@ class _Meaning:
         return Call(f"{prefix}root")
 
     def format_regex(self, given: _Format, at: str) -> Node:
-        return Regular(read_regex(_text(given, "pattern", at)))
+        return read_regex(_text(given, "pattern", at))
 
     def format_sequence(self, given: _Format, at: str) -> Node:
         return Row(self.formats(given, "elements", at))

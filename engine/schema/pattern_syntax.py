@@ -6,6 +6,8 @@ patterns are full of (`\\-`, `\\_`, `\\@`); as web browsers do, a lone `{`, `}` 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from engine.schema.alphabet import Ranges, scalars, without
 from engine.schema.pattern_escapes import LOOKAROUNDS, Scanner
 from engine.schema.pattern_sets import dot, word_edge
@@ -23,21 +25,24 @@ from engine.schema.pattern_tree import (
 DEPTH_LIMIT = 200
 COUNT_LIMIT = 2**31
 
-_AMBIGUOUS = "<>"
 
-
-def parse(pattern: str, upper: bool = False) -> Node:
-    """The tree of `pattern` in its lower or upper reading (see `pattern_sets`).
+def parse(pattern: str, upper: bool = False, *, fold: bool = False, any_character: Ranges | None = None) -> Node:
+    """The tree of `pattern` in its lower or upper reading (see `pattern_sets`). `fold`: the case of ASCII letters does
+    not count; `any_character`: what a dot stands for, if not what ECMA-262 says.
 
     Raises PatternInvalid or PatternUnsupported. Linear in the pattern.
     """
-    return _Parser(pattern, upper).whole()
+    parser = _Parser(pattern, upper)
+    parser.fold, parser.any_character = fold, any_character
+    return parser.whole()
 
 
 class _Parser(Scanner):
     """Recursive descent over alternatives, sequences, groups and classes."""
 
     depth = 0
+    fold = False
+    any_character: Ranges | None = None
 
     def whole(self) -> Node:
         node = self.choice()
@@ -127,11 +132,11 @@ class _Parser(Scanner):
         if character == "\\":
             return self.escape()
         if character == ".":
-            return Set(dot(self.upper))
+            return Set(self.any_character or dot(self.upper))
         if character in "*+?":
             self.at -= 1
             raise self.invalid("nothing to repeat")
-        return Set(((ord(character), ord(character)),))
+        return Set(self.folded([(ord(character), ord(character))]))
 
     def group(self) -> Node:
         if self.skip("?<"):
@@ -152,9 +157,7 @@ class _Parser(Scanner):
         character = self.peek()
         if character == "k" or (character and character in "123456789"):
             raise PatternUnsupported("back-references are not regular")
-        if character and character in _AMBIGUOUS:
-            raise PatternUnsupported(f"\\{character} is an angle bracket to some engines, a word edge to others")
-        return Set(self.escaped_set())
+        return Set(self.folded(self.escaped_set()))
 
     def bracket(self) -> Ranges:
         negative = self.skip("^")
@@ -170,7 +173,16 @@ class _Parser(Scanner):
             else:
                 spans.extend(low)
         self.upper ^= negative
-        return without(spans) if negative else scalars(spans)
+        return without(self.folded(spans)) if negative else self.folded(spans)
+
+    def folded(self, spans: Iterable[tuple[int, int]]) -> Ranges:
+        """The set, with both cases of its ASCII letters where case does not count."""
+        found = list(spans)
+        for low, high in found.copy() if self.fold else ():
+            for start, end, distance in ((0x41, 0x5A, 0x20), (0x61, 0x7A, -0x20)):
+                if max(low, start) <= min(high, end):
+                    found.append((max(low, start) + distance, min(high, end) + distance))
+        return scalars(found)
 
     def span(self, low: Ranges, high: Ranges) -> Ranges:
         if not all(len(part) == 1 and part[0][0] == part[0][1] for part in (low, high)):
