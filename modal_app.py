@@ -11,6 +11,7 @@ Settings: `engine.serve.deployment`, read from MASKLOOP_* once and baked into th
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from engine.serve import deployment as settings
 
 HERE = Path(__file__).parent
 WEIGHTS, CACHE = "/weights", "/cache"
+HOUR = 3600
 DEPLOYMENT = settings.from_env_or_exit(check_files=modal.is_local())
 app = modal.App(DEPLOYMENT.modal_app)
 weights, cache = (modal.Volume.from_name(f"maskloop-{name}", create_if_missing=True) for name in ("weights", "cache"))
@@ -159,28 +161,67 @@ def health() -> Any:
     return create_health_app(state.local)
 
 
-@app.function(**HEAVY, timeout=3600)
-def run_module(module: str, arguments: list[str]) -> None:
-    """`module.main(arguments)` on the GPU, with the volumes: quantising, studies. What it wrote is kept if it fails."""
-    code = importlib.import_module(module).main(arguments)
-    weights.commit()
-    if code:
-        raise RuntimeError(f"{module} ended with exit code {code}")
+@app.function(**HEAVY, timeout=6 * HOUR)
+def run_module(module: str, arguments: list[str], offline: bool = False) -> int:
+    """`module.main(arguments)` on the GPU, with the volumes; its exit code. What it wrote is kept if it fails."""
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    weights.reload()
+    try:
+        return int(importlib.import_module(module).main(arguments) or 0)
+    finally:
+        weights.commit()
+
+
+@app.function(
+    image=image,
+    cpu=4.0,
+    memory=16 * 1024,
+    volumes={WEIGHTS: weights},
+    secrets=[modal.Secret.from_dict({"HF_TOKEN": os.environ["HF_TOKEN"]})] if os.environ.get("HF_TOKEN") else [],
+    timeout=12 * HOUR,
+    retries=modal.Retries(max_retries=2, initial_delay=10.0, backoff_coefficient=1.0),
+)
+def make_checkpoint(to: str, keep_source: bool) -> int:
+    """Download on these cores, quantise on a GPU, delete the download. Repeated twice at most; finished files stay."""
+    from engine.serve.checkpoint_job import CheckpointJob
+
+    weights.reload()
+    job = CheckpointJob(DEPLOYMENT, to, WEIGHTS)
+    if job.done:
+        print(f"{job.out} is there already; remove it to make it anew")
+        return 0
+    if job.from_hub:
+        job.download()
+        weights.commit()
+    code = run_module.remote("engine.cli.main", job.command, offline=job.from_hub)
+    if code == 0 and job.from_hub and not keep_source:
+        job.remove_source()
+        weights.commit()
+    return job.outcome(code)
 
 
 @app.local_entrypoint()
-def quantize(to: str = DEPLOYMENT.quantization) -> None:
-    """The product's model as a checkpoint on the weights volume; an interrupted run goes on where it stopped."""
-    from engine.serve.modal_service import quantize_command
-
-    run_module.remote("engine.cli.main", quantize_command(DEPLOYMENT, to, WEIGHTS))
+def quantize(to: str = DEPLOYMENT.quantization, keep_source: bool = False) -> None:
+    """The deployment's model as a checkpoint on the weights volume; an interrupted run goes on where it stopped."""
+    if to not in settings.QUANTIZATIONS:
+        raise SystemExit(f"maskloop: --to must be one of {', '.join(settings.QUANTIZATIONS)}, got {to!r}")
+    if not {"-d", "--detach"} & set(sys.argv):
+        print("This run ends with this terminal. One that does not: modal run --detach modal_app.py::quantize")
+    call = make_checkpoint.spawn(to, keep_source)
+    print(f"started: {call.object_id}")
+    try:
+        raise SystemExit(call.get())
+    except RuntimeError as error:
+        raise SystemExit(f"maskloop: {error}") from None
 
 
 @app.local_entrypoint()
 def quantization_study(arguments: str = "") -> None:
     """The study on the deployment's GPU; results land on the weights volume."""
     product = [DEPLOYMENT.model, "--revision", DEPLOYMENT.revision]
-    run_module.remote("bench.quantization", [*product, "--out", f"{WEIGHTS}/studies", *arguments.split()])
+    where = ["--out", f"{WEIGHTS}/studies"]
+    raise SystemExit(run_module.remote("bench.quantization", [*product, *where, *arguments.split()]))
 
 
 @app.local_entrypoint()

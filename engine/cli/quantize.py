@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the checkpoint is written")
     parser.add_argument("--lm-head", default="bf16", choices=QUANTIZATIONS, help="format of the head (default bf16)")
     parser.add_argument("--revision", help="revision of a hub model")
-    parser.add_argument("--device", default="cpu", help="where the arithmetic runs (default cpu)")
+    parser.add_argument("--device", default="auto", help="where the arithmetic runs: auto (default), cpu, cuda, cuda:N")
     parser.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
     options.add_cache_dir(parser)
 
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
             device=args.device,
             cache_dir=options.engine_config(args).cache_dir,
             progress=told,
+            notice=progress.line,
         )
     finally:
         progress.end_phase()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from engine.model.quantized_tensor import QuantizedTensor
 FILE_BYTES = 2 << 30
 """A file is written when this much has gathered: the writer's own memory, and what an interruption can lose."""
 _PROGRESS = "progress.json"
+_FILE_NAME = "weights-{:05d}.safetensors"
 
 
 class CheckpointWriter:
@@ -41,21 +43,22 @@ class CheckpointWriter:
         self.done: set[str] = set()
         """Names that finished files of an earlier, interrupted run already hold; `add` must not be called for them."""
         self._file_bytes = file_bytes
+        self._names: dict[str, list[str]] = {}
+        """Of the weights in each finished file."""
         self._pending: dict[str, Tensor] = {}
         self._pending_names: list[str] = []
         self._pending_bytes = 0
         self._key = hashlib.sha256(json.dumps([source_key, asdict(manifest)]).encode()).hexdigest()
         self._resume()
 
-    def require_space(self, nbytes: int) -> None:
-        """ModelError now rather than after an hour where the disk cannot take `nbytes` more."""
+    def short_of_space(self, nbytes: int) -> str | None:
+        """What to tell where the disk seems to lack room for `nbytes` in all. A network mount may say anything, so this
+        refuses nothing: a disk that does become full keeps what was finished."""
         free = shutil.disk_usage(self.work).free
-        written = sum(file.nbytes for file in self.manifest.files)
-        if nbytes - written > free:
-            raise ModelError(
-                f"not enough disk space at {self.work}: about {_gib(nbytes - written)} needed, {_gib(free)} free",
-                param="out",
-            )
+        needed = nbytes - sum(file.nbytes for file in self.manifest.files)
+        if needed <= free:
+            return None
+        return f"{self.work} seems to have {_gib(free)} free, about {_gib(needed)} are needed; going on"
 
     def add(self, name: str, weight: Weight) -> None:
         """Take one weight (copied to the CPU); writes a file when enough has gathered."""
@@ -97,20 +100,29 @@ class CheckpointWriter:
                 shutil.rmtree(self.work, ignore_errors=True)
                 self.work.mkdir(parents=True)
                 return
-        files = tuple(WeightFile(**{**entry, "chunks": tuple(entry["chunks"])}) for entry in progress["files"])
+            self._names = dict(progress["names"])
+            told = [WeightFile(**{**entry, "chunks": tuple(entry["chunks"])}) for entry in progress["files"]]
+            files = tuple(file for file in told if self._is_whole(file))
         self.manifest = replace(self.manifest, files=files, tensors=progress["tensors"])
-        self.done = set(progress["done"])
+        self.done = {name for file in files for name in self._names[file.name]}
+
+    def _is_whole(self, file: WeightFile) -> bool:
+        """Whether a finished file is still what it was: a mount that lost power or contact may have half of it."""
+        path = self.work / file.name
+        return path.is_file() and describe(path) == file
 
     def _flush(self) -> None:
         if not self._pending:
             return
-        path = self.work / f"weights-{len(self.manifest.files):05d}.safetensors"
+        taken = {file.name for file in self.manifest.files}
+        path = self.work / next(name for name in map(_FILE_NAME.format, itertools.count()) if name not in taken)
         with _disk_errors(path):
             save_file(self._pending, path)
             path.chmod(0o644)  # safetensors makes private files; a checkpoint may be served by another user
             _sync(path)
             self.manifest = replace(self.manifest, files=(*self.manifest.files, describe(path)))
             self.done.update(self._pending_names)
+            self._names[path.name] = self._pending_names
             self._write_progress()
         self._pending, self._pending_names, self._pending_bytes = {}, [], 0
 
@@ -119,7 +131,7 @@ class CheckpointWriter:
             "key": self._key,
             "files": [asdict(file) for file in self.manifest.files],
             "tensors": self.manifest.tensors,
-            "done": sorted(self.done),
+            "names": self._names,
         }
         beside = self.work / f"{_PROGRESS}.new"
         beside.write_text(json.dumps(state), encoding="utf-8")
@@ -167,9 +179,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _sync(path: Path) -> None:
+    """Ask for it to be on the disk; a mount that has no such thing for this kind of file is not asked again."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EBADF):
+            raise
     finally:
         os.close(descriptor)
 

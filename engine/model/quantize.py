@@ -15,7 +15,9 @@ from engine.config import QUANTIZATIONS, default_cache_dir
 from engine.errors import ModelError, RequestError
 from engine.model.checkpoint import save_checkpoint
 from engine.model.checkpoint_writer import FILE_BYTES, CheckpointWriter
+from engine.model.hub import download
 from engine.model.inventory import PLAIN, quantize_named, wanted_format
+from engine.model.loader import choose_device
 from engine.model.manifest import Manifest
 from engine.model.quantized_model import empty_model, stored_names
 from engine.model.quantized_tensor import part_shapes
@@ -27,9 +29,11 @@ from engine.model.source_checkpoint import SourceCheckpoint
 Progress = Callable[[int, int, str], None]
 """Called after each weight with (weights done, weights in all, name); counts are single numbers, not tensors."""
 
+Notice = Callable[[str], None]
+"""Called with a line for people."""
+
 _EXTRAS = ("*.json", "*.txt", "*.jinja", "*.model")
 _NOT_EXTRAS = frozenset({"model.safetensors.index.json", "manifest.json", "progress.json"})
-_HUB_PATTERNS = ["*.safetensors", *_EXTRAS]
 
 
 def quantize(
@@ -42,20 +46,23 @@ def quantize(
     device: str = "cpu",
     cache_dir: Path | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> Manifest:
     """Make an engine checkpoint at `out` from a model name; the work of `maskloop quantize`.
 
-    `device` is where the arithmetic runs. ModelError: not a source of full weights, damaged, `out` taken, disk full.
+    `device` is where the arithmetic runs (`auto`: a GPU if there is one). ModelError: not a source of full weights,
+    damaged, `out` taken, disk full.
     """
-    source = resolve(model, revision)
+    source, device = resolve(model, revision), choose_device(device)
     if source.kind == "checkpoint":
         raise ModelError(f"{model} is an engine checkpoint already; quantise the model it was made from", param="model")
     if source.kind == "random" and source.path is not None:
         return _quantize_random(source.path, to, Path(out), lm_head, device)
     folder = local_folder(source, cache_dir or default_cache_dir())
     return quantize_checkpoint(
-        folder, out, to, lm_head=lm_head, device=device, progress=progress, model=source.name, revision=source.revision
-    )
+        folder, out, to, lm_head=lm_head, device=device, progress=progress, notice=notice, model=source.name,
+        revision=source.revision,
+    )  # fmt: skip
 
 
 def quantize_checkpoint(
@@ -66,6 +73,7 @@ def quantize_checkpoint(
     lm_head: str = PLAIN,
     device: str = "cpu",
     progress: Progress | None = None,
+    notice: Notice | None = None,
     model: str | None = None,
     revision: str | None = None,
     file_bytes: int = FILE_BYTES,
@@ -81,7 +89,9 @@ def quantize_checkpoint(
     manifest = Manifest(model=model or folder.name, revision=revision, quantization=quantization, lm_head=lm_head)
     writer = CheckpointWriter(Path(out), manifest, source_key=source.identity, file_bytes=file_bytes)
     counts = {name: shape.get_parameter(name).numel() for name in names}
-    writer.require_space(sum(_bytes_of(shape.get_parameter(name), name, quantization, lm_head) for name in names))
+    needed = sum(_bytes_of(shape.get_parameter(name), name, quantization, lm_head) for name in names)
+    if notice is not None and (short := writer.short_of_space(needed)):
+        notice(short)
     done, total = 0, sum(counts.values())
     for name in names:
         if name not in writer.done:
@@ -110,12 +120,7 @@ def local_folder(source: Source, cache_dir: Path) -> Path:
         return converted_gguf(source.path, cache_dir)
     if source.path is not None:
         return source.path
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(source.name, revision=source.revision, allow_patterns=_HUB_PATTERNS))
-    except (OSError, ValueError) as error:  # the hub's errors are OSErrors or ValueErrors
-        raise ModelError(f"{source.name} could not be downloaded: {error}", param="model") from None
+    return download(source.name, source.revision)
 
 
 def _quantize_random(config_file: Path, to: str, out: Path, lm_head: str, device: str) -> Manifest:

@@ -21,6 +21,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
 
 from engine.errors import ModelError
+from engine.model.hashes import sha256_of
 from engine.model.inventory import HEAD
 from engine.model.settings import is_tied
 
@@ -48,9 +49,12 @@ class SourceCheckpoint:
 
     @property
     def identity(self) -> str:
-        """Changes when any weight file does: names, sizes and modification times."""
-        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(set(self.files.values()))]
-        return json.dumps(stats)
+        """Changes when any weight file does: names, sizes and hashes. What a mount makes of times does not matter.
+
+        Reads every file whose hash the hub's cache does not tell.
+        """
+        hashes = sha256_of(sorted(set(self.files.values())))
+        return json.dumps([(path.name, path.stat().st_size, digest) for path, digest in hashes.items()])
 
     def require(self, names: Iterable[str]) -> None:
         """ModelError that names a weight which the folder lacks."""

@@ -5,13 +5,13 @@ A study that calls a dequantised 4-bit file 'bf16' measures the loss of quantisi
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from pathlib import Path
 
 from gguf import GGUFReader
 
+from engine.model.hashes import sha256_of
 from engine.model.manifest import read_manifest
 from engine.model.source import Source
 
@@ -43,15 +43,7 @@ def weight_hashes(source: Source, folder: Path | None = None) -> dict[str, str]:
     if source.kind == "random" or place is None:
         return {}
     files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
-    return {file.name: _sha256(file) for file in files}
-
-
-def _sha256(file: Path) -> str:
-    stored = file.resolve().name
-    if file.is_symlink() and len(stored) == 64 and set(stored) <= set("0123456789abcdef"):
-        return stored
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return {file.name: digest for file, digest in sha256_of(files).items()}
 
 
 def _gguf_counts(path: Path) -> Counter[str]:

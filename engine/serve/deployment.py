@@ -84,6 +84,8 @@ class Deployment:
     scaledown_window: int = 120
     max_containers: int = 2
     snapshot: str = "off"
+    hf_endpoint: str | None = None
+    """The hub, by its own variable HF_ENDPOINT."""
     max_concurrent_per_key: int | None = None
     ir_schema: str | None = None
     prices: str | None = None
@@ -114,7 +116,7 @@ class Deployment:
         env = os.environ if environ is None else environ
         given: dict[str, Any] = {}
         for field in fields(cls):
-            name = PREFIX + field.name.upper()
+            name = _variable(field.name)
             text = env.get(name, "").strip()
             if not text and not (name in env and field.name in ("label_prefix", "revision")):
                 continue
@@ -126,13 +128,15 @@ class Deployment:
     def to_env(self) -> dict[str, str]:
         """The variables that make `from_env` give this deployment again."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {PREFIX + name.upper(): "" if value is None else str(value) for name, value in values.items()}
+        return {_variable(name): "" if value is None else str(value) for name, value in values.items()}
 
     def container_env(self, weights: str, cache: str) -> dict[str, str]:
         """The environment of the image: these settings with their files where they are uploaded, caches on volumes."""
         files = {PREFIX + name.upper(): place for name, (_, place) in self.uploads().items()}
         places = {"HF_HOME": f"{weights}/hf", "MASKLOOP_CACHE": cache, "TRITON_CACHE_DIR": f"{cache}/triton"}
-        return {**self.to_env(), **files, **places, **PYTHON_TOO}
+        hub = {"HF_XET_CACHE": "/tmp/xet", "HF_XET_HIGH_PERFORMANCE": "1"}
+        told = {name: value for name, value in self.to_env().items() if value or name != "HF_ENDPOINT"}
+        return {**told, **files, **places, **hub, **PYTHON_TOO}
 
     def uploads(self) -> dict[str, tuple[str, str]]:
         """By setting, the file on the deploying machine and its place in the container."""
@@ -210,6 +214,10 @@ def from_env_or_exit(*, check_files: bool) -> Deployment:
     except RequestError as error:
         raise SystemExit(f"maskloop: {error.message}") from None
     return deployment
+
+
+def _variable(field: str) -> str:
+    return "HF_ENDPOINT" if field == "hf_endpoint" else PREFIX + field.upper()
 
 
 def _numbers(deployment: Deployment | type[Deployment]) -> set[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, MutableMapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +108,3 @@ def answer_here(request: dict[str, Any], factory: Factory = load_engine) -> Answ
         return asyncio.run(Functions(service).generate(**request))
     finally:
         service.close()
-
-
-def quantize_command(deployment: Deployment, to: str, weights: str) -> list[str]:
-    """Arguments of `maskloop quantize` for the product's model and the folder that `engine_config` looks for."""
-    target = replace(deployment, quantization=to)
-    revision = ["--revision", deployment.revision or ""]
-    out = ["--out", f"{weights}/{target.checkpoint}"]
-    return ["quantize", deployment.model, *revision, "--to", to, *out, "--device", "auto"]

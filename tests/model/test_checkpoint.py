@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -253,12 +254,50 @@ def test_a_full_disk_is_a_clear_error_and_the_way_out_works(
     load_checkpoint(write(tmp_path / "out"), "cpu")
 
 
-def test_too_little_space_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_is_said_before_the_work_and_refuses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = checkpoint_writer.CheckpointWriter(tmp_path / "out", Manifest(model="m"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2 << 30))
-    writer.require_space(1 << 30)
-    with pytest.raises(ModelError, match=r"about 3\.00 GiB needed, 2\.00 GiB free"):
-        writer.require_space(3 << 30)
+    assert writer.short_of_space(1 << 30) is None
+    assert "have 2.00 GiB free, about 3.00 GiB are needed; going on" in str(writer.short_of_space(3 << 30))
+
+
+def test_a_finished_file_that_a_mount_spoilt_is_written_again_and_the_others_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> Iterator[tuple[str, Weight]]:
+        yield from list(some_weights().items())[:3]
+        raise KeyboardInterrupt
+
+    manifest = Manifest(model="tiny", revision="abc", quantization="nf4")
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path / "out", broken(), manifest, file_bytes=1)
+    partial = tmp_path / "out.partial"
+    (partial / "weights-00000.safetensors").unlink()
+    spoilt = partial / "weights-00001.safetensors"
+    spoilt.write_bytes(spoilt.read_bytes()[:-1] + b"?")
+    writes: list[str] = []
+    original = checkpoint_writer.save_file
+    monkeypatch.setattr(
+        checkpoint_writer, "save_file", lambda tensors, path: (writes.append(path.name), original(tensors, path))
+    )
+    write(tmp_path / "out", file_bytes=1)
+    assert writes == [f"weights-0000{n}.safetensors" for n in (0, 1, 3)]
+    loaded = load_checkpoint(tmp_path / "out", "cpu")
+    for name, weight in some_weights().items():
+        assert_equal(loaded.tensors[name], weight)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_mount_that_cannot_sync_a_folder_does_not_fail_a_finished_checkpoint(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(code, "not on this mount")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    load_checkpoint(write(tmp_path / "out"), "cpu")
 
 
 def test_a_manifest_survives_its_file(tmp_path: Path) -> None:

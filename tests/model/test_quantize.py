@@ -62,16 +62,39 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(moe_folder: Path, t
             raise KeyboardInterrupt
 
     settings = {"file_bytes": 1 << 16, "model": "m"}
+    source = copy_of(moe_folder, tmp_path / "source")
     with pytest.raises(KeyboardInterrupt):
-        quantize_checkpoint(moe_folder, tmp_path / "out", "nf4", progress=stop, **settings)
+        quantize_checkpoint(source, tmp_path / "out", "nf4", progress=stop, **settings)
     assert not (tmp_path / "out").exists()
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out.partial").glob("*.safetensors")}
     assert kept
-    resumed = quantize_checkpoint(moe_folder, tmp_path / "out", "nf4", **settings)
+    for file in source.iterdir():
+        os.utime(file, (1, 1))  # a remount may do that
+    resumed = quantize_checkpoint(source, tmp_path / "out", "nf4", **settings)
     straight = quantize_checkpoint(moe_folder, tmp_path / "straight", "nf4", **settings)
     assert all((tmp_path / "out" / name).stat().st_mtime_ns == when for name, when in kept.items())
     assert resumed == straight
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_weights_of_the_same_size(
+    moe_folder: Path, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int, name: str) -> None:
+        raise KeyboardInterrupt
+
+    settings = {"file_bytes": 1, "model": "m"}
+    source = copy_of(moe_folder, tmp_path / "source")
+    with pytest.raises(KeyboardInterrupt):
+        quantize_checkpoint(source, tmp_path / "out", "bf16", progress=stop, **settings)
+    for file in source.glob("*.safetensors"):
+        whole, times = bytearray(file.read_bytes()), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+        whole[-1] ^= 1
+        file.write_bytes(whole)
+        os.utime(file, ns=times)
+    resumed = quantize_checkpoint(source, tmp_path / "out", "bf16", **settings)
+    straight = quantize_checkpoint(source, tmp_path / "straight", "bf16", **settings)
+    assert {file.sha256 for file in resumed.files} == {file.sha256 for file in straight.files}
 
 
 @pytest.mark.slow
