@@ -116,7 +116,7 @@ class Deployment:
         env = os.environ if environ is None else environ
         given: dict[str, Any] = {}
         for field in fields(cls):
-            name = _variable(field.name)
+            name = variable_of(field.name)
             text = env.get(name, "").strip()
             if not text and not (name in env and field.name in ("label_prefix", "revision")):
                 continue
@@ -128,7 +128,7 @@ class Deployment:
     def to_env(self) -> dict[str, str]:
         """The variables that make `from_env` give this deployment again."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {_variable(name): "" if value is None else str(value) for name, value in values.items()}
+        return {variable_of(name): "" if value is None else str(value) for name, value in values.items()}
 
     def container_env(self, weights: str, cache: str) -> dict[str, str]:
         """The environment of the image: these settings with their files where they are uploaded, caches on volumes."""
@@ -216,7 +216,8 @@ def from_env_or_exit(*, check_files: bool) -> Deployment:
     return deployment
 
 
-def _variable(field: str) -> str:
+def variable_of(field: str) -> str:
+    """The environment variable that sets a field."""
     return "HF_ENDPOINT" if field == "hf_endpoint" else PREFIX + field.upper()
 
 

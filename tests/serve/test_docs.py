@@ -82,7 +82,7 @@ def test_every_route_named_exists_and_every_variable_is_read(name):
 
 def test_the_cost_table_is_what_the_script_prints():
     from bench.cost import days, table
-    from engine.serve.deployment import Deployment
+    from engine.serve.deployment import Deployment, variable_of
 
     cells = list(days(service_s=3.0, load_s=60.0, usd_per_s=Deployment().container_usd_per_s))
     text = (DOCS / "deploy.md").read_text()
@@ -92,11 +92,11 @@ def test_the_cost_table_is_what_the_script_prints():
 def test_the_settings_table_names_every_setting_with_its_default():
     from dataclasses import fields
 
-    from engine.serve.deployment import Deployment
+    from engine.serve.deployment import Deployment, variable_of
 
     text = (DOCS / "deploy.md").read_text() + (DOCS.parent / ".env.example").read_text()
     for field in fields(Deployment):
-        assert f"MASKLOOP_{field.name.upper()}" in text
+        assert variable_of(field.name) in text
     for name in ("gpu", "max_sequence", "timeout", "scaledown_window", "max_containers", "concurrent_inputs"):
         assert re.search(rf"`MASKLOOP_{name.upper()}` \| `?{getattr(Deployment(), name)}`? ", text), name
 
