@@ -28,7 +28,7 @@ from engine.decode.sampler import draw_seed
 from engine.decode.thread import DecodeThread
 from engine.errors import EngineError
 from engine.grammar import CompiledGrammar, GrammarService
-from engine.grammar.check import check_schema
+from engine.grammar.check import Checking, check_schema
 from engine.model.loader import LoadedModel, Progress, load
 from engine.request import Constraint, Request, Result
 
@@ -187,6 +187,11 @@ class Engine:
     def check(self, schema: Mapping[str, Any] | bool | str, **options: Any) -> dict[str, Any]:
         """The verdicts of a schema, as `maskloop check --json` prints them. Never raises for a refused schema."""
         return check_schema(self.grammars, schema, **options)
+
+    def submit_check(self, constraint: Constraint, *, owner: str | None = None) -> Checking:
+        """The same for any constraint, without waiting; it counts as `owner`'s. Raises QueueFull, NotReady."""
+        self._inbox.refuse_when_full(owner)
+        return Checking(constraint, self.grammars.submit(constraint))
 
     def warmup(self, constraints: Sequence[Constraint] = ()) -> dict[str, float]:
         """Compile these constraints (in parallel), later what most schemas share; milliseconds by schema hash."""

@@ -80,7 +80,7 @@ class Functions:
         """The verdict object, or a failure."""
         try:
             body = read_body({"schema": schema, "conformance": conformance, "draft": draft}, CheckBody)
-            return await self._service.check(body.schema_, body.conformance, body.draft)
+            return await self._service.check(body.to_constraint(), Call(route="check"))
         except Exception as error:  # noqa: BLE001 - see `_failed`
             return self._failed(error)
 

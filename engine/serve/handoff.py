@@ -49,21 +49,21 @@ def _exception(future: Future[Result]) -> BaseException | None:
 class Ticket:
     """One submission from a thread that can be abandoned at any moment, also while `submit` is still running."""
 
-    def __init__(self, engine: ServedEngine, request: Request) -> None:
-        self._engine, self._request = engine, request
+    def __init__(self, engine: ServedEngine, request: Request, owner: str) -> None:
+        self._engine, self._request, self._owner = engine, request, owner
         self._abandoned = threading.Event()
 
     def submit(self, on_text: OnText | None = None) -> Future[Result]:
         if self._abandoned.is_set():
             raise EngineFailure("the caller left before the request was admitted")
-        future = self._engine.submit(self._request, on_text=on_text)
+        future = self._engine.submit(self._request, owner=self._owner, on_text=on_text)
         if self._abandoned.is_set():
-            self._engine.cancel(self._request.id)
+            self._engine.cancel(self._request.id, owner=self._owner)
         return future
 
     def abandon(self) -> None:
         self._abandoned.set()
-        self._engine.cancel(self._request.id)
+        self._engine.cancel(self._request.id, owner=self._owner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from engine.constraint import Draft, constraints_in
+from engine.constraint import Constraint, Draft, constraints_in
 from engine.errors import RequestError, UnknownOption
 from engine.plain_json import check_json
 from engine.request import SAMPLING_FIELDS, Request
@@ -95,6 +95,10 @@ class CheckBody(Body):
     schema_: Schema = Field(alias="schema", description="The JSON Schema to judge.")
     conformance: Literal["tight", "spec"] = "tight"
     draft: Draft | None = None
+
+    def to_constraint(self) -> Constraint:
+        """What is to be judged."""
+        return Constraint.json_schema(self.schema_, conformance=self.conformance, draft=self.draft)
 
 
 def read_body(values: Any, kind: type[Read]) -> Read:

@@ -14,12 +14,12 @@ from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from engine.errors import NotReady
-from engine.request import Request, Result
+from engine.request import Result
 from engine.serve.failure import Failure
 from engine.serve.health import health, warm
 from engine.serve.json_body import JsonRoute
 from engine.serve.lift_answer import lift_answer
-from engine.serve.lift_body import CheckBody, LiftBody
+from engine.serve.lift_body import CheckBody, LiftBody, Schema
 from engine.serve.middleware import ClientGone
 from engine.serve.service import Call, Service
 
@@ -45,13 +45,15 @@ def lift_routes(service: Service) -> APIRouter:
     router = APIRouter(responses=PROBLEMS, route_class=JsonRoute)
 
     async def generate(http: HTTPRequest, body: LiftBody) -> Response:
-        return await _answer(service, http, body.to_request())
+        return await _answer(service, http, body)
 
     async def generate_ir(http: HTTPRequest, body: LiftBody) -> Response:
-        return await _answer(service, http, body.to_request(default_schema=service.ir_schema()))
+        return await _answer(service, http, body, service.ir_schema())
 
     async def check(http: HTTPRequest, body: CheckBody) -> Response:
-        return JSONResponse(await while_connected(http, service.check(body.schema_, body.conformance, body.draft)))
+        constraint = await service.in_thread(body.to_constraint)
+        call = Call(route=http.url.path, key=caller(http))
+        return JSONResponse(await while_connected(http, service.check(constraint, call)))
 
     for path in ("/generate", "/"):
         router.add_api_route(path, generate, methods=["POST"], tags=["lift"], name=f"generate {path}")
@@ -86,7 +88,8 @@ def _state_routes(router: APIRouter, service: Service) -> None:
     router.add_api_route("/metrics", metrics, methods=["GET"], tags=["state"], response_class=PlainTextResponse)
 
 
-async def _answer(service: Service, http: HTTPRequest, request: Request) -> Response:
+async def _answer(service: Service, http: HTTPRequest, body: LiftBody, default: Schema | None = None) -> Response:
+    request = await service.in_thread(body.to_request, default_schema=default)
     call = Call(route=http.url.path, key=caller(http))
     result = await while_connected(http, service.generate(request, call))
     return reply(result, lambda: lift_answer(result, request.constraint))

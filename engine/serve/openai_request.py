@@ -16,6 +16,7 @@ from engine.serve.openai_body import UNSUPPORTED_CHAT, ChatBody, CompletionBody,
 from engine.serve.openai_messages import plain_messages
 from engine.serve.tool_call import Tool, read_tools, structural_tag
 
+MOST_PROMPTS = 512
 EXTRAS = ("top_k", "min_p", "repetition_penalty")
 
 
@@ -72,6 +73,8 @@ def completion_requests(body: CompletionBody, model: str) -> list[Asked]:
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
         raise RequestError("prompt must be text or a list of texts; token ids are not supported", param="prompt")
+    if len(prompts) > MOST_PROMPTS:
+        raise RequestError(f"prompt has {len(prompts)} texts, over the limit of {MOST_PROMPTS}", param="prompt")
     sampling = _sampling(body, max_tokens=body.max_tokens, logprobs=body.logprobs)
     return [
         Asked(

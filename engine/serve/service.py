@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from engine.bundled import bundled_names, bundled_schema
-from engine.constraint import Draft
-from engine.errors import EngineError, EngineFailure, NotReady, RequestError
+from engine.errors import EngineError, EngineFailure, NotReady, QueueFull, RequestError
 from engine.request import Constraint, Request, Result
-from engine.serve.engine_protocol import ServedEngine
+from engine.serve.engine_protocol import ServedEngine, SubmittedCheck
 from engine.serve.handoff import PULSE_S, SILENT, Piece, Pump, Ticket, settle_from_any_thread
 from engine.serve.ledger import Ledger
 from engine.serve.lifecycle import EngineSlot
@@ -32,7 +33,7 @@ MOMENTARY = ("in_flight", "ready")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """Who asked and how: what the ledger needs to know beside the Result. `key` is a label, never the key."""
+    """Who asked and how. `key` is a label, never the key; ids, slots and compile time are shared out by it."""
 
     route: str
     key: str = "anonymous"
@@ -45,8 +46,9 @@ class Service:
         self.settings = settings or ServeSettings()
         self.slot = engine if isinstance(engine, EngineSlot) else EngineSlot.holding(engine)
         self.ledger = Ledger(self.settings)
-        self.in_flight: dict[str, Callable[[EngineError], None]] = {}
-        """By request id, how to fail a request from any thread."""
+        self.in_flight: dict[tuple[str, str], Callable[[EngineError], None]] = {}
+        """By key and request id, how to fail a request from any thread."""
+        self._checks: Counter[str] = Counter()
         self._threads = ThreadPoolExecutor(self.settings.admission_threads, thread_name_prefix="admission")
 
     @property
@@ -95,10 +97,10 @@ class Service:
     async def generate(self, request: Request, call: Call) -> Result:
         """Raises EngineError before admission. Being cancelled cancels the request in the engine."""
         engine = self.slot.get()
-        request = self._admissible(request, call)
-        ticket = Ticket(engine, request)
+        request, place = await self._admissible(request, call)
+        ticket = Ticket(engine, request, call.key)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.in_flight[request.id] = partial(settle_from_any_thread, answer.get_loop(), answer)
+        self.in_flight[place] = partial(settle_from_any_thread, answer.get_loop(), answer)
         try:
             future = await self.in_thread(ticket.submit)
             future.add_done_callback(lambda done: settle_from_any_thread(answer.get_loop(), answer, done))
@@ -117,16 +119,16 @@ class Service:
             self.ledger.refused(call, request, failure)
             raise failure from error
         finally:
-            self.in_flight.pop(request.id, None)
+            self.in_flight.pop(place, None)
         self.ledger.finished(call, request, result)
         return result
 
     async def stream(self, request: Request, call: Call) -> AsyncGenerator[Piece | Result]:
         """Pieces of text, then the Result. Errors before admission come out of the first `anext`."""
         engine = self.slot.get()
-        request = self._admissible(request, call)
-        ticket, pump = Ticket(engine, request), Pump()
-        self.in_flight[request.id] = pump.put
+        request, place = await self._admissible(request, call)
+        ticket, pump = Ticket(engine, request, call.key), Pump()
+        self.in_flight[place] = pump.put
         settled = False
         try:
             future = await self.in_thread(ticket.submit, pump.on_text)
@@ -142,17 +144,44 @@ class Service:
             self.ledger.refused(call, request, error)
             raise
         finally:
-            self.in_flight.pop(request.id, None)
+            self.in_flight.pop(place, None)
             if not settled:
                 ticket.abandon()
                 self.ledger.vanished(call, request)
 
-    async def check(
-        self, schema: Mapping[str, Any] | bool, conformance: str = "tight", draft: Draft | None = None
-    ) -> dict[str, Any]:
-        """The verdict object; ConstraintError where the schema cannot even be read."""
+    async def check(self, constraint: Constraint, call: Call) -> dict[str, Any]:
+        """The verdict object; ConstraintError where the constraint cannot even be read. Being cancelled gives it up."""
         engine = self.slot.get()
-        return await self.in_thread(engine.check, schema, conformance=conformance, draft=draft)
+        self._refuse_when_full(call.key)
+        self._checks[call.key] += 1
+        left = threading.Event()
+
+        def begin() -> SubmittedCheck:
+            checking = engine.submit_check(constraint, owner=call.key)
+            if left.is_set():
+                checking.grammar.cancel()
+            return checking
+
+        try:
+            async with asyncio.timeout(self.settings.deadline_s):
+                checking = await self.in_thread(begin)
+                compiled = asyncio.wrap_future(checking.grammar)
+                try:
+                    await asyncio.wait({compiled})
+                finally:
+                    compiled.cancel()
+            return await self.in_thread(checking.report)
+        except TimeoutError:
+            raise EngineFailure(SILENT) from None
+        finally:
+            left.set()
+            self._checks -= Counter({call.key: 1})
+
+    def _refuse_when_full(self, key: str) -> None:
+        """QueueFull where as many checks run as may, and this key has its share of them."""
+        most, running = self.settings.max_checks, sum(self._checks.values())
+        if running >= most and self._checks[key] >= max(1, most // len(self._checks)):
+            raise QueueFull(f"{running} checks are running already; try again later", param="queue")
 
     async def warmup(self) -> dict[str, Any]:
         """Load if need be, then warm; blocks (this coroutine only) until done."""
@@ -168,9 +197,9 @@ class Service:
     def cancel_all(self) -> int:
         """Cancel what still runs; each is answered with status `cancelled`. How many there were."""
         engine, running = self.slot.peek(), tuple(self.in_flight)
-        for request_id in running:
+        for key, request_id in running:
             if engine is not None:
-                engine.cancel(request_id)
+                engine.cancel(request_id, owner=key)
         return len(running)
 
     def fail_all(self, reason: str) -> None:
@@ -184,12 +213,15 @@ class Service:
         self.slot.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _admissible(self, request: Request, call: Call) -> Request:
-        """The request with the service's deadline, its prompt's cache entries kept to the caller's key."""
-        if request.id in self.in_flight:
-            raise RequestError(f"a request with the id {request.id!r} is still running", param="id")
+    async def _admissible(self, request: Request, call: Call) -> tuple[Request, tuple[str, str]]:
+        """The request with the service's deadline, its prompt's cache entries kept to the caller's key; its place."""
         deadline_s = self.settings.deadline_s if request.deadline_s is None else request.deadline_s
-        return replace(request, deadline_s=deadline_s, cache_salt=f"{call.key}/{request.cache_salt or ''}")
+        salt = f"{call.key}/{request.cache_salt or ''}"
+        made = await self.in_thread(replace, request, deadline_s=deadline_s, cache_salt=salt)  # checked once more
+        place = (call.key, request.id)
+        if place in self.in_flight:
+            raise RequestError(f"a request with the id {request.id!r} is still running", param="id")
+        return made, place
 
     async def _settled(self, answer: asyncio.Future[Result], patience_s: float) -> Result:
         """The answer; EngineFailure when the decode thread has ended, TimeoutError when patience has."""

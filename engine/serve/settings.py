@@ -40,6 +40,8 @@ class ServeSettings:
     answer_grace_s: float = 30.0
     """How long after the deadline an engine may stay silent before the service answers 500 for it."""
     max_concurrent_per_key: int | None = None
+    max_checks: int = 64
+    """Checks at once; where they are all taken, a key with less than its share is still let in."""
     drain_s: float = 30.0
     """After a stop signal, what still runs after this long is cancelled and answered 503."""
     wedged_after_s: float = 60.0
@@ -77,8 +79,8 @@ class ServeSettings:
 
 
 _POSITIVE = (
-    "max_body_bytes", "max_connections", "max_headerless", "header_timeout_s", "body_timeout_s", "send_timeout_s",
-    "deadline_s", "admission_threads",
+    "max_body_bytes", "max_connections", "max_headerless", "max_checks", "header_timeout_s", "body_timeout_s",
+    "send_timeout_s", "deadline_s", "admission_threads",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ import httpx
 import uvicorn
 
 from engine.errors import BudgetTooSmall, NotReady, SchemaRefused
-from engine.request import Request, Result, Timings, Usage
+from engine.request import Constraint, Request, Result, Timings, Usage
 from engine.serve.app import create_app
 from engine.serve.run import server_config
 from engine.serve.settings import ServeSettings
@@ -48,6 +48,18 @@ def document(request: Request, **changes: Any) -> Result:
     return replace(base, **changes)
 
 
+class FakeCheck:
+    """A check whose grammar is settled by whoever made it."""
+
+    def __init__(self, constraint: Constraint) -> None:
+        self.constraint = constraint
+        self.grammar: Future[Any] = Future()
+
+    def report(self) -> dict[str, Any]:
+        conformance = self.constraint.conformance
+        return {"schema_hash": "0", "supported": True, "verdicts": [], "min_bytes": 2, "conformance": conformance}
+
+
 class FakeEngine:
     """`ServedEngine` by script: `delay_s` a request, `pause_s` a piece of text, on its own thread."""
 
@@ -57,10 +69,14 @@ class FakeEngine:
         self.ready = True
         self.calls: list[str] = []
         self.requests: list[Request] = []
+        self.checks: list[FakeCheck] = []
+        self.checks_hang = False
+        self.owners: list[str | None] = []
         self.cancelled: list[str] = []
         self._stops: dict[str, threading.Event] = {}
 
-    def submit(self, request: Request, *, on_text: Any = None) -> Future[Result]:
+    def submit(self, request: Request, *, owner: str | None = None, on_text: Any = None) -> Future[Result]:
+        self.owners.append(owner)
         self._admit(request)
         future: Future[Result] = Future()
         future.set_running_or_notify_cancel()
@@ -70,18 +86,20 @@ class FakeEngine:
     def stalled_s(self) -> float:
         return self.stalled
 
-    def cancel(self, request_id: str) -> bool:
+    def cancel(self, request_id: str, *, owner: str | None = None) -> bool:
         self.cancelled.append(request_id)
         stop = self._stops.get(request_id)
         if stop is not None:
             stop.set()
         return stop is not None
 
-    def check(
-        self, schema: Mapping[str, Any] | bool, *, conformance: str = "tight", draft: Any = None
-    ) -> dict[str, Any]:
+    def submit_check(self, constraint: Constraint, *, owner: str | None = None) -> FakeCheck:
         self.calls.append("check")
-        return {"schema_hash": "0", "supported": True, "verdicts": [], "min_bytes": 2, "conformance": conformance}
+        self.owners.append(owner)
+        self.checks.append(FakeCheck(constraint))
+        if not self.checks_hang:
+            self.checks[-1].grammar.set_result(None)
+        return self.checks[-1]
 
     def info(self) -> dict[str, Any]:
         self.calls.append("info")
