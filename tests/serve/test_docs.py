@@ -82,7 +82,7 @@ def test_every_route_named_exists_and_every_variable_is_read(name):
 
 def test_the_cost_table_is_what_the_script_prints():
     from bench.cost import days, table
-    from engine.serve.deployment import Deployment, variable_of
+    from engine.serve.deployment import Deployment
 
     cells = list(days(service_s=3.0, load_s=60.0, usd_per_s=Deployment().container_usd_per_s))
     text = (DOCS / "deploy.md").read_text()
