@@ -31,13 +31,13 @@ class Environment:
         found = importlib.metadata.distributions(path=[str(self.site_packages)])
         return {canonical(each.metadata["Name"]): each for each in found}
 
+    def missing(self, requirements: Iterable[str]) -> set[str]:
+        return {canonical(Requirement(each).name) for each in requirements} - self.distributions.keys()
+
     def closure(self, requirements: Iterable[str]) -> set[str]:
-        """Names of the distributions that the requirements bring. LookupError where one of them is not installed."""
+        """Names of the installed distributions that the requirements bring."""
         reached: set[tuple[str, str]] = set()
         waiting = [(canonical(each.name), extra) for each in map(Requirement, requirements) for extra in _extras(each)]
-        for name, _ in waiting:
-            if name not in self.distributions:
-                raise LookupError(f"{name} is not installed in {self.site_packages}")
         while waiting:
             name, extra = node = waiting.pop()
             if node not in reached and name in self.distributions:

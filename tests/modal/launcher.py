@@ -33,9 +33,12 @@ class Launcher:
     """Knows how containers are made; knows nothing of inputs. `environments`: by image package set, first match."""
 
     def __init__(
-        self, uploads: Uploads, environments: dict[frozenset[str], Environment], *, namespaces: bool = True
+        self, uploads: Uploads, environments: dict[frozenset[str], Environment], *, namespaces: bool, strict: bool
     ) -> None:
         self._uploads, self._environments, self._namespaces = uploads, environments, namespaces
+        self._strict = strict
+        self.left_out: set[str] = set()
+        """Packages of images that are not installed here; with `strict` they are a LookupError."""
         self._made: dict[object, Path] = {}
 
     def root(self, folder: Path, definition: pb.Function) -> tuple[roots.Root, dict[str, str]]:
@@ -109,6 +112,9 @@ class Launcher:
         key = ("links", str(environment.site_packages), *sorted(packages))
         if key not in self._made:
             folder = self._uploads.folder / "venvs" / str(len(self._made))
+            self.left_out |= (missing := environment.missing(packages))
+            if missing and self._strict:
+                raise LookupError(f"not installed in {environment.site_packages}: {', '.join(sorted(missing))}")
             names = environment.closure([*packages, CLIENT])
             seen_as = Path(roots.PACKAGES) if self._namespaces else environment.site_packages
             environment.link(names, roots.make_venv(folder), seen_as)

@@ -45,9 +45,10 @@ class Plane:
         environments: Mapping[frozenset[str], Environment] | None = None,
         *,
         namespaces: bool = True,
+        strict: bool = True,
     ) -> None:
         self.folder, self.uploads = folder, Uploads(folder / "uploads")
-        self.launcher = Launcher(self.uploads, dict(environments or {}), namespaces=namespaces)
+        self.launcher = Launcher(self.uploads, dict(environments or {}), namespaces=namespaces, strict=strict)
         self.apps: dict[str, App] = {}
         self.deployed: dict[str, App] = {}
         self.functions: dict[str, Function] = {}
