@@ -1,5 +1,7 @@
 """Sealed files: a content hash in front, written whole by rename, unreadable when damaged. Knows bytes and paths only.
 
+What is read steers every document, so that files and their folder must be this user's own, and writable by nobody else.
+
 A reader sees the old file, the new file or nothing, whatever dies in between; a truncated or altered file reads as
 None and is removed, so that the next writer heals it.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -28,8 +31,10 @@ def unseal(stored: bytes) -> bytes | None:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """The content of a sealed file; None when absent or damaged (then it is removed)."""
+    """The content of a sealed file; None when absent, not this user's own, or damaged (then it is removed)."""
     try:
+        _refuse_foreign(path.parent)
+        _refuse_foreign(path)
         content = unseal(path.read_bytes())
     except OSError:
         return None
@@ -40,7 +45,7 @@ def read_sealed(path: Path) -> bytes | None:
 
 
 def write_sealed(path: Path, content: bytes) -> bool:
-    """Write by rename into a folder of mode 0700. False when it could not be written (full disk, no rights)."""
+    """Write by rename into a folder of one's own, mode 0700. False when that was not possible (full disk, no rights)."""
     try:
         private_folder(path.parent)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
@@ -60,7 +65,15 @@ def write_sealed(path: Path, content: bytes) -> bool:
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder that only its owner can read."""
+    """Make a folder that only its owner can read. PermissionError where it is somebody else's."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.stat().st_mode & 0o077:
+    if folder.stat().st_uid == os.geteuid() and folder.stat().st_mode & 0o077:
         folder.chmod(0o700)
+    _refuse_foreign(folder)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """PermissionError unless only this user can have written it; a link counts as what it is and what it leads to."""
+    for found in (path.lstat(), path.stat()):
+        if found.st_uid != os.geteuid() or (found.st_mode & 0o022 and not stat.S_ISLNK(found.st_mode)):
+            raise PermissionError(f"{path} is not this user's own")

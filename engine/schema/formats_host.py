@@ -76,8 +76,9 @@ def hostname() -> Automaton:
 
 def idn_hostname() -> Automaton:
     """Host names whose labels are ASCII, or short enough for Punycode and of letters valid anywhere in a label."""
-    short = _label(_ASCII + _INTERNATIONAL, INTERNATIONAL_LABEL)
-    three = short + (Automaton.literal(".") + (short | _label(_ASCII, NEXT_LABEL))).repeat(0, 2)
+    short = _label("a-z0-9" + _INTERNATIONAL, INTERNATIONAL_LABEL)  # capitals stand in ASCII labels only
+    label = short | _label(_ASCII, NEXT_LABEL)
+    three = label + (Automaton.literal(".") + label).repeat(0, 2)
     return three | hostname()
 
 

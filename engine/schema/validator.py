@@ -19,6 +19,7 @@ from engine.constraint import DRAFT_URIS
 from engine.errors import ConstraintError, LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.patterns.in_schemas import PatternError, Written
 from engine.schema.dialect import Draft, draft_of
+from engine.schema.idn import is_idn_hostname
 from engine.schema.pointer import json_pointer
 
 _VALIDATORS: dict[Draft, Any] = {
@@ -170,9 +171,15 @@ def _refuse_surrogate(text: str) -> None:
         raise JsonInvalid("a string holds a lone surrogate") from None
 
 
+_FORMATS = {"idn-hostname": is_idn_hostname}
+"""The validator's own takes every letter for one of a host name."""
+
+
 def _compiled(schema: Any, draft: Draft) -> Any:
     try:
-        return _VALIDATORS[draft](schema, validate_formats=True, offline=True, pattern_options=_PATTERNS)
+        return _VALIDATORS[draft](
+            schema, validate_formats=True, offline=True, pattern_options=_PATTERNS, formats=_FORMATS
+        )
     except jsonschema_rs.ReferencingError as error:
         raise SchemaRefused(_first_line(error), param="schema") from None
     except (jsonschema_rs.ValidationError, ValueError) as error:
