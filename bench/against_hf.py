@@ -45,7 +45,7 @@ class Ours:
         self.loaded.runner = self._runner
         modes = {"stepwise": "off", "drafted": "verify"}
         self._engines = {
-            name: Engine(EngineConfig(model=config.model, forced_runs=mode, max_batch=1), model=self.loaded)  # type: ignore[arg-type]  # a str
+            name: Engine(EngineConfig(model=config.model, forced_runs=mode, max_batch=1), loaded=self.loaded)  # type: ignore[arg-type]  # a str
             for name, mode in modes.items()
         }
         tokenizer = self.loaded.tokenizer

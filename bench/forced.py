@@ -85,7 +85,7 @@ def identity(config: EngineConfig, model: LoadedModel, requests: list[Request]) 
 def _decode(config: EngineConfig, model: LoadedModel, mode: str, requests: list[Request]) -> list[Result | None]:
     settings = dataclasses.replace(config, forced_runs=mode, prefix_cache_bytes=0)  # type: ignore[arg-type]  # a str
     runner = ReplayRunner(model.runner)  # replays nothing here; it only keeps the model open
-    with Engine(settings, model=dataclasses.replace(model, runner=runner)) as engine:  # type: ignore[arg-type]  # a Runner
+    with Engine(settings, loaded=dataclasses.replace(model, runner=runner)) as engine:  # type: ignore[arg-type]  # a Runner
         return [None if result.status == "error" else result for result in engine.generate_each(requests)]
 
 
@@ -97,7 +97,7 @@ def share(config: EngineConfig, model: LoadedModel, documents: Sequence[str]) ->
     """Share of tokens that ride in drafts when the model always agrees, over replayed documents."""
     schema = Constraint.json_schema((SCHEMAS / "lift_ir.json").read_text())
     runner, forced, total = ReplayRunner(model.runner), 0, 0
-    with Engine(config, model=dataclasses.replace(model, runner=runner)) as engine:  # type: ignore[arg-type]  # a Runner
+    with Engine(config, loaded=dataclasses.replace(model, runner=runner)) as engine:  # type: ignore[arg-type]  # a Runner
         for text in documents:
             request = Request(prompt="x", constraint=schema, sampling=SamplingParams(temperature=0))
             prompt = engine.tokenizer.chat([{"role": "user", "content": "x"}])

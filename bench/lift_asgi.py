@@ -71,7 +71,7 @@ def run_loaded(options: argparse.Namespace, config: EngineConfig, loaded: Loaded
     """Every document `repeats` times alone, then `at_once` together; prints what the line will hold."""
     runner = ReplayRunner(loaded.runner)
     loaded.runner = runner
-    engine = Engine(config, model=loaded)
+    engine = Engine(config, loaded=loaded)
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     engine.grammars.compile(Constraint.json_schema(schema))
     documents = _documents(engine, schema, options)

@@ -38,7 +38,7 @@ class Side:
 
     def __init__(self, config: EngineConfig, model: LoadedModel, document: tuple[int, ...], *, free: bool) -> None:
         self.runner = ReplayRunner(model.runner)
-        self.engine = Engine(config, model=dataclasses.replace(model, runner=self.runner))  # type: ignore[arg-type]  # a Runner
+        self.engine = Engine(config, loaded=dataclasses.replace(model, runner=self.runner))  # type: ignore[arg-type]  # a Runner
         self.document = document
         self.constraint = None if free else Constraint.json_schema(SCHEMA.read_text())
         if self.constraint is not None:

@@ -109,7 +109,7 @@ def _ours(loaded: LoadedModel, runner: ReplayRunner, options: argparse.Namespace
     sets: list[SchemaSet] = []
     for overlap, forced in product(options.overlap, options.forced):
         config = EngineConfig(overlap=overlap, forced_runs=forced, max_batch=max(options.batches), prefix_cache_bytes=0)
-        engine = Engine(config, model=loaded)
+        engine = Engine(config, loaded=loaded)
         sets = sets or [mixed_set(engine) if name == "mix" else schema_set(name) for name in options.sets]
         for batch, chosen in product(options.batches, sets):
             if chosen.name == "mix" and batch != max(options.batches):

@@ -45,7 +45,7 @@ class Stream:
     def __init__(self, config: EngineConfig, loaded: LoadedModel, chosen: SchemaSet) -> None:
         self.runner = ReplayRunner(loaded.runner)
         loaded.runner = self.runner
-        self.engine = Engine(config, model=loaded)
+        self.engine = Engine(config, loaded=loaded)
         self.constraint = Constraint.json_schema(chosen.schema)
         tokenizer = loaded.tokenizer
         self.prompt = tokenizer.encode(PROMPT)

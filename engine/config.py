@@ -69,7 +69,7 @@ class EngineConfig:
     prefill_chunk: Count = 512
     prefix_cache_bytes: Size = 512 << 20
     """Memory for shared prompt prefixes; 0 switches their reuse off."""
-    cache_dir: Path = field(default_factory=lambda: default_cache_dir())
+    cache_dir: str | Path = field(default_factory=lambda: default_cache_dir())
     limits: Limits = field(default_factory=Limits)
     overlap: bool = True
     """Fill masks while the forward runs. Off only to measure what it hides."""
@@ -82,6 +82,11 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def cache_folder(self) -> Path:
+        """`cache_dir` as a path."""
+        return Path(self.cache_dir)
 
     @classmethod
     def from_mapping(cls, settings: dict[str, Any]) -> EngineConfig:

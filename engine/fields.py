@@ -76,7 +76,9 @@ def _accepted(value: Any, annotation: Any, name: str) -> Any:
         return next((accepted for accepted in found if accepted is not _REFUSED), _REFUSED)
     if origin is Literal:
         return value if isinstance(value, str) and value in arguments else _REFUSED
-    if origin is tuple and isinstance(value, list | tuple):
+    if origin is Sequence:
+        if not isinstance(value, list | tuple):
+            return _REFUSED
         items = tuple(_accepted(item, arguments[0], name) for item in value)
         return _REFUSED if any(item is _REFUSED for item in items) else items
     return _plain(value, annotation if origin is None else origin)
@@ -90,8 +92,6 @@ def _plain(value: Any, kind: Any) -> Any:
         return value if number and _finite(value) else _REFUSED
     if kind is int:
         return value if isinstance(value, int) and not isinstance(value, bool) else _REFUSED
-    if kind is Path and isinstance(value, str):
-        return Path(value) if value else _REFUSED
     if kind is Callable:
         return value if callable(value) else _REFUSED
     return value if isinstance(value, kind) else _REFUSED
@@ -112,7 +112,7 @@ def _wanted(annotation: Any) -> str:
         return " or ".join(_wanted(option) for option in arguments if option is not types.NoneType)
     if origin is Literal:
         return "one of " + ", ".join(arguments)
-    if origin is tuple:
+    if origin is Sequence:
         return f"a list of {_PLURAL[get_origin(arguments[0]) or arguments[0]]}"
     kind = annotation if origin is None else origin
     return _WORDS.get(kind) or f"a {kind.__name__}"

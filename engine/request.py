@@ -58,7 +58,7 @@ class SamplingParams:
     repetition_penalty: Annotated[float, Range(0, 100, open_low=True)] = 1.0
     seed: Annotated[int, Range(-(2**63), 2**64 - 1)] | None = None
     n: Annotated[int, Range(1, 128)] = 1
-    stop: tuple[str, ...] = ()
+    stop: Sequence[str] = ()
     """One text may be given alone."""
     logprobs: Annotated[int, Range(0, 20)] | None = None
     """How many alternatives per token to report beside the sampled one; None reports nothing."""
@@ -94,7 +94,7 @@ class Request:
     """One prompt and what its answer must be. `prompt` is one user message; `messages` a whole conversation."""
 
     prompt: str | None = None
-    messages: tuple[Mapping[str, Any], ...] | None = None
+    messages: Sequence[Mapping[str, Any]] | None = None
     system: str | None = None
     template: Literal["chat", "raw"] = "chat"
     schema_in_prompt: bool = False
@@ -102,7 +102,7 @@ class Request:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     deadline_s: Annotated[float, Range(0, 86_400, open_low=True)] | None = None
     cache_salt: str | None = None
-    tools: tuple[Mapping[str, Any], ...] | None = None
+    tools: Sequence[Mapping[str, Any]] | None = None
     """Tool declarations shown to the model by its chat template; they constrain nothing by themselves."""
     id: str = field(default_factory=lambda: "req-" + secrets.token_hex(8))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -90,6 +91,10 @@ class Result:
         else:
             plain["error"] = dict(self.error)
         return plain
+
+    def to_json(self) -> str:
+        """`to_dict` as compact JSON text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, separators=(",", ":"))
 
 
 def _finite(value: Any) -> Any:

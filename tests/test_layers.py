@@ -20,6 +20,7 @@ TYPES = (
     "schema_source",
     "config",
     "constraint",
+    "options",
     "request",
     "result",
     "interfaces",

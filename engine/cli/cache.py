@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if (args.action == "warm") != bool(args.schemas):
         raise RequestError("warm needs at least one SCHEMA, ls and clear take none", param="schemas")
-    folder = options.engine_config(args).cache_dir
+    folder = options.engine_config(args).cache_folder
     if args.action == "ls":
         return _list(folder, as_json=args.json)
     if args.action == "clear":

@@ -33,7 +33,7 @@ def open_grammars(args: argparse.Namespace) -> Iterator[Grammars]:
     config = engine_config(args)
     from engine.grammar.service import GrammarService
 
-    tokenizer = load_vocabulary(args.tokenizer, config.cache_dir)
+    tokenizer = load_vocabulary(args.tokenizer, config.cache_folder)
     service = GrammarService(tokenizer, tokenizer.vocab_size, config=config)
     try:
         yield Grammars(service, tokenizer)

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    rows = list(known_models(options.engine_config(args).cache_dir))
+    rows = list(known_models(options.engine_config(args).cache_folder))
     if args.json:
         print("\n".join(map(compact, rows)))
         return OK

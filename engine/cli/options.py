@@ -70,12 +70,12 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
     given = {name: getattr(args, name, None) for name in ENGINE_FIELDS}
     config = EngineConfig.from_mapping({name: value for name, value in given.items() if value is not None})
     try:
-        next(config.cache_dir.iterdir(), None)
+        next(config.cache_folder.iterdir(), None)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise RequestError(
-            f"cache folder {config.cache_dir}: {error.strerror}; name another with --cache-dir or MASKLOOP_CACHE",
+            f"cache folder {config.cache_folder}: {error.strerror}; name another with --cache-dir or MASKLOOP_CACHE",
             param="cache_dir",
         ) from None
     return config

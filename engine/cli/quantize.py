@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             revision=args.revision,
             lm_head=args.lm_head,
             device=args.device,
-            cache_dir=options.engine_config(args).cache_dir,
+            cache_dir=options.engine_config(args).cache_folder,
             progress=told,
             notice=progress.line,
         )

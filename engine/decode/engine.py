@@ -1,4 +1,4 @@
-"""The engine as callers see it: submit requests, get futures, close. Everything that decodes runs in one thread.
+"""The engine: submit requests, get futures, close. Everything that decodes runs in one thread.
 
 Errors of the request itself are raised by `submit`; errors that appear while its grammar compiles come through the
 future; after admission every outcome is a status.
@@ -6,42 +6,50 @@ future; after admission every outcome is a status.
 
 from __future__ import annotations
 
-import queue
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from itertools import islice
-from typing import Any
+from typing import Any, Unpack
 
 from engine import __version__
 from engine.config import EngineConfig
+from engine.decode.calls import Calls
 from engine.decode.crew import Crew
 from engine.decode.inbox import Inbox
 from engine.decode.interpreter import settle
 from engine.decode.job import Job, OnText, Trace
-from engine.decode.outcome import Identity, failed_result
+from engine.decode.outcome import Identity
 from engine.decode.prompt import encode_prompt
 from engine.decode.sampler import draw_seed
 from engine.decode.thread import DecodeThread
-from engine.errors import EngineError
+from engine.errors import EngineError, RequestError
 from engine.grammar import CompiledGrammar, GrammarService
 from engine.grammar.check import Checking, check_schema
 from engine.model.loader import LoadedModel, Progress, load
+from engine.options import EngineOptions
 from engine.request import Constraint, Request, Result
 
 
-class Engine:
+class Engine(Calls):
     """One model, loaded; a context manager. Constructing loads; methods may be called from any thread."""
 
     def __init__(
-        self, config: EngineConfig | None = None, *, model: LoadedModel | None = None, progress: Progress | None = None
+        self,
+        config: EngineConfig | str | None = None,
+        *,
+        model: str | None = None,
+        loaded: LoadedModel | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[EngineOptions],
     ) -> None:
-        """`model` injects a loaded model (tests, studies); otherwise `config.model` is loaded. Raises ModelError."""
-        self.config = config or EngineConfig()
-        self.loaded = model or load(self.config, progress)
+        """A config, or in short form a model's name and fields of EngineConfig. Raises RequestError, ModelError.
+
+        `loaded` is a model loaded elsewhere (tests, studies); `progress(phase)` is called as each phase begins.
+        """
+        self.config = _config(config, model, options)
+        self.loaded = loaded or load(self.config, progress)
         self.tokenizer = self.loaded.tokenizer
         runner = self.loaded.runner
         started = time.perf_counter()
@@ -121,61 +129,6 @@ class Engine:
             raise
         return job
 
-    def generate(self, request: Request) -> Result:
-        """Submit and wait. Raises what `submit` and its future raise. Interrupted (Ctrl-C), it cancels the request."""
-        job = self._job(request)
-        try:
-            return self._entered(job).future.result()
-        finally:
-            job.future.cancel()
-
-    def generate_batch(self, requests: Sequence[Request]) -> list[Result]:
-        """Results in order; what would raise becomes a Result with status `error` in its place."""
-        return list(self.generate_each(requests))
-
-    def generate_each(self, requests: Sequence[Request]) -> Iterator[Result]:
-        """The same as an iterator, never more than a queue's worth in flight."""
-        window = max(1, min(self.config.limits.queue, 2 * self.loaded.runner.max_batch))
-        flying: deque[tuple[Request, Future[Result] | EngineError]] = deque()
-        left = iter(requests)
-        try:
-            while True:
-                for request in islice(left, window - len(flying)):
-                    flying.append((request, self._submitted(request)))
-                if not flying:
-                    return
-                yield self._settled(*flying[0])
-                flying.popleft()
-        finally:
-            for _, outcome in flying:
-                if isinstance(outcome, Future):
-                    outcome.cancel()
-
-    def _submitted(self, request: Request) -> Future[Result] | EngineError:
-        try:
-            return self.submit(request)
-        except EngineError as error:
-            return error
-
-    def _settled(self, request: Request, outcome: Future[Result] | EngineError) -> Result:
-        if isinstance(outcome, EngineError):
-            return failed_result(request.id, outcome, self.identity)
-        try:
-            return outcome.result()
-        except EngineError as error:
-            return failed_result(request.id, error, self.identity)
-
-    def stream(self, request: Request, *, owner: str | None = None) -> Iterator[str | Result]:
-        """Pieces of text (sample 0's), the Result last. Leaving the iterator early cancels the request."""
-        pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        future = self.submit(
-            request, owner=owner, on_text=lambda sample, text: pieces.put(text) if sample == 0 else None
-        )
-        future.add_done_callback(lambda _: pieces.put(None))
-        stream = _pieces(pieces, future)
-        next(stream)  # begun: a stream that is dropped before its first piece cancels the request too
-        return stream
-
     def cancel(self, request_id: str, *, owner: str | None = None) -> bool:
         """Ask for a request's end: its Result comes with status `cancelled`. False when not in flight."""
         return self._inbox.cancel(request_id, owner)
@@ -223,19 +176,19 @@ class Engine:
         self._thread.join()
 
 
+def _config(config: EngineConfig | str | None, model: str | None, options: EngineOptions) -> EngineConfig:
+    if isinstance(config, EngineConfig):
+        if model is not None or options:
+            raise RequestError("give either an EngineConfig or its single fields", param="config")
+        return config
+    if config is not None and model is not None:
+        raise RequestError("the model is named twice", param="model")
+    name = model if config is None else config
+    return EngineConfig.from_mapping({**options, **({} if name is None else {"model": name})})
+
+
 def _wake_for_grammar(wake: Callable[[], None], grammar: Future[CompiledGrammar]) -> None:
     """A grammar is there, or failed; some of its masks may come later."""
     wake()
     if not grammar.cancelled() and grammar.exception() is None:
         grammar.result().when_loaded(wake)
-
-
-def _pieces(pieces: queue.SimpleQueue[str | None], future: Future[Result]) -> Iterator[str | Result]:
-    """An empty piece, then those that come, then the Result."""
-    try:
-        yield ""
-        while (piece := pieces.get()) is not None:
-            yield piece
-        yield future.result()
-    finally:
-        future.cancel()

@@ -46,7 +46,7 @@ class GrammarService:
     """Per model: one vocabulary, one compiler, one worker, the caches and three threads."""
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, *, config: EngineConfig) -> None:
-        self.disk = DiskCache(config.cache_dir / "grammars")
+        self.disk = DiskCache(config.cache_folder / "grammars")
         self.vocabulary = Vocabulary(tokenizer, vocab_size, cache_dir=self.disk.folder)
         self.sandbox = Sandbox(self.vocabulary.info, config.limits)
         self._limits = config.limits

@@ -114,7 +114,7 @@ def _read(config: EngineConfig, source: Source) -> ReadWeights:
 
 def read_floats(config: EngineConfig, source: Source, dtype: torch.dtype = torch.float32) -> ReadWeights:
     """Unquantised weights on the host, through `from_pretrained` or from the converted copy of a GGUF file."""
-    folder = converted_gguf(source.path, config.cache_dir) if source.kind == "gguf" and source.path else source.path
+    folder = converted_gguf(source.path, config.cache_folder) if source.kind == "gguf" and source.path else source.path
     target = str(folder or source.name)
     try:
         if folder is not None and (folder / CONVERTED).exists():

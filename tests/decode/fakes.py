@@ -142,4 +142,4 @@ def fake_engine(logits_of: Logits, tmp_path: Any, **settings: Any) -> tuple[Engi
     config = EngineConfig(**{**common, **settings})
     network = FakeNetwork(config.max_batch, logits_of)
     runner = CpuRunner(network, max_batch=config.max_batch, max_sequence=config.max_sequence, quantization="fp32")
-    return Engine(config, model=LoadedModel("fake", None, runner, ByteTokenizer())), network  # type: ignore[arg-type]
+    return Engine(config, loaded=LoadedModel("fake", None, runner, ByteTokenizer())), network  # type: ignore[arg-type]

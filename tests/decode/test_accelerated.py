@@ -57,7 +57,7 @@ def requests() -> list[Request]:
 
 def results(config: EngineConfig, loaded: Any) -> list[tuple[int, ...]]:
     loaded.tokenizer = ByteTokenizer()
-    with Engine(config, model=loaded) as engine:
+    with Engine(config, loaded=loaded) as engine:
         futures = [engine.submit(request) for request in requests()]
         found = [future.result() for future in futures]
     assert all(result.status in ("complete", "closed", "length") for result in found), [r.error for r in found]

@@ -51,7 +51,7 @@ class FailingRunner(CpuRunner):
 
 def engine_on(runner: CpuRunner, tmp_path: Path, **settings: Any) -> Engine:
     config = EngineConfig(max_batch=SLOTS, max_sequence=2048, cache_dir=tmp_path, prefill_chunk=16, **settings)
-    return Engine(config, model=LoadedModel("fake", None, runner, ByteTokenizer()))  # type: ignore[arg-type]
+    return Engine(config, loaded=LoadedModel("fake", None, runner, ByteTokenizer()))  # type: ignore[arg-type]
 
 
 CHOICE = Constraint.choice(["yes, it is", "no, never"])

@@ -71,7 +71,7 @@ def engine_for(model: Any, tmp_path: Path, *, hf: bool = False, **settings: Any)
         shape = Shape.from_config(model.config)
         network = Decoder(shape, model.state_dict(), slots=4, positions=512, dtype=torch.float32)
     runner = CpuRunner(network, max_batch=4, max_sequence=512, quantization="fp32")
-    return Engine(config, model=LoadedModel("tiny", None, runner, ByteTokenizer()))  # type: ignore[arg-type]
+    return Engine(config, loaded=LoadedModel("tiny", None, runner, ByteTokenizer()))  # type: ignore[arg-type]
 
 
 @torch.inference_mode()

@@ -1,0 +1,68 @@
+"""The keyword arguments of the short forms, for type checkers: `Engine(model=..., ...)`, `generate("...", schema=...)`.
+
+The names are those of EngineConfig, and of Request, SamplingParams and Constraint; tests compare them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from engine.config import Limits, Quantization
+from engine.constraint import Conformance, Draft, Whitespace
+from engine.schema_source import SchemaSource
+
+
+class EngineOptions(TypedDict, total=False):
+    """What `Engine(...)` takes besides the model's name: the fields of EngineConfig."""
+
+    revision: str | None
+    quantization: Quantization | None
+    device: str
+    tokenizer: str | None
+    max_batch: int
+    max_sequence: int
+    prefill_chunk: int
+    prefix_cache_bytes: int
+    cache_dir: str | Path
+    limits: Limits
+    overlap: bool
+    launch_ahead: bool | None
+    forced_runs: Literal["off", "verify", "trust"]
+    threads: int | None
+    cpu_dtype: Literal["float32", "bfloat16"]
+
+
+class RequestOptions(TypedDict, total=False):
+    """What `generate("...", ...)` takes: the fields of Request and SamplingParams, and at most one constraint."""
+
+    schema: SchemaSource | None
+    regex: str
+    ebnf: str
+    lark: str
+    choice: Sequence[str]
+    structural_tag: Mapping[str, Any] | str
+    json_object: bool
+    whitespace: Whitespace
+    conformance: Conformance
+    require_enforced: bool
+    draft: Draft | None
+    messages: Sequence[Mapping[str, Any]] | None
+    system: str | None
+    template: Literal["chat", "raw"]
+    schema_in_prompt: bool
+    deadline_s: float | None
+    cache_salt: str | None
+    tools: Sequence[Mapping[str, Any]] | None
+    id: str
+    max_tokens: int | None
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    seed: int | None
+    n: int
+    stop: Sequence[str]
+    logprobs: int | None

@@ -1,0 +1,45 @@
+"""DSPy: predictions with typed fields."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import dspy
+from harness import BASE_URL, KEY, MODEL, main, usage
+
+LM = dspy.LM(f"openai/{MODEL}", api_base=BASE_URL, api_key=KEY, max_tokens=300, cache=False, num_retries=0)
+
+
+class Choose(dspy.Signature):  # type: ignore[misc]
+    """Say how large the city is."""
+
+    city: str = dspy.InputField()
+    size: Literal["small", "large"] = dspy.OutputField()
+
+
+def predict(adapter: Any) -> Any:
+    with dspy.context(lm=LM, adapter=adapter):
+        return dspy.Predict(Choose)(city="Rome")
+
+
+@usage("LM call")
+def call() -> None:
+    assert LM("Name a city", max_tokens=10)
+
+
+@usage("Predict, JSONAdapter")
+def json_adapter() -> None:
+    assert predict(dspy.JSONAdapter()).size in ("small", "large")
+
+
+@usage("Predict, JSONAdapter with native function calling")
+def native() -> None:
+    assert predict(dspy.JSONAdapter(use_native_function_calling=True)).size in ("small", "large")
+
+
+@usage("Predict, ChatAdapter with JSON as its way out")
+def chat_adapter() -> None:
+    assert predict(dspy.ChatAdapter()).size in ("small", "large")
+
+
+main()

@@ -1,0 +1,66 @@
+"""LlamaIndex through OpenAILike."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from harness import BASE_URL, KEY, MODEL, main, usage
+from llama_index.core.llms import ChatMessage
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.tools import FunctionTool
+from llama_index.llms.openai_like import OpenAILike
+from pydantic import BaseModel, Field
+
+
+class City(BaseModel):
+    """A city."""
+
+    name: str = Field(max_length=20)
+    size: Literal["small", "large"]
+
+
+def model(**more: Any) -> OpenAILike:
+    settings = {"max_tokens": 200, "is_chat_model": True, "max_retries": 0, "context_window": 4096, **more}
+    return OpenAILike(model=MODEL, api_base=BASE_URL, api_key=KEY, **settings)
+
+
+@usage("complete")
+def complete() -> None:
+    assert model(max_tokens=10, is_chat_model=False).complete("Once upon a time").text
+
+
+@usage("chat")
+def chat() -> None:
+    assert model(max_tokens=10).chat([ChatMessage(role="user", content="Name a city")]).message.content
+
+
+@usage("stream_chat")
+def stream() -> None:
+    assert list(model(max_tokens=10).stream_chat([ChatMessage(role="user", content="Name a city")]))
+
+
+@usage("as_structured_llm, function calling")
+def structured() -> None:
+    made = model(is_function_calling_model=True).as_structured_llm(City)
+    assert isinstance(made.chat([ChatMessage(role="user", content="Name a city")]).raw, City)
+
+
+@usage("structured_predict, native")
+def native() -> None:
+    made = model(should_use_structured_outputs=True)
+    assert isinstance(made.structured_predict(City, PromptTemplate("Name a city")), City)
+
+
+@usage("predict_and_call")
+def call() -> None:
+    def population(city: Literal["Rome", "Paris"]) -> int:
+        """How many people live there."""
+        return 3
+
+    made = model(is_function_calling_model=True).chat_with_tools(
+        [FunctionTool.from_defaults(population)], user_msg="How large is Rome?", tool_required=True
+    )
+    assert made.message.additional_kwargs.get("tool_calls") or made.message.blocks
+
+
+main()
