@@ -126,9 +126,9 @@ class Engine:
 
     @modal.method()
     async def check(
-        self, schema: dict[str, Any] | bool, conformance: str = "tight", draft: str | None = None
+        self, schema: dict[str, Any] | bool | None = None, conformance: str | None = None, **options: Any
     ) -> dict[str, Any]:
-        return await self.service.functions.check(schema, conformance, draft)
+        return await self.service.functions.check(schema, conformance, **options)
 
     @modal.method()
     async def info(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.errors import RequestError, SchemaInvalid
+from engine.errors import RequestError, SchemaInvalid, UnknownOption
 from engine.fields import check_fields
 from engine.schema_source import SchemaSource, json_schema_of
 
@@ -76,6 +76,17 @@ class Constraint:
         make = getattr(cls, "json_schema" if named[0] == "schema" else named[0])
         made: Constraint = make(given[named[0]], **options)
         return made
+
+    @classmethod
+    def demanded(cls, given: Mapping[str, Any]) -> Constraint:
+        """The same where there must be one, and no other name."""
+        unknown = [name for name in given if name not in (*CONSTRAINT_FIELDS, *SCHEMA_OPTIONS)]
+        if unknown:
+            raise UnknownOption(f"unknown option {unknown[0]!r}", param=unknown[0])
+        found = cls.from_mapping(given)
+        if found is None:
+            raise RequestError(f"give one of {', '.join(CONSTRAINT_FIELDS)}", param="schema")
+        return found
 
     @classmethod
     def json_schema(

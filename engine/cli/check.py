@@ -1,6 +1,7 @@
-"""What the engine can enforce of a schema: one verdict per keyword, and how short the shortest document is.
+"""What the engine can enforce of a schema, or of another constraint: verdicts, and how short the shortest text is.
 
-Exit code 1 when the schema is refused (or, with --require-enforced, when a keyword is only checked).
+A schema has one verdict per keyword; a grammar or tag has one, and one per keyword of every schema in it.
+Exit code 1 when it is refused (or, with --require-enforced, when a keyword is only checked).
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from engine.cli import options
 from engine.cli.grammar_session import open_grammars
 from engine.cli.inputs import compact, read_schema
 from engine.cli.main import FAILED, OK
+from engine.errors import RequestError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("schema", metavar="SCHEMA", help="a file, or the name of a bundled schema")
+    parser.add_argument("schema", nargs="?", metavar="SCHEMA", help="a file, or the name of a bundled schema")
+    options.add_kinds(parser.add_argument_group("instead of SCHEMA"))
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     parser.add_argument("--require-enforced", action="store_true", help="refuse a schema with a checked keyword")
     options.add_conformance(parser)
@@ -26,17 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    schema = read_schema(args.schema)
-    from engine.grammar.check import check_schema  # seconds of imports, after what can be wrong without them
+    constraint = options.constraint(args, read=read_schema)
+    if constraint is None:
+        kinds = "--regex, --ebnf, --lark, --choice or --structural-tag"
+        raise RequestError(f"name a SCHEMA, or give {kinds}", param="schema")
+    from engine.grammar.check import check_constraint  # seconds of imports, after what can be wrong without them
 
     with open_grammars(args) as grammars:
-        found = check_schema(
-            grammars.service,
-            schema,
-            conformance=args.conformance,
-            require_enforced=args.require_enforced,
-            draft=args.draft,
-        )
+        found = check_constraint(grammars.service, constraint)
     print(compact(found) if args.json else table(found))
     return OK if found["supported"] else FAILED
 

@@ -6,6 +6,7 @@ Knows option names and help texts. Ranges and contradictions are the engine type
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -102,16 +103,21 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
     return SamplingParams.from_mapping({**named, "stop": tuple(args.stop)})
 
 
+def add_kinds(parser: Any) -> None:
+    """Constraints that are not JSON as a whole."""
+    parser.add_argument("--regex", metavar="PATTERN")
+    parser.add_argument("--ebnf", metavar="FILE", help="an EBNF grammar with a rule root")
+    parser.add_argument("--lark", metavar="FILE", help="a Lark grammar with a rule start")
+    parser.add_argument("--choice", action="append", metavar="TEXT", help="repeated: one of these texts")
+    parser.add_argument("--structural-tag", metavar="FILE", help="free text with constrained parts")
+
+
 def add_constraint(parser: argparse.ArgumentParser) -> None:
     """What the answer must be; none of them: free text."""
     group = parser.add_argument_group("constraint (at most one; none: free text)")
     kinds = group.add_mutually_exclusive_group()
     kinds.add_argument("--schema", metavar="FILE", help="a JSON Schema, or the name of a bundled one")
-    kinds.add_argument("--regex", metavar="PATTERN")
-    kinds.add_argument("--ebnf", metavar="FILE", help="an EBNF grammar with a rule root")
-    kinds.add_argument("--lark", metavar="FILE", help="a Lark grammar with a rule start")
-    kinds.add_argument("--choice", action="append", metavar="TEXT", help="repeated: one of these texts")
-    kinds.add_argument("--structural-tag", metavar="FILE", help="free text with constrained parts")
+    add_kinds(kinds)
     kinds.add_argument("--json-object", action="store_true", help="any JSON object")
     group.add_argument("--whitespace", choices=("compact", "flexible"), default="compact", help="default compact")
     add_conformance(group)
@@ -119,20 +125,19 @@ def add_constraint(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--require-enforced", action="store_true", help="refuse a schema that is not enforced entirely")
 
 
-def constraint(args: argparse.Namespace) -> Constraint | None:
-    """The constraint these options describe."""
-    given = {name: getattr(args, name) for name in ("regex", "ebnf", "lark", "choice", "structural_tag", "json_object")}
+def constraint(args: argparse.Namespace, *, read: Callable[..., Any] | None = None) -> Constraint | None:
+    """The constraint these options describe; `read` reads a schema, if not as what must be a usable one."""
+    names = ("regex", "choice", "json_object")
+    given: dict[str, Any] = {name: getattr(args, name, None) for name in names}
     for name in ("ebnf", "lark", "structural_tag"):
-        if given[name] is not None:
-            given[name] = read_text(given[name], param=name)
+        file: str | None = getattr(args, name)
+        given[name] = None if file is None else read_text(file, param=name)
     if args.structural_tag is not None:
         tag = parse_json(given["structural_tag"], where=args.structural_tag, param="structural_tag")
         given["structural_tag"] = tag
-    return Constraint.from_mapping({**given, **_schema(args), **_schema_options(args)})
-
-
-def _schema(args: argparse.Namespace) -> dict[str, Any]:
-    return {} if args.schema is None else {"schema": _readable_schema(args.schema, args.draft)}
+    if args.schema is not None:
+        given["schema"] = read(args.schema) if read else _readable_schema(args.schema, args.draft)
+    return Constraint.from_mapping({**given, **_schema_options(args)})
 
 
 def _schema_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Unpack
@@ -26,10 +26,11 @@ from engine.decode.sampler import draw_seed
 from engine.decode.thread import DecodeThread
 from engine.errors import EngineError, RequestError
 from engine.grammar import CompiledGrammar, GrammarService
-from engine.grammar.check import Checking, check_schema
+from engine.grammar.check import Checking, check_constraint
 from engine.model.loader import LoadedModel, Progress, load
 from engine.options import EngineOptions
 from engine.request import Constraint, Request, Result
+from engine.schema_source import SchemaSource
 
 
 class Engine(Calls):
@@ -137,9 +138,14 @@ class Engine(Calls):
         """Ids of the requests that have been accepted and not answered."""
         return self._inbox.ids()
 
-    def check(self, schema: Mapping[str, Any] | bool | str, **options: Any) -> dict[str, Any]:
-        """The verdicts of a schema, as `maskloop check --json` prints them. Never raises for a refused schema."""
-        return check_schema(self.grammars, schema, **options)
+    def check(self, schema: SchemaSource | Constraint | None = None, **options: Any) -> dict[str, Any]:
+        """The verdicts of a constraint, as `maskloop check --json` prints them: a Constraint, a schema, or one of
+        `regex=`, `ebnf=`, `lark=`, `choice=`, `structural_tag=`, and its options. Never raises for a refused one."""
+        if not isinstance(schema, Constraint):
+            schema, options = Constraint.demanded({"schema": schema, **options}), {}
+        elif options:
+            raise RequestError(f"{next(iter(options))} is already said in the Constraint", param=next(iter(options)))
+        return check_constraint(self.grammars, schema)
 
     def submit_check(self, constraint: Constraint, *, owner: str | None = None) -> Checking:
         """The same for any constraint, without waiting; it counts as `owner`'s. Raises QueueFull, NotReady."""

@@ -1,15 +1,14 @@
-"""`check`: what a constraint's verdicts are and how small its shortest document is, without decoding anything."""
+"""`check`: what a constraint's verdicts are and how small its shortest text is, without decoding anything."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.constraint import Draft
 from engine.errors import ConstraintError, SchemaInvalid
-from engine.request import Conformance, Constraint, Whitespace
+from engine.request import Constraint
+from engine.schema.verdict import Verdict
 
 if TYPE_CHECKING:
     from engine.grammar.compiled import CompiledGrammar
@@ -24,8 +23,9 @@ class Checking:
     grammar: Future[CompiledGrammar]
 
     def report(self) -> dict[str, Any]:
-        """The contracts' check object; blocks until it is known. A refused constraint has `supported` false and one
-        `refused` verdict that says why. Raises SchemaInvalid for what is no constraint at all: wrong usage, no verdict.
+        """The contracts' check object, pointers starting at the constraint; blocks until it is known. A refused one has
+        `supported` false and one `refused` verdict that says why. Raises SchemaInvalid for what is no constraint at
+        all: wrong usage, no verdict.
         """
         found: dict[str, Any] = {"schema_hash": self.constraint.schema_hash, "supported": True, "verdicts": []}
         try:
@@ -36,25 +36,17 @@ class Checking:
             refusal = {"pointer": error.pointer or "", "keyword": error.param or "", "verdict": "refused"}
             found |= {"supported": False, "verdicts": [refusal | {"reason": error.message}]}
             return found | {"min_bytes": None, "min_tokens": None, "min_tokens_exact": False}
+        whole = (
+            [] if self.constraint.is_json else [Verdict("", self.constraint.kind, "enforced", "held by the grammar")]
+        )
         return found | {
-            "verdicts": [verdict.to_dict() for verdict in grammar.verdicts],
+            "verdicts": [verdict.to_dict() for verdict in (*whole, *grammar.verdicts)],
             "min_bytes": grammar.min_bytes,
             "min_tokens": grammar.min_tokens,
             "min_tokens_exact": grammar.min_tokens_exact,
         }
 
 
-def check_schema(
-    service: GrammarService,
-    schema: Mapping[str, Any] | bool | str,
-    *,
-    conformance: Conformance = "tight",
-    whitespace: Whitespace = "compact",
-    require_enforced: bool = False,
-    draft: Draft | None = None,
-) -> dict[str, Any]:
-    """The contracts' check object of a JSON Schema: see `Checking.report`."""
-    constraint = Constraint.json_schema(
-        schema, conformance=conformance, whitespace=whitespace, require_enforced=require_enforced, draft=draft
-    )
+def check_constraint(service: GrammarService, constraint: Constraint) -> dict[str, Any]:
+    """The contracts' check object: see `Checking.report`."""
     return Checking(constraint, service.submit(constraint)).report()

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from engine.constraint import Draft
 from engine.errors import EngineError, EngineFailure
 from engine.request import Result
 from engine.serve.failure import Failure, Malformed
@@ -76,11 +75,12 @@ class Functions:
         except Exception as error:  # noqa: BLE001 - see `_failed`
             yield self._failed(error)
 
-    async def check(self, schema: Schema, conformance: str = "tight", draft: Draft | None = None) -> Answer:
-        """The verdict object, or a failure."""
+    async def check(self, schema: Schema | None = None, conformance: str | None = None, **options: Any) -> Answer:
+        """The verdict object, or a failure. `options`: another kind (`regex`, `ebnf`, ...) and its options."""
+        given = {"schema": schema, "conformance": conformance, **options}
         try:
-            body = read_body({"schema": schema, "conformance": conformance, "draft": draft}, CheckBody)
-            return await self._service.check(body.to_constraint(), Call(route="check"))
+            asked = {name: value for name, value in given.items() if value is not None}
+            return await self._service.check(read_body(asked, CheckBody).to_constraint(), Call(route="check"))
         except Exception as error:  # noqa: BLE001 - see `_failed`
             return self._failed(error)
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from engine.constraint import Constraint, Draft, constraints_in
+from engine.constraint import Draft, constraints_in
 from engine.errors import RequestError, UnknownOption
 from engine.plain_json import check_json
-from engine.request import SAMPLING_FIELDS, Request
+from engine.request import SAMPLING_FIELDS, Constraint, Request
 from engine.serve.failure import Malformed
 
 STRICT = ConfigDict(extra="forbid", strict=True, populate_by_name=False)
@@ -90,15 +90,26 @@ class LiftBody(Body):
 
 
 class CheckBody(Body):
-    """What `POST /check` reads."""
+    """What `POST /check` reads: one constraint and its options."""
 
-    schema_: Schema = Field(alias="schema", description="The JSON Schema to judge.")
+    schema_: Schema | None = Field(None, alias="schema", description="A JSON Schema.")
+    regex: str | None = None
+    ebnf: str | None = None
+    lark: str | None = None
+    choice: Annotated[Texts, Field(min_length=1)] | None = None
+    structural_tag: dict[str, Any] | None = None
+    json_object: bool = False
     conformance: Literal["tight", "spec"] = "tight"
+    whitespace: Literal["compact", "flexible"] = "compact"
+    require_enforced: bool = False
     draft: Draft | None = None
 
     def to_constraint(self) -> Constraint:
-        """What is to be judged."""
-        return Constraint.json_schema(self.schema_, conformance=self.conformance, draft=self.draft)
+        """RequestError where there is none, or more than one, or an option does not apply to it."""
+        fields = CheckBody.model_fields.items()
+        return Constraint.demanded(
+            {field.alias or name: getattr(self, name) for name, field in fields if name in self.model_fields_set}
+        )
 
 
 def read_body(values: Any, kind: type[Read]) -> Read:

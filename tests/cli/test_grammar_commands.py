@@ -213,3 +213,34 @@ def test_an_empty_cache_is_no_error(maskloop: Run, tmp_path: Path) -> None:
     here = ("--cache-dir", str(tmp_path / "none"))
     assert "0 entries" in maskloop("cache", "ls", *here).out
     assert "removed 0" in maskloop("cache", "clear", *here).out
+
+
+def test_check_takes_every_kind_of_constraint(maskloop: Run, tmp_path: Path) -> None:
+    grammar, tag = tmp_path / "g.lark", tmp_path / "tag.json"
+    grammar.write_text('start: "<" %json {"type": "array", "uniqueItems": true} ">"')
+    tag.write_text(json.dumps({"format": {"type": "tag", "begin": "a", "end": "b", "content": {"type": "any_text"}}}))
+    ebnf = tmp_path / "g.ebnf"
+    ebnf.write_text('root ::= "ab"{150}')
+    found = json.loads(maskloop("check", "--lark", str(grammar), "--json").out)
+    assert [(v["pointer"], v["keyword"], v["verdict"]) for v in found["verdicts"]][:2] == [
+        ("", "lark", "enforced"),
+        ("/%json/0", "type", "enforced"),
+    ]
+    assert ("/%json/0", "uniqueItems", "checked") in [
+        (v["pointer"], v["keyword"], v["verdict"]) for v in found["verdicts"]
+    ]
+    assert json.loads(maskloop("check", "--ebnf", str(ebnf), "--json").out)["min_bytes"] == 300
+    for asked in (("--regex", "a+"), ("--choice", "a", "--choice", "b"), ("--structural-tag", str(tag))):
+        ran = maskloop("check", *asked)
+        assert ran.code == 0
+        assert "(root)" in ran.out
+
+
+def test_check_names_what_a_grammar_does_not_enforce(maskloop: Run, tmp_path: Path) -> None:
+    grammar = tmp_path / "g.lark"
+    grammar.write_text("start: /a(?=b)/")
+    ran = maskloop("check", "--lark", str(grammar))
+    assert (ran.code, ran.out.split()[:3]) == (1, ["refused", "lark", "(root)"])
+    assert "lookaround" in ran.out
+    assert "name a SCHEMA" in maskloop("check").error
+    assert maskloop("check", "lift_ir", "--regex", "a").code == 2

@@ -56,8 +56,8 @@ class FakeCheck:
         self.grammar: Future[Any] = Future()
 
     def report(self) -> dict[str, Any]:
-        conformance = self.constraint.conformance
-        return {"schema_hash": "0", "supported": True, "verdicts": [], "min_bytes": 2, "conformance": conformance}
+        told = {"conformance": self.constraint.conformance, "kind": self.constraint.kind}
+        return {"schema_hash": "0", "supported": True, "verdicts": [], "min_bytes": 2, **told}
 
 
 class FakeEngine:

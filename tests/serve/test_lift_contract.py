@@ -240,3 +240,26 @@ def test_the_draft_of_a_schema_is_a_field(server, fake):
     response = server.post("/generate", {**FIVE, "schema": tuple_of_one, "draft": 5})
     assert (response.status_code, response.json()["error"]["param"]) == (400, "draft")
     assert server.post("/check", {"schema": tuple_of_one, "draft": 7}).status_code == 200
+
+
+@pytest.mark.parametrize("asked", [
+    {"regex": "a+"}, {"ebnf": 'root ::= "a"'}, {"lark": 'start: "a"'}, {"choice": ["a"]}, {"json_object": True},
+    {"structural_tag": {"format": {"type": "any_text"}}}, {"lark": 'start: "a"', "whitespace": "flexible"},
+], ids=str)  # fmt: skip
+def test_check_takes_every_kind(server, asked):
+    response = server.post("/check", asked)
+    assert response.status_code == 200
+    assert response.json()["kind"] in asked
+
+
+@pytest.mark.parametrize(("asked", "param"), [
+    ({"regex": "a", "choice": ["a"]}, "choice"),
+    ({"regex": "a", "draft": 7}, "draft"),
+    ({"regex": ""}, "regex"),
+    ({"schema": None}, "schema"),
+    ({"grammar": "a"}, "grammar"),
+])  # fmt: skip
+def test_check_refuses_what_contradicts_itself(server, asked, param):
+    response = server.post("/check", asked)
+    assert response.status_code in (400, 422)
+    assert response.json()["error"]["param"] == param
