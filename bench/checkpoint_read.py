@@ -4,7 +4,8 @@
 
 `dd` reads each file once in blocks of 16 MiB to /dev/null: what the disk (or the page cache) gives one reader, and the
 ceiling of the table. The loader puts every byte into memory and, with hashes, checks it. Cold means that the kernel was
-told to forget the files' pages. Figures: `runs[].{cache, reader, seconds, gb_s, share_of_dd}`, medians.
+told to forget the files' pages. Figures: `runs[].{cache, reader, seconds, cpu_s, gb_s, share_of_dd}`, medians, and
+`hashes_add.{cold, cached}`: what hashing adds to reading, the median of the repeats' own ratios less one.
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ def loader(folder: Path, device: str, *, verify: bool) -> Callable[[], None]:
     return read
 
 
-def measure(folder: Path, paths: Sequence[Path], device: str, repeats: int) -> list[dict[str, Any]]:
-    """Every reader in turn, `repeats` times, after one round that is not counted; medians."""
+def measure(
+    folder: Path, paths: Sequence[Path], device: str, repeats: int
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Every reader in turn, `repeats` times, after one round that is not counted; medians, and what hashes add."""
     readers: dict[str, Callable[[], None]] = {
         "dd": lambda: dd(paths),
         "loader": loader(folder, device, verify=False),
@@ -75,28 +78,34 @@ def measure(folder: Path, paths: Sequence[Path], device: str, repeats: int) -> l
     }
     nbytes = sum(path.stat().st_size for path in paths)
     runs = []
+    hashes_add = {}
     for cache in ("cold", "cached"):
         seconds: dict[str, list[float]] = {name: [] for name in readers}
+        cpu_s: dict[str, list[float]] = {name: [] for name in readers}
         for repeat in range(repeats + 1):
             for name, read in readers.items():
                 if cache == "cold":
                     forget(paths)
-                started = time.perf_counter()
+                started, cpu = time.perf_counter(), time.process_time()
                 read()
                 if repeat:
                     seconds[name].append(time.perf_counter() - started)
+                    cpu_s[name].append(time.process_time() - cpu)
+        pairs = zip(seconds["loader with hashes"], seconds["loader"], strict=True)
+        hashes_add[cache] = statistics.median(hashed / plain for hashed, plain in pairs) - 1
         medians = {name: statistics.median(times) for name, times in seconds.items()}
         runs += [
             {
                 "cache": cache,
                 "reader": name,
                 "seconds": median,
+                "cpu_s": statistics.median(cpu_s[name]),
                 "gb_s": nbytes / median / 1e9,
                 "share_of_dd": medians["dd"] / median,
             }
             for name, median in medians.items()
         ]
-    return runs
+    return runs, hashes_add
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,19 +123,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="checkpoint-read-", dir=options.folder) as work:
         folder = Path(work) / "checkpoint"
         paths = make_checkpoint(folder, mib)
-        runs = measure(folder, paths, options.device, repeats)
+        runs, hashes_add = measure(folder, paths, options.device, repeats)
     ceiling = {run["cache"]: run["gb_s"] for run in runs if run["reader"] == "dd"}
     print(f"ceiling (dd bs={BLOCK}): {ceiling['cold']:.2f} GB/s cold, {ceiling['cached']:.2f} GB/s cached; {mib} MiB")
-    print(f"{'cache':<8}{'reader':<20}{'seconds':>9}{'GB/s':>8}{'of dd':>8}")
+    print(f"{'cache':<8}{'reader':<20}{'seconds':>9}{'CPU s':>8}{'GB/s':>8}{'of dd':>8}")
     for run in runs:
         print(
-            f"{run['cache']:<8}{run['reader']:<20}{run['seconds']:>9.3f}{run['gb_s']:>8.2f}{run['share_of_dd']:>8.2f}"
+            f"{run['cache']:<8}{run['reader']:<20}{run['seconds']:>9.3f}{run['cpu_s']:>8.2f}"
+            f"{run['gb_s']:>8.2f}{run['share_of_dd']:>8.2f}"
         )
+    print("hashes add " + ", ".join(f"{100 * share:+.1f} % {cache}" for cache, share in hashes_add.items()))
     configuration = {"mib": mib, "device": options.device, "quick": options.quick}
     device = torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else None
+    figures = {"runs": runs, "hashes_add": hashes_add}
     emit(
-        record("checkpoint_read", {"runs": runs}, configuration=configuration, repeats=repeats, device=device),
-        options.out,
+        record("checkpoint_read", figures, configuration=configuration, repeats=repeats, device=device), options.out
     )
 
 

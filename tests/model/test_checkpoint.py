@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from safetensors import safe_open
 
 from engine.errors import ModelError
 from engine.model import checkpoint_writer, parallel_read
+from engine.model import manifest as manifest_module
 from engine.model.checkpoint import load_checkpoint, save_checkpoint
 from engine.model.inventory import Weight
 from engine.model.manifest import MANIFEST, Manifest, read_manifest
@@ -149,6 +153,73 @@ DAMAGE = {
         r"x\.packed is absent",
     ),
 }
+
+
+def test_the_next_piece_is_read_while_hashes_are_still_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every hash waits until all pieces have been read: a reader that waited for a hash would wait for ever."""
+    monkeypatch.setattr(checkpoint_writer, "HASH_CHUNK", 1000)
+    monkeypatch.setattr(parallel_read, "HASH_CHUNK", 1000)
+    monkeypatch.setattr(manifest_module, "HASH_CHUNK", 1000)
+    weight = torch.arange(5000, dtype=torch.float32).view(50, 100)
+    save_checkpoint(tmp_path / "out", {"model.embed_tokens.weight": weight}, Manifest(model="m"))
+    unread, all_read = [21], threading.Event()
+
+    def fill(piece: object, view: object, original: Any = parallel_read._fill) -> None:
+        original(piece, view)
+        unread[0] -= 1
+        if not unread[0]:
+            all_read.set()
+
+    def sha256(data: bytes, original: Any = hashlib.sha256) -> Any:
+        assert all_read.wait(10)
+        return original(data)
+
+    monkeypatch.setattr(parallel_read, "_fill", fill)
+    monkeypatch.setattr(parallel_read.hashlib, "sha256", sha256)
+    loaded = load_checkpoint(tmp_path / "out", "cpu", threads=1)
+    assert_equal(loaded.tensors["model.embed_tokens.weight"], weight)
+
+
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The way of a GPU's pieces without a GPU: host buffers that are not pinned, streams that do nothing."""
+    done: list[str] = []
+    stream = SimpleNamespace(synchronize=lambda: done.append("synchronize"))
+    cuda = SimpleNamespace(Stream=lambda device: stream, stream=lambda stream: contextlib.nullcontext())
+    fake = SimpleNamespace(
+        cuda=cuda, uint8=torch.uint8,
+        empty=lambda size, dtype, pin_memory: done.append("buffer") or torch.empty(size, dtype=dtype),
+    )  # fmt: skip
+    monkeypatch.setattr(parallel_read, "torch", fake)
+    monkeypatch.setattr(parallel_read, "HASH_CHUNK", 1000)
+    return done
+
+
+@pytest.mark.parametrize("damaged", [None, 0, 70])
+def test_pieces_for_a_gpu_share_few_buffers_and_a_damaged_one_ends_the_read(
+    damaged: int | None, pinned: list[str], tmp_path: Path
+) -> None:
+    data = torch.randint(0, 255, (99_500,), dtype=torch.uint8)
+    (tmp_path / "file").write_bytes(data.numpy().tobytes())
+    chunks = [hashlib.sha256(data[start : start + 1000].numpy()).hexdigest() for start in range(0, len(data), 1000)]
+    if damaged is not None:
+        chunks[damaged] = "0" * 64
+    target = torch.zeros_like(data)
+    with (tmp_path / "file").open("rb") as file:
+        pieces = [
+            parallel_read._Piece(tmp_path / "file", file.fileno(), target, index, digest)
+            for index, digest in enumerate(chunks)
+        ]
+        if damaged is None:
+            parallel_read._read_all(pieces, torch.device("cuda"), 3)
+            assert torch.equal(target, data)
+        else:
+            with pytest.raises(ModelError, match=f"bytes {damaged * 1000} to {damaged * 1000 + 999} "):
+                parallel_read._read_all(pieces, torch.device("cuda"), 3)
+    assert pinned.count("buffer") <= 3 + min(8, os.cpu_count() or 1)
+
 
 
 @pytest.mark.parametrize("name", list(DAMAGE))
