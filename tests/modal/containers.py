@@ -37,6 +37,7 @@ class Container:
     exit_code: int | None = None
     mapped_at_checkpoint: str | None = None
     """/proc/PID/maps when the container asked for its memory snapshot: which libraries the snapshot would hold."""
+    log_at_checkpoint: str = ""
     _to_cancel: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
     @property

@@ -345,6 +345,7 @@ class ContainerRpcs(ControlRpcs):
         """No snapshot is taken: the process is told at once that it has been restored, and goes on."""
         with suppress(OSError):
             self.container.mapped_at_checkpoint = self.plane.maps(self.container)
+        self.container.log_at_checkpoint = self.container.log
         (self.container.folder / "__modal" / "restore-state.json").write_text("{}")
         return Empty()
 

@@ -174,6 +174,7 @@ class Plane:
         if function is None:
             function = self.functions[identity] = Function(identity, app_id, definition, self.start_container)
         function.definition = definition
+        definition.is_checkpointing_function = definition.checkpointing_enabled  # the server's word for it
         endpoints = {name: method.webhook_config for name, method in definition.method_definitions.items()}
         for name, config in {"": definition.webhook_config, **endpoints}.items():
             if config.type:
