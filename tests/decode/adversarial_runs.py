@@ -1,11 +1,12 @@
 """Many runs against models that want no document at all, counted by outcome.
 
-    python -m tests.decode.adversarial_runs [--runs 1000]
+    python -m tests.decode.adversarial_runs [--runs 1000] [--ahead]
 
-Each run takes one of the six bundled schemas, one of ADVERSARIES, a temperature and a budget, all decided by its
-number; they share the real engine four at a time. A second validator, which the engine does not use, judges what is
-labelled valid. Exit 1 when a `complete` or `closed` document fails it, or when anything but an honest status comes out
-of the loop.
+A run's number decides everything about it: schema and conformance, adversary, temperature, penalty, budget, samples,
+deadline, and which of four owners asks; sixteen are in flight on four slots, so that rows are put back. A second
+validator, which the engine does not use, judges every finished document. Wrong: `valid` or the status is not what it
+says, a status that the contracts do not allow there, a text over its budget or later than its deadline by a second, a
+piece of a stream that is lost or comes twice, a request or slot that is left. Exit 1 when anything was wrong.
 """
 
 from __future__ import annotations
@@ -14,136 +15,201 @@ import argparse
 import json
 import random
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import jsonschema
-import numpy as np
 
-from engine import Constraint, Request, Result, SamplingParams
+from engine import BudgetTooSmall, Constraint, ConstraintError, EngineError, Request, Result, SamplingParams
 from engine.decode.engine import Engine
-from tests.decode.fakes import EOS, TOKENS, V, fake_engine
+from engine.decode.scheduler import Scheduler
+from tests.decode.adversarial_schemas import schemas
+from tests.decode.adversaries import ADVERSARIES, logits_of
+from tests.decode.fakes import FakeNetwork, fake_engine
 
-SIX = sorted((Path(__file__).parents[2] / "schemas").glob("*.json"))
-HONEST = ("invalid", "dead_end")
-BUDGETS = (64, 90, 130, 240, 400)
-"""Tokens, of bytes mostly; the shortest document of the six needs 63."""
-ADVERSARIES: dict[str, Callable[[np.ndarray, Sequence[int]], None]] = {}
-"""By name: what an adversary adds to noise, in place, given everything fed so far."""
-
-
-def adversary(change: Callable[[np.ndarray, Sequence[int]], None]) -> Callable[[np.ndarray, Sequence[int]], None]:
-    ADVERSARIES[change.__name__] = change
-    return change
+SLOTS, WINDOW = 4, 16
+OWNERS = ("many", "many", "many", "few", "seldom", None)
+BUDGETS = (12, 40, 64, 90, 130, 240)
+"""Tokens, of bytes mostly; the shortest document of the six that ship needs 63."""
+LATE_S = 1.0
 
 
-@adversary
-def noise(_row: np.ndarray, _fed: Sequence[int]) -> None:
-    """No wish at all."""
+@dataclass(slots=True)
+class Run:
+    """Run `number` and what was heard of it."""
+
+    number: int
+    schema: str
+    request: Request
+    owner: str | None
+    pieces: dict[int, list[str]] = field(default_factory=dict)
+    submitted: float = 0.0
+    ended: float = 0.0
+
+    def on_text(self, sample: int, text: str) -> None:
+        self.pieces.setdefault(sample, []).append(text)
+
+    def on_done(self, _: Future[Result]) -> None:
+        self.ended = time.monotonic()
 
 
-@adversary
-def endless(row: np.ndarray, _fed: Sequence[int]) -> None:
-    """Never wants to stop, loves letters and escapes: strings run on to the budget."""
-    row[EOS] -= 100.0
-    row[[ord("a"), ord("\\"), 0xC3, 0xE3]] += 30.0
-
-
-@adversary
-def hasty(row: np.ndarray, _fed: Sequence[int]) -> None:
-    """Wants to stop at once."""
-    row[EOS] += 100.0
-
-
-@adversary
-def opener(row: np.ndarray, _fed: Sequence[int]) -> None:
-    """Opens whatever can be opened."""
-    row[[ord(c) for c in '{["']] += 30.0
-    row[[ord(c) for c in "}]"]] -= 30.0
-
-
-@adversary
-def parrot(row: np.ndarray, fed: Sequence[int]) -> None:
-    """Says the last token again."""
-    row[fed[-1]] += 50.0
-
-
-@adversary
-def extreme(row: np.ndarray, _fed: Sequence[int]) -> None:
-    """Logits as large as floats of half precision get, both ways."""
-    row *= 12_000.0
-
-
-def request(number: int) -> Request:
-    """Run `number`: everything about it follows from it."""
+def run(number: int) -> Run:
+    """Everything about it follows from its number."""
     draw = random.Random(number)
-    params = SamplingParams(max_tokens=draw.choice(BUDGETS), seed=number, temperature=draw.choice([0.0, 0.7, 1.5]))
-    text = SIX[number % len(SIX)].read_text(encoding="utf-8")
-    return Request(prompt=f"{number:06d}", constraint=Constraint.json_schema(text), sampling=params, id=str(number))
-
-
-def logits_of(fed: Sequence[int]) -> np.ndarray:
-    """Noise of the run whose number stands in the prompt, bent by its adversary."""
-    number = int(b"".join(TOKENS[i] or b"" for i in fed[:16]).decode().partition("]")[2][:6])
-    row = np.random.default_rng([number, len(fed), hash(tuple(fed)) & 0xFFFFFFFF]).normal(0, 5, V).astype(np.float32)
-    list(ADVERSARIES.values())[number // len(SIX) % len(ADVERSARIES)](row, fed)
-    return row
+    schema = schemas()[number // len(ADVERSARIES) % len(schemas())]
+    params = SamplingParams(
+        max_tokens=draw.choice(BUDGETS),
+        seed=number,
+        temperature=draw.choice([0.0, 0.7, 1.5]),
+        top_p=draw.choice([1.0, 1.0, 0.9]),
+        repetition_penalty=draw.choice([1.0, 1.0, 1.0, 1.3]),
+        n=draw.choice([1, 1, 1, 2, 3]),
+        logprobs=draw.choice([None, None, 2]),
+    )
+    constraint = Constraint.json_schema(schema, conformance=draw.choice(["tight", "spec"]))
+    deadline_s = draw.choice([None, None, 0.02, 0.1, 0.5, 2.0])
+    request = Request(
+        prompt=f"{number:06d}", constraint=constraint, sampling=params, deadline_s=deadline_s, id=str(number)
+    )
+    return Run(number, schema, request, draw.choice(OWNERS))
 
 
 @cache
 def _judge(schema: str) -> Any:
     document = json.loads(schema)
-    kind = jsonschema.validators.validator_for(document)
+    kind = jsonschema.validators.validator_for(document, jsonschema.Draft202012Validator)
     return kind(document, format_checker=kind.FORMAT_CHECKER)
 
 
-def outcome(result: Result, number: int) -> str:
-    """A status, or what is wrong: `labelled valid and is not`, `exception` (refusals too: every budget suffices)."""
-    if result.status in ("complete", "closed"):
-        try:
-            value = json.loads(result.text)
-        except ValueError:
-            return "labelled valid and is not"
-        right = result.valid and _judge(SIX[number % len(SIX)].read_text(encoding="utf-8")).is_valid(value)
-        return result.status if right else "labelled valid and is not"
-    if result.status == "invalid" and not (result.verdicts and result.verdicts["checked"]):
-        repeated = str((result.error or {}).get("message")).startswith("duplicate key")
-        return (
-            "invalid: a key repeated where keys are free" if repeated else "exception: invalid, and no verdict says so"
-        )
-    return result.status if result.status in HONEST else f"exception: {result.status} {result.error}"
+def is_valid(schema: str, text: str) -> bool:
+    """What the second validator says: strict JSON, then the schema."""
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a repeated key")
+        return dict(pairs)
+
+    def constant(name: str) -> Any:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        value = json.loads(text, object_pairs_hook=members, parse_constant=constant)
+    except ValueError:
+        return False
+    return bool(_judge(schema).is_valid(value))
 
 
-def outcomes(runs: int, cache_dir: Path) -> Iterator[str]:
-    """The outcome of every run, in order."""
-    engine: Engine
-    engine, _ = fake_engine(logits_of, cache_dir)
+def outcome(result: Result, run: Run) -> str:
+    """A sample's status, or `wrong: ` and what is wrong with it."""
+    request, status = run.request, result.status
+    if max(result.usage.completion_tokens, len(result.token_ids)) > (request.sampling.max_tokens or 0):
+        return "wrong: over its budget"
+    if status in ("complete", "closed", "invalid"):
+        if result.valid != (status != "invalid"):
+            return f"wrong: {status} and valid is {result.valid}"
+        if result.valid != is_valid(run.schema, result.text):
+            return f"wrong: valid is {result.valid}, and a second validator says otherwise"
+        if result.valid and json.loads(result.text) != result.value:
+            return "wrong: the value is not the text's"
+        if status == "invalid" and not (result.error and result.verdicts and result.verdicts["checked"]):
+            return "wrong: invalid, and no verdict says so"
+        return status
+    if result.valid:
+        return f"wrong: {status} and valid"
+    if status == "timeout" and request.deadline_s is not None:
+        return status
+    return f"wrong: {status} {result.error}"
+
+
+def outcomes(runs: int, cache_dir: Path, **settings: Any) -> Iterator[tuple[Run, str]]:
+    """Every run, and the outcome of each of its samples; at last one of the engine itself."""
+    engine, network = fake_engine(logits_of, cache_dir, max_batch=SLOTS, **settings)
+    flying: deque[tuple[Run, Future[Result] | EngineError]] = deque()
     with engine:
-        for number, result in enumerate(engine.generate_each([request(n) for n in range(runs)])):
-            assert result.id == str(number)
-            yield outcome(result, number)
+        engine.warmup([Constraint.json_schema(schema) for schema in schemas()[:6]])
+        for number in range(runs):
+            flying.append(_submitted(engine, run(number)))
+            if len(flying) >= WINDOW:
+                yield from _told(*flying.popleft())
+        while flying:
+            yield from _told(*flying.popleft())
+        yield run(0), _left(engine, network)
+
+
+def _submitted(engine: Engine, run: Run) -> tuple[Run, Future[Result] | EngineError]:
+    run.submitted = time.monotonic()
+    try:
+        future = engine.submit(run.request, owner=run.owner, on_text=run.on_text)
+    except EngineError as error:
+        return run, error
+    future.add_done_callback(run.on_done)
+    return run, future
+
+
+def _told(run: Run, answer: Future[Result] | EngineError) -> Iterator[tuple[Run, str]]:
+    try:
+        if isinstance(answer, EngineError):
+            raise answer
+        result = answer.result(120)
+    except (BudgetTooSmall, ConstraintError) as error:
+        yield run, f"refused: {error.type}"
+        return
+    except (EngineError, TimeoutError) as error:
+        yield run, f"wrong: raised {error!r}"
+        return
+    for index, sample in enumerate(result.samples or (result,)):
+        heard = "".join(run.pieces.get(index, ()))
+        yield run, outcome(sample, run) if heard == sample.text else "wrong: a piece was lost or came twice"
+    late = run.ended - run.submitted - (run.request.deadline_s or float("inf"))
+    if late > LATE_S:
+        yield run, f"wrong: {late:.1f} s after the deadline"
+
+
+def _left(engine: Engine, network: FakeNetwork) -> str:
+    """Whether requests are left, or slots are missing: as many rows as there are slots must run at once."""
+    if engine.in_flight():
+        return f"wrong: {len(engine.in_flight())} requests are left"
+    network.most = 0
+    params = SamplingParams(max_tokens=60, n=SLOTS)
+    engine.generate(Request(prompt="000000 and nothing else", sampling=params))
+    return "nothing left" if network.most == SLOTS else f"wrong: only {network.most} slots are left"
 
 
 def is_wrong(outcome: str) -> bool:
     """Whether an outcome breaks a promise."""
-    return outcome.startswith(("labelled", "exception"))
+    return outcome.startswith("wrong")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.decode.adversarial_runs")
     parser.add_argument("--runs", type=int, default=1000)
-    runs = parser.parse_args(arguments).runs
+    parser.add_argument("--ahead", action="store_true", help="launch forwards before the host has seen the token")
+    asked = parser.parse_args(arguments)
+    counts, put_back = Counter[str](), Scheduler._put_back
+
+    def counting(self: Scheduler, sample: Any) -> None:
+        counts["put back"] += 1
+        put_back(self, sample)
+
+    Scheduler._put_back = counting  # type: ignore[method-assign]
     with TemporaryDirectory() as folder:
-        counts = Counter(outcomes(runs, Path(folder)))
+        for made, name in outcomes(asked.runs, Path(folder), launch_ahead=asked.ahead):
+            counts[name] += 1
+            if is_wrong(name):
+                print(f"run {made.number}: {name}", flush=True)
+    rows, documents = counts.pop("put back", 0), sum(counts[name] for name in ("complete", "closed", "invalid"))
     wrong = sum(count for name, count in counts.items() if is_wrong(name))
-    print(f"{runs} runs, {len(SIX)} schemas, {len(ADVERSARIES)} adversaries")
+    print(f"{asked.runs} runs, {len(schemas())} schemas, {len(ADVERSARIES)} adversaries, {rows} rows put back")
     for name, count in counts.most_common():
-        print(f"  {count:5d} {name}")
-    print(f"  {counts['labelled valid and is not']:5d} labelled valid that are not; {wrong} wrong in all")
+        print(f"  {count:6d} {name}")
+    print(f"  {documents:6d} documents; {wrong} wrong")
     return 1 if wrong else 0
 
 

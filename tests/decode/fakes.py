@@ -80,9 +80,12 @@ class FakeNetwork:
         self.forwards = 0
         self.tokens = 0
         self.loaded = 0
+        self.most = 0
+        """Rows of the largest step."""
 
     def forward(self, tokens: torch.Tensor, spans: Sequence[Any], wanted: torch.Tensor) -> torch.Tensor:
         self.forwards += 1
+        self.most = max(self.most, len(spans))
         self.tokens += len(tokens)
         rows: dict[int, np.ndarray] = {}
         asked = set(wanted.tolist())

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import BudgetTooSmall, Constraint, NotReady, Request, SamplingParams, SchemaRefused
+from engine import BudgetTooSmall, Constraint, NotReady, Request, SamplingParams, SchemaRefused, Usage
 from engine.decode.engine import Engine
 from engine.decode.outcome import Identity, failed_result
-from tests.decode.adversarial_runs import is_wrong, outcome, outcomes
+from tests.decode.adversarial_runs import is_wrong, outcome, outcomes, run
 from tests.decode.fakes import ByteTokenizer, fake_engine, random_logits
 
 HONEST = {"complete", "closed", "invalid", "dead_end"}
@@ -103,20 +103,26 @@ def test_any_schema_any_budget(
     assert_honest(engine, schema, max_tokens, seed, temperature)
 
 
-def test_the_bundled_schemas_under_every_adversary(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", [False, True], ids=["in step", "ahead"])
+def test_adversaries_of_several_owners_with_deadlines_budgets_and_samples(ahead: bool, tmp_path: Path) -> None:
     """`python -m tests.decode.adversarial_runs` makes 1,000 of these; MASKLOOP_RUNS asks for more here too."""
-    runs = int(os.environ.get("MASKLOOP_RUNS", "36"))
-    counts = Counter(outcomes(runs, tmp_path))
-    assert not [name for name in counts if is_wrong(name)]
+    runs = int(os.environ.get("MASKLOOP_RUNS", "60"))
+    made = list(outcomes(runs, tmp_path, launch_ahead=ahead))
+    counts = Counter(name for _, name in made)
+    assert not [(run.number, name) for run, name in made if is_wrong(name)]
     assert counts["complete"]
     assert counts["closed"]
-    assert counts.total() == runs
+    assert counts["nothing left"] == 1
 
 
-def test_a_document_that_is_labelled_valid_and_is_not_is_seen() -> None:
-    result = failed_result("0", NotReady("no"), Identity("fake", "fp32", "0", "cpu"))
-    assert is_wrong(outcome(result, 0))
-    assert is_wrong(outcome(replace(result, status="complete", valid=True, text="{}", error=None), 0))
+def test_what_is_wrong_with_a_result_is_seen() -> None:
+    wrong, asked = failed_result("0", NotReady("no"), Identity("fake", "fp32", "0", "cpu")), run(0)
+    valid = replace(wrong, status="complete", valid=True, text="{}", error=None)
+    assert is_wrong(outcome(wrong, asked))
+    assert is_wrong(outcome(valid, asked)), "a second validator says otherwise"
+    assert is_wrong(outcome(replace(valid, valid=False), asked))
+    assert is_wrong(outcome(replace(valid, status="length"), asked)), "never with a constraint"
+    assert is_wrong(outcome(replace(valid, usage=Usage(completion_tokens=500)), asked))
 
 
 def test_the_fake_tokenizer_is_lossless() -> None:
