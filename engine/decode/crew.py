@@ -86,7 +86,7 @@ class Crew:
             for sample in self._scheduler.admit():
                 self._attempt(sample, self._start)
             for sample in self._scheduler.running[:]:
-                if sample.matcher is None and sample.job.grammar is not None and not sample.job.compiling:
+                if sample.matcher is None and sample.job.grammar is not None and sample.job.admitted:
                     self._attempt(sample, self._make_ready)
             return self._step()
         except BaseException as error:  # noqa: BLE001 - a bug of ours: everybody is answered, and the thread lives

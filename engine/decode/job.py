@@ -99,6 +99,9 @@ class Sample:
     draft: list[int] = field(default_factory=list)
     matcher: Matcher | None = None
     pieces: list[str] = field(default_factory=list)
+    withheld: str = ""
+    """The end of the text, which may still be taken back; `told` characters before it were handed on."""
+    told: int = 0
     forced: int = 0
     retries: int = 0
     epoch: int = 0
@@ -108,7 +111,6 @@ class Sample:
     put_back: int = 0
     """Times it had to give its slot to somebody else."""
     logprobs: list[dict[str, Any]] = field(default_factory=list)
-    logprob_sum: float = 0.0
     status: Status | None = None
     error: EngineError | None = None
     started: float | None = None
@@ -136,8 +138,9 @@ class Sample:
 
     @property
     def revocable(self) -> bool:
-        """Whether text may be taken back: some keyword is only `checked`, and is judged when its value closes."""
-        return self.matcher is not None and self.matcher.grammar.judge is not None
+        """Whether text may be taken back: some keyword is only `checked`, or a key is open that may be there."""
+        matcher = self.matcher
+        return matcher is not None and (matcher.grammar.judge is not None or matcher.keys.unsettled)
 
     @property
     def remaining(self) -> int:

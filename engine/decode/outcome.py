@@ -108,7 +108,8 @@ def _counts(verdicts: tuple[Any, ...]) -> dict[str, int]:
 
 
 def _mean(sample: Sample) -> float | None:
-    return sample.logprob_sum / len(sample.logprobs) if sample.logprobs else None
+    constrained = [entry["constrained"] for entry in sample.logprobs]
+    return sum(constrained) / len(constrained) if constrained else None
 
 
 def _error(sample: Sample, judgement: Judgement) -> dict[str, Any] | None:

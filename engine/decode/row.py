@@ -36,14 +36,26 @@ def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, 
 def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
     """Judge what the last token closed; on failure go back before that value. True when tokens were taken back.
 
-    Only grammars with a `checked` keyword ask; after `retries` the text goes on and ends `invalid`.
+    Only grammars with a `checked` keyword, or whose objects could have a key twice, ask. After `retries` a text with a
+    value that fails goes on and ends `invalid`; one with a repeated key is closed before that key.
     """
     matcher = sample.matcher
-    if matcher is None or matcher.grammar.judge is None or sample.retries >= retries:
+    if matcher is None or not matcher.grammar.revises:
+        return False
+    last = sample.retries >= retries
+    if last and matcher.keys.repeated is None:
         return False
     count = matcher.retreat()
     if count is None:
         return False
+    _take_back(sample, count, tokenizer)
+    if last:
+        close(sample, tokenizer)
+    return True
+
+
+def _take_back(sample: Sample, count: int, tokenizer: Tokenizer) -> None:
+    """The last `count` tokens; nothing of what they wrote has been handed on."""
     del sample.output[-count:], sample.logprobs[-count:]
     sample.retries += 1
     sample.epoch += 1
@@ -52,8 +64,8 @@ def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
     sample.cached = sample.length - 1
     sample.text, sample.pieces = TextStream(sample.text.stop), []
     for token in sample.output:
-        emit(sample, sample.text.feed(tokenizer.token_bytes(token) or b""))
-    return True
+        sample.pieces.append(sample.text.feed(tokenizer.token_bytes(token) or b""))
+    sample.withheld = "".join(sample.pieces)[sample.told :]
 
 
 def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False) -> None:
@@ -91,24 +103,26 @@ def _take_free(sample: Sample, token: int, tokenizer: Tokenizer) -> None:
 
 
 def emit(sample: Sample, text: str) -> None:
-    """Keep settled text and hand it on unless it may be taken back. A listener that raises fails this row only."""
+    """Keep settled text, and hand it on unless it may be taken back. A listener that raises fails this row only."""
     if text:
         sample.pieces.append(text)
-        if sample.job.on_text is not None and not sample.revocable:
-            sample.job.on_text(sample.index, text)
+        sample.withheld += text
+    if not sample.revocable:
+        release(sample)
 
 
 def release(sample: Sample) -> None:
     """Hand on what was held back because it could have been taken back."""
-    if sample.revocable and sample.job.on_text is not None and sample.pieces:
-        sample.job.on_text(sample.index, "".join(sample.pieces))
+    text, sample.withheld = sample.withheld, ""
+    sample.told += len(text)
+    if text and sample.job.on_text is not None:
+        sample.job.on_text(sample.index, text)
 
 
 def _note_logprobs(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> None:
     asked = sample.job.request.sampling.logprobs
     if asked is None or sampled.logprob is None or sampled.logprob_raw is None or sampled.top is None:
         return
-    sample.logprob_sum += sampled.logprob[index]
     top = [
         {"token_id": i, "token": tokenizer.decode([i]), "raw": raw, "constrained": constrained}
         for i, raw, constrained in sampled.top[index][:asked]

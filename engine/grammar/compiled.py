@@ -137,6 +137,11 @@ class CompiledGrammar:
         return self.constraint.is_json and any(verdict.keyword == REPEATED_KEYS for verdict in self.verdicts)
 
     @property
+    def revises(self) -> bool:
+        """Whether what has been written may be taken back: a value that fails, or a key that stands twice."""
+        return self.watches_keys or self.judge is not None
+
+    @property
     def judge(self) -> Validator | None:
         """The validator that closing values must pass; None where the grammar itself enforces everything."""
         return self._once("judge", self._judge)

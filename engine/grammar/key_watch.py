@@ -35,6 +35,11 @@ class KeyState(NamedTuple):
     offset: int = 0
     repeated: int | None = None
 
+    @property
+    def unsettled(self) -> bool:
+        """A key is being written, or its object has had it: it may be taken back."""
+        return (self.in_string and self.is_key) or self.repeated is not None
+
     def read(self, text: bytes) -> KeyState:
         """The state after more bytes; `repeated` speaks of these alone. 2 microseconds for a token within a string."""
         container, expects_key, in_string, is_key, escaped, key, start, offset, _ = self

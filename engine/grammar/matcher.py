@@ -102,9 +102,9 @@ class Matcher:
         return self._bans.get(len(self._tokens), set())
 
     @property
-    def repeated_key(self) -> int | None:
-        """Offset of the opening quote of a key that the last token wrote although its object had it already."""
-        return self._keys[-1].repeated if self._keys else None
+    def keys(self) -> KeyState:
+        """Where the text stands as to repeated keys; of a grammar that cannot repeat one, always at the start."""
+        return self._keys[-1] if self._keys else KeyState()
 
     def rollback(self, count: int) -> None:
         """Take back the last `count` tokens; a termination is undone too. ValueError beyond the start."""

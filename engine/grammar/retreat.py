@@ -36,8 +36,8 @@ def retreat(matcher: Matcher) -> int | None:
 
 def _wrong_from(matcher: Matcher) -> int | None:
     """Offset of the key that stands twice, or of the value that fails for good, as of the last token."""
-    if matcher.repeated_key is not None:
-        return matcher.repeated_key
+    if matcher.keys.repeated is not None:
+        return matcher.keys.repeated
     judge, tokens = matcher.grammar.judge, matcher.token_ids
     if judge is None or not tokens:
         return None
