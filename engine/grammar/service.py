@@ -143,10 +143,10 @@ class GrammarService:
         elapsed = (time.perf_counter() - start) * 1e3
         grammar = CompiledGrammar(constraint, key, compiled, self.vocabulary, source, elapsed, self._limits)
         _refuse_empty(grammar)
+        _ = grammar.min_tokens  # 1-100 ms that the decode thread would spend otherwise: it admits by this number
         self._memory.put(key, grammar)
         if compiled.rest is not None:
             compiled.rest.add_done_callback(lambda rest: self._drop(key) if rest.exception() else None)
-        self._storing.submit(self._beside, lambda: grammar.min_tokens)  # before the first step, beside the prefill
         if source == "compiled" and elapsed > _WORTH_STORING_MS:
             self._storing.submit(self._store, grammar, content)
         return grammar
