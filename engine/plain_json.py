@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.errors import RequestError
+from engine.pointer import json_pointer
 
 DEEPEST = 256
 """Containers inside one another; schemas end earlier (`limits.schema_depth`)."""
@@ -35,7 +36,7 @@ def check_json(param: str | None, value: Any) -> None:
         if problem is not None:
             keys = _keys(place)
             name = (keys.pop(0) if keys else None) if param is None else param
-            pointer = "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)
+            pointer = json_pointer(keys)
             place_shown = _shown((name or "the request") + pointer)
             raise RequestError(f"{place_shown} {problem}", param=_shown(name), pointer=_shown(pointer))
 

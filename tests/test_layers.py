@@ -17,6 +17,7 @@ TYPES = (
     "bundled",
     "fields",
     "plain_json",
+    "pointer",
     "schema_source",
     "config",
     "constraint",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from engine.grammar.key_watch import spelled
-from engine.schema.pointer import json_pointer
+from engine.pointer import json_pointer
 from engine.schema.validator import Validator
 
 _LEXEME = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)

@@ -13,10 +13,10 @@ from typing import Any
 
 from engine.config import Limits
 from engine.errors import ConstraintError, LimitExceeded
+from engine.pointer import escape
 from engine.request import Constraint
 from engine.schema.embed import Part, parts
 from engine.schema.expansion import expand
-from engine.schema.pointer import escape
 from engine.schema.reference import Schemas
 
 _CHEAP_BYTES = 16 << 10

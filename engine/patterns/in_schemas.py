@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 from engine.patterns.engine import for_engine
 from engine.patterns.tree import NotARegex, Undecidable
+from engine.pointer import escape, unescape
 
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
 _SCHEMAS = (
@@ -68,7 +69,7 @@ class Written:
             return [self._schema(item, f"{at}/{index}") for index, item in enumerate(part)]
         if not isinstance(part, Mapping):
             return part
-        return {keyword: self._keyword(keyword, value, f"{at}/{_escaped(keyword)}") for keyword, value in part.items()}
+        return {keyword: self._keyword(keyword, value, f"{at}/{escape(keyword)}") for keyword, value in part.items()}
 
     def _keyword(self, keyword: str, value: Any, at: str) -> Any:
         if keyword in _VALUES:
@@ -78,7 +79,7 @@ class Written:
         if keyword == "patternProperties" and isinstance(value, Mapping):
             return self._patterns(value, at)
         if keyword in _MAPS and isinstance(value, Mapping):
-            return {name: self._schema(inner, f"{at}/{_escaped(name)}") for name, inner in value.items()}
+            return {name: self._schema(inner, f"{at}/{escape(name)}") for name, inner in value.items()}
         try:
             return self._schema(value, at)
         except PatternError:
@@ -89,7 +90,7 @@ class Written:
     def _patterns(self, given: Mapping[str, Any], at: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for pattern, inner in given.items():
-            place = f"{at}/{_escaped(pattern)}"
+            place = f"{at}/{escape(pattern)}"
             written = self._pattern(pattern, place)
             while written in found:
                 written += _NOTHING
@@ -116,12 +117,8 @@ class Written:
         base, sign, fragment = reference.partition("#")
         steps = unquote(fragment).split("/")
         for index, step in enumerate(steps[:-1]):
-            key = steps[index + 1].replace("~1", "/").replace("~0", "~")
+            key = unescape(steps[index + 1])
             if step == "patternProperties" and key in self._keys:
-                steps[index + 1] = _escaped(self._keys[key])
+                steps[index + 1] = escape(self._keys[key])
         path = "/".join(steps)
         return reference if path == unquote(fragment) else f"{base}{sign}{quote(path, safe='/~')}"
-
-
-def _escaped(step: str) -> str:
-    return step.replace("~", "~0").replace("/", "~1")

@@ -15,12 +15,12 @@ from typing import Any
 from engine.config import Limits
 from engine.constraint import Constraint
 from engine.errors import ConstraintError, SchemaInvalid, SchemaRefused
+from engine.pointer import json_pointer
 from engine.schema.grammar import Grammar
 from engine.schema.lark_source import inline_schemas, replace_schemas
 from engine.schema.layout import GAP
 from engine.schema.lower import Lowered, lower
 from engine.schema.parameter_text import STYLES, Style, read_parameters
-from engine.schema.pointer import json_pointer
 from engine.schema.validator import Checked, Validator
 from engine.schema.verdict import REPEATED_KEYS, Verdict
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice, product
 from typing import Any, Literal, get_args
 
-from engine.schema.pointer import steps
+from engine.pointer import steps
 from engine.schema.validator import Checked, JsonInvalid, Validator, parse_json
 
 Style = Literal["json", "qwen_xml"]

@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
+from engine.pointer import json_pointer, steps
 from engine.schema.dialect import Draft, draft_of, is_known
 from engine.schema.keywords import REFERENCES, subschemas
-from engine.schema.pointer import json_pointer, steps
 
 DYNAMIC_STEPS = 100_000
 """Dynamic references times resources with dynamic anchors."""

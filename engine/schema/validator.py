@@ -18,9 +18,9 @@ import jsonschema_rs
 from engine.constraint import DRAFT_URIS
 from engine.errors import ConstraintError, LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.patterns.in_schemas import PatternError, Written
+from engine.pointer import json_pointer
 from engine.schema.dialect import Draft, draft_of
 from engine.schema.idn import is_idn_hostname
-from engine.schema.pointer import json_pointer
 
 _VALIDATORS: dict[Draft, Any] = {
     Draft.D4: jsonschema_rs.Draft4Validator,

@@ -15,6 +15,11 @@ def escape(part: str) -> str:
     return part.replace("~", "~0").replace("/", "~1")
 
 
+def unescape(part: str) -> str:
+    """A step as it is meant."""
+    return part.replace("~1", "/").replace("~0", "~")
+
+
 def steps(pointer: str) -> list[str]:
     """The steps of a pointer, unescaped; none for the whole document."""
-    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+    return [unescape(part) for part in pointer.split("/")[1:]]
