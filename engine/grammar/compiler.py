@@ -10,23 +10,24 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import xgrammar as xgr
 
 from engine.config import Limits
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
+from engine.grammar.composed import Composed, composed_lark, composed_tag
 from engine.grammar.machine import memory_bytes
 from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
-from engine.grammar.regex_parts import plain_in_ebnf, plain_in_lark, plain_in_tag
+from engine.grammar.regex_parts import plain_in_ebnf
 from engine.grammar.remainder import Remainder
 from engine.judge import judge_of
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
 from engine.schema.common import common_grammars
-from engine.schema.embed import embed, refuse_broken
+from engine.schema.embed import Embedded, embed, refuse_broken
 from engine.schema.grammar import Grammar, Rule
 from engine.schema.lower import lower
 from engine.schema.pattern import PatternInvalid, PatternUnsupported, full_match
@@ -161,20 +162,19 @@ class Compiler:
 
     def _lark(self, constraint: Constraint) -> Compiled:
         embedded = embed(constraint, self._limits)
-        grammars = {name: xgr.Grammar.from_ebnf(one.to_ebnf()) for name, one in embedded.grammars.items()}
-        compiled = _read(self._uncached("compile_lark", plain_in_lark(embedded.source), named_grammars=grammars))
-        return replace(compiled, verdicts=embedded.verdicts)
+        return self._composed(embedded, composed_lark(embedded, self._info))
 
     def _choice(self, constraint: Constraint) -> Compiled:
         return self._from_rules(_scalar(Automaton.of(json.loads(constraint.source))))
 
     def _structural_tag(self, constraint: Constraint) -> Compiled:
         embedded = embed(constraint, self._limits)
-        if not isinstance(embedded.source, dict):
-            raise SchemaInvalid("structural_tag must be a JSON object", param="structural_tag")
-        tag = plain_in_tag({"type": "structural_tag", **embedded.source})
-        compiled = _read(self._uncached("compile_structural_tag", tag))
-        return replace(compiled, verdicts=embedded.verdicts)
+        return self._composed(embedded, composed_tag(embedded))
+
+    def _composed(self, embedded: Embedded, composed: Composed) -> Compiled:
+        raw = self._uncached(composed.method, *composed.arguments, **composed.named)
+        rules = composed.rules() if embedded.parts else _rule_form(raw)
+        return Compiled(raw, rules or _rule_form(raw), embedded.verdicts)
 
     def _uncached(self, name: str, *args: Any, **named: Any) -> xgr.CompiledGrammar:
         """What the compiler makes, without its rule cache where its own check of that cache fails (a rule with a

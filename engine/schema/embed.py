@@ -84,7 +84,7 @@ class Part:
 class Embedded:
     """A constraint with grammars in place of its schemas. `source`: the Lark text, or the tag as a plain object.
 
-    In a Lark text a schema has become `@name`, a named grammar out of `grammars`.
+    A schema has become a name out of `grammars`: `@name` in a Lark text, the text of a grammar format in a tag.
     """
 
     source: Any
@@ -129,10 +129,13 @@ def embed(constraint: Constraint, limits: Limits | None = None) -> Embedded:
         calls = [f"@{name} " for name in names]
         text = replace_schemas(constraint.source, inline_schemas(constraint.source), calls)
         return Embedded(text, verdicts, found, dict(zip(names, grammars, strict=True)))
-    formats = {
-        part.path: {"type": "grammar", "grammar": one.to_ebnf()} for part, one in zip(found, grammars, strict=True)
-    }
-    return Embedded(_replaced(json.loads(constraint.source), (), formats), verdicts, found, {})
+    tag = json.loads(constraint.source)
+    if not isinstance(tag, dict):
+        raise SchemaInvalid("structural_tag must be a JSON object", param="structural_tag")
+    names = [f"%json {number}" for number in range(len(found))]
+    formats = {part.path: {"type": "grammar", "grammar": name} for part, name in zip(found, names, strict=True)}
+    source = {"type": "structural_tag", **_replaced(tag, (), formats)}
+    return Embedded(source, verdicts, found, dict(zip(names, grammars, strict=True)))
 
 
 def _unused_names(source: str, count: int) -> list[str]:

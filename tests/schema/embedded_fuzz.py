@@ -1,9 +1,9 @@
 """Generated schemas wherever a schema may stand: `python -m tests.schema.embedded_fuzz [--schemas N] [--seed S]`.
 
 Each schema is compiled plain, as `%json` of a Lark grammar, as a part of a structural tag, and as a tool's parameters;
-random documents are written under the real masks. What our judge calls valid, a second validator (the `jsonschema` package)
-must find valid, and an embedded schema must have the verdicts that it has alone. Prints counts and every lie; exit
-code 1 where there is one.
+random documents are written under the real masks. What our judge calls valid, a second validator (the package
+`jsonschema`) must find valid, and an embedded schema must have the verdicts that it has alone. Prints counts and every
+lie; exit code 1 where there is one.
 """
 
 from __future__ import annotations
@@ -86,16 +86,22 @@ class Schemas:
             {}, {"minItems": 1}, {"maxItems": 2}, {"contains": self.scalar()}, {"uniqueItems": True, "maxItems": 3},
             {"prefixItems": [self.any(depth)]}, {"prefixItems": [self.any(0)], "unevaluatedItems": False},
         ])  # fmt: skip
-        return more if "unevaluatedItems" in more else {"type": "array", "items": self.any(depth), "maxItems": 4, **more}
+        items = {} if "unevaluatedItems" in more else {"type": "array", "items": self.any(depth), "maxItems": 4}
+        return {**items, **more}
 
     def object(self, depth: int) -> dict[str, Any]:
         schema = {"properties": {"a": self.any(depth)}} if self.random.random() < 0.7 else {}
         more: list[dict[str, Any]] = [
-            {"additionalProperties": self.any(0)}, {"additionalProperties": False},
-            {"patternProperties": {"^a": self.any(0)}}, {"propertyNames": {"maxLength": 2}}, {"required": ["a"]}, {"dependentRequired": {"a": ["b"]}},
-            {"minProperties": 1, "maxProperties": 3}, {"dependentSchemas": {"a": {"required": ["c"]}}},
+            {"additionalProperties": self.any(0)},
+            {"additionalProperties": False},
+            {"patternProperties": {"^a": self.any(0)}},
+            {"propertyNames": {"maxLength": 2}},
+            {"required": ["a"]},
+            {"dependentRequired": {"a": ["b"]}},
+            {"minProperties": 1, "maxProperties": 3},
+            {"dependentSchemas": {"a": {"required": ["c"]}}},
             {"unevaluatedProperties": self.any(0)},
-        ]  # fmt: skip
+        ]
         for part in self.random.sample(more, self.random.randint(1, 2)):
             schema |= part
         return {"type": "object", **schema} if self.random.random() < 0.8 else schema

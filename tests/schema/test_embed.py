@@ -9,8 +9,9 @@ import xgrammar as xg
 
 from engine import Constraint
 from engine.errors import SchemaInvalid, SchemaRefused
+from engine.grammar.composed import composed_lark, composed_tag
 from engine.schema import embed, parts
-from tests.schema.matching import BYTES, compiler
+from tests.schema.matching import BYTES, Language, compiler
 
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer", "multipleOf": 2}}, "required": ["x"]}
 PLACE = "/format/tags/0/content/json_schema"
@@ -39,16 +40,19 @@ def no_foreign_converter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def accepts(constraint: Constraint, text: str) -> bool:
-    embedded = embed(constraint)
+    embedded, own = embed(constraint), compiler(BYTES)
     if constraint.kind == "lark":
         assert "%json" not in embedded.source
-        grammars = {name: xg.Grammar.from_ebnf(one.to_ebnf()) for name, one in embedded.grammars.items()}
-        compiled = compiler(BYTES).compile_lark(embedded.source, named_grammars=grammars)
+        composed = composed_lark(embedded, xg.TokenizerInfo(BYTES))
     else:
-        assert '"json_schema"' not in repr(embedded.source).replace("'", '"')
-        compiled = compiler(BYTES).compile_structural_tag({"type": "structural_tag", **embedded.source})
-    matcher = xg.GrammarMatcher(compiled)
-    return bool(matcher.accept_string(text) and matcher.is_completed())
+        assert "json_schema" not in repr(embedded.source)
+        composed = composed_tag(embedded)
+    compiled = getattr(own, composed.method)(*composed.arguments, **composed.named)
+    matcher, rules = xg.GrammarMatcher(compiled), composed.rules()
+    accepted = bool(matcher.accept_string(text) and matcher.is_completed())
+    assert rules is not None
+    assert Language(rules).accepts_text(text) is accepted, "the rule form has another language"
+    return accepted
 
 
 def test_the_embedded_grammar_holds_what_the_schema_says() -> None:

@@ -12,6 +12,7 @@ from xgrammar.testing import _is_grammar_accept_string
 
 from engine import Constraint
 from engine.errors import ConstraintError, SchemaInvalid
+from engine.grammar.composed import composed_tag
 from engine.schema import embed
 from engine.serve.tool_call import BadCall, Tool, naming_tools, read_calls, read_tools, structural_tag
 
@@ -52,8 +53,8 @@ def written(name, /, **arguments):
 
 def accepts(text, *, required=False, parallel=True, tools=TOOLS):
     tag = structural_tag(tools, required=required, parallel=parallel)
-    source = embed(Constraint.structural_tag(tag)).source
-    return _is_grammar_accept_string(xgrammar.Grammar.from_structural_tag(source), text)
+    composed = composed_tag(embed(Constraint.structural_tag(tag)))
+    return _is_grammar_accept_string(xgrammar.Grammar.from_structural_tag(*composed.arguments), text)
 
 
 GOOD = [

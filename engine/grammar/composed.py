@@ -1,0 +1,100 @@
+"""Grammars around our own: a Lark grammar or structural tag whose JSON Schemas have been lowered (`schema.embed`).
+
+XGrammar compiles the whole. The rule form, from which endings and forced text come, is put together here: XGrammar
+prints the outside with a mark for each schema, and the marks are replaced by the rules that lowering wrote, since what
+it prints of those cannot always be read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import xgrammar as xgr
+
+from engine.grammar.normalised import NotReadable, read
+from engine.grammar.regex_parts import plain_in_lark, plain_in_tag
+from engine.schema.embed import Embedded
+from engine.schema.grammar import Grammar, Ref, Rule, Symbol, Text
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """`method` of XGrammar's compiler with these arguments makes the masks; `rules` the rule form, None without one."""
+
+    method: str
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+    rules: Callable[[], Grammar | None]
+
+
+def composed_lark(embedded: Embedded, info: xgr.TokenizerInfo) -> Composed:
+    """Raises RuntimeError where XGrammar cannot read the grammar."""
+    source = plain_in_lark(embedded.source)
+    real = {name: xgr.Grammar.from_ebnf(part.to_ebnf()) for name, part in embedded.grammars.items()}
+    marks = {name: xgr.Grammar.from_ebnf(_marked(number)) for number, name in enumerate(embedded.grammars)}
+
+    def rules() -> Grammar | None:
+        outside = xgr.Grammar.from_lark(source, tokenizer_info=info, named_grammars=marks)
+        return _rules(outside, list(embedded.grammars.values()))
+
+    return Composed("compile_lark", (source,), {"named_grammars": real}, rules)
+
+
+def composed_tag(embedded: Embedded) -> Composed:
+    """The same for a tag, whose schemas are formats `{"type": "grammar", "grammar": NAME}` in `source`."""
+    numbers = {name: number for number, name in enumerate(embedded.grammars)}
+    marked = plain_in_tag(_with_grammars(embedded.source, {name: _marked(number) for name, number in numbers.items()}))
+    written = {_marked(numbers[name]): part.to_ebnf() for name, part in embedded.grammars.items()}
+
+    def rules() -> Grammar | None:
+        return _rules(xgr.Grammar.from_structural_tag(marked), list(embedded.grammars.values()))
+
+    return Composed("compile_structural_tag", (_with_grammars(marked, written),), {}, rules)
+
+
+def _with_grammars(part: Any, texts: dict[str, str]) -> Any:
+    """A copy of a tag with other texts in its grammar formats."""
+    if isinstance(part, list):
+        return [_with_grammars(item, texts) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if part.get("type") == "grammar" and part.get("grammar") in texts:
+        return {**part, "grammar": texts[part["grammar"]]}
+    return {key: _with_grammars(value, texts) for key, value in part.items()}
+
+
+def _mark(number: int) -> str:
+    """A text of private-use characters in which no other mark stands."""
+    return f"\U000f0000{number}\U000f0001"
+
+
+def _marked(number: int) -> str:
+    return f'root ::= "{_mark(number)}"'
+
+
+def _rules(outside: xgr.Grammar, parts: Sequence[Grammar]) -> Grammar | None:
+    try:
+        whole = read(str(outside))
+    except NotReadable:
+        return None
+    marks = {_mark(number): Ref(f"json.{number}.{part.root}") for number, part in enumerate(parts)}
+    rules = {name: _unmarked(rule, marks) for name, rule in whole.rules.items()}
+    for number, part in enumerate(parts):
+        for rule in part.rules.values():
+            alternatives = tuple(tuple(_placed(symbol, number) for symbol in way) for way in rule.alternatives)
+            rules[f"json.{number}.{rule.name}"] = Rule(f"json.{number}.{rule.name}", alternatives, rule.lookahead)
+    return Grammar(rules, whole.root)
+
+
+def _unmarked(rule: Rule, marks: dict[str, Ref]) -> Rule:
+    ways = tuple(
+        tuple(marks.get(symbol.text, symbol) if isinstance(symbol, Text) else symbol for symbol in way)
+        for way in rule.alternatives
+    )
+    return Rule(rule.name, ways, rule.lookahead)
+
+
+def _placed(symbol: Symbol, number: int) -> Symbol:
+    return Ref(f"json.{number}.{symbol.name}") if isinstance(symbol, Ref) else symbol
