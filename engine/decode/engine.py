@@ -134,6 +134,10 @@ class Engine(Calls):
         """Ask for a request's end: its Result comes with status `cancelled`. False when not in flight."""
         return self._inbox.cancel(request_id, owner)
 
+    def finish_now(self) -> None:
+        """End everything in flight as its deadline would end it: documents by their grammar, free text as it is."""
+        self._inbox.finish_now()
+
     def in_flight(self) -> list[str]:
         """Ids of the requests that have been accepted and not answered."""
         return self._inbox.ids()

@@ -83,6 +83,13 @@ class Inbox:
             self._wake.notify()
         return bool(found)
 
+    def finish_now(self) -> None:
+        """The deadline of everything in flight is now."""
+        with self._wake:
+            for job in self._jobs:
+                job.overdue = True
+            self._wake.notify()
+
     def ids(self) -> list[str]:
         """Of everything in flight."""
         with self._wake:

@@ -43,6 +43,8 @@ class Job:
     created: float = field(default_factory=time.time)
     samples: list[Sample] = field(default_factory=list)
     cancelled: bool = False
+    overdue: bool = False
+    """Its deadline is now, whatever the request says."""
     admitted: bool = False
     """Its grammar was there and its budget suffices, or it is free text."""
     keeper: object = None
@@ -55,6 +57,8 @@ class Job:
     @property
     def deadline(self) -> float | None:
         """perf_counter time after which nothing more is decoded."""
+        if self.overdue:
+            return 0.0
         return None if self.request.deadline_s is None else self.submitted + self.request.deadline_s
 
     @property

@@ -43,6 +43,9 @@ class ServedEngine(Protocol):
     def cancel(self, request_id: str, *, owner: str | None = None) -> bool:
         """Stop a request of this owner; its future resolves with `cancelled`. Unknown ids are False. Never blocks."""
 
+    def finish_now(self) -> None:
+        """End everything in flight as its deadline would end it: documents by grammar. Never blocks."""
+
     def submit_check(self, constraint: Constraint, *, owner: str | None = None) -> SubmittedCheck:
         """Ask for the verdicts of a constraint. QueueFull and NotReady as `submit`."""
 

@@ -28,9 +28,14 @@ class Ledger:
         self.log = JsonLog()
         self.prices = Prices.load(settings.prices)
         self.identity: dict[str, Any] = {}
+        self.interrupted = False
+        """Whether this container is being taken away: what it does not finish is finished, and billed, by another."""
 
     def finished(self, call: Call, request: Request, result: Result) -> None:
         """A request that was admitted and has its Result, whatever the status."""
+        if self.interrupted and not result.ok:
+            self.preempted(call, request)
+            return
         cost = self.prices.cost_usd(result.gpu_seconds, result.device)
         self.metrics.finished(call.route, result, request.constraint is not None, cost)
         self.log.write(
@@ -59,6 +64,11 @@ class Ledger:
         self.log.write(
             "refused", request_id=request.id, route=call.route, key=call.key, error_type=error.type, param=error.param
         )
+
+    def preempted(self, call: Call, request: Request) -> None:
+        """A request that an interrupted container leaves to another one."""
+        self.metrics.refused(call.route, "preempted")
+        self.log.write("preempted", request_id=request.id, route=call.route, key=call.key)
 
     def vanished(self, call: Call, request: Request) -> None:
         """A caller that left before its answer."""

@@ -24,6 +24,7 @@ from engine.serve.heap import share_heap
 from engine.serve.heartbeat import Heartbeat
 from engine.serve.json_log import renew_instance
 from engine.serve.lifecycle import EngineSlot
+from engine.serve.preemption import PreemptibleService, leave_at_once
 from engine.serve.service import Service, common_constraints
 from engine.serve.watchdog import Watchdog, leave
 
@@ -46,7 +47,8 @@ class ModalService:
         share_heap()
         self._on_wedged, self._warm = on_wedged, False
         config = engine_config(deployment, Path(weights))
-        self.service = Service(EngineSlot(lambda: (factory or load_engine)(config)), deployment.serve_settings())
+        slot = EngineSlot(lambda: (factory or load_engine)(config))
+        self.service = PreemptibleService(slot, deployment.serve_settings())
         self.functions = Functions(self.service)
         self._heartbeat = Heartbeat(entries, self._report, self.service.ledger.log)
 
@@ -77,6 +79,8 @@ class ModalService:
         self.service.close()
         self.service.ledger.log.write("stopped")
         self._heartbeat.stop()
+        if self.service.interrupted:
+            leave_at_once()
 
     def _report(self) -> dict[str, Any]:
         told = health(self.service)

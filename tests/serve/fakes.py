@@ -93,6 +93,9 @@ class FakeEngine:
             stop.set()
         return stop is not None
 
+    def finish_now(self) -> None:
+        self.calls.append("finish_now")
+
     def submit_check(self, constraint: Constraint, *, owner: str | None = None) -> FakeCheck:
         self.calls.append("check")
         self.owners.append(owner)
