@@ -31,6 +31,7 @@ PACKAGES = (
     "h11",
     "regex",
     "httpx",
+    "idna",
     "jsonschema-rs",
     "matplotlib",
     "numpy",
