@@ -45,7 +45,7 @@ def read_sealed(path: Path) -> bytes | None:
 
 
 def write_sealed(path: Path, content: bytes) -> bool:
-    """Write by rename into a folder of one's own, mode 0700. False when that was not possible (full disk, no rights)."""
+    """Write by rename into a folder of one's own, mode 0700. False when that failed (full disk, no rights)."""
     try:
         private_folder(path.parent)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")

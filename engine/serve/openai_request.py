@@ -5,6 +5,7 @@ Knows what the fields of `openai_body` come to. Lowering tool schemas costs time
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +42,11 @@ def chat_request(body: ChatBody, model: str) -> Asked:
         raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
     if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.max_completion_tokens:
         raise RequestError("max_tokens and max_completion_tokens differ; give one", param="max_completion_tokens")
-    tools, tool_constraint = _tools(body)
-    constraint = _one_of(_response_format(body), _structured(body), tool_constraint)
+    document = _response_format(body)
+    tools, tool_constraint = _tools(body, document)
+    if tool_constraint is not None and document is not None and document.is_json:
+        document = None  # a part of the tag
+    constraint = _one_of(document, _structured(body), tool_constraint)
     _draft_applies(body, constraint, bool(tools))
     sampling = _sampling(
         body,
@@ -196,8 +200,11 @@ def _one_of(*constraints: Constraint | None) -> Constraint | None:
     return given[0] if given else None
 
 
-def _tools(body: ChatBody) -> tuple[tuple[Tool, ...], Constraint | None]:
-    """The tools the model may call, after `tool_choice`, and the constraint that makes every call well-formed."""
+def _tools(body: ChatBody, document: Constraint | None) -> tuple[tuple[Tool, ...], Constraint | None]:
+    """The tools the model may call, after `tool_choice`, and the constraint that makes every call well-formed.
+
+    Where a JSON `document` is asked for too, the model writes that or calls.
+    """
     declared = read_tools(body.tools or (), body.draft)
     mode, names = _choice(body.tool_choice, bool(declared))
     if mode == "none" or (mode == "auto" and not declared):
@@ -209,7 +216,8 @@ def _tools(body: ChatBody) -> tuple[tuple[Tool, ...], Constraint | None]:
     if missing:
         raise RequestError(f"tool_choice names {', '.join(sorted(missing))}: no tool here", param="tool_choice")
     parallel = body.parallel_tool_calls is not False and mode != "named"
-    tag = structural_tag(chosen, required=mode != "auto", parallel=parallel)
+    schema = json.loads(document.source) if document is not None and document.is_json else None
+    tag = structural_tag(chosen, required=mode != "auto", parallel=parallel, document=schema)
     return tuple(chosen), Constraint.structural_tag(tag, **_options(body))
 
 

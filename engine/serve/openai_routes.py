@@ -1,4 +1,4 @@
-"""The routes of OpenAI's contract: /v1/chat/completions, /v1/completions, /v1/models.
+"""The routes of OpenAI's contract: /v1/chat/completions, /v1/completions, /v1/responses, /v1/models.
 
 Knows paths and when a stream may still become an error with a status code: until its first item has come.
 """
@@ -23,6 +23,9 @@ from engine.serve.openai_answer import chat_completion, failure_of, text_complet
 from engine.serve.openai_body import ChatBody, CompletionBody, Shared
 from engine.serve.openai_request import chat_request, check_model, completion_requests
 from engine.serve.openai_stream import ChatStream, CompletionStream, Items
+from engine.serve.responses_answer import finished, response_object
+from engine.serve.responses_body import ResponsesBody
+from engine.serve.responses_stream import ResponseStream
 from engine.serve.service import Call, Service
 from engine.serve.tool_call import naming_tools
 
@@ -32,7 +35,7 @@ UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def openai_routes(service: Service) -> APIRouter:
-    """POST /v1/chat/completions and /v1/completions, GET /v1/models and /v1/models/NAME."""
+    """POST /v1/chat/completions, /v1/completions and /v1/responses, GET /v1/models and /v1/models/NAME."""
     problems = {404: {"description": "no such model"}, **PROBLEMS}
     router = APIRouter(prefix="/v1", tags=["openai"], responses=problems, route_class=JsonRoute)
     started = int(time.time())
@@ -42,6 +45,9 @@ def openai_routes(service: Service) -> APIRouter:
 
     async def completions(http: HTTPRequest, body: CompletionBody) -> Response:
         return await _completions(service, http, body)
+
+    async def responses(http: HTTPRequest, body: ResponsesBody) -> Response:
+        return await _responses(service, http, body)
 
     def entry() -> dict[str, Any]:
         length = service.ledger.identity.get("max_sequence")
@@ -57,6 +63,7 @@ def openai_routes(service: Service) -> APIRouter:
 
     router.add_api_route("/chat/completions", chat, methods=["POST"], responses=EITHER)
     router.add_api_route("/completions", completions, methods=["POST"], responses=EITHER)
+    router.add_api_route("/responses", responses, methods=["POST"], responses=EITHER)
     router.add_api_route("/models", models, methods=["GET"])
     router.add_api_route("/models/{name:path}", model, methods=["GET"])
     return router
@@ -76,6 +83,20 @@ async def _chat(service: Service, http: HTTPRequest, body: ChatBody) -> Response
     if failure is not None:
         return failure.response()
     return JSONResponse(chat_completion(asked, result, service.model_name))
+
+
+async def _responses(service: Service, http: HTTPRequest, body: ResponsesBody) -> Response:
+    asked = await service.in_thread(lambda: chat_request(body.to_chat(), service.model_name))
+    call = Call(route=http.url.path, key=caller(http))
+    begun = response_object(body, asked, service.model_name, time.time())
+    with naming_tools(asked.tools):
+        if body.stream:
+            (items,) = await while_connected(http, _begun(service.stream(asked.request, call)))
+            stream = ResponseStream(asked, begun)
+            return StreamingResponse(stream.events(items), media_type="text/event-stream", headers=UNBUFFERED)
+        result = await while_connected(http, service.generate(asked.request, call))
+    failure = failure_of(result, asked.tools)
+    return JSONResponse(finished(begun, asked, result)) if failure is None else failure.response()
 
 
 async def _completions(service: Service, http: HTTPRequest, body: CompletionBody) -> Response:

@@ -44,7 +44,7 @@ class ChatStream:
     def __init__(self, asked: Asked, model: str, created: int, *, include_usage: bool) -> None:
         self._asked, self._include_usage = asked, include_usage
         self._head = {"id": asked.request.id, "object": "chat.completion.chunk", "created": created, "model": model}
-        self._holds = [_Held(bool(asked.tools)) for _ in range(asked.request.sampling.n)]
+        self._holds = [HeldText(bool(asked.tools)) for _ in range(asked.request.sampling.n)]
 
     async def events(self, items: Items) -> AsyncIterator[bytes]:
         """The whole stream; never raises an EngineError."""
@@ -92,7 +92,7 @@ class ChatStream:
         return event({**self._head, "choices": [choice]})
 
 
-class _Held:
+class HeldText:
     """Holds back what may be the start of a tool call, and the white space before it. `sent`: characters let go."""
 
     def __init__(self, holding: bool) -> None:

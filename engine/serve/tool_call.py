@@ -31,7 +31,8 @@ Format = dict[str, Any]
 Schema = Mapping[str, Any]
 OPEN, CLOSE = "<tool_call>\n<function=", "</function>\n</tool_call>"
 BEGIN = re.compile(r"<tool_call>\n<function=([^>\n]+)>\n")
-SCHEMA_PLACE = re.compile(r"/format/tags/(\d+)/content/json_schema")
+SCHEMA_PLACE = re.compile(r"/format(?:/elements/1)?/tags/(\d+)/content/json_schema")
+DOCUMENT_PLACE = "/format/elements/0/json_schema"
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MARK = "<tool_call>"
 
@@ -80,22 +81,30 @@ class BadCall(ValueError):
         self.pointer = pointer
 
 
-def structural_tag(tools: Sequence[Tool], *, required: bool, parallel: bool) -> Format:
-    """Free text with calls in it, or (`required`) calls and nothing else."""
-    tags = [_call(tool) for tool in tools]
+def structural_tag(
+    tools: Sequence[Tool], *, required: bool, parallel: bool, document: Schema | bool | None = None
+) -> Format:
+    """Free text with calls in it; (`required`) calls and nothing else; (`document`, a schema) a document or calls."""
+    tags, stop = [_call(tool) for tool in tools], {"stop_after_first": not parallel}
+    calls: Format = {"type": "tags_with_separator", "tags": tags, "separator": "\n", "at_least_one": True, **stop}
     if required:
-        shape: Format = {"type": "tags_with_separator", "tags": tags, "separator": "\n", "at_least_one": True}
+        shape = calls
+    elif document is not None:
+        shape = {"type": "or", "elements": [{"type": "json_schema", "json_schema": document}, calls]}
     else:
-        shape = {"type": "triggered_tags", "triggers": [OPEN], "tags": tags, "at_least_one": False}
-    return {"type": "structural_tag", "format": {**shape, "stop_after_first": not parallel}}
+        shape = {"type": "triggered_tags", "triggers": [OPEN], "tags": tags, "at_least_one": False, **stop}
+    return {"type": "structural_tag", "format": shape}
 
 
 @contextmanager
 def naming_tools(tools: Sequence[Tool]) -> Iterator[None]:
-    """A refused schema inside `structural_tag` is told as the tool's that it belongs to."""
+    """A refused schema inside `structural_tag` is told as the tool's, or the response format's, that it belongs to."""
     try:
         yield
     except ConstraintError as error:
+        if tools and (error.pointer or "").startswith(DOCUMENT_PLACE):
+            pointer = (error.pointer or "").removeprefix(DOCUMENT_PLACE)
+            raise type(error)(error.message, param="response_format", pointer=pointer) from None
         place = SCHEMA_PLACE.match(error.pointer or "")
         if place is None or int(place[1]) >= len(tools):
             raise

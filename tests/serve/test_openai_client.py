@@ -388,7 +388,7 @@ def test_an_unknown_model_is_404_model_not_found(client, route):
         ({"functions": [{"name": "x"}]}, "functions"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "zip"}}}, "tool_choice"),
-        ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": TOOLS, "extra_body": {"structured_outputs": {"regex": "a"}}}, "response_format"),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format"),
         ({"response_format": {"type": "json_object"}, "stop": ["x"]}, "stop"),

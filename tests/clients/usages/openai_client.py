@@ -187,11 +187,11 @@ def responses_tool() -> None:
 
 @usage("responses.stream")
 def responses_stream() -> None:
-    with client.responses.stream(model=MODEL, input="Name a city", max_output_tokens=20) as events:
+    with client.responses.stream(model=MODEL, input=SAY, text_format=City, max_output_tokens=60) as events:
         kinds = [event.type for event in events]
         final = events.get_final_response()
     assert "response.output_text.delta" in kinds
-    assert final.output_text
+    assert isinstance(final.output_parsed, City)
 
 
 @usage("async chat.parse")
