@@ -1,6 +1,7 @@
 """Many clients for a long time: every request answered once with the right status, nothing leaked.
 
     python -m bench.soak [--minutes 10] [--clients 64] [--seed 0] [--quick] [--out DIR]
+    python -m bench.soak --hostile ...   clients that want to stop a server: see bench.hostile
 
 A tiny model with random weights and the embedded tokenizer, so that scheduling, masks and endings are the work. Clients
 arrive at random with free text, schemas, samples, deadlines, cancellations and requests that must be refused. Ceiling:
@@ -61,7 +62,12 @@ class Tally:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--hostile" in arguments:
+        from bench import hostile
+
+        return hostile.main([argument for argument in arguments if argument != "--hostile"])
+    options = _parser().parse_args(arguments)
     seconds = 1.5 if options.quick else options.minutes * 60
     clients = min(options.clients, 8) if options.quick else options.clients
     print(f"ceiling: every request of {clients} clients in {seconds:g} s answered as expected, nothing left behind")
@@ -93,7 +99,7 @@ def soak(folder: Path, clients: int, seconds: float, seed: int) -> dict[str, Any
             memory.append(_resident_mib())
             time.sleep(min(1.0, seconds / 20))
         settled = time.monotonic() + 5.0  # a request that was cancelled last is freed at the next step
-        while any((left := _left(engine)).values()) and time.monotonic() < settled:
+        while any((left := left_behind(engine)).values()) and time.monotonic() < settled:
             time.sleep(0.05)
     queue = sorted(tally.queue_ms)
     return {
@@ -109,13 +115,14 @@ def soak(folder: Path, clients: int, seconds: float, seed: int) -> dict[str, Any
     }
 
 
-def _left(engine: Engine) -> dict[str, int]:
+def left_behind(engine: Engine) -> dict[str, int]:
     """What should be 0 when nobody asks any more: requests, slots and queue places held, bytes over a cache's limit."""
-    scheduler, prefixes = engine._crew._scheduler, engine._crew._prefixes
+    crew = engine._thread._crew
+    scheduler, prefixes = crew._scheduler, crew._prefixes
     return {
         "requests": engine.info()["in_flight"],
         "slots": engine.loaded.runner.max_batch - len(scheduler._free),
-        "samples": len(list(scheduler)),
+        "samples": len(scheduler.running) + sum(map(len, scheduler._waiting.values())),
         "cache_bytes_over": max(0, prefixes.nbytes - engine.config.prefix_cache_bytes),
     }
 
@@ -201,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="8 clients, 1.5 seconds")
+    parser.add_argument("--hostile", action="store_true", help="bench.hostile with the other options")
     parser.add_argument("--out", type=Path)
     return parser
 

@@ -48,7 +48,8 @@ class Service:
         self.ledger = Ledger(self.settings)
         self.in_flight: dict[tuple[str, str], Callable[[EngineError], None]] = {}
         """By key and request id, how to fail a request from any thread."""
-        self._checks: Counter[str] = Counter()
+        self.checks: Counter[str] = Counter()
+        """How many checks each key has running."""
         self._threads = ThreadPoolExecutor(self.settings.admission_threads, thread_name_prefix="admission")
 
     @property
@@ -153,7 +154,7 @@ class Service:
         """The verdict object; ConstraintError where the constraint cannot even be read. Being cancelled gives it up."""
         engine = self.slot.get()
         self._refuse_when_full(call.key)
-        self._checks[call.key] += 1
+        self.checks[call.key] += 1
         left = threading.Event()
 
         def begin() -> SubmittedCheck:
@@ -175,12 +176,12 @@ class Service:
             raise EngineFailure(SILENT) from None
         finally:
             left.set()
-            self._checks -= Counter({call.key: 1})
+            self.checks -= Counter({call.key: 1})
 
     def _refuse_when_full(self, key: str) -> None:
         """QueueFull where as many checks run as may, and this key has its share of them."""
-        most, running = self.settings.max_checks, sum(self._checks.values())
-        if running >= most and self._checks[key] >= max(1, most // len(self._checks)):
+        most, running = self.settings.max_checks, sum(self.checks.values())
+        if running >= most and self.checks[key] >= max(1, most // len(self.checks)):
             raise QueueFull(f"{running} checks are running already; try again later", param="queue")
 
     async def warmup(self) -> dict[str, Any]:

@@ -55,6 +55,19 @@ def soak(line: dict[str, Any]) -> None:
     assert line["resident_mib"]["max"] >= line["resident_mib"]["end"]
 
 
+@quick()
+def hostile(line: dict[str, Any]) -> None:
+    assert line["wrong"] == 0
+    assert set(line["left"].values()) == {0}
+    assert {"mistakes", "deadlines"} == set(line["attacks"])
+    for run in (*line["attacks"]["mistakes"], *line["attacks"]["deadlines"], line["together"]):
+        assert run["statuses"]
+        assert run["schemas"] > 0
+        assert run["step_p50_ms"] >= 19.0
+    assert line["idle"]["steps"] >= 60
+    assert any(name.startswith("smuggling: 400") for name in line["together"]["statuses"])
+
+
 @quick("--max-tokens", "90")
 def lift(line: dict[str, Any]) -> None:
     assert line["documents"] == line["valid"] == sum(line["statuses"].values()) == 2
