@@ -15,7 +15,7 @@ PIP_FLAGS = --no-compile --disable-pip-version-check --no-input $(if $(TORCH_IND
 PIP_INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS)
 PROMPT ?= Write a function that adds two integers
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test clients lint clean
 
 setup: $(STAMP) $(HEALTH)/.installed
 
@@ -38,6 +38,10 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+# Real clients against a real server, each in an environment of its own below .clients (1.5 GB); prints a table.
+clients: setup
+	$(BIN)/python -m tests.clients
 
 lint: setup
 	$(BIN)/ruff check .

@@ -19,6 +19,11 @@ class City(BaseModel):
     size: Literal["small", "large"]
 
 
+def population(city: Literal["Rome", "Paris"]) -> int:
+    """How many people live there."""
+    return 3
+
+
 def model(**more: Any) -> OpenAILike:
     settings = {"max_tokens": 200, "is_chat_model": True, "max_retries": 0, "context_window": 4096, **more}
     return OpenAILike(model=MODEL, api_base=BASE_URL, api_key=KEY, **settings)
@@ -53,10 +58,6 @@ def native() -> None:
 
 @usage("predict_and_call")
 def call() -> None:
-    def population(city: Literal["Rome", "Paris"]) -> int:
-        """How many people live there."""
-        return 3
-
     made = model(is_function_calling_model=True).chat_with_tools(
         [FunctionTool.from_defaults(population)], user_msg="How large is Rome?", tool_required=True
     )
