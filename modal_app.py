@@ -241,14 +241,21 @@ def test_inference(local: bool = False, ephemeral: bool = False) -> None:  # noq
 
 
 @app.local_entrypoint()
-def acceptance(url: str = "", out: str = "acceptance.json", fallback_model: str = "", ephemeral: bool = False) -> None:
+def acceptance(
+    url: str = "",
+    out: str = "acceptance.json",
+    fallback_model: str = "",
+    max_tokens: int = 1024,
+    ephemeral: bool = False,
+) -> None:
     """The criteria on the deployed app, by function calls or with --url over HTTP; exit 1 when one is not met."""
     from engine.client import deployed
     from engine.client.acceptance import judge_deployment, judge_url
     from engine.client.acceptance_plan import Plan
 
     prices = {"prices": DEPLOYMENT.price_list(), "beside_gpu_usd_per_s": DEPLOYMENT.beside_gpu_usd_per_s}
-    plan = Plan(**prices, scaledown_s=DEPLOYMENT.scaledown_window, fallback=Plan.fallback_to(fallback_model))
+    fallback = Plan.fallback_to(fallback_model)
+    plan = Plan(**prices, max_tokens=max_tokens, scaledown_s=DEPLOYMENT.scaledown_window, fallback=fallback)
     if url:
         raise SystemExit(judge_url(url, plan, Path(out)))
     with deployed.exit_where_absent(DEPLOYMENT.modal_app):

@@ -13,6 +13,7 @@ from engine.client import acceptance
 from engine.client.acceptance import accept, over_http, report
 from engine.client.acceptance_plan import INFERENCE_SCHEMA, TASKS, Plan, inference_request
 from engine.client.fallback import judge
+from engine.schema.lower import lower
 from tests.client.test_fallback import MODEL, StandIn
 from tests.serve.fakes import FakeEngine, Server, document
 
@@ -255,6 +256,10 @@ def test_the_command_runs_against_a_service_and_says_what_this_machine_cannot_ju
     }
     assert capsys.readouterr().out.count("not judged") == 4
     assert len(engine.requests) == 31
+
+
+def test_the_test_request_leaves_nothing_to_the_model():
+    assert {verdict.verdict for verdict in lower(INFERENCE_SCHEMA).verdicts} <= {"enforced", "narrowed"}
 
 
 def test_the_test_request_is_its_own_schema():
