@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Ending = tuple[int, ...]
 Passes = Callable[[Ending], bool]
 
+ANOTHER_KEY = 8
+"""Tokens by which an ending may grow because the key of the shortest one is there already."""
 _TRIES = 24
 _LONGEST_DETOUR = 4
 _MOST_WORK = 1_500
@@ -47,6 +49,12 @@ def best_ending(matcher: Matcher, shortest: Ending, limit: int, passes: Passes) 
     if other is not None:
         return other
     return shortest if not allowed or passes(shortest) else allowed
+
+
+def ends_without_repeats(matcher: Matcher, limit: int) -> bool:
+    """Whether the ending found within `limit` tokens writes no key twice: the tables of endings do not know keys."""
+    ending = matcher.ending(limit)
+    return ending is not None and matcher.keys.read(matcher.text(ending)).repeated is None
 
 
 def _beside_bans(matcher: Matcher, limit: int) -> Ending:

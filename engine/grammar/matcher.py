@@ -14,7 +14,7 @@ import xgrammar as xgr
 
 from engine.errors import EngineError, GrammarDesync
 from engine.grammar import bitmask
-from engine.grammar.alternatives import best_ending
+from engine.grammar.alternatives import ANOTHER_KEY, best_ending, ends_without_repeats
 from engine.grammar.key_watch import KeyState
 from engine.grammar.retreat import retreat
 from engine.grammar.search import ending_bytes
@@ -177,13 +177,12 @@ class Matcher:
 
         False too where a string, number or array has outgrown its guard (`Limits`). Milliseconds near the limit.
         """
-        if self.terminated:
+        track, spare = self._track, ANOTHER_KEY if self._keys else 0
+        if self.terminated or (track is not None and track.over):
+            return self.terminated
+        if track is not None and track.alive and track.place.tokens + spare < tokens:
             return True
-        if self._track is not None and self._track.over:
-            return False
-        if self._track is not None and self._track.alive and self._track.place.tokens < tokens:
-            return True
-        return 0 < len(self.shortest_ending(tokens)) <= tokens
+        return ends_without_repeats(self, tokens) if self._keys else 0 < len(self.shortest_ending(tokens)) <= tokens
 
     def ending(self, limit: int) -> tuple[int, ...] | None:
         """Tokens that end the document legally, stop token last; None when there are none within `limit` tokens.

@@ -1,0 +1,52 @@
+"""An object has each key once, whatever the model wants, how often it wants it and where its budget ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from engine import Constraint, Request, Result, SamplingParams
+from tests.decode.fakes import fake_engine, wants
+
+FREE = {"type": "object", "additionalProperties": {"type": ["integer", "null"]}}
+
+
+def again_and_again(fed: Sequence[int]) -> np.ndarray:
+    """Wants the key a, every time."""
+    return wants('{"a":1' + ',"a":1' * 40 + "}")(fed)
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["in step", "ahead"])
+@pytest.mark.parametrize("conformance", ["tight", "spec"])
+def test_a_repeated_key_is_taken_back_and_nothing_of_it_was_streamed(
+    conformance: Literal["tight", "spec"], ahead: bool, tmp_path: Path
+) -> None:
+    engine, _ = fake_engine(again_and_again, tmp_path, launch_ahead=ahead)
+    constraint = Constraint.json_schema(FREE, conformance=conformance)
+    with engine:
+        sampling = SamplingParams(temperature=0, max_tokens=60)
+        *pieces, result = engine.stream(Request(prompt="x", constraint=constraint, sampling=sampling))
+    assert isinstance(result, Result)
+    assert (result.status, result.valid) in (("closed", True), ("complete", True))
+    assert result.value["a"] == 1
+    assert "".join(map(str, pieces)) == result.text
+    assert len(pieces) > 3, "only keys are held back"
+
+
+@pytest.mark.parametrize("schema", [FREE, {**FREE, "propertyNames": {"pattern": "^[a-c]{0,2}$"}}, {}])
+def test_at_every_budget_the_ending_repeats_no_key(schema: Any, tmp_path: Path) -> None:
+    def empty_keys(fed: Sequence[int]) -> np.ndarray:
+        return wants('{"":null,"":null,"":null,"":null}')(fed)
+
+    engine, _ = fake_engine(empty_keys, tmp_path)
+    constraint = Constraint.json_schema(schema)
+    with engine:
+        for budget in range(3, 24):
+            sampling = SamplingParams(temperature=0, max_tokens=budget)
+            result = engine.generate(Request(prompt="x", constraint=constraint, sampling=sampling))
+            assert result.status in ("complete", "closed"), (budget, result.text)
+            assert len(result.token_ids) <= budget
