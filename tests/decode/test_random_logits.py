@@ -129,3 +129,24 @@ def test_the_fake_tokenizer_is_lossless() -> None:
     text = '{"in": "é 日本 true"}'
     tokenizer = ByteTokenizer()
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_documents_that_went_back_are_ended_at_the_deadline_or_the_budget(tmp_path: Path) -> None:
+    """Endings that began with a banned token were an error; each of these goes back over equal items."""
+    pair = {"type": "object", "properties": {"k": {"type": "integer", "minimum": 0, "maximum": 1}}, "required": ["k"]}
+    items = {**pair, "additionalProperties": False}
+    schema = {"type": "array", "minItems": 2, "maxItems": 3, "uniqueItems": True, "items": items}
+    engine, _ = fake_engine(random_logits(5), tmp_path)
+    constraint = Constraint.json_schema(schema, conformance="spec")
+    with engine:
+        engine.warmup([constraint])
+        futures = []
+        for seed in range(24):
+            params = SamplingParams(seed=seed, n=3, max_tokens=24 + seed if seed % 2 else 400)
+            deadline_s = None if seed % 2 else 0.05 + seed / 400
+            futures.append(
+                engine.submit(Request(prompt="x", constraint=constraint, sampling=params, deadline_s=deadline_s))
+            )
+        statuses = Counter(sample.status for future in futures for sample in future.result(30).samples)
+    assert set(statuses) <= {"complete", "closed", "invalid", "timeout"}
+    assert statuses["complete"] + statuses["closed"]
