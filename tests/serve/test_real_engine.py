@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import json
 from collections.abc import Iterator
+from typing import Literal
 
 import openai
 import pydantic
@@ -163,3 +165,81 @@ def test_regex_and_choice(client):
     for given, good in (({"regex": "[0-9]{3}"}, str.isdigit), ({"choice": ["yes", "no"]}, {"yes", "no"}.__contains__)):
         answer = client.completions.create(model=MODEL, prompt="x", extra_body={"structured_outputs": given})
         assert good(answer.choices[0].text)
+
+
+class Unit(enum.Enum):
+    CELSIUS = "c"
+    FAHRENHEIT = "f"
+
+
+class Weather(pydantic.BaseModel):
+    """Arguments as pydantic writes them: an enum behind $ref, anyOf with null, a const, a model inside."""
+
+    unit: Unit
+    style: Literal["short", "long"] | None
+    kind: Literal["now"]
+    where: City | None
+    code: str = pydantic.Field(pattern="^[A-Z]{3}$")
+    days: int = pydantic.Field(ge=1, le=7)
+
+
+@pytest.mark.parametrize(("seed", "stream"), [(1, False), (2, True)])
+def test_every_argument_of_a_tool_call_obeys_its_schema_whatever_its_spelling(client, seed, stream):
+    function = {"name": "weather", "parameters": Weather.model_json_schema()}
+    asked = {
+        "model": MODEL, "messages": [{"role": "user", "content": "Weather?"}], "max_tokens": 130, "temperature": 1.0,
+        "tools": [{"type": "function", "function": function}], "tool_choice": "required", "seed": seed,
+    }  # fmt: skip
+    if stream:
+        with client.chat.completions.stream(**asked) as events:
+            message = events.get_final_completion().choices[0].message
+    else:
+        message = client.chat.completions.create(**asked).choices[0].message
+    for call in message.tool_calls:
+        Weather.model_validate_json(call.function.arguments)
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"type": "object", "properties": {"a": {"type": 7}}}, "/0/function/parameters/properties/a/type"),
+        ({"type": "object", "properties": {"a": {"enum": []}}, "required": ["a"]}, "/0/function/parameters"),
+        ({"type": "object", "properties": {"a": {"$ref": "http://x.test/y"}}}, "/0/function/parameters"),
+        ({"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}}, "/0/function/parameters/properties/a"),
+    ],
+)
+def test_a_tool_that_cannot_be_called_is_422_with_its_place(server, schema, place):
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "tool_choice": "required",
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]}  # fmt: skip
+    response = post(server, "/v1/chat/completions", body)
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (422, "tools")
+    assert error["pointer"].startswith(place)
+
+
+EVEN = {"type": "object", "properties": {"n": {"multipleOf": 2, "minimum": 1}}, "required": ["n"]}
+TAG = {"type": "triggered_tags", "triggers": ["<n>"], "at_least_one": True, "stop_after_first": True,
+       "tags": [{"type": "tag", "begin": "<n>", "content": {"type": "json_schema", "json_schema": EVEN},
+                 "end": "</n>"}]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "constraint", [{"lark": f"start: \"<n>\" %json {json.dumps(EVEN)} \"</n>\""}, {"structural_tag": {"format": TAG}}]
+)
+@pytest.mark.parametrize("conformance", ["tight", "spec"])
+def test_a_schema_inside_another_kind_is_held(server, constraint, conformance):
+    for seed in range(2):
+        body = {"prompt": "x", "max_tokens": 24, "temperature": 1.0, "seed": seed, "conformance": conformance}
+        answer = post(server, "/generate", {**body, **constraint}).json()
+        if answer.get("error"):
+            assert (conformance, answer["error"]["type"]) == ("spec", "invalid")  # a key written twice
+            continue
+        assert answer["valid"]
+        assert judge(EVEN, json.loads(answer["text"].removeprefix("<n>").removesuffix("</n>"))) is None
+
+
+def test_an_embedded_schema_that_is_only_checked_is_refused_where_all_must_be_enforced(server):
+    lark = 'start: %json {"type": "array", "items": {"type": "string"}, "uniqueItems": true}'
+    response = post(server, "/generate", {"prompt": "x", "lark": lark, "require_enforced": True})
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["pointer"]) == (422, "SchemaRefused", "/%json/0")
