@@ -17,6 +17,7 @@ from engine.pointer import escape
 from engine.request import Constraint
 from engine.schema.embed import Part, parts
 from engine.schema.expansion import expand
+from engine.schema.lark_source import inline_schemas, replace_schemas
 from engine.schema.reference import Schemas
 
 _CHEAP_BYTES = 16 << 10
@@ -60,9 +61,18 @@ def screen(constraint: Constraint, limits: Limits) -> Screened:
         return _screen_json(constraint, _read(constraint, limits), limits, size)
     if constraint.kind == "choice":
         return Screened(size > _CHEAP_BYTES or constraint.source.count(",") > _CHEAP_OPTIONS, "options")
-    weight = max(_pattern_weight(constraint.source), size / _CHEAP_TEXT)
+    outside = _outside(constraint)
+    weight = max(_pattern_weight(outside), len(outside) / _CHEAP_TEXT)
     inside = _screen_json(constraint, [part.schema for part in parts(constraint)], limits, size)
     return inside if weight <= 1.0 else Screened(True, f"the {constraint.kind}")
+
+
+def _outside(constraint: Constraint) -> str:
+    """The grammar without the schemas in it, which are weighed apart."""
+    if constraint.kind != "lark":
+        return constraint.source
+    found = inline_schemas(constraint.source)
+    return replace_schemas(constraint.source, found, [""] * len(found))
 
 
 def _read(constraint: Constraint, limits: Limits) -> Any:

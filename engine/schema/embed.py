@@ -48,7 +48,10 @@ class Part:
         """What the judge says of the text that stands for this part, from its first to its last character."""
         if self.style == "json":
             return self._judge.check(text)
-        return read_parameters(text if isinstance(text, str) else text.decode("utf-8", "replace"), self._judge)
+        try:
+            return read_parameters(text if isinstance(text, str) else text.decode("utf-8"), self._judge)
+        except UnicodeDecodeError as error:
+            return Checked(None, False, f"not valid UTF-8: {error.reason}", "", "parameters", "")
 
     def lower(self, constraint: Constraint, limits: Limits | None) -> Lowered:
         """Its grammar and verdicts, pointers starting at the constraint. Raises what `lower` raises, likewise."""

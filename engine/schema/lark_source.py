@@ -18,7 +18,13 @@ _TOKEN = re.compile(
     | (?P<json>%json(?![A-Za-z_])\s*)""",
     re.DOTALL | re.VERBOSE,
 )
-_DECODER = json.JSONDecoder()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 @dataclass(frozen=True, slots=True)

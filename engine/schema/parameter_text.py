@@ -30,14 +30,15 @@ GUESSES = 64
 
 
 def read_parameters(text: str, judge: Validator) -> Checked:
-    """The object that parameters stand for, judged. A reading that the schema accepts is found if there is one, up to
-    `GUESSES` where the failures do not tell; JSON is preferred to text."""
+    """The object that parameters stand for, judged; of one that is written twice the last counts.
+
+    A reading that the schema accepts is found if there is one, up to `GUESSES` where the failures do not tell; JSON is
+    preferred to text.
+    """
     found = find_parameters(text, 0)
     texts = {key: value for key, value, _ in found}
     if (end := found[-1][2] if found else 0) != len(text):
         return Checked(None, False, f"no parameter is written at character {end}", "", "parameters", "")
-    if len(texts) != len(found):
-        return Checked(None, False, "a parameter is written twice", "", "parameters", "")
     return _judged(texts, judge.check_value)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.pointer import json_pointer, steps
 from engine.schema.dialect import Draft, draft_of, is_known
-from engine.schema.keywords import REFERENCES, subschemas
+from engine.schema.keywords import REFERENCES, speaks, subschemas
 
 DYNAMIC_STEPS = 100_000
 """Dynamic references times resources with dynamic anchors."""
@@ -130,11 +130,10 @@ class Schemas:
     def targets(self, location: Location, scope: Scope) -> Iterator[tuple[str, Location]]:
         """(keyword, target) for each reference of a location, seen from this scope. Raises what `resolve` raises."""
         schema = location.schema
-        if not location.draft.ref_hides_siblings:
-            if isinstance(schema.get("$dynamicRef"), str):
-                yield "$dynamicRef", self.resolve_dynamic(location, schema["$dynamicRef"], scope)
-            if schema.get("$recursiveRef") == "#":
-                yield "$recursiveRef", self.resolve_recursive(location, scope)
+        if isinstance(schema.get("$dynamicRef"), str) and speaks(location.draft, "$dynamicRef"):
+            yield "$dynamicRef", self.resolve_dynamic(location, schema["$dynamicRef"], scope)
+        if schema.get("$recursiveRef") == "#" and location.draft == Draft.D2019:
+            yield "$recursiveRef", self.resolve_recursive(location, scope)
         if isinstance(schema.get("$ref"), str):
             yield "$ref", self.resolve(location, schema["$ref"])
 

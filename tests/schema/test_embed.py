@@ -94,7 +94,9 @@ def test_json_is_found_where_it_stands_and_nowhere_else() -> None:
     assert list(embed(Constraint.lark(source)).grammars) == ["json-0", "json-1"]
 
 
-@pytest.mark.parametrize("source", ["start: %json", "start: %json {", "start: %json 7", "start: %json [true]"])
+@pytest.mark.parametrize(
+    "source", ["start: %json", "start: %json {", "start: %json 7", "start: %json [true]", 'start: %json {"const": NaN}']
+)
 def test_json_without_a_schema_is_refused_with_its_line(source: str) -> None:
     with pytest.raises(SchemaInvalid, match="line 2"):
         embed(Constraint.lark("\n" + source))

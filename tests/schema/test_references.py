@@ -123,6 +123,9 @@ def test_a_circle_without_a_base_is_refused_by_name(schema: Any) -> None:
         {"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}], "$defs": {"a": {"type": "integer"}}},
         {"$defs": {"nobody": {"$ref": "#/$defs/nobody"}}, "type": "integer"},
         {"$schema": D2019, "$recursiveAnchor": True, "additionalProperties": {"$recursiveRef": "#"}},
+        {"$recursiveRef": "#", "type": "integer"},
+        {"$schema": D2019, "$dynamicRef": "#", "type": "integer"},
+        {"$schema": D7, "$recursiveRef": "#", "$dynamicRef": "#", "type": "integer"},
     ],
 )
 def test_other_circles_are_recursion(schema: Any) -> None:
