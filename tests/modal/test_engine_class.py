@@ -31,6 +31,7 @@ ROUTES: dict[tuple[str, str], dict[str, Any] | None] = {
     ("POST", "/check"): {"schema": SCHEMA},
     ("POST", "/v1/chat/completions"): CHAT,
     ("POST", "/v1/completions"): {"model": MODEL, "prompt": "hello", "max_tokens": 5},
+    ("POST", "/v1/responses"): {"model": MODEL, "input": "hello", "max_output_tokens": 20},
     ("GET", "/v1/models"): None,
     ("GET", "/v1/models/{name}"): None,
     ("GET", "/"): None,
