@@ -1,4 +1,4 @@
-"""The Modal deployment through Modal's own inspection, without credentials; its container's life with fakes."""
+"""The Modal deployment's settings and its container's life with fakes; deployed and run for real in tests/modal."""
 
 from __future__ import annotations
 
@@ -31,100 +31,6 @@ from engine.serve.remote_state import create_health_app, state_report
 from tests.serve.fakes import DOCUMENT, FakeEngine
 
 ROOT = Path(__file__).resolve().parents[1]
-INSPECT = """
-import json, warnings
-warnings.simplefilter("ignore")
-import modal
-recorded = {"labels": [], "cls": {}, "pip": []}
-def recording(function, keep):
-    def record(*args, **kwargs):
-        keep(args, kwargs)
-        return function(*args, **kwargs)
-    return record
-modal.asgi_app = recording(modal.asgi_app, lambda _, kwargs: recorded["labels"].append(kwargs["label"]))
-modal.App.cls = recording(modal.App.cls, lambda _, kwargs: recorded["cls"].update(
-    {name: kwargs[name] for name in ("scaledown_window", "max_containers", "enable_memory_snapshot")}))
-modal.Image.uv_pip_install = recording(modal.Image.uv_pip_install, lambda args, kwargs: recorded["pip"].append(
-    [list(args[1:]), kwargs["extra_options"]]))
-import modal_app
-def told(info):
-    web = info.web_info or (info.method_details or {}).get("web")
-    return {"gpus": info.gpus, "cpu": info.cpu, "memory": info.memory_mib, "timeout": info.timeout,
-            "startup": info.startup_timeout, "volumes": {path: mount.name for path, mount in info.volumes.items()},
-            "secrets": len(info.secrets), "inputs": info.concurrency_info and info.concurrency_info.max_inputs,
-            "retries": info.max_retries, "open": web and web.unauthenticated, "methods": info.method_names}
-functions = modal_app.app.registered_functions
-print(json.dumps({**recorded, **{name: told(functions[name].info()) for name in functions}}))
-"""
-
-
-def inspect(**environment):
-    """What Modal would be told, in a fresh process with these settings."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("MASKLOOP_", "MODAL_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", INSPECT],
-        cwd=ROOT,
-        env={**env, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def told():
-    return inspect()
-
-
-def test_the_engine_class_has_the_gpu_volumes_limits_and_concurrency_of_the_contract(told):
-    engine = told["Engine.*"]
-    assert engine["gpus"] == [["A100-80GB", 1]]
-    assert engine["volumes"] == {"/cache": "maskloop-cache", "/weights": "maskloop-weights"}
-    assert told["cls"] == {"scaledown_window": 120, "max_containers": 2, "enable_memory_snapshot": False}
-    assert (engine["timeout"], engine["startup"], engine["inputs"]) == (300, 1200, 8 + 64 + 32)
-    assert not engine["retries"]
-    assert engine["secrets"] == 0
-    methods = {"generate", "generate_ir", "generate_batch", "stream", "check", "info", "warmup", "web"}
-    assert set(engine["methods"]) == methods
-
-
-def test_the_health_function_has_no_gpu_and_takes_many_inputs(told):
-    for name in ("health", "state"):
-        assert told[name]["gpus"] in ([], None)
-        assert told[name]["volumes"] == {}
-    assert told["health"]["inputs"] == 100
-
-
-def test_the_default_door_is_modals_proxy_auth(told):
-    assert (told["Engine.*"]["open"], told["health"]["open"]) == (False, False)
-
-
-def test_the_two_labels_are_the_pair_that_lifts_client_derives(told):
-    assert told["labels"] == ["maskloop-generate", "maskloop-health"]
-    assert inspect(MASKLOOP_LABEL_PREFIX="lift-")["labels"] == ["lift-generate", "lift-health"]
-
-
-def test_every_package_is_installed_under_the_constraints(told):
-    for packages, options in told["pip"]:
-        assert packages
-        assert options == "--constraints /constraints.txt"
-    assert "torch" in told["pip"][0][0]
-    assert "torch" not in told["pip"][1][0]
-
-
-def test_settings_reach_modal(told):
-    other = inspect(MASKLOOP_AUTH="bearer", MASKLOOP_GPU="L40S", MASKLOOP_TIMEOUT="200", MASKLOOP_CONCURRENT_INPUTS="4")
-    engine = other["Engine.*"]
-    assert engine["gpus"] == [["L40S", 1]]
-    assert (engine["timeout"], engine["inputs"], engine["secrets"]) == (200, 4, 1)
-    assert (engine["open"], other["health"]["open"]) == (True, True)
-    assert told["Engine.*"]["gpus"] != engine["gpus"]
-
-
-def test_a_snapshot_of_the_imports_is_an_option_that_modal_accepts():
-    assert inspect(MASKLOOP_SNAPSHOT="cpu")["cls"]["enable_memory_snapshot"] is True
 
 
 def test_a_bad_setting_ends_the_deployment_with_one_line():
@@ -161,23 +67,6 @@ def test_it_is_thin_and_imports_quickly_without_torch_or_credentials():
     shares = [float(run.stdout.split()[0]) for run in runs]
     assert min(shares) < 0.7, shares
     assert all(run.stdout.split()[1] == "False" for run in runs)
-
-
-def test_labels_urls_and_the_bill_are_announced_at_deploy_only():
-    code = "import sys; sys.argv = {argv!r}; import modal_app"
-    outs = {}
-    for argv in (["modal", "deploy"], ["modal", "run"]):
-        env = {**os.environ, "MASKLOOP_AUTH": "none"}
-        script = code.format(argv=argv)
-        done = subprocess.run(
-            [sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True
-        )
-        outs[argv[1]] = done.stdout
-    assert outs["run"] == ""
-    assert "--maskloop-generate.modal.run" in outs["deploy"]
-    assert "--maskloop-health.modal.run" in outs["deploy"]
-    assert "largest possible bill a day: $" in outs["deploy"]
-    assert "WARNING: auth is none" in outs["deploy"]
 
 
 def test_the_image_installs_the_extras_at_the_versions_of_the_constraints():
@@ -430,22 +319,6 @@ def test_what_a_module_wrote_is_kept_and_its_exit_code_returned(monkeypatch):
     assert modal_app.run_module.local("engine.cli.main", ["no-such-command"]) == 2
     assert modal_app.run_module.local("bench.cost", ["--quick"]) == 0
     assert called == ["reload", "commit"] * 2
-
-
-def test_the_deployed_health_app_answers_even_where_modal_cannot_be_asked(monkeypatch):
-    import httpx
-
-    monkeypatch.setenv("MODAL_TOKEN_ID", "")
-    monkeypatch.setenv("MODAL_TOKEN_SECRET", "")
-    modal_app = importlib.import_module("modal_app")
-
-    async def ask():
-        transport = httpx.ASGITransport(app=modal_app.health.local())
-        async with httpx.AsyncClient(transport=transport, base_url="http://health") as client:
-            return await client.get("/")
-
-    answer = asyncio.run(ask())
-    assert (answer.status_code, answer.json()["state"]) == (200, "unknown")
 
 
 def test_test_inference_runs_here_and_prints_a_valid_document(capsys, monkeypatch):

@@ -11,7 +11,8 @@ import httpx
 import modal
 import pytest
 
-from engine.serve.deployment import HEALTH_PACKAGES
+from engine.serve.deployment import HEALTH_PACKAGES, PACKAGES
+from tests.modal import images
 from tests.modal.conftest import HEALTH, Deploy
 from tests.modal.environments import canonical
 from tests.modal.launcher import HERE
@@ -58,3 +59,72 @@ def test_a_stranger_costs_nothing_behind_modals_proxy_auth(plane: Plane, deploy:
     told = httpx.get(health.web_urls[""], headers=PROXY_TOKEN, timeout=60)
     assert (told.status_code, told.json()["state"]) == (200, "cold")
     assert engine.containers == []
+
+
+def test_modal_is_told_gpu_volumes_limits_doors_and_labels_of_the_contract(plane: Plane) -> None:
+    printed = plane.deploy(MASKLOOP_MODAL_APP="plain")
+    engine, health = (plane.function("plain", tag).definition for tag in ("Engine.*", "health"))
+    assert engine.resources.gpu_config.gpu_type == "A100-80GB"
+    mounts = {mount.mount_path: mount.volume_id for mount in engine.volume_mounts}
+    assert mounts == {"/weights": "vo-maskloop-weights", "/cache": "vo-maskloop-cache"}
+    assert (engine.timeout_secs, engine.startup_timeout_secs, engine.task_idle_timeout_secs) == (300, 1200, 120)
+    assert (engine.max_concurrent_inputs, engine.concurrency_limit) == (8 + 64 + 32, 2)
+    assert (engine.retry_policy.retries, list(engine.secret_ids), engine.checkpointing_enabled) == (0, [], False)
+    methods = {"generate", "generate_ir", "generate_batch", "stream", "check", "info", "warmup", "web"}
+    assert set(engine.method_definitions) == methods
+    web = engine.method_definitions["web"].webhook_config
+    assert (web.requested_suffix, web.requires_proxy_auth) == ("maskloop-generate", True)
+    assert (health.webhook_config.requested_suffix, health.webhook_config.requires_proxy_auth) == (
+        "maskloop-health",
+        True,
+    )
+    for light in (health, plane.function("plain", "state").definition):
+        assert (light.resources.gpu_config.gpu_type, list(light.volume_mounts)) == ("", [])
+    assert health.max_concurrent_inputs == 100
+    assert "--maskloop-generate.modal.run" in printed
+    assert "--maskloop-health.modal.run" in printed
+    assert "largest possible bill a day: $" in printed
+    assert "WARNING" not in printed
+
+
+def test_settings_reach_modal_and_a_stranger_is_named_where_nobody_keeps_the_door(plane: Plane) -> None:
+    changes = {"GPU": "L40S", "TIMEOUT": "200", "CONCURRENT_INPUTS": "4", "LABEL_PREFIX": "", "SNAPSHOT": "cpu"}
+    settings = {f"MASKLOOP_{name}": value for name, value in {**changes, "MODAL_APP": "changed"}.items()}
+    with pytest.raises(RuntimeError, match="Secret"):
+        plane.deploy(**settings, MASKLOOP_AUTH="bearer")
+    plane.uploads.secrets["maskloop"] = {"MASKLOOP_API_KEYS": "key"}
+    try:
+        plane.deploy(**settings, MASKLOOP_AUTH="bearer")
+    finally:
+        del plane.uploads.secrets["maskloop"]
+    engine, health = (plane.function("changed", tag).definition for tag in ("Engine.*", "health"))
+    assert (engine.resources.gpu_config.gpu_type, engine.timeout_secs, engine.max_concurrent_inputs) == ("L40S", 200, 4)
+    assert (list(engine.secret_ids), engine.checkpointing_enabled) == (["st-maskloop"], True)
+    web = engine.method_definitions["web"].webhook_config
+    assert (web.requested_suffix, web.requires_proxy_auth) == ("generate", False)
+    assert (health.webhook_config.requested_suffix, health.webhook_config.requires_proxy_auth) == ("health", False)
+    assert "WARNING: auth is none" in plane.deploy(**settings, MASKLOOP_AUTH="none")
+
+
+def test_both_images_install_their_packages_under_the_constraints_that_are_in_them(
+    plane: Plane, deploy: Deploy
+) -> None:
+    deploy("quiet")
+    for tag, packages in (("Engine.*", PACKAGES), ("health", HEALTH_PACKAGES)):
+        layers = images.read(plane.uploads, plane.function("quiet", tag).definition.image_id)
+        assert layers.packages == set(packages)
+        (install,) = [run for run in layers.runs if "pip install" in run and "upgrade" not in run]
+        assert "--constraints /constraints.txt" in install
+        assert [file.filename for file in layers.files] == ["/constraints.txt"]
+
+
+def test_health_answers_200_even_where_the_platform_does_not(plane: Plane, deploy: Deploy) -> None:
+    deploy("quiet")
+    url = plane.function("quiet", "health").web_urls[""]
+    plane.dict_fails = True
+    try:
+        for path in ("/", "/health"):
+            told = httpx.get(url + path, timeout=60)
+            assert (told.status_code, told.json()["state"]) == (200, "unknown")
+    finally:
+        plane.dict_fails = False

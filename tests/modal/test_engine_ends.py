@@ -47,12 +47,21 @@ def test_a_step_that_never_returns_is_told_to_callers_and_the_container_replaced
     assert function.containers != [stuck]
 
 
-def test_a_call_whose_container_crashes_is_answered_by_the_next(plane: Plane, ends: Any, function: Function) -> None:
+def test_a_call_whose_container_crashes_is_answered_by_the_next_even_while_dict_fails(
+    plane: Plane, ends: Any, function: Function
+) -> None:
     (doomed,) = function.containers
     call = ends.generate.spawn("hello", temperature=0.0, max_tokens=400, seed=1)
     plane.wait_until(lambda: doomed.running)
+    plane.dict_fails = True
     doomed.kill()
-    answer = call.get(timeout=100)
+    try:
+        answer = call.get(timeout=200)
+    finally:
+        plane.dict_fails = False
+    (heir,) = function.containers
+    assert "heartbeat_failed" in heir.log
+    assert heir.log.count('"event": "loaded"') == 1
     assert (answer["status"], answer["tokens_used"]) == ("length", 400)
     assert plane.calls[call.object_id].inputs[0].attempts == 2
 
