@@ -32,6 +32,7 @@ _A_DRAW = 30
 _AN_ENDING_TOKEN = 4
 _BYTES_JUDGED = 50
 """A microsecond's worth of judging."""
+_MOST_KEYS = 64
 _FEW = 32
 """Beginnings that are tried beside a banned one; where there are more, those of a single byte."""
 
@@ -45,8 +46,10 @@ def best_ending(matcher: Matcher, shortest: Ending, limit: int, passes: Passes) 
     allowed = shortest if shortest[0] not in matcher.banned else _beside_bans(matcher, limit)
     if allowed and passes(allowed):
         return allowed
-    other = _detour(matcher, limit, passes)
-    if other is not None:
+    other = _with_other_keys(matcher, allowed, limit)
+    if not other or not passes(other):
+        other = _detour(matcher, limit, passes)
+    if other:
         return other
     return shortest if not allowed or passes(shortest) else allowed
 
@@ -63,13 +66,32 @@ def _beside_bans(matcher: Matcher, limit: int) -> Ending:
     if len(begins) > _FEW:
         begins = [(token, text) for token, text in begins if len(text) <= 1]
     best: Ending = ()
+    least = len(matcher.shortest_ending())
     for token, _ in begins[:_FEW]:
+        if best and len(best) <= least + 1:
+            break  # hardly any could be shorter
         fork = matcher.fork()
         if fork.accept(token):
             rest = fork.shortest_ending()
             if (rest or fork.terminated) and len(rest) < (len(best) - 1 if best else limit):
                 best = (token, *rest)
     return best
+
+
+def _with_other_keys(matcher: Matcher, ending: Ending, limit: int) -> Ending:
+    """The ending with another key wherever it writes one that its object has; empty where there is none, or no room."""
+    if not matcher.grammar.watches_keys:
+        return ()
+    fork, rest = matcher.fork(), list(ending)
+    for _ in range(_MOST_KEYS):
+        while rest and fork.keys.repeated is None:
+            fork.accept(rest.pop(0))
+        if fork.keys.repeated is None:
+            break
+        if fork.retreat() is None or fork.tokens < matcher.tokens:
+            return ()
+        rest = list(_beside_bans(fork, limit + matcher.tokens - fork.tokens))
+    return fork.token_ids[matcher.tokens :] if fork.terminated else ()
 
 
 def _detour(matcher: Matcher, limit: int, passes: Passes) -> Ending | None:

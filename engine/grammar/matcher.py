@@ -94,7 +94,8 @@ class Matcher:
 
     def ban(self, token_id: int) -> None:
         """Never offer this token at this place again; forgotten when the document goes back beyond it."""
-        self._bans.setdefault(len(self._tokens), set()).add(token_id)
+        self._bans = {at: tokens for at, tokens in self._bans.items() if at <= self.tokens}
+        self._bans.setdefault(self.tokens, set()).add(token_id)
 
     @property
     def banned(self) -> set[int]:
@@ -106,8 +107,8 @@ class Matcher:
         """Where the text stands as to repeated keys; of a grammar that cannot repeat one, always at the start."""
         return self._keys[-1] if self._keys else KeyState()
 
-    def rollback(self, count: int) -> None:
-        """Take back the last `count` tokens; a termination is undone too. ValueError beyond the start."""
+    def rollback(self, count: int, *, forget: bool = True) -> None:
+        """Take back the last `count` tokens, a termination too; `forget` their bans. ValueError beyond the start."""
         if not 0 <= count <= len(self._tokens):
             raise ValueError(f"cannot roll back {count} of {len(self._tokens)} tokens")
         if count:
@@ -116,7 +117,7 @@ class Matcher:
             del self._tokens[-count:]
             self._ending = None
             del self._keys[len(self._tokens) + 1 :]
-            self._bans = {at: tokens for at, tokens in self._bans.items() if at <= len(self._tokens)}
+            self._bans = {at: tokens for at, tokens in self._bans.items() if at <= self.tokens or not forget}
             if self._track is not None:
                 self._track.pop(count)
 

@@ -25,7 +25,7 @@ def retreat(matcher: Matcher) -> int | None:
         return None
     tokens = matcher.token_ids
     taken = tokens[_token_at(matcher, start) :]
-    matcher.rollback(len(taken))
+    matcher.rollback(len(taken), forget=False)  # the tokens that stay come again below, with what was banned after them
     for kept, token in enumerate(taken):
         if _offers_another(matcher, token):
             matcher.ban(token)

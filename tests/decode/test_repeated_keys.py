@@ -50,3 +50,17 @@ def test_at_every_budget_the_ending_repeats_no_key(schema: Any, tmp_path: Path) 
             result = engine.generate(Request(prompt="x", constraint=constraint, sampling=sampling))
             assert result.status in ("complete", "closed"), (budget, result.text)
             assert len(result.token_ids) <= budget
+
+
+@pytest.mark.parametrize("keys", ["^[a-c]$", "^[a-z]*$"])
+def test_an_object_that_must_have_several_free_keys_is_ended_with_different_ones(keys: str, tmp_path: Path) -> None:
+    schema = {**FREE, "propertyNames": {"pattern": keys}, "minProperties": 3}
+    engine, _ = fake_engine(again_and_again, tmp_path)
+    constraint = Constraint.json_schema(schema)
+    with engine:
+        least = engine.grammars.compile(constraint).min_tokens
+        for budget in range(least + 2, least + 12):  # a lower bound: two keys of one letter where the shortest has none
+            sampling = SamplingParams(temperature=0, max_tokens=budget)
+            result = engine.generate(Request(prompt="x", constraint=constraint, sampling=sampling))
+            assert result.status in ("complete", "closed"), (budget, result.text)
+            assert len(result.value) >= 3
