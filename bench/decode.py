@@ -1,7 +1,8 @@
 """How fast tokens come, against what the memory allows.
 
-    python -m bench.decode [--config FILE] [--quantizations nf4,int8] [--batches 1,8,32] [--prefill 128,1024,8192]
-                           [--steps 48] [--repeats 5] [--kernels] [--peer] [--quick] [--out DIR]
+    python -m bench.decode [--config FILE] [--quantizations nf4,int8,bf16] [--batches 1,8,32,64,128]
+                           [--prefill 128,1024,8192] [--steps 48] [--repeats 5] [--kernels] [--peer] [--quick]
+                           [--out DIR]
 
 Measures the copy ceiling first. Then, per quantisation, with random weights of the config's shape made on the device:
 milliseconds a step for every batch, constrained (a random mask of half the vocabulary) and not, interleaved, every row
@@ -124,7 +125,7 @@ def _one(options: argparse.Namespace, quantization: str, ceiling: float, figures
     if options.kernels:
         from bench.decode_kernels import kernel_table
 
-        figures["kernels"] += kernel_table(runner._few, options.batches, options.prompt, ceiling)
+        figures["kernels"] += kernel_table(runner._few, runner._wide, options.batches, options.prompt, ceiling)
     model = runner._few.model
     runner.close()
     del runner
@@ -149,8 +150,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m bench.decode", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=Path, default=Path("../shared/data/qwen3_coder_30b_a3b_config.json"))
-    parser.add_argument("--quantizations", type=lambda text: text.split(","), default=["nf4", "int8"])
-    parser.add_argument("--batches", type=numbers, default=[1, 8, 32])
+    parser.add_argument("--quantizations", type=lambda text: text.split(","), default=["nf4", "int8", "bf16"])
+    parser.add_argument("--batches", type=numbers, default=[1, 8, 32, 64, 128])
     parser.add_argument("--prefill", type=numbers, default=[128, 1024, 8192])
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--steps", type=int, default=48)

@@ -1,6 +1,7 @@
 """Where a decode step's time goes: every kernel alone, over all layers' weights, in a captured graph.
 
-Knows the few-token forward's parts. Rotating through the layers keeps weights out of the cache, as in a step.
+Knows the parts of the few-token and of the wide forward. Rotating through the layers keeps weights out of the cache,
+as in a step.
 """
 
 from __future__ import annotations
@@ -11,11 +12,18 @@ from typing import Any
 
 import torch
 
-from engine.model.fast_forward import FastForward
+from engine.model.fast_forward import FEW, FastForward
 from engine.model.kernels.attention import Step
+from engine.model.kernels.router import Pairs
+from engine.model.wide_forward import WideForward
+
+Works = dict[str, tuple[Callable[[], None], float]]
+"""By kernel: its calls of a step, for all layers, and the bytes that one call must read."""
 
 
-def kernel_table(few: FastForward, batches: Sequence[int], position: int, ceiling: float) -> list[dict[str, Any]]:
+def kernel_table(
+    few: FastForward, wide: WideForward, batches: Sequence[int], position: int, ceiling: float
+) -> list[dict[str, Any]]:
     """One row per batch and kernel: microseconds a layer (the head: a step), bytes, share of the ceiling."""
     if not few.x.is_cuda:
         return []
@@ -30,8 +38,12 @@ def kernel_table(few: FastForward, batches: Sequence[int], position: int, ceilin
             torch.tensor([batch], **integers),
         )
         with torch.inference_mode():
-            few.layers(step)
-            for name, (work, moved) in _works(few, step, position).items():
+            if batch <= FEW:
+                few.layers(step)
+                works = _works(few, step, position)
+            else:
+                works = _wide_works(few, wide, step, position)
+            for name, (work, moved) in works.items():
                 count = 1 if name == "head" else len(few.model.layers)
                 us = timed(work) / count
                 share = moved / (us * 1e-6) / (ceiling * 1e12)
@@ -47,8 +59,8 @@ def kernel_table(few: FastForward, batches: Sequence[int], position: int, ceilin
     return rows
 
 
-def _works(few: FastForward, step: Step, position: int) -> dict[str, tuple[Callable[[], None], float]]:
-    """What each kernel is called with in a step, for all layers, and the bytes one call must read."""
+def _works(few: FastForward, step: Step, position: int) -> Works:
+    """What each kernel of the few-token forward is called with."""
     model, op, batch = few.model, few.operations, step.tokens.shape[0]
     layers, shape = list(enumerate(model.layers)), model.shape
     x, half, normed, qkv = (part[:batch].clone() for part in (few.x, few.half, few.normed, few.qkv))
@@ -68,9 +80,10 @@ def _works(few: FastForward, step: Step, position: int) -> dict[str, tuple[Calla
         if batch == 1:
             op.experts_one(normed, routes, layer.gate_up, layer.down, few.inner, x, half, chosen=model.chosen)
         else:
-            op.experts_many(normed, routes, layer.gate_up, layer.down, few.inner, parts, chosen=model.chosen)
+            pairs = Pairs(routes.ids, routes.weights, routes.pairs, routes.groups, 8)
+            op.strips_product(normed, pairs, layer.gate_up, layer.down, few.inner, parts, chosen=model.chosen)
 
-    works: dict[str, tuple[Callable[[], None], float]] = {
+    works: Works = {
         "norm, qkv": (
             lambda: [op.linear(source, layer.qkv, qkv, **gains) for _, layer in layers] and None,
             one.qkv.nbytes,
@@ -100,7 +113,7 @@ def _works(few: FastForward, step: Step, position: int) -> dict[str, tuple[Calla
             router.numel() * router.element_size(),
         ),
         "experts": (lambda: [mixture(layer) for _, layer in layers] and None, experts),
-        "head": (lambda: few.logits(few.everyone[:batch], logits), model.embedding.nbytes),
+        "head": (lambda: few.logits(few.x, few.everyone[:batch], logits), model.embedding.nbytes),
     }
     if batch > 1:
         works["route"] = (lambda: [op.route(routes, step.live, **choice) for _ in layers] and None, 0)
@@ -115,6 +128,61 @@ def _works(few: FastForward, step: Step, position: int) -> dict[str, tuple[Calla
             parts.nbytes,
         )
     return works
+
+
+def _wide_works(few: FastForward, wide: WideForward, step: Step, position: int) -> Works:
+    """What each kernel of the wide forward is called with; the residual stream is random, so that experts differ."""
+    model, op, batch = few.model, wide._operations, step.tokens.shape[0]
+    shape, one, layers = model.shape, model.layers[0], list(enumerate(model.layers))
+    assert one.router is not None, "the table is for mixtures of experts"
+    x = torch.randn(batch, shape.hidden, device=few.x.device)
+    normed, mixed = x.half(), torch.randn(batch, one.output.columns, device=x.device).half()
+    query, router = torch.empty_like(mixed), one.router
+    qkv, output = wide.parts_of(normed, one.qkv), wide.parts_of(mixed, one.output)
+    logits = torch.empty(batch, model.experts, device=x.device)
+    op.router_logits(x, one.post_gain, router, logits, eps=shape.eps)
+    pairs = wide.pairs_of(logits, step.live)
+    parts = torch.empty(len(pairs.ids), shape.hidden, device=x.device)
+    distinct = len(set(pairs.ids.tolist()))
+    cache = batch * position * 2 * shape.kv_heads * shape.head_dim * 2
+    scores, everyone = torch.empty(batch, model.embedding.shape[0], device=x.device), step.slots
+
+    def combine(layer: Any, parts: torch.Tensor, chosen: int) -> None:
+        op.combine(parts, x, layer.post_gain, normed, step.live, chosen=chosen, eps=shape.eps)
+
+    def all_layers(work: Callable[[int, Any], object]) -> Callable[[], None]:
+        return lambda: [work(index, layer) for index, layer in layers] and None
+
+    return {
+        "qkv": (all_layers(lambda _, layer: op.product_parts(normed, layer.qkv, qkv)), one.qkv.nbytes),
+        "rope, cache": (
+            all_layers(
+                lambda i, layer: few.operations.rope(qkv, layer.head_norm, few.turns, step, query, few.caches[i])
+            ),
+            qkv.nbytes,
+        ),
+        "attention": (
+            all_layers(
+                lambda i, _: few.operations.attention(query, few.caches[i], step, few.scratch, mixed, plane=True)
+            ),
+            cache,
+        ),
+        "output": (all_layers(lambda _, layer: op.product_parts(mixed, layer.output, output)), one.output.nbytes),
+        "residual, norm": (
+            all_layers(lambda _, layer: combine(layer, output.view(-1, shape.hidden), output.shape[1])), output.nbytes
+        ),
+        "router": (
+            all_layers(lambda _, layer: op.router_logits(x, layer.post_gain, layer.router, logits, eps=shape.eps)),
+            router.numel() * router.element_size(),
+        ),
+        "choice": (all_layers(lambda *_: wide.pairs_of(logits, step.live)), 0),
+        "experts": (
+            all_layers(lambda _, layer: wide.experts(normed, pairs, layer, parts)),
+            (one.gate_up.nbytes + one.down.nbytes) / model.experts * distinct,
+        ),
+        "combine, norm": (all_layers(lambda _, layer: combine(layer, parts, model.chosen)), parts.nbytes),
+        "head": (lambda: few.logits(x, everyone, scores), model.embedding.nbytes),
+    }  # fmt: skip
 
 
 def timed(work: Callable[[], None]) -> float:

@@ -104,17 +104,8 @@ def _fast(runner: CudaRunner, tokens: list[int]) -> tuple[list[Tensor], Tensor, 
         torch.tensor(tokens, **integers), torch.zeros(count, **integers), torch.arange(count, **integers),
         torch.tensor([count], **integers),
     )  # fmt: skip
-    streams = []
-    model, shape = few.model, few.model.shape
-    few.operations.embed(
-        step.tokens, step.slots, few.last, model.embedding, model.layers[0].input_gain, few.x[:count],
-        few.half[:count], few.normed[:count], eps=shape.eps,
-    )  # fmt: skip
-    gains = [layer.input_gain for layer in model.layers[1:]] + [model.final_gain]
-    for layer, cache, gain in zip(model.layers, few.caches, gains, strict=True):
-        few._attention(layer, cache, step)
-        few._mixture(layer, step, gain)
-        streams.append(few.x[:count].clone())
+    streams: list[Tensor] = []
+    runner._wide.layers(step, lambda x: streams.append(x.clone()))
     return streams, logits, last
 
 
@@ -132,7 +123,7 @@ def _prefilled(runner: CudaRunner, tokens: list[int]) -> list[Tensor]:
         found = []
         for row in range(PREFILL_ROWS):
             found.append(torch.empty(count, runner.vocab_size, device=x.device))
-            few.logits(few.everyone[:count] + row * count, found[-1], x)
+            few.logits(x, torch.arange(row * count, (row + 1) * count, dtype=torch.int32, device=x.device), found[-1])
     runner._machine.synchronize()
     return found
 

@@ -41,7 +41,14 @@ class Tokenizer(Protocol):
 
 
 STEP_ROWS = 64
-"""Logits rows that every runner can take in one step, or `max_batch` where that is more: drafts are cut to fit."""
+"""Logits rows that every runner can take in one step; more with a large batch, see `step_rows`."""
+
+
+def step_rows(max_batch: int) -> int:
+    """Logits rows of a step that a runner of `max_batch` takes: drafts are cut to fit. Two a row up to 256, so that a
+    large batch has room to draft."""
+    return max(STEP_ROWS, max_batch, min(256, 2 * max_batch))
+
 
 FROM_DEVICE: None = None
 """In `RowInput.tokens`: feed the id this slot sampled last, which may not have reached the host yet."""

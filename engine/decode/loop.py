@@ -18,7 +18,7 @@ from engine.decode.row import advance, close, reconsider
 from engine.decode.sampler import InputRows
 from engine.decode.scheduler import Scheduler
 from engine.grammar import Vocabulary
-from engine.interfaces import STEP_ROWS, RowInput, Runner, Sampled, Tokenizer
+from engine.interfaces import RowInput, Runner, Sampled, Tokenizer, step_rows
 
 Finish = Callable[[Sample], None]
 
@@ -54,7 +54,7 @@ class Loop:
         self._launched: list[Row] = []
         self._flying: list[Row] = []
         self._collected = 0.0
-        self._capacity = max(STEP_ROWS, runner.max_batch)
+        self._capacity = step_rows(runner.max_batch)
         self._masks = Masks(self._capacity, vocabulary, drafts, pinned=pinned, expect_runs=self._ahead)
         self.steps = 0
 

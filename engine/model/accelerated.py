@@ -13,7 +13,6 @@ import torch
 
 from engine.config import EngineConfig
 from engine.errors import ModelError
-from engine.interfaces import STEP_ROWS
 from engine.model.cpu_runner import CpuRunner
 from engine.model.cuda_runner import CudaRunner
 from engine.model.decoder import is_supported
@@ -112,6 +111,5 @@ def _runner(config: EngineConfig, read: _Read, device: str) -> Runner:
         max_sequence=positions,
         device=device,
         quantization=read.quantization,
-        logits_rows=max(STEP_ROWS, config.max_batch),
         dtype=torch.float32 if device == "cpu" else torch.float16,
     )

@@ -1,7 +1,8 @@
 """The runner for a GPU: fast forwards behind captured graphs, masks on a side stream, one synchronisation a step.
 
-Implements `engine.interfaces.Runner`. A step of up to 64 tokens replays one graph (layers, head) chosen by its token
-count, padded to a power of two; longer ones go through the prefill, in a graph up to 2,048 tokens. Sampling is a second
+Implements `engine.interfaces.Runner`. A step of up to 64 tokens, or 256 where no row has many, replays one graph
+(layers, head) chosen by its token count, padded to a power of two; others go through the prefill, in a graph up to
+2,048 tokens. Sampling is a second
 graph behind the event that says the masks have arrived. On a CPU the same code runs with the kernels' references and
 no graphs, which is how it is tested. Not thread-safe.
 """
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import EngineFailure
-from engine.interfaces import RowInput, Sampled, SampleInputs
+from engine.interfaces import RowInput, Sampled, SampleInputs, step_rows
 from engine.model import kv_cache
 from engine.model.decoder import Shape
 from engine.model.device_sampler import DeviceSampler, bucket_of
@@ -29,10 +30,13 @@ from engine.model.kernels.sampling import chunks_of_block, sample, sample_refere
 from engine.model.kernels.tile_attention import Tiles
 from engine.model.kv_cache import CachedPrefix
 from engine.model.step_input import StepInput
+from engine.model.wide_forward import WIDE, WIDE_KERNELS, WIDE_REFERENCES, WideForward, reads_much
 
 if TYPE_CHECKING:
     from engine.model.kernels.compiling import Compilers
 
+SHORT = 64
+"""Steps of so many tokens need no query tiles, whoever's the tokens are."""
 LONGEST_GRAPH = 2048
 """Longer prefills are launched kernel by kernel: the device is then slower than the host."""
 _PASSES = [
@@ -41,6 +45,8 @@ _PASSES = [
     for facts in (False, True)
 ]
 """Every set of the sampler's kernels: compiled before the first request, captured when one asks for it."""
+Path = tuple[int, int, bool]
+"""Tokens of a captured forward, rows that its head computes, and whether it takes rows in tiles of queries."""
 _CLOCKS = ("begin", "ready", "copying", "masked", "woken", "done")
 
 
@@ -50,7 +56,7 @@ class CudaRunner:
     def __init__(
         self, weights: Weights | FragmentModel, config: Any, *, max_batch: int, max_sequence: int,
         device: str = "cuda:0",
-        quantization: str = "bf16", logits_rows: int = FEW, dtype: torch.dtype = torch.float16,
+        quantization: str = "bf16", dtype: torch.dtype = torch.float16,
     ) -> None:  # fmt: skip
         """`weights` by Hugging Face's names on `device` (the mapping is emptied), or already laid out. `config`: the
         transformers config, or a `Shape`. ModelError where not one request of `max_sequence` fits."""
@@ -63,19 +69,20 @@ class CudaRunner:
             self.max_batch = kv_cache.slots_that_fit(shape, max_sequence, max_batch, self._machine.free_bytes())
             self.max_sequence, self.quantization, self.device = max_sequence, quantization, self._machine.name
             self._cache = kv_cache.make_cache(shape, self.max_batch, max_sequence, self._machine.device, dtype)
-            self._make(model, max(FEW, logits_rows))
+            self._make(model, step_rows(self.max_batch))
         self._machine.synchronize()
 
     def _make(self, model: FragmentModel, rows: int) -> None:
         cuda, device = self._machine.cuda, self._machine.device
         self.vocab_size = int(model.head.rows if not isinstance(model.head, Tensor) else model.head.shape[0])
         self._last = torch.zeros(self.max_batch, dtype=torch.int32, device=device)
-        self._few = FastForward(model, self._cache, self._last, KERNELS if cuda else REFERENCES, rows)
+        self._few = FastForward(model, self._cache, self._last, KERNELS if cuda else REFERENCES, WIDE)
+        self._wide = WideForward(self._few, WIDE_KERNELS if cuda else WIDE_REFERENCES)
         self._long = LongForward(self._few, LONG_KERNELS if cuda else LONG_REFERENCES)
         self._logits = torch.zeros(rows, self.vocab_size, device=device)
         self._sampler = DeviceSampler(self._machine, self._logits, self._last, sample if cuda else sample_reference)
         self._input = StepInput(self._machine, LONGEST_GRAPH, rows, self.max_batch)
-        self._graphs: dict[tuple[int, int], Callable[[], None]] = {}
+        self._graphs: dict[Path, Callable[[], None]] = {}
         self._apply: dict[int, float] = {}
         self._clocks = [{name: self._machine.event() for name in _CLOCKS} for _ in range(4)]
         self._turn = 0
@@ -84,26 +91,26 @@ class CudaRunner:
         self.warm_s: dict[str, float] = {}
         """Seconds of `warm`: compile, capture."""
 
-    def warm(
-        self,
-        tokens: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 640),
-        compilers: Compilers | None = None,
-    ) -> None:
-        """Compile and capture what serving will need, before the first request; `compilers` was started before."""
-        sampled = [count for count in tokens if count <= bucket_of(self.max_batch, self._sampler.capacity)]
+    def warm(self, tiled: Sequence[int] = (128, 256, 512, 640), compilers: Compilers | None = None) -> None:
+        """Compile and capture what serving will need, before the first request: all short steps, and prefills of
+        `tiled` tokens. `compilers` was started before."""
+        most = max(SHORT, bucket_of(self.max_batch, WIDE))
+        short = [1 << power for power in range(most.bit_length())]
+        paths = [(count, count, False) for count in short] + [(count, min(count, SHORT), True) for count in tiled]
+        sampled = [count for count in short if count <= bucket_of(self.max_batch, self._sampler.capacity)]
         variants = [
             (count, stages, filtered, False) for count in sampled for stages, filtered in (((), False), ((1,), True))
         ]
         with self._machine.on_main(), torch.inference_mode():
             self._input.silence()
-            works = [self._work(count, min(count, FEW)) for count in tokens]
+            works = [self._work(path) for path in paths]
             alike = {chunks_of_block(count): count for count in sampled}  # rows that take the same kernels
             works += [self._sampler.work((count, *passes)) for count in alike.values() for passes in _PASSES]
             with self._few.one_block():
                 self.warm_s["compile"] = self._machine.compile(works, compilers)
             started = time.perf_counter()
-            for count in tokens:
-                self._graph(count, min(count, FEW))
+            for path in paths:
+                self._graph(path)
             for variant in variants:
                 self._sampler.graph(variant)
             self._apply = {count: self._sampler.mask_cost(count) for count in sampled}
@@ -120,43 +127,51 @@ class CudaRunner:
                 raise EngineFailure(f"a step wants {wanted} logits rows, the runner has {self._sampler.capacity}")
             self._machine.record(clock["begin"])
             if count <= LONGEST_GRAPH:
-                bucket = self._bucket(count)
-                self._graph(bucket, self._head_rows(bucket, wanted))()
+                self._graph(self._path(rows, count, wanted))()
             else:
                 self._run_long(self._head_rows(count, wanted), *self._input.exact(count))
             self._machine.record(clock["ready"])
 
-    def _bucket(self, count: int) -> int:
+    def _path(self, rows: Sequence[RowInput], count: int, wanted: int) -> Path:
+        """The graph for the step. Many tokens of one row share the reading of its cache only as a tile of queries."""
+        tiled = count > WIDE or (count > SHORT and any(reads_much(row) for row in rows))
         step = 128 if count <= 1024 else 256
-        return bucket_of(count, FEW) if count <= FEW else -(-count // step) * step
+        bucket = -(-count // step) * step if tiled else bucket_of(count, WIDE)
+        return bucket, self._head_rows(bucket, wanted), tiled
 
     def _head_rows(self, count: int, wanted: int) -> int:
         """Rows that the head computes: none, all of a short step, 64 of a long one, or as many as there can be."""
-        return 0 if not wanted else min(count, FEW if wanted <= FEW else self._sampler.capacity)
+        return 0 if not wanted else min(count, SHORT if wanted <= SHORT else self._sampler.capacity)
 
-    def _graph(self, bucket: int, head: int) -> Callable[[], None]:
-        """The captured forward of `bucket` tokens, with `head` rows of logits."""
-        if (bucket, head) not in self._graphs:
+    def _graph(self, path: Path) -> Callable[[], None]:
+        """The captured forward."""
+        if path not in self._graphs:
             self._input.silence()
-            self._graphs[bucket, head] = self._machine.capture(self._work(bucket, head), self._few.one_block())
+            self._graphs[path] = self._machine.capture(self._work(path), self._few.one_block())
             self._input.restore()
-        return self._graphs[bucket, head]
+        return self._graphs[path]
 
-    def _work(self, bucket: int, head: int) -> Callable[[], None]:
-        """The launches of a step of `bucket` tokens with `head` rows of logits."""
+    def _work(self, path: Path) -> Callable[[], None]:
+        """The launches of a step."""
+        bucket, head, tiled = path
         step, tiles = self._input.view(bucket)
+        if tiled:
+            return lambda: self._run_long(head, step, tiles)
+        if bucket > FEW:
+            return lambda: self._logits_of(head, self._wide.layers(step))
 
         def few() -> None:
             self._few.layers(step)
-            if head:
-                self._few.logits(self._input.wanted[:head], self._logits[:head])
+            self._logits_of(head, self._few.x)
 
-        return few if bucket <= FEW else lambda: self._run_long(head, step, tiles)
+        return few
 
     def _run_long(self, head: int, step: Step, tiles: Tiles) -> None:
-        x = self._long.layers(step, tiles)
+        self._logits_of(head, self._long.layers(step, tiles))
+
+    def _logits_of(self, head: int, x: Tensor) -> None:
         if head:
-            self._few.logits(self._input.wanted[:head], self._logits[:head], x)
+            self._few.logits(x, self._input.wanted[:head], self._logits[:head])
 
     def sample(self, inputs: SampleInputs) -> None:
         """Masks travel on the side stream while the forward runs; the main stream waits for them, then samples."""
@@ -214,4 +229,4 @@ class CudaRunner:
         """Drop graphs and cache; the device memory goes back to torch's pool."""
         self._machine.synchronize()
         self._graphs.clear()
-        del self._few, self._long, self._cache, self._logits, self._sampler
+        del self._few, self._wide, self._long, self._cache, self._logits, self._sampler

@@ -1,4 +1,4 @@
-"""The forward of up to 64 flattened tokens over fragment weights: seven launches a layer for one token, nine for more.
+"""The forward of up to 8 flattened tokens over fragment weights: seven launches a layer for one token, nine for more.
 
 The same code runs with the Triton kernels and with their plain-torch references (`Operations`), which is how a machine
 without a GPU checks it. Every buffer is made once, so that a step can be captured as a CUDA graph. Knows the order of
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from engine.model.fragment_model import FragmentLayer, FragmentModel
-from engine.model.kernels import attention, experts, linear, router, token
+from engine.model.kernels import attention, experts, linear, router, strips, token
 from engine.model.kernels.attention import Cache, Step
 from engine.model.kernels.fragments import FragmentWeight
-from engine.model.kernels.router import Routes
+from engine.model.kernels.router import Pairs, Routes
 
-FEW = 64
+FEW = 8
 """The most tokens of a step that goes through here."""
 
 
@@ -36,7 +36,7 @@ class Operations:
     router: Callable[..., None]
     route: Callable[..., None]
     experts_one: Callable[..., None]
-    experts_many: Callable[..., None]
+    strips_product: Callable[..., None]
     combine: Callable[..., None]
     final_norm: Callable[..., None]
     head: Callable[..., None]
@@ -44,20 +44,21 @@ class Operations:
 
 KERNELS = Operations(
     token.embed, linear.linear, attention.rope, attention.attention, router.router, router.route, experts.experts_one,
-    experts.experts_many, experts.combine, token.final_norm, token.head,
+    strips.strips_product, experts.combine, token.final_norm, token.head,
 )  # fmt: skip
 REFERENCES = Operations(
     token.embed_reference, linear.linear_reference, attention.rope_reference, attention.attention_reference,
-    router.router_reference, router.route_reference, experts.experts_one_reference, experts.experts_many_reference,
+    router.router_reference, router.route_reference, experts.experts_one_reference, strips.strips_product_reference,
     experts.combine_reference, token.final_norm_reference, token.head_reference,
 )  # fmt: skip
 
 
 class FastForward:
-    """Buffers and order of one model's few-token forward. `cache`: fp16 [layers, 2, slots, K, S, D]."""
+    """Buffers and order of one model's few-token forward. `cache`: fp16 [layers, 2, slots, K, S, D]; `rows` logits
+    rows and as many tokens of attention are the most that wider forwards ask of it."""
 
     def __init__(
-        self, model: FragmentModel, cache: Tensor, last: Tensor, operations: Operations = KERNELS, tokens: int = FEW
+        self, model: FragmentModel, cache: Tensor, last: Tensor, operations: Operations = KERNELS, rows: int = FEW
     ) -> None:
         self.model = model
         self.operations = operations
@@ -66,9 +67,9 @@ class FastForward:
         self.turns = rope_tables(model, cache.shape[4], cache.device)
         self.depth = len(model.layers)
         """How many blocks `layers` runs."""
-        self._buffers(tokens, cache.device)
+        self._buffers(FEW, rows, cache.device)
 
-    def _buffers(self, tokens: int, device: torch.device) -> None:
+    def _buffers(self, tokens: int, rows: int, device: torch.device) -> None:
         model, shape = self.model, self.model.shape
         pairs = tokens * model.chosen
         half = self.caches[0].keys.dtype  # fp16; fp32 with the references, to compare with an fp32 forward
@@ -89,10 +90,10 @@ class FastForward:
             make(3, 1, dtype=integer), make(1, dtype=integer),
         )  # fmt: skip
         self._groups = {t: make(3, self._group_count(t), dtype=integer) for t in range(1, tokens + 1)}
-        self.scratch = attention.make_scratch(tokens, shape.heads, shape.kv_heads, shape.head_dim, device)
+        self.scratch = attention.make_scratch(rows, shape.heads, shape.kv_heads, shape.head_dim, device)
         self.everyone = torch.arange(tokens, dtype=integer, device=device)
         head = model.head
-        self.final = make(tokens, shape.hidden, dtype=half if isinstance(head, FragmentWeight) else head.dtype)
+        self.final = make(rows, shape.hidden, dtype=half if isinstance(head, FragmentWeight) else head.dtype)
 
     @contextmanager
     def one_block(self) -> Iterator[None]:
@@ -106,7 +107,7 @@ class FastForward:
     def layers(self, step: Step) -> None:
         """Enqueue all blocks for the step's T tokens; the residual stream is left in `x`."""
         count, model = step.tokens.shape[0], self.model
-        assert count <= FEW, "longer steps go through the prefill"
+        assert count <= FEW, "longer steps go through the wide forward"
         first = model.layers[0].input_gain
         self.operations.embed(
             step.tokens, step.slots, self.last, model.embedding, first, self.x[:count], self.half[:count],
@@ -149,7 +150,8 @@ class FastForward:
             routes.groups.copy_(self._dense_groups(step.live, count))
             routes.pairs.copy_(self.everyone[:count])
         parts = self.parts[: count * chosen]
-        op.experts_many(normed, routes, layer.gate_up, layer.down, self.inner, parts, chosen=chosen)
+        pairs = Pairs(routes.ids, routes.weights, routes.pairs, routes.groups, 8)
+        op.strips_product(normed, pairs, layer.gate_up, layer.down, self.inner, parts, chosen=chosen)
         op.combine(parts, x, half, next_gain, normed, step.live, chosen=chosen, eps=eps)
 
     def _group_count(self, count: int) -> int:
@@ -174,12 +176,11 @@ class FastForward:
             all_.arrived,
         )
 
-    def logits(self, wanted: Tensor, out: Tensor, x: Tensor | None = None) -> None:
-        """out fp32 [R, V]: final norm and head of the tokens `wanted` int32 [R] of the last `layers`, or of residual
-        `x`."""
+    def logits(self, x: Tensor, wanted: Tensor, out: Tensor) -> None:
+        """out fp32 [R, V]: final norm and head of the tokens `wanted` int32 [R] of the residual stream x."""
         count, model = wanted.shape[0], self.model
         final = self.final[:count]
-        self.operations.final_norm(self.x if x is None else x, wanted, model.final_gain, final, eps=model.shape.eps)
+        self.operations.final_norm(x, wanted, model.final_gain, final, eps=model.shape.eps)
         if isinstance(model.head, FragmentWeight):
             self.operations.linear(final, model.head, out)
         else:

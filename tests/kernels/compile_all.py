@@ -19,6 +19,7 @@ from engine.model.kernels import (
     prefill,
     router,
     sampling,
+    strips,
     threshold,
     tile_attention,
     token,
@@ -31,13 +32,13 @@ _FP32 = "out logits scales weights parts cosine sine acc_parts stat_parts qkv bi
 _FP16 = "x half inner normed query keys values gain q_gain k_gain"
 _INT32 = (
     "table ids pairs groups live slots positions arrived integers bitmask seen last tokens wanted sources "
-    "experts starts firsts counts tail"
+    "experts starts firsts counts tail order"
 )
 TYPES: dict[str, str] = {
     **dict.fromkeys(_FP32.split(), "*fp32"),
     **dict.fromkeys(_FP16.split(), "*fp16"),
     **dict.fromkeys(_INT32.split(), "*i32"),
-    **dict.fromkeys(["T", "S", "V", "W", "RS", "G", "number", "blocks"], "i32"),
+    **dict.fromkeys(["T", "S", "V", "W", "RS", "G", "number", "blocks", "P"], "i32"),
     "words": "*i16", "weight": "*bf16", "sums": "*i64", "state": "*i64", "eps": "fp32", "scale": "fp32",
 }  # fmt: skip
 Case = tuple[Any, dict[str, Any], int, dict[str, str], dict[str, Any]]
@@ -54,7 +55,6 @@ def cases(capability: int) -> list[Case]:
         warps, units = launch.TUNING["linear"]
         shape = {"N": 5120, "K": 2048, "B": units, "NORM": True, "RESIDUAL": False}
         made.append((linear.linear_kernel, {**shape, "BT": 8, "WARPS": warps, **base}, warps, {}, {}))
-        warps, units = launch.TUNING["linear_many"]
         shape = {"N": 2048, "K": 4096, "B": units, "NORM": False, "RESIDUAL": True}
         made.append((linear.linear_kernel, {**shape, "BT": 16, "WARPS": warps, **base}, warps, {}, {}))
         warps, units = launch.TUNING["gate_up_one"]
@@ -65,43 +65,58 @@ def cases(capability: int) -> list[Case]:
         made.append(
             (experts.down_one_kernel, {"N": 2048, "I": 768, "C": 8, "B": units, "WARPS": warps, **base}, warps, {}, {})
         )
-        warps, units = launch.TUNING["gate_up_many"]
-        many = {"I": 768, "K": 2048, "C": 8, "TILES": 4, "B": units, "WARPS": warps, **base}
-        made.append((experts.gate_up_many_kernel, many, warps, {}, {}))
-        warps, units = launch.TUNING["down_many"]
-        made.append(
-            (
-                experts.down_many_kernel,
-                {"N": 2048, "I": 768, "TILES": 8, "B": units, "WARPS": warps, **base},
-                warps,
-                {},
-                {},
-            )
-        )
-    for size, (tiles, warps, stages) in launch.PRODUCT.items():
-        product = {"N": 1536, "K": 2048, "C": 8, "R": tiles, "BT": size, "KIND": 2, "BITS": 4, "WARPS": warps, **asm}
-        made.append((prefill.product_kernel, product, warps, {"out": "*fp16"}, {"num_stages": stages}))
+    for bits in (4, 8, 16) if capability in (80, 90) else (4,):
+        product: dict[str, Any] = {"K": 2048, "BITS": bits, **flags}
+        for (four, size), shapes in launch.EXPERTS.items():
+            for gate, (tiles, warps, stages, units, ahead) in zip((True, False), shapes, strict=True):
+                if four == (bits == 4):
+                    many = {"N": 1536 if gate else 2048, "C": 8, "R": tiles, "BT": size, "U": units, "GATE": gate}
+                    many |= {**product, "K": 2048 if gate else 768, "AHEAD": ahead, "WARPS": warps}
+                    types = {"out": "*fp16" if gate else "*bf16"}
+                    made.append((prefill.experts_kernel, many, warps, types, {"num_stages": stages}))
+        for size, (tiles, warps, stages, units, ahead) in launch.DENSE.items():
+            dense = {**product, "N": 5120, "R": tiles, "BT": size, "S": 4, "U": units, "ADD": False}
+            dense |= {"AHEAD": ahead if bits == 4 else 0, "WARPS": warps}
+            made.append((prefill.product_kernel, dense, warps, {}, {"num_stages": stages}))
+        for gate, (warps, rows, units) in zip((True, False), launch.STRIPS[bits], strict=True):
+            strip = {"N": 1536 if gate else 2048, "C": 8, "W": warps, "ROWS": rows, "U": units, "BT": 8, "GATE": gate}
+            strip |= {**product, "K": 2048 if gate else 768, "WARPS": warps}
+            made.append((strips.strips_kernel, strip, warps, {"out": "*fp16" if gate else "*fp32"}, {}))
     expand = {"K": 2048, "R": 4, "BITS": 4, "WARPS": 4, **asm}
     made.append((prefill.expand_kernel, expand, 4, {"out": "*fp16"}, {}))
     depth = launch.attention_stages((capability // 10, capability % 10))
     tile = {"N": 32, "KH": 4, "D": 128, "G": 8, "BQ": 128, "BK": 64}
     made.append((tile_attention.tile_attention_kernel, tile, 8, {"out": "*fp16"}, {"num_stages": depth}))
-    made.append((plane.norm_kernel, {"H": 2048, "HP": 2048}, 4, {"x": "*fp32", "out": "*fp16"}, {}))
+    made.append((plane.norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"x": "*fp32", "out": "*fp16"}, {}))
     route = {"E": 128, "EP": 128, "C": 8, "NORM_TOPK": True, **pdl}
-    made.append(
-        (router.router_kernel, {**route, "H": 2048, "HP": 2048, "BE": 2, "CHOOSE": True}, 4, {"x": "*fp32"}, {})
-    )
-    made.append((router.route_kernel, {**route, "TP": 32, "GP": 256}, 8, {}, {}))
-    sort = {"E": 128, "EP": 128}
+    for choose, rows, together in ((True, 2, 1), (False, 8, 8)):
+        scores = {**route, "H": 2048, "HP": 2048, "BE": rows, "CHOOSE": choose, "TB": together, "STORE": choose}
+        made.append((router.router_kernel, scores, 4, {"x": "*fp32"}, {}))
+    sort = {"PP": 512, "SIZE": 8, "JP": 16, **pdl}
+    made.append((router.sort_kernel, sort, 4, {}, {}))
+    made.append((router.choose_each_kernel, {**route, "CP": 8}, 4, {}, {}))
+    made.append((router.route_kernel, {**route, "TP": 8, "GP": 64}, 8, {}, {}))
+    sort = {"E": 128, "EP": 128, **pdl}
     block = {"TB": groups.TOKENS, "C": 8, **sort}
     made.append((groups.choose_kernel, {**block, "NORM_TOPK": True}, 4, {}, {}))
     made.append((groups.order_kernel, {**sort, "SIZE": 64, "BB": 64}, 8, {}, {}))
     made.append((groups.place_kernel, block, 4, {}, {}))
-    made.append((plane.combine_kernel, {"H": 2048, "HP": 2048, "C": 8}, 4, {"parts": "*bf16", "x": "*fp32"}, {}))
+    made.append(
+        (
+            plane.combine_kernel,
+            {"H": 2048, "HP": 2048, "C": 8, "PLANE": True, **pdl},
+            4,
+            {"parts": "*bf16", "x": "*fp32"},
+            {},
+        )
+    )
     heads = {"N": 32, "KH": 4, "D": 128, **pdl}
-    made.append((attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False}, 1, {}, {}))
-    split = {**heads, "G": 8, "GP": 8, "MP": 16, "BK": attention.KEY_TILE, "SP": attention.SPLITS}
-    made.append((attention.attention_kernel, split, 4, {"out": "*fp16"}, {"num_stages": 2}))
+    made.append((attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False, "PARTS": 4}, 1, {}, {}))
+    for tokens in (1, 8, 32, 128):
+        found = launch.attention_shape(tokens)
+        stage = {"num_stages": found.pop("num_stages")}
+        split = {**heads, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(tokens), "PLANE": tokens > 8, **found}
+        made.append((attention.attention_kernel, split, 4, {"out": "*fp16"}, stage))
     made.append((experts.combine_kernel, {"H": 2048, "HP": 2048, "C": 8, **pdl}, 8, {}, {}))
     made.append((token.embed_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"table": "*bf16"}, {}))
     made.append((token.final_norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 8, {"x": "*fp32", "out": "*bf16"}, {}))

@@ -85,6 +85,40 @@ def test_mixed_rows_drafts_and_rollback_give_the_decoders_logits() -> None:
         assert torch.allclose(logits_of(runner, len(wanted)), expected, atol=2e-4)
 
 
+@pytest.mark.parametrize(("quantization", "moe"), [("nf4", True), ("int8", True), ("bf16", True), ("nf4", False)])
+@pytest.mark.parametrize("rows", [12, 70])
+def test_a_step_of_many_rows_gives_the_decoders_logits(quantization: str, moe: bool, rows: int) -> None:
+    """Every row with drafts of its own length, by the wide forward: 12 rows by strips, 70 by grouped products."""
+    runner, decoder = make(quantization, moe=moe, batch=70, positions=40)
+    rng = random.Random(rows)
+    for start in (0, 7):
+        fed, spans, inputs = [], [], []
+        for slot in range(rows):
+            tokens = [rng.randrange(tiny.VOCAB) for _ in range(7 if start == 0 else rng.randint(1, 2))]
+            inputs.append(RowInput(slot, tokens, start, 1))
+            spans.append(Span(slot, len(fed), len(fed) + len(tokens), start))
+            fed += tokens
+        if start == 0:
+            for row in inputs:
+                runner.forward([row])
+        else:
+            runner.forward(inputs)
+        expected = decoder.forward(torch.tensor(fed), spans, torch.tensor([span.stop - 1 for span in spans]))
+    assert len(fed) > 64 or rows == 12
+    assert torch.allclose(logits_of(runner, rows), expected, atol=2e-4)
+
+
+def test_a_row_that_reads_much_goes_through_tiles_of_queries() -> None:
+    runner, decoder = make("nf4", positions=1300)
+    prompt = [(7 * i + 3) % tiny.VOCAB for i in range(1200)]
+    for first, last in ((0, 1000), (1000, 1100), (1100, 1200)):
+        runner.forward([RowInput(0, prompt[first:last], first, 1)])
+        fed = torch.tensor(prompt[first:last])
+        expected = decoder.forward(fed, [Span(0, 0, last - first, first)], torch.tensor([last - first - 1]))
+    assert {path for path in runner._graphs if path[2]} == {(1024, 64, True), (128, 64, True)}
+    assert torch.allclose(logits_of(runner, 1), expected, atol=2e-4)
+
+
 @pytest.mark.parametrize("moe", [True, False])
 @pytest.mark.parametrize("length", [65, 130, 300])
 def test_a_prefill_beside_a_decoding_row_gives_the_decoders_logits(length: int, moe: bool) -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from engine.model.codebook import codebook
-from engine.model.kernels import attention, experts, linear, router, token
+from engine.model.kernels import attention, experts, linear, router, strips, token
 from engine.model.kernels.attention import Cache, HeadNorm, Step
 from engine.model.kernels.fragments import FragmentWeight, fragment_codes, fragment_scales, pair_table, unfragment
-from engine.model.kernels.router import Routes, group_bound
+from engine.model.kernels.router import Pairs, Routes, group_bound
 from tests.kernels.weights import NF4, distance, random_weight
 
 EXPERTS, HIDDEN, INNER, CHOSEN = 6, 128, 64, 3
@@ -118,7 +118,7 @@ def test_route(kind: str, norm_topk: bool) -> None:
     assert int(made[0].groups[2].sum()) == pairs
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize("kind", ["random", "all tokens on one expert, and one nobody chose"])
 def test_experts_of_several_tokens(bits: int, kind: str) -> None:
     tokens, live = 9, torch.tensor([9], dtype=torch.int32)
@@ -126,10 +126,11 @@ def test_experts_of_several_tokens(bits: int, kind: str) -> None:
     routes = make_routes(tokens)
     routes.logits.copy_(LOGITS[kind](tokens))
     router.route(routes, live, chosen=CHOSEN, norm_topk=True)
+    pairs = Pairs(routes.ids, routes.weights, routes.pairs, routes.groups, 8)
     x, inner = torch.randn(tokens, HIDDEN).half(), torch.zeros(tokens * CHOSEN, INNER).half()
     parts, expected = (torch.full((tokens * CHOSEN, HIDDEN), float("nan")) for _ in range(2))
-    experts.experts_many(x, routes, gate_up, down, inner, parts, chosen=CHOSEN)
-    experts.experts_many_reference(x, routes, gate_up, down, inner, expected, chosen=CHOSEN)
+    strips.strips_product(x, pairs, gate_up, down, inner, parts, chosen=CHOSEN)
+    strips.strips_product_reference(x, pairs, gate_up, down, inner, expected, chosen=CHOSEN)
     assert distance(parts, expected) < 1e-4
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.model.kernels import groups, plane, prefill, tile_attention
+from engine.model.kernels import groups, plane, prefill, router, tile_attention
 from engine.model.kernels.attention import Cache, Step
 from engine.model.kernels.groups import group_pairs
 from engine.model.kernels.plane import plane_order
@@ -46,16 +46,18 @@ def test_expand(bits: int) -> None:
     assert distance(out, expected) < 5e-4
 
 
+@pytest.mark.parametrize("bits", [4, 16])
+@pytest.mark.parametrize("size", [16, 64])
 @pytest.mark.parametrize("ids", ["random", "one expert"])
-def test_experts(ids: str) -> None:
+def test_experts(bits: int, size: int, ids: str) -> None:
     tokens = 33
     chosen = torch.stack([torch.randperm(EXPERTS)[:CHOSEN].sort().values for _ in range(tokens)])
     if ids == "one expert":
         chosen[:] = torch.tensor([1, 3])
     chosen[-2:] = EXPERTS  # padding goes nowhere
-    pairs, groups = group_pairs(chosen, EXPERTS, 16)
+    pairs, groups = group_pairs(chosen, EXPERTS, size)
     assert int(groups.count.sum()) == (tokens - 2) * CHOSEN
-    gate_up, down = random_weight(4, EXPERTS, 2 * INNER, HIDDEN), random_weight(4, EXPERTS, HIDDEN, INNER)
+    gate_up, down = random_weight(bits, EXPERTS, 2 * INNER, HIDDEN), random_weight(bits, EXPERTS, HIDDEN, INNER)
     x, weights = torch.randn(tokens, HIDDEN).half(), torch.rand(tokens * CHOSEN)
     made = []
     for function in (prefill.experts_product, prefill.experts_product_reference):
@@ -63,7 +65,7 @@ def test_experts(ids: str) -> None:
         parts = parts.to(torch.float32)
         function(x, pairs, weights, groups, gate_up, down, inner, parts, chosen=CHOSEN)
         made.append(parts)
-    assert distance(made[0], made[1]) < 4e-3  # the kernel rounds each part to bf16
+    assert distance(made[0], made[1]) < 4e-3  # `inner` is rounded to 16 bits
 
 
 def test_attention_over_query_tiles_of_two_rows() -> None:
@@ -124,3 +126,24 @@ def test_tokens_by_expert(tokens: int, live: int, experts: int, chosen: int, log
     assert int(made.groups.count.sum()) == pairs
     assert torch.equal(made.groups.expert[used], expected.groups.expert[used])
     assert torch.equal(made.groups.start[used], expected.groups.start[used])
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("tokens", [5, 40, 100])
+def test_a_product_in_stretches_of_its_columns(bits: int, tokens: int) -> None:
+    weight, x = random_weight(bits, 64, 512), torch.randn(tokens, 512).half()
+    parts = torch.full((tokens, prefill.splits_of(weight, tokens), 64), float("nan"))
+    expected = parts.clone()
+    assert parts.shape[1] == 8
+    prefill.product_parts(x, weight, parts)
+    prefill.product_parts_reference(x, weight, expected)
+    assert distance(parts, expected) < 1e-6
+
+
+@pytest.mark.parametrize("tokens", [3, 24])
+def test_router_logits_of_many_tokens(tokens: int) -> None:
+    x, gain, weight = torch.randn(tokens, HIDDEN), torch.rand(HIDDEN), torch.randn(EXPERTS, HIDDEN).bfloat16()
+    logits, expected = (torch.full((tokens, EXPERTS), float("nan")) for _ in range(2))
+    router.router_logits(x, gain, weight, logits, eps=1e-6)
+    router.router_logits_reference(x, gain, weight, expected, eps=1e-6)
+    assert distance(logits, expected) < 1e-6

@@ -17,11 +17,11 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.model.kernels import launch
+from engine.model.kernels.plane import place_of, plane_order
 from engine.model.kernels.units import release_next, wait_for_previous
 
 SPLITS = 32
-"""Blocks that may share one token's cache; short caches use fewer, of at least one key tile each."""
-KEY_TILE = 64
+"""Blocks that may share one token's cache; short caches use fewer (`launch.attention_shape`)."""
 
 
 class Cache(NamedTuple):
@@ -55,29 +55,36 @@ class Scratch(NamedTuple):
     """Partial results of split attention."""
 
     acc: Tensor
-    """fp32 [T, K, SPLITS, GP, D], GP = G rounded up to a power of two."""
+    """fp32 [T splits, K, GP, D] at its largest, GP = G rounded up to a power of two."""
     stats: Tensor
-    """fp32 [T, K, SPLITS, 2, GP]: maxima and sums."""
+    """fp32 [T splits, K, 2, GP]: maxima and sums."""
     arrived: Tensor
     """int32 [T, K], zero between launches."""
 
 
 def make_scratch(tokens: int, heads: int, kv_heads: int, head_dim: int, device: torch.device) -> Scratch:
     group = triton.next_power_of_2(heads // kv_heads)
+    cells = max(count * splits(count) for count in range(1, tokens + 1))
     return Scratch(
-        torch.empty(tokens, kv_heads, SPLITS, group, head_dim, device=device),
-        torch.empty(tokens, kv_heads, SPLITS, 2, group, device=device),
+        torch.empty(cells, kv_heads, group, head_dim, device=device),
+        torch.empty(cells, kv_heads, 2, group, device=device),
         torch.zeros(tokens, kv_heads, dtype=torch.int32, device=device),
     )
+
+
+def splits(tokens: int) -> int:
+    """The most blocks that share one token's cache in a step of `tokens`: a power of two, from 32 down to 8."""
+    return max(8, min(SPLITS, 1 << max(1, SPLITS * 4 // tokens).bit_length() - 1))
 
 
 @triton.jit
 def rope_kernel(
     qkv, bias, q_gain, k_gain, cosine, sine, slots, positions, live, query, keys, values, S, eps,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, BH: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
-    PDL: tl.constexpr,
+    PARTS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (T, (N + 2 KH) / BH), BH heads of one kind a block. qkv fp32 [T, (N + 2 KH) D]; query fp16 [T, N D]."""
+    """Grid (T, (N + 2 KH) / BH), BH heads of one kind a block. qkv fp32 [T, PARTS, (N + 2 KH) D], summed over its
+    parts; query fp16 [T, N D]."""
     HALF: tl.constexpr = D // 2
     token = tl.program_id(0).to(tl.int64)
     first = tl.program_id(1) * BH
@@ -90,9 +97,12 @@ def rope_kernel(
     sin = tl.load(sine + position * HALF + i)[None, :]
     at = (first + h)[:, None] * D + i[None, :]
     wait_for_previous(PDL)
-    row = qkv + token * (N + 2 * KH) * D + at
+    row = qkv + token * PARTS * (N + 2 * KH) * D + at
     a = tl.load(row)
     b = tl.load(row + HALF)
+    for part in tl.static_range(1, PARTS):
+        a += tl.load(row + part * (N + 2 * KH) * D)
+        b += tl.load(row + part * (N + 2 * KH) * D + HALF)
     alive = token < tl.load(live)
     if BIAS:
         a += tl.load(bias + at).to(tl.float32)
@@ -118,7 +128,8 @@ def rope_kernel(
 
 
 def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, query: Tensor, cache: Cache) -> None:
-    """query fp16 [T, N D] and the cache entries of the step's tokens, from qkv fp32 [T, (N + 2K) D].
+    """query fp16 [T, N D] and the cache entries of the step's tokens, from qkv fp32 [T, (N + 2K) D], or from parts of
+    it [T, S, (N + 2K) D] that are summed.
 
     turns: cos and sin, fp32 [S, D/2].
     """
@@ -132,7 +143,7 @@ def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, 
         qkv if norm.key is None else norm.key,
         *turns, step.slots, step.positions, step.live, query, cache.keys, cache.values, length, norm.eps,
         N=heads, KH=kv_heads, D=dim, BH=together, NORM=norm.query is not None, BIAS=norm.bias is not None,
-        num_warps=1, **flags,
+        PARTS=1 if qkv.dim() == 2 else qkv.shape[1], num_warps=1, **flags,
     )  # fmt: skip
 
 
@@ -141,6 +152,7 @@ def rope_reference(
 ) -> None:
     _, kv_heads, _, dim = cache.keys.shape
     heads = query.shape[1] // dim
+    qkv = qkv if qkv.dim() == 2 else qkv.sum(1)
     value = qkv if norm.bias is None else qkv + norm.bias.float()
     q, k, v = value.view(len(qkv), -1, dim).split([heads, kv_heads, kv_heads], 1)
     count = int(step.live[0])
@@ -190,16 +202,17 @@ def _join(acc_parts, stat_parts, cell, active, keep, MP: tl.constexpr, GP: tl.co
 def attention_kernel(
     query, keys, values, slots, positions, live, acc_parts, stat_parts, arrived, out, S, scale,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, MP: tl.constexpr,
-    BK: tl.constexpr, SP: tl.constexpr, PDL: tl.constexpr,
+    BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, PLANE: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (T, KH, SP). Each block takes a stretch of keys; the last to arrive joins them. out fp16 [T, N D]."""
+    """Grid (T, KH, SP). Each block takes a stretch of keys; the last to arrive joins them. out fp16 [T, N D], with
+    PLANE in plane order."""
     token = tl.program_id(0)
     kv = tl.program_id(1)
     split = tl.program_id(2)
     release_next(PDL)
     length = tl.load(positions + token) + 1
     slot = tl.load(slots + token).to(tl.int64)
-    stretch = tl.cdiv(tl.cdiv(length, SP), BK) * BK
+    stretch = tl.cdiv(tl.cdiv(length, tl.minimum(SP, tl.cdiv(length, LEAST))), BK) * BK
     active = tl.cdiv(length, stretch)
     begin = split * stretch
     alive = token < tl.load(live)
@@ -227,7 +240,10 @@ def attention_kernel(
             acc = acc * shrink[:, None] + tl.dot(p.to(tl.float16), v)
             best = top
         total = tl.where(total == 0.0, 1.0, total)
-        o = out + (token * N + kv * G + g)[:, None] * D + d[None, :]
+        column = (kv * G + g)[:, None] * D + d[None, :]
+        if PLANE:
+            column = place_of(column)
+        o = out + token * N * D + column
         if active == 1:
             tl.store(o, (acc / total[:, None]).to(tl.float16), mask=(g < G)[:, None])
         else:
@@ -245,29 +261,29 @@ def attention_kernel(
                 tl.store(o, (acc / total[:, None]).to(tl.float16), mask=(g < G)[:, None])
 
 
-def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor) -> None:
-    """out fp16 [T, N D]: softmax attention of query [T, N D] over each token's slot, positions 0..its own."""
+def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor, *, plane: bool = False) -> None:
+    """out fp16 [T, N D]: softmax attention of query [T, N D] over each token's slot, positions 0..its own; with
+    `plane` in plane order."""
     _, kv_heads, length, dim = cache.keys.shape
     tokens, heads = query.shape[0], query.shape[1] // dim
     group = heads // kv_heads
-    splits = max(1, min(SPLITS, 1 << (SPLITS * 4 // tokens).bit_length() - 1))
-    padded = scratch.acc.shape[3]
-    flags = launch.options(query)
-    flags.pop("ASM")
-    attention_kernel[(tokens, kv_heads, splits)](
+    padded = scratch.acc.shape[2]
+    attention_kernel[(tokens, kv_heads, splits(tokens))](
         query, cache.keys, cache.values, step.slots, step.positions, step.live, scratch.acc, scratch.stats,
         scratch.arrived, out, length,
         dim**-0.5 * 1.4426950408889634, N=heads, KH=kv_heads, D=dim, G=group, GP=padded, MP=max(16, padded),
-        BK=KEY_TILE,
-        SP=splits, num_warps=4, num_stages=2, **flags,
+        SP=splits(tokens), PLANE=plane, num_warps=4, **launch.attention_shape(tokens), **launch.dependent(query),
     )  # fmt: skip
 
 
-def attention_reference(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor) -> None:
+def attention_reference(
+    query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor, *, plane: bool = False
+) -> None:
     _, kv_heads, _, dim = cache.keys.shape
+    order = plane_order(query.shape[1], query.device) if plane else slice(None)
     for token in range(int(step.live[0])):
         slot, length = int(step.slots[token]), int(step.positions[token]) + 1
         q = query[token].float().view(kv_heads, -1, dim)
         k, v = cache.keys[slot, :, :length].float(), cache.values[slot, :, :length].float()
         weights = (q @ k.transpose(-1, -2) * dim**-0.5).softmax(-1)
-        out[token] = (weights @ v).reshape(-1).to(out.dtype)
+        out[token] = (weights @ v).reshape(-1)[order].to(out.dtype)

@@ -1,9 +1,7 @@
 """The experts' products over the chosen experts' fragment units alone: nothing is gathered or copied but tokens.
 
 One token: one block per weight tile and chosen expert; the down kernel requests its weights before the gate/up kernel
-has ended. Several tokens: a block takes a group, up to eight
-tokens of one expert, keeps their activations in registers and walks over weight tiles, the next one always under way.
-Axis letters as in `router`; I inner size.
+has ended. Several tokens: `kernels.strips`. Axis letters as in `router`; I inner size.
 """
 
 from __future__ import annotations
@@ -159,120 +157,6 @@ def experts_one(
 
 
 @triton.jit
-def _unit_scales(scales, unit, B: tl.constexpr, BITS: tl.constexpr):
-    """fp32 [B, 16] block scales; zeros where the format has none."""
-    s = tl.zeros([B, 16], tl.float32)
-    if BITS == 4:
-        s = tl.load(scales + unit[:, None] * 16 + tl.arange(0, 16)[None, :])
-    return s
-
-
-@triton.jit
-def _tile_chunks(words, scales, first, BLOCKS: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr):
-    """All units of one tile, in chunks of B."""
-    chunks = ()
-    for c in tl.static_range(BLOCKS // B):
-        unit = first + c * B + tl.arange(0, B)
-        w0, w1, w2, w3 = load_words(words, unit, BITS)
-        chunks = chunks + ((w0, w1, w2, w3, _unit_scales(scales, unit, B, BITS)),)  # noqa: RUF005 - Triton knows no unpacking
-    return chunks
-
-
-@triton.jit
-def _group_activations(x, row, live, K: tl.constexpr, B: tl.constexpr):
-    """The activations of up to eight rows of x, in chunks of B units: they stay in registers for all tiles."""
-    column = row_unit(B, 8)[:, None] * 64 + tl.arange(0, 32)[None, :]
-    chunks = ()
-    for c in tl.static_range(K // 64 // B):
-        at = x + row[:, None] * K + c * B * 64 + column
-        chunks = chunks + ((tl.load(at, mask=live, other=0.0), tl.load(at + 32, mask=live, other=0.0)),)  # noqa: RUF005 - Triton knows no unpacking
-    return chunks
-
-
-@triton.jit
-def _tile_product(
-    weights, activations, lane, table, CHUNKS: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr
-):
-    """fp32 [16, 8]."""
-    acc = tl.zeros([B, 16, 8], tl.float32)
-    for c in tl.static_range(CHUNKS):
-        w0, w1, w2, w3, s = weights[c]
-        xa, xb = activations[c]
-        acc += unit_products(w0, w1, w2, w3, s, xa, xb, lane, table, B, 8, BITS, ASM)
-    return tl.sum(acc, axis=0)
-
-
-@triton.jit
-def gate_up_many_kernel(
-    x, pairs, groups, weights, words, scales, table, inner, G,
-    I: tl.constexpr, K: tl.constexpr, C: tl.constexpr, TILES: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr,
-    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
-):  # fmt: skip
-    """Grid (2I/16/TILES, G): inner fp16 [P, I] of the group's pairs, route weight applied, divided by 64."""
-    BLOCKS: tl.constexpr = K // 64
-    lane = prepare_table(table, WARPS, BITS, ASM)
-    wait_for_previous(PDL)
-    release_next(PDL)
-    group = tl.program_id(1)
-    count = tl.load(groups + 2 * G + group)
-    if count > 0:
-        expert = tl.load(groups + group).to(tl.int64)
-        start = tl.load(groups + G + group)
-        tile = expert * (2 * I // 16) + tl.program_id(0) * TILES
-        ahead = _tile_chunks(words, scales, tile * BLOCKS, BLOCKS, B, BITS)
-        row = row_token(B, 8)
-        token = tl.load(pairs + start + row, mask=row < count, other=0) // C
-        held = _group_activations(x, token, (row < count)[:, None], K, B)
-        t = tl.arange(0, 8)
-        pair = tl.load(pairs + start + t, mask=t < count, other=0)
-        weight = tl.load(weights + pair, mask=t < count, other=0.0) / HALF_SCALE
-        for i in tl.range(0, TILES, num_stages=1):
-            now = ahead
-            ahead = _tile_chunks(words, scales, (tile + tl.minimum(i + 1, TILES - 1)) * BLOCKS, BLOCKS, B, BITS)
-            acc = _tile_product(now, held, lane, table, BLOCKS // B, B, BITS, ASM)
-            if BITS == 8:
-                acc = acc * tl.load(scales + (tile + i) * 16 + tl.arange(0, 16))[:, None]
-            n = (tl.program_id(0) * TILES + i) * 8 + tl.arange(0, 8)
-            value = _silu_product(acc, 8) * weight[None, :]
-            tl.store(inner + pair[None, :] * I + n[:, None], value.to(tl.float16), mask=(t < count)[None, :])
-
-
-@triton.jit
-def down_many_kernel(
-    inner, pairs, groups, words, scales, table, parts, G,
-    N: tl.constexpr, I: tl.constexpr, TILES: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr,
-    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
-):  # fmt: skip
-    """Grid (N/16/TILES, G): parts fp32 [P, N] = W_e inner * 64, one row a pair."""
-    BLOCKS: tl.constexpr = I // 64
-    release_next(PDL)
-    group = tl.program_id(1)
-    count = tl.load(groups + 2 * G + group)  # written two kernels ago: needs no wait
-    if count > 0:
-        expert = tl.load(groups + group).to(tl.int64)
-        start = tl.load(groups + G + group)
-        tile = expert * (N // 16) + tl.program_id(0) * TILES
-        ahead = _tile_chunks(words, scales, tile * BLOCKS, BLOCKS, B, BITS)
-        lane = prepare_table(table, WARPS, BITS, ASM)
-        row = row_token(B, 8)
-        wait_for_previous(PDL)
-        source = tl.load(pairs + start + row, mask=row < count, other=0)
-        held = _group_activations(inner, source, (row < count)[:, None], I, B)
-        t = tl.arange(0, 8)
-        pair = tl.load(pairs + start + t, mask=t < count, other=0)
-        for i in tl.range(0, TILES, num_stages=1):
-            now = ahead
-            ahead = _tile_chunks(words, scales, (tile + tl.minimum(i + 1, TILES - 1)) * BLOCKS, BLOCKS, B, BITS)
-            acc = _tile_product(now, held, lane, table, BLOCKS // B, B, BITS, ASM)
-            if BITS == 8:
-                acc = acc * tl.load(scales + (tile + i) * 16 + tl.arange(0, 16))[:, None]
-            n = (tl.program_id(0) * TILES + i) * 16 + tl.arange(0, 16)
-            tl.store(parts + pair[None, :] * N + n[:, None], acc * HALF_SCALE, mask=(t < count)[None, :])
-    else:
-        wait_for_previous(PDL)
-
-
-@triton.jit
 def combine_kernel(
     parts, out, half, gain, normed, live, eps, H: tl.constexpr, HP: tl.constexpr, C: tl.constexpr, PDL: tl.constexpr
 ):
@@ -291,34 +175,6 @@ def combine_kernel(
     tl.store(half + token * H + h, (value / HALF_SCALE).to(tl.float16), mask=h < H)
     value = value / tl.sqrt(tl.sum(value * value) / H + eps) * g
     tl.store(normed + token * H + h, value.to(tl.float16), mask=h < H)
-
-
-def experts_many(
-    x: Tensor,
-    routes: Routes,
-    gate_up: FragmentWeight,
-    down: FragmentWeight,
-    inner: Tensor,
-    parts: Tensor,
-    *,
-    chosen: int,
-) -> None:
-    """parts fp32 [P, H] = W_e-products of every pair, route weights applied. x fp16 [T, H], inner fp16 [P, I]
-    scratch."""
-    width, groups = down.columns, routes.groups.shape[1]
-    shared = {"BITS": down.bits, **launch.options(x)}
-    tiles = launch.chunk(gate_up.rows // 16, launch.TILES["gate_up_many"])
-    gate_up_many_kernel[(gate_up.rows // 16 // tiles, groups)](
-        x, routes.pairs, routes.groups, routes.weights, gate_up.words, gate_up.scales, gate_up.table, inner, groups,
-        I=width,
-        K=gate_up.columns, C=chosen, TILES=tiles, **launch.tuned("gate_up_many", gate_up.columns // 64), **shared,
-    )  # fmt: skip
-    tiles = launch.chunk(down.rows // 16, launch.TILES["down_many"])
-    down_many_kernel[(down.rows // 16 // tiles, groups)](
-        inner, routes.pairs, routes.groups, down.words, down.scales, down.table, parts, groups, N=down.rows, I=width,
-        TILES=tiles,
-        **launch.tuned("down_many", width // 64), **shared,
-    )  # fmt: skip
 
 
 def combine(
@@ -382,21 +238,3 @@ def experts_one_reference(
 ) -> None:
     out += pair_products_reference(x, routes.ids.view(1, -1), routes.weights.view(1, -1), gate_up, down).sum(1)
     half.copy_(out / 64.0)
-
-
-def experts_many_reference(
-    x: Tensor,
-    routes: Routes,
-    gate_up: FragmentWeight,
-    down: FragmentWeight,
-    inner: Tensor,
-    parts: Tensor,
-    *,
-    chosen: int,
-) -> None:
-    shape = (x.shape[0], chosen)
-    parts.copy_(
-        pair_products_reference(x, routes.ids.view(shape), routes.weights.view(shape), gate_up, down).view(
-            -1, down.rows
-        )
-    )

@@ -14,7 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from engine.model.kernels import launch
 from engine.model.kernels.router import choose, choose_for_many
+from engine.model.kernels.units import release_next, wait_for_previous
 
 TOKENS = 16
 """Tokens of one block while they are sorted."""
@@ -48,8 +50,11 @@ def group_size(pairs: int, experts: int) -> int:
 def choose_kernel(
     logits, live, ids, weights, counts, T,
     TB: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, NORM_TOPK: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (B): ids and weights of TB tokens, and how many of them chose each expert."""
+    wait_for_previous(PDL)
+    release_next(PDL)
     t = tl.program_id(0) * TB + tl.arange(0, TB)
     e = tl.arange(0, EP)
     here = (t < tl.minimum(T, tl.load(live)))[:, None] & (e < E)[None, :]
@@ -59,9 +64,12 @@ def choose_kernel(
 
 @triton.jit(do_not_specialize=["blocks", "G"])
 def order_kernel(
-    counts, starts, groups, blocks, G, SIZE: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BB: tl.constexpr
-):
+    counts, starts, groups, blocks, G, SIZE: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BB: tl.constexpr,
+    PDL: tl.constexpr,
+):  # fmt: skip
     """One block: counts [B, E] become how many pairs of the expert come before the block; the groups follow."""
+    wait_for_previous(PDL)
+    release_next(PDL)
     e = tl.arange(0, EP)
     total = tl.zeros([EP], tl.int32)
     for first in tl.range(0, blocks, BB):
@@ -87,9 +95,12 @@ def order_kernel(
 
 @triton.jit(do_not_specialize=["T"])
 def place_kernel(
-    ids, live, counts, starts, pairs, T, TB: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr
-):
+    ids, live, counts, starts, pairs, T, TB: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr,
+    PDL: tl.constexpr,
+):  # fmt: skip
     """Grid (B): every pair of TB tokens to its place in the order of experts."""
+    wait_for_previous(PDL)
+    release_next(PDL)
     t = tl.program_id(0) * TB + tl.arange(0, TB)
     e = tl.arange(0, EP)
     alive = t < tl.minimum(T, tl.load(live))
@@ -106,12 +117,12 @@ def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool) -> Sort
     """The `chosen` experts of the first live[0] tokens of logits fp32 [T, E], and their pairs by expert."""
     tokens, experts = logits.shape
     size, device = group_size(tokens * chosen, experts), logits.device
-    blocks, bound = -(-tokens // TOKENS), tokens * chosen // size + experts
+    blocks, bound = -(-tokens // TOKENS), min(tokens * chosen, tokens * chosen // size + experts)
     ids, pairs = torch.empty(2, tokens * chosen, dtype=torch.int32, device=device)
     weights = torch.empty(tokens * chosen, device=device)
     counts = torch.empty(blocks + 1, experts, dtype=torch.int32, device=device)
     found = torch.empty(3, bound, dtype=torch.int32, device=device)
-    shape = {"E": experts, "EP": triton.next_power_of_2(experts)}
+    shape = {"E": experts, "EP": triton.next_power_of_2(experts), **launch.dependent(logits)}
     tiles = {"TB": TOKENS, "C": chosen, "num_warps": 4, **shape}
     starts = counts[blocks]
     choose_kernel[(blocks,)](logits, live, ids, weights, counts, tokens, NORM_TOPK=norm_topk, **tiles)
@@ -137,7 +148,7 @@ def group_pairs(ids: Tensor, experts: int, size: int) -> tuple[Tensor, Groups]:
     bounds = torch.searchsorted(order.values, torch.arange(experts + 1, device=ids.device))
     tiles = (bounds[1:] - bounds[:-1] + size - 1) // size
     total = tiles.cumsum(0)
-    index = torch.arange(len(flat) // size + experts, device=ids.device)
+    index = torch.arange(min(len(flat), len(flat) // size + experts), device=ids.device)
     expert = torch.searchsorted(total, index, right=True).clamp(max=experts - 1)
     start = bounds[expert] + (index - (total[expert] - tiles[expert])) * size
     count = torch.where(index < total[-1], (bounds[expert + 1] - start).clamp(0, size), 0)

@@ -32,6 +32,13 @@ def options(tensor: Tensor) -> dict[str, Any]:
     return {"ASM": True, "PDL": dependent, "launch_pdl": dependent}
 
 
+def dependent(tensor: Tensor) -> dict[str, Any]:
+    """`options` without ASM."""
+    chosen = options(tensor)
+    chosen.pop("ASM")
+    return chosen
+
+
 def attention_stages(capability: tuple[int, int]) -> int:
     """Pipeline depth of the prefill's attention: cards with 100 KiB of shared memory a block hold one stage."""
     return 1 if capability in ((8, 6), (8, 9)) else 3
@@ -50,17 +57,57 @@ def chunk(blocks: int, most: int) -> int:
 TUNING: dict[str, tuple[int, int]] = {
     "linear_wide": (4, 64),
     "linear": (4, 32),
-    "linear_many": (4, 32),
     "gate_up_one": (4, 32),
     "down_one": (8, 32),
-    "gate_up_many": (4, 32),
-    "down_many": (4, 4),
 }
-"""Warps, and units in flight, of each kernel; measured on an H100 (docs/performance.md)."""
-TILES: dict[str, int] = {"gate_up_many": 4, "down_many": 8}
-"""Weight tiles that one block of these kernels walks over."""
-PRODUCT: dict[int, tuple[int, int, int]] = {16: (8, 8, 3), 32: (8, 8, 3), 64: (4, 4, 3), 128: (8, 8, 3)}
-"""Prefill products, by tokens of a block: row tiles, warps, pipeline stages."""
+"""Warps, and units in flight, of each kernel; measured (docs/performance.md)."""
+Product = tuple[int, int, int, int, int]
+"""Row tiles, warps, pipeline stages, units a turn, and what of 4-bit weights is loaded a turn early: 0 nothing, 1 codes
+and scales, 2 scales."""
+EXPERTS: dict[tuple[bool, int], tuple[Product, Product]] = {
+    (True, 16): ((4, 4, 3, 2, 1), (4, 4, 3, 2, 1)),
+    (True, 32): ((4, 4, 4, 1, 0), (8, 8, 3, 2, 0)),
+    (True, 64): ((8, 4, 3, 1, 2), (4, 4, 3, 1, 1)),
+    (True, 128): ((8, 8, 3, 2, 1), (8, 8, 3, 2, 1)),
+    (False, 16): ((8, 8, 3, 1, 0), (8, 8, 3, 1, 0)),
+    (False, 32): ((4, 4, 4, 1, 0), (4, 4, 4, 1, 0)),
+    (False, 64): ((4, 4, 3, 1, 0), (4, 4, 3, 1, 0)),
+    (False, 128): ((16, 8, 3, 1, 0), (16, 8, 3, 1, 0)),
+}
+"""The experts' products of gate and up, and of down, by 4-bit weights or not and by the tokens of a block."""
+STRIPS: dict[int, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
+    4: ((4, 2, 2), (4, 2, 2)), 8: ((4, 1, 2), (4, 2, 1)), 16: ((4, 1, 1), (4, 2, 1)),
+}  # fmt: skip
+"""Warps of a block, strips a warp, units a turn: of gate and up, and of down, by bits."""
+DENSE: dict[int, Product] = {
+    16: (4, 4, 4, 1, 0), 32: (4, 4, 4, 1, 0), 64: (4, 4, 4, 1, 0), 128: (8, 8, 3, 1, 0),
+}  # fmt: skip
+"""Dense products, by the tokens of a block."""
+DENSE_BLOCKS = 256
+"""Blocks that such a product is split into at least, where its columns allow it."""
+
+
+def product_shape(found: Product, size: int, weight: Any, splits: int = 1) -> dict[str, Any]:
+    """Launch constants of a product of `size` tokens a block over a fragment weight."""
+    most, warps, stages, units, ahead = found
+    tiles = chunk(weight.rows // 16, most)
+    warps = warps if tiles == most else 4
+    return {
+        "R": tiles, "BT": size, "U": chunk(weight.columns // 64 // splits, units), "BITS": weight.bits,
+        "AHEAD": ahead if weight.bits == 4 else 0, "WARPS": warps, "num_warps": warps, "num_stages": stages,
+    }  # fmt: skip
+
+
+def attention_shape(tokens: int) -> dict[str, int]:
+    """Keys of a turn, pipeline stages and the keys that a block takes at least: with many tokens there are blocks
+    enough without cutting short caches."""
+    if tokens == 1:
+        return {"BK": 128, "num_stages": 2, "LEAST": 64}
+    if tokens <= 8:
+        return {"BK": 64, "num_stages": 2, "LEAST": 64}
+    if tokens <= 32:
+        return {"BK": 64, "num_stages": 3, "LEAST": 8 * tokens}
+    return {"BK": 32, "num_stages": 4, "LEAST": min(1024, 8 * tokens)}
 
 
 def tuned(kernel: str, blocks: int) -> dict[str, int]:
@@ -78,9 +125,11 @@ def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any)
     """Launch a kernel whose static table and Triton's own shared memory together may pass 48 KiB.
 
     Triton asks the driver for more than 48 KiB by its own count alone, which leaves the table out; so we ask, once per
-    compiled kernel. Costs a set look-up a launch.
+    compiled kernel: by its constants, and the types and alignment of its tensors. Costs a set look-up a launch.
     """
-    key = (kernel, tuple(sorted((name, value) for name, value in constants.items())))
+    tensors = [value for value in arguments if isinstance(value, Tensor)]
+    kinds = tuple((value.dtype, value.data_ptr() % 16) for value in tensors)
+    key = (kernel, kinds, tuple(sorted(constants.items())))
     if constants["ASM"] and key not in _opted_in:
         compiled = kernel.warmup(*arguments, grid=grid, **constants)
         if compiled is None:

@@ -1,4 +1,4 @@
-"""y = x W^T for up to 64 tokens, W in fragment units of 4, 8 or 16 bits; norm before it and residual after it fused.
+"""y = x W^T for few tokens, W in fragment units of 4, 8 or 16 bits; norm before it and residual after it fused.
 
 One block computes 16 outputs for all tokens of its tile: all its weights are requested at once, before the wait for the
 previous kernel, then decoded in registers. Bound by the bytes of W; x comes out of the cache.
@@ -103,7 +103,7 @@ def linear(
     """
     tokens = x.shape[0]
     token_tile = 8 if tokens <= 8 else 16
-    kind = "linear_many" if tokens > 8 else "linear_wide" if weight.columns >= 4096 else "linear"
+    kind = "linear_wide" if weight.columns >= 4096 and tokens <= 8 else "linear"
     grid = (weight.rows // 16, -(-tokens // token_tile))
     linear_kernel[grid](
         x, x if gain is None else gain, weight.words, weight.scales, weight.table, out, out if half is None else half,

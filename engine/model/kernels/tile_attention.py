@@ -30,9 +30,9 @@ def tile_attention_kernel(
     query, keys, values, slots, positions, firsts, counts, out, S, scale,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles, N). out fp16 [T, N D] in plane order."""
-    tile = tl.program_id(0)
-    head = tl.program_id(1)
+    """Grid (N, tiles). out fp16 [T, N D] in plane order."""
+    tile = tl.num_programs(1) - 1 - tl.program_id(1)  # a row's last tiles have the most keys: they begin first
+    head = tl.program_id(0)
     count = tl.load(counts + tile)
     if count > 0:
         first = tl.load(firsts + tile)
@@ -52,11 +52,11 @@ def tile_attention_kernel(
             inside = (s < end)[:, None]
             k = tl.load(keys + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
             v = tl.load(values + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
-            score = tl.dot(q, tl.trans(k)) * scale
+            score = tl.dot(q, tl.trans(k))
             if at + BK > begin:
                 score = tl.where(s[None, :] <= begin + i[:, None], score, -float("inf"))
-            top = tl.maximum(best, tl.max(score, axis=1))
-            p = tl.exp2(score - top[:, None])
+            top = tl.maximum(best, tl.max(score, axis=1) * scale)
+            p = tl.exp2(score * scale - top[:, None])
             shrink = tl.exp2(best - top)
             total = total * shrink + tl.sum(p, axis=1)
             acc = tl.dot(p.to(tl.float16), v, acc * shrink[:, None])
@@ -73,7 +73,7 @@ def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: T
     """out fp16 [T, N D] in plane order: each token over its slot up to its own position."""
     _, kv_heads, length, dim = cache.keys.shape
     heads = query.shape[1] // dim
-    tile_attention_kernel[(len(tiles.first), heads)](
+    tile_attention_kernel[(heads, len(tiles.first))](
         query, cache.keys, cache.values, step.slots, step.positions, tiles.first, tiles.count, out, length,
         dim**-0.5 * 1.4426950408889634,
         N=heads, KH=kv_heads, D=dim, G=heads // kv_heads, BQ=QUERY_TILE, BK=64, num_warps=8,
