@@ -82,11 +82,12 @@ class Closer:
 class Track:
     """One document's way through the tables: the place after every token, so that tokens can be taken back."""
 
-    __slots__ = ("_closer", "_places", "_runaway", "alive")
+    __slots__ = ("_closer", "_embedded", "_places", "_runaway", "alive")
 
-    def __init__(self, closer: Closer, runaway: Runaway | None = None) -> None:
-        """`runaway` guards the values of JSON; other texts have none."""
+    def __init__(self, closer: Closer, runaway: Runaway | None = None, *, embedded: bool = False) -> None:
+        """`runaway` guards the values of JSON: of the whole text, or of the documents in it (`embedded`)."""
         self._closer = closer
+        self._embedded = embedded
         self._places = [closer.pushdown.start]
         self._runaway = runaway
         self.alive = True
@@ -98,15 +99,25 @@ class Track:
 
     def push(self, text: bytes) -> None:
         """Follow one token's bytes (none for a stop token)."""
-        place = self._places[-1]
-        if self._runaway is not None:
-            self._runaway.push(text)
+        before = place = self._places[-1]
         if self.alive:
             try:
                 place = self._closer.pushdown.run(place, text)
             except LostWay:
                 self.alive = False
+        if self._runaway is not None:
+            self._runaway.push(self._document_part(before, place, text) if self._embedded else text)
         self._places.append(place)
+
+    def _document_part(self, before: Place, after: Place, text: bytes) -> bytes | None:
+        """What of a token belongs to the JSON document that it stands in afterwards; None where it stands in none."""
+        if not after.embedded:
+            return None
+        start = 0
+        while not before.embedded and start < len(text):
+            before = self._closer.pushdown.run(before, text[start : start + 1])
+            start += 1
+        return text[max(start - 1, 0) :]
 
     def refused(self, legal: Callable[[], Iterable[tuple[int, bytes]]]) -> tuple[int, ...]:
         """Inside a character, the `legal` tokens (id, bytes) after which no stack is left; elsewhere none.
@@ -134,6 +145,7 @@ class Track:
     def fork(self) -> Track:
         copy = object.__new__(Track)
         copy._closer, copy._places, copy.alive = self._closer, list(self._places), self.alive
+        copy._embedded = self._embedded
         copy._runaway = self._runaway and self._runaway.fork()
         return copy
 

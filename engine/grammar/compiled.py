@@ -97,7 +97,9 @@ class CompiledGrammar:
         """The way of one new document through the tables."""
         if self.closer is None:
             return None
-        return Track(self.closer, Runaway(self.limits) if self.constraint.is_json else None)
+        kind = self.constraint.kind
+        guarded = self.constraint.is_json or kind in ("lark", "structural_tag")
+        return Track(self.closer, Runaway(self.limits) if guarded else None, embedded=not self.constraint.is_json)
 
     def matcher(self, request_id: str = "") -> Matcher:
         """A fresh matcher at the start of the document, which will want all masks. About 10 microseconds."""

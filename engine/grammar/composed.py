@@ -7,16 +7,17 @@ it prints of those cannot always be read back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import xgrammar as xgr
 
 from engine.grammar.normalised import NotReadable, read
+from engine.grammar.pushdown import EMBEDDED
 from engine.grammar.regex_parts import plain_in_lark, plain_in_tag
-from engine.schema.embed import Embedded
-from engine.schema.grammar import Grammar, Ref, Rule, Symbol, Text
+from engine.schema.embed import Embedded, Part
+from engine.schema.grammar import Grammar, Ref, Rule, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def composed_lark(embedded: Embedded, info: xgr.TokenizerInfo) -> Composed:
 
     def rules() -> Grammar | None:
         outside = xgr.Grammar.from_lark(source, tokenizer_info=info, named_grammars=marks)
-        return _rules(outside, list(embedded.grammars.values()))
+        return _rules(outside, embedded)
 
     return Composed("compile_lark", (source,), {"named_grammars": real}, rules)
 
@@ -49,7 +50,7 @@ def composed_tag(embedded: Embedded) -> Composed:
     written = {_marked(numbers[name]): part.to_ebnf() for name, part in embedded.grammars.items()}
 
     def rules() -> Grammar | None:
-        return _rules(xgr.Grammar.from_structural_tag(marked), list(embedded.grammars.values()))
+        return _rules(xgr.Grammar.from_structural_tag(marked), embedded)
 
     return Composed("compile_structural_tag", (_with_grammars(marked, written),), {}, rules)
 
@@ -74,18 +75,33 @@ def _marked(number: int) -> str:
     return f'root ::= "{_mark(number)}"'
 
 
-def _rules(outside: xgr.Grammar, parts: Sequence[Grammar]) -> Grammar | None:
+def _rules(outside: xgr.Grammar, embedded: Embedded) -> Grammar | None:
     try:
         whole = read(str(outside))
     except NotReadable:
         return None
-    marks = {_mark(number): Ref(f"json.{number}.{part.root}") for number, part in enumerate(parts)}
+    placed = [
+        _placed(grammar, number, part)
+        for number, (part, grammar) in enumerate(zip(embedded.parts, embedded.grammars.values(), strict=True))
+    ]
+    marks = {_mark(number): Ref(grammar.root) for number, grammar in enumerate(placed)}
     rules = {name: _unmarked(rule, marks) for name, rule in whole.rules.items()}
-    for number, part in enumerate(parts):
-        for rule in part.rules.values():
-            alternatives = tuple(tuple(_placed(symbol, number) for symbol in way) for way in rule.alternatives)
-            rules[f"json.{number}.{rule.name}"] = Rule(f"json.{number}.{rule.name}", alternatives, rule.lookahead)
+    for grammar in placed:
+        rules.update(grammar.rules)
     return Grammar(rules, whole.root)
+
+
+def _placed(grammar: Grammar, number: int, part: Part) -> Grammar:
+    """The same grammar under names that no other one has."""
+    prefix = f"{EMBEDDED if part.style == 'json' else 'parameters.'}{number}."
+    rules = {}
+    for rule in grammar.rules.values():
+        ways = tuple(
+            tuple(Ref(prefix + symbol.name) if isinstance(symbol, Ref) else symbol for symbol in way)
+            for way in rule.alternatives
+        )
+        rules[prefix + rule.name] = Rule(prefix + rule.name, ways, rule.lookahead)
+    return Grammar(rules, prefix + grammar.root)
 
 
 def _unmarked(rule: Rule, marks: dict[str, Ref]) -> Rule:
@@ -94,7 +110,3 @@ def _unmarked(rule: Rule, marks: dict[str, Ref]) -> Rule:
         for way in rule.alternatives
     )
     return Rule(rule.name, ways, rule.lookahead)
-
-
-def _placed(symbol: Symbol, number: int) -> Symbol:
-    return Ref(f"json.{number}.{symbol.name}") if isinstance(symbol, Ref) else symbol

@@ -13,6 +13,8 @@ from engine.grammar.allowance import Allowance
 from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol, Symbols
 
+EMBEDDED = "json."
+"""How the names of rules begin that derive a JSON document inside another grammar (`composed`)."""
 _MAX_EXPANSIONS = 20_000
 """More expansions than this for one byte: the grammar is left-recursive or hopelessly ambiguous."""
 _MAX_STACKS = 4_096
@@ -32,11 +34,14 @@ class LostWay(Exception):
 class Stack:
     """`symbol` first, then `rest`; the empty stack has neither. `tokens` and `size` bound the shortest derivation."""
 
-    __slots__ = ("nullable", "rest", "size", "symbol", "tokens")
+    __slots__ = ("embedded", "nullable", "rest", "size", "symbol", "tokens")
 
     def __init__(self, symbol: Symbol | None, rest: Stack | None) -> None:
         self.symbol = symbol
         self.rest = rest
+        own = isinstance(symbol, Nonterminal) and symbol.name.startswith(EMBEDDED)
+        self.embedded: bool = own or (rest is not None and rest.embedded)
+        """Whether a JSON document inside the grammar is not finished."""
         self.tokens: int = 0
         self.size: int = 0
         self.nullable: bool = True
@@ -71,7 +76,7 @@ class Place:
     """A set of stacks. `tokens` bounds the shortest ending (without stop token); `ending` is filled in when asked."""
 
     __slots__ = (
-        "completed", "ending", "forced", "inside", "moves", "number", "searched", "stacks", "tokens",
+        "completed", "embedded", "ending", "forced", "inside", "moves", "number", "searched", "stacks", "tokens",
     )  # fmt: skip
 
     def __init__(self, stacks: tuple[Stack, ...]) -> None:
@@ -81,6 +86,7 @@ class Place:
         self.moves: dict[int, Place] = {}
         self.tokens = min((stack.tokens for stack in stacks), default=NEVER)
         self.completed = any(stack.nullable for stack in stacks)
+        self.embedded = any(stack.embedded for stack in stacks)
         self.ending: tuple[int, ...] | None = None
         self.searched = False
         self.forced: bytes | None = None

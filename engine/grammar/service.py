@@ -32,7 +32,7 @@ from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
 from engine.schema.verdict import REPEATED_KEYS
 
-FORM_VERSION = "8"
+FORM_VERSION = "9"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `entry` another
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
