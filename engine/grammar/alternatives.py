@@ -47,10 +47,11 @@ def best_ending(matcher: Matcher, shortest: Ending, limit: int, passes: Passes) 
     if allowed and passes(allowed):
         return allowed
     other = _with_other_keys(matcher, allowed, limit)
-    if not other or not passes(other):
-        other = _detour(matcher, limit, passes)
-    if other:
+    if other and passes(other):
         return other
+    detour = _detour(matcher, limit, passes)
+    if detour is not None:
+        return detour
     return shortest if not allowed or passes(shortest) else allowed
 
 
