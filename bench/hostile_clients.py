@@ -3,7 +3,8 @@
     python -m bench.hostile_clients PORT NAME ... [--seed N]
 
 until stdin ends; then one JSON object: how often each kind got each status, and which of them were wrong. A status is
-wrong when it is not among those that the kind may get; `left` is a client that did not wait.
+wrong when it is not among those that the kind may get (429 for a full queue everybody may get); `left` is a client that
+did not wait.
 """
 
 from __future__ import annotations
@@ -161,7 +162,8 @@ async def attack(name: str, port: int, rng: random.Random, stop: asyncio.Event, 
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
             try:
                 answer = await client.post(path, content=content)
-                seen.add(name, answer.status_code, answer.status_code in kind.codes, answer.text)
+                fine = answer.status_code in kind.codes or "QueueFull" in answer.text
+                seen.add(name, answer.status_code, fine, answer.text)
             except httpx.TimeoutException:
                 seen.add(name, "left", kind.leave_s is not None, "no answer within 60 s")
             except httpx.TransportError as error:

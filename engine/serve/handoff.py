@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from engine.errors import EngineError, EngineFailure
 from engine.request import Request, Result
@@ -49,14 +50,16 @@ def _exception(future: Future[Result]) -> BaseException | None:
 class Ticket:
     """One submission from a thread that can be abandoned at any moment, also while `submit` is still running."""
 
-    def __init__(self, engine: ServedEngine, request: Request, owner: str) -> None:
-        self._engine, self._request, self._owner = engine, request, owner
+    def __init__(self, engine: ServedEngine, request: Request, owner: str, **changes: Any) -> None:
+        """`changes` are made to the request by `submit`, which checks all of it once more."""
+        self._engine, self._request, self._owner, self._changes = engine, request, owner, changes
         self._abandoned = threading.Event()
 
     def submit(self, on_text: OnText | None = None) -> Future[Result]:
         if self._abandoned.is_set():
             raise EngineFailure("the caller left before the request was admitted")
-        future = self._engine.submit(self._request, owner=self._owner, on_text=on_text)
+        request = replace(self._request, **self._changes)
+        future = self._engine.submit(request, owner=self._owner, on_text=on_text)
         if self._abandoned.is_set():
             self._engine.cancel(self._request.id, owner=self._owner)
         return future

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -98,8 +98,8 @@ class Service:
     async def generate(self, request: Request, call: Call) -> Result:
         """Raises EngineError before admission. Being cancelled cancels the request in the engine."""
         engine = self.slot.get()
-        request, place = await self._admissible(request, call)
-        ticket = Ticket(engine, request, call.key)
+        place = self._place(request, call)
+        ticket = self._ticket(engine, request, call)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.in_flight[place] = partial(settle_from_any_thread, answer.get_loop(), answer)
         try:
@@ -127,8 +127,8 @@ class Service:
     async def stream(self, request: Request, call: Call) -> AsyncGenerator[Piece | Result]:
         """Pieces of text, then the Result. Errors before admission come out of the first `anext`."""
         engine = self.slot.get()
-        request, place = await self._admissible(request, call)
-        ticket, pump = Ticket(engine, request, call.key), Pump()
+        place = self._place(request, call)
+        ticket, pump = self._ticket(engine, request, call), Pump()
         self.in_flight[place] = pump.put
         settled = False
         try:
@@ -214,15 +214,18 @@ class Service:
         self.slot.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _admissible(self, request: Request, call: Call) -> tuple[Request, tuple[str, str]]:
-        """The request with the service's deadline, its prompt's cache entries kept to the caller's key; its place."""
-        deadline_s = self.settings.deadline_s if request.deadline_s is None else request.deadline_s
-        salt = f"{call.key}/{request.cache_salt or ''}"
-        made = await self.in_thread(replace, request, deadline_s=deadline_s, cache_salt=salt)  # checked once more
+    def _place(self, request: Request, call: Call) -> tuple[str, str]:
+        """Its place among those in flight."""
         place = (call.key, request.id)
         if place in self.in_flight:
             raise RequestError(f"a request with the id {request.id!r} is still running", param="id")
-        return made, place
+        return place
+
+    def _ticket(self, engine: ServedEngine, request: Request, call: Call) -> Ticket:
+        """With the service's deadline, and the prompt's cache entries kept to the caller's key."""
+        deadline_s = self.settings.deadline_s if request.deadline_s is None else request.deadline_s
+        salt = f"{call.key}/{request.cache_salt or ''}"
+        return Ticket(engine, request, call.key, deadline_s=deadline_s, cache_salt=salt)
 
     async def _settled(self, answer: asyncio.Future[Result], patience_s: float) -> Result:
         """The answer; EngineFailure when the decode thread has ended, TimeoutError when patience has."""
