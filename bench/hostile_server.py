@@ -75,7 +75,7 @@ def _left(service: Service, server: GracefulServer) -> dict[str, int]:
     return {
         **left_behind(engine),
         "in_flight": len(service.in_flight),
-        "checks": sum(service.checks.values()),
+        "checks": sum(service.checks.running.values()),
         "connections": len(server.server_state.connections),
         "working_processes": len(busy),
     }

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +16,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from engine.bundled import bundled_names, bundled_schema
-from engine.errors import EngineError, EngineFailure, NotReady, QueueFull, RequestError
+from engine.errors import EngineError, EngineFailure, NotReady, RequestError
 from engine.request import Constraint, Request, Result
-from engine.serve.engine_protocol import ServedEngine, SubmittedCheck
+from engine.serve.checks import Checks
+from engine.serve.engine_protocol import ServedEngine
 from engine.serve.handoff import PULSE_S, SILENT, Piece, Pump, Ticket, settle_from_any_thread
 from engine.serve.ledger import Ledger
 from engine.serve.lifecycle import EngineSlot
@@ -48,8 +47,7 @@ class Service:
         self.ledger = Ledger(self.settings)
         self.in_flight: dict[tuple[str, str], Callable[[EngineError], None]] = {}
         """By key and request id, how to fail a request from any thread."""
-        self.checks: Counter[str] = Counter()
-        """How many checks each key has running."""
+        self.checks = Checks(self.settings.max_checks, self.settings.deadline_s, self.in_thread)
         self._threads = ThreadPoolExecutor(self.settings.admission_threads, thread_name_prefix="admission")
 
     @property
@@ -152,37 +150,7 @@ class Service:
 
     async def check(self, constraint: Constraint, call: Call) -> dict[str, Any]:
         """The verdict object; ConstraintError where the constraint cannot even be read. Being cancelled gives it up."""
-        engine = self.slot.get()
-        self._refuse_when_full(call.key)
-        self.checks[call.key] += 1
-        left = threading.Event()
-
-        def begin() -> SubmittedCheck:
-            checking = engine.submit_check(constraint, owner=call.key)
-            if left.is_set():
-                checking.grammar.cancel()
-            return checking
-
-        try:
-            async with asyncio.timeout(self.settings.deadline_s):
-                checking = await self.in_thread(begin)
-                compiled = asyncio.wrap_future(checking.grammar)
-                try:
-                    await asyncio.wait({compiled})
-                finally:
-                    compiled.cancel()
-            return await self.in_thread(checking.report)
-        except TimeoutError:
-            raise EngineFailure(SILENT) from None
-        finally:
-            left.set()
-            self.checks -= Counter({call.key: 1})
-
-    def _refuse_when_full(self, key: str) -> None:
-        """QueueFull where as many checks run as may, and this key has its share of them."""
-        most, running = self.settings.max_checks, sum(self.checks.values())
-        if running >= most and self.checks[key] >= max(1, most // len(self.checks)):
-            raise QueueFull(f"{running} checks are running already; try again later", param="queue")
+        return await self.checks.run(self.slot.get(), constraint, call.key)
 
     async def warmup(self) -> dict[str, Any]:
         """Load if need be, then warm; blocks (this coroutine only) until done."""

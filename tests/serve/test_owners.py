@@ -62,7 +62,7 @@ def test_a_key_that_leaves_cancels_its_own_request_of_an_id_and_nobody_elses(ser
     connect(server, head + body).close()
     for thread in threads:
         thread.join()
-    assert (answers[0].status_code, answers[0].json()["finish_reason"]) == (200, "stop")
+    assert answers[0].status_code == 200  # not 503: nobody cancelled it
     assert engine.in_flight() == []
 
 
