@@ -21,6 +21,7 @@ _EBNF = re.compile(
 )
 _LARK = re.compile(
     r"""[#][^\r\n]* | //[^\r\n]*                            # a comment
+    | "(?:\^|\\u005[eE])"\s*\.\.\s*(?P<up_to>"(?:\\.|[^"\\\r\n])*")
     | "(?:\\.|[^"\\\r\n])*"                                 # a string
     | <[^\s<>]*>                                            # a special token
     | %import\s+common\.ESCAPED_STRING\b(?:[ \t]*->[ \t]*(?P<alias>\w+))?
@@ -28,6 +29,7 @@ _LARK = re.compile(
     | /(?P<regex>(?:\\.|[^/\\])+)/(?P<flags>[A-Za-z]*)""",
     re.VERBOSE | re.DOTALL,
 )
+_CARET = re.compile(r"(?:\^|\\\^|\\x5[eE](?![0-9a-fA-F])|\\u005[eE]|\\U0000005[eE])(?P<range>-(?=.))?")
 _OPTION = re.compile(r',\s*(flags|json_string)\s*=\s*("[a-z]*"|true|false)\s*')
 _LAZY = re.compile(r"\[[^\]\n]*\blazy\b[^\]\n]*\]\s*::=")
 _ANY_TEXT = (r"(.|\n)*", r"(\n|.)*", r"(?:.|\n)*", r"(?:\n|.)*", r"[\s\S]*", "(?s:.*)")
@@ -43,7 +45,7 @@ def plain_in_ebnf(source: str) -> str:
 
     def written(found: re.Match[str]) -> str:
         if found["pattern"] is None:
-            return found[0]
+            return _caret_last(found[0]) if found[0].startswith("[") else found[0]
         options = {name: json.loads(value) for name, value in _OPTION.findall(found["rest"])}
         flags, in_json = options.get("flags"), options.get("json_string", False)
         pattern = _string(found["pattern"])
@@ -63,6 +65,8 @@ def plain_in_lark(source: str) -> str:
     def written(found: re.Match[str]) -> str:
         if found["regex"] is not None:
             return _lark_regex(found["regex"], found["flags"])
+        if found["up_to"] is not None:
+            return '"^"' if json.loads(found["up_to"]) == "^" else f'("^" | "_"..{found["up_to"]})'
         if found[0].startswith("%import") and found["names"] is None:
             return f"{found['alias'] or 'ESCAPED_STRING'}: {_lark_regex(_ESCAPED_STRING, '')}"
         if found["names"] is not None:
@@ -74,6 +78,14 @@ def plain_in_lark(source: str) -> str:
         return found[0]
 
     return _LARK.sub(written, source) + "".join(added)
+
+
+def _caret_last(token: str) -> str:
+    """A class that begins with an escaped caret, with the caret at its end: XGrammar prints it first, as a negation."""
+    inside, last = token[1:-1], ""
+    while (found := _CARET.match(inside, 0)) and (last or found[0] != "^"):
+        inside, last = ("_-" if found["range"] else "") + inside[found.end() :], "^"
+    return f"[{inside}{last}]" if inside else '"^"'
 
 
 def _lark_regex(pattern: str, flags: str) -> str:

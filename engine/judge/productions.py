@@ -90,7 +90,11 @@ class Productions:
         self._made: dict[Node, Symbol] = {}
         self._open: list[str] = []
         self._count = 1
+        self._loops: set[int] = set()
+        """Rules made for repeats, which lead back to themselves."""
         self._add(0, (self._call(start),))
+        for name in rules:  # also what is never reached: whoever compiles it compiles all
+            self._call(name)
         while self._open:
             name = self._open.pop()
             self._write(self._names[name], rules[name])
@@ -98,6 +102,7 @@ class Productions:
         for rule, counted in self.counted.items():
             if self._is_nullable(counted.symbol):
                 self.counted[rule] = Counted(counted.symbol, 0, counted.most)
+        self._refuse_circles()
 
     def starts(self, rule: int) -> list[int]:
         """The productions that a rule may begin with; for a counted rule R it is -1 - R."""
@@ -147,6 +152,7 @@ class Productions:
     def _repeat(self, rule: int, node: Repeat) -> None:
         symbol = self._symbol(node.part)
         if (node.least, node.most) in ((0, None), (1, None)):
+            self._loops.add(rule)
             self._add(rule, (rule, symbol))  # left recursion: one item a round
             self._add(rule, (symbol,) if node.least else ())
         elif (node.least, node.most) == (0, 1):
@@ -155,6 +161,38 @@ class Productions:
         else:
             self.counted[rule] = Counted(symbol, node.least, node.most)
             self._starts[rule] = [-1 - rule]
+
+    def _refuse_circles(self) -> None:
+        """Raises Undecidable for a rule that derives itself while nothing is read: such a rule says nothing, and
+        compilers lose their way in it."""
+        edges: dict[int, list[int]] = {rule: [] for rule in range(self._count)}
+        for rule, symbols in self.productions:
+            solid = [symbol for symbol in symbols if not self._is_nullable(symbol)]
+            alone = symbols if not solid else solid if len(solid) == 1 else ()
+            edges[rule] += [part for part in alone if isinstance(part, int) and (part, rule) != (rule, rule)]
+            if rule in symbols and rule in alone and rule not in self._loops:
+                raise Undecidable(self._circle(rule))
+        for rule, part in self.counted.items():
+            if isinstance(part.symbol, int) and part.least < 2:
+                edges[rule].append(part.symbol)
+        missing = dict.fromkeys(edges, 0)
+        for targets in edges.values():
+            for target in targets:
+                missing[target] += 1
+        ready = [rule for rule, count in missing.items() if not count]
+        while ready:
+            rule = ready.pop()
+            del missing[rule]
+            for target in edges[rule]:
+                missing[target] -= 1
+                if not missing[target]:
+                    ready.append(target)
+        if missing:
+            raise Undecidable(self._circle(*missing))
+
+    def _circle(self, *rules: int) -> str:
+        named = [name for name, rule in self._names.items() if rule in rules]
+        return f"the rule {named[0] if named else 'root'!r}, which can derive itself while nothing is read"
 
     def _is_nullable(self, symbol: Symbol) -> bool:
         return symbol.nullable if isinstance(symbol, Terminal) else symbol in self.nullable

@@ -202,6 +202,9 @@ class _Meaning:
                 raise WrongTag(f"exactly one trigger must begin {begin!r}, {len(fitting)} do", f"{place}/begin")
             pairs[fitting[0]].append(Row((Literal(begin[len(fitting[0]) :]), *inside)))
             whole.append(Row((Literal(begin), *inside)))
+        for trigger, ways in pairs.items():
+            if not ways:
+                raise WrongTag(f"the trigger {trigger!r} begins no tag", f"{at}/triggers")
         if needed and once:
             return Choice(tuple(whole))
         groups = [(trigger, Choice(tuple(ways))) for trigger, ways in pairs.items()]

@@ -21,7 +21,6 @@ class Scanner:
     def __init__(self, pattern: str, upper: bool) -> None:
         self.text = pattern
         self.upper = upper
-        self.mixed = any(sign in pattern for sign in LOOKAROUNDS)
         self.at = 0
 
     def invalid(self, reason: str) -> PatternInvalid:
@@ -40,7 +39,7 @@ class Scanner:
         character = self.peek()
         if character and character in "dDwWsS":
             self.at += 1
-            return named_class(character, self.upper, self.mixed)
+            return named_class(character)
         if character in ("p", "P"):
             self.at += 1
             return self.property(character == "P")

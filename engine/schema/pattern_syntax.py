@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from engine.schema.alphabet import Ranges, scalars, without
 from engine.schema.pattern_escapes import LOOKAROUNDS, Scanner
-from engine.schema.pattern_sets import dot, word_edge
+from engine.schema.pattern_sets import DOT, word_edge
 from engine.schema.pattern_tree import (
     Choice,
     Edge,
@@ -109,7 +109,7 @@ class _Parser(Scanner):
                 return Edge(at_end)
         for sign, negative in (("\\b", False), ("\\B", True)):
             if self.skip(sign):
-                return word_edge(negative, self.upper)
+                return word_edge(negative)
         return None
 
     def lookaround(self) -> Node | None:
@@ -132,7 +132,7 @@ class _Parser(Scanner):
         if character == "\\":
             return self.escape()
         if character == ".":
-            return Set(self.any_character or dot(self.upper))
+            return Set(self.any_character or DOT)
         if character in "*+?":
             self.at -= 1
             raise self.invalid("nothing to repeat")

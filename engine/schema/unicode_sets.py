@@ -101,9 +101,3 @@ def assigned() -> Ranges:
 def unassigned() -> Ranges:
     """The code points that another Unicode version may have assigned."""
     return without(assigned())
-
-
-@lru_cache(maxsize=1)
-def possible_word() -> Ranges:
-    """All that some engine's `\\w` takes: ASCII's word characters, and whatever UTS 18 (annex C) might count as one."""
-    return scalars([*WORD, *category("L", "M", "Nd", "Nl", "Pc", "So"), (0x200C, 0x200D), *unassigned()])
