@@ -59,7 +59,7 @@ def start(free_port, delay_s, drain_s):
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path.cwd())},
     )
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + 60
     while time.monotonic() < limit:
         try:
             if httpx.get(f"http://127.0.0.1:{free_port}/ready").status_code == 200:
