@@ -1,11 +1,13 @@
 """Notices an engine that has stopped moving, and asks for a new process; while nobody is served, gives memory back.
 
+Where a thread holds the interpreter's lock for so long that nothing here runs, a timer ends the process (exit code 1).
 Knows the age of the last sign of life. Does not know how a process is replaced: `on_wedged` does (here: exit with 70,
 so that a supervisor restarts; on Modal: stop fetching inputs first).
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import threading
 import time
@@ -59,11 +61,23 @@ class Watchdog:
         return self._service.slot.state == "ready" and not self._service.in_flight and give_back()
 
     def _watch(self) -> None:
-        while self._service.slot.state != "stopped":
-            if self.look():
-                return
-            self.tidy()
-            time.sleep(self._every_s)
+        try:
+            while self._service.slot.state != "stopped":
+                if self.look():
+                    return
+                self._arm()
+                self.tidy()
+                time.sleep(self._every_s)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _arm(self) -> None:
+        """This thread cannot look while another holds the interpreter's lock. A timer that needs no lock ends the
+        process then, with all tracebacks on stderr, unless it is set again before."""
+        if self._service.slot.state == "ready":
+            faulthandler.dump_traceback_later(self._service.settings.wedged_after_s + self._every_s, exit=True)
+        else:  # loading may hold the lock for long
+            faulthandler.cancel_dump_traceback_later()
 
 
 def leave() -> None:
