@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.config import EngineConfig
-from engine.errors import SchemaRefused
+from engine.errors import JudgingLimit, SchemaRefused
 from engine.grammar import CompiledGrammar, GrammarService
 from engine.grammar.bitmask import BitmaskBuffer, legal
 from engine.judge import judge_of
@@ -71,3 +71,13 @@ def test_the_corpus_is_large_and_has_both_outcomes_everywhere() -> None:
     assert len(CASES) >= 400
     assert min(kinds[kind] for kind in ("regex", "ebnf", "lark", "structural_tag")) >= 90
     assert all(case["accepted"] and case["rejected"] for case in CASES)
+
+
+@pytest.mark.parametrize("source", [
+    'root ::= Regex("((a{1,100}){1,100}){1,100}")', 'root ::= s\ns ::= s s s | s s | "a"',
+])  # fmt: skip
+def test_a_text_that_would_take_for_ever_to_judge_is_a_typed_limit(source: str) -> None:
+    judge = judge_of(Constraint.ebnf(source))
+    assert judge is not None
+    with pytest.raises(JudgingLimit):
+        judge(b"a" * 500)
