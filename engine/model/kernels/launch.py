@@ -121,15 +121,19 @@ _MAX_DYNAMIC_SHARED = 8
 _opted_in: set[Any] = set()
 
 
+def compiled_key(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any]) -> Any:
+    """What tells compiled forms of a kernel apart: constants, and the types and alignment of tensors."""
+    kinds = tuple((value.dtype, value.data_ptr() % 16) for value in arguments if isinstance(value, Tensor))
+    return kernel, kinds, tuple(sorted(constants.items()))
+
+
 def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
     """Launch a kernel whose static table and Triton's own shared memory together may pass 48 KiB.
 
     Triton asks the driver for more than 48 KiB by its own count alone, which leaves the table out; so we ask, once per
-    compiled kernel: by its constants, and the types and alignment of its tensors. Costs a set look-up a launch.
+    compiled kernel. Costs a set look-up a launch.
     """
-    tensors = [value for value in arguments if isinstance(value, Tensor)]
-    kinds = tuple((value.dtype, value.data_ptr() % 16) for value in tensors)
-    key = (kernel, kinds, tuple(sorted(constants.items())))
+    key = compiled_key(kernel, arguments, constants)
     if constants["ASM"] and key not in _opted_in:
         compiled = kernel.warmup(*arguments, grid=grid, **constants)
         if compiled is None:
