@@ -37,6 +37,9 @@ class Limits:
     schema_nodes: Count = 50_000
     grammar_rules: Count = 30_000
     compile_s: Seconds = 10.0
+    """CPU time of one constraint's lowering and compiling; who else computes meanwhile does not count."""
+    judge_s: Seconds = 2.0
+    """CPU time in which a document must be judged, all looks at its parts together."""
     compile_memory_bytes: Count = 2 << 30
     prompt_bytes: Count = 4 << 20
     queue: Size = 64

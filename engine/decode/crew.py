@@ -11,16 +11,18 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from engine.config import EngineConfig
+from engine.decode.admission import refusal
 from engine.decode.drafts import LONGEST, Drafts
 from engine.decode.job import Job, Sample, typed
-from engine.decode.judge import Judged, judge
+from engine.decode.judge import Judged, Judging
 from engine.decode.loop import Loop
 from engine.decode.outcome import Identity, failed_result, job_result, sample_result
 from engine.decode.prefix import PrefixCache
 from engine.decode.row import emit, release
 from engine.decode.scheduler import Scheduler
+from engine.decode.slots import Slots
 from engine.decode.text import TextStream
-from engine.errors import BudgetTooSmall, EngineError, EngineFailure
+from engine.errors import EngineError, EngineFailure
 from engine.grammar import Vocabulary
 from engine.interfaces import Runner, Tokenizer
 from engine.judge import Judgement
@@ -37,14 +39,17 @@ class Crew:
         tokenizer: Tokenizer,
         vocabulary: Vocabulary,
         identity: Identity,
+        judging: Judging,
         forget: Callable[[Job], None],
     ) -> None:
         self._runner = runner
         self._tokenizer = tokenizer
         self._identity = identity
+        self._judging = judging
         self._forget = forget
         self._results: dict[Job, dict[int, Result]] = {}
         self._scheduler = Scheduler(slots=runner.max_batch, prefill_chunk=config.prefill_chunk)
+        self._slots = Slots(runner, self._scheduler)
         self._prefixes = PrefixCache(config.prefix_cache_bytes)
         self._loop = Loop(
             runner,
@@ -53,6 +58,7 @@ class Crew:
             self._scheduler,
             Drafts(tokenizer, longest=0 if config.forced_runs == "off" else LONGEST),
             finish=self._finish,
+            ask=judging.ask,
             prefilled=self._prefilled,
             pinned=not runner.device.startswith("cpu"),
             overlap=config.overlap,
@@ -62,7 +68,7 @@ class Crew:
 
     @property
     def busy(self) -> bool:
-        return bool(self._scheduler)
+        return bool(self._scheduler) or bool(self._judging)
 
     def enter(self, job: Job) -> None:
         """Queue the first sample; its siblings follow once the prompt is in the cache. Never raises."""
@@ -79,10 +85,12 @@ class Crew:
     def turn(self) -> bool:
         """One round: reap and admit jobs, give slots, step. False when there was nothing to step. Never raises."""
         try:
+            self._hear()
             for job in list(self._results):
                 self._attend(job)
-            if self._scheduler.retired:
-                self._mend_slots()
+            for sample in self._slots.mend() if self._scheduler.retired else ():
+                sample.fail(EngineFailure("the device has failed: none of its slots can be used"))
+                self._finish(sample)
             for sample in self._scheduler.admit():
                 self._attempt(sample, self._start)
             for sample in self._scheduler.running[:]:
@@ -104,7 +112,19 @@ class Crew:
             for sample in self._loop.abandon() or self._scheduler.running[:]:
                 sample.fail(EngineFailure(f"the step failed: {error!r}"))
                 self._finish(sample)
+                self._record(sample, Judged(Judgement(False)))
             return True
+
+    def _hear(self) -> None:
+        """What the judge has answered: rows go on, or are over."""
+        for sample in self._judging.answered():
+            self._judging.ask(sample)
+            if sample.status is not None:
+                self._finish(sample)
+        for sample, judged in self._judging.judged():
+            if sample.error is None and not judged.judgement.valid:
+                sample.status = "invalid"
+            self._record(sample, judged)
 
     def _attempt(self, sample: Sample, work: Callable[[Sample], None]) -> None:
         sample.guard(lambda: work(sample))
@@ -116,29 +136,32 @@ class Crew:
         going = [sample for sample in job.samples if sample.index not in self._results[job]]
         if job.cancelled or job.future.cancelled():
             for sample in going:
+                self._judging.drop(sample)
                 sample.status = "cancelled"
                 self._finish(sample)
+                self._record(sample, Judged(Judgement(False)))
         elif job.deadline is not None and time.perf_counter() > job.deadline:
             for sample in going:
-                self._loop.close(sample)
+                if sample.ended is None:
+                    self._close(sample)
         elif not job.admitted and not job.compiling:
-            self._admit(job)
+            job.admitted = True
+            if (error := refusal(job)) is not None:
+                self._drop(job, error)
 
-    def _admit(self, job: Job) -> None:
-        """Once the grammar is compiled: its typed error; or a budget under the shortest document."""
-        job.admitted = True
-        try:
-            grammar = job.compiled()
-            budget = job.samples[0].budget
-            if grammar is not None and grammar.min_tokens > budget:
-                raise BudgetTooSmall(
-                    f"max_tokens allows {budget} tokens, the shortest document needs {grammar.min_tokens}",
-                    param="max_tokens",
-                )
-        except EngineError as error:
-            self._drop(job, error)
-        except BaseException as error:  # noqa: BLE001 - our bug in a compilation is that request's error
-            self._drop(job, EngineFailure(f"the grammar could not be compiled: {error!r}"))
+    def _close(self, sample: Sample) -> None:
+        """The deadline has passed. A row that has ended but for a look of the judge has ended."""
+        asked = sample.question
+        if asked is not None and asked.ends:
+            return
+        self._judging.drop(sample)
+        if asked is not None and asked.status is not None:
+            sample.status = asked.status
+        else:
+            self._loop.close(sample)
+            self._judging.ask(sample)
+        if sample.status is not None:
+            self._finish(sample)
 
     def _start(self, sample: Sample) -> None:
         """A slot was given: reuse a known prefix of the prompt."""
@@ -156,6 +179,7 @@ class Crew:
         grammar = sample.job.compiled()
         if grammar is not None:
             sample.matcher = grammar.matcher(sample.job.request.id)
+            sample.matcher.judge = sample.opinions if grammar.judge is not None else None
 
     def _prefilled(self, sample: Sample) -> None:
         """The prompt is in the cache: let the siblings in, and keep it for them and for others."""
@@ -166,19 +190,30 @@ class Crew:
             self._prefixes.store(job.salt, job.prompt, self._runner.save_prefix(sample.slot or 0, len(job.prompt)))
 
     def _finish(self, sample: Sample) -> None:
-        """Judge an ended sample, free its slot; the last sample of a job settles its future."""
+        """Free the slot of an ended sample, hand on the rest of its text and have it judged."""
         job = sample.job
-        if job not in self._results or sample.index in self._results[job]:
+        if job not in self._results or sample.ended is not None:
             return
         sample.ended = time.perf_counter()
         self._scheduler.release(sample)
-        self._results[job][sample.index] = self._result(sample)
+        self._hand_on(sample)
         if sample.error is not None:
-            self._clean(sample)
+            self._slots.clean(sample)
         if sample.index == 0 and sample.first_token is None and sample.status != "complete":
-            self._without_first(sample)  # the last of the siblings may settle the job
-        if len(self._results.get(job, ())) == len(job.samples):
-            results = self._results[job]
+            self._without_first(sample)
+        if sample.status in ("complete", "closed") and job.request.constraint is not None:
+            data = b"".join(self._tokenizer.token_bytes(token) or b"" for token in sample.output)
+            sample.guard(lambda: self._judging.end(sample, data))
+        if sample not in self._judging:
+            self._record(sample, Judged(Judgement(valid=job.request.constraint is None)))
+
+    def _record(self, sample: Sample, judged: Judged) -> None:
+        """The sample's Result; the last one of a job settles its future."""
+        job, results = sample.job, self._results.get(sample.job)
+        if results is None or sample.index in results:
+            return
+        results[sample.index] = sample_result(sample, judged, "".join(sample.pieces), sample.text_s, self._identity)
+        if len(results) == len(job.samples):
             self._drop(job, job_result([results[index] for index in sorted(results)]))
 
     def _without_first(self, sample: Sample) -> None:
@@ -196,50 +231,19 @@ class Crew:
         self._results.pop(job, None)
         try:
             for sample in job.samples:
+                self._judging.drop(sample)
                 sample.status = sample.status or "error"
                 self._scheduler.release(sample)
         finally:
             self._forget(job)
             job.settle(outcome)
 
-    def _clean(self, sample: Sample) -> None:
-        """After a failure the slot is made as new; where that fails too, nobody gets it until it can be done."""
-        if sample.slot is not None and not self._reset(sample.slot):
-            self._scheduler.retire(sample.slot)
-
-    def _mend_slots(self) -> None:
-        """Take retired slots back, where the device has recovered. Without any slot those who wait fail."""
-        for slot in self._scheduler.retired[:]:
-            if self._reset(slot):
-                self._scheduler.restore(slot)
-        for sample in self._scheduler.starving:
-            sample.fail(EngineFailure("the device has failed: none of its slots can be used"))
-            self._finish(sample)
-
-    def _reset(self, slot: int) -> bool:
-        try:
-            self._runner.reset_slot(slot)
-        except BaseException:  # noqa: BLE001 - whatever it is, this slot does not work
-            return False
-        return True
-
-    def _result(self, sample: Sample) -> Result:
-        """The sample's Result; what goes wrong while it is judged and handed on is the sample's error."""
+    def _hand_on(self, sample: Sample) -> None:
+        """What is left of its text; a listener that raises is the sample's error."""
         started = time.perf_counter()
-        judged = Judged(Judgement(False))
         try:
             emit(sample, sample.text.finish())
             release(sample)
-            if sample.status in ("complete", "closed"):
-                judged = self._judged(sample)
-        except BaseException as error:  # noqa: BLE001 - a listener, or the judge: this sample fails alone
+        except BaseException as error:  # noqa: BLE001 - this sample fails alone
             sample.fail(error)
-        spent = time.perf_counter() - started
-        return sample_result(sample, judged, "".join(sample.pieces), spent, self._identity)
-
-    def _judged(self, sample: Sample) -> Judged:
-        data = b"".join(self._tokenizer.token_bytes(token) or b"" for token in sample.output)
-        judged = judge(sample.job.request.constraint, sample.job.compiled(), data)
-        if not judged.judgement.valid:
-            sample.status = "invalid"
-        return judged
+        sample.text_s = time.perf_counter() - started

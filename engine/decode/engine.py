@@ -20,6 +20,7 @@ from engine.decode.crew import Crew
 from engine.decode.inbox import Inbox
 from engine.decode.interpreter import settle
 from engine.decode.job import Job, OnText, Trace
+from engine.decode.judge import Judging
 from engine.decode.outcome import Identity
 from engine.decode.prompt import encode_prompt
 from engine.decode.sampler import draw_seed
@@ -27,6 +28,7 @@ from engine.decode.thread import DecodeThread
 from engine.errors import EngineError, RequestError
 from engine.grammar import CompiledGrammar, GrammarService
 from engine.grammar.check import Checking, check_constraint
+from engine.judge.service import JudgeService
 from engine.model.loader import LoadedModel, Progress, load
 from engine.options import EngineOptions
 from engine.request import Constraint, Request, Result
@@ -58,9 +60,13 @@ class Engine(Calls):
         self.loaded.phases["vocabulary"] = time.perf_counter() - started
         self.identity = Identity(self.loaded.name, runner.quantization, __version__, runner.device)
         self._inbox = Inbox(slots=runner.max_batch, queue=self.config.limits.queue)
-        crew = Crew(self.config, runner, self.tokenizer, self.grammars.vocabulary, self.identity, self._inbox.forget)
+        self.judge = JudgeService(self.config.limits)
+        self.judge.start()
+        judging = Judging(self.judge, self._inbox.wake)
+        vocabulary = self.grammars.vocabulary
+        crew = Crew(self.config, runner, self.tokenizer, vocabulary, self.identity, judging, self._inbox.forget)
         settle()
-        self._thread = DecodeThread(crew, self._inbox, self.grammars.close, runner.close)
+        self._thread = DecodeThread(crew, self._inbox, self.judge.close, self.grammars.close, runner.close)
         self._thread.start()
         weakref.finalize(self, self._inbox.close, drain=True).atexit = False
 
@@ -114,7 +120,7 @@ class Engine(Calls):
             max_bytes=self.config.limits.prompt_bytes,
         )
         seed = request.sampling.seed if request.sampling.seed is not None else draw_seed()
-        grammar = self.grammars.submit(request.constraint) if request.constraint is not None else None
+        grammar = self.grammars.submit(request.constraint, owner=owner) if request.constraint is not None else None
         job = Job(request, prompt, seed, grammar, Future(), owner, on_text, trace, stats, keeper=self)
         wake = self._inbox.wake
         job.future.add_done_callback(lambda _: wake())
@@ -154,7 +160,7 @@ class Engine(Calls):
     def submit_check(self, constraint: Constraint, *, owner: str | None = None) -> Checking:
         """The same for any constraint, without waiting; it counts as `owner`'s. Raises QueueFull, NotReady."""
         self._inbox.refuse_when_full(owner)
-        return Checking(constraint, self.grammars.submit(constraint))
+        return Checking(constraint, self.grammars.submit(constraint, owner=owner))
 
     def warmup(self, constraints: Sequence[Constraint] = ()) -> dict[str, float]:
         """Compile these constraints (in parallel), later what most schemas share; milliseconds by schema hash."""

@@ -14,10 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.decode.opinions import Opinions, Question
 from engine.decode.text import TextStream
 from engine.errors import EngineError, EngineFailure
 from engine.grammar import CompiledGrammar, Matcher
 from engine.interfaces import StepRecord
+from engine.judge import Undecided
 from engine.request import Request, Result, Status
 
 OnText = Callable[[int, str], None]
@@ -115,6 +117,9 @@ class Sample:
     put_back: int = 0
     """Times it had to give its slot to somebody else."""
     logprobs: list[dict[str, Any]] = field(default_factory=list)
+    opinions: Opinions = field(default_factory=Opinions)
+    question: Question | None = None
+    """What must be judged before the row can go on."""
     status: Status | None = None
     error: EngineError | None = None
     started: float | None = None
@@ -123,6 +128,15 @@ class Sample:
     fill_s: float = 0.0
     exposed_s: float = 0.0
     device_s: float = 0.0
+    text_s: float = 0.0
+
+    def pursue(self, work: Callable[[], None], *, ends: bool = False) -> None:
+        """Do what may need the judge: then the row has a `question`, and does it once more with the answer."""
+        try:
+            work()
+        except Undecided as asked:
+            self.question = Question(asked.texts, work, self.status, ends)
+            self.status = None
 
     def fail(self, error: BaseException) -> None:
         """It ends here, as `error`; what is no typed error becomes one."""
@@ -139,6 +153,11 @@ class Sample:
     def length(self) -> int:
         """Prompt and output tokens."""
         return len(self.job.prompt) + len(self.output)
+
+    @property
+    def asks(self) -> bool:
+        """Whether the judge is asked in the middle of the text: some keyword is only `checked`."""
+        return self.matcher is not None and self.matcher.judge is not None
 
     @property
     def revocable(self) -> bool:

@@ -35,6 +35,7 @@ class Loop:
         drafts: Drafts,
         *,
         finish: Finish,
+        ask: Finish,
         prefilled: Finish,
         pinned: bool = False,
         overlap: bool = True,
@@ -46,6 +47,7 @@ class Loop:
         self._scheduler = scheduler
         self._drafts = drafts
         self._finish = finish
+        self._ask = ask
         self._prefilled = prefilled
         self._overlap = overlap
         self._ahead = ahead and overlap
@@ -87,7 +89,7 @@ class Loop:
             sample = row.sample
             sample.cached += len(row.planned.tokens) if row.planned.tokens is not None else 1
             sample.flying += row.planned.last
-            sample.hold = bool(row.draft)
+            sample.hold = bool(row.draft) or sample.asks
 
     def _collect(self) -> bool:
         """Wait for the tokens of the step in flight and take them; False when there is none."""
@@ -140,6 +142,8 @@ class Loop:
             if sample.output and sample.first_token is None:
                 sample.first_token = time.perf_counter()
                 sample.guard(lambda: self._prefilled(sample))
+        if sample.question is not None:
+            self._ask(sample)
         if sample.status is not None:
             self._finish(sample)
 
@@ -166,32 +170,40 @@ class Loop:
                     rows=len(self._scheduler.running),
                     overlap=self._overlap,
                 )
-            if kept and reconsider(sample, self._tokenizer, self._retries):
-                if sample.job.request.sampling.repetition_penalty != 1.0:
-                    self._runner.reset_slot(sample.slot or 0, [*sample.job.prompt, *sample.output])
-                return
-            if not kept or sample.status is not None:
+            if not kept:
+                sample.pursue(lambda: close(sample, self._tokenizer), ends=True)
                 return
             if sample.job.request.sampling.repetition_penalty != 1.0:
                 self._runner.mark_seen(sample.slot or 0, [token])
+            epoch = sample.epoch
+            sample.pursue(lambda: self._reconsider(sample))
+            if sample.epoch != epoch or sample.question is not None or sample.status is not None:
+                return
             if offset == len(row.draft) or token != row.draft[offset]:
                 return
             sample.cached += 1
             sample.forced += 1
 
+    def _reconsider(self, sample: Sample) -> None:
+        back, params = reconsider(sample, self._tokenizer, self._retries), sample.job.request.sampling
+        if back and sample.slot is not None and params.repetition_penalty != 1.0:
+            self._runner.reset_slot(sample.slot, [*sample.job.prompt, *sample.output])
+        sample.opinions.forget()
+
     def close(self, sample: Sample) -> None:
         """End a row now (deadline): by grammar where an ending fits, else with an honest status."""
-        sample.guard(lambda: close(sample, self._tokenizer, overdue=True))
-        self._finish(sample)
+        sample.guard(lambda: sample.pursue(lambda: close(sample, self._tokenizer, overdue=True), ends=True))
 
 
 def _ready(sample: Sample) -> bool:
-    """Whether the sample's masks can be filled: free text, or its grammar has been compiled.
+    """Whether the sample's masks can be filled: free text, or its grammar is there and nothing is being judged.
 
     Of a grammar whose masks are still loading the first ones are there; a step further all others would wait with it.
     """
     if sample.job.grammar is None:
         return True
+    if sample.question is not None:
+        return False
     matcher = sample.matcher
     return matcher is not None and (matcher.grammar.loaded or not (matcher.tokens or sample.flying))
 

@@ -76,7 +76,7 @@ class Masks:
             return
         walked = 0
         if self._expect_runs and not row.draft:
-            row.sample.hold = len(self._drafts.propose(row.sample)) > 1
+            row.sample.hold = row.sample.asks or len(self._drafts.propose(row.sample)) > 1
         try:
             for token in [*row.draft, None]:
                 self._add_row(row, inputs, free=False)

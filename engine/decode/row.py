@@ -12,7 +12,7 @@ from engine.interfaces import Sampled, Tokenizer
 
 
 def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> bool:
-    """Take one sampled token (row `index` of `sampled`); False when it was dropped and the row closed instead.
+    """Take one sampled token (row `index` of `sampled`); False when it was dropped: the row must be closed instead.
 
     Raises GrammarDesync when the matcher refuses a token whose bit was set.
     """
@@ -24,7 +24,6 @@ def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, 
             raise matcher.fail(token_id=token)
         if not matcher.fits(sample.remaining - 1):
             matcher.rollback(1)
-            close(sample, tokenizer)
             return False
         _take(sample, token, tokenizer)
         if matcher.terminated:
@@ -37,7 +36,8 @@ def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
     """Judge what the last token closed; on failure go back before that value. True when tokens were taken back.
 
     Only grammars with a `checked` keyword, or whose objects could have a key twice, ask. After `retries` a text with a
-    value that fails goes on and ends `invalid`; one with a repeated key is closed before that key.
+    value that fails goes on and ends `invalid`; one with a repeated key is closed before that key. Raises Undecided and
+    has changed nothing, where the judge must be asked first.
     """
     matcher = sample.matcher
     if matcher is None or not matcher.grammar.revises:
@@ -50,7 +50,7 @@ def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
         return False
     _take_back(sample, count, tokenizer)
     if last:
-        close(sample, tokenizer)
+        sample.pursue(lambda: close(sample, tokenizer), ends=True)
     return True
 
 
@@ -69,7 +69,10 @@ def _take_back(sample: Sample, count: int, tokenizer: Tokenizer) -> None:
 
 
 def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False) -> None:
-    """End the text by its shortest legal ending: `closed`; `timeout` where none fits or there is nothing to close."""
+    """End the text by its shortest legal ending: `closed`; `timeout` where none fits or there is nothing to close.
+
+    Raises Undecided as `reconsider` does.
+    """
     matcher = sample.matcher
     if matcher is None or (overdue and not sample.output):
         sample.status = "timeout"

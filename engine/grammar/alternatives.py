@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.grammar.bitmask import Rows, draw, words
+from engine.judge import Undecided
 
 if TYPE_CHECKING:
     from engine.grammar.matcher import Matcher
@@ -57,8 +58,14 @@ def best_ending(matcher: Matcher, shortest: Ending, limit: int, passes: Passes) 
 
 def ends_without_repeats(matcher: Matcher, limit: int) -> bool:
     """Whether the ending found within `limit` tokens writes no key twice: the tables of endings do not know keys."""
-    ending = matcher.ending(limit)
-    return ending is not None and matcher.keys.read(matcher.text(ending)).repeated is None
+    ending = matcher.shortest_ending(limit)
+    if not 0 < len(ending) <= limit:
+        return False
+
+    def once(found: Ending) -> bool:
+        return matcher.keys.read(matcher.text(found)).repeated is None
+
+    return once(best_ending(matcher, ending, limit, once))
 
 
 def _beside_bans(matcher: Matcher, limit: int) -> Ending:
@@ -99,6 +106,7 @@ def _detour(matcher: Matcher, limit: int, passes: Passes) -> Ending | None:
     chance = random.Random(matcher.tokens)
     a_try = _A_TRY + len(matcher.text(matcher.token_ids)) // _BYTES_JUDGED
     spent = 0
+    unknown: list[bytes] = []
     for attempt in range(_TRIES):
         if spent > _MOST_WORK:
             break
@@ -113,8 +121,14 @@ def _detour(matcher: Matcher, limit: int, passes: Passes) -> Ending | None:
         rest = fork.shortest_ending()
         whole = (*detour, *rest)
         spent += a_try + _A_DRAW * len(detour) + _AN_ENDING_TOKEN * len(whole)
-        if (rest or fork.terminated) and len(whole) <= limit and passes(whole):
-            return whole
+        if (rest or fork.terminated) and len(whole) <= limit:
+            try:
+                if passes(whole) and not unknown:
+                    return whole
+            except Undecided as question:
+                unknown += question.texts
+    if unknown:
+        raise Undecided(tuple(unknown))  # all that may follow is asked at once
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import xgrammar as xgr
@@ -13,12 +14,12 @@ from engine.config import Limits
 from engine.grammar.closer import Closer, Track
 from engine.grammar.compiler import Compiled
 from engine.grammar.entry import StoredRules
-from engine.grammar.matcher import NO_ENDING, Matcher
+from engine.grammar.matcher import Matcher
 from engine.grammar.runaway import Runaway
 from engine.grammar.vocabulary import Vocabulary
+from engine.judge import Judge, judge
 from engine.request import Constraint
 from engine.schema.grammar import Grammar
-from engine.schema.validator import Validator, validator_for
 from engine.schema.verdict import REPEATED_KEYS, Verdict
 
 Made = TypeVar("Made")
@@ -125,7 +126,7 @@ class CompiledGrammar:
         return self._once("min_bytes", self._min_bytes)
 
     def _min_bytes(self) -> int:
-        ending = self.matcher().ending(NO_ENDING) or ()
+        ending = self.matcher().shortest_ending()
         return sum(len(self.vocabulary.token_bytes(token) or b"") for token in ending)
 
     @property
@@ -144,14 +145,14 @@ class CompiledGrammar:
         return self.watches_keys or self.judge is not None
 
     @property
-    def judge(self) -> Validator | None:
-        """The validator that closing values must pass; None where the grammar itself enforces everything."""
+    def judge(self) -> Judge | None:
+        """What closing values must pass, without a bound on its time; None where the grammar enforces everything."""
         return self._once("judge", self._judge)
 
-    def _judge(self) -> Validator | None:
+    def _judge(self) -> Judge | None:
         if not self.constraint.is_json or self.min_tokens_exact:
             return None
-        return validator_for(self.constraint.source)
+        return partial(judge, self.constraint)
 
     def accepts(self, data: bytes) -> bool:
         """Whether a fresh matcher accepts these bytes from start to end. About 0.3 microseconds a byte."""

@@ -5,13 +5,13 @@ Knows xgrammar's compiler and our lowering. Does not know caches, threads or wor
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import xgrammar as xgr
 
@@ -21,6 +21,7 @@ from engine.grammar.composed import Composed, composed_lark, composed_tag
 from engine.grammar.machine import memory_bytes
 from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
+from engine.grammar.recipe import Recipe
 from engine.grammar.regex_parts import plain_in_ebnf
 from engine.grammar.remainder import Remainder
 from engine.judge import judge_of
@@ -52,8 +53,7 @@ def rule_cache_bytes() -> int:
 class Compiled:
     """What compiling yields. `grammar` is our own form where there is one (it is analysed for endings).
 
-    Where there is a `rest`, `raw` has all rules but not all masks: filling one that it lacks is a RuntimeError.
-    """
+    Where there is a `rest`, `raw` has all rules but not all masks: filling one that it lacks is a RuntimeError."""
 
     raw: xgr.CompiledGrammar
     grammar: Grammar | None
@@ -63,11 +63,15 @@ class Compiled:
     rest_bytes: int = 0
     shortest: tuple[int, ...] = ()
     """Tokens of the shortest document, stop token last, where somebody has searched for them before."""
+    recipe: Recipe | None = None
+    cooked_s: float = 0.0
+    """What making the masks from the recipe took, in CPU seconds."""
 
     @property
     def known(self) -> xgr.CompiledGrammar:
         """What there is by now."""
-        return self.raw if self.rest is None or not self.rest.done() else self.rest.result()
+        there = self.rest is not None and self.rest.done() and self.rest.exception() is None
+        return self.rest.result() if self.rest is not None and there else self.raw
 
     @property
     def whole(self) -> xgr.CompiledGrammar:
@@ -109,9 +113,24 @@ class Compiler:
         except RuntimeError as error:
             raise invalid(constraint.kind, error) from None
 
-    def from_ebnf(self, ebnf: str) -> xgr.CompiledGrammar:
-        """Masks for rules that have compiled before. Milliseconds to seconds, with the GIL released."""
-        return self._xgr.compile_grammar(ebnf)
+    def under(self, limits: Limits) -> Compiler:
+        """The same compiler, with what it knows, under other limits."""
+        other = copy.copy(self)
+        other._limits = limits
+        return other
+
+    def cook(self, recipe: Recipe) -> xgr.CompiledGrammar:
+        """Masks. Milliseconds to seconds, with the GIL released.
+
+        Without the rule cache where XGrammar's own check of that cache fails (a rule with a repeat that refers to a
+        regular expression).
+        """
+        try:
+            return recipe.cook(self._xgr)
+        except RuntimeError as error:
+            if _CACHE_CHECK not in str(error):
+                raise
+        return recipe.cook(xgr.GrammarCompiler(self._info, max_threads=1, cache_enabled=False))
 
     def from_masks(self, serialised: str) -> xgr.CompiledGrammar:
         """Xgrammar's own form read back. 2-30 ms, with the GIL released. RuntimeError when it does not fit."""
@@ -158,7 +177,9 @@ class Compiler:
         return self._from_rules(_scalar(_full_match(constraint.source)))
 
     def _ebnf(self, constraint: Constraint) -> Compiled:
-        return _read(self._uncached("compile_grammar", plain_in_ebnf(constraint.source)))
+        recipe = Recipe("ebnf", plain_in_ebnf(constraint.source))
+        raw, seconds = self._timed(recipe)
+        return Compiled(raw, _rule_form(raw), (), recipe=recipe, cooked_s=seconds)
 
     def _lark(self, constraint: Constraint) -> Compiled:
         embedded = embed(constraint, self._limits)
@@ -172,23 +193,18 @@ class Compiler:
         return self._composed(embedded, composed_tag(embedded))
 
     def _composed(self, embedded: Embedded, composed: Composed) -> Compiled:
-        raw = self._uncached(composed.method, *composed.arguments, **composed.named)
-        rules = composed.rules() if embedded.parts else _rule_form(raw)
-        return Compiled(raw, rules or _rule_form(raw), embedded.verdicts)
-
-    def _uncached(self, name: str, *args: Any, **named: Any) -> xgr.CompiledGrammar:
-        """What the compiler makes, without its rule cache where its own check of that cache fails (a rule with a
-        repeat that refers to a regular expression)."""
-        try:
-            return getattr(self._xgr, name)(*args, **named)
-        except RuntimeError as error:
-            if _CACHE_CHECK not in str(error):
-                raise
-        bare = xgr.GrammarCompiler(self._info, max_threads=1, cache_enabled=False)
-        return getattr(bare, name)(*args, **named)
+        raw, seconds = self._timed(composed.recipe)
+        rules = (composed.rules() if embedded.parts else None) or _rule_form(raw)
+        return Compiled(raw, rules, embedded.verdicts, recipe=composed.recipe, cooked_s=seconds)
 
     def _from_rules(self, grammar: Grammar, verdicts: tuple[Verdict, ...] = ()) -> Compiled:
-        return Compiled(self._xgr.compile_grammar(grammar.to_ebnf()), grammar, verdicts)
+        recipe = Recipe("ebnf", grammar.to_ebnf())
+        raw, seconds = self._timed(recipe)
+        return Compiled(raw, grammar, verdicts, recipe=recipe, cooked_s=seconds)
+
+    def _timed(self, recipe: Recipe) -> tuple[xgr.CompiledGrammar, float]:
+        started = time.thread_time()
+        return self.cook(recipe), time.thread_time() - started
 
 
 def _full_match(pattern: str) -> Automaton:
@@ -201,15 +217,11 @@ def _full_match(pattern: str) -> Automaton:
 
 
 def _scalar(automaton: Automaton) -> Grammar:
-    """The grammar of an automaton's words. Raises SchemaRefused for the empty language."""
+    """The grammar of an automaton's words; SchemaRefused for the empty language."""
     if automaton.is_empty:
         raise SchemaRefused("no text satisfies this constraint")
     rules: dict[str, Rule] = {}
     return Grammar(rules, TextRules(rules).scalar(automaton, None).name)
-
-
-def _read(raw: xgr.CompiledGrammar) -> Compiled:
-    return Compiled(raw, _rule_form(raw), ())
 
 
 def _rule_form(raw: xgr.CompiledGrammar) -> Grammar | None:

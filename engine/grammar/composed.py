@@ -7,6 +7,7 @@ it prints of those cannot always be read back.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import xgrammar as xgr
 
 from engine.grammar.normalised import NotReadable, read
 from engine.grammar.pushdown import EMBEDDED
+from engine.grammar.recipe import Recipe
 from engine.grammar.regex_parts import plain_in_lark, plain_in_tag
 from engine.schema.embed import Embedded, Part
 from engine.schema.grammar import Grammar, Ref, Rule, Text
@@ -22,25 +24,23 @@ from engine.schema.grammar import Grammar, Ref, Rule, Text
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """`method` of XGrammar's compiler with these arguments makes the masks; `rules` the rule form, None without one."""
+    """What makes the masks, and the rule form, None without one."""
 
-    method: str
-    arguments: tuple[Any, ...]
-    named: dict[str, Any]
+    recipe: Recipe
     rules: Callable[[], Grammar | None]
 
 
 def composed_lark(embedded: Embedded, info: xgr.TokenizerInfo) -> Composed:
     """Raises RuntimeError where XGrammar cannot read the grammar."""
     source = plain_in_lark(embedded.source)
-    real = {name: xgr.Grammar.from_ebnf(part.to_ebnf()) for name, part in embedded.grammars.items()}
+    real = {name: part.to_ebnf() for name, part in embedded.grammars.items()}
     marks = {name: xgr.Grammar.from_ebnf(_marked(number)) for number, name in enumerate(embedded.grammars)}
 
     def rules() -> Grammar | None:
         outside = xgr.Grammar.from_lark(source, tokenizer_info=info, named_grammars=marks)
         return _rules(outside, embedded)
 
-    return Composed("compile_lark", (source,), {"named_grammars": real}, rules)
+    return Composed(Recipe("lark", source, real), rules)
 
 
 def composed_tag(embedded: Embedded) -> Composed:
@@ -52,7 +52,7 @@ def composed_tag(embedded: Embedded) -> Composed:
     def rules() -> Grammar | None:
         return _rules(xgr.Grammar.from_structural_tag(marked), embedded)
 
-    return Composed("compile_structural_tag", (_with_grammars(marked, written),), {}, rules)
+    return Composed(Recipe("structural_tag", json.dumps(_with_grammars(marked, written))), rules)
 
 
 def _with_grammars(part: Any, texts: dict[str, str]) -> Any:

@@ -3,7 +3,8 @@
 Two forms. `masks` is xgrammar's own, made small: it loads without compiling, a large one in two parts (`nearest`). But
 xgrammar prints the whole grammar once per rule before it can be made small: a grammar that compiles in 0.2 s can take
 16 s and 3 GB to print. Where that is out of proportion, the form is `rules`, what lowering wrote; loading compiles it,
-outside the interpreter's lock. Knows our grammar form and verdicts. Knows no files and no processes.
+outside the interpreter's lock. So it is for what compiles in a moment.
+Knows our grammar form and verdicts. Knows no files and no processes.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ from typing import Any
 from engine.grammar.compiler import Compiled, Compiler
 from engine.grammar.nearest import nearest
 from engine.grammar.packing import NotPackable, pack
+from engine.grammar.recipe import Recipe
 from engine.schema.grammar import Chars, Grammar, Ref, Rule, Sequence, Symbol, Text
 from engine.schema.verdict import Verdict
 
 _LENGTH_BYTES = 8
-_LOWERED = frozenset({"json_schema", "json_object", "regex", "choice"})
-"""Kinds that xgrammar compiled from our own rules, so that the same rules compile to the same grammar."""
 _PRINTED_BYTES = 3.5
 """What xgrammar prints, a byte of the grammar and rule; measured: 1.8-4 for all but the smallest."""
 _PRINTED_ALWAYS = 4 << 20
@@ -57,22 +57,35 @@ class StoredRules(Mapping[str, Rule]):
         return len(self._rules)
 
 
-def encode(compiled: Compiled, kind: str, compile_s: float) -> bytes:
-    """The grammar of a constraint of this kind that took `compile_s` to compile. 5 ms to twice that time."""
-    grammar = compiled.grammar
-    ebnf = "" if grammar is None or kind not in _LOWERED else grammar.to_ebnf()
-    printed = _PRINTED_BYTES * len(ebnf) * (ebnf.count("\n") + 1)
-    dear = printed > max(_PRINTED_ALWAYS, min(_PRINTED_NEVER, 2 * compile_s * _PRINTED_A_S))
+def encode(compiled: Compiled, *, quick_s: float = 0.0) -> bytes:
+    """As rules where making the masks took up to `quick_s`, or printing them is out of proportion, else as masks.
+
+    A millisecond as rules; as masks 5 ms to twice the time that making them took.
+    """
+    as_rules = compiled.recipe is not None and (compiled.cooked_s <= quick_s or _is_dear(compiled))
     header = {
         "verdicts": [asdict(verdict) for verdict in compiled.verdicts],
-        "root": None if grammar is None else grammar.root,
-        "form": "rules" if dear else "masks",
+        "root": None if compiled.grammar is None else compiled.grammar.root,
+        "form": "rules" if as_rules else "masks",
+        "cooked_s": compiled.cooked_s,
         "bytes": int(compiled.whole.memory_size_bytes),
     }
-    rules = [] if grammar is None else [_plain_rule(rule) for rule in grammar.rules.values()]
-    first, whole = (b"", ebnf.encode("utf-8")) if dear else _masks(compiled)
+    rules = [] if compiled.grammar is None else [_plain_rule(rule) for rule in compiled.grammar.rules.values()]
+    first, whole = (b"", _printed(asdict(compiled.recipe))) if as_rules and compiled.recipe else _masks(compiled)
     parts = (_printed(header), _printed(rules), first)
     return b"".join(len(part).to_bytes(_LENGTH_BYTES, "big") + part for part in parts) + whole
+
+
+def cooking_s(content: bytes) -> float:
+    """What making the masks took where these are still to be made, in CPU seconds; 0 where they are there."""
+    header = json.loads(_part(content)[0])
+    return float(header["cooked_s"]) if header["form"] == "rules" else 0.0
+
+
+def _is_dear(compiled: Compiled) -> bool:
+    text = str(compiled.whole.grammar)
+    printed = _PRINTED_BYTES * len(text) * (text.count("\n") + 1)
+    return printed > max(_PRINTED_ALWAYS, min(_PRINTED_NEVER, 2 * compiled.cooked_s * _PRINTED_A_S))
 
 
 def _masks(compiled: Compiled) -> tuple[bytes, bytes]:
@@ -103,7 +116,8 @@ def decode(content: bytes, compiler: Compiler, *, at_once: bool = False) -> Comp
     verdicts = tuple(Verdict(**verdict) for verdict in header["verdicts"])
     grammar = None if header["root"] is None else Grammar(StoredRules(rules), header["root"])
     if header["form"] == "rules":
-        return Compiled(compiler.from_ebnf(str(view, "utf-8")), grammar, verdicts)
+        recipe = Recipe(**json.loads(bytes(view)))
+        return Compiled(compiler.cook(recipe), grammar, verdicts)
     if at_once or not first:
         whole = zlib.decompress(view) if first else view
         return Compiled(compiler.from_masks(str(whole, "utf-8")), grammar, verdicts)

@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 
 _MAGIC = b"maskloop1"
+SEAL_BYTES = len(_MAGIC) + 32
+"""What stands before the content."""
 
 
 def seal(content: bytes) -> bytes:
@@ -25,9 +27,8 @@ def seal(content: bytes) -> bytes:
 
 def unseal(stored: bytes) -> bytes | None:
     """The content, or None when it is not exactly what was sealed."""
-    header = len(_MAGIC) + 32
-    found = hashlib.sha256(memoryview(stored)[header:]).digest()
-    return stored[header:] if stored[:header] == _MAGIC + found else None
+    found = hashlib.sha256(memoryview(stored)[SEAL_BYTES:]).digest()
+    return stored[SEAL_BYTES:] if stored[:SEAL_BYTES] == _MAGIC + found else None
 
 
 def read_sealed(path: Path) -> bytes | None:

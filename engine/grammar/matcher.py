@@ -34,6 +34,7 @@ class Matcher:
         self.grammar = grammar
         self.request_id = request_id
         self.error: EngineError | None = None
+        self.judge = grammar.judge  # whoever must not wait puts one here that raises Undecided
         self._matcher = xgr.GrammarMatcher(grammar.raw)
         self._masks = grammar.vocabulary.masks
         self.terminated = False
@@ -224,8 +225,7 @@ class Matcher:
     def _passes(self, ending: Sequence[int]) -> bool:
         if self._keys and self._keys[-1].read(self.text(ending)).repeated is not None:
             return False
-        judge = self.grammar.judge
-        return judge is None or judge.check(self.text([*self._tokens, *ending])).ok
+        return self.judge is None or self.judge(self.text([*self._tokens, *ending])).valid
 
     def text(self, tokens: Sequence[int]) -> bytes:
         """The bytes that these tokens write."""

@@ -2,7 +2,7 @@
 
 When a value closes, the text so far, ended legally, is judged by the caller's schema. A failure that points at a closed
 value is final, whatever comes later; the value's first byte is where the text went wrong. Knows JSON text and the
-validator; does not know tokens or matchers.
+judge; does not know tokens or matchers.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 import re
 
 from engine.grammar.key_watch import spelled
+from engine.judge import Judge
 from engine.pointer import json_pointer
-from engine.schema.validator import Validator
 
 _LEXEME = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
 CLOSERS = frozenset(b'"}],0123456789el')
 """Bytes that may end a value (numbers end with the byte after them)."""
 
 
-def failing_start(validator: Validator, written: bytes, ending: bytes) -> int | None:
+def failing_start(judge: Judge, written: bytes, ending: bytes) -> int | None:
     """Offset in `written` of the value that fails for good; None while nothing does. Linear in the text.
 
     `ending` completes `written` to a whole document of the grammar.
     """
-    verdict = validator.check(written + ending)
-    if verdict.ok:
+    verdict = judge(written + ending)
+    if verdict.valid:
         return None
     spans = value_spans(written)
     pointer = verdict.pointer or ""

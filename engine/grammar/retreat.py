@@ -38,7 +38,7 @@ def _wrong_from(matcher: Matcher) -> int | None:
     """Offset of the key that stands twice, or of the value that fails for good, as of the last token."""
     if matcher.keys.repeated is not None:
         return matcher.keys.repeated
-    judge, tokens = matcher.grammar.judge, matcher.token_ids
+    judge, tokens = matcher.judge, matcher.token_ids
     if judge is None or not tokens:
         return None
     if not matcher.terminated and CLOSERS.isdisjoint(matcher.text(tokens[-1:])):

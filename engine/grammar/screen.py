@@ -1,27 +1,23 @@
-"""Which constraints may cost more than a moment, judged by counting, before anything is compiled.
+"""Which constraints are too large to be looked at, judged by counting, before anything is compiled.
 
-Knows sizes; does not compile. What is over a limit is refused here; what is merely large goes to a killable worker.
-The thresholds keep the Python part of an in-process compile near 20 ms, so that decoding beside it is not held up.
+Knows sizes; does not compile. How long the rest may take nobody knows beforehand: it runs where it can be stopped.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 from engine.config import Limits
 from engine.errors import ConstraintError, LimitExceeded
 from engine.pointer import escape
 from engine.request import Constraint
-from engine.schema.embed import Part, parts
+from engine.schema.embed import parts
 from engine.schema.expansion import expand
-from engine.schema.lark_source import inline_schemas, replace_schemas
 from engine.schema.reference import Schemas
 
-_CHEAP_BYTES = 16 << 10
-_CHEAP_NODES = 1_200
 _CHEAP_COUNTS = {
     "minLength": 32, "maxLength": 64, "minItems": 16, "maxItems": 32, "minProperties": 4, "maxProperties": 8,
     "minContains": 4, "maxContains": 4,
@@ -32,47 +28,41 @@ _CHEAP_SIZES = {
 }  # fmt: skip
 _CHEAP_PATTERN = 100
 _CHEAP_TEXT = 4_096
-_CHEAP_OPTIONS = 500
-_CHEAP_UNROLLED = 2_000
-_CHEAP_CONDITIONAL = 150
-_CONDITIONAL = ("not", "if", "dependencies", "dependentSchemas", "unevaluatedProperties", "unevaluatedItems")
-"""Keywords that lowering answers with products and complements."""
 _REPEAT = re.compile(r"\{\s*(\d+)?\s*(?:,\s*(\d+)?\s*)?\}")
 _CHEAP_REPEAT = 32
-_WEIGHT_LIMIT = 4.0
-"""Sum over the schema of (count / threshold); one part at its threshold weighs 1."""
+"""What is cheap of each: a keyword's weight is how many times as much it says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Screened:
-    """`heavy`: compile it where it can be killed. `pointer` and `part` name what weighs most."""
-
-    heavy: bool
-    part: str = ""
-    pointer: str = ""
-
-
-def screen(constraint: Constraint, limits: Limits) -> Screened:
-    """Linear in the text. Raises LimitExceeded for text, depth or size over a limit, with the place."""
+def screen(constraint: Constraint, limits: Limits) -> None:
+    """Raises LimitExceeded for text, depth or size over a limit, with the place. Linear: about 1 ms in 10 kB."""
     size = len(constraint.source.encode("utf-8", "surrogatepass"))
     if size > limits.schema_bytes:
         _over("schema_bytes", limits.schema_bytes, f"{size} bytes", constraint.kind, "")
     if constraint.is_json or constraint.kind == "structural_tag":
-        return _screen_json(constraint, _read(constraint, limits), limits, size)
-    if constraint.kind == "choice":
-        return Screened(size > _CHEAP_BYTES or constraint.source.count(",") > _CHEAP_OPTIONS, "options")
-    outside = _outside(constraint)
-    weight = max(_pattern_weight(outside), len(outside) / _CHEAP_TEXT)
-    inside = _screen_json(constraint, [part.schema for part in parts(constraint)], limits, size)
-    return inside if weight <= 1.0 else Screened(True, f"the {constraint.kind}")
+        _count(constraint, _read(constraint, limits), limits)
 
 
-def _outside(constraint: Constraint) -> str:
-    """The grammar without the schemas in it, which are weighed apart."""
-    if constraint.kind != "lark":
-        return constraint.source
-    found = inline_schemas(constraint.source)
-    return replace_schemas(constraint.source, found, [""] * len(found))
+def screen_parts(constraint: Constraint, limits: Limits) -> None:
+    """The same for the JSON Schemas inside, each reference written out. Raises ConstraintError. For a worker: this
+    resolves references, which a stranger may have spelled as he likes."""
+    for part in parts(constraint):
+        if not constraint.is_json:
+            _count(constraint, part.schema, limits)
+        try:
+            expansion = expand(Schemas(part.schema, depth=limits.schema_depth, nodes=limits.schema_nodes))
+        except ConstraintError as error:
+            raise part.place(error, constraint) from None
+        if expansion.in_place > limits.schema_nodes:
+            found = f"{expansion.in_place} schemas apply to one value"  # the validator judges each of them apart
+            _over("schema_nodes", limits.schema_nodes, found, constraint.kind, part.pointer)
+
+
+def heaviest(constraint: Constraint) -> tuple[str, str]:
+    """What probably made a constraint too heavy, and its pointer: for the message of a refusal."""
+    if not constraint.is_json and constraint.kind != "structural_tag":
+        return f"the {constraint.kind}", ""
+    found = max(_weights(json.loads(constraint.source)), default=(0.0, "", ""))
+    return found[1], found[2]
 
 
 def _read(constraint: Constraint, limits: Limits) -> Any:
@@ -82,45 +72,31 @@ def _read(constraint: Constraint, limits: Limits) -> Any:
         _over("schema_depth", limits.schema_depth, "very deep nesting", constraint.kind, "")
 
 
-def _screen_json(constraint: Constraint, document: Any, limits: Limits, size: int) -> Screened:
-    scale = 0.5 if constraint.conformance == "spec" else 1.0
-    total, nodes = size / _CHEAP_BYTES, 0
-    worst = (0.0, "", "")
-    queue: list[tuple[Any, str, int]] = [(document, "", 0)]
-    while queue:
-        value, pointer, depth = queue.pop()
+def _count(constraint: Constraint, document: Any, limits: Limits) -> None:
+    nodes = 0
+    for value, pointer, depth in _containers(document):
         nodes += 1 + sum(not isinstance(child, dict | list) for _, child in _children(value))
         if depth > limits.schema_depth:
             _over("schema_depth", limits.schema_depth, "deeper nesting", constraint.kind, pointer)
         if nodes > limits.schema_nodes:
             _over("schema_nodes", limits.schema_nodes, "more values", constraint.kind, pointer)
+
+
+def _containers(document: Any) -> Iterator[tuple[Any, str, int]]:
+    """Objects and arrays with their pointers and depths, and the document itself."""
+    queue: list[tuple[Any, str, int]] = [(document, "", 0)]
+    while queue:
+        value, pointer, depth = queue.pop()
+        yield value, pointer, depth
         for key, child in _children(value):
-            weight = _weight(key, child) / scale
-            total += weight if weight > 0.25 else 0.0
-            worst = max(worst, (weight, f"{key} of {_measure(child)}", f"{pointer}/{_escape(key)}"))
             if isinstance(child, dict | list):
                 queue.append((child, f"{pointer}/{_escape(key)}", depth + 1))
-    conditional = any(f'"{word}"' in constraint.source for word in _CONDITIONAL)
-    worst = max([worst, *(_unrolled(part, conditional, constraint, limits) for part in parts(constraint))])
-    heavy = worst[0] > 1.0 or total > _WEIGHT_LIMIT or nodes > _CHEAP_NODES
-    return Screened(heavy, worst[1], worst[2])
 
 
-def _unrolled(part: Part, conditional: bool, constraint: Constraint, limits: Limits) -> tuple[float, str, str]:
-    """What the references of a schema stand for: weight, what it is, and where. Raises LimitExceeded."""
-    try:
-        unrolled = expand(Schemas(part.schema, depth=limits.schema_depth, nodes=limits.schema_nodes))
-    except ConstraintError as error:
-        raise part.place(error, constraint) from None
-    if unrolled.in_place > limits.schema_nodes:
-        found = f"{unrolled.in_place} schemas apply to one value"  # the validator judges each of them apart
-        _over("schema_nodes", limits.schema_nodes, found, constraint.kind, part.pointer)
-    count = unrolled.subschemas
-    if count > _CHEAP_UNROLLED:
-        return 2.0, f"references that unroll to {count} subschemas or more", part.pointer
-    if conditional and count > _CHEAP_CONDITIONAL:
-        return 2.0, f"conditions over {count} subschemas", part.pointer
-    return 0.0, "", ""
+def _weights(document: Any) -> Iterator[tuple[float, str, str]]:
+    for value, pointer, _ in _containers(document):
+        for key, child in _children(value):
+            yield _weight(key, child), f"{key} of {_measure(child)}", f"{pointer}/{_escape(key)}"
 
 
 def _over(limit: str, allowed: int, found: str, param: str, pointer: str) -> None:

@@ -4,6 +4,6 @@ No judge shares code with the compiler of its kind, so that it can judge what th
 """
 
 from engine.judge.dispatch import judge, judge_of
-from engine.judge.judgement import Judge, Judgement
+from engine.judge.judgement import Judge, Judgement, Undecided
 
-__all__ = ["Judge", "Judgement", "judge", "judge_of"]
+__all__ = ["Judge", "Judgement", "Undecided", "judge", "judge_of"]

@@ -20,25 +20,14 @@ JUDGES = {
 """By kind, the module of this folder whose `make(constraint) -> Judge` reads the source; imported when first needed."""
 
 
-def judge_of(constraint: Constraint) -> Judge | None:
-    """The judge of this constraint; None for a kind that has none yet. The last 64 are kept.
-
-    Raises ConstraintError where the source is none of its kind.
-    """
-    return _made(constraint) if constraint.kind in JUDGES else None
-
-
 def judge(constraint: Constraint, data: bytes) -> Judgement:
-    """Judge a whole text. KeyError for a kind that has no judge yet; raises what `judge_of` raises."""
-    module = JUDGES[constraint.kind]
-    made = judge_of(constraint)
-    if made is None:
-        raise KeyError(module)
-    return made(data)
+    """Judge a whole text. Raises what `judge_of` raises."""
+    return judge_of(constraint)(data)
 
 
 @lru_cache(maxsize=64)
-def _made(constraint: Constraint) -> Judge:
+def judge_of(constraint: Constraint) -> Judge:
+    """The judge of this constraint; the last 64 are kept. ConstraintError where the source is none of its kind."""
     module = import_module(f"engine.judge.{JUDGES[constraint.kind]}")
     made: Judge = module.make(constraint)
     return made

@@ -20,6 +20,14 @@ class Judgement:
         return asdict(self)
 
 
+class Undecided(Exception):
+    """Raised by a judge that has to ask elsewhere first: these texts, in this order, until one is valid."""
+
+    def __init__(self, texts: tuple[bytes, ...]) -> None:
+        super().__init__(f"{len(texts)} texts are to be judged")
+        self.texts = texts
+
+
 class Judge(Protocol):
     """The judge of one constraint: a function of the whole text's bytes. Pure; may take any time (see `service`)."""
 

@@ -18,6 +18,7 @@ import pytest
 from engine import Constraint, EngineConfig, Request, SamplingParams
 from engine.decode.crew import Crew
 from engine.decode.engine import Engine
+from engine.decode.judge import Judging
 from engine.decode.loop import Loop
 from engine.decode.scheduler import Scheduler
 from engine.model.cpu_runner import CpuRunner
@@ -131,7 +132,8 @@ def test_one_slot_that_can_never_be_used_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (Crew, "_attend"), (Crew, "_start"), (Crew, "_make_ready"), (Crew, "_judged"), (Crew, "_prefilled"),
+        (Crew, "_attend"), (Crew, "_start"), (Crew, "_make_ready"), (Crew, "_record"), (Crew, "_prefilled"),
+        (Judging, "end"), (Judging, "judged"),
         (Scheduler, "admit"), (Scheduler, "plan"), (Scheduler, "release"), (Loop, "_accept"), (Loop, "close"),
     ],
 )  # fmt: skip

@@ -9,26 +9,21 @@ import pytest
 import xgrammar as xgr
 
 from engine.grammar import nearest
-from engine.grammar import service as service_module
-from engine.grammar.disk import DiskCache
 from engine.grammar.remainder import Remainder
 from engine.request import Constraint, Request, SamplingParams
 from tests.decode.fakes import fake_engine, wants
-from tests.grammar.test_nearest import NOBODY, SCHEMA
+from tests.grammar.test_nearest import NOBODY, SCHEMA, store
 
 TEXT = '{"name":"abc","kind":"beta","size":-1}'
 
 
 def test_others_go_on_while_masks_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = DiskCache.put
-    monkeypatch.setattr(service_module, "_WORTH_STORING_MS", 0.0)
-    monkeypatch.setattr(DiskCache, "put", lambda *args, **about: put(*args, **{**about, "compile_ms": 1e6}))
     monkeypatch.setattr(nearest, "FIRST_US", 1_500.0)
     constraint = Constraint.json_schema(SCHEMA)
     with fake_engine(wants(TEXT), tmp_path)[0] as writer:
-        writer.grammars.compile(constraint)
+        store(writer.grammars, constraint)
     with fake_engine(wants(TEXT), tmp_path)[0] as engine:
-        compiler = engine.grammars._compiler
+        compiler = engine.grammars._maker.compiler
         waiting: list[Any] = []
         rest: Remainder[xgr.CompiledGrammar] = Remainder(lambda: compiler.from_masks(""), NOBODY)
         monkeypatch.setattr(compiler, "later", lambda serialised: waiting.append(serialised) or rest)

@@ -24,11 +24,11 @@ SCHEMA: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def compiled(byte_service: GrammarService) -> Compiled:
-    return byte_service._compiler.compile(Constraint.json_schema(SCHEMA))
+    return byte_service._maker.compiler.compile(Constraint.json_schema(SCHEMA))
 
 
 def test_rules_and_their_symbols_count(byte_service: GrammarService, compiled: Compiled) -> None:
-    stored = decode(encode(compiled, "json_schema", 0.1), byte_service._compiler)
+    stored = decode(encode(compiled), byte_service._maker.compiler)
     assert stored.grammar is not None
     gc.collect()
     tracemalloc.start()

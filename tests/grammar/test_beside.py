@@ -42,7 +42,7 @@ def test_a_bomb_delays_no_step_by_more_than_a_step(tmp_path: Path) -> None:
     settle()
     config = EngineConfig(cache_dir=tmp_path, limits=Limits(compile_s=1.5))
     service = GrammarService(byte_tokenizer(), 258, config=config)
-    service.sandbox.start()
+    service.start()
     grammar = service.compile(Constraint.json_schema({"type": "array", "items": {"type": "integer"}}))
     alone = steps(grammar, threading.Event(), 150)
     over = threading.Event()

@@ -49,7 +49,7 @@ class Held(Compiler):
     """Loads the rest when it is told to."""
 
     def __init__(self, service: GrammarService) -> None:
-        self.__dict__.update(service._compiler.__dict__)
+        self.__dict__.update(service._maker.compiler.__dict__)
         self.waiting: list[Callable[[], str]] = []
         self.rest: Remainder[xgr.CompiledGrammar] = Remainder(lambda: self.from_masks(""), NOBODY)
 
@@ -64,7 +64,7 @@ def parted(byte_service: GrammarService, monkeypatch: pytest.MonkeyPatch) -> tup
     monkeypatch.setattr(nearest, "FIRST_US", 1_500.0)
     constraint = Constraint.json_schema(SCHEMA)
     held = Held(byte_service)
-    compiled = decode(encode(byte_service._compiler.compile(constraint), "json_schema", 1.0), held)
+    compiled = decode(encode(byte_service._maker.compiler.compile(constraint)), held)
     assert len(held.waiting) == 1, "the grammar was not parted"
     return held, CompiledGrammar(constraint, "parted", compiled, byte_service.vocabulary)
 
@@ -121,16 +121,21 @@ def test_walks_show_the_same_masks(byte_service: GrammarService, parted: tuple[H
             assert reference.accept_token(token)
 
 
+def store(service: GrammarService, constraint: Constraint) -> None:
+    """On disk in two parts, as this process is told to part them."""
+    compiler = service._maker.compiler
+    compiled = compiler.compile(constraint)
+    shortest = CompiledGrammar(constraint, "here", compiled, service.vocabulary).matcher().shortest_ending(0)
+    about = {"kind": constraint.kind, "schema_hash": "0", "compile_ms": 1e6, "following_s": 0.0, "shortest": shortest}
+    assert service.disk.put(service.key(constraint), encode(compiled), compiler, **about)
+
+
 @pytest.mark.parametrize("fails", [True, False])
 def test_what_could_not_be_loaded_is_made_again(fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "FIRST_US", 1_500.0)
-    monkeypatch.setattr("engine.grammar.service._WORTH_STORING_MS", 0.0)
-    monkeypatch.setattr("engine.grammar.disk._COLD", 1e6)
     service = GrammarService(byte_tokenizer(), 258, config=EngineConfig(cache_dir=tmp_path))
     constraint, load = Constraint.json_schema(SCHEMA), Compiler._load
-    service.compile(constraint)
-    service.flush()
-    service._memory.clear()
+    store(service, constraint)
 
     def broken(_: Compiler, serialised: Callable[[], str]) -> xgr.CompiledGrammar:
         raise MemoryError(len(serialised()))
@@ -138,7 +143,7 @@ def test_what_could_not_be_loaded_is_made_again(fails: bool, tmp_path: Path, mon
     monkeypatch.setattr(Compiler, "_load", broken if fails else load)
     lost = service.compile(constraint)
     assert (lost.source, lost.compiled.rest is None) == ("disk", False)
-    service._compiler.close()
+    service._maker.compiler.close()
     monkeypatch.setattr(Compiler, "_load", load)
     assert service.compile(constraint).source == ("compiled" if fails else "memory")
     assert service.compile(constraint).accepts(TEXT)

@@ -19,13 +19,14 @@ import pytest
 from engine.config import EngineConfig, Limits
 from engine.errors import LimitExceeded, ModelError, NotReady, SchemaInvalid, SchemaRefused
 from engine.grammar import CompiledGrammar, GrammarService, Vocabulary, files
+from engine.grammar import maker as maker_module
 from engine.grammar import service as service_module
 from engine.grammar import vocabulary as vocabulary_module
 from engine.grammar.closer import Closer
 from engine.grammar.disk import DiskCache
 from engine.grammar.entry import encode
 from engine.grammar.files import read_sealed, write_sealed
-from engine.grammar.screen import screen
+from engine.grammar.screen import heaviest, screen
 from engine.request import Constraint
 from tests.grammar.fakes import byte_tokenizer
 
@@ -48,7 +49,7 @@ def service_at(folder: Path, **limits: Any) -> GrammarService:
 def sandboxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GrammarService]:
     """A worker with small limits, started once."""
     service = service_at(tmp_path_factory.mktemp("sandboxed"), compile_s=2.0)
-    service.sandbox.start()
+    service.start()
     yield service
     service.close()
 
@@ -61,7 +62,7 @@ def keep_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     def dear(self: DiskCache, key: str, content: bytes, compiler: Any, **about: Any) -> bool:
         return put(self, key, content, compiler, **{**about, "compile_ms": 1e6})
 
-    monkeypatch.setattr(service_module, "_WORTH_STORING_MS", 0.0)
+    monkeypatch.setattr(maker_module, "_WORTH_STORING_S", 0.0)
     monkeypatch.setattr(DiskCache, "put", dear)
 
 
@@ -72,8 +73,8 @@ def accepts(grammar: Any, value: Any) -> bool:
 def test_many_callers_share_one_compilation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = service_at(tmp_path)
     calls = []
-    inner = service._compiler.compile
-    monkeypatch.setattr(service._compiler, "compile", lambda c: (calls.append(c), time.sleep(0.1), inner(c))[2])
+    inner = service.sandbox.submit
+    monkeypatch.setattr(service.sandbox, "submit", lambda *args: (calls.append(args), inner(*args))[1])
     with ThreadPoolExecutor(8) as pool:
         grammars = list(pool.map(lambda _: service.compile(Constraint.json_schema(PERSON)), range(16)))
     assert len(calls) == 1
@@ -151,7 +152,7 @@ def test_the_shortest_document_is_searched_once(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_many_ask_for_at_once_is_made_once(byte_service: GrammarService, monkeypatch: pytest.MonkeyPatch) -> None:
-    grammar = byte_service._compiler.compile(Constraint.json_schema(PERSON))
+    grammar = byte_service._maker.compiler.compile(Constraint.json_schema(PERSON))
     fresh = CompiledGrammar(Constraint.json_schema(PERSON), "fresh", grammar, byte_service.vocabulary)
     made: list[Closer] = []
     make = CompiledGrammar._closer
@@ -194,7 +195,8 @@ def test_a_damaged_file_is_never_used_and_healed(tmp_path: Path, damage: str) ->
 @pytest.mark.usefixtures("keep_everything")
 def test_what_was_stored_has_been_screened_under_the_same_limits(tmp_path: Path, monkeypatch: Any) -> None:
     screened: list[Constraint] = []
-    monkeypatch.setattr(service_module, "screen", lambda *args: screened.append(args[0]) or screen(*args))
+    for module in (service_module, maker_module):
+        monkeypatch.setattr(module, "screen", lambda *args: screened.append(args[0]) or screen(*args))
     constraint = Constraint.json_schema(LENGTHY)
     sources = []
     for damage in (False, False, True):
@@ -213,11 +215,11 @@ def test_what_was_stored_has_been_screened_under_the_same_limits(tmp_path: Path,
 
 def test_what_compiles_faster_than_it_loads_is_not_stored(tmp_path: Path, byte_service: GrammarService) -> None:
     grammar = byte_service.compile(Constraint.json_schema(PERSON))
-    disk, compiler = DiskCache(tmp_path / "disk"), byte_service._compiler
+    disk, compiler = DiskCache(tmp_path / "disk"), byte_service._maker.compiler
     about = {"kind": "json_schema", "schema_hash": "0"}
-    assert not disk.put(grammar.key, encode(grammar.compiled, "json_schema", 0.0), compiler, **about, compile_ms=0.0)
+    assert not disk.put(grammar.key, encode(grammar.compiled), compiler, **about, following_s=0.0, compile_ms=0.0)
     assert disk.entries() == []
-    assert disk.put(grammar.key, encode(grammar.compiled, "json_schema", 0.0), compiler, **about, compile_ms=1e6)
+    assert disk.put(grammar.key, encode(grammar.compiled), compiler, **about, following_s=0.0, compile_ms=1e6)
     assert disk.get(grammar.key, compiler) is not None
 
 
@@ -229,7 +231,7 @@ def test_a_full_disk_fails_no_request(tmp_path: Path, monkeypatch: pytest.Monkey
     service = service_at(tmp_path)
     assert accepts(service.compile(Constraint.json_schema(PERSON)), {"name": "x"})
     service.flush()
-    assert [path for path in service.disk.folder.iterdir() if not path.name.endswith(".lock")] == []
+    assert list(service.disk.folder.iterdir()) == []
     service.close()
 
 
@@ -290,12 +292,14 @@ def test_memory_is_limited_too(tmp_path: Path) -> None:
     service.close()
 
 
-def test_a_killed_worker_is_replaced_and_its_job_repeated(sandboxed: GrammarService) -> None:
-    first = sandboxed.sandbox.pid
-    assert first is not None
-    os.kill(first, signal.SIGKILL)
-    assert accepts(sandboxed.compile(Constraint.json_schema({"enum": list(range(500))})), 499)
-    assert sandboxed.sandbox.pid not in (None, first)
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_killed_or_stopped_worker_is_replaced_and_its_job_repeated(sandboxed: GrammarService, stop: int) -> None:
+    sandboxed.compile(Constraint.json_schema({"enum": list(range(400))}))
+    before = sandboxed.sandbox.pids
+    for pid in before:
+        os.kill(pid, stop)
+    assert accepts(sandboxed.compile(Constraint.json_schema({"enum": list(range(500 + stop))})), 499)
+    assert set(before).isdisjoint(sandboxed.sandbox.pids)
 
 
 def test_a_heavy_schema_does_not_hold_up_a_light_one(sandboxed: GrammarService) -> None:
@@ -334,14 +338,12 @@ def test_other_constraints_fail_with_one_clean_line(
     assert ".cc:" not in caught.value.message
 
 
-def test_the_screen_sends_what_is_large_to_the_worker() -> None:
-    limits = Limits()
-    assert not screen(Constraint.json_schema(PERSON), limits).heavy
-    found = screen(Constraint.json_schema({"properties": {"a/b": {"maxLength": 5000}}}), limits)
-    assert found.heavy
-    assert found.pointer == "/properties/a~1b/maxLength"
+def test_the_screen_refuses_what_is_too_large_and_names_what_is_heaviest() -> None:
+    screen(Constraint.json_schema(PERSON), Limits())
     with pytest.raises(LimitExceeded, match="schema_bytes"):
-        screen(Constraint.json_schema({"title": "x" * (1 << 20)}), limits)
+        screen(Constraint.json_schema({"title": "x" * (1 << 20)}), Limits())
+    found = heaviest(Constraint.json_schema({"properties": {"a/b": {"maxLength": 5000}, "c": {"maxLength": 9}}}))
+    assert found == ("maxLength of 5000", "/properties/a~1b/maxLength")
 
 
 def test_text_never_is_a_special_token(byte_service: GrammarService) -> None:

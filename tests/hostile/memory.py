@@ -72,7 +72,7 @@ def without_caches(engine: Any) -> Memory:
     grammars._memory.clear()
     grammars.vocabulary.masks.clear()
     info = grammars.vocabulary.info
-    grammars._compiler._xgr = xgr.GrammarCompiler(info, max_threads=1, cache_limit_bytes=rule_cache_bytes())
+    grammars._maker.compiler._xgr = xgr.GrammarCompiler(info, max_threads=1, cache_limit_bytes=rule_cache_bytes())
     modules = [module for name, module in list(sys.modules.items()) if name.startswith("engine.")]
     for kept in [value for module in modules for value in vars(module).values() if isinstance(value, _Kept)]:
         kept.cache_clear()
@@ -116,7 +116,7 @@ def run(rounds: int) -> list[Memory]:
     share_heap()
     with tempfile.TemporaryDirectory() as folder:
         engine, _ = fake_engine(random_logits(5), Path(folder), limits=LIMITS)
-        engine.grammars.sandbox.start()
+        engine.grammars.start()
         with Server(engine) as server:
             ask = functools.partial(
                 server.client.post, "/generate", content=_body(True, 0), headers=JSON, timeout=WAIT_S

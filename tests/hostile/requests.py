@@ -45,7 +45,12 @@ WIRE = [
     raw("a UTF-8 byte order mark", b'\xef\xbb\xbf{"prompt":"x","max_tokens":4}', 200, 400),
     raw("UTF-16", '{"prompt":"x","max_tokens":4}'.encode("utf-16"), 200, 400),
     raw("deep arrays", b'{"prompt":' + b"[" * 50_000 + b"]" * 50_000 + b"}", 400),
-    raw("deep objects in the schema", b'{"prompt":"x","schema":' + b'{"not":' * 20_000 + b"{}" + b"}" * 20_000 + b"}", 400, 422),
+    raw(
+        "deep objects in the schema",
+        b'{"prompt":"x","schema":' + b'{"not":' * 20_000 + b"{}" + b"}" * 20_000 + b"}",
+        400,
+        422,
+    ),
     raw("a number of 10,000 digits", b'{"prompt":"x","max_tokens":' + b"9" * 10_000 + b"}", 400),
     raw("trailing text", b'{"prompt":"x","max_tokens":4} x', 400),
     raw("two documents", b'{"prompt":"x"}{"prompt":"y"}', 400),

@@ -63,7 +63,11 @@ CRASHERS = [
     HostileSchema("a chain of 1,000 references", chain(1000), "LimitExceeded|ok"),
     HostileSchema("a chain of 12,000 references", chain(12_000), LIMIT, 20),
     HostileSchema("a reference to itself", {"$ref": "#"}, "ok|SchemaRefused"),
-    HostileSchema("two references in a circle", {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "ok|SchemaRefused"),
+    HostileSchema(
+        "two references in a circle",
+        {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+        "ok|SchemaRefused",
+    ),
     HostileSchema("anyOf with itself", {"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "ok|SchemaRefused"),
     HostileSchema("allOf with itself", {"allOf": [{"$ref": "#"}], "type": "null"}, "ok|SchemaRefused"),
     HostileSchema("not itself", {"not": {"$ref": "#"}}, "ok|SchemaRefused|SchemaInvalid"),
@@ -73,10 +77,20 @@ CRASHERS = [
     HostileSchema("object nesting of 400", nest(400, "properties"), LIMIT),
     HostileSchema("anyOf nesting of 60", nest(60, "anyOf"), "ok|LimitExceeded"),
     HostileSchema("allOf nesting of 300", nest(300, "allOf"), LIMIT),
-    HostileSchema("not nesting of 100", functools.reduce(lambda s, _: {"not": s}, range(100), {"type": "null"}), "ok|LimitExceeded|SchemaRefused"),
-    HostileSchema("an endless document", {"type": "object", "properties": {"n": {"$ref": "#"}}, "required": ["n"]}, REFUSED),
+    HostileSchema(
+        "not nesting of 100",
+        functools.reduce(lambda s, _: {"not": s}, range(100), {"type": "null"}),
+        "ok|LimitExceeded|SchemaRefused",
+    ),
+    HostileSchema(
+        "an endless document", {"type": "object", "properties": {"n": {"$ref": "#"}}, "required": ["n"]}, REFUSED
+    ),
     HostileSchema("an endless array", {"type": "array", "items": {"$ref": "#"}, "minItems": 1}, REFUSED),
-    HostileSchema("a linked list", {"type": "object", "properties": {"n": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}, "required": ["n"]}, OK),
+    HostileSchema(
+        "a linked list",
+        {"type": "object", "properties": {"n": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}, "required": ["n"]},
+        OK,
+    ),
 ]
 
 BOMBS = [
@@ -84,47 +98,144 @@ BOMBS = [
     HostileSchema("2^30 branches by reference", doubling(30, "anyOf"), "ok|LimitExceeded", 20),
     HostileSchema("2^30 conjunctions by reference", doubling(30, "allOf"), "ok|LimitExceeded", 20),
     HostileSchema("an anyOf tree of 8 by 4", tree(8, 4), "ok|LimitExceeded", 20),
-    HostileSchema("anyOf of 1,000 objects", {"anyOf": [obj(**{f"k{i}": STRING}) for i in range(1000)]}, "ok|LimitExceeded", 20),
-    HostileSchema("oneOf of 300 overlapping objects", {"oneOf": [{"type": "object", "properties": {f"k{i}": STRING}} for i in range(300)]}, "ok|LimitExceeded", 20),
-    HostileSchema("a product of ten anyOfs", {"allOf": [{"anyOf": [{"type": "object", "properties": {f"p{i}": {"const": j}}} for j in range(6)]} for i in range(10)]}, "ok|LimitExceeded", 20),
+    HostileSchema(
+        "anyOf of 1,000 objects", {"anyOf": [obj(**{f"k{i}": STRING}) for i in range(1000)]}, "ok|LimitExceeded", 20
+    ),
+    HostileSchema(
+        "oneOf of 300 overlapping objects",
+        {"oneOf": [{"type": "object", "properties": {f"k{i}": STRING}} for i in range(300)]},
+        "ok|LimitExceeded",
+        20,
+    ),
+    HostileSchema(
+        "a product of ten anyOfs",
+        {
+            "allOf": [
+                {"anyOf": [{"type": "object", "properties": {f"p{i}": {"const": j}}} for j in range(6)]}
+                for i in range(10)
+            ]
+        },
+        "ok|LimitExceeded",
+        20,
+    ),
     HostileSchema("an enum of 10,000", {"enum": [f"value {i}" for i in range(10_000)]}, OK, 20),
     HostileSchema("an enum of 60,000", {"enum": [f"value {i}" for i in range(60_000)]}, LIMIT, 20),
     HostileSchema("a const of 200 kB", {"const": "x" * 200_000}, "BudgetTooSmall|LimitExceeded", 20),
     HostileSchema("a schema over a megabyte", {"description": "x" * 1_100_000}, LIMIT),
     HostileSchema("60,000 values", {"examples": list(range(60_000))}, LIMIT),
-    HostileSchema("2,000 optional properties", {"type": "object", "properties": {f"p{i}": STRING for i in range(2000)}}, "ok|LimitExceeded", 20),
-    HostileSchema("500 properties with minProperties", {"type": "object", "properties": {f"p{i}": STRING for i in range(500)}, "minProperties": 3}, "ok|LimitExceeded", 20),
-    HostileSchema("2,000 required properties", obj(**{f"p{i}": {"type": "null"} for i in range(2000)}), "BudgetTooSmall|LimitExceeded", 20),
-    HostileSchema("200 pattern properties", {"type": "object", "patternProperties": {f"^a{i}[a-z]{{1,20}}$": STRING for i in range(200)}}, "ok|LimitExceeded", 20),
+    HostileSchema(
+        "2,000 optional properties",
+        {"type": "object", "properties": {f"p{i}": STRING for i in range(2000)}},
+        "ok|LimitExceeded",
+        20,
+    ),
+    HostileSchema(
+        "500 properties with minProperties",
+        {"type": "object", "properties": {f"p{i}": STRING for i in range(500)}, "minProperties": 3},
+        "ok|LimitExceeded",
+        20,
+    ),
+    HostileSchema(
+        "2,000 required properties",
+        obj(**{f"p{i}": {"type": "null"} for i in range(2000)}),
+        "BudgetTooSmall|LimitExceeded",
+        20,
+    ),
+    HostileSchema(
+        "200 pattern properties",
+        {"type": "object", "patternProperties": {f"^a{i}[a-z]{{1,20}}$": STRING for i in range(200)}},
+        "ok|LimitExceeded",
+        20,
+    ),
     HostileSchema("maxLength 10^5", {"type": "string", "maxLength": 100_000}, OK),
     HostileSchema("maxLength 10^9", {"type": "string", "maxLength": 10**9}, OK),
-    HostileSchema("minLength 10^5", {"type": "string", "minLength": 100_000}, "BudgetTooSmall|LimitExceeded|ok|Invalid", 20),
-    HostileSchema("minLength 10^9", {"type": "string", "minLength": 10**9}, "BudgetTooSmall|LimitExceeded|ok|Invalid", 20),
+    HostileSchema(
+        "minLength 10^5", {"type": "string", "minLength": 100_000}, "BudgetTooSmall|LimitExceeded|ok|Invalid", 20
+    ),
+    HostileSchema(
+        "minLength 10^9", {"type": "string", "minLength": 10**9}, "BudgetTooSmall|LimitExceeded|ok|Invalid", 20
+    ),
     HostileSchema("minItems 10^9", {"type": "array", "minItems": 10**9}, "BudgetTooSmall|LimitExceeded", 20),
-    HostileSchema("minItems 10,000", {"type": "array", "items": {"type": "null"}, "minItems": 10_000}, "BudgetTooSmall|LimitExceeded", 20),
+    HostileSchema(
+        "minItems 10,000",
+        {"type": "array", "items": {"type": "null"}, "minItems": 10_000},
+        "BudgetTooSmall|LimitExceeded",
+        20,
+    ),
     HostileSchema("maxItems 10^9", {"type": "array", "items": {"type": "null"}, "maxItems": 10**9}, "ok|LimitExceeded"),
-    HostileSchema("maxItems 100 three deep", {"type": "array", "maxItems": 100, "items": {"type": "array", "maxItems": 100, "items": {"type": "array", "maxItems": 100}}}, "ok|LimitExceeded", 20),
-    HostileSchema("minProperties 10^9", {"type": "object", "minProperties": 10**9}, "BudgetTooSmall|LimitExceeded|SchemaRefused", 20),
-    HostileSchema("contains a thousand times", {"type": "array", "contains": {"const": 1}, "minContains": 1000}, "BudgetTooSmall|LimitExceeded|Invalid", 20),
-    HostileSchema("a property name of 50 kB", {"type": "object", "properties": {"k" * 50_000: {"type": "null"}}}, OK, 20),
-    HostileSchema("multipleOf 10^-30", {"type": "number", "multipleOf": 1e-30}, "ok|LimitExceeded|SchemaRefused|SchemaInvalid|Invalid", 20),
+    HostileSchema(
+        "maxItems 100 three deep",
+        {
+            "type": "array",
+            "maxItems": 100,
+            "items": {"type": "array", "maxItems": 100, "items": {"type": "array", "maxItems": 100}},
+        },
+        "ok|LimitExceeded",
+        20,
+    ),
+    HostileSchema(
+        "minProperties 10^9",
+        {"type": "object", "minProperties": 10**9},
+        "BudgetTooSmall|LimitExceeded|SchemaRefused",
+        20,
+    ),
+    HostileSchema(
+        "contains a thousand times",
+        {"type": "array", "contains": {"const": 1}, "minContains": 1000},
+        "BudgetTooSmall|LimitExceeded|Invalid",
+        20,
+    ),
+    HostileSchema(
+        "a property name of 50 kB", {"type": "object", "properties": {"k" * 50_000: {"type": "null"}}}, OK, 20
+    ),
+    HostileSchema(
+        "multipleOf 10^-30",
+        {"type": "number", "multipleOf": 1e-30},
+        "ok|LimitExceeded|SchemaRefused|SchemaInvalid|Invalid",
+        20,
+    ),
     HostileSchema("multipleOf a large prime", {"type": "integer", "multipleOf": 1_000_003}, "ok|LimitExceeded", 20),
-    HostileSchema("an integer between 1 and 10^300", {"type": "integer", "minimum": 1, "maximum": 10**300}, "ok|LimitExceeded", 20),
+    HostileSchema(
+        "an integer between 1 and 10^300", {"type": "integer", "minimum": 1, "maximum": 10**300}, "ok|LimitExceeded", 20
+    ),
 ]
 
 PATTERNS = [
     *[
         HostileSchema(f"pattern {pattern[:40]} of {len(pattern)}", {"type": "string", "pattern": pattern}, expect, 20)
         for pattern, expect in [
-            ("(a+)+$", OK), ("(a|a)*", OK), ("^(([a-z])+.)+[A-Z]([a-z])+$", "ok|LimitExceeded"),
-            ("(a|b)*abb.{20}", "ok|LimitExceeded"), ("^.{1,10000}$", "ok|LimitExceeded"), ("^.{300}$", "ok|LimitExceeded|BudgetTooSmall"),
-            ("^[a-z]{1,100000}$", "ok|LimitExceeded|SchemaInvalid"), ("((a{1,100}){1,100}){1,100}", "ok|LimitExceeded|SchemaInvalid"),
-            ("^(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])(?=.*[!@#]).{8,64}$", "ok|LimitExceeded"), ("^(?!.*foo).*$", "ok|LimitExceeded"),
-            ("^(?:(?!admin).)*$", "ok|LimitExceeded|SchemaRefused"), (r"(.)\1", "SchemaRefused|SchemaInvalid|ok|Invalid"), (r"^\p{L}{1,50}$", "ok|LimitExceeded"),
-            ("[", INVALID), ("(", INVALID), ("*a", INVALID), ("a{2,1}", "SchemaInvalid|SchemaRefused"), (r"\x", "ok|SchemaInvalid|Invalid"), ("[z-a]", INVALID),
-            ("", OK), ("^$", OK), ("a^b", REFUSED), ("$a", "SchemaRefused|ok"), ('"', OK), (r"\\", OK), ("\n", OK), ("\x00", "ok|SchemaRefused|SchemaInvalid"),
-            ("(" * 150 + "a" + ")" * 150, "ok|LimitExceeded|SchemaInvalid"), ("(" * 3000 + "a" + ")" * 3000, "LimitExceeded|SchemaInvalid"), ("|" * 2000, "ok|LimitExceeded"),
-            ("^(a?){40}a{40}$", "ok|LimitExceeded"), ("[\ud7ff-\ue000]", "ok|SchemaRefused"),
+            ("(a+)+$", OK),
+            ("(a|a)*", OK),
+            ("^(([a-z])+.)+[A-Z]([a-z])+$", "ok|LimitExceeded"),
+            ("(a|b)*abb.{20}", "ok|LimitExceeded"),
+            ("^.{1,10000}$", "ok|LimitExceeded"),
+            ("^.{300}$", "ok|LimitExceeded|BudgetTooSmall"),
+            ("^[a-z]{1,100000}$", "ok|LimitExceeded|SchemaInvalid"),
+            ("((a{1,100}){1,100}){1,100}", "ok|LimitExceeded|SchemaInvalid"),
+            ("^(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])(?=.*[!@#]).{8,64}$", "ok|LimitExceeded"),
+            ("^(?!.*foo).*$", "ok|LimitExceeded"),
+            ("^(?:(?!admin).)*$", "ok|LimitExceeded|SchemaRefused"),
+            (r"(.)\1", "SchemaRefused|SchemaInvalid|ok|Invalid"),
+            (r"^\p{L}{1,50}$", "ok|LimitExceeded"),
+            ("[", INVALID),
+            ("(", INVALID),
+            ("*a", INVALID),
+            ("a{2,1}", "SchemaInvalid|SchemaRefused"),
+            (r"\x", "ok|SchemaInvalid|Invalid"),
+            ("[z-a]", INVALID),
+            ("", OK),
+            ("^$", OK),
+            ("a^b", REFUSED),
+            ("$a", "SchemaRefused|ok"),
+            ('"', OK),
+            (r"\\", OK),
+            ("\n", OK),
+            ("\x00", "ok|SchemaRefused|SchemaInvalid"),
+            ("(" * 150 + "a" + ")" * 150, "ok|LimitExceeded|SchemaInvalid"),
+            ("(" * 3000 + "a" + ")" * 3000, "LimitExceeded|SchemaInvalid"),
+            ("|" * 2000, "ok|LimitExceeded"),
+            ("^(a?){40}a{40}$", "ok|LimitExceeded"),
+            ("[\ud7ff-\ue000]", "ok|SchemaRefused"),
         ]
     ],
 ]
@@ -141,20 +252,43 @@ CONTRADICTIONS = [
     HostileSchema("minimum over maximum", {"type": "integer", "minimum": 5, "maximum": 4}, REFUSED),
     HostileSchema("no integer between", {"type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 2}, REFUSED),
     HostileSchema("no number between", {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0}, REFUSED),
-    HostileSchema("a tiny interval", {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e-300}, "ok|SchemaRefused|LimitExceeded", 20),
+    HostileSchema(
+        "a tiny interval",
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e-300},
+        "ok|SchemaRefused|LimitExceeded",
+        20,
+    ),
     HostileSchema("minLength over maxLength", {"type": "string", "minLength": 3, "maxLength": 2}, REFUSED),
     HostileSchema("minItems over maxItems", {"type": "array", "minItems": 3, "maxItems": 2}, REFUSED),
-    HostileSchema("a required property that is false", {"properties": {"a": False}, "required": ["a"], "type": "object"}, REFUSED),
+    HostileSchema(
+        "a required property that is false", {"properties": {"a": False}, "required": ["a"], "type": "object"}, REFUSED
+    ),
     HostileSchema("items false with minItems", {"type": "array", "items": False, "minItems": 1}, REFUSED),
-    HostileSchema("more members than a closed object holds", {"type": "object", "properties": {"a": {}}, "additionalProperties": False, "minProperties": 2}, REFUSED),
+    HostileSchema(
+        "more members than a closed object holds",
+        {"type": "object", "properties": {"a": {}}, "additionalProperties": False, "minProperties": 2},
+        REFUSED,
+    ),
     HostileSchema("pattern against length", {"type": "string", "pattern": "^a{5}$", "maxLength": 4}, REFUSED),
     HostileSchema("pattern against not", {"type": "string", "pattern": "^a$", "not": {"pattern": "a"}}, REFUSED),
-    HostileSchema("multipleOf against range", {"type": "integer", "multipleOf": 10, "minimum": 1, "maximum": 9}, REFUSED),
+    HostileSchema(
+        "multipleOf against range", {"type": "integer", "multipleOf": 10, "minimum": 1, "maximum": 9}, REFUSED
+    ),
     HostileSchema("oneOf twice the same", {"oneOf": [{"type": "null"}, {"type": "null"}]}, "SchemaRefused|Invalid"),
     HostileSchema("if, then false, else false", {"if": {"type": "null"}, "then": False, "else": False}, REFUSED),
-    HostileSchema("unique booleans, three of them", {"type": "array", "items": {"type": "boolean"}, "uniqueItems": True, "minItems": 3}, "SchemaRefused|Invalid"),
-    HostileSchema("contains what items forbid", {"type": "array", "items": {"type": "null"}, "contains": {"type": "string"}}, "SchemaRefused|Invalid"),
-    HostileSchema("propertyNames false with required", {"type": "object", "propertyNames": False, "required": ["a"]}, REFUSED),
+    HostileSchema(
+        "unique booleans, three of them",
+        {"type": "array", "items": {"type": "boolean"}, "uniqueItems": True, "minItems": 3},
+        "SchemaRefused|Invalid",
+    ),
+    HostileSchema(
+        "contains what items forbid",
+        {"type": "array", "items": {"type": "null"}, "contains": {"type": "string"}},
+        "SchemaRefused|Invalid",
+    ),
+    HostileSchema(
+        "propertyNames false with required", {"type": "object", "propertyNames": False, "required": ["a"]}, REFUSED
+    ),
 ]
 
 NONSENSE = [

@@ -33,7 +33,7 @@ GROWTH_BYTES = 400 << 20
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     engine, _ = fake_engine(random_logits(5), tmp_path_factory.mktemp("hostile"), limits=LIMITS)
-    engine.grammars.sandbox.start()
+    engine.grammars.start()
     with Server(engine) as running:
         yield running
     engine.close()

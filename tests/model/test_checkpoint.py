@@ -221,7 +221,6 @@ def test_pieces_for_a_gpu_share_few_buffers_and_a_damaged_one_ends_the_read(
     assert pinned.count("buffer") <= 3 + min(8, os.cpu_count() or 1)
 
 
-
 @pytest.mark.parametrize("name", list(DAMAGE))
 def test_damage_is_named_with_the_file_and_the_way_out(name: str, tmp_path: Path) -> None:
     damage, message = DAMAGE[name]

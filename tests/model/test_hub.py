@@ -49,9 +49,7 @@ def weights(hub: Hub) -> str:
     return next(file for file in hub.files if file.endswith(".safetensors"))
 
 
-def test_a_broken_connection_goes_on_where_it_broke_and_a_wrong_byte_is_fetched_again(
-    hub: Hub, tmp_path: Path
-) -> None:
+def test_a_broken_connection_goes_on_where_it_broke_and_a_wrong_byte_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
     file = weights(hub)
     size = len(hub.files[file])
     hub.drop_after[file] = [size // 3]

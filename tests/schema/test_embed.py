@@ -47,7 +47,7 @@ def accepts(constraint: Constraint, text: str) -> bool:
     else:
         assert "json_schema" not in repr(embedded.source)
         composed = composed_tag(embedded)
-    compiled = getattr(own, composed.method)(*composed.arguments, **composed.named)
+    compiled = composed.recipe.cook(own)
     matcher, rules = xg.GrammarMatcher(compiled), composed.rules()
     accepted = bool(matcher.accept_string(text) and matcher.is_completed())
     assert rules is not None
@@ -153,7 +153,7 @@ def test_errors_point_into_the_constraint() -> None:
         embed(Constraint.structural_tag(tag({"properties": {"a": {"$ref": "http://example.com"}}})))
     assert (caught.value.pointer or "").startswith(PLACE)
     with pytest.raises(SchemaRefused) as caught:
-        embed(Constraint.lark(f'start: %json true | %json {remote}'))
+        embed(Constraint.lark(f"start: %json true | %json {remote}"))
     assert caught.value.pointer == "/%json/1"
     assert caught.value.param == "lark"
 

@@ -20,9 +20,7 @@ def _accepts(strings: StringSet, text: str) -> bool:
 @pytest.mark.parametrize("pattern", ["b", "bc$", "^[^x]*$", "^b*$", "^.*$", r"^(?:[\s\S]{2})*$", r"^(?:[\s\S]{3})*$"])
 @pytest.mark.parametrize(("low", "high"), [(0, 2), (0, 40), (1, 30), (3, None), (30, 63), (0, None)])
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_length_and_a_pattern_meet_as_strings_of_both(
-    pattern: str, low: int, high: int | None, turned: bool
-) -> None:
+def test_a_length_and_a_pattern_meet_as_strings_of_both(pattern: str, low: int, high: int | None, turned: bool) -> None:
     automaton, length = from_pattern(pattern), Automaton.length(low, high)
     both = strings_in_both(length, automaton) if turned else strings_in_both(automaton, length)
     (beside,) = with_length(automaton, low, high)

@@ -1,0 +1,80 @@
+"""Threads that load grammars, shared fairly between owners. What runs here has been timed in a process that could be
+stopped; it may be long, but not unbounded."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+
+from engine.sandbox.fair import Shares
+
+_NICE = 5
+
+
+class _Errand:
+    """Work of one owner that waits for a thread."""
+
+    used_s = 0.0
+    computing = False
+
+    def __init__(self, owner: Hashable, work: Callable[[], object]) -> None:
+        self.owners = (owner,)
+        self.work = work
+
+
+class Lane:
+    """At most `threads`, started as they are needed. What the work raises is its own affair."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._name, self._most = name, threads
+        self._wake = threading.Condition()
+        self._waiting: list[_Errand] = []
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._shares = Shares()
+        self._closed = False
+
+    def put(self, owner: Hashable, work: Callable[[], object]) -> None:
+        """Run it when the owner's turn comes. After `close` nothing runs any more."""
+        with self._wake:
+            self._shares.enter(owner, {other.owners[0] for other in self._waiting})
+            self._waiting.append(_Errand(owner, work))
+            if len(self._waiting) > self._idle and len(self._threads) < self._most and not self._closed:
+                name = f"{self._name}-{len(self._threads)}"
+                self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
+                self._threads[-1].start()
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Let what runs end, and drop what waits."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        with suppress(OSError):  # decoding goes first
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        while (errand := self._next()) is not None:
+            started = time.thread_time()
+            with suppress(Exception):
+                errand.work()
+            with self._wake:
+                self._shares.charge(errand.owners[0], time.thread_time() - started)
+                self._shares.keep({other.owners[0] for other in self._waiting})
+
+    def _next(self) -> _Errand | None:
+        with self._wake:
+            self._idle += 1
+            while not self._waiting and not self._closed:
+                self._wake.wait()
+            self._idle -= 1
+            if self._closed:
+                return None
+            errand = self._shares.chosen(self._waiting, 1)[0]
+            self._waiting.remove(errand)
+            return errand

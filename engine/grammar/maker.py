@@ -1,0 +1,240 @@
+"""Making grammars: from disk, or lowered and compiled in the sandbox, where it can be stopped; stored afterwards.
+
+What comes back from the sandbox is loaded in threads of this process, what takes long apart from what does not. Knows
+files, threads and the sandbox. Does not know who waits.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+
+import numpy as np
+
+from engine.config import Limits
+from engine.errors import SchemaRefused
+from engine.grammar.bitmask import words
+from engine.grammar.cache import MemoryCache
+from engine.grammar.compiled import CompiledGrammar, Source
+from engine.grammar.compiler import Compiled, Compiler
+from engine.grammar.disk import DiskCache
+from engine.grammar.entry import cooking_s, decode
+from engine.grammar.lanes import Lane
+from engine.grammar.making import Making
+from engine.grammar.screen import screen
+from engine.grammar.stopping import error_of
+from engine.grammar.vocabulary import Vocabulary
+from engine.sandbox import Answer, Job, Stopped, Task, shared_pool
+
+_WORTH_STORING_S = 0.005
+"""Below this, loading costs about as much as compiling, whatever the compiler has seen before."""
+_PATIENCE_S = 0.5
+_LIGHT_S = 0.05
+"""What takes longer to load waits in a line of its own."""
+_BYTE_S = 8e-7
+"""What this process takes for the tables of a grammar, a byte of its encoded form; measured: up to that."""
+_WORKER = "engine.grammar.worker"
+
+
+class Maker:
+    """Per model: a compiler that loads, two lines of threads, a thread that stores, and a share of the sandbox."""
+
+    def __init__(self, vocabulary: Vocabulary, disk: DiskCache, memory: MemoryCache, limits: Limits) -> None:
+        self.compiler = Compiler(vocabulary.info, limits)
+        self.sandbox, self._release = shared_pool(self)
+        self._vocabulary, self._disk, self._memory, self._limits = vocabulary, disk, memory, limits
+        self._light = Lane("load", 2)
+        self._bulk = Lane("load-bulk", 2)
+        self._storing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._lock = threading.RLock()
+        self._tasks: weakref.WeakSet[Task] = weakref.WeakSet()
+        self._learning: threading.Thread | None = None
+        self._unlearn: Callable[[], object] = lambda: None
+        self._under_way: weakref.WeakSet[Making] = weakref.WeakSet()
+        self._started = False
+        self._closed = False
+        self._storing.submit(self._beside, lambda: self._vocabulary.segmenter)  # 0.1 s that no request should wait for
+
+    def start(self) -> None:
+        """Start the process that compiling ones are made of: 1-4 s of another processor, ahead of the first constraint.
+
+        Every call after the first does nothing.
+        """
+        with self._lock:
+            if self._started:
+                return
+            self._started = True
+        self.sandbox.prepare(_WORKER, self._vocabulary.fingerprint, self._serialised(warm=False))
+
+    def warm(self) -> threading.Thread:
+        """Learn in the background what most schemas share, here and in the worker: about 50 s of processor each.
+
+        XGrammar keeps the masks of rules in the process that compiled them, and they can be neither stored nor handed
+        over; afterwards an unseen schema with string lengths takes 5-10 ms instead of seconds (a lower bound beside an
+        upper one: 20-40 ms more for every character of it beyond the first). For servers; the first call starts it,
+        every call returns the thread that ends when both know.
+        """
+        with self._lock:
+            if self._learning is None:
+                stop = threading.Event()
+                here = threading.Thread(target=self.compiler.warm, args=(stop.is_set,), name="warm-here", daemon=True)
+                here.start()
+                self.start()
+                content = self._serialised(warm=True)
+                self._replaced = self.sandbox.replace(_WORKER, self._vocabulary.fingerprint, content)
+                self._unlearn = weakref.finalize(self, _stop, stop, here, self._replaced)  # also where nobody closes
+                self._learning = threading.Thread(target=self._learn, args=(here,), name="warm", daemon=True)
+                self._learning.start()
+            return self._learning
+
+    def _learn(self, here: threading.Thread) -> None:
+        with suppress(CancelledError):
+            self._replaced.exception()
+        here.join()
+
+    def _serialised(self, *, warm: bool) -> bytes:
+        serialised: str = self._vocabulary.info.serialize_json()
+        return (b"1" if warm else b"0") + serialised.encode("utf-8")
+
+    def close(self) -> None:
+        """Stop everything; what is compiled already is stored first."""
+        self._closed = True
+        self._await_rest(self._limits.compile_s)
+        self._release()
+        self._unlearn()
+        self._light.close()
+        self._bulk.close()
+        self._storing.shutdown(wait=True)
+        self.compiler.close()
+
+    def flush(self) -> None:
+        """Wait until everything compiled so far has been stored."""
+        self._await_rest(None)
+        self._storing.submit(lambda: None).result()
+
+    def _await_rest(self, patience_s: float | None) -> None:
+        """What has been compiled is still being written for the disk."""
+        for task in list(self._tasks):
+            if task.done():
+                task.finished.wait(patience_s)
+
+    def begin(self, making: Making) -> None:
+        """From the disk where there is a file, else from the sandbox."""
+        self._under_way.add(making)
+        making.future.add_done_callback(lambda _: self._under_way.discard(making))
+        if self._disk.holds(making.key):
+            lane = self._light if self._disk.is_quick(making.key, _LIGHT_S) else self._bulk
+            self._put(lane, making, self._read)
+        else:
+            self._compile(making)
+
+    def _put(self, lane: Lane, making: Making, work: Callable[[Making], None]) -> None:
+        def guarded() -> None:
+            try:
+                work(making)
+            except Exception as error:  # noqa: BLE001 - whatever went wrong belongs to whoever waits
+                making.fail(error)
+
+        lane.put(making.owner, guarded)
+
+    def _read(self, making: Making) -> None:
+        compiled = self._disk.get(making.key, self.compiler)
+        if compiled is not None:
+            self._finish(making, compiled, "disk")
+            return
+        screen(making.constraint, self._limits)  # the file was damaged
+        self._compile(making)
+
+    def _compile(self, making: Making) -> None:
+        constraint, limits = making.constraint, self._limits
+        job = Job(
+            _WORKER,
+            self._vocabulary.fingerprint,
+            b"%f\n" % _WORTH_STORING_S + json.dumps(asdict(constraint)).encode(),
+            session=limits,
+            setup=json.dumps(asdict(limits)).encode(),
+            cpu_s=limits.compile_s,
+            memory_bytes=limits.compile_memory_bytes,
+            on_more=lambda content: making.future.add_done_callback(lambda done: self._keep(done, content)),
+        )
+        self.start()
+        task = self.sandbox.submit(job, making.owner)
+        self._tasks.add(task)
+        with self._lock:
+            making.begin(task)
+        task.add_done_callback(lambda done: self._compiled(making, done))
+
+    def _compiled(self, making: Making, done: Future[Answer]) -> None:
+        """The sandbox has answered. What it knows by now this process must learn too, whoever still waits."""
+        try:
+            content = done.result().content
+        except Stopped as stopped:
+            making.fail(error_of(stopped, making.constraint, self._limits))
+        except BaseException as error:  # noqa: BLE001 - cancelled, or refused by name
+            making.fail(error)
+        else:
+            lane = self._light if _following_s(content) <= _LIGHT_S else self._bulk
+            self._put(lane, making, lambda _: self._finish(making, decode(content, self.compiler), "compiled"))
+
+    def _finish(self, making: Making, compiled: Compiled, source: Source) -> None:
+        elapsed = (time.perf_counter() - making.started) * 1e3
+        constraint, key = making.constraint, making.key
+        grammar = CompiledGrammar(constraint, key, compiled, self._vocabulary, source, elapsed, self._limits)
+        _refuse_empty(grammar)
+        _ = grammar.min_tokens  # 1-100 ms that the decode thread would spend otherwise: it admits by this number
+        self._memory.put(key, grammar)
+        if compiled.rest is not None:
+            compiled.rest.add_done_callback(lambda rest: self._drop(key) if rest.exception() else None)
+        making.settle(grammar)
+
+    def _keep(self, done: Future[CompiledGrammar], content: bytes) -> None:
+        if not done.cancelled() and done.exception() is None:
+            with suppress(RuntimeError):  # closed meanwhile
+                self._storing.submit(self._store, done.result(), content)
+
+    def _beside(self, make: Callable[[], object]) -> None:
+        """Make something while nobody waits for a grammar, nor for the interpreter with one just handed over."""
+        patience = time.monotonic() + _PATIENCE_S
+        while not self._closed:
+            time.sleep(_PATIENCE_S / 100)
+            if not self._under_way or time.monotonic() > patience:
+                break
+        make()
+
+    def _store(self, grammar: CompiledGrammar, content: bytes) -> None:
+        constraint = grammar.constraint
+        about = {"kind": constraint.kind, "schema_hash": constraint.schema_hash, "compile_ms": grammar.compile_ms}
+        about["shortest"] = grammar.matcher().shortest_ending(0)
+        self._disk.put(grammar.key, content, self.compiler, following_s=_following_s(content), **about)
+
+    def _drop(self, key: str) -> None:
+        """Its remaining masks could not be loaded: the next request makes it again."""
+        self._memory.drop(key)
+        self._disk.drop(key)
+
+
+def _following_s(content: bytes) -> float:
+    """CPU seconds that a grammar will take here: its masks where they must be made, and its tables."""
+    return cooking_s(content) + _BYTE_S * len(content)
+
+
+def _stop(stopping: threading.Event, thread: threading.Thread, replaced: Future[None]) -> None:
+    """A thread that compiles while the interpreter ends would abort the process."""
+    replaced.cancel()
+    stopping.set()
+    thread.join()
+
+
+def _refuse_empty(grammar: CompiledGrammar) -> None:
+    """Raises SchemaRefused for a grammar that derives nothing. Lowering has seen to it for schemas and patterns."""
+    if grammar.constraint.kind in ("ebnf", "lark", "structural_tag"):
+        row = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
+        closer = grammar.closer
+        if (closer is not None and not closer.productive) or not grammar.matcher().fill(row, 0):
+            raise SchemaRefused("no document satisfies this constraint", param=grammar.constraint.kind)

@@ -1,0 +1,71 @@
+"""Who computes next: CPU time shared between owners, and within an owner between jobs. Pure; knows no processes.
+
+A job that has hardly run goes first, so that small ones never wait for large ones; then the owner that has used least
+(start-time fair queueing over CPU seconds), each owner's second place counting as a quantum more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+QUANTUM_S = 0.1
+"""What a job may use before others are looked at again."""
+
+Owner = Hashable
+
+
+class Contender(Protocol):
+    """A job as the order sees it: whose it is (all who wait for it), what it has used, whether it computes now."""
+
+    @property
+    def owners(self) -> Iterable[Owner]: ...
+    @property
+    def used_s(self) -> float: ...
+    @property
+    def computing(self) -> bool: ...
+
+
+C = TypeVar("C", bound=Contender)
+
+
+class Shares:
+    """CPU seconds by owner. Whoever comes back is level with those who are here, never ahead by having been away."""
+
+    def __init__(self) -> None:
+        self._used: dict[Owner, float] = {}
+
+    def enter(self, owner: Owner, present: Iterable[Owner]) -> None:
+        """`owner` has a job again; `present` are those who have one already."""
+        others = [self._used.get(other, 0.0) for other in present]
+        self._used[owner] = max(self._used.get(owner, 0.0), min(others, default=0.0))
+
+    def charge(self, owner: Owner, seconds: float) -> None:
+        self._used[owner] = self._used.get(owner, 0.0) + seconds
+
+    def keep(self, present: set[Owner]) -> None:
+        """Forget the absent who are level with everybody, so that owners that come and go leave nothing behind."""
+        level = min((self._used.get(owner, 0.0) for owner in present), default=float("inf"))
+        self._used = {owner: used for owner, used in self._used.items() if owner in present or used > level}
+
+    def payer(self, contender: Contender) -> Owner:
+        """Of those who wait for a job, the one that has used least: whoever joins a job brings it his place."""
+        return min(contender.owners, key=lambda owner: self._used.get(owner, 0.0), default=None)
+
+    def chosen(self, contenders: Sequence[C], places: int) -> list[C]:
+        """At most `places` of them, in order of claim. Earlier ones first where claims are equal."""
+        left, picked, result = list(contenders), dict[Owner, int](), list[C]()
+        while left and len(result) < places:
+            best = min(left, key=lambda contender: self._claim(contender, picked))
+            left.remove(best)
+            result.append(best)
+            payer = self.payer(best)
+            picked[payer] = picked.get(payer, 0) + 1
+        return result
+
+    def _claim(self, contender: Contender, picked: dict[Owner, int]) -> float:
+        owner = self.payer(contender)
+        claim = self._used.get(owner, 0.0) + QUANTUM_S * picked.get(owner, 0)
+        if contender.used_s < QUANTUM_S:
+            return claim - 2 * QUANTUM_S
+        return claim - QUANTUM_S if contender.computing else claim

@@ -1,0 +1,150 @@
+"""The process whose children do the work: `python -m engine.sandbox.fork_server MODULE DESCRIPTOR`.
+
+It imports MODULE once and has one thread, so that forking it is safe and takes milliseconds; what it has prepared every
+child knows. A child serves jobs over a socket of its own until it is killed or nobody is left to ask. MODULE offers
+`prepare(name, content)`, done here, and `open_session(name, setup) -> Callable[[bytes], Iterable[bytes]]`, done in the
+child with the first job; an answer is bytes, or several parts of which the caller waits for the first alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from importlib import import_module
+from typing import Any
+
+from engine.errors import EngineError
+from engine.sandbox.frames import receive, send, send_all
+from engine.sandbox.stopped import Spent
+
+PREPARE, FORK = b"P", b"F"
+OK, FAILED, DONE = b"O", b"E", b"D"
+"""First byte of a part of an answer, of an error, and of the end of an answer."""
+_NICE = 5
+_MOST_GROWTH = 512 << 20
+"""A child that holds so much more than at its birth makes room for a fresh one."""
+_SPARE_CPU_S = 2
+"""A child's own limit lies this far behind the one that the pool watches."""
+
+
+def main() -> None:
+    """Serve until the other side closes; then take all children along."""
+    server = socket.socket(fileno=int(sys.argv[2]))
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):  # what libraries print on stdout must not reach the caller's
+        os.dup2(null, descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setrecursionlimit(10_000)
+    module = import_module(sys.argv[1])
+    os.nice(_NICE)
+    wake, waker = os.pipe()
+    ends: list[socket.socket | int] = [server, wake]
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    with contextlib.suppress(OSError):
+        while True:
+            ready, _, _ = select.select(ends, [], [])
+            if wake in ready:
+                os.read(wake, 4096)
+                _report_deaths(server)
+            if server in ready and not _serve(server, module):
+                break
+    os.killpg(0, signal.SIGKILL)
+
+
+def _serve(server: socket.socket, module: Any) -> bool:
+    """One command; False at the end."""
+    command, descriptors, _, _ = socket.recv_fds(server, 1, 1)
+    if command == PREPARE:
+        name, _, content = (receive(server.fileno()) or b"").partition(b"\n")
+        module.prepare(name.decode(), content)
+        send(server.fileno(), PREPARE + name)
+    elif command == FORK:
+        if os.fork() == 0:
+            server.close()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            with contextlib.suppress(OSError):
+                _work(descriptors[0], module)
+            os._exit(0)
+        os.close(descriptors[0])
+    return bool(command)
+
+
+def _report_deaths(server: socket.socket) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+            send(server.fileno(), DONE + json.dumps([pid, number]).encode())
+
+
+def _work(channel: int, module: Any) -> None:
+    """Jobs of one session, one after the other."""
+    send(channel, str(os.getpid()).encode())
+    first = receive(channel)
+    if first is None:
+        return
+    name, _, setup = first.partition(b"\n")
+    session, born = None, _held_bytes()
+    while (job := receive(channel)) is not None:
+        head, _, payload = job.partition(b"\n")
+        try:
+            _limit(**json.loads(head))
+            if session is None:
+                session = module.open_session(name.decode(), setup)
+            answer = session(payload)
+            if isinstance(answer, bytes):
+                send_all(channel, OK + answer, DONE)  # whoever reads the answer knows at once that it is all
+            else:
+                for part in answer:
+                    send(channel, OK + part)
+                send(channel, DONE)
+        except Spent:
+            send(channel, DONE)
+            return
+        except EngineError as error:
+            send_all(channel, FAILED + json.dumps(error.to_dict()).encode(), DONE)
+        except (MemoryError, RecursionError) as error:
+            send_all(channel, _stopped("memory" if isinstance(error, MemoryError) else "depth"), DONE)
+        except OSError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the caller must hear of it, whatever it is
+            reason = "memory" if "bad_alloc" in str(error) else "crashed"
+            send_all(channel, _stopped(reason, f"{type(error).__name__}: {error}"), DONE)
+        if _held_bytes() > born + _MOST_GROWTH:
+            return
+
+
+def _held_bytes() -> int:
+    """Private memory, used or only asked for; 0 where nobody can say."""
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - /proc is not a path of ours
+        return next((int(line.split()[1]) << 10 for line in status if line.startswith("VmData:")), 0)
+    return 0
+
+
+def _stopped(reason: str, detail: str = "") -> bytes:
+    return FAILED + json.dumps({"stopped": reason, "detail": detail[:2_000]}).encode()
+
+
+def _limit(cpu_s: float, memory_bytes: int) -> None:
+    """The job's limits from here on: private memory may grow by `memory_bytes`; what is held already does not count."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime + cpu_s) + _SPARE_CPU_S
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    if held := _held_bytes():
+        most = held + memory_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+if __name__ == "__main__":
+    main()

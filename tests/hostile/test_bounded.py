@@ -1,0 +1,154 @@
+"""What a stranger's constraint may take: judging, lowering and compiling end within their limits, beside everybody."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from engine import Constraint, Engine, Limits, Request, SamplingParams
+from engine.errors import LimitExceeded
+from tests.decode.fakes import fake_engine, random_logits
+from tests.hostile.families import families
+from tests.hostile.growth import Report, grow, measured
+from tests.serve.fakes import Server
+
+LIMITS = Limits(compile_s=1.0, judge_s=0.3)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    made, _ = fake_engine(random_logits(3), tmp_path_factory.mktemp("cache"), limits=LIMITS)
+    made.grammars.start()
+    return made  # closed by the server
+
+
+@pytest.fixture(scope="module")
+def server(engine: Engine) -> Iterator[Server]:
+    with Server(engine) as running:
+        yield running
+
+
+def nested_choice(n: int) -> dict[str, Any]:
+    """The validator tries both branches at every level."""
+    defs: dict[str, Any] = {f"d{n}": {"type": "null"}}
+    for i in range(n):
+        below = {"$ref": f"#/$defs/d{i + 1}"}
+        branches = [
+            {"type": "object", "properties": {"x": below, "k": k}, "required": ["x", "k"]}
+            for k in (False, {"const": 2})
+        ]
+        defs[f"d{i}"] = {"anyOf": branches}
+    return {"$defs": defs, "$ref": "#/$defs/d0"}
+
+
+def doubling(n: int) -> dict[str, Any]:
+    """n references, each of which stands twice for the next."""
+    defs = {f"d{i}": {"allOf": [{"$ref": f"#/%24defs/d{i + 1}"}] * 2} for i in range(n)}
+    return {"$defs": {**defs, f"d{n}": {"type": "string"}}, "$ref": "#/%24defs/d0"}
+
+
+HEAVY: dict[str, Constraint] = {
+    "multiple": Constraint.json_schema({"type": "number", "multipleOf": 0.0001237}),
+    "tag": Constraint.structural_tag({"format": {"type": "any_text", "excludes": ["a" * 4000]}}),
+    "keys": Constraint.json_schema(
+        {"type": "object", "patternProperties": {"(a|b)*a(a|b){14}": {}, "(a|b)*b(a|b){13}c": {}}}
+    ),
+    "many keys": Constraint.json_schema(
+        {"type": "object", "patternProperties": {
+            f"{a}.*{b}.*{c}": {} for a, b, c in ("abc", "bcd", "cde", "def", "efg", "fgh", "ghi", "hij")}}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", [nested_choice(40), doubling(18), doubling(40)], ids=["choice", "18", "40"])
+def test_what_takes_for_ever_to_judge_ends_typed_and_holds_nobody_up(server: Server, schema: Any) -> None:
+    with ThreadPoolExecutor(1) as beside, measured() as pieces:
+        hostile = beside.submit(server.post, "/generate", {"prompt": "x", "schema": schema}, timeout=60)
+        answer = server.post("/generate", {"prompt": "x", "schema": {"const": str(len(str(schema)))}}, timeout=60)
+        assert answer.status_code == 200
+        found = hostile.result(60)
+    if found.status_code != 200:
+        assert found.status_code == 422
+        assert found.json()["error"]["type"] in ("JudgingLimit", "LimitExceeded")
+    assert pieces.longest["decode turn"] < 0.05
+    assert pieces.longest.get("judge job", 0.0) < LIMITS.judge_s + 0.1
+
+
+def test_a_result_says_that_it_could_not_be_judged_and_keeps_its_text(engine: Engine) -> None:
+    request = Request(prompt="x", constraint=Constraint.json_schema(nested_choice(40)))
+    result = engine.generate(request)
+    assert (result.status, result.valid) == ("error", False)
+    assert (result.error or {})["type"] == "JudgingLimit"
+    assert "judge_s = 0.3" in (result.error or {})["message"]
+    assert json.loads(result.text)
+    assert engine.in_flight() == []
+
+
+def test_the_deadline_ends_judging_too(engine: Engine) -> None:
+    slow = Request(prompt="x", constraint=Constraint.json_schema(nested_choice(41)), deadline_s=2.0)
+    started = time.monotonic()
+    result = engine.generate(slow)
+    assert (result.error or {})["type"] == "JudgingLimit"
+    assert time.monotonic() - started < 3.0
+
+
+def idle(engine: Engine) -> bool:
+    """Whether nothing compiles any more, soon."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if not any(task.job.module == "engine.grammar.worker" for task in engine.grammars.sandbox._tasks):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_what_looks_light_and_is_not_ends_within_its_limit(engine: Engine, name: str) -> None:
+    with measured() as pieces:
+        refused = engine.grammars.submit(HEAVY[name]).exception(60)
+        assert idle(engine)
+    assert refused is None or (isinstance(refused, LimitExceeded) and "compile_s = 1 s" in refused.message)
+    assert pieces.longest["grammar job"] < LIMITS.compile_s + 0.1
+    assert pieces.longest.get("light load", 0.0) < 0.05
+
+
+def test_one_owners_heavy_schemas_do_not_delay_anothers(engine: Engine) -> None:
+    heavy = [{"type": "number", "multipleOf": 0.0001237, "title": str(n)} for n in range(12)]
+    flood = [engine.grammars.submit(Constraint.json_schema(schema), owner="a") for schema in heavy]
+    small = engine.grammars.submit(Constraint.json_schema({"enum": ["small", 1]}), owner="b")
+    small.result(30)
+    assert sum(future.done() for future in flood) <= 2
+    for future in flood:
+        future.cancel()
+    until = time.monotonic() + 10
+    while engine.grammars._running and time.monotonic() < until:
+        time.sleep(0.01)
+    assert engine.grammars._running == {}
+    assert idle(engine)
+
+
+def test_a_keyword_that_is_only_checked_is_judged_elsewhere_and_found_all_the_same(engine: Engine) -> None:
+    schema = {"type": "array", "uniqueItems": True, "items": {"type": "integer", "minimum": 0, "maximum": 9999}}
+    constraint = Constraint.json_schema(schema)
+    assert engine.grammars.compile(constraint).judge is not None, "a keyword of it is only checked"
+    params = SamplingParams(max_tokens=60, n=4)
+    with measured() as pieces:
+        result = engine.generate(Request(prompt="x", constraint=constraint, sampling=params))
+    assert {sample.status for sample in result.samples} <= {"complete", "closed", "invalid"}
+    assert pieces.longest["judge job"] > 0
+    assert engine.judge.submit(constraint, [result.text.encode()]).result(30).judgements[0].valid is result.valid
+
+
+def test_growing_schemas_hold_nothing_and_are_refused_by_name(server: Server) -> None:
+    """Some of the families, to a modest size; all of them to the limit: `python -m tests.hostile.growth`."""
+    report = Report(Limits(compile_s=1.0, judge_s=0.3, schema_bytes=600))
+    with measured() as pieces:
+        for family in families()[::75]:
+            grow(family, server, pieces, report)
+    assert report.over == []
+    assert report.asked > 12

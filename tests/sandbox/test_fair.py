@@ -1,0 +1,78 @@
+"""Whose turn it is to compute, decided without any process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.sandbox.fair import QUANTUM_S, Shares
+
+
+@dataclass(eq=False)
+class Contender:
+    owners: list[str]
+    needs_s: float
+    used_s: float = 0.0
+    computing: bool = False
+    ended_at: float = field(default=0.0)
+
+
+def simulate(contenders: list[Contender], places: int, step_s: float = 0.01) -> float:
+    """Let them compute until all are done; the seconds that took."""
+    shares, clock = Shares(), 0.0
+    for contender in contenders:
+        shares.enter(contender.owners[0], {other.owners[0] for other in contenders})
+    left = list(contenders)
+    while left:
+        chosen = shares.chosen(left, places)
+        for contender in left:
+            contender.computing = contender in chosen
+        clock += step_s
+        for contender in chosen:
+            shares.charge(shares.payer(contender), step_s)
+            contender.used_s += step_s
+            if contender.used_s >= contender.needs_s:
+                contender.ended_at = clock
+                left.remove(contender)
+    return clock
+
+
+def test_a_small_job_waits_for_no_large_ones_whosever_they_are() -> None:
+    large = [Contender(["a"], 10.0, used_s=1.0, computing=True) for _ in range(40)]
+    small = Contender(["b"], 0.05)
+    own = Contender(["a"], 0.05)
+    simulate([*large, small, own], places=2)
+    assert max(small.ended_at, own.ended_at) < 3 * QUANTUM_S
+
+
+def test_an_owner_of_many_jobs_gets_no_more_time_than_an_owner_of_one() -> None:
+    many = [Contender(["a"], 5.0) for _ in range(8)]
+    one = Contender(["b"], 5.0)
+    simulate([*many, one], places=1)
+    assert one.ended_at < 2 * 5.0 + 8 * QUANTUM_S + 0.2
+
+
+def test_of_one_owner_long_jobs_end_one_after_the_other() -> None:
+    jobs = [Contender(["a"], 2.0) for _ in range(3)]
+    simulate(jobs, places=1)
+    assert sorted(round(job.ended_at) for job in jobs) == [2, 4, 6]
+
+
+def test_who_joins_a_job_brings_it_his_turn() -> None:
+    others = [Contender(["a"], 5.0) for _ in range(4)]
+    joined = Contender(["a", "b"], 5.0)
+    simulate([*others, joined], places=1)
+    assert joined.ended_at < 2 * 5.0 + 5 * QUANTUM_S + 0.2
+
+
+def test_coming_back_is_no_advantage_and_going_leaves_nothing() -> None:
+    shares = Shares()
+    shares.enter("a", set())
+    shares.charge("a", 9.0)
+    shares.enter("b", {"a"})
+    shares.charge("b", 1.0)
+    shares.keep({"b"})
+    shares.keep(set())
+    shares.enter("a", {"b"})
+    first = Contender(["a"], 1.0, used_s=1.0)
+    assert shares.chosen([first, Contender(["b"], 1.0, used_s=1.0)], 1) == [first]
+    assert len(shares._used) <= 2

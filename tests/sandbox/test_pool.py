@@ -1,0 +1,127 @@
+"""Jobs that take too much, die, stand still or are given up, and those beside them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.sandbox import Job, Pool, Stopped
+
+MODULE = "tests.sandbox.worker"
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    pool = Pool(places=2)
+    pool.prepare(MODULE, "here", b"content")
+    yield pool
+    pool.close()
+
+
+def job(source: str, **settings: Any) -> Job:
+    return Job(MODULE, settings.pop("name", "here"), source.encode(), **{"cpu_s": 5.0, **settings})
+
+
+def answer(pool: Pool, source: str, owner: str = "a", **settings: Any) -> str:
+    return pool.submit(job(source, **settings), owner).result(30).content.decode()
+
+
+def test_a_session_keeps_its_process_and_knows_what_was_prepared(pool: Pool) -> None:
+    found = []
+    for _ in range(3):
+        task = pool.submit(job("(os.getpid(), known, setup)", session="one", setup=b"s"), "a")
+        found.append(task.result(30).content.decode())
+        assert task.finished.wait(30)
+    assert len(set(found)) == 1
+    assert found[0].endswith("b'content', b's')")
+    assert answer(pool, "os.getpid()", session="another") != answer(pool, "os.getpid()", session="one")
+
+
+def test_further_parts_come_behind_the_answer(pool: Pool) -> None:
+    parts: list[bytes] = []
+    task = pool.submit(job("1 + 1", on_more=parts.append), "a")
+    assert task.result(30).content == b"2"
+    assert task.finished.wait(30)
+    assert parts == [b"more"]
+
+
+@pytest.mark.parametrize(
+    ("source", "limits", "reason"),
+    [
+        ("spin(9)", {"cpu_s": 0.3}, "cpu"),
+        ("eat(1 << 28)", {"memory_bytes": 64 << 20}, "memory"),
+        ("os.abort()", {}, "memory"),
+        ("os.kill(os.getpid(), 11)", {}, "crashed"),
+        ("1 / 0", {}, "crashed"),
+        ("os.kill(os.getpid(), 9)", {}, "lost"),
+        ("os.kill(os.getpid(), 19)", {}, "lost"),
+    ],
+)
+def test_what_takes_too_much_or_dies_says_why(pool: Pool, source: str, limits: Any, reason: str) -> None:
+    with pytest.raises(Stopped) as stopped:
+        answer(pool, source, **limits)
+    assert stopped.value.reason == reason
+    assert answer(pool, "'still here'") == "still here"
+
+
+def test_sleeping_is_no_cpu_time(pool: Pool) -> None:
+    assert answer(pool, "time.sleep(0.6)", cpu_s=0.3) == "None"
+
+
+def test_a_small_job_of_another_owner_overtakes_long_ones(pool: Pool) -> None:
+    long = [pool.submit(job("spin(2)"), "a") for _ in range(6)]
+    time.sleep(0.3)
+    assert answer(pool, "'small'", "b") == "small"
+    assert not any(task.done() for task in long)
+    for task in long:
+        task.cancel()
+
+
+def test_what_nobody_waits_for_is_stopped(pool: Pool) -> None:
+    tasks = [pool.submit(job("spin(60)", cpu_s=90), "a") for _ in range(4)]
+    time.sleep(0.3)
+    for task in tasks:
+        task.cancel()
+    assert all(task.finished.wait(10) for task in tasks)
+    start = time.monotonic()
+    assert answer(pool, "'free'", "a") == "free"
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_every_process_may_be_killed_or_stopped_and_a_job_comes_through(pool: Pool, number: int) -> None:
+    answer(pool, "1")
+    for pid in pool.pids:
+        os.kill(pid, number)
+    assert answer(pool, "known") == "b'content'"
+
+
+def test_a_closed_pool_ends_its_jobs_and_its_processes() -> None:
+    pool = Pool(places=2)
+    pool.prepare(MODULE, "here", b"")
+    task = pool.submit(job("spin(60)", cpu_s=90))
+    assert answer(pool, "1") == "1"
+    pids = pool.pids
+    threading.Timer(0.1, pool.close).start()
+    with pytest.raises(Stopped) as stopped:
+        task.result(30)
+    assert stopped.value.reason == "closed"
+    pool.close()
+    until = time.monotonic() + 10
+    while any(map(alive, pids)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not any(map(alive, pids))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
