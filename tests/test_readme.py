@@ -97,6 +97,7 @@ def test_the_modal_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     instance = SimpleNamespace(generate=SimpleNamespace(remote=remote))
     fake.Cls = SimpleNamespace(from_name=lambda app, name: {("maskloop", "Engine"): lambda: instance}[app, name])  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "modal", fake)
-    exec(block("python", "import modal"), {"schema": {"type": "object"}})
+    monkeypatch.chdir(ROOT)
+    exec(block("python", "import modal"), {})
     assert capsys.readouterr().out == "{'a': 1} True\n"
     assert calls[0].keys() == {"prompt", "schema", "max_tokens"}
