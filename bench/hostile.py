@@ -126,7 +126,7 @@ def serving(options: argparse.Namespace) -> Iterator[Attacked]:
         yield server
     finally:
         with contextlib.suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]
+            process.stdin.close()  # type: ignore[union-attr]  # a pipe was asked for
         process.wait(60)
 
 
@@ -254,9 +254,9 @@ def settled(server: Attacked) -> dict[str, int]:
     until = time.monotonic() + SETTLE_S
     process = server.process
     while True:
-        process.stdin.write("left\n")  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
-        threading.Thread(target=lambda: answers.put(process.stdout.readline()), daemon=True).start()  # type: ignore[union-attr]
+        process.stdin.write("left\n")  # type: ignore[union-attr]  # a pipe was asked for
+        process.stdin.flush()  # type: ignore[union-attr]  # a pipe was asked for
+        threading.Thread(target=lambda: answers.put(process.stdout.readline()), daemon=True).start()  # type: ignore[union-attr]  # pipes
         left: dict[str, int] = json.loads(answers.get(timeout=60))
         if not any(left.values()) or time.monotonic() > until:
             return left

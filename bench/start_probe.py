@@ -106,4 +106,4 @@ def _first(function: Callable[..., Any], part: str) -> Callable[..., Any]:
 
 if __name__ == "sitecustomize":
     tell(part="interpreter", s=0.0)
-    sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]  # a finder by duck type

@@ -43,8 +43,8 @@ def pinned(requirement: Requirement) -> Version:
     return Version(specifier.version)
 
 
-def test_a_caller_needs_httpx_and_a_validator_and_nothing_else() -> None:
-    assert {Requirement(line).name for line in PROJECT["dependencies"]} == {"httpx", "jsonschema-rs"}
+def test_a_caller_needs_httpx_with_what_it_brings_and_a_validator_and_nothing_else() -> None:
+    assert {Requirement(line).name for line in PROJECT["dependencies"]} == {"httpx", "idna", "jsonschema-rs"}
     assert set(PROJECT["optional-dependencies"]) == EXTRAS
 
 
@@ -89,7 +89,9 @@ def test_setup_passes_an_index_through_only_when_one_is_named(tmp_path: Path) ->
 
 
 def test_setup_does_nothing_twice(tmp_path: Path) -> None:
-    (tmp_path / ".installed").touch()
+    (tmp_path / "health").mkdir()
+    for stamp in (tmp_path / ".installed", tmp_path / "health" / ".installed"):
+        stamp.touch()
     assert "pip" not in make("setup", f"VENV={tmp_path}")
     old = (ROOT / "constraints.txt").stat().st_mtime - 60
     os.utime(tmp_path / ".installed", (old, old))

@@ -162,13 +162,13 @@ class _Parser:
             raise WrongGrammar("flags of Regex are a string, and json_string is true or false")
         return read_regex(pattern, flags or "", dot="any" if flags is None else "line", in_json=in_json)
 
-    def macro_Substring(self) -> Node:  # noqa: N802
+    def macro_Substring(self) -> Node:  # noqa: N802 - named as the macro is
         given, named = self.arguments()
         if named or not all(isinstance(chunk, str) for chunk in given):
             raise WrongGrammar("Substring takes strings")
         return Chunks([str(chunk) for chunk in given])
 
-    def macro_TagDispatch(self) -> Node:  # noqa: N802
+    def macro_TagDispatch(self) -> Node:  # noqa: N802 - named as the macro is
         given, named = self.arguments()
         loop, excludes = named.get("loop_after_dispatch", True), named.get("excludes", ())
         if not isinstance(excludes, tuple) or not set(named) <= {"loop_after_dispatch", "excludes"}:

@@ -83,7 +83,7 @@ class _ParameterLayout(Layout):
     def opened(self, bracket: str) -> Sequence:  # noqa: ARG002 - an object has no bracket here
         return ()
 
-    def closed(self, bracket: str) -> Sequence:  # noqa: ARG002
+    def closed(self, bracket: str) -> Sequence:  # noqa: ARG002 - the signature of its kind
         return ()
 
     def comma(self) -> Sequence:

@@ -79,7 +79,7 @@ class Connection(H11Protocol):
         self._door = door
         self._behind = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own signature
         super().connection_made(transport)
         if not self._door.enter(self):
             self._refuse(TooManyConnections("too many connections; try again later"))

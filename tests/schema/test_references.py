@@ -10,13 +10,19 @@ import pytest
 from engine import Constraint
 from engine.config import Limits
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
-from engine.grammar.screen import screen
+from engine.grammar.screen import screen, screen_parts
 from engine.schema import Validator, lower
 from engine.schema.reference import Schemas
 from tests.schema.matching import Language
 
 D2019 = "https://json-schema.org/draft/2019-09/schema"
 D7 = "http://json-schema.org/draft-07/schema#"
+
+
+def screened(constraint: Constraint) -> None:
+    """What a constraint passes before it is compiled: its text here, its references in a worker."""
+    screen(constraint, Limits())
+    screen_parts(constraint, Limits())
 
 
 def spellings(doubled: Any, last: dict[str, Any], count: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -71,9 +77,9 @@ def test_a_reference_means_the_same_to_grammar_and_judge_however_it_is_spelled(s
 @pytest.mark.parametrize("spelling", NAMES)
 def test_references_that_double_are_counted_however_they_are_spelled(spelling: str, kind: str) -> None:
     small, large = (dict(spellings(KINDS[kind], {"type": "string"}, n))[spelling] for n in (3, 40))
-    screen(Constraint.json_schema(small), Limits())
+    screened(Constraint.json_schema(small))
     with pytest.raises(LimitExceeded, match="schemas apply to one value"):
-        screen(Constraint.json_schema(large), Limits())
+        screened(Constraint.json_schema(large))
 
 
 @pytest.mark.parametrize("kind", ["lark", "structural_tag"])
@@ -85,7 +91,7 @@ def test_they_are_counted_inside_other_kinds_with_their_place(kind: str) -> None
         "structural_tag": lambda: Constraint.structural_tag({"format": {"type": "json_schema", "json_schema": schema}}),
     }[kind]()
     with pytest.raises(LimitExceeded) as caught:
-        screen(made, Limits())
+        screened(made)
     assert caught.value.pointer == {"lark": "/%json/1", "structural_tag": "/format/json_schema"}[kind]
     assert caught.value.param == kind
 
@@ -110,7 +116,7 @@ def test_they_are_counted_inside_other_kinds_with_their_place(kind: str) -> None
     ],
 )  # fmt: skip
 def test_a_circle_without_a_base_is_refused_by_name(schema: Any) -> None:
-    for attempt in (lambda: lower(schema), lambda: screen(Constraint.json_schema(schema), Limits())):
+    for attempt in (lambda: lower(schema), lambda: screened(Constraint.json_schema(schema))):
         with pytest.raises(SchemaRefused, match=r"a circle of references without a base: .* -> "):
             attempt()
 
@@ -130,7 +136,7 @@ def test_a_circle_without_a_base_is_refused_by_name(schema: Any) -> None:
 )
 def test_other_circles_are_recursion(schema: Any) -> None:
     lower(schema)
-    screen(Constraint.json_schema(schema), Limits())
+    screened(Constraint.json_schema(schema))
 
 
 @pytest.mark.parametrize("reference", ["#/allOf/-1", "#/allOf/00", "#/allOf/ 0", "#/allOf/1", "#/nothing", "#nothing"])

@@ -54,7 +54,7 @@ def written(name, /, **arguments):
 def accepts(text, *, required=False, parallel=True, tools=TOOLS):
     tag = structural_tag(tools, required=required, parallel=parallel)
     composed = composed_tag(embed(Constraint.structural_tag(tag)))
-    return _is_grammar_accept_string(xgrammar.Grammar.from_structural_tag(*composed.arguments), text)
+    return _is_grammar_accept_string(xgrammar.Grammar.from_structural_tag(json.loads(composed.recipe.text)), text)
 
 
 GOOD = [

@@ -89,7 +89,7 @@ def strips_kernel(
         at = x + source[:, None].to(tl.int64) * K + tl.arange(0, 32)[None, :]
         sums = ()
         for _ in tl.static_range(ROWS):
-            sums = sums + (tl.zeros([W, 16, BT], tl.float32),)  # noqa: RUF005
+            sums = sums + (tl.zeros([W, 16, BT], tl.float32),)  # noqa: RUF005 - Triton unrolls tuples by +
         for b in tl.range(0, BLOCKS, U, num_stages=1):
             now = ahead
             ahead = _load_strips(words, scales, unit + tl.minimum(b + U, BLOCKS - U), W * BLOCKS, ROWS, W, U, BITS)
@@ -103,7 +103,7 @@ def strips_kernel(
                 x2, x3 = activation_planes(xb, W, BT)
                 new = ()
                 for row_ in tl.static_range(ROWS):
-                    new = new + (_strip_product(  # noqa: RUF005
+                    new = new + (_strip_product(  # noqa: RUF005 - Triton unrolls tuples by +
                         now[u * ROWS + row_], x0, x1, x2, x3, lane, table, sums[row_], W, BITS, ASM
                     ),)  # fmt: skip
                 sums = new
