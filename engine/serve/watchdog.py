@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -75,7 +76,9 @@ class Watchdog:
         """This thread cannot look while another holds the interpreter's lock. A timer that needs no lock ends the
         process then, with all tracebacks on stderr, unless it is set again before."""
         if self._service.slot.state == "ready":
-            faulthandler.dump_traceback_later(self._service.settings.wedged_after_s + self._every_s, exit=True)
+            faulthandler.dump_traceback_later(
+                self._service.settings.wedged_after_s + self._every_s, exit=True, file=sys.__stderr__ or sys.stderr
+            )
         else:  # loading may hold the lock for long
             faulthandler.cancel_dump_traceback_later()
 
