@@ -108,6 +108,17 @@ def measure(
     return runs, hashes_add
 
 
+def show(runs: Sequence[dict[str, Any]], hashes_add: dict[str, float]) -> None:
+    """The table for people."""
+    print(f"{'cache':<8}{'reader':<20}{'seconds':>9}{'CPU s':>8}{'GB/s':>8}{'of dd':>8}")
+    for run in runs:
+        print(
+            f"{run['cache']:<8}{run['reader']:<20}{run['seconds']:>9.3f}{run['cpu_s']:>8.2f}"
+            f"{run['gb_s']:>8.2f}{run['share_of_dd']:>8.2f}"
+        )
+    print("hashes add " + ", ".join(f"{100 * share:+.1f} % {cache}" for cache, share in hashes_add.items()))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_MIB} MiB, one repeat")
@@ -126,19 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs, hashes_add = measure(folder, paths, options.device, repeats)
     ceiling = {run["cache"]: run["gb_s"] for run in runs if run["reader"] == "dd"}
     print(f"ceiling (dd bs={BLOCK}): {ceiling['cold']:.2f} GB/s cold, {ceiling['cached']:.2f} GB/s cached; {mib} MiB")
-    print(f"{'cache':<8}{'reader':<20}{'seconds':>9}{'CPU s':>8}{'GB/s':>8}{'of dd':>8}")
-    for run in runs:
-        print(
-            f"{run['cache']:<8}{run['reader']:<20}{run['seconds']:>9.3f}{run['cpu_s']:>8.2f}"
-            f"{run['gb_s']:>8.2f}{run['share_of_dd']:>8.2f}"
-        )
-    print("hashes add " + ", ".join(f"{100 * share:+.1f} % {cache}" for cache, share in hashes_add.items()))
+    show(runs, hashes_add)
     configuration = {"mib": mib, "device": options.device, "quick": options.quick}
     device = torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else None
     figures = {"runs": runs, "hashes_add": hashes_add}
-    emit(
-        record("checkpoint_read", figures, configuration=configuration, repeats=repeats, device=device), options.out
-    )
+    emit(record("checkpoint_read", figures, configuration=configuration, repeats=repeats, device=device), options.out)
 
 
 if __name__ == "__main__":

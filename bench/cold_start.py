@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.checkpoint_read import dd, forget, measure
+from bench.checkpoint_read import show as show_readers
 from bench.record import emit, record
 from engine.serve.deployment import Deployment
 
@@ -106,7 +107,9 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         figures = summary(starts, paths, ceiling_s)
         show(figures, device)
         if options.hashes:
-            figures["reader"] = readers(measure(checkpoint, paths, torch_device(device), options.repeats))
+            read = measure(checkpoint, paths, torch_device(device), options.repeats)
+            figures["reader"], figures["hashes_add"] = read
+            show_readers(*read)
         left_out = sorted(plane.launcher.left_out)
         print(f"packages of the image that are not installed here: {', '.join(left_out) or 'none'}")
     return {**figures, "namespace": not why, "why_no_namespace": why, "left_out": left_out, "device": device}
@@ -228,15 +231,6 @@ def show(figures: Mapping[str, Any], device: str) -> None:
         print(f"{name:<28}" + "".join(f"{run['parts'][name]:>12.3f}" for run in figures["runs"]))
     for name in ("ready_s", "ready_without_weights_s", "first_answer_s"):
         print(f"{name:<28}" + "".join(f"{run[name]:>12.3f}" for run in figures["runs"]))
-
-
-def readers(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The readers' runs, printed; `over_plain` is the time with hashes over the time without."""
-    plain = {run["cache"]: run["seconds"] for run in runs if run["reader"] == "loader"}
-    for run in runs:
-        run["over_plain"] = run["seconds"] / plain[run["cache"]]
-        print(f"{run['cache']:<8}{run['reader']:<20}{run['seconds']:>9.2f} s{run['gb_s']:>8.2f} GB/s", flush=True)
-    return runs
 
 
 def torch_device(name: str) -> str:

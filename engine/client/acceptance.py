@@ -1,9 +1,8 @@
 """The acceptance run: the six criteria of a deployment, measured on live answers and judged.
 
-Knows what is required. Does not know how to reach an engine: `ask` is a coroutine function from a request dict to an
-answer dict (`modal_app.py` and `over_http` give one). Speed and cost are judged where the answers come from a device
-that has a list price; what start-up and idle time add to the cost is printed beside, since it is the caller's traffic
-that decides it.
+Knows what is required of the answers. Does not know what is sent (`acceptance_run`) or how to reach an engine
+(`acceptance_ask`). Speed and cost are judged where the answers come from a device that has a list price; what start-up
+and idle time add to the cost is printed beside, since it is the caller's traffic that decides it.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import secrets
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,13 @@ import httpx
 
 from engine.client.acceptance_ask import Answer, Ask, by_function, over_http
 from engine.client.acceptance_plan import DOCUMENT_USD, INFERENCE_PROMPT, INFERENCE_SCHEMA, WARM_LATENCY_S, Plan
+from engine.client.acceptance_run import Run, send
+from engine.client.deployed import load_s
 from engine.client.environment import auth_headers
-from engine.client.fallback import FallbackProvider, judge
+from engine.client.fallback import FallbackProvider
 from engine.client.health_url import health_url
 from engine.client.provider import TIMEOUT_S, ModalProvider
+from engine.schema import Validator
 
 
 @dataclass(slots=True)
@@ -36,17 +37,6 @@ class Criterion:
     required: str
     measured: str
     passed: bool | None
-
-
-@dataclass(slots=True)
-class Run:
-    """Answers and seconds, in the order sent. The first is the test request, then one by one, then all at once."""
-
-    started: float
-    answers: list[Answer] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    serial: int = 0
-    wall_s: float = 0.0
 
 
 async def accept(ask: Ask, plan: Plan) -> list[Criterion]:
@@ -63,53 +53,24 @@ async def accept(ask: Ask, plan: Plan) -> list[Criterion]:
 
 def _price(run: Run, plan: Plan) -> float | None:
     """Of a second of what answered, None where that has no list price: a CPU, an unknown card, nobody."""
-    devices = {str(answer["device"]) for answer in run.answers if answer.get("device")}
+    devices = {str(answer["device"]) for answer in run.live if answer.get("device")}
     prices = [plan.prices.per_second(device) for device in devices]
     known = [price for price in prices if price is not None]
     return max(known) + plan.beside_gpu_usd_per_s if known and len(known) == len(prices) else None
 
 
-async def send(ask: Ask, plan: Plan) -> Run:
-    """The test request, the tasks one by one (temperatures 0 and 0.9 in turn), then `at_once` of them together."""
-    run = Run(started=time.time())
-    clock = time.perf_counter()
-    await _send(ask, run, _request(plan, INFERENCE_PROMPT, 0.0))
-    for index, task in enumerate(plan.tasks):
-        await _send(ask, run, _request(plan, f"Write a function to {task}.", 0.9 if index % 2 else 0.0))
-    run.serial = len(run.answers)
-    tasks = [plan.tasks[index % len(plan.tasks)] for index in range(plan.at_once)]
-    await asyncio.gather(*(_send(ask, run, _request(plan, f"Write a function to {task}.", 0.9)) for task in tasks))
-    run.wall_s = time.perf_counter() - clock
-    return run
-
-
-def _request(plan: Plan, prompt: str, temperature: float) -> dict[str, Any]:
-    # the nonce makes every prompt new: no cache of answers can serve it
-    prompt = f"{prompt} (request {secrets.token_hex(4)})"
-    return {"prompt": prompt, "schema": plan.schema, "max_tokens": plan.max_tokens, "temperature": temperature}
-
-
-async def _send(ask: Ask, run: Run, request: dict[str, Any]) -> None:
-    began = time.perf_counter()
-    try:
-        answer = await ask(request)
-    except Exception as error:  # noqa: BLE001 - whatever goes wrong on the way is a failed request
-        answer = {"error": f"{type(error).__name__}: {error}"}
-    run.answers.append(answer)
-    run.seconds.append(time.perf_counter() - began)
-
-
 def _answers(run: Run, plan: Plan) -> list[Criterion]:
+    validator = Validator(dict(plan.schema))
     errors = [str(answer["error"]) for answer in run.answers if "error" in answer]
-    live = [answer for answer in run.answers if "error" not in answer]
-    ids = {answer.get("request_id") for answer in live}
-    stale = sum(float(answer.get("created") or 0) < run.started - 60 for answer in live)
+    live = run.live
+    ids = {str(answer.get("request_id")) for answer in live}
+    stale = sum(_number(answer.get("created")) < run.started - 60 for answer in live)
     fresh = len(ids) == len(live) and not stale
     told = f"{len(live)} of {len(run.answers)}" + (f"; first error: {errors[0]}" if errors else "")
-    problems = [problem for answer in live if (problem := _problem(answer, plan.schema))]
+    problems = [problem for answer in live if (problem := _problem(answer, validator))]
     bad = f"; first: {problems[0]}" if problems else ""
     first = run.answers[0]
-    shown = "a document" if "error" not in first and not _problem(first, plan.schema) else "no valid document"
+    shown = "no valid document" if "error" in first or _problem(first, validator) else "a document"
     responds = told if fresh else f"{told}; answers repeat"
     valid = f"{len(live) - len(problems)} of {len(run.answers)}{bad}"
     return [
@@ -119,19 +80,26 @@ def _answers(run: Run, plan: Plan) -> list[Criterion]:
     ]
 
 
-def _problem(answer: Answer, schema: Mapping[str, Any]) -> str | None:
-    """Judged here from the raw text, whatever the engine says of itself."""
-    try:
-        return judge(schema, json.loads(str(answer.get("raw_text"))))
-    except ValueError as error:
-        return f"not JSON: {error}"
+def _problem(answer: Answer, validator: Validator) -> str | None:
+    """Judged here from the raw text, strictly, whatever the engine says of itself; then the value that callers take."""
+    checked = validator.check(str(answer.get("raw_text")))
+    if not checked.ok:
+        return f"{checked.message} at {checked.pointer or '(root)'}"
+    return None if answer.get("ir_json", checked.value) == checked.value else "ir_json is not what raw_text says"
+
+
+def _number(value: Any) -> float:
+    """A figure of somebody else's answer; what is no number counts as 0."""
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _latency(run: Run, *, judged: bool) -> Criterion:
-    warm = run.seconds[1 : run.serial] or run.seconds
-    mean = sum(warm) / len(warm)
-    verdict = mean < WARM_LATENCY_S if judged else None
-    return Criterion("warm latency", f"mean < {WARM_LATENCY_S:g} s", f"{mean:.3f} s over {len(warm)}", verdict)
+    warm = [seconds for _, seconds in run.warm]
+    mean = statistics.fmean(warm) if warm else float("inf")
+    measured = f"{mean:.3f} s over {len(warm)}" if warm else "no answer"
+    return Criterion(
+        "warm latency", f"mean < {WARM_LATENCY_S:g} s", measured, mean < WARM_LATENCY_S if judged else None
+    )
 
 
 def _costs(run: Run, plan: Plan, usd_per_s: float | None) -> list[Criterion]:
@@ -139,14 +107,15 @@ def _costs(run: Run, plan: Plan, usd_per_s: float | None) -> list[Criterion]:
     required = (f"< ${DOCUMENT_USD:g} a document", "told, not required")
     if usd_per_s is None:
         return [Criterion(*told, "no price for this device", None) for told in zip(names, required, strict=True)]
-    serial = run.answers[1 : run.serial]
-    busy_s = sum(float(answer.get("gpu_seconds") or 0.0) for answer in serial)
-    warm = busy_s * usd_per_s / max(1, len(serial))
-    up_s = run.wall_s + plan.scaledown_s + (plan.load_s or 0.0)
-    whole = up_s * usd_per_s / len(run.answers)
-    detail = f"{len(run.answers)} documents, up {up_s:.0f} s"
+    gpu_s = [_number(answer.get("gpu_seconds")) for answer, _ in run.warm]
+    unmeasured = sum(each <= 0 for each in gpu_s)
+    warm = statistics.fmean(gpu_s) * usd_per_s if gpu_s else float("inf")
+    measured = f"${warm:.5f}" + (f"; {unmeasured} answers without gpu_seconds" if unmeasured else "")
+    up_s = run.wall_s + plan.scaledown_s + _number(plan.load_s)
+    whole = up_s * usd_per_s / len(run.live)
+    detail = f"{len(run.live)} documents, up {up_s:.0f} s"
     return [
-        Criterion(names[0], required[0], f"${warm:.5f}", warm < DOCUMENT_USD and busy_s > 0),
+        Criterion(names[0], required[0], measured if gpu_s else "no answer", warm < DOCUMENT_USD and not unmeasured),
         Criterion(names[1], required[1], f"${whole:.5f} ({detail})", None),
     ]
 
@@ -175,24 +144,26 @@ def report(criteria: Sequence[Criterion], out: Path | None) -> int:
     for line in criteria:
         print(f"{line.name:28} required: {line.required:46} measured: {line.measured:40} {word[line.passed]}")  # noqa: T201 - the report
     if out is not None:
-        out.write_text(json.dumps({"criteria": [asdict(line) for line in criteria]}, indent=1) + "\n")
+        try:
+            out.write_text(json.dumps({"criteria": [asdict(line) for line in criteria]}, indent=1) + "\n")
+        except OSError as error:
+            raise SystemExit(f"maskloop: the report is above; {out} cannot be written: {error.strerror}") from None
     return 1 if any(line.passed is False for line in criteria) else 0
 
 
 def judge_deployment(engine: Any, plan: Plan, out: Path | None) -> int:
     """The run against a deployed class, by function calls."""
-    loads = engine.info.remote().get("load_s") or {}
-    return report(asyncio.run(accept(by_function(engine.generate), replace(plan, load_s=sum(loads.values())))), out)
+    return report(asyncio.run(accept(by_function(engine.generate), replace(plan, load_s=load_s(engine)))), out)
 
 
 def judge_url(url: str, plan: Plan, out: Path | None) -> int:
     """The run over HTTP. Beside the judged route only the health route is asked, and that starts no GPU."""
     try:
         health = httpx.get(health_url(url), headers=auth_headers(), timeout=TIMEOUT_S, follow_redirects=True).json()
-        load_s = health.get("last_load_s")
-    except (httpx.HTTPError, ValueError, AttributeError):
-        load_s = None
-    return report(asyncio.run(accept(over_http(url), replace(plan, load_s=load_s))), out)
+        plan = replace(plan, load_s=health.get("last_load_s"))
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError):
+        pass  # told, not required
+    return report(asyncio.run(accept(over_http(url), plan)), out)
 
 
 def show(answer: Answer) -> int:

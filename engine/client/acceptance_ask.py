@@ -23,13 +23,18 @@ def over_http(url: str) -> Ask:
     async def ask(request: dict[str, Any]) -> Answer:
         async with httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=True, headers=auth_headers()) as client:
             response = await client.post(url, json=request)
-        body = response.json()
-        if response.status_code >= httpx.codes.BAD_REQUEST:
-            return {"error": body.get("error", {}).get("message", response.text)}
-        answer: Answer = body
+        answer: Answer = {"error": _message(response)} if response.is_error else response.json()
         return answer
 
     return ask
+
+
+def _message(response: httpx.Response) -> str:
+    """What the service says is wrong; the code and the text where something else than the service answers."""
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return f"HTTP {response.status_code}: {response.text[:200]}"
 
 
 def by_function(generate: Any) -> Ask:

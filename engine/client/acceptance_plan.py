@@ -14,7 +14,6 @@ from engine.serve.prices import LISTED, Prices
 WARM_LATENCY_S = 3.0
 DOCUMENT_USD = 0.002
 INFERENCE_PROMPT = "Write a function add(a, b) that returns the sum of two numbers."
-# Every keyword is enforced by the grammar: whatever model answers, a document is valid without going back.
 INFERENCE_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -33,7 +32,7 @@ INFERENCE_SCHEMA: dict[str, Any] = {
             "maxItems": 4,
         },
         "returns": {"type": "string", "maxLength": 30},
-        "body": {"type": "string", "maxLength": 128},
+        "body": {"type": "string", "maxLength": 200},
     },
     "required": ["name", "parameters", "returns", "body"],
     "additionalProperties": False,

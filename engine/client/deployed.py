@@ -18,6 +18,22 @@ def deployed_engine(app: str) -> Any:
     return modal.Cls.from_name(app, "Engine")()
 
 
+def load_s(engine: Any) -> float | None:
+    """Seconds that the start of a deployed instance took, or None where it tells none, or does not start.
+
+    modal.exception.NotFoundError where the app is not deployed.
+    """
+    import modal
+
+    try:
+        told = engine.info.remote()["load_s"]
+        return float(sum(told.values()))
+    except modal.exception.NotFoundError:
+        raise
+    except Exception:  # noqa: BLE001 - what does not start is told by the first request
+        return None
+
+
 @contextmanager
 def exit_where_absent(app: str) -> Iterator[None]:
     """For an entry point: an app that is not deployed ends the program with one line that says how to deploy it."""

@@ -29,10 +29,12 @@ def test_the_parts_of_a_start_are_told_apart_and_add_up() -> None:
 
 @pytest.mark.skipif(bool(roots.why_no_namespace()), reason="containers need a mount namespace")
 def test_quick_starts_a_container_and_divides_its_start(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cold_start.main(["--quick"]) == 0
+    assert cold_start.main(["--quick", "--hashes"]) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     (run,) = line["runs"]
     assert (line["bench"], line["namespace"], line["left_out"], run["cache"]) == ("cold_start", True, [], "cached")
     assert sum(run["parts"].values()) == pytest.approx(run["first_answer_s"], abs=0.05)
     assert min(run["parts"][part] for part in ("entry_point", "imports", "weights", "first_answer")) > 0
     assert run["ready_without_weights_s"] < run["ready_s"] < run["first_answer_s"]
+    assert {read["reader"] for read in line["reader"]} == {"dd", "loader", "loader with hashes"}
+    assert set(line["hashes_add"]) == {"cold", "cached"}

@@ -13,7 +13,6 @@ from engine.client import acceptance
 from engine.client.acceptance import accept, over_http, report
 from engine.client.acceptance_plan import INFERENCE_SCHEMA, TASKS, Plan, inference_request
 from engine.client.fallback import judge
-from engine.schema.lower import lower
 from tests.client.test_fallback import MODEL, StandIn
 from tests.serve.fakes import FakeEngine, Server, document
 
@@ -114,13 +113,43 @@ def test_answers_made_before_the_run_fail_responds():
     failing("responds", ask)
 
 
-@pytest.mark.parametrize("text", ['{"name": "Not Snake"}', '{"name": ', ""])
+@pytest.mark.parametrize("text", ['{"name": "Not Snake"}', '{"name": ', "", json.dumps(GOOD)[:-1] + ', "body": ""}'])
 def test_an_invalid_document_fails_constrains_and_valid_whatever_the_engine_claims(text):
     async def ask(_):
         return answer(raw_text=text, valid=True)
 
     failing("constrains", ask)
     failing("valid", ask)
+
+
+def test_a_value_that_is_not_what_the_text_says_fails_valid():
+    async def ask(_):
+        return answer(ir_json={**GOOD, "name": "other"})
+
+    failing("valid", ask)
+
+
+@pytest.mark.parametrize(
+    "rubbish", [[], "document", None, answer(created="today"), {"created": [], "gpu_seconds": "1"}]
+)
+def test_an_answer_of_another_form_is_a_criterion_not_met_and_no_exception(rubbish):
+    async def ask(_):
+        return rubbish
+
+    failing("responds", ask)
+
+
+def test_where_nobody_answers_the_test_request_no_further_one_is_sent():
+    asked = []
+
+    async def ask(request):
+        asked.append(request)
+        raise ConnectionError("no container starts")
+
+    criteria = judged(ask)
+    assert criteria["responds"].measured == "0 of 1; first error: ConnectionError: no container starts"
+    assert [name for name, line in criteria.items() if line.passed is False] == ["responds", "constrains", "valid"]
+    assert len(asked) == 1
 
 
 def test_slowness_fails_latency_unless_it_is_not_judged(monkeypatch):
@@ -144,10 +173,31 @@ def test_the_warm_cost_is_required_and_what_idle_and_start_add_is_told():
     failing("cost warm", dear)
     failing("cost warm", unmeasured)
     failing("cost warm", good, beside_gpu_usd_per_s=0.002)
+    failing("cost warm", some(good, unmeasured))
     criteria = judged(good, scaledown_s=3000.0)
     assert criteria["cost warm"].passed is True
     assert criteria["cost with idle and start-up"].measured.startswith("$0.26")
     assert report(list(criteria.values()), None) == 0
+
+
+def some(*asks):
+    """Each answers in turn."""
+    turn = itertools.cycle(asks)
+    return lambda request: next(turn)(request)
+
+
+def test_what_failed_makes_the_others_neither_cheaper_nor_quicker(monkeypatch):
+    monkeypatch.setattr(acceptance, "WARM_LATENCY_S", 0.02)
+
+    async def dear_and_slow(_):
+        await asyncio.sleep(0.03)
+        return answer(gpu_seconds=3.5)
+
+    async def refused(_):
+        return {"error": "at once"}
+
+    for name in ("cost warm", "warm latency"):
+        failing(name, some(dear_and_slow, refused))
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["NVIDIA GeForce RTX 9090"], ["NVIDIA L4", "cpu"], [None]])
@@ -208,6 +258,24 @@ def test_a_deployment_is_judged_by_function_calls_and_told_its_start_up(capsys, 
     capsys.readouterr()
 
 
+def test_a_deployment_whose_container_does_not_start_is_judged_all_the_same(capsys, tmp_path):
+    class Broken(Remote):
+        def __call__(self):
+            raise RuntimeError("the weights are not there")
+
+        async def aio(self, **_):
+            self()
+
+    assert acceptance.judge_deployment(Broken(), Plan(), tmp_path / "report.json") == 1
+    assert "the weights are not there" in capsys.readouterr().out
+
+
+def test_a_report_that_cannot_be_written_is_one_line_after_the_table(capsys, tmp_path):
+    with pytest.raises(SystemExit, match="cannot be written: No such file"):
+        acceptance.judge_deployment(Remote(), Plan(), tmp_path / "nowhere" / "report.json")
+    assert "warm latency" in capsys.readouterr().out
+
+
 def on_a_gpu(**changes):
     """An engine that says it is an A100 and how long it was busy."""
     facts = {"text": json.dumps(GOOD), "value": GOOD, "device": "NVIDIA A100-SXM4-80GB", **changes}
@@ -258,11 +326,9 @@ def test_the_command_runs_against_a_service_and_says_what_this_machine_cannot_ju
     assert len(engine.requests) == 31
 
 
-def test_the_test_request_leaves_nothing_to_the_model():
-    assert {verdict.verdict for verdict in lower(INFERENCE_SCHEMA).verdicts} <= {"enforced", "narrowed"}
-
-
 def test_the_test_request_is_its_own_schema():
     assert inference_request()["schema"] is INFERENCE_SCHEMA
     assert judge(INFERENCE_SCHEMA, GOOD) is None
     assert judge(INFERENCE_SCHEMA, {**GOOD, "extra": 1})
+    assert judge(INFERENCE_SCHEMA, {**GOOD, "body": "x" * 200}) is None
+    assert judge(INFERENCE_SCHEMA, {**GOOD, "body": "x" * 201})

@@ -50,11 +50,19 @@ def test_the_import_filter_lets_through_the_closure_and_nothing_else(packages: t
     assert not list(folder.glob("pytest*"))
 
 
-def test_a_stranger_costs_nothing_behind_modals_proxy_auth(plane: Plane, deploy: Deploy) -> None:
+def test_a_stranger_costs_nothing_behind_modals_proxy_auth(plane: Plane, deploy: Deploy, tmp_path: Path) -> None:
     deploy("guarded", MASKLOOP_AUTH="proxy")
     engine, health = (plane.function("guarded", tag) for tag in ("Engine.*", "health"))
     for url in (engine.web_urls["web"] + "/generate", health.web_urls[""]):
         assert httpx.post(url, json={"prompt": "x"}).status_code == 401
+    assert engine.containers == health.containers == []
+    absent = {"MASKLOOP_MODAL_APP": "absent", "MASKLOOP_AUTH": "none"}
+    judge = ["run", "-q", "modal_app.py::acceptance", "--out", str(tmp_path / "report.json"), "--url"]
+    done = plane.cli(*judge, engine.web_urls["web"] + "/generate", **absent)
+    assert done.returncode == 1
+    (responds,) = [line for line in done.stdout.splitlines() if line.startswith("responds")]
+    assert "0 of 31; first error: HTTP 401: modal-http: missing or wrong proxy token" in responds
+    assert not any(app.containers_seen for app in plane.apps.values() if app.name == "absent")
     assert engine.containers == health.containers == []
     told = httpx.get(health.web_urls[""], headers=PROXY_TOKEN, timeout=60)
     assert (told.status_code, told.json()["state"]) == (200, "cold")

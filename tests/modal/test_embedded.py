@@ -24,7 +24,7 @@ def test_test_inference_asks_the_deployed_app_and_prints_a_valid_document(plane:
     assert done.returncode == 0, done.stdout + done.stderr
     answer = json.loads(done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1])
     assert judge(INFERENCE_SCHEMA, answer["ir_json"]) is None
-    assert answer["model"] == "smollm2-135m"
+    assert (answer["model"], answer["valid"], answer["finish_reason"]) == ("smollm2-135m", True, "stop")
     (container,) = plane.function("trial", "Engine.*").containers
     assert container.succeeded
     assert [app.name for app in plane.apps.values() if app.containers_seen and "trial" in app.name] == ["trial"]

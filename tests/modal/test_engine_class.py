@@ -76,10 +76,18 @@ def test_generate_ir_takes_one_dict_and_makes_an_ir(served: Any) -> None:
 
 
 def test_a_bad_item_of_a_batch_fails_in_its_place(served: Any) -> None:
-    answers = served.generate_batch.remote([ASK, {"prompt": "x", "nonsense": 1}, {**ASK, "schema": False}, ASK])
-    assert [each["status"] for each in answers] == ["complete", "error", "error", "complete"]
-    assert [each.get("error_detail", {}).get("param") for each in answers] == [None, "nonsense", "schema", None]
-    assert not any({"text", "ir_json"} & set(each) for each in answers[1:3])
+    bad = [{"prompt": "x", "nonsense": 1}, {**ASK, "schema": False}, "x", None, [ASK]]
+    answers = served.generate_batch.remote([ASK, *bad, ASK])
+    assert [each["status"] for each in answers] == ["complete", *["error"] * len(bad), "complete"]
+    params = [each.get("error_detail", {}).get("param") for each in answers]
+    assert params == [None, "nonsense", "schema", None, None, None, None]
+    assert not any({"text", "ir_json"} & set(each) for each in answers[1:-1])
+
+
+def test_what_is_no_request_is_a_failure_and_no_exception(served: Any) -> None:
+    failures = [served.generate_ir.remote("x"), *served.stream.remote_gen("x"), *served.generate_batch.remote(None)]
+    assert [each["error_detail"]["type"] for each in failures] == ["Malformed"] * 3
+    assert served.generate.remote(7)["error_detail"]["param"] == "prompt"
 
 
 def test_a_stream_gives_pieces_and_then_the_answer(served: Any) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from tests.modal import images
 from tests.modal.conftest import WEIGHTS
 from tests.modal.plane import ROOT, Plane
 from tests.model.hub import Hub
 
 NAME = "org/tiny"
 SETTINGS = {"MASKLOOP_MODEL": NAME, "HF_HUB_DISABLE_XET": "1"}
+TOKEN = "hf_of_this_test"
 COMMAND = ["run", "modal_app.py::quantize", "--to", "int8"]
 CODE = "import sys; from tests.model import tiny_moe; from pathlib import Path; tiny_moe.save(Path(sys.argv[1]))"
 
@@ -25,11 +27,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("source")
     subprocess.run([sys.executable, "-c", CODE, str(folder)], cwd=ROOT, check=True)  # apart: it imports torch
     with Hub(NAME, folder) as running:
+        running.token = TOKEN
         yield running
 
 
 def settings(hub: Hub) -> dict[str, str]:
-    return {**SETTINGS, "HF_ENDPOINT": hub.url}
+    return {**SETTINGS, "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN}
 
 
 def weights(plane: Plane) -> Path:
@@ -76,8 +79,24 @@ def test_a_killed_download_goes_on_is_checked_and_the_source_is_deleted(plane: P
     assert "is there already" in again.stdout
 
 
-def test_what_is_wrong_is_one_line_at_the_end(plane: Plane, hub: Hub) -> None:
-    done = plane.cli("run", "modal_app.py::quantize", "--to", "q4", **settings(hub))
-    assert done.returncode == 1
-    assert "--to must be one of" in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def refused(plane: Plane, hub: Hub) -> subprocess.CompletedProcess[str]:
+    return plane.cli("run", "modal_app.py::quantize", "--to", "q4", **settings(hub))
+
+
+def test_the_hubs_token_reaches_the_download_and_nothing_else(plane: Plane, refused: Any) -> None:
+    """The hub asks for it, so the download above had it."""
+    app = list(plane.apps.values())[-1]
+    told = {tag: plane.functions[identity].definition for tag, identity in app.functions.items()}
+    secrets = {tag: [plane.uploads.secrets[each] for each in definition.secret_ids] for tag, definition in told.items()}
+    assert secrets.pop("make_checkpoint") == [{"HF_TOKEN": TOKEN}]
+    assert not any(secrets.values())
+    assert {"Engine.*", "run_module", "health"} <= secrets.keys()
+    for definition in told.values():
+        assert TOKEN not in images.read(plane.uploads, definition.image_id).env.values()
+
+
+def test_what_is_wrong_is_one_line_at_the_end(refused: Any) -> None:
+    assert refused.returncode == 1
+    assert "--to must be one of" in refused.stderr
+    assert "Traceback" not in refused.stdout + refused.stderr

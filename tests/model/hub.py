@@ -31,6 +31,8 @@ class Hub:
         """Bytes sent, by file."""
         self.ranges: list[tuple[str, int]] = []
         """Answers that went on in the middle of a file."""
+        self.token: str | None = None
+        """Who does not send it is refused."""
         self.pause_s = 0.0
         """Between two blocks of a file."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -74,7 +76,9 @@ class Hub:
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
                 api, at = f"/api/models/{hub.name}", f"/{hub.name}/resolve/"
-                if path.startswith(f"{api}/tree/"):
+                if hub.token and self.headers.get("authorization") != f"Bearer {hub.token}":
+                    self.send_error(401)
+                elif path.startswith(f"{api}/tree/"):
                     self.tell([hub.entry(file) for file in hub.files])
                 elif path.startswith(api):
                     self.tell({"id": hub.name, "sha": COMMIT, "siblings": [{"rfilename": file} for file in hub.files]})
