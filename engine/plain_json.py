@@ -26,12 +26,19 @@ def check_text(param: str, value: Any, *, longest: int | None = None) -> None:
         raise RequestError(f"{param} holds a lone surrogate at character {at}", param=param)
 
 
-def check_json(param: str | None, value: Any) -> None:
+class TooManyValues(RequestError):
+    """More values than anybody needs."""
+
+
+def check_json(param: str | None, value: Any, *, most: int | None = None) -> None:
     """What JSON can hold: no lone surrogate in a key or string, no NaN, not too deep. The error says where.
 
     Where `param` is None the value is a whole request, and the field at fault is the pointer's first part.
+    TooManyValues beyond `most`.
     """
-    for part, place in _parts(value):
+    for number, (part, place) in enumerate(_parts(value)):
+        if number == most:
+            raise TooManyValues(f"{param or 'the request'} has over {most} values", param=param)
         problem = _problem(part, place)
         if problem is not None:
             keys = _keys(place)

@@ -49,6 +49,8 @@ class Result:
     valid: bool = False
     text: str = ""
     value: Any = None
+    arguments: Mapping[int, tuple[int, Mapping[str, Any]]] = field(default_factory=dict)
+    """Where the parameters of a call begin in `text`: where they end, and the object they mean. Not in `to_dict`."""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[dict[str, Any], ...] | None = None
     """Per token: `{token_id, token, raw, constrained, top: [{token_id, token, raw, constrained}]}`."""
@@ -84,6 +86,7 @@ class Result:
         plain["verdicts"] = None if self.verdicts is None else dict(self.verdicts)
         plain["mean_logprob"] = _finite(self.mean_logprob)
         plain["samples"] = [sample.to_dict() for sample in self.samples]
+        del plain["arguments"]
         if not self.samples:
             del plain["samples"]
         if self.error is None:

@@ -47,6 +47,7 @@ def sample_result(sample: Sample, judged: Judged, text: str, detokenize_s: float
         valid=status in ("complete", "closed") and judgement.valid,
         text=text,
         value=judged.value,
+        arguments=dict(judgement.arguments),
         token_ids=tuple(sample.output),
         logprobs=tuple(sample.logprobs) if job.request.sampling.logprobs is not None else None,
         mean_logprob=_mean(sample),

@@ -17,7 +17,7 @@ from engine.judge.work import Work
 from engine.patterns.tree import NotARegex, Undecidable
 from engine.request import Constraint
 from engine.schema.parameter_text import Style, read_parameters
-from engine.schema.validator import Validator
+from engine.schema.validator import Checked, Validator
 
 
 def make(constraint: Constraint) -> Judge:
@@ -36,8 +36,9 @@ def make(constraint: Constraint) -> Judge:
             text = data.decode("utf-8")
         except UnicodeDecodeError as error:
             return Judgement(False, f"not valid UTF-8: {error.reason}", "")
-        if recognises(grammar, text, Work()):
-            return Judgement(True)
+        work = Work()
+        if recognises(grammar, text, work):
+            return Judgement(True, arguments=tuple(work.arguments.items()))
         return Judgement(False, f"the {kind} grammar does not derive the text", "")
 
     return judge
@@ -50,8 +51,6 @@ def _grammar(constraint: Constraint) -> Productions:
     return read(constraint.source, _json_check)
 
 
-def _json_check(schema: Any, style: Style = "json") -> Callable[[str], bool]:
+def _json_check(schema: Any, style: Style = "json") -> Callable[[str], Checked]:
     validator = Validator(schema)
-    if style == "qwen_xml":
-        return lambda text: read_parameters(text, validator).ok
-    return lambda text: validator.check(text).ok
+    return validator.check if style == "json" else lambda text: read_parameters(text, validator)

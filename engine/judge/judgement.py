@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 
@@ -14,10 +15,12 @@ class Judgement:
     message: str | None = None
     pointer: str | None = None
     keyword: str | None = None
+    arguments: Sequence[tuple[int, tuple[int, dict[str, Any]]]] = ()
+    """Of a valid structural tag: as in `Result`, in pairs."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `Judgement(**d)` reads it back."""
-        return asdict(self)
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 class Undecided(Exception):

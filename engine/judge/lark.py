@@ -17,9 +17,10 @@ from engine.judge.productions import Call, Productions, Regular, regular_size
 from engine.judge.terminals import FreeText, JsonValue, UpTo
 from engine.patterns.dialect import read_regex
 from engine.patterns.tree import Choice, Class, Node, Repeat, Sequence, Undecidable
+from engine.schema.validator import Checked
 
-JsonCheck = Callable[..., Callable[[str], bool]]
-"""Of a JSON Schema, whether a text is a document of it."""
+JsonCheck = Callable[..., Callable[[str], Checked]]
+"""Of a JSON Schema, what its judge says of a text."""
 
 _INLINED = 50
 """Positions up to which a terminal is written where it is named."""

@@ -10,6 +10,7 @@ from engine.judge.productions import Terminal
 from engine.judge.work import Work
 from engine.patterns.tree import Undecidable
 from engine.schema.parameter_text import find_parameters
+from engine.schema.validator import Checked
 
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DECODER = json.JSONDecoder()
@@ -82,7 +83,7 @@ class JsonValue(Terminal):
 
     __slots__ = ("check",)
 
-    def __init__(self, check: Callable[[str], bool]) -> None:
+    def __init__(self, check: Callable[[str], Checked]) -> None:
         self.check = check
 
     def ends(self, text: str, start: int, work: Work) -> Iterable[int]:
@@ -92,22 +93,26 @@ class JsonValue(Terminal):
         else:
             found = _value_end(text, start)
         work.spend(1 + sum(end - start for end in found) // 4)
-        return [end for end in found if self.check(text[start:end])]
+        return [end for end in found if self.check(text[start:end]).ok]
 
 
 class Parameters(Terminal):
-    """The parameters of a call that together pass `check`, which is given their text."""
+    """The parameters of a call that together pass `read`, which is given their text."""
 
-    __slots__ = ("check", "nullable")
+    __slots__ = ("nullable", "read")
 
-    def __init__(self, check: Callable[[str], bool]) -> None:
-        self.check = check
-        self.nullable = check("")
+    def __init__(self, read: Callable[[str], Checked]) -> None:
+        self.read = read
+        self.nullable = read("").ok
 
     def ends(self, text: str, start: int, work: Work) -> Iterable[int]:
         found = [start, *(end for _, _, end in find_parameters(text, start))]
         work.spend(1 + sum(end - start for end in found) // 4)
-        return [end for end in found if self.check(text[start:end])]
+        read = [(end, self.read(text[start:end])) for end in found]
+        accepted = {end: checked.value for end, checked in read if checked.ok}
+        if accepted:
+            work.arguments[start] = max(accepted.items())  # nothing that may follow them begins as they do
+        return accepted
 
 
 def _value_end(text: str, start: int) -> list[int]:

@@ -1,6 +1,8 @@
-"""A count of what judging has cost, with an end."""
+"""What is kept of one judgement on its way: a count of what it has cost, with an end, and what was read."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from engine.errors import JudgingLimit
 
@@ -12,10 +14,12 @@ grammar is not ambiguous."""
 class Work:
     """`spend` raises JudgingLimit once more than `steps` have been spent."""
 
-    __slots__ = ("left",)
+    __slots__ = ("arguments", "left")
 
     def __init__(self, steps: int = STEPS) -> None:
         self.left = steps
+        self.arguments: dict[int, tuple[int, dict[str, Any]]] = {}
+        """Where parameters of a call begin, where they end and what they mean."""
 
     def spend(self, steps: int = 1) -> None:
         self.left -= steps

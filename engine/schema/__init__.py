@@ -2,7 +2,6 @@
 
 from engine.schema.embed import Embedded, Part, embed, parts
 from engine.schema.lower import LOWERING_VERSION, Lowered, lower
-from engine.schema.parameter_text import find_parameters
 from engine.schema.validator import Checked, JsonInvalid, Validator, parse_json
 from engine.schema.verdict import Verdict
 
@@ -16,7 +15,6 @@ __all__ = [
     "Validator",
     "Verdict",
     "embed",
-    "find_parameters",
     "lower",
     "parse_json",
     "parts",

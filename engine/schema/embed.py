@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 from engine.config import Limits
@@ -20,8 +19,8 @@ from engine.schema.grammar import Grammar
 from engine.schema.lark_source import inline_schemas, replace_schemas
 from engine.schema.layout import GAP
 from engine.schema.lower import Lowered, lower
-from engine.schema.parameter_text import STYLES, Style, read_parameters
-from engine.schema.validator import Checked, Validator
+from engine.schema.parameter_text import STYLES, Style
+from engine.schema.validator import Validator
 from engine.schema.verdict import REPEATED_KEYS, Verdict
 
 Path = tuple[str | int, ...]
@@ -39,19 +38,6 @@ class Part:
     max_whitespace: int | None = None
     path: Path = field(default=(), repr=False)
     """Structural tags: the way to the format that holds the schema."""
-
-    @cached_property
-    def _judge(self) -> Validator:
-        return Validator(self.schema)
-
-    def check(self, text: str | bytes) -> Checked:
-        """What the judge says of the text that stands for this part, from its first to its last character."""
-        if self.style == "json":
-            return self._judge.check(text)
-        try:
-            return read_parameters(text if isinstance(text, str) else text.decode("utf-8"), self._judge)
-        except UnicodeDecodeError as error:
-            return Checked(None, False, f"not valid UTF-8: {error.reason}", "", "parameters", "")
 
     def lower(self, constraint: Constraint, limits: Limits | None) -> Lowered:
         """Its grammar and verdicts, pointers starting at the constraint. Raises what `lower` raises, likewise."""

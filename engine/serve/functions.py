@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from engine.errors import EngineError, EngineFailure
-from engine.request import Result
+from engine.request import Request, Result
 from engine.serve.failure import Failure, Malformed
 from engine.serve.health import warm
+from engine.serve.json_answer import entries, off_loop
 from engine.serve.json_log import places
 from engine.serve.lift_answer import lift_answer
 from engine.serve.lift_body import CheckBody, LiftBody, Schema, read_body
@@ -66,10 +67,10 @@ class Functions:
     async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[str | Answer]:
         """Pieces of text (sample 0's), then the answer (or the failure) as a dict."""
         try:
-            engine_request = read_body(request, LiftBody).to_request()
+            engine_request = await self._request(request)
             async for item in self._service.stream(engine_request, Call(route="stream")):
                 if isinstance(item, Result):
-                    yield _outcome(item, engine_request.constraint)
+                    yield await _outcome(item, engine_request.constraint)
                 elif item.sample == 0:
                     yield item.text
         except Exception as error:  # noqa: BLE001 - see `_failed`
@@ -80,7 +81,8 @@ class Functions:
         given = {"schema": schema, "conformance": conformance, **options}
         try:
             asked = {name: value for name, value in given.items() if value is not None}
-            return await self._service.check(read_body(asked, CheckBody).to_constraint(), Call(route="check"))
+            constraint = await self._service.in_thread(lambda: read_body(asked, CheckBody).to_constraint())
+            return await self._service.check(constraint, Call(route="check"))
         except Exception as error:  # noqa: BLE001 - see `_failed`
             return self._failed(error)
 
@@ -101,11 +103,17 @@ class Functions:
 
     async def _answer(self, route: str, body: Mapping[str, Any], *, ir: bool = False) -> Answer:
         try:
-            request = read_body(body, LiftBody).to_request(default_schema=self._service.ir_schema() if ir else None)
+            request = await self._request(body, self._service.ir_schema() if ir else None)
             result = await self._service.generate(request, Call(route=route))
         except Exception as error:  # noqa: BLE001 - see `_failed`
             return self._failed(error)
-        return _outcome(result, request.constraint)
+        return await _outcome(result, request.constraint)
+
+    async def _request(self, body: Mapping[str, Any], default_schema: Schema | None = None) -> Request:
+        """Read in a thread: how large it is nobody knows before."""
+        return await self._service.in_thread(
+            lambda: read_body(body, LiftBody).to_request(default_schema=default_schema)
+        )
 
     def _failed(self, error: Exception) -> Answer:
         """The failure as a dict. What is not typed is our fault: logged with its place, told without its text."""
@@ -116,9 +124,9 @@ class Functions:
         return _failure(Failure.from_error(EngineFailure(f"{name} while answering")), "error")
 
 
-def _outcome(result: Result, constraint: Any) -> Answer:
+async def _outcome(result: Result, constraint: Any) -> Answer:
     if result.ok:
-        return lift_answer(result, constraint)
+        return await off_loop(entries(result), lambda: lift_answer(result, constraint))
     answer = _failure(Failure.from_result(result), result.status)
     answer["request_id"] = result.id
     answer["tokens_used"] = result.usage.completion_tokens

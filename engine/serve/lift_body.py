@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from engine.constraint import Draft, constraints_in
 from engine.errors import RequestError, UnknownOption
-from engine.plain_json import check_json
+from engine.plain_json import TooManyValues, check_json
 from engine.request import SAMPLING_FIELDS, Constraint, Request
-from engine.serve.failure import Malformed
+from engine.serve.failure import BodyTooLarge, Malformed
+from engine.serve.json_body import MOST_VALUES
 
 STRICT = ConfigDict(extra="forbid", strict=True, populate_by_name=False)
 Schema = dict[str, Any] | bool
@@ -113,10 +114,16 @@ class CheckBody(Body):
 
 
 def read_body(values: Any, kind: type[Read]) -> Read:
-    """A request as the Modal functions get it: any Python value. The errors are those of the HTTP routes."""
+    """A request as the Modal functions get it: any Python value. The errors are those of the HTTP routes.
+
+    For a thread: the most values that there may be take 0.2 s.
+    """
     if not isinstance(values, Mapping):
         raise Malformed(f"a request is an object, got {type(values).__name__}")
-    check_json(None, values)
+    try:
+        check_json(None, values, most=MOST_VALUES)
+    except TooManyValues as error:
+        raise BodyTooLarge(error.message) from None
     try:
         plain = json.loads(json.dumps(dict(values)))  # tuples are lists on the wire
     except TypeError as error:

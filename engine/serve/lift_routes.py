@@ -14,9 +14,9 @@ from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from engine.errors import NotReady
-from engine.request import Result
 from engine.serve.failure import Failure
 from engine.serve.health import health, warm
+from engine.serve.json_answer import answered, entries
 from engine.serve.json_body import JsonRoute
 from engine.serve.lift_answer import lift_answer
 from engine.serve.lift_body import CheckBody, LiftBody, Schema
@@ -53,7 +53,8 @@ def lift_routes(service: Service) -> APIRouter:
     async def check(http: HTTPRequest, body: CheckBody) -> Response:
         constraint = await service.in_thread(body.to_constraint)
         call = Call(route=http.url.path, key=caller(http))
-        return JSONResponse(await while_connected(http, service.check(constraint, call)))
+        report = await while_connected(http, service.check(constraint, call))
+        return await answered(len(report["verdicts"]), lambda: report)
 
     for path in ("/generate", "/"):
         router.add_api_route(path, generate, methods=["POST"], tags=["lift"], name=f"generate {path}")
@@ -92,14 +93,9 @@ async def _answer(service: Service, http: HTTPRequest, body: LiftBody, default: 
     request = await service.in_thread(body.to_request, default_schema=default)
     call = Call(route=http.url.path, key=caller(http))
     result = await while_connected(http, service.generate(request, call))
-    return reply(result, lambda: lift_answer(result, request.constraint))
-
-
-def reply(result: Result, body: Any) -> JSONResponse:
-    """200 with `body()` for a document, the failure's code and body otherwise."""
     if not result.ok:
         return Failure.from_result(result).response()
-    return JSONResponse(body())
+    return await answered(entries(result), lambda: lift_answer(result, request.constraint))
 
 
 def caller(http: HTTPRequest) -> str:

@@ -6,13 +6,13 @@ Knows the official client's response types. What OpenAI has no field for stands 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.request import Result
 from engine.serve.failure import Failure
 from engine.serve.openai_request import Asked
-from engine.serve.tool_call import BadCall, Tool, ToolCall, read_calls
+from engine.serve.tool_call import Tool, ToolCall, read_calls
 
 LOWEST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON cannot say."""
@@ -20,32 +20,25 @@ LOWEST_LOGPROB = -9999.0
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one sample says: content, calls, or the failure that its calls are."""
+    """What one sample says."""
 
     content: str | None
     calls: tuple[ToolCall, ...] = ()
-    failure: Failure | None = None
 
 
 def read_message(sample: Result, tools: Sequence[Tool]) -> Message:
-    """Split a sample's text into content and tool calls, and judge the calls."""
+    """A sample's text as content and tool calls."""
     if not tools:
         return Message(sample.text)
-    try:
-        content, calls = read_calls(sample.text, tools)
-    except BadCall as error:
-        return Message(None, failure=Failure(422, "invalid", str(error), "tools", error.pointer, decoded=True))
+    content, calls = read_calls(sample.text, sample.arguments)
     return Message(content or None if calls else content, tuple(calls))
 
 
-def failure_of(result: Result, tools: Sequence[Tool]) -> Failure | None:
+def failure_of(result: Result) -> Failure | None:
     """Why this Result is no answer: any sample that failed fails the request."""
     for sample in samples_of(result):
         if not sample.ok:
             return Failure.from_result(sample)
-        failure = read_message(sample, tools).failure
-        if failure is not None:
-            return failure
     return None
 
 
@@ -120,15 +113,20 @@ def sample_facts(sample: Result) -> dict[str, Any]:
         "status": sample.status,
         "valid": sample.valid,
         "seed": sample.seed,
-        "mean_logprob": sample.to_dict()["mean_logprob"],
+        "mean_logprob": plain_facts(sample)["mean_logprob"],
     }
 
 
 def facts(result: Result) -> dict[str, Any]:
     """Per request."""
-    plain = result.to_dict()
+    plain = plain_facts(result)
     names = ("schema_hash", "grammar_source", "verdicts", "timings_ms", "gpu_seconds", "device", "quantization")
     return {name: plain[name] for name in names}
+
+
+def plain_facts(result: Result) -> dict[str, Any]:
+    """A Result in plain JSON types, without what there may be much of."""
+    return replace(result, logprobs=None, token_ids=(), samples=()).to_dict()
 
 
 def usage(results: Sequence[Result]) -> dict[str, Any]:

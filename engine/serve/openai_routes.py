@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from engine.request import Result
 from engine.serve.handoff import Piece
+from engine.serve.json_answer import answered, entries
 from engine.serve.json_body import JsonRoute
 from engine.serve.lift_routes import PROBLEMS, caller, while_connected
 from engine.serve.openai_answer import chat_completion, failure_of, text_completion
@@ -79,10 +80,10 @@ async def _chat(service: Service, http: HTTPRequest, body: ChatBody) -> Response
         return StreamingResponse(stream.events(items), media_type="text/event-stream", headers=UNBUFFERED)
     with naming_tools(asked.tools):
         result = await while_connected(http, service.generate(asked.request, call))
-    failure = failure_of(result, asked.tools)
+    failure = failure_of(result)
     if failure is not None:
         return failure.response()
-    return JSONResponse(chat_completion(asked, result, service.model_name))
+    return await answered(entries(result), lambda: chat_completion(asked, result, service.model_name))
 
 
 async def _responses(service: Service, http: HTTPRequest, body: ResponsesBody) -> Response:
@@ -95,8 +96,10 @@ async def _responses(service: Service, http: HTTPRequest, body: ResponsesBody) -
             stream = ResponseStream(asked, begun)
             return StreamingResponse(stream.events(items), media_type="text/event-stream", headers=UNBUFFERED)
         result = await while_connected(http, service.generate(asked.request, call))
-    failure = failure_of(result, asked.tools)
-    return JSONResponse(finished(begun, asked, result)) if failure is None else failure.response()
+    failure = failure_of(result)
+    if failure is not None:
+        return failure.response()
+    return await answered(entries(result), lambda: finished(begun, asked, result))
 
 
 async def _completions(service: Service, http: HTTPRequest, body: CompletionBody) -> Response:
@@ -108,10 +111,11 @@ async def _completions(service: Service, http: HTTPRequest, body: CompletionBody
         return StreamingResponse(stream.events(streams), media_type="text/event-stream", headers=UNBUFFERED)
     results = await while_connected(http, _all(service.generate(one.request, call) for one in asked))
     for result in results:
-        failure = failure_of(result, ())
+        failure = failure_of(result)
         if failure is not None:
             return failure.response()
-    return JSONResponse(text_completion(asked, results, service.model_name))
+    size = sum(map(entries, results))
+    return await answered(size, lambda: text_completion(asked, results, service.model_name))
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

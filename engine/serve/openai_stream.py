@@ -6,14 +6,15 @@ the beginning of a tool call is held back until it is known not to be one; calls
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 from typing import Any
 
 from engine.errors import EngineError
 from engine.request import Result
 from engine.serve.failure import Failure
 from engine.serve.handoff import Piece
+from engine.serve.json_answer import entries, json_bytes, off_loop
 from engine.serve.openai_answer import (
     chat_logprobs,
     facts,
@@ -33,9 +34,9 @@ DONE = b"data: [DONE]\n\n"
 Items = AsyncGenerator[Piece | Result]
 
 
-def event(body: dict[str, Any]) -> bytes:
-    """One server-sent event."""
-    return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n\n"
+def event(body: dict[str, Any], size: int = 0) -> bytes:
+    """One server-sent event with so many entries."""
+    return b"data: " + json_bytes(body, size) + b"\n\n"
 
 
 class ChatStream:
@@ -57,13 +58,13 @@ class ChatStream:
                     if text:
                         yield self._chunk(item.sample, {"content": text})
                 else:
-                    for line in self._ending(item):
+                    for line in await off_loop(entries(item), partial(self._ending, item)):
                         yield line
         except EngineError as error:
             yield event(Failure.from_error(error).body())
 
     def _ending(self, result: Result) -> list[bytes]:
-        failure = failure_of(result, self._asked.tools)
+        failure = failure_of(result)
         if failure is not None:
             return [event(failure.body())]
         lines: list[bytes] = []
@@ -82,14 +83,17 @@ class ChatStream:
             calls = [{"index": number, **call.to_dict()} for number, call in enumerate(said.calls)]
             lines.append(self._chunk(index, {"tool_calls": calls}))
         if sample.logprobs is not None:
-            lines.append(self._chunk(index, {"content": ""}, logprobs=chat_logprobs(sample.logprobs)))
+            told = chat_logprobs(sample.logprobs)
+            lines.append(self._chunk(index, {"content": ""}, size=entries(sample), logprobs=told))
         reason = finish_reason(sample, bool(said.calls))
         lines.append(self._chunk(index, {}, finish_reason=reason, maskloop=sample_facts(sample)))
         return lines
 
-    def _chunk(self, index: int, delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> bytes:
+    def _chunk(
+        self, index: int, delta: dict[str, Any], finish_reason: str | None = None, size: int = 0, **more: Any
+    ) -> bytes:
         choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": None, **more}
-        return event({**self._head, "choices": [choice]})
+        return event({**self._head, "choices": [choice]}, size)
 
 
 class HeldText:
@@ -138,13 +142,13 @@ class CompletionStream:
                     if isinstance(item, Piece):
                         yield self._chunk(first + item.sample, item.text)
                         continue
-                    failure = failure_of(item, ())
+                    failure = failure_of(item)
                     if failure is not None:
                         yield event(failure.body())
                         return
                     self._results.append(item)
-                    for index, sample in enumerate(samples_of(item)):
-                        yield self._last(first + index, sample)
+                    for line in await off_loop(entries(item), partial(self._ending, first, item)):
+                        yield line
         except EngineError as error:
             yield event(Failure.from_error(error).body())
             return
@@ -155,11 +159,14 @@ class CompletionStream:
             yield event({**self._head, "choices": [], "usage": usage(self._results)})
         yield DONE
 
+    def _ending(self, first: int, result: Result) -> list[bytes]:
+        return [self._last(first + index, sample) for index, sample in enumerate(samples_of(result))]
+
     def _last(self, index: int, sample: Result) -> bytes:
         logprobs = None if sample.logprobs is None else text_logprobs(sample.logprobs)
         more = {"finish_reason": finish_reason(sample), "logprobs": logprobs, "maskloop": sample_facts(sample)}
-        return self._chunk(index, "", **more)
+        return self._chunk(index, "", entries(sample), **more)
 
-    def _chunk(self, index: int, text: str, **more: Any) -> bytes:
+    def _chunk(self, index: int, text: str, size: int = 0, **more: Any) -> bytes:
         choice = {"index": index, "text": text, "finish_reason": None, "logprobs": None, **more}
-        return event({**self._head, "choices": [choice]})
+        return event({**self._head, "choices": [choice]}, size)

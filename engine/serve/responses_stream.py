@@ -6,12 +6,14 @@ The message is opened with its first text, calls are sent whole. An error after 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 from engine.errors import EngineError
 from engine.request import Result
 from engine.serve.failure import Failure
 from engine.serve.handoff import Piece
+from engine.serve.json_answer import entries, off_loop
 from engine.serve.openai_answer import failure_of
 from engine.serve.openai_request import Asked
 from engine.serve.openai_stream import HeldText, Items, event
@@ -25,6 +27,7 @@ class ResponseStream:
         self._asked, self._begun = asked, begun
         self._held = HeldText(bool(asked.tools))
         self._sent = 0
+        self._size = 0
         self._open = False
         self._place = {"item_id": message_item(begun["id"], (), "")["id"], "output_index": 0, "content_index": 0}
 
@@ -38,7 +41,8 @@ class ResponseStream:
                     for line in self._text(self._held.take(item.text)):
                         yield line
                 else:
-                    for line in self._ending(item):
+                    ending = partial(lambda result: list(self._ending(result)), item)
+                    for line in await off_loop(entries(item), ending):
                         yield line
         except EngineError as error:
             yield self._failed(Failure.from_error(error))
@@ -53,10 +57,11 @@ class ResponseStream:
         yield self._event("response.output_text.delta", **self._place, delta=text, logprobs=[])
 
     def _ending(self, result: Result) -> Iterator[bytes]:
-        failure = failure_of(result, self._asked.tools)
+        failure = failure_of(result)
         if failure is not None:
             yield self._failed(failure)
             return
+        self._size = entries(result)
         whole = finished(self._begun, self._asked, result)
         for index, item in enumerate(whole["output"]):
             yield from self._message(item) if item["type"] == "message" else self._call(item, index)
@@ -88,4 +93,5 @@ class ResponseStream:
 
     def _event(self, kind: str, **facts: Any) -> bytes:
         self._sent += 1
-        return b"event: " + kind.encode() + b"\n" + event({"type": kind, "sequence_number": self._sent - 1, **facts})
+        told = {"type": kind, "sequence_number": self._sent - 1, **facts}
+        return b"event: " + kind.encode() + b"\n" + event(told, self._size)

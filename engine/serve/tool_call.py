@@ -1,4 +1,4 @@
-"""Qwen3-Coder's tool calls: the structural tag that constrains them, and the parser that reads them back.
+"""Qwen3-Coder's tool calls: the structural tag that constrains them, and what a judged text of it says.
 
     <tool_call>
     <function=NAME>
@@ -20,15 +20,14 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from engine.constraint import Draft, in_draft
 from engine.errors import ConstraintError, SchemaInvalid
-from engine.schema import Part, Validator, find_parameters
 
 Format = dict[str, Any]
 Schema = Mapping[str, Any]
+Arguments = Mapping[int, tuple[int, Mapping[str, Any]]]
 OPEN, CLOSE = "<tool_call>\n<function=", "</function>\n</tool_call>"
 BEGIN = re.compile(r"<tool_call>\n<function=([^>\n]+)>\n")
 SCHEMA_PLACE = re.compile(r"/format(?:/elements/1)?/tags/(\d+)/content/json_schema")
@@ -53,11 +52,6 @@ class Tool:
         """Its parameters as the format of a structural tag."""
         return {"type": "json_schema", "json_schema": dict(self.parameters), "style": "qwen_xml"}
 
-    @cached_property
-    def part(self) -> Part:
-        """The judge of its parameters."""
-        return Part("", dict(self.parameters), "qwen_xml")
-
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -71,14 +65,6 @@ class ToolCall:
         """OpenAI's form: arguments as JSON text."""
         text = json.dumps(self.arguments, ensure_ascii=False, separators=(",", ":"))
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": text}}
-
-
-class BadCall(ValueError):
-    """A call that does not satisfy its tool's schema. `pointer` stands in the arguments."""
-
-    def __init__(self, message: str, pointer: str = "") -> None:
-        super().__init__(message)
-        self.pointer = pointer
 
 
 def structural_tag(
@@ -108,57 +94,35 @@ def naming_tools(tools: Sequence[Tool]) -> Iterator[None]:
         place = SCHEMA_PLACE.match(error.pointer or "")
         if place is None or int(place[1]) >= len(tools):
             raise
-        with naming_schema(tools[int(place[1])].index, place[0]):
-            raise
-
-
-@contextmanager
-def naming_schema(index: int, place: str) -> Iterator[None]:
-    """What is wrong with the parameters of a tool, told with its position; `place` is where their schema stood before.
-    The pointer leads into `tools`."""
-    try:
-        yield
-    except ConstraintError as error:
-        pointer = f"/{index}/function/parameters{(error.pointer or '').removeprefix(place)}"
+        index = tools[int(place[1])].index
+        pointer = f"/{index}/function/parameters{(error.pointer or '').removeprefix(place[0])}"
         message = f"tools[{index}].parameters: {error.message}"
         raise type(error)(message, param="tools", pointer=pointer) from None
 
 
-def read_calls(text: str, tools: Sequence[Tool]) -> tuple[str, list[ToolCall]]:
-    """The text before the first call, and the calls, each judged by its tool's schema. Raises BadCall."""
-    start = text.find(MARK)
-    if start < 0:
-        return text, []
-    by_name = {tool.name: tool for tool in tools}
+def read_calls(text: str, arguments: Arguments) -> tuple[str, list[ToolCall]]:
+    """The text before the first call, and the calls. `arguments`: what the judge read in the text."""
     calls: list[ToolCall] = []
-    end = start
+    before, end = text, 0
     while (match := BEGIN.search(text, end)) is not None:
-        found = find_parameters(text, match.end())
-        end = found[-1][2] if found else match.end()
-        if text.startswith(CLOSE, end):
-            calls.append(_read(match[1], text[match.end() : end], by_name))
-            end += len(CLOSE)
-    return text[:start].rstrip(), calls
+        if match.end() not in arguments:
+            end = match.end()
+            continue
+        if not calls:
+            before = text[: match.start()].rstrip()
+        end, meant = arguments[match.end()]
+        calls.append(ToolCall(match[1], meant, "call_" + secrets.token_hex(12)))
+    return before, calls
 
 
 def _call(tool: Tool) -> Format:
     return {"type": "tag", "begin": f"{OPEN}{tool.name}>\n", "content": tool.format, "end": CLOSE}
 
 
-def _read(name: str, parameters: str, tools: Mapping[str, Tool]) -> ToolCall:
-    tool = tools.get(name)
-    if tool is None:
-        raise BadCall(f"the model called {name!r}, which is not among the tools")
-    checked = tool.part.check(parameters)
-    if not checked.ok:
-        raise BadCall(f"the call of {name!r} fails its schema: {checked.message}", checked.pointer or "")
-    return ToolCall(name, checked.value, "call_" + secrets.token_hex(12))
-
-
 def read_tools(declared: Sequence[Mapping[str, Any]], draft: Draft | None = None) -> list[Tool]:
     """OpenAI's `tools` as Tools, their schemas in `draft` where they name none.
 
-    SchemaInvalid names the position and what is wrong.
+    SchemaInvalid names the position and what is wrong; what is wrong inside a schema, `naming_tools` tells later.
     """
     tools = []
     for index, tool in enumerate(declared):
@@ -170,10 +134,7 @@ def read_tools(declared: Sequence[Mapping[str, Any]], draft: Draft | None = None
             raise SchemaInvalid(f"tools[{index}] has no usable name: {name!r}", param="tools")
         if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
             raise SchemaInvalid(f"tools[{index}].parameters must be the schema of an object", param="tools")
-        parameters = in_draft(parameters, draft)
-        with naming_schema(index, ""):
-            Validator(dict(parameters))
-        tools.append(Tool(name, parameters, index))
+        tools.append(Tool(name, in_draft(parameters, draft), index))
     if len({tool.name for tool in tools}) < len(tools):
         raise SchemaInvalid("two tools have the same name", param="tools")
     return tools

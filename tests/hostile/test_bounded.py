@@ -12,12 +12,14 @@ import pytest
 
 from engine import Constraint, Engine, Limits, Request, SamplingParams
 from engine.errors import LimitExceeded
+from engine.schema.validator import Validator
 from tests.decode.fakes import fake_engine, random_logits
 from tests.hostile.families import families
 from tests.hostile.growth import Report, grow, measured
 from tests.serve.fakes import Server
 
 LIMITS = Limits(compile_s=1.0, judge_s=0.3)
+SLOW = 10
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,40 @@ def test_a_keyword_that_is_only_checked_is_judged_elsewhere_and_found_all_the_sa
     assert {sample.status for sample in result.samples} <= {"complete", "closed", "invalid"}
     assert pieces.longest["judge job"] > 0
     assert engine.judge.submit(constraint, [result.text.encode()]).result(30).judgements[0].valid is result.valid
+
+
+def tools(schema: Any) -> dict[str, Any]:
+    """A request of the chat route that ends in calls whose parameters are so."""
+    declared = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    told = {"model": "fake", "messages": [{"role": "user", "content": "x"}], "max_tokens": 600, "seed": 1}
+    return {**told, "tools": declared, "tool_choice": "required", "parallel_tool_calls": False}
+
+
+def slow_tool(n: int) -> dict[str, Any]:
+    """Parameters that the validator takes a while for, twice as long with each n."""
+    parameter = {"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "required": ["a"]}
+    return {**parameter, "$defs": nested_choice(n)["$defs"], "additionalProperties": False}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_no_schema_of_a_tool_is_judged_where_others_wait(
+    server: Server, monkeypatch: pytest.MonkeyPatch, path: str, stream: bool
+) -> None:
+    """Neither before decoding nor after it, when calls are read into arguments."""
+    monkeypatch.setattr(Validator, "__init__", lambda *_: pytest.fail("a validator was made in this process"))
+    monkeypatch.setattr(Validator, "check_value", lambda *_: pytest.fail("a value was judged in this process"))
+    body: dict[str, Any] = {**tools(slow_tool(SLOW)), "stream": stream}
+    if path == "/v1/responses":
+        (declared,) = body["tools"]
+        body = {"model": "fake", "input": "x", "max_output_tokens": 600, "stream": stream, "tool_choice": "required",
+                "parallel_tool_calls": False, "tools": [{"type": "function", **declared["function"]}]}  # fmt: skip
+    with measured() as pieces:
+        answer = server.post(path, body, timeout=60)
+    assert (answer.status_code, "error" in answer.text[-200:]) == (200, False), answer.text
+    assert '"name":"f"' in answer.text
+    assert pieces.longest["judge job"] > 0
+    assert pieces.longest["event loop"] < 0.05
 
 
 def test_growing_schemas_hold_nothing_and_are_refused_by_name(server: Server) -> None:

@@ -25,7 +25,7 @@ import jsonschema
 from engine.config import EngineConfig, Limits
 from engine.errors import EngineError
 from engine.grammar import CompiledGrammar, GrammarService
-from engine.judge import judge
+from engine.judge import Judgement, judge
 from engine.request import Constraint
 from engine.schema.verdict import REPEATED_KEYS
 from engine.serve.tool_call import Tool, read_calls, structural_tag
@@ -141,10 +141,10 @@ def tool(schema: Any) -> Constraint:
     return Constraint.structural_tag(structural_tag([Tool("f", schema)], required=True, parallel=False))
 
 
-def value_of(form: str, schema: Any, text: str) -> Any:
+def value_of(form: str, text: str, judgement: Judgement) -> Any:
     """What a text of a form stands for."""
     if form == "tool":
-        return dict(read_calls(text, [Tool("f", schema)])[1][0].arguments)
+        return dict(read_calls(text, dict(judgement.arguments))[1][0].arguments)
     return json.loads(text if form == "plain" else text[1:-1])
 
 
@@ -212,7 +212,7 @@ def _document(
         if not checked:
             tally.lies.append(f"{seed} {form}: invalid though nothing is checked: {data!r}: {judgement.message}")
         return "invalid"
-    value = value_of(form, schema, data.decode())
+    value = value_of(form, data.decode(), judgement)
     if not second.is_valid(value):
         tally.lies.append(f"{seed} {form}: valid, but not to jsonschema: {data!r} under {json.dumps(schema)}")
     return "valid"

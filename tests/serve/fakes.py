@@ -15,6 +15,7 @@ import httpx
 import uvicorn
 
 from engine.errors import BudgetTooSmall, NotReady, SchemaRefused
+from engine.judge import judge
 from engine.request import Constraint, Request, Result, Timings, Usage
 from engine.serve.app import create_app
 from engine.serve.run import server_config
@@ -46,6 +47,17 @@ def document(request: Request, **changes: Any) -> Result:
         created=time.time(),
     )
     return replace(base, **changes)
+
+
+def judged(request: Request, text: str, **changes: Any) -> Result:
+    """A result with this text, as the judge of the request's constraint leaves it."""
+    if request.constraint is None:
+        return document(request, text=text, **changes)
+    found = judge(request.constraint, text.encode())
+    if found.valid:
+        return document(request, text=text, arguments=dict(found.arguments), **changes)
+    error = {"type": "Invalid", "message": found.message}
+    return document(request, text=text, **{**changes, "status": "invalid", "valid": False, "error": error})
 
 
 class FakeCheck:

@@ -8,7 +8,9 @@ import json
 import pytest
 
 from engine.serve.functions import Functions
+from engine.serve.json_body import MOST_VALUES
 from engine.serve.service import Service
+from tests.hostile.growth import PIECE_S, measured
 from tests.serve.fakes import DOCUMENT, FakeEngine, document
 
 SCHEMA = {"type": "object"}
@@ -127,3 +129,29 @@ def test_requests_of_all_batches_together_stay_below_the_engines_queue():
     answers = run(engine, batches)
     assert {answer["status"] for batch in answers for answer in batch} == {"complete"}
     assert most == 32
+
+
+CALLS = {
+    "generate": lambda f, body: f.generate(**body),
+    "generate_ir": lambda f, body: f.generate_ir(body),
+    "generate_batch": lambda f, body: f.generate_batch([body]),
+    "stream": collect_one,
+    "check": lambda f, body: f.check(body["schema"]),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_large_request_holds_the_event_loop_no_longer_than_a_piece(fake, name):
+    body = {"prompt": "x", "schema": {"enum": list(range(MOST_VALUES - 100))}}
+    with measured() as pieces:
+        run(fake, lambda f: CALLS[name](f, body))
+    assert {"submit", "check"} & set(fake.calls), "it was taken"
+    assert pieces.longest["event loop"] < PIECE_S
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_more_values_than_http_takes_are_refused_alike(fake, name):
+    answer = run(fake, lambda f: CALLS[name](f, {"prompt": "x", "schema": {"enum": [0] * (MOST_VALUES + 1)}}))
+    failure = answer[-1] if isinstance(answer, list) else answer
+    assert (failure["error_detail"]["type"], failure["error_detail"]["status_code"]) == ("BodyTooLarge", 413)
+    assert fake.calls == []

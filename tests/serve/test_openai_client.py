@@ -16,7 +16,7 @@ from engine.request import Timings, Usage
 from engine.serve.ledger import key_label
 from engine.serve.openai_body import ChatBody, CompletionBody
 from engine.serve.settings import ServeSettings
-from tests.serve.fakes import FakeEngine, Server, document
+from tests.serve.fakes import FakeEngine, Server, document, judged
 from tests.serve.test_tool_call import written
 
 MODEL = "served"
@@ -47,15 +47,15 @@ def script(request):
     if request.constraint is not None and request.constraint.is_json:
         value = {"name": "Oslo", "people": 700000}
         changes |= {"text": json.dumps(value), "value": value}
+    elif request.tools and said.startswith("mention"):
+        changes |= {"text": said}
     elif request.tools and said != "just talk":
         changes |= {"text": ("Let me look.\n" if said == "talk and call" else "") + CALLS}
-    elif said == "bad call":
-        changes |= {"text": written("weather", town="x")}
     else:
         changes |= {"text": f"you said: {said}"}
     if request.sampling.logprobs is not None:
         changes["logprobs"] = LOGPROBS
-    one = document(request, **changes)
+    one = (judged if request.tools else document)(request, **changes)
     if request.sampling.n == 1:
         return one
     samples = tuple(replace(one, seed=index, text=f"{one.text} #{index}") for index in range(request.sampling.n))
@@ -237,7 +237,7 @@ def test_a_tool_call_has_its_finish_reason_and_json_arguments(client, engine, ch
 
 def test_a_named_tool_is_the_only_one_in_the_grammar(client, engine):
     named = {"type": "function", "function": {"name": "ping"}}
-    with pytest.raises(openai.UnprocessableEntityError, match="weather"):
+    with pytest.raises(openai.UnprocessableEntityError, match="does not derive"):
         chat(client, tools=TOOLS, tool_choice=named)
     assert "weather" not in engine.requests[0].constraint.source
     assert "ping" in engine.requests[0].constraint.source
@@ -261,6 +261,12 @@ def test_with_tools_the_model_may_also_just_talk(client):
     answer = chat(client, say("just talk"), tools=TOOLS).choices[0]
     assert (answer.finish_reason, answer.message.tool_calls) == ("stop", None)
     assert streamed(client, say("just talk"), tools=TOOLS)[1] == {0: "you said: just talk"}
+
+
+def test_text_that_mentions_a_call_is_told_whole(client):
+    said = "mention <tool_call> and\n</tool_call>, which are no call"
+    assert chat(client, say(said), tools=TOOLS).choices[0].message.content == said
+    assert streamed(client, say(said), tools=TOOLS)[1] == {0: said}
 
 
 def test_tool_choice_none_shows_no_tools_and_constrains_nothing(client, engine):
@@ -446,11 +452,11 @@ def test_errors_after_decoding(client, status, kind):
 
 
 def test_a_call_that_fails_its_schema_is_422_and_an_error_event(client, engine):
-    engine.script, kept = lambda request: document(request, text=written("weather", town="x")), engine.script
+    engine.script, kept = lambda request: judged(request, written("weather", town="x")), engine.script
     try:
-        with pytest.raises(openai.UnprocessableEntityError, match="city"):
+        with pytest.raises(openai.UnprocessableEntityError, match="does not derive"):
             chat(client, tools=TOOLS)
-        with pytest.raises(openai.APIError, match="city"):
+        with pytest.raises(openai.APIError, match="does not derive"):
             streamed(client, tools=TOOLS)
     finally:
         engine.script = kept
@@ -524,7 +530,7 @@ def test_instructor_gets_its_model_from_a_tool_call(serving):
     import instructor
 
     text = written("City", name="Rome", people=3)
-    server = serving(FakeEngine(lambda request: document(request, text=text)), ServeSettings(served_model_name=MODEL))
+    server = serving(FakeEngine(lambda request: judged(request, text)), ServeSettings(served_model_name=MODEL))
     with openai.OpenAI(base_url=server.url + "/v1", api_key="any", max_retries=0) as plain:
         made = instructor.from_openai(plain, mode=instructor.Mode.TOOLS)
         city = made.chat.completions.create(model=MODEL, messages=USER, response_model=City, max_retries=0)

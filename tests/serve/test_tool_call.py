@@ -13,8 +13,9 @@ from xgrammar.testing import _is_grammar_accept_string
 from engine import Constraint
 from engine.errors import ConstraintError, SchemaInvalid
 from engine.grammar.composed import composed_tag
+from engine.judge import judge
 from engine.schema import embed
-from engine.serve.tool_call import BadCall, Tool, naming_tools, read_calls, read_tools, structural_tag
+from engine.serve.tool_call import Tool, naming_tools, read_calls, read_tools, structural_tag
 
 WEATHER = Tool(
     "weather",
@@ -51,6 +52,16 @@ def written(name, /, **arguments):
     return "".join(lines) + "</function>\n</tool_call>"
 
 
+def judgement(text, tools=TOOLS):
+    return judge(Constraint.structural_tag(structural_tag(tools, required=False, parallel=True)), text.encode())
+
+
+def read(text, tools=TOOLS):
+    found = judgement(text, tools)
+    assert found.valid, found.message
+    return read_calls(text, dict(found.arguments))
+
+
 def accepts(text, *, required=False, parallel=True, tools=TOOLS):
     tag = structural_tag(tools, required=required, parallel=parallel)
     composed = composed_tag(embed(Constraint.structural_tag(tag)))
@@ -72,7 +83,7 @@ GOOD = [
 def test_what_the_grammar_lets_through_is_read_back(text, arguments):
     assert accepts(text)
     assert accepts(text, required=True)
-    content, calls = read_calls("Let me see.\n" + text, TOOLS)
+    content, calls = read("Let me see.\n" + text)
     assert content == "Let me see."
     assert [call.arguments for call in calls] == [arguments]
     told = calls[0].to_dict()
@@ -109,16 +120,28 @@ def test_required_means_calls_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        (written("nobody"), "nobody"),
-        (written("weather", city="x"), "days"),
-        (written("weather", city="x", days="many"), "integer"),
-    ],
+    "text", [written("nobody"), written("weather", city="x"), written("weather", city="x", days="many")]
 )
-def test_a_call_that_fails_its_schema_is_never_handed_out(text, match):
-    with pytest.raises(BadCall, match=match):
-        read_calls(text, TOOLS)
+def test_a_call_that_fails_its_schema_is_never_handed_out(text):
+    found = judgement(text)
+    assert not found.valid
+    assert read_calls(text, dict(found.arguments)) == (text, [])
+
+
+def test_every_call_of_a_text_is_read_where_it_stands():
+    hidden = written("ping")
+    text = "I call <tool_call> now:\n" + written("weather", city=hidden, days=2) + " and " + written("ping")
+    content, calls = read(text)
+    assert content == "I call <tool_call> now:"
+    assert [(call.name, call.arguments) for call in calls] == [("weather", {"city": hidden, "days": 2}), ("ping", {})]
+
+
+def test_what_a_parameter_means_is_what_the_judge_took_it_for():
+    either = {"type": ["string", "integer", "object"], "not": {"enum": [7, {"k": 1}]}}
+    keys = [f"k{index}" for index in range(5)]
+    tool = Tool("f", {"type": "object", "properties": dict.fromkeys(keys, either), "required": keys})
+    _, (call,) = read(written("f", k0="7", k1="8", k2='{"k":1}', k3="{}", k4="text"), [tool])
+    assert call.arguments == {"k0": "7", "k1": 8, "k2": '{"k":1}', "k3": {}, "k4": "text"}
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,13 +152,13 @@ def test_a_call_that_fails_its_schema_is_never_handed_out(text, match):
 )
 def test_every_call_round_trips(city, days, where):
     arguments = {"city": city, "days": days, **({} if where is None else {"where": where})}
-    content, calls = read_calls(written("weather", **arguments), TOOLS)
+    content, calls = read(written("weather", **arguments))
     assert content == ""
     assert calls[0].arguments == arguments
 
 
 def test_text_without_a_call_is_content():
-    assert read_calls("plain <tool words", TOOLS) == ("plain <tool words", [])
+    assert read("plain <tool words") == ("plain <tool words", [])
 
 
 @pytest.mark.parametrize(

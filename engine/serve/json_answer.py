@@ -1,0 +1,66 @@
+"""Answers as JSON text. A large one is written in a thread, in pieces, so that nobody waits for all of it.
+
+The encoder keeps the interpreter's lock for as long as one call of it lasts, in whichever thread that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from starlette.responses import JSONResponse, Response
+
+from engine.request import Result
+
+T = TypeVar("T")
+MOST_ENTRIES = 500
+"""Tokens, told log-probabilities or verdicts of an answer that is written sooner than handed to a thread."""
+_LEVELS = 7
+"""Containers around one another that are written part by part: in the seventh stand the tokens of a response."""
+
+
+def json_bytes(value: Any, size: int = 0) -> bytes:
+    """Compact JSON text of a value with so many entries. ValueError for what JSON cannot say."""
+    text = _text(value) if size <= MOST_ENTRIES else "".join(_pieces(value, _LEVELS))
+    return text.encode("utf-8", "replace")
+
+
+async def answered(size: int, body: Callable[[], Any]) -> Response:
+    """200 with `body()`, which has so many entries."""
+    return await off_loop(size, lambda: Response(json_bytes(body(), size), media_type=JSONResponse.media_type))
+
+
+def entries(result: Result) -> int:
+    """How much there is to tell of a result: tokens, and log-probabilities where they were asked for."""
+    samples = result.samples or (result,)
+    tops = (len(sample.logprobs) * (2 + len(sample.logprobs[0]["top"])) for sample in samples if sample.logprobs)
+    return result.usage.completion_tokens + sum(tops)
+
+
+async def off_loop(size: int, work: Callable[[], T]) -> T:
+    """What `work` makes of so many entries: here, or in a thread where they are many."""
+    return work() if size <= MOST_ENTRIES else await asyncio.to_thread(work)
+
+
+def _pieces(value: Any, levels: int) -> Iterator[str]:
+    if levels and isinstance(value, dict) and value:
+        before = "{"
+        for key, part in value.items():
+            yield f"{before}{_text(str(key))}:"
+            yield from _pieces(part, levels - 1)
+            before = ","
+        yield "}"
+    elif levels and isinstance(value, list | tuple) and value:
+        before = "["
+        for part in value:
+            yield before
+            yield from _pieces(part, levels - 1)
+            before = ","
+        yield "]"
+    else:
+        yield _text(value)
+
+
+_text = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
