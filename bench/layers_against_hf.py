@@ -32,8 +32,8 @@ from engine.model.inventory import PLAIN, wanted_format
 from engine.model.kernels.attention import Step
 from engine.model.kernels.tile_attention import Tiles
 from engine.model.quantized_model import empty_model
-from engine.model.quantized_tensor import quantize_slices
 from engine.model.random_weights import _matrices, _plain, _seed_of, random_weights
+from engine.model.rounding import quantize_slices
 from engine.model.settings import read_config
 
 PREFILL_ROWS = 6

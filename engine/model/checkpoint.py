@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engine.errors import ModelError
 from engine.model.checkpoint_writer import FILE_BYTES, CheckpointWriter
+from engine.model.coding import CODINGS
 from engine.model.inventory import Weight, check_quantized
 from engine.model.manifest import LoadedWeights, Manifest, WeightFile, read_manifest
 from engine.model.parallel_read import check_size, read_files
@@ -119,7 +120,7 @@ def _join(stored: dict[str, Tensor], name: str, entry: dict[str, Any], folder: P
             found = "absent" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
             raise _damaged(folder, f"{name}.{part} is {found}, {quantization} needs {dtype} {tuple(size)}")
         parts[part] = tensor
-    return from_parts(parts, shape, quantization)
+    return from_parts(parts, shape, CODINGS[quantization])
 
 
 def _damaged(path: Path, reason: str) -> ModelError:

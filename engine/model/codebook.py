@@ -1,7 +1,7 @@
 """The tables of the 8- and 4-bit formats, and the search for a value's nearest entry. Knows no layout.
 
-A codebook maps a 4-bit code to a number in [-1, 1] (int4 reaches -8/7, but code 0 is never written). Ties between two
-entries go to the lower one, which is bitsandbytes' rule.
+A codebook maps a 4-bit code to a number in [-1, 1] (int4 reaches -8/7, but code 0 is never written; e2m1, which is only
+read, reaches 6). Ties between two entries go to the lower one, which is bitsandbytes' rule.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _NF4 = (
 """Quantiles of the normal distribution (QLoRA, arXiv 2305.14314); the constants are part of the format."""
 _FP4 = (0.0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0, -0.0, -0.0625, -8.0, -12.0, -4.0, -6.0, -2.0, -3.0)
 """One sign, two exponent, one mantissa bit, in the order of the bit patterns, before division by 12."""
+_E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
+"""The Open Compute Project's FP4 (MX specification 1.0), in the order of the bit patterns; not scaled."""
 
 
 @cache
@@ -30,6 +32,8 @@ def codebook(quantization: str, device: torch.device) -> Tensor:
         return torch.tensor([1 / 127], dtype=torch.float32, device=device)
     if quantization == "int4":
         return (torch.arange(16, dtype=torch.float32, device=device) - 8) / 7
+    if quantization == "e2m1":
+        return torch.tensor(_E2M1, dtype=torch.float32, device=device)
     values = torch.tensor(_FP4 if quantization == "fp4" else _NF4, dtype=torch.float32, device=device)
     return values / values.abs().max()
 

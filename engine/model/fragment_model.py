@@ -140,8 +140,8 @@ def _whole(parts: list[Tensor | QuantizedTensor]) -> Tensor | QuantizedTensor:
     axis = -1 if plain[0].format == "int8" else -2
     rows = sum(part.shape[-2] for part in plain)
     shape = (*plain[0].shape[:-2], rows, plain[0].shape[-1])
-    packed, absmax = torch.cat([p.packed for p in plain], -2), torch.cat([p.absmax for p in plain], axis)
-    return QuantizedTensor(packed, absmax, plain[0].codebook, shape, plain[0].format)
+    packed, absmax = torch.cat([p.packed for p in plain], -2), torch.cat([p.scale for p in plain], axis)
+    return QuantizedTensor(packed, absmax, plain[0].codebook, shape, plain[0].coding)
 
 
 def _experts(parts: list[Tensor | QuantizedTensor], interleave: bool, *, squeeze: bool = False) -> FragmentWeight:
@@ -171,7 +171,7 @@ def _unsqueezed(weight: Tensor | QuantizedTensor) -> Tensor | QuantizedTensor:
     if isinstance(weight, Tensor):
         return weight.unsqueeze(0)
     return QuantizedTensor(
-        weight.packed.unsqueeze(0), weight.absmax.unsqueeze(0), weight.codebook, (1, *weight.shape), weight.format
+        weight.packed.unsqueeze(0), weight.scale.unsqueeze(0), weight.codebook, (1, *weight.shape), weight.coding
     )
 
 
@@ -182,7 +182,7 @@ def _lay_out(weight: Tensor | QuantizedTensor, part: slice, interleave: bool) ->
         return fragment_halves(interleave_gate_up(values) if interleave else values), values.new_zeros(
             len(values), 1, dtype=torch.float32
         )
-    packed, absmax = weight.packed[part], weight.absmax[part]
+    packed, absmax = weight.packed[part], weight.scale[part]
     if weight.format == "int8":
         steps = (absmax * weight.codebook[0]).unsqueeze(-1)
         if interleave:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from engine.errors import ModelError
 from engine.model.quantized_linear import QuantizedWeight
-from engine.model.quantized_tensor import QuantizedTensor, quantize_tensor
+from engine.model.quantized_tensor import QuantizedTensor
+from engine.model.rounding import quantize_tensor
 
 Weight = Tensor | QuantizedTensor
 HEAD = "lm_head.weight"

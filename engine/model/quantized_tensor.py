@@ -1,40 +1,37 @@
-"""Weights in 4 or 8 bits: formats, codebooks, quantise, dequantise. Knows tensors; knows no module and no file.
+"""A weight as codes and scales, in the formats we write and in those we read. Knows tensors; no module and no file.
 
-Axis letters: N rows (outputs), K columns (inputs, the axis a product sums over), Kp = K rounded up to 64, E experts;
-`...` is empty or [E]. The layout is bitsandbytes', and where K is a multiple of 64 nf4, fp4 and nf4-dq hold the same
-bytes as its quantiser writes (tests compare them); bitsandbytes itself is not needed.
+Axis letters: N rows (outputs), K columns (inputs, the axis a product sums over), Kp = K rounded up to whole groups, G
+groups of a row, E experts; `...` is empty or [E]. What a code means is its `Coding`.
 
-    format   packed                  absmax                        value of one element
-    int8     int8  [..., N, K]       fp32 [..., N]                 code * absmax / 127
-    nf4      uint8 [..., N, Kp/2]    fp32 [..., N, Kp/64]          codebook[code] * absmax
-    fp4      as nf4                  as nf4                        as nf4
-    int4     as nf4                  as nf4                        as nf4, codebook (i - 8) / 7; code 0 is never written
-    nf4-dq   as nf4                  uint8 [..., N, Kp/64]         codebook[code] * scales(), see `NestedAbsmax`
+    bits   packed                                     further plane `high`
+    4      uint8 [..., N, Kp/2]                       -
+    5, 6   uint8 [..., N, Kp/2], the low four bits    uint8 [..., N, Kp/8 or Kp/4]: the others, in the same order
+    8      [..., N, Kp] uint8, int8 or e4m3           -
 
-Element 2i of a row is the high nibble of byte i, element 2i+1 the low one. A row whose K is no multiple of 64 is padded
-with zeros at its end: bitsandbytes lets blocks run on into the next row instead, which no kernel can index per row.
-Ties between two codes go to the lower value (bitsandbytes' rule; int4 follows it).
+Element 2i of a row is the high nibble of byte i, element 2i+1 the low one; of `high`, too, the first element has the
+highest bits. `scale`, `zeros` and `minima` are [..., N, G] (int8: [..., N]). Our own formats are bitsandbytes' layout,
+except that a row whose K is no multiple of 64 is padded with zeros at its end: bitsandbytes lets blocks run on into the
+next row instead, which no kernel can index per row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 from torch import Tensor
 
-from engine.errors import ModelError
-from engine.model.codebook import codebook, dynamic_map, nearest, nearest_dynamic, pair_table
+from engine.model.codebook import dynamic_map, pair_table
+from engine.model.coding import CODINGS, Coding
 
 BLOCK = 64
-"""Elements along K that share one absmax in the 4-bit formats."""
+"""Elements along K that share one absmax in the 4-bit formats that we write."""
 NESTED_BLOCK = 256
 """Absmax values that share one scale in nf4-dq."""
-FORMATS: tuple[str, ...] = ("int8", "nf4", "nf4-dq", "fp4", "int4")
+FORMATS: tuple[str, ...] = tuple(CODINGS)
 
-_TINY = 1e-38
 _SLICE_ELEMENTS = {"cpu": 1 << 18}
 """Elements quantised or dequantised at once: fits a CPU's cache; elsewhere 2^25, temporaries of about 0.7 GB."""
 
@@ -57,12 +54,28 @@ class QuantizedTensor:
     """A weight [..., N, K] as packed codes and scales; immutable, and views share memory with what they view."""
 
     packed: Tensor
-    absmax: Tensor
+    scale: Tensor
+    """As stored; of our own formats the absmax of each block. `scales()` are the numbers."""
     codebook: Tensor
-    """fp32 [16]; for int8 fp32 [1] holding 1/127, the step of a code."""
+    """fp32 [16] for codes of 4 bits; else fp32 [1], the step of a code (int8: 1/127)."""
     shape: tuple[int, ...]
-    format: str
+    coding: Coding
     nested: NestedAbsmax | None = None
+    high: Tensor | None = None
+    zeros: Tensor | None = None
+    """Subtracted from codes, per group."""
+    minima: Tensor | None = None
+    """Subtracted from values, per group."""
+    outer: Tensor | None = None
+    """Scale of scales [..., N, O], each for G / O groups."""
+    outer_minima: Tensor | None = None
+    """Scale of minima, as `outer`."""
+    order: Tensor | None = None
+    """int32 [K]: which column of the weight stands at each place (GPTQ's act-order); None: its own."""
+
+    @property
+    def format(self) -> str:
+        return self.coding.name
 
     @property
     def device(self) -> torch.device:
@@ -79,105 +92,85 @@ class QuantizedTensor:
         return 8 * self.nbytes / max(1, prod(self.shape))
 
     def parts(self) -> dict[str, Tensor]:
-        """The tensors that hold this weight, by the suffix a checkpoint stores them under."""
-        parts = {"packed": self.packed, "absmax": self.absmax}
+        """The tensors that hold this weight, by the suffix an engine checkpoint stores them under."""
+        parts = {"packed": self.packed, "absmax": self.scale}
         if self.nested is not None:
             parts |= {"nested_absmax": self.nested.absmax, "nested_offset": self.nested.offset}
-        return parts
+        others = {name: getattr(self, name) for name in _FURTHER}
+        return parts | {name: part for name, part in others.items() if part is not None}
 
     def scales(self) -> Tensor:
-        """fp32 absmax, [..., N] for int8 and [..., N, Kp/64] for the others; a new tensor only for nf4-dq."""
-        if self.nested is None:
-            return self.absmax
-        return _nested_scales(self.absmax, 0, self.nested)
+        """fp32 scale of every group, [..., N] for int8 and [..., N, G] for the others; a new tensor where it is not
+        stored so."""
+        if self.nested is not None:
+            return _nested_scales(self.scale, 0, self.nested)
+        scales = _two_levels(self.scale, self.outer, self.coding.divides)
+        if self.coding.rows > 1:
+            scales = scales.repeat_interleave(self.coding.rows, -2)[..., : self.shape[-2], :]
+        return scales
 
     def with_plain_scales(self) -> QuantizedTensor:
         """The same values with fp32 absmax: nf4-dq becomes nf4, the others are returned as they are."""
         if self.nested is None:
             return self
-        return replace(self, absmax=self.scales(), format="nf4", nested=None)
+        return replace(self, scale=self.scales(), coding=CODINGS["nf4"], nested=None)
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The weight [..., N, K]: computed in fp32, rounded once to `dtype`. Temporaries are bounded."""
         columns = self.shape[-1]
         out = torch.empty(self.shape, dtype=dtype, device=self.device)
         rows = out.view(-1, columns)
-        packed, scales = self.packed.view(len(rows), -1), self.scales().view(len(rows), -1)
-        for part in _row_slices(rows):
-            rows[part] = _decode(packed[part], scales[part], self.codebook, self.format)[:, :columns]
-        return out
+        flat = self._flat(len(rows))
+        for part in row_slices(rows):
+            rows[part] = _decode({name: tensor[part] for name, tensor in flat.items()}, self)[:, :columns]
+        if self.order is None:
+            return out
+        inverse = torch.empty_like(self.order)
+        inverse[self.order] = torch.arange(columns, dtype=inverse.dtype, device=self.device)
+        return out[..., inverse]
+
+    def _flat(self, rows: int) -> dict[str, Tensor]:
+        """What decoding needs, with all leading axes as rows."""
+        flat = {"packed": self.packed.view(rows, -1), "scales": self.scales().view(rows, -1)}
+        if self.high is not None:
+            flat["high"] = self.high.view(rows, -1)
+        if self.zeros is not None:
+            flat["zeros"] = self.zeros.view(rows, -1)
+        if self.minima is not None:
+            flat["minima"] = _two_levels(self.minima, self.outer_minima, False).view(rows, -1)
+        return flat
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> QuantizedTensor:
         """The same weight on another device; the same object where it is there already."""
         if torch.device(device) == self.device:
             return self
         moved = {name: part.to(device, non_blocking=non_blocking) for name, part in self.parts().items()}
-        return from_parts(moved, self.shape, self.format)
+        return from_parts(moved, self.shape, self.coding, self.codebook.to(device))
 
     def __getitem__(self, index: int) -> QuantizedTensor:
-        """One expert of a 3-D weight, as a view; an nf4-dq weight gives an nf4 one (its scale blocks span experts)."""
+        """One expert of a 3-D weight of our own formats, as a view; an nf4-dq weight gives an nf4 one (its scale blocks
+        span experts)."""
         if len(self.shape) < 3:
             raise ValueError(f"cannot take expert {index} of a weight of shape {self.shape}")
-        part = replace(self, packed=self.packed[index], absmax=self.absmax[index], shape=self.shape[1:])
+        part = replace(self, packed=self.packed[index], scale=self.scale[index], shape=self.shape[1:])
         if self.nested is None:
             return part
-        scales = _nested_scales(part.absmax, index * part.absmax.numel(), self.nested)
-        return replace(part, absmax=scales, format="nf4", nested=None)
+        scales = _nested_scales(part.scale, index * part.scale.numel(), self.nested)
+        return replace(part, scale=scales, coding=CODINGS["nf4"], nested=None)
 
 
-def quantize_tensor(weight: Tensor, quantization: str) -> QuantizedTensor:
-    """Quantise [..., N, K] floats (fp32, bf16, fp16) on their device; ModelError where one is not finite."""
-    return quantize_slices(weight.reshape(-1, *weight.shape[-2:]), tuple(weight.shape), quantization)
-
-
-def quantize_slices(slices: Iterable[Tensor], shape: tuple[int, ...], quantization: str) -> QuantizedTensor:
-    """Quantise a weight that arrives as [N, K] slices (experts, in order), so that it never exists whole.
-
-    Gives the same bytes as `quantize_tensor` on the stacked slices. Memory: the packed result and one slice.
-    """
-    if quantization not in FORMATS:
-        raise ModelError(f"no quantisation named {quantization!r}; known: {', '.join(FORMATS)}", param="quantization")
-    if len(shape) < 2 or not prod(shape):
-        raise ValueError(f"a weight needs shape [..., N, K] and at least one element, got {shape}")
-    result: QuantizedTensor | None = None
-    filled = 0
-    for matrix in slices:
-        if result is None:
-            result = empty_quantized(shape, _table_of(quantization), matrix.device)
-        for part in _row_slices(matrix):
-            codes, absmax = _encode(matrix[part].float().contiguous(), result.codebook, quantization)
-            at = slice(filled, filled + len(codes))
-            result.packed.view(-1, codes.shape[-1])[at] = codes
-            result.absmax.view(-1, absmax.shape[-1])[at] = absmax
-            filled += len(codes)
-    if result is None or filled != prod(shape[:-1]):
-        raise ValueError(f"slices hold {filled} rows, shape {shape} needs {prod(shape[:-1])}")
-    if not bool(torch.isfinite(result.absmax).all()):
-        raise ModelError("the weight holds an infinity or NaN, which no quantisation can represent")
-    return nest_absmax(result) if quantization == "nf4-dq" else result
-
-
-def nest_absmax(weight: QuantizedTensor) -> QuantizedTensor:
-    """nf4 -> nf4-dq: the absmax values less their mean, as 8-bit codes in blocks of 256 (QLoRA)."""
-    flat = weight.absmax.reshape(-1)
-    offset = flat.mean()
-    if not bool(torch.isfinite(offset)):
-        raise ModelError("the weight is too large for nested absmax: the mean of its scales overflows fp32; use nf4")
-    blocks = torch.nn.functional.pad(flat - offset, (0, -len(flat) % NESTED_BLOCK)).view(-1, NESTED_BLOCK)
-    absmax = blocks.abs().amax(-1)
-    codes = nearest_dynamic(_normalise(blocks, absmax)).view(-1)[: len(flat)].view(weight.absmax.shape)
-    return replace(weight, absmax=codes, format="nf4-dq", nested=NestedAbsmax(absmax, offset))
+_FURTHER = ("high", "zeros", "minima", "outer", "outer_minima", "order")
 
 
 def empty_quantized(shape: tuple[int, ...], quantization: str, device: torch.device | str) -> QuantizedTensor:
     """Uninitialised storage for a weight of this shape; on `meta` it tells sizes without memory."""
     sizes = part_shapes(shape, quantization).items()
     parts = {name: torch.empty(size, dtype=dtype, device=device) for name, (size, dtype) in sizes}
-    return from_parts(parts, shape, quantization)
+    return from_parts(parts, shape, CODINGS[quantization])
 
 
 def part_shapes(shape: tuple[int, ...], quantization: str) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and dtype of every stored part of a weight [..., N, K]."""
+    """Shape and dtype of every stored part of a weight [..., N, K] in one of our own formats."""
     *lead, columns = shape
     if quantization == "int8":
         return {"packed": (shape, torch.int8), "absmax": (tuple(lead), torch.float32)}
@@ -194,44 +187,53 @@ def part_shapes(shape: tuple[int, ...], quantization: str) -> dict[str, tuple[tu
     }
 
 
-def from_parts(parts: dict[str, Tensor], shape: tuple[int, ...], quantization: str) -> QuantizedTensor:
-    """The inverse of `QuantizedTensor.parts`."""
-    nested = NestedAbsmax(parts["nested_absmax"], parts["nested_offset"]) if quantization == "nf4-dq" else None
-    table = codebook(_table_of(quantization), parts["packed"].device)
-    return QuantizedTensor(parts["packed"], parts["absmax"], table, tuple(shape), quantization, nested)
+def from_parts(
+    parts: dict[str, Tensor], shape: tuple[int, ...], coding: Coding, codebook: Tensor | None = None
+) -> QuantizedTensor:
+    """The inverse of `QuantizedTensor.parts`; without `codebook` the format's own."""
+    nested = NestedAbsmax(parts["nested_absmax"], parts["nested_offset"]) if "nested_absmax" in parts else None
+    packed = parts["packed"]
+    table = coding.codebook(packed.device) if codebook is None else codebook
+    further = {name: parts[name] for name in _FURTHER if name in parts}
+    return QuantizedTensor(packed, parts["absmax"], table, tuple(shape), coding, nested, **further)
 
 
-def _encode(rows: Tensor, table: Tensor, quantization: str) -> tuple[Tensor, Tensor]:
-    """fp32 [R, K] -> codes (int8 [R, K] or packed uint8 [R, Kp/2]) and absmax [R, blocks]."""
-    if quantization == "int8":
-        absmax = rows.abs().amax(-1, keepdim=True)
-        return torch.round(rows * (127.0 / absmax.clamp(min=_TINY))).to(torch.int8), absmax
-    blocks = torch.nn.functional.pad(rows, (0, -rows.shape[1] % BLOCK)).view(len(rows), -1, BLOCK)
-    absmax = blocks.abs().amax(-1)
-    pairs = nearest(_normalise(blocks, absmax), _table_of(quantization)).view(len(rows), -1, 2)
-    packed = (pairs[..., 0] << 4) | pairs[..., 1]
-    if quantization == "fp4":
-        order = torch.argsort(table).to(torch.uint8)
-        packed = ((order[:, None] << 4) | order).view(-1)[packed.int()]
-    return packed, absmax
+def _decode(flat: dict[str, Tensor], weight: QuantizedTensor) -> Tensor:
+    """Some rows' codes, fp32 scales and so on -> fp32 [R, Kp]."""
+    scales = flat["scales"]
+    numbers = _numbers(flat["packed"], flat.get("high"), weight).view(*scales.shape, -1)
+    if "zeros" in flat:
+        numbers = numbers - flat["zeros"].float()[..., None]
+    step = scales if len(weight.codebook) == 16 else scales * weight.codebook
+    values = numbers * step[..., None]
+    if "minima" in flat:
+        values -= flat["minima"][..., None]
+    return values.view(len(scales), -1)
 
 
-def _decode(packed: Tensor, scales: Tensor, table: Tensor, quantization: str) -> Tensor:
-    """Codes [R, ...] and fp32 scales [R, blocks] -> fp32 [R, Kp]."""
-    if quantization == "int8":
-        return packed.float() * (scales * table)
+def _numbers(packed: Tensor, high: Tensor | None, weight: QuantizedTensor) -> Tensor:
+    """What codes stand for, before zeros and scales: fp32."""
+    if high is not None:
+        bits = weight.coding.bits - 4
+        shifts = torch.arange(8 - bits, -1, -bits, dtype=torch.uint8, device=high.device)
+        upper = (high.unsqueeze(-1) >> shifts & (1 << bits) - 1).view(len(high), -1)
+        lower = torch.stack((packed >> 4, packed & 15), -1).view(len(packed), -1)
+        return (upper << 4 | lower).float() - weight.coding.zero
+    if weight.coding.bits == 8:
+        return packed.float() - weight.coding.zero if weight.coding.zero else packed.float()
     # Both values of a byte are fetched as one 8-byte word: four times as fast as fetching rows of two.
-    words = pair_table(table).view(torch.float64).view(-1)
-    pairs = words.index_select(0, packed.reshape(-1).int()).view(torch.float32)
-    return (pairs.view(*scales.shape, BLOCK) * scales[..., None]).view(len(packed), -1)
+    words = pair_table(weight.codebook).view(torch.float64).view(-1)
+    return words.index_select(0, packed.reshape(-1).int()).view(torch.float32)
 
 
-def _normalise(blocks: Tensor, absmax: Tensor) -> Tensor:
-    """Blocks scaled into [-1, 1]; multiplied by the reciprocal, since bitsandbytes' bits depend on it.
-
-    NaN becomes 0: it must not reach an index. The caller refuses such a weight by its absmax, once, at the end.
-    """
-    return (blocks * (1.0 / absmax.clamp(min=_TINY))[..., None]).clamp_(-1, 1).nan_to_num_(0.0)
+def _two_levels(stored: Tensor, outer: Tensor | None, divides: bool) -> Tensor:
+    """fp32 numbers of stored scales; `outer` [..., O] serves G / O of them each."""
+    numbers = stored.float()
+    if outer is None:
+        return numbers
+    grouped = numbers.view(*outer.shape, -1)
+    factor = outer.float().unsqueeze(-1)
+    return (grouped / factor if divides else grouped * factor).view(numbers.shape)
 
 
 def _nested_scales(codes: Tensor, first: int, nested: NestedAbsmax) -> Tensor:
@@ -241,10 +243,7 @@ def _nested_scales(codes: Tensor, first: int, nested: NestedAbsmax) -> Tensor:
     return values * nested.absmax[blocks].view(codes.shape) + nested.offset
 
 
-def _row_slices(matrix: Tensor) -> Iterator[slice]:
+def row_slices(matrix: Tensor) -> Iterator[slice]:
+    """Rows of a matrix by so many that temporaries stay bounded."""
     step = max(1, _SLICE_ELEMENTS.get(matrix.device.type, 1 << 25) // matrix.shape[1])
     return (slice(start, start + step) for start in range(0, len(matrix), step))
-
-
-def _table_of(quantization: str) -> str:
-    return quantization.removesuffix("-dq")

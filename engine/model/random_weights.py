@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.model.inventory import PLAIN, Weight, kind_of, wanted_format
 from engine.model.manifest import LoadedWeights, Manifest
 from engine.model.quantized_model import empty_model, stored_names
-from engine.model.quantized_tensor import quantize_slices
+from engine.model.rounding import quantize_slices
 
 
 def random_weights(

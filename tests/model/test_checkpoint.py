@@ -25,7 +25,8 @@ from engine.model import manifest as manifest_module
 from engine.model.checkpoint import load_checkpoint, save_checkpoint
 from engine.model.inventory import Weight
 from engine.model.manifest import MANIFEST, Manifest, read_manifest
-from engine.model.quantized_tensor import QuantizedTensor, quantize_tensor
+from engine.model.quantized_tensor import QuantizedTensor
+from engine.model.rounding import quantize_tensor
 from tests.model.tiny_moe import FORMATS
 
 

@@ -12,7 +12,7 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeExperts
 from engine.errors import ModelError
 from engine.model.experts import EXPERTS_IMPLEMENTATION, check_experts_module, experts_forward, is_experts_module
 from engine.model.quantized_linear import QuantizedWeight
-from engine.model.quantized_tensor import quantize_tensor
+from engine.model.rounding import quantize_tensor
 from tests.model import tiny_moe
 
 E, H = 8, 64

@@ -10,7 +10,7 @@ import torch
 from engine.errors import ModelError
 from engine.model.inventory import check_quantized, inventory, kind_of, wanted_format
 from engine.model.quantized_model import quantize_model
-from engine.model.quantized_tensor import quantize_tensor
+from engine.model.rounding import quantize_tensor
 from tests.model import tiny_moe
 
 

@@ -21,7 +21,8 @@ from engine.model.inventory import inventory
 from engine.model.loader import _read
 from engine.model.quantize import quantize, quantize_checkpoint
 from engine.model.quantized_model import empty_model, quantize_model
-from engine.model.quantized_tensor import QuantizedTensor, quantize_tensor
+from engine.model.quantized_tensor import QuantizedTensor
+from engine.model.rounding import quantize_tensor
 from engine.model.source import resolve
 from tests.model import tiny_moe
 

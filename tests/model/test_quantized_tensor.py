@@ -13,15 +13,8 @@ from torch import Tensor
 
 from engine.errors import ModelError
 from engine.model.codebook import codebook, dynamic_map, nearest
-from engine.model.quantized_tensor import (
-    BLOCK,
-    FORMATS,
-    QuantizedTensor,
-    empty_quantized,
-    part_shapes,
-    quantize_slices,
-    quantize_tensor,
-)
+from engine.model.quantized_tensor import BLOCK, FORMATS, QuantizedTensor, empty_quantized, part_shapes
+from engine.model.rounding import quantize_slices, quantize_tensor
 
 FOUR_BIT = ("nf4", "fp4", "int4")
 CPU = torch.device("cpu")
@@ -53,7 +46,7 @@ def test_packed_bytes_scales_and_values_are_bitsandbytes(name: str, quantization
     packed, state = bnb.quantize_4bit(weight, quant_type=quantization, blocksize=BLOCK)
     ours = quantize_tensor(weight, quantization)
     assert torch.equal(ours.packed.view(-1), packed.view(-1))
-    assert torch.equal(ours.absmax.view(-1), state.absmax)
+    assert torch.equal(ours.scale.view(-1), state.absmax)
     assert torch.equal(ours.codebook, state.code)
     assert torch.equal(ours.dequantize(weight.dtype), bnb.dequantize_4bit(packed, state))
 
@@ -72,9 +65,9 @@ def test_nested_scales_follow_bitsandbytes(name: str) -> None:
     assert torch.equal(ours.nested.offset, state.offset)
     assert torch.equal(dynamic_map(CPU), state.state2.code)
     if name != "constant":  # scales less their mean are all zero there, and any code of a zero block means zero
-        centred = (quantize_tensor(weight, "nf4").absmax.view(-1) - state.offset).double()
+        centred = (quantize_tensor(weight, "nf4").scale.view(-1) - state.offset).double()
         wanted = centred / ours.nested.absmax.double().repeat_interleave(256)[: len(centred)]
-        near, theirs = ((dynamic_map(CPU)[c.int()] - wanted).abs() for c in (ours.absmax.view(-1), state.absmax))
+        near, theirs = ((dynamic_map(CPU)[c.int()] - wanted).abs() for c in (ours.scale.view(-1), state.absmax))
         assert (near <= theirs + 1e-7).all()
         assert (theirs - near <= 1e-4).all()
     step = float(state.state2.absmax.max()) / 64
@@ -87,7 +80,7 @@ def test_int8_is_bitsandbytes_row_quantiser() -> None:
     codes, absmax, _ = bnb.int8_vectorwise_quant(weight.clone())
     ours = quantize_tensor(weight, "int8")
     assert torch.equal(ours.packed, codes)
-    assert torch.equal(ours.absmax, absmax)
+    assert torch.equal(ours.scale, absmax)
 
 
 def test_quantising_needs_no_bitsandbytes() -> None:
@@ -97,7 +90,7 @@ def test_quantising_needs_no_bitsandbytes() -> None:
 
     code = (
         "import sys; sys.modules['bitsandbytes'] = None\n"
-        "import torch; from engine.model.quantized_tensor import FORMATS, quantize_tensor\n"
+        "import torch; from engine.model.rounding import FORMATS, quantize_tensor\n"
         "[quantize_tensor(torch.ones(2, 64), f).dequantize() for f in FORMATS]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
@@ -149,7 +142,7 @@ def _bound(weight: Tensor, quantized: QuantizedTensor) -> Tensor:
 def test_quantising_again_changes_nothing(quantization: str) -> None:
     first = quantize_tensor(weights()["normal"], quantization)
     again = quantize_tensor(first.dequantize(), quantization)
-    assert torch.allclose(first.absmax, again.absmax, rtol=2e-7, atol=0)  # int8 rounds absmax / 127 * 127
+    assert torch.allclose(first.scale, again.scale, rtol=2e-7, atol=0)  # int8 rounds absmax / 127 * 127
     assert torch.allclose(first.dequantize(), again.dequantize(), rtol=4e-7, atol=0)
 
 
@@ -171,7 +164,7 @@ def test_layout_is_as_documented(quantization: str) -> None:
         part = quantized.parts()[name]
         assert (tuple(part.shape), part.dtype) == (tuple(shape), dtype)
     if quantization == "int8":
-        by_hand = quantized.packed.float() * (quantized.absmax / 127)[..., None]
+        by_hand = quantized.packed.float() * (quantized.scale / 127)[..., None]
     else:
         codes = torch.stack([quantized.packed >> 4, quantized.packed & 15], -1).view(2, 3, 128)
         scales = quantized.scales().repeat_interleave(BLOCK, -1)
