@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 
 from engine.sandbox.fair import Shares
@@ -15,13 +15,13 @@ _NICE = 5
 
 
 class _Errand:
-    """Work of one owner that waits for a thread."""
+    """Work that waits for a thread, and those who wait for the work."""
 
     used_s = 0.0
     computing = False
 
-    def __init__(self, owner: Hashable, work: Callable[[], object]) -> None:
-        self.owners = (owner,)
+    def __init__(self, owners: Sequence[Hashable], work: Callable[[], object]) -> None:
+        self.owners = owners
         self.work = work
 
 
@@ -37,11 +37,10 @@ class Lane:
         self._shares = Shares()
         self._closed = False
 
-    def put(self, owner: Hashable, work: Callable[[], object]) -> None:
-        """Run it when the owner's turn comes. After `close` nothing runs any more."""
+    def put(self, owners: Sequence[Hashable], work: Callable[[], object]) -> None:
+        """Run it when the turn of one of its owners comes. After `close` nothing runs any more."""
         with self._wake:
-            self._shares.enter(owner, {other.owners[0] for other in self._waiting})
-            self._waiting.append(_Errand(owner, work))
+            self._waiting.append(_Errand(owners, work))
             if len(self._waiting) > self._idle and len(self._threads) < self._most and not self._closed:
                 name = f"{self._name}-{len(self._threads)}"
                 self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
@@ -64,8 +63,7 @@ class Lane:
             with suppress(Exception):
                 errand.work()
             with self._wake:
-                self._shares.charge(errand.owners[0], time.thread_time() - started)
-                self._shares.keep({other.owners[0] for other in self._waiting})
+                self._shares.charge(self._shares.payer(errand), time.thread_time() - started)
 
     def _next(self) -> _Errand | None:
         with self._wake:
@@ -75,6 +73,7 @@ class Lane:
             self._idle -= 1
             if self._closed:
                 return None
+            self._shares.attend({owner for errand in self._waiting for owner in errand.owners})
             errand = self._shares.chosen(self._waiting, 1)[0]
             self._waiting.remove(errand)
             return errand

@@ -141,9 +141,11 @@ class Maker:
             except Exception as error:  # noqa: BLE001 - whatever went wrong belongs to whoever waits
                 making.fail(error)
 
-        lane.put(making.owner, guarded)
+        lane.put(making.owners, guarded)
 
     def _read(self, making: Making) -> None:
+        if making.future.cancelled():
+            return
         compiled = self._disk.get(making.key, self.compiler)
         if compiled is not None:
             self._finish(making, compiled, "disk")
@@ -164,7 +166,7 @@ class Maker:
             on_more=lambda content: making.future.add_done_callback(lambda done: self._keep(done, content)),
         )
         self.start()
-        task = self.sandbox.submit(job, making.owner)
+        task = self.sandbox.submit(job, making.owners)
         self._tasks.add(task)
         with self._lock:
             making.begin(task)

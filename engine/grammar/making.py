@@ -14,23 +14,19 @@ from engine.sandbox import Task
 class Making:
     """`future` is what all share; `task` its job in the sandbox, once there is one."""
 
-    def __init__(self, key: str, constraint: Constraint, owner: Hashable) -> None:
+    def __init__(self, key: str, constraint: Constraint) -> None:
         self.key = key
         self.constraint = constraint
-        self.owner = owner
+        self.owners: list[Hashable] = []
+        """Of those who wait; the last one stays, and pays for what cannot be stopped any more."""
         self.future: Future[CompiledGrammar] = Future()
         self.task: Task | None = None
         self.started = time.perf_counter()
-        self._waiting = 0
-        self._owners: list[Hashable] = []
 
     def wait(self, owner: Hashable, meets: Callable[[CompiledGrammar], CompiledGrammar]) -> Future[CompiledGrammar]:
         """A future of one more caller; `meets` raises when the grammar is not what this caller wants."""
         own: Future[CompiledGrammar] = Future()
-        self._waiting += 1
-        self._owners.append(owner)
-        if self.task is not None:
-            self.task.join(owner)
+        self.owners.append(owner)
 
         def pass_on(done: Future[CompiledGrammar]) -> None:
             if not own.set_running_or_notify_cancel():
@@ -44,15 +40,17 @@ class Making:
         return own
 
     def begin(self, task: Task) -> None:
-        """It is being compiled; all who wait by now lend it their turn."""
+        """It is being compiled, unless nobody waits any more."""
         self.task = task
-        for owner in self._owners[1:]:
-            task.join(owner)
+        if self.future.cancelled():
+            task.cancel()
 
-    def leave(self) -> bool:
+    def leave(self, owner: Hashable) -> bool:
         """One caller waits no longer; True when he was the last."""
-        self._waiting -= 1
-        return self._waiting == 0
+        last = len(self.owners) == 1
+        if not last:
+            self.owners.remove(owner)
+        return last
 
     def stop(self) -> None:
         """Nobody waits any more."""

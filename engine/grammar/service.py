@@ -89,11 +89,11 @@ class GrammarService:
                 raise NotReady("the engine has been closed")
             making = self._running.get(key)
             if making is None:
-                making = self._running[key] = Making(key, constraint, owner)
+                making = self._running[key] = Making(key, constraint)
                 making.future.add_done_callback(lambda _: self._forget(making))
                 self._maker.begin(making)
             own = making.wait(owner, lambda grammar: _meets(grammar, constraint))
-        own.add_done_callback(lambda done: self._leave(making) if done.cancelled() else None)
+        own.add_done_callback(lambda done: self._leave(making, owner) if done.cancelled() else None)
         return own
 
     def close(self) -> None:
@@ -106,10 +106,10 @@ class GrammarService:
             making.fail(NotReady("the engine has been closed"))
         self._maker.close()
 
-    def _leave(self, making: Making) -> None:
+    def _leave(self, making: Making, owner: Hashable) -> None:
         """Somebody waits no longer; after the last one it stops."""
         with self._lock:
-            if making.leave():
+            if making.leave(owner):
                 self._forget(making)
                 making.stop()
 

@@ -54,7 +54,7 @@ class JudgeService:
             cpu_s=max(0.0, self._limits.judge_s - spent_s),
             memory_bytes=_MEMORY_BYTES,
         )
-        return Mapped(self._pool.submit(job, owner), self._reader(constraint))
+        return Mapped(self._pool.submit(job, (owner,)), self._reader(constraint))
 
     def start(self) -> None:
         """Start the process that later ones are made of: 0.2 s of another processor."""

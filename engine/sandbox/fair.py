@@ -30,23 +30,25 @@ C = TypeVar("C", bound=Contender)
 
 
 class Shares:
-    """CPU seconds by owner. Whoever comes back is level with those who are here, never ahead by having been away."""
+    """CPU seconds by owner."""
 
     def __init__(self) -> None:
         self._used: dict[Owner, float] = {}
+        self._present: set[Owner] = set()
 
-    def enter(self, owner: Owner, present: Iterable[Owner]) -> None:
-        """`owner` has a job again; `present` are those who have one already."""
-        others = [self._used.get(other, 0.0) for other in present]
-        self._used[owner] = max(self._used.get(owner, 0.0), min(others, default=0.0))
+    def attend(self, present: set[Owner]) -> None:
+        """These wait for a job now. Whoever came, or came back, is level with those who were here, never ahead by
+        having been away; the absent who are level with everybody are forgotten."""
+        stayed = present & self._present
+        level = min((self._used[owner] for owner in stayed), default=0.0)
+        for owner in present - stayed:
+            self._used[owner] = max(self._used.get(owner, 0.0), level)
+        least = min((self._used[owner] for owner in present), default=float("inf"))
+        self._used = {owner: used for owner, used in self._used.items() if owner in present or used > least}
+        self._present = present
 
     def charge(self, owner: Owner, seconds: float) -> None:
         self._used[owner] = self._used.get(owner, 0.0) + seconds
-
-    def keep(self, present: set[Owner]) -> None:
-        """Forget the absent who are level with everybody, so that owners that come and go leave nothing behind."""
-        level = min((self._used.get(owner, 0.0) for owner in present), default=float("inf"))
-        self._used = {owner: used for owner, used in self._used.items() if owner in present or used > level}
 
     def payer(self, contender: Contender) -> Owner:
         """Of those who wait for a job, the one that has used least: whoever joins a job brings it his place."""

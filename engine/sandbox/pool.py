@@ -12,7 +12,7 @@ import selectors
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 
@@ -50,10 +50,13 @@ class Pool:
         self._thread = threading.Thread(target=self._run, name="sandbox", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, owner: Hashable = None) -> Task:
-        """A future of the answer's first part. EngineError as the job raised it, or Stopped; cancelling it stops it."""
-        task = Task(job, owner, self._woken)
-        self._later(lambda: self._enter(task))
+    def submit(self, job: Job, owners: Sequence[Hashable]) -> Task:
+        """A future of the answer's first part. EngineError as the job raised it, or Stopped; cancelling it stops it.
+
+        `owners` are those who wait for it, each of whom brings his turn; the caller may change the list at any time.
+        """
+        task = Task(job, owners, self._woken)
+        self._later(lambda: self._tasks.append(task))
         return task
 
     def prepare(self, module: str, name: str = "", content: bytes | None = None) -> None:
@@ -125,10 +128,6 @@ class Pool:
     def _timeout(self) -> float | None:
         return TICK_S if self._tasks or self.nursery.starting else None
 
-    def _enter(self, task: Task) -> None:
-        self._shares.enter(task.owners[0], {owner for other in self._tasks for owner in other.owners})
-        self._tasks.append(task)
-
     def _look(self) -> None:
         """What has been used since the last look, and who is over a limit or waits for nothing."""
         now = time.monotonic()
@@ -151,6 +150,7 @@ class Pool:
         """Let those compute whose turn it is; the others stand still, or wait for a process."""
         for task in [task for task in self._tasks if task.cancelled()]:
             self._stop(task)
+        self._shares.attend({owner for task in self._tasks for owner in task.owners})
         contenders = [task for task in self._tasks if task.child is None or task.child.pid]
         chosen = self._shares.chosen(contenders, self._places)
         for task in contenders:
@@ -159,7 +159,6 @@ class Pool:
         for task in chosen:
             if task.child is None:
                 self._begin(task)
-        self._shares.keep({owner for task in self._tasks for owner in task.owners})
 
     def _begin(self, task: Task) -> None:
         """Give a job a process: an idle one of its session, a new one, or that of a job that has used less so far."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -46,10 +46,10 @@ class Job:
 class Task(Future[Answer]):
     """A future, cancelled by whoever waits. All else belongs to the pool's thread."""
 
-    def __init__(self, job: Job, owner: Hashable, woken: Callable[[], None]) -> None:
+    def __init__(self, job: Job, owners: Sequence[Hashable], woken: Callable[[], None]) -> None:
         super().__init__()
         self.job = job
-        self.owners: list[Hashable] = [owner]
+        self.owners = owners
         self.child: Child | None = None
         self.losses = 0
         self.finished = threading.Event()
@@ -59,10 +59,6 @@ class Task(Future[Answer]):
         self._used_s = 0.0
         self._lost_s = 0.0
         self._wall_s = 0.0
-
-    def join(self, owner: Hashable) -> None:
-        """Somebody else waits for it too."""
-        self.owners.append(owner)
 
     def cancel(self) -> bool:
         """Nobody waits any more: its process is stopped."""

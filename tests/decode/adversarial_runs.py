@@ -1,6 +1,6 @@
 """Many runs against models that want no document at all, counted by outcome.
 
-    python -m tests.decode.adversarial_runs [--runs 1000] [--ahead]
+    python -m tests.decode.adversarial_runs [--runs 1000] [--first 0] [--ahead]
 
 A run's number decides everything about it: schema and conformance, adversary, temperature, penalty, budget, samples,
 deadline, and which of four owners asks; sixteen are in flight on four slots, so that rows are put back. A second
@@ -133,13 +133,13 @@ def outcome(result: Result, run: Run) -> str:
     return f"wrong: {status} {result.error}"
 
 
-def outcomes(runs: int, cache_dir: Path, **settings: Any) -> Iterator[tuple[Run, str]]:
+def outcomes(numbers: Sequence[int], cache_dir: Path, **settings: Any) -> Iterator[tuple[Run, str]]:
     """Every run, and the outcome of each of its samples; at last one of the engine itself."""
     engine, network = fake_engine(logits_of, cache_dir, max_batch=SLOTS, **settings)
     flying: deque[tuple[Run, Future[Result] | EngineError]] = deque()
     with engine:
         engine.warmup([Constraint.json_schema(schema) for schema in schemas()[:6]])
-        for number in range(runs):
+        for number in numbers:
             flying.append(_submitted(engine, run(number)))
             if len(flying) >= WINDOW:
                 yield from _told(*flying.popleft())
@@ -196,6 +196,7 @@ def is_wrong(outcome: str) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.decode.adversarial_runs")
     parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first run")
     parser.add_argument("--ahead", action="store_true", help="launch forwards before the host has seen the token")
     asked = parser.parse_args(arguments)
     counts, put_back = Counter[str](), Scheduler._put_back
@@ -206,7 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Scheduler._put_back = counting  # type: ignore[method-assign]
     with TemporaryDirectory() as folder:
-        for made, name in outcomes(asked.runs, Path(folder), launch_ahead=asked.ahead):
+        numbers = range(asked.first, asked.first + asked.runs)
+        for made, name in outcomes(numbers, Path(folder), launch_ahead=asked.ahead):
             counts[name] += 1
             if is_wrong(name):
                 print(f"run {made.number}: {name}", flush=True)

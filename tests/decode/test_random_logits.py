@@ -107,7 +107,7 @@ def test_any_schema_any_budget(
 def test_adversaries_of_several_owners_with_deadlines_budgets_and_samples(ahead: bool, tmp_path: Path) -> None:
     """`python -m tests.decode.adversarial_runs` makes 1,000 of these; MASKLOOP_RUNS asks for more here too."""
     runs = int(os.environ.get("MASKLOOP_RUNS", "60"))
-    made = list(outcomes(runs, tmp_path, launch_ahead=ahead))
+    made = list(outcomes(range(runs), tmp_path, launch_ahead=ahead))
     counts = Counter(name for _, name in made)
     assert not [(run.number, name) for run, name in made if is_wrong(name)]
     assert counts["complete"]

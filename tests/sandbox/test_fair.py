@@ -19,10 +19,9 @@ class Contender:
 def simulate(contenders: list[Contender], places: int, step_s: float = 0.01) -> float:
     """Let them compute until all are done; the seconds that took."""
     shares, clock = Shares(), 0.0
-    for contender in contenders:
-        shares.enter(contender.owners[0], {other.owners[0] for other in contenders})
     left = list(contenders)
     while left:
+        shares.attend({owner for contender in left for owner in contender.owners})
         chosen = shares.chosen(left, places)
         for contender in left:
             contender.computing = contender in chosen
@@ -66,13 +65,28 @@ def test_who_joins_a_job_brings_it_his_turn() -> None:
 
 def test_coming_back_is_no_advantage_and_going_leaves_nothing() -> None:
     shares = Shares()
-    shares.enter("a", set())
+    shares.attend({"a"})
     shares.charge("a", 9.0)
-    shares.enter("b", {"a"})
+    shares.attend({"a", "b"})  # b is level with a
     shares.charge("b", 1.0)
-    shares.keep({"b"})
-    shares.keep(set())
-    shares.enter("a", {"b"})
-    first = Contender(["a"], 1.0, used_s=1.0)
-    assert shares.chosen([first, Contender(["b"], 1.0, used_s=1.0)], 1) == [first]
-    assert len(shares._used) <= 2
+    shares.attend({"b"})
+    shares.attend({"a", "b"})  # a, who was behind, is level with b
+    first, second = Contender(["a"], 1.0, used_s=1.0), Contender(["b"], 1.0, used_s=1.0)
+    assert shares.chosen([second, first], 1) == [second]
+    assert shares.chosen([first, second], 1) == [first]
+    shares.charge("a", 0.5)
+    assert shares.chosen([first, second], 1) == [second]
+    shares.attend(set())
+    assert not shares._used
+
+
+def test_who_joins_a_job_is_level_with_those_who_were_here() -> None:
+    shares = Shares()
+    shares.attend({"a", "c"})
+    shares.charge("a", 9.0)
+    shares.charge("c", 8.0)
+    joined, other = Contender(["a", "b"], 1.0, used_s=1.0), Contender(["c"], 1.0, used_s=1.0)
+    shares.attend({"a", "b", "c"})
+    assert shares.payer(joined) == "b"
+    shares.charge("b", 0.1)
+    assert shares.chosen([joined, other], 1) == [other]

@@ -30,13 +30,13 @@ def job(source: str, **settings: Any) -> Job:
 
 
 def answer(pool: Pool, source: str, owner: str = "a", **settings: Any) -> str:
-    return pool.submit(job(source, **settings), owner).result(30).content.decode()
+    return pool.submit(job(source, **settings), [owner]).result(30).content.decode()
 
 
 def test_a_session_keeps_its_process_and_knows_what_was_prepared(pool: Pool) -> None:
     found = []
     for _ in range(3):
-        task = pool.submit(job("(os.getpid(), known, setup)", session="one", setup=b"s"), "a")
+        task = pool.submit(job("(os.getpid(), known, setup)", session="one", setup=b"s"), ["a"])
         found.append(task.result(30).content.decode())
         assert task.finished.wait(30)
     assert len(set(found)) == 1
@@ -46,7 +46,7 @@ def test_a_session_keeps_its_process_and_knows_what_was_prepared(pool: Pool) -> 
 
 def test_further_parts_come_behind_the_answer(pool: Pool) -> None:
     parts: list[bytes] = []
-    task = pool.submit(job("1 + 1", on_more=parts.append), "a")
+    task = pool.submit(job("1 + 1", on_more=parts.append), ["a"])
     assert task.result(30).content == b"2"
     assert task.finished.wait(30)
     assert parts == [b"more"]
@@ -76,7 +76,7 @@ def test_sleeping_is_no_cpu_time(pool: Pool) -> None:
 
 
 def test_a_small_job_of_another_owner_overtakes_long_ones(pool: Pool) -> None:
-    long = [pool.submit(job("spin(2)"), "a") for _ in range(6)]
+    long = [pool.submit(job("spin(2)"), ["a"]) for _ in range(6)]
     time.sleep(0.3)
     assert answer(pool, "'small'", "b") == "small"
     assert not any(task.done() for task in long)
@@ -85,7 +85,7 @@ def test_a_small_job_of_another_owner_overtakes_long_ones(pool: Pool) -> None:
 
 
 def test_what_nobody_waits_for_is_stopped(pool: Pool) -> None:
-    tasks = [pool.submit(job("spin(60)", cpu_s=90), "a") for _ in range(4)]
+    tasks = [pool.submit(job("spin(60)", cpu_s=90), ["a"]) for _ in range(4)]
     time.sleep(0.3)
     for task in tasks:
         task.cancel()
@@ -107,7 +107,7 @@ def test_every_process_may_be_killed_or_stopped_and_a_job_comes_through(pool: Po
 def test_a_closed_pool_ends_its_jobs_and_its_processes() -> None:
     pool = Pool(places=2)
     pool.prepare(MODULE, "here", b"")
-    task = pool.submit(job("spin(60)", cpu_s=90))
+    task = pool.submit(job("spin(60)", cpu_s=90), ["a"])
     assert answer(pool, "1") == "1"
     pids = pool.pids
     threading.Timer(0.1, pool.close).start()
