@@ -38,6 +38,8 @@ HEADERS = {"authorization": "Bearer witness"}
 SETTLE_S = 20.0
 """What was abandoned must be gone by then."""
 STEP_MS, QUICK = 20.0, ("mistakes", "deadlines")
+SCHEMAS = 5
+"""At least so many new ones a run."""
 
 
 @dataclass
@@ -65,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.runs, options.steps, options.together_s = 1, min(options.steps, 60), min(options.together_s, 3.0)
     print("ceiling: schema <= 3 x idle + 100 ms, step p99 <= 3 steps, health p95 <= 50 ms, 0 wrong, 0 left", flush=True)
     with serving(options) as server:
+        with httpx.Client(base_url=server.url, headers=HEADERS, timeout=180) as first:
+            ask(first, Witnessed())  # processes start with it
         idle = watched(server, [], options)
         show("nobody", 1, idle)
         attacks = {name: [watched(server, [name], options) for _ in range(options.runs)] for name in names}
@@ -147,20 +151,24 @@ def watched(
     seen, stop = Witnessed(), threading.Event()
     with attacking(server, names, options) as told:
         threads = [
-            threading.Thread(target=kind, args=(server, seen, stop), daemon=True) for kind in (_decode, _ask, _probe)
+            threading.Thread(target=kind, args=(server, seen, stop), daemon=True) for kind in (_decode, _ask_on, _probe)
         ]
         for thread in threads:
             thread.start()
         began = time.monotonic()
         patience = seconds or 10 * options.steps * STEP_MS / 1e3 + 30
-        while time.monotonic() - began < patience and (seconds or len(seen.steps) < options.steps):
+        while time.monotonic() - began < patience and (
+            seconds or len(seen.steps) < options.steps or len(seen.schemas) < SCHEMAS
+        ):
             time.sleep(0.05)
         stop.set()
+        lasted = time.monotonic() - began
         for thread in threads:
             thread.join(90)
     figures = seen.figures()
     figures["wrong"] += told.get("wrong", [])
-    return {**figures, "statuses": told.get("statuses", {}), "seconds": round(time.monotonic() - began, 1)}
+    clients = {"asked": told.get("asked", {}), "statuses": told.get("statuses", {})}
+    return {**figures, **clients, "seconds": round(lasted, 1)}
 
 
 @contextlib.contextmanager
@@ -173,7 +181,8 @@ def attacking(server: Attacked, names: Sequence[str], options: argparse.Namespac
     command = [sys.executable, "-m", "bench.hostile_clients", str(server.port), *names, *more]
     clients = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        time.sleep(1.5)  # they have begun
+        if clients.stdout.readline() != "begun\n":  # type: ignore[union-attr]  # a pipe was asked for
+            raise RuntimeError("the hostile clients did not begin")
         yield told
         told |= json.loads(clients.communicate("", timeout=120)[0].splitlines()[-1])
     finally:
@@ -203,24 +212,27 @@ def _decode(server: Attacked, seen: Witnessed, stop: threading.Event) -> None:
                         last = now
 
 
-def _ask(server: Attacked, seen: Witnessed, stop: threading.Event) -> None:
-    """A document of a schema that nobody has asked for."""
-    rng = random.Random()
+def _ask_on(server: Attacked, seen: Witnessed, stop: threading.Event) -> None:
     with httpx.Client(base_url=server.url, headers=HEADERS, timeout=60) as client:
         while not stop.is_set():
-            names = [f"{name}_{rng.randrange(10**6)}" for name in ("ready", "kind", "left")]
-            members = {names[0]: {"type": "boolean"}, names[1]: {"enum": ["a", "b", "c"]}, names[2]: {"type": "null"}}
-            asked = {"type": "object", "properties": members, "required": names, "additionalProperties": False}
-            began = time.perf_counter()
-            try:
-                answer = client.post("/generate", json={"prompt": "x", "schema": asked, "max_tokens": 60})
-            except httpx.TransportError as error:
-                seen.wrong.append(f"witness: {type(error).__name__}")
-                continue
-            seen.schemas.append(time.perf_counter() - began)
-            if answer.status_code != 200 or set(answer.json()["ir_json"]) != set(names):
-                seen.wrong.append(f"witness: {answer.status_code} {answer.text[:200]}")
+            ask(client, seen)
             stop.wait(0.5)
+
+
+def ask(client: httpx.Client, seen: Witnessed) -> None:
+    """One document of a schema that nobody has asked for."""
+    names = [f"{name}_{random.randrange(10**6)}" for name in ("ready", "kind", "left")]  # unlike those of runs before
+    members = {names[0]: {"type": "boolean"}, names[1]: {"enum": ["a", "b", "c"]}, names[2]: {"type": "null"}}
+    asked = {"type": "object", "properties": members, "required": names, "additionalProperties": False}
+    began = time.perf_counter()
+    try:
+        answer = client.post("/generate", json={"prompt": "x", "schema": asked, "max_tokens": 60})
+    except httpx.TransportError as error:
+        seen.wrong.append(f"witness: {type(error).__name__}")
+        return
+    seen.schemas.append(time.perf_counter() - began)
+    if answer.status_code != 200 or set(answer.json()["ir_json"]) != set(names):
+        seen.wrong.append(f"witness: {answer.status_code} {answer.text[:200]}")
 
 
 def _probe(server: Attacked, seen: Witnessed, stop: threading.Event) -> None:
@@ -268,9 +280,10 @@ def show(name: str, number: int, run: dict[str, Any]) -> None:
             ("steps", "steps"), ("step p50", "step_p50_ms"), ("p99", "step_p99_ms"), ("schema p50", "schema_p50_ms"),
             ("max", "schema_max_ms"), ("health p95", "health_p95_ms"))
     )  # fmt: skip
+    asked = f"  asked {sum(run['asked'].values())}" if run["asked"] else ""
     missed = f"  MISSED {', '.join(run['missed'])}" if run.get("missed") else ""
     wrong = f"  WRONG {len(run['wrong'])}: {run['wrong'][0]}" if run["wrong"] else ""
-    print(f"{name:20} {number}  {figures}{missed}{wrong}", flush=True)
+    print(f"{name:20} {number}  {figures}{asked}{missed}{wrong}", flush=True)
 
 
 def _ms(seconds: Sequence[float], share: float) -> float | None:

@@ -2,9 +2,10 @@
 
     python -m bench.hostile_clients PORT NAME ... [--seed N]
 
-until stdin ends; then one JSON object: how often each kind got each status, and which of them were wrong. A status is
-wrong when it is not among those that the kind may get (429 for a full queue everybody may get); `left` is a client that
-did not wait.
+prints a line when each kind has begun, and at the end of stdin one JSON object: how often each kind asked and got each
+status, and which of them were wrong. A status is wrong when it is not among those that the kind may get; 429 for a
+full queue is right for the kind that fills it, and for whoever shares its key meanwhile. `left` is a client that did
+not wait.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -118,6 +119,8 @@ def always(path: str, body: Any) -> Callable[[random.Random], Asked]:
 
 OK, REFUSED = 200, 422
 ANSWERED = frozenset({OK, REFUSED})
+FILLS = "a list of 100"
+"""More than the queue holds, at once."""
 LIST = {"model": "sleeping", "prompt": ["x"] * 100, "max_tokens": 2000}
 ATTACKS: dict[str, Attack] = {
     "nested choice": Attack(ANSWERED, schema(lambda rng: nested_choice(rng.randint(24, 40)), deadline_s=10)),
@@ -126,10 +129,10 @@ ATTACKS: dict[str, Attack] = {
     "long excludes": Attack(ANSWERED, excludes),
     "products of keys": Attack(ANSWERED, schema(keys)),
     "many keys": Attack(ANSWERED, schema(many_keys)),
-    "a list of 100": Attack(frozenset({OK, 429}), always("/v1/completions", LIST), leave_s=4),
-    "128 samples": Attack(frozenset({OK, 429}), always(*generate(n=128, max_tokens=400)), leave_s=4),
-    "left while admitted": Attack(frozenset({OK, 429, 400}), always(*generate(id="job-42", max_tokens=900)), 4, 0.02),
-    "checks": Attack(frozenset({OK, REFUSED, 429}), lambda rng: ("/check", {"schema": contains(rng)}), 40, 1.5),
+    FILLS: Attack(frozenset({OK, 429}), always("/v1/completions", LIST), leave_s=4),
+    "128 samples": Attack(frozenset({OK}), always(*generate(n=128, max_tokens=400)), leave_s=4),
+    "left while admitted": Attack(frozenset({OK, 400}), always(*generate(id="job-42", max_tokens=900)), 4, 0.02),
+    "checks": Attack(ANSWERED, lambda rng: ("/check", {"schema": contains(rng)}), 40, 1.5),
     "a long system": Attack(frozenset({400}), always(*generate(system="x y " * 1_125_000))),
     "a long word": Attack(frozenset({400}), always(*generate(system="a" * 4_000_000))),
     "a million lists": Attack(frozenset({413}), always("/generate", b'{"messages":[' + b"[]," * 1_000_000 + b"[]]}")),
@@ -144,8 +147,11 @@ ATTACKS: dict[str, Attack] = {
 class Seen:
     """What came back."""
 
-    statuses: Counter[str]
-    wrong: list[str]
+    full: bool
+    """Whether somebody fills the queue."""
+    asked: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
 
     def add(self, name: str, status: int | str, fine: bool, told: str = "") -> None:
         self.statuses[f"{name}: {status}"] += 1
@@ -160,9 +166,10 @@ async def attack(name: str, port: int, rng: random.Random, stop: asyncio.Event, 
         while not stop.is_set():
             path, body = kind.ask(rng)
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            seen.asked[name] += 1
             try:
                 answer = await client.post(path, content=content)
-                fine = answer.status_code in kind.codes or "QueueFull" in answer.text
+                fine = answer.status_code in kind.codes or (seen.full and "QueueFull" in answer.text)
                 seen.add(name, answer.status_code, fine, answer.text)
             except httpx.TimeoutException:
                 seen.add(name, "left", kind.leave_s is not None, "no answer within 60 s")
@@ -177,6 +184,7 @@ async def silent_sockets(port: int, count: int, stop: asyncio.Event, seen: Seen)
 
     async def hold(number: int) -> None:
         while not stop.is_set():
+            seen.asked["silent sockets"] += 1
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(part if number % 2 else b"")
@@ -201,6 +209,7 @@ async def smuggling(port: int, stop: asyncio.Event, seen: Seen) -> None:
     """A body sized twice, a second request behind it: one answer, and the end."""
     head = b"POST /check HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     while not stop.is_set():
+        seen.asked["smuggling"] += 1
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(head + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
@@ -221,14 +230,20 @@ NAMES = (*ATTACKS, *SPECIAL)
 
 async def run(port: int, names: list[str], seed: int, sockets: int) -> Seen:
     """Until stdin ends."""
-    seen, stop, loop = Seen(Counter(), []), asyncio.Event(), asyncio.get_running_loop()
+    seen, stop, loop = Seen(full=FILLS in names), asyncio.Event(), asyncio.get_running_loop()
 
     def wait() -> None:
         sys.stdin.read()
         loop.call_soon_threadsafe(stop.set)
 
+    async def tell() -> None:
+        while not seen.asked.keys() >= set(names):
+            await asyncio.sleep(0.05)
+        print("begun", flush=True)
+
     threading.Thread(target=wait, daemon=True).start()
     async with asyncio.TaskGroup() as group:
+        group.create_task(tell())
         for name in names:
             if name == "silent sockets":
                 group.create_task(silent_sockets(port, sockets, stop, seen))
@@ -254,7 +269,8 @@ def main() -> int:
     options = parser.parse_args()
     os.nice(10)
     seen = asyncio.run(run(options.port, options.names, options.seed, options.sockets))
-    print(json.dumps({"statuses": dict(sorted(seen.statuses.items())), "wrong": seen.wrong}), flush=True)
+    told = {"asked": dict(seen.asked), "statuses": dict(sorted(seen.statuses.items())), "wrong": seen.wrong}
+    print(json.dumps(told), flush=True)
     return 0
 
 

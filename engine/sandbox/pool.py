@@ -1,8 +1,9 @@
 """Jobs of strangers in processes that can be stopped: asked for from any thread, shared fairly, ended when unwanted.
 
 One thread holds all processes. A job runs in a child that serves its session (an idle one, or a fresh fork); at most
-`places` compute at a time, and who does is decided anew every few milliseconds (`fair`): the others stand still. Limits
-count CPU time; wall time ends only what does not get on at all.
+`places` of a module compute at a time, so that what is short in one never waits for what is long in another, and who
+does is decided anew every few milliseconds (`fair`): the others stand still. Limits count CPU time; wall time ends only
+what does not get on at all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from engine.sandbox.stopped import Stopped
 from engine.sandbox.task import Job, Task
 
 TICK_S = 0.01
-PLACES = max(2, min(4, (os.cpu_count() or 2) // 2))  # jobs that compute at once
+PLACES = max(2, min(4, (os.cpu_count() or 2) // 2))  # jobs of one module that compute at once
 _LIVE = 4
 """Jobs of one module that hold a process, those that stand still included: each may hold its memory limit."""
 _PATIENT = 20.0
@@ -151,14 +152,18 @@ class Pool:
         for task in [task for task in self._tasks if task.cancelled()]:
             self._stop(task)
         self._shares.attend({owner for task in self._tasks for owner in task.owners})
-        contenders = [task for task in self._tasks if task.child is None or task.child.pid]
-        chosen = self._shares.chosen(contenders, self._places)
-        for task in contenders:
-            if task.child is not None:
-                task.child.pause(task not in chosen)
-        for task in chosen:
-            if task.child is None:
-                self._begin(task)
+        contenders: dict[str, list[Task]] = {}
+        for task in self._tasks:
+            if task.child is None or task.child.pid:
+                contenders.setdefault(task.job.module, []).append(task)
+        for module in contenders.values():
+            chosen = self._shares.chosen(module, self._places)
+            for task in module:
+                if task.child is not None:
+                    task.child.pause(task not in chosen)
+            for task in chosen:
+                if task.child is None:
+                    self._begin(task)
 
     def _begin(self, task: Task) -> None:
         """Give a job a process: an idle one of its session, a new one, or that of a job that has used less so far."""

@@ -201,7 +201,7 @@ def test_heavy_requests_of_one_key_never_delay_anothers(server: Server, engine: 
     flood += [connect(server, posted("/generate", {"prompt": "x", **heavy()})) for _ in range(4)]
     flood += [connect(server, posted("/generate", {"prompt": "x", **slow()})) for _ in range(3)]
 
-    wait_for(lambda: sum(task.used_s > 0.5 for task in tasks(engine)) >= PLACES, PATIENCE_S)
+    wait_for(lambda: sum(task.used_s > 0.5 for task in tasks(engine)) >= PLACES + 2, PATIENCE_S)
     with httpx.Client(base_url=server.url, headers={"authorization": "Bearer beta"}, timeout=PATIENCE_S) as beta:
         small = {"enum": ["small", next(NUMBERS)]}
         assert beta.post("/check", json={"schema": {"const": next(NUMBERS)}}).json()["supported"] is True

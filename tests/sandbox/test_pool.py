@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine import Constraint
 from engine.sandbox import Job, Pool, Stopped
 
 MODULE = "tests.sandbox.worker"
@@ -81,6 +84,16 @@ def test_a_small_job_of_another_owner_overtakes_long_ones(pool: Pool) -> None:
     assert answer(pool, "'small'", "b") == "small"
     assert not any(task.done() for task in long)
     for task in long:
+        task.cancel()
+
+
+def test_jobs_of_another_module_have_places_of_their_own(pool: Pool) -> None:
+    held = [pool.submit(job("time.sleep(600)"), ["a"]) for _ in range(2)]  # they never get beyond their first moment
+    setup = json.dumps(asdict(Constraint.json_schema(True))).encode()
+    judged = pool.submit(Job("engine.judge.worker", "", b"[1]\n1", setup=setup), ["a"]).result(60)
+    assert json.loads(judged.content)[0]["valid"] is True
+    assert not any(task.done() for task in held)
+    for task in held:
         task.cancel()
 
 
