@@ -1,11 +1,13 @@
 """How fast weights leave the disk: the checkpoint loader against `dd` on the same files, interleaved, cold and cached.
 
-    python -m bench.checkpoint_read [--quick] [--mib N] [--device cpu] [--folder DIR] [--repeats 5] [--out DIR]
+    python -m bench.checkpoint_read [--quick] [--mib N] [--device cpu] [--folder DIR] [--repeats 5] [--out DIR] [--busy]
 
 `dd` reads each file once in blocks of 16 MiB to /dev/null: what the disk (or the page cache) gives one reader, and the
 ceiling of the table. The loader puts every byte into memory and, with hashes, checks it. Cold means that the kernel was
-told to forget the files' pages. Figures: `runs[].{cache, reader, seconds, cpu_s, gb_s, share_of_dd}`, medians, and
-`hashes_add.{cold, cached}`: what hashing adds to reading, the median of the repeats' own ratios less one.
+told to forget the files' pages. Refuses to begin where others use more than half a core, unless --busy says so, and
+tells at the end what they used. Figures: `runs[].{cache, reader, seconds, cpu_s, gb_s, share_of_dd}`, medians, and
+`hashes_add.{cold, cached}`: what hashing adds to reading, the median of the repeats' own ratios less one;
+`others_cores`. Readers take turns at being first.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Any
 
 import torch
 
+from bench import neighbours
 from bench.record import emit, record
 from engine.model.checkpoint import load_checkpoint, save_checkpoint
 from engine.model.manifest import Manifest
@@ -83,7 +86,7 @@ def measure(
         seconds: dict[str, list[float]] = {name: [] for name in readers}
         cpu_s: dict[str, list[float]] = {name: [] for name in readers}
         for repeat in range(repeats + 1):
-            for name, read in readers.items():
+            for name, read in list(readers.items())[:: 1 if repeat % 2 else -1]:
                 if cache == "cold":
                     forget(paths)
                 started, cpu = time.perf_counter(), time.process_time()
@@ -129,8 +132,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--busy", action="store_true", help="measure beside neighbours too, and say so")
     options = parser.parse_args(arguments)
     mib, repeats = (QUICK_MIB, 1) if options.quick else (options.mib, options.repeats)
+    if (refusal := neighbours.verdict(neighbours.before())) and not (options.quick or options.busy):
+        raise SystemExit(f"{refusal}; --busy measures all the same")
+    others = neighbours.Neighbours()
     with tempfile.TemporaryDirectory(prefix="checkpoint-read-", dir=options.folder) as work:
         folder = Path(work) / "checkpoint"
         paths = make_checkpoint(folder, mib)
@@ -138,9 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ceiling = {run["cache"]: run["gb_s"] for run in runs if run["reader"] == "dd"}
     print(f"ceiling (dd bs={BLOCK}): {ceiling['cold']:.2f} GB/s cold, {ceiling['cached']:.2f} GB/s cached; {mib} MiB")
     show(runs, hashes_add)
+    others_cores = others.cores()
+    print(neighbours.verdict(others_cores) or f"quiet: {others_cores:.2f} cores used by others")
     configuration = {"mib": mib, "device": options.device, "quick": options.quick}
     device = torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else None
-    figures = {"runs": runs, "hashes_add": hashes_add}
+    figures = {"runs": runs, "hashes_add": hashes_add, "others_cores": others_cores}
     emit(record("checkpoint_read", figures, configuration=configuration, repeats=repeats, device=device), options.out)
 
 
