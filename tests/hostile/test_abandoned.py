@@ -17,7 +17,6 @@ import pytest
 
 from engine import Constraint, Engine, Limits, Request
 from engine.sandbox import Task
-from engine.sandbox.pool import PLACES
 from engine.serve.ledger import key_label
 from engine.serve.settings import ServeSettings
 from tests.decode.fakes import fake_engine, random_logits
@@ -197,11 +196,14 @@ def test_one_of_two_that_leaves_stops_nothing_and_lends_his_turn_no_longer(serve
 
 
 def test_heavy_requests_of_one_key_never_delay_anothers(server: Server, engine: Engine) -> None:
-    flood = [connect(server, posted("/check", heavy())) for _ in range(4)]
-    flood += [connect(server, posted("/generate", {"prompt": "x", **heavy()})) for _ in range(4)]
-    flood += [connect(server, posted("/generate", {"prompt": "x", **slow()})) for _ in range(3)]
+    def busy(module: str) -> bool:
+        return sum(task.used_s > 0.5 for task in tasks(engine) if task.job.module == module) >= 2
 
-    wait_for(lambda: sum(task.used_s > 0.5 for task in tasks(engine)) >= PLACES + 2, PATIENCE_S)
+    flood = [connect(server, posted("/generate", {"prompt": "x", **slow()})) for _ in range(3)]
+    wait_for(lambda: busy(JUDGING), PATIENCE_S)
+    flood += [connect(server, posted("/check", heavy())) for _ in range(4)]
+    flood += [connect(server, posted("/generate", {"prompt": "x", **heavy()})) for _ in range(4)]
+    wait_for(lambda: busy(COMPILING), PATIENCE_S)
     with httpx.Client(base_url=server.url, headers={"authorization": "Bearer beta"}, timeout=PATIENCE_S) as beta:
         small = {"enum": ["small", next(NUMBERS)]}
         assert beta.post("/check", json={"schema": {"const": next(NUMBERS)}}).json()["supported"] is True
