@@ -9,15 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from engine.errors import ModelError
+from engine.model.decoding import dtype_name
 from engine.model.quantized_linear import QuantizedWeight
 from engine.model.quantized_tensor import QuantizedTensor
 from engine.model.rounding import quantize_tensor
+from engine.model.stacked import StackedWeight
 
 Weight = Tensor | QuantizedTensor
+AnyWeight = Weight | StackedWeight
 HEAD = "lm_head.weight"
 PLAIN = "bf16"
 """The quantization that leaves every weight in floats."""
@@ -40,6 +44,8 @@ class InventoryRow:
 
     kind: str
     format: str
+    scales: str
+    """Type of the scales and what shares one; empty for floats."""
     tensors: int
     weights: int
     nbytes: int
@@ -70,32 +76,42 @@ class Inventory:
     def to_dict(self) -> dict[str, object]:
         """Plain JSON types, for benches."""
         rows = [
-            {"kind": r.kind, "format": r.format, "weights": r.weights, "bytes": r.nbytes, "bits": r.bits_per_weight}
+            {
+                "kind": r.kind,
+                "format": r.format,
+                "scales": r.scales,
+                "weights": r.weights,
+                "bytes": r.nbytes,
+                "bits": r.bits_per_weight,
+            }
             for r in self.rows
         ]
         return {"rows": rows, "weights": self.weights, "bytes": self.nbytes, "bits_per_weight": self.bits_per_weight}
 
     def __str__(self) -> str:
-        head = f"{'kind':<10} {'format':<8} {'tensors':>7} {'weights':>15} {'bytes':>15} {'bits/weight':>11}"
-        total = InventoryRow("all", "", sum(row.tensors for row in self.rows), self.weights, self.nbytes)
+        head = f"{'kind':<10} {'format':<8} {'tensors':>7} {'weights':>15} {'bytes':>15} {'bits/weight':>11}  scales"
+        total = InventoryRow("all", "", "", sum(row.tensors for row in self.rows), self.weights, self.nbytes)
         lines = [
             f"{r.kind:<10} {r.format:<8} {r.tensors:>7} {r.weights:>15,} {r.nbytes:>15,} {r.bits_per_weight:>11.3f}"
+            f"  {r.scales}".rstrip()
             for r in (*self.rows, total)
         ]
         return "\n".join([head, *lines])
 
 
-def inventory(source: nn.Module | Mapping[str, Weight]) -> Inventory:
-    """Count a model's weights, or weights by name; tied weights count once."""
-    weights = dict(named_weights(source)) if isinstance(source, nn.Module) else source
-    counts: dict[tuple[str, str], list[int]] = {}
+def inventory(source: nn.Module | Mapping[str, AnyWeight]) -> Inventory:
+    """Count a model's weights, or weights by name; tied weights count once, pieces each in its own format."""
+    weights: Mapping[str, Any] = dict(named_weights(source)) if isinstance(source, nn.Module) else source
+    counts: dict[tuple[str, str, str], list[int]] = {}
     for name, weight in weights.items():
-        row = counts.setdefault((kind_of(name), format_of(weight)), [0, 0, 0])
-        row[0] += 1
-        row[1] += _count(weight)
-        row[2] += weight.nbytes
+        for piece in weight.pieces if isinstance(weight, StackedWeight) else (weight,):
+            scales = piece.scale_type if isinstance(piece, QuantizedTensor) else ""
+            row = counts.setdefault((kind_of(name), format_of(piece), scales), [0, 0, 0])
+            row[0] += 1
+            row[1] += _count(piece)
+            row[2] += piece.nbytes
     order = [kind for kind, _ in _KINDS] + ["other"]
-    keys = sorted(counts, key=lambda key: (order.index(key[0]), key[1]))
+    keys = sorted(counts, key=lambda key: (order.index(key[0]), *key[1:]))
     return Inventory(tuple(InventoryRow(*key, *counts[key]) for key in keys))
 
 
@@ -134,7 +150,7 @@ def format_of(weight: Weight) -> str:
     """The quantised format, else a short dtype name."""
     if isinstance(weight, QuantizedTensor):
         return weight.format
-    return {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(name := str(weight.dtype)[6:], name)
+    return dtype_name(weight.dtype)
 
 
 def named_weights(model: nn.Module) -> Iterator[tuple[str, Weight]]:

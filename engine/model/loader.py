@@ -23,6 +23,7 @@ from engine.interfaces import Runner
 from engine.model.converted import CONVERTED, converted_gguf, saved_settings, saved_weights
 from engine.model.cpu_runner import CpuRunner
 from engine.model.decoder import Decoder, Shape, is_supported
+from engine.model.packed_source import packed_source
 from engine.model.read_weights import ReadWeights
 from engine.model.source import Source, resolve
 from engine.model.tokenizer import HfTokenizer, load_tokenizer
@@ -104,6 +105,10 @@ def _read(config: EngineConfig, source: Source) -> ReadWeights:
         from engine.model.engine_weights import read_engine_weights
 
         return read_engine_weights(config, source)
+    if (packed := packed_source(source)) is not None:
+        from engine.model.packed_weights import read_packed
+
+        return read_packed(config, source.name, *packed)
     read = read_floats(config, source)
     if config.quantization in (None, "bf16"):
         return read

@@ -16,37 +16,26 @@ next row instead, which no kernel can index per row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 from torch import Tensor
 
-from engine.model.codebook import dynamic_map, pair_table
 from engine.model.coding import CODINGS, Coding
+from engine.model.decoding import (
+    NESTED_BLOCK,
+    NestedAbsmax,
+    dtype_name,
+    nested_scales,
+    numbers_of,
+    row_slices,
+    two_levels,
+)
 
 BLOCK = 64
 """Elements along K that share one absmax in the 4-bit formats that we write."""
-NESTED_BLOCK = 256
-"""Absmax values that share one scale in nf4-dq."""
 FORMATS: tuple[str, ...] = tuple(CODINGS)
-
-_SLICE_ELEMENTS = {"cpu": 1 << 18}
-"""Elements quantised or dequantised at once: fits a CPU's cache; elsewhere 2^25, temporaries of about 0.7 GB."""
-
-
-@dataclass(frozen=True, slots=True)
-class NestedAbsmax:
-    """What turns the uint8 absmax codes of nf4-dq into numbers: `dynamic_map[code] * absmax[i // 256] + offset`.
-
-    `i` counts the codes of the whole tensor in memory order (all experts), as bitsandbytes does.
-    """
-
-    absmax: Tensor
-    """fp32 [ceil(codes / 256)]."""
-    offset: Tensor
-    """fp32 []: the mean of the absmax values before they were quantised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +56,7 @@ class QuantizedTensor:
     minima: Tensor | None = None
     """Subtracted from values, per group."""
     outer: Tensor | None = None
-    """Scale of scales [..., N, O], each for G / O groups."""
+    """Scale of scales: [..., N, O], each for G / O groups, or [1] for all."""
     outer_minima: Tensor | None = None
     """Scale of minima, as `outer`."""
     order: Tensor | None = None
@@ -91,6 +80,15 @@ class QuantizedTensor:
         """Scales and padding included."""
         return 8 * self.nbytes / max(1, prod(self.shape))
 
+    @property
+    def scale_type(self) -> str:
+        """Of the scales, for people: `fp32/64`, `e4m3/16 fp32`; rows by columns where rows share one."""
+        group = str(self.coding.group or "row")
+        shared = f"{self.coding.rows}x{group}" if 1 < self.coding.rows < self.shape[-2] else group
+        first = "tensor" if self.scale.numel() == 1 else shared
+        second = self.outer if self.nested is None else self.nested.absmax
+        return f"{dtype_name(self.scale.dtype)}/{first}" + ("" if second is None else f" {dtype_name(second.dtype)}")
+
     def parts(self) -> dict[str, Tensor]:
         """The tensors that hold this weight, by the suffix an engine checkpoint stores them under."""
         parts = {"packed": self.packed, "absmax": self.scale}
@@ -103,8 +101,8 @@ class QuantizedTensor:
         """fp32 scale of every group, [..., N] for int8 and [..., N, G] for the others; a new tensor where it is not
         stored so."""
         if self.nested is not None:
-            return _nested_scales(self.scale, 0, self.nested)
-        scales = _two_levels(self.scale, self.outer, self.coding.divides)
+            return nested_scales(self.scale, 0, self.nested)
+        scales = two_levels(self.scale, self.outer, self.coding.divides)
         if self.coding.rows > 1:
             scales = scales.repeat_interleave(self.coding.rows, -2)[..., : self.shape[-2], :]
         return scales
@@ -137,7 +135,7 @@ class QuantizedTensor:
         if self.zeros is not None:
             flat["zeros"] = self.zeros.view(rows, -1)
         if self.minima is not None:
-            flat["minima"] = _two_levels(self.minima, self.outer_minima, False).view(rows, -1)
+            flat["minima"] = two_levels(self.minima, self.outer_minima, False).view(rows, -1)
         return flat
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> QuantizedTensor:
@@ -155,7 +153,7 @@ class QuantizedTensor:
         part = replace(self, packed=self.packed[index], scale=self.scale[index], shape=self.shape[1:])
         if self.nested is None:
             return part
-        scales = _nested_scales(part.scale, index * part.scale.numel(), self.nested)
+        scales = nested_scales(part.scale, index * part.scale.numel(), self.nested)
         return replace(part, scale=scales, coding=CODINGS["nf4"], nested=None)
 
 
@@ -201,7 +199,7 @@ def from_parts(
 def _decode(flat: dict[str, Tensor], weight: QuantizedTensor) -> Tensor:
     """Some rows' codes, fp32 scales and so on -> fp32 [R, Kp]."""
     scales = flat["scales"]
-    numbers = _numbers(flat["packed"], flat.get("high"), weight).view(*scales.shape, -1)
+    numbers = numbers_of(flat["packed"], flat.get("high"), weight.coding, weight.codebook).view(*scales.shape, -1)
     if "zeros" in flat:
         numbers = numbers - flat["zeros"].float()[..., None]
     step = scales if len(weight.codebook) == 16 else scales * weight.codebook
@@ -209,41 +207,3 @@ def _decode(flat: dict[str, Tensor], weight: QuantizedTensor) -> Tensor:
     if "minima" in flat:
         values -= flat["minima"][..., None]
     return values.view(len(scales), -1)
-
-
-def _numbers(packed: Tensor, high: Tensor | None, weight: QuantizedTensor) -> Tensor:
-    """What codes stand for, before zeros and scales: fp32."""
-    if high is not None:
-        bits = weight.coding.bits - 4
-        shifts = torch.arange(8 - bits, -1, -bits, dtype=torch.uint8, device=high.device)
-        upper = (high.unsqueeze(-1) >> shifts & (1 << bits) - 1).view(len(high), -1)
-        lower = torch.stack((packed >> 4, packed & 15), -1).view(len(packed), -1)
-        return (upper << 4 | lower).float() - weight.coding.zero
-    if weight.coding.bits == 8:
-        return packed.float() - weight.coding.zero if weight.coding.zero else packed.float()
-    # Both values of a byte are fetched as one 8-byte word: four times as fast as fetching rows of two.
-    words = pair_table(weight.codebook).view(torch.float64).view(-1)
-    return words.index_select(0, packed.reshape(-1).int()).view(torch.float32)
-
-
-def _two_levels(stored: Tensor, outer: Tensor | None, divides: bool) -> Tensor:
-    """fp32 numbers of stored scales; `outer` [..., O] serves G / O of them each."""
-    numbers = stored.float()
-    if outer is None:
-        return numbers
-    grouped = numbers.view(*outer.shape, -1)
-    factor = outer.float().unsqueeze(-1)
-    return (grouped / factor if divides else grouped * factor).view(numbers.shape)
-
-
-def _nested_scales(codes: Tensor, first: int, nested: NestedAbsmax) -> Tensor:
-    """fp32 scales of uint8 codes, the first of which is number `first` of the whole weight."""
-    blocks = torch.arange(first, first + codes.numel(), device=codes.device) // NESTED_BLOCK
-    values = dynamic_map(codes.device)[codes.int()]
-    return values * nested.absmax[blocks].view(codes.shape) + nested.offset
-
-
-def row_slices(matrix: Tensor) -> Iterator[slice]:
-    """Rows of a matrix by so many that temporaries stay bounded."""
-    step = max(1, _SLICE_ELEMENTS.get(matrix.device.type, 1 << 25) // matrix.shape[1])
-    return (slice(start, start + step) for start in range(0, len(matrix), step))

@@ -17,15 +17,8 @@ from torch import Tensor
 from engine.errors import ModelError
 from engine.model.codebook import nearest, nearest_dynamic
 from engine.model.coding import CODINGS
-from engine.model.quantized_tensor import (
-    BLOCK,
-    FORMATS,
-    NESTED_BLOCK,
-    NestedAbsmax,
-    QuantizedTensor,
-    empty_quantized,
-    row_slices,
-)
+from engine.model.decoding import NESTED_BLOCK, NestedAbsmax, row_slices
+from engine.model.quantized_tensor import BLOCK, FORMATS, QuantizedTensor, empty_quantized
 
 _TINY = 1e-38
 

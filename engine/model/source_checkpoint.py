@@ -45,6 +45,7 @@ class SourceCheckpoint:
         self.files = _files_by_key(folder)
         """Source key -> safetensors file."""
         self._model = model
+        self._open: dict[Path, Any] = {}
         self._targets = self._plan()
 
     @property
@@ -91,6 +92,10 @@ class SourceCheckpoint:
         single: Tensor = weight[0] if isinstance(weight, list) else weight
         return single
 
+    def _source_keys(self) -> Iterable[str]:
+        """The names of weights that the folder holds."""
+        return self.files
+
     def _plan(self) -> dict[str, _Target]:
         transforms = get_model_conversion_mapping(self._model)
         renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
@@ -98,7 +103,7 @@ class SourceCheckpoint:
         by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
         state = dict(self._model.state_dict())
         targets: dict[str, _Target] = {}
-        for key in sorted(self.files, key=dot_natural_key):
+        for key in sorted(self._source_keys(), key=dot_natural_key):
             prefix = self._model.base_model_prefix
             name, pattern = rename_source_key(key, renamings, converters, prefix, state)
             if name not in state and key in state:
@@ -113,9 +118,10 @@ class SourceCheckpoint:
     def _tensor(self, key: str) -> Tensor:
         path = self.files[key]
         try:
-            with safe_open(path, framework="pt") as file:
-                tensor: Tensor = file.get_tensor(key)
-                return tensor
+            if path not in self._open:  # opening reads the file's whole header, a megabyte in a model of many experts
+                self._open[path] = safe_open(path, framework="pt")
+            tensor: Tensor = self._open[path].get_tensor(key)
+            return tensor
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{path} cannot be read: {error}; download the file again", param="model") from None
 
