@@ -63,8 +63,8 @@ def test_the_table_shows_every_row_and_the_total() -> None:
         {"lm_head.weight": torch.ones(2, 64).bfloat16(), "a.mlp.up.weight": quantize_tensor(torch.ones(2, 64), "nf4")}
     )
     lines = str(table).splitlines()
-    assert lines[0].split() == ["kind", "format", "tensors", "weights", "bytes", "bits/weight"]
+    assert lines[0].split() == ["kind", "format", "tensors", "weights", "bytes", "bits/weight", "scales"]
     assert lines[1].split() == ["head", "bf16", "1", "128", "256", "16.000"]
-    assert lines[2].split() == ["mlp", "nf4", "1", "128", "72", "4.500"]
+    assert lines[2].split() == ["mlp", "nf4", "1", "128", "72", "4.500", "fp32/64"]
     assert lines[3].split() == ["all", "2", "256", "328", "10.250"]
     assert table.to_dict()["bits_per_weight"] == 10.25
