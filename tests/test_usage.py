@@ -31,9 +31,11 @@ def test_a_snippet_runs(engine: Engine, snippet: Snippet) -> None:
         time.sleep(0.01)
 
 
-def test_mypy_reads_the_snippets_as_precisely_as_they_say() -> None:
+@pytest.mark.parametrize("checker", [("mypy", "--strict"), ("pyright",)], ids=lambda command: command[0])
+def test_a_type_checker_reads_the_snippets_as_precisely_as_they_say(checker: tuple[str, ...]) -> None:
+    """pyright is as strict: the file asks for it."""
     file = Path(__file__).with_name("usage_snippets.py")
-    ran = subprocess.run([sys.executable, "-m", "mypy", "--strict", str(file)], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-m", *checker, str(file)], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout
 
 

@@ -3,6 +3,8 @@
 `assert_type` says how precise the types are. An engine is handed in where one is needed.
 """
 
+# pyright: strict
+
 from __future__ import annotations
 
 import asyncio
@@ -332,7 +334,8 @@ def settings(engine: Engine) -> None:
 def what_is_loaded(engine: Engine) -> None:
     assert_type(engine.info(), dict[str, Any])
     assert_type(engine.ready, bool)
-    assert_type(__version__, str)
+    version: str = __version__
+    assert version
 
 
 @snippet
