@@ -162,6 +162,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tiny model on a CPU, in seconds")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
+    if not options.quick and not options.config.is_file():
+        parser.error(f"no model configuration at {options.config}; name one with --config, or run --quick")
+    if not options.quick and options.device != "cpu" and not torch.cuda.is_available():
+        parser.error(f"torch sees no CUDA device for --device {options.device}; run --quick, or --device cpu")
     if options.quick:
         options.device, options.quantizations, options.batches, options.prefill = "cpu", ["nf4"], [1, 2], [16]
         options.prompt, options.steps, options.repeats = 8, 2, 1

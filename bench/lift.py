@@ -28,7 +28,10 @@ QUICK = ("Write a function that adds two integers", "Reverse the words of a sent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if not options.quick and (options.prompts is None or not options.prompts.is_file()):
+        parser.error(f"no prompts at {options.prompts}; name a file of JSON lines, or run --quick")
     prompts = [("quick", text) for text in QUICK] if options.quick else read_prompts(options.prompts, options.limit)
     judge = Validator(json.loads(options.schema.read_text()))
     print(f"ceiling: {len(prompts)} of {len(prompts)} documents valid against {options.schema.name}")

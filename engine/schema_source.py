@@ -18,7 +18,7 @@ _JSON_WORDS = ("true", "false", "null", "NaN", "Infinity")
 def json_schema_of(source: Any) -> Any:
     """The schema that `source` stands for, as plain values or JSON text; whether it is one is not asked here.
 
-    Raises SchemaInvalid for a name or a type that stands for none, RequestError for a file that cannot be read,
+    Raises SchemaInvalid for a name, a type or a text that stands for none, RequestError for a file that cannot be read,
     MissingExtra where a Python type needs pydantic and it is not installed.
     """
     if isinstance(source, Path):
@@ -27,6 +27,10 @@ def json_schema_of(source: Any) -> Any:
         return _of_type(source)
     if isinstance(source, str) and source.isidentifier() and source not in _JSON_WORDS:
         return bundled_schema(source)
+    if isinstance(source, str) and source.endswith(".json"):  # no JSON text ends like this
+        raise SchemaInvalid(
+            f"schema is text that is not JSON; a file is named by pathlib.Path({source!r})", param="schema"
+        )
     return source
 
 

@@ -44,12 +44,12 @@ def open_grammars(args: argparse.Namespace) -> Iterator[Grammars]:
 def load_vocabulary(name: str | None, cache_dir: Path) -> Any:
     """From a folder, a tokenizer.json (`.xz` too), or the embedded model. ModelError says what is wrong."""
     from engine.model.converted import converted_gguf
-    from engine.model.source import embedded_gguf
+    from engine.model.source import embedded_gguf, existing_tokenizer
     from engine.model.tokenizer import load_tokenizer
 
     if name is None:
         return load_tokenizer(converted_gguf(embedded_gguf(), cache_dir))
-    path = Path(name)
+    path = existing_tokenizer(name)
     if path.suffix != ".xz":
         return load_tokenizer(path)
     try:

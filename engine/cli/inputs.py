@@ -18,6 +18,8 @@ from engine.errors import RequestError, SchemaInvalid
 
 def read_text(name: str, *, param: str) -> str:
     """A UTF-8 file, `-` for stdin, `.xz` unpacked on the way."""
+    if not name:
+        raise RequestError(f"{param} names no file: its name is empty", param=param)
     try:
         if name == "-":
             return sys.stdin.buffer.read().decode("utf-8-sig")

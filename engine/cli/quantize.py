@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from engine.cli import options
-from engine.cli.engine_session import Progress
+from engine.cli.engine_session import Progress, require_local
 from engine.cli.main import OK
 from engine.config import QUANTIZATIONS
 
@@ -26,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from engine.model.source import resolve
+
+    require_local()
+    resolve(args.model, args.revision)  # a wrong name is told before seconds are spent on imports
     progress = Progress(quiet=args.quiet)
     progress.phase("importing torch and transformers")
     from engine.model.quantize import quantize

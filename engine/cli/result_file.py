@@ -15,6 +15,9 @@ from typing import Any, BinaryIO
 from engine.cli.inputs import compact
 from engine.errors import RequestError
 
+BEGIN = b'{"id":'
+"""Of every line of ours."""
+
 
 class ResultFile:
     """A context manager; `statuses` are those already there and those written since, by id."""
@@ -65,8 +68,8 @@ class ResultFile:
         file.seek(0)
         whole = 0
         for number, line in enumerate(file.read().splitlines(keepends=True), 1):
-            if not line.endswith(b"\n"):
-                break  # a line that a crash cut off; its request runs again
+            if _is_torn(line):
+                break  # its request runs again
             whole += len(line)
             if line.strip():
                 self._take(line, f"--out {name}, line {number}")
@@ -74,6 +77,19 @@ class ResultFile:
 
     def _take(self, line: bytes, where: str) -> None:
         try:
+            if not line.endswith(b"\n"):
+                raise ValueError("the next result would be written behind it")
             self._note(json.loads(line))
         except (ValueError, KeyError, TypeError):
             raise RequestError(f"{where}: not a result of an earlier run; name another file", param="out") from None
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a crash cut it off: it begins as a result does, has no end, and is no JSON that somebody else wrote."""
+    if line.endswith(b"\n") or not BEGIN.startswith(line[: len(BEGIN)]):
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False

@@ -33,13 +33,14 @@ def run(args: argparse.Namespace) -> int:
     config = options.engine_config(args)
     take_python_too()
     from engine.model.source import resolve
-    from engine.serve.run import refuse_open_host, serve
+    from engine.serve.run import refuse_open_host, refuse_taken_port, serve
     from engine.serve.settings import ServeSettings
 
     require_local()  # a missing extra or a wrong name is said now, not by the first request
     resolve(config.model, config.revision)
     settings = ServeSettings.from_env(served_model_name=args.served_model_name)
     refuse_open_host(args.host, settings, insecure=args.insecure)
+    refuse_taken_port(args.host, args.port)
     say(f"maskloop: http://{args.host}:{args.port}/ready answers 200 once {config.model} is loaded; Ctrl-C stops")
     return serve(lambda: _load(config), host=args.host, port=args.port, insecure=args.insecure, settings=settings)
 

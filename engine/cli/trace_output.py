@@ -5,6 +5,8 @@ Knows paths and the order of lines. What stands in a line is engine.trace's busi
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +62,8 @@ def open_trace(name: str | None, *, text: bool) -> Iterator[TraceOutput | None]:
     path = Path(name)
     partial = path.with_name(path.name + ".part")
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         partial.touch()
     except OSError as error:
         raise RequestError(f"--trace {name}: {error.strerror}", param="trace") from None

@@ -19,8 +19,11 @@ CHUNK = 2
 lines a call keep every call well inside its time limit."""
 LINE_DEFAULTS = {"max_tokens": None, "temperature": 1.0, "top_p": 1.0}
 """A batch line means what it means locally; LIFT's defaults belong to LIFT's routes."""
-MOVED = {"raw_text": "text", "ir_json": "value", "request_id": "id"}
-DROPPED = ("text", "tokens_used", "prompt_tokens", "generation_time_ms", "error", "error_detail", "raw_output")
+MOVED = {"raw_text": "text", "ir_json": "value"}
+DROPPED = (
+    "text", "tokens_used", "prompt_tokens", "generation_time_ms", "error", "error_detail", "raw_output",
+    "request_id",
+)  # fmt: skip
 
 
 def run_batch(lines: Sequence[Mapping[str, Any]], *, handle: Any = None, chunk: int = CHUNK) -> Iterator[Line]:
@@ -50,7 +53,7 @@ def result_line(line_id: str, answer: Mapping[str, Any]) -> Line:
     if "error_detail" in answer:
         result["error"] = dict(answer["error_detail"])
         result["text"] = answer.get("raw_output", "")
-    return {**result, "id": line_id}
+    return {"id": line_id, **result}
 
 
 def _body(line: Mapping[str, Any]) -> Line:

@@ -79,6 +79,8 @@ class Calls(ABC):
         try:
             return self.submit(request)
         except EngineError as error:
+            if not isinstance(request, Request):
+                raise
             return error
 
     def _settled(self, request: Request, outcome: Future[Result] | EngineError) -> Result:

@@ -112,6 +112,11 @@ class Engine(Calls):
         stats: bool = False,
     ) -> Job:
         """The request with its prompt encoded and its grammar on the way."""
+        if not isinstance(request, Request):
+            kind = type(request).__name__
+            raise RequestError(
+                f"a Request is wanted, got {kind}; generate and stream take a prompt too", param="request"
+            )
         self._inbox.refuse_when_full(owner)
         prompt = encode_prompt(
             request,

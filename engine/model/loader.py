@@ -25,7 +25,7 @@ from engine.model.cpu_runner import CpuRunner
 from engine.model.decoder import Decoder, Shape, is_supported
 from engine.model.packed_source import packed_source
 from engine.model.read_weights import ReadWeights
-from engine.model.source import Source, resolve
+from engine.model.source import Source, existing_tokenizer, resolve
 from engine.model.tokenizer import HfTokenizer, load_tokenizer
 
 Progress = Callable[[str], None]
@@ -69,6 +69,8 @@ def load(config: EngineConfig, progress: Progress | None = None) -> LoadedModel:
     if config.threads and device == "cpu":
         torch.set_num_threads(config.threads)
     source = resolve(config.model, config.revision)
+    if config.tokenizer is not None:
+        existing_tokenizer(config.tokenizer)
     if device != "cpu":
         from engine.model.accelerated import load_accelerated
 

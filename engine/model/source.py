@@ -35,7 +35,7 @@ def resolve(model: str, revision: str | None = None) -> Source:
     if model.startswith("random:"):
         return Source("random", model, _existing(Path(model.removeprefix("random:")).expanduser(), model))
     path = Path(model).expanduser()
-    if path.is_dir():
+    if model and path.is_dir():
         return Source("checkpoint" if (path / "manifest.json").exists() else "folder", model, path)
     if path.suffix == ".gguf":
         return Source("gguf", model, _existing(path, model))
@@ -90,6 +90,14 @@ def _ask_hub(model: str, revision: str | None) -> None:
             f" ({' '.join(str(error).split()) or type(error).__name__}); a folder with its files works as a name too",
             param="model",
         ) from None
+
+
+def existing_tokenizer(name: str) -> Path:
+    """A tokenizer's file or folder. ModelError where there is none: a hub is not asked for it."""
+    path = Path(name).expanduser()
+    if not name or not path.exists():
+        raise ModelError(f"tokenizer {name!r}: there is no such file or folder", param="tokenizer")
+    return path
 
 
 def _existing(path: Path, model: str) -> Path:

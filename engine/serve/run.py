@@ -6,8 +6,10 @@ Knows hosts, ports, signals. uvicorn is used because it is the server FastAPI is
 from __future__ import annotations
 
 import ipaddress
+import os
 import resource
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +20,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from engine.errors import RequestError
+from engine.errors import EngineFailure, RequestError
 from engine.serve.app import create_app
 from engine.serve.connection import MOST_HEADER_BYTES, Connection
 from engine.serve.door import Door
@@ -79,6 +81,17 @@ def refuse_open_host(host: str, settings: ServeSettings, *, insecure: bool) -> N
     raise RequestError(
         f"--host {host} is open to strangers: set MASKLOOP_API_KEYS, or insist with --insecure", param="host"
     )
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """EngineFailure where nobody can listen there, before a model is loaded for it."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise EngineFailure(
+            f"cannot listen at {host}, port {port}: {reason}; name another with --port or --host", param="port"
+        ) from None
 
 
 def is_loopback(host: str) -> bool:

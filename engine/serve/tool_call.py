@@ -128,7 +128,9 @@ def read_tools(declared: Sequence[Mapping[str, Any]], draft: Draft | None = None
     for index, tool in enumerate(declared):
         function = tool.get("function") if isinstance(tool, Mapping) else None
         if not isinstance(function, Mapping) or tool.get("type") != "function":
-            raise SchemaInvalid(f"tools[{index}] must be of type 'function'", param="tools")
+            raise SchemaInvalid(
+                f"tools[{index}] must be {{'type': 'function', 'function': {{'name': ...}}}}", param="tools"
+            )
         name, parameters = function.get("name"), function.get("parameters") or NOTHING
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise SchemaInvalid(f"tools[{index}] has no usable name: {name!r}", param="tools")

@@ -10,16 +10,16 @@ of a forced ending have no step: they are what the result's text holds beyond th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from engine.errors import RequestError
 from engine.interfaces import StepRecord
 
 VERSION = 1
 MARK = "maskloop_trace"
 TEXT_FIELDS = frozenset({"text", "token_id"})
 STEP_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(StepRecord))
+DEMANDED = tuple(f.name for f in fields(StepRecord) if f.default is MISSING and f.name not in TEXT_FIELDS)
 NO_TOKEN = -1
 NOTICE = {
     True: "This file holds the generated text and parts of the schema: treat it like the documents themselves.",
@@ -70,10 +70,7 @@ def step_line(record: StepRecord, at_us: float, *, text: bool) -> dict[str, Any]
 
 
 def step_of(line: Mapping[str, Any]) -> Step:
-    """The step of a line. RequestError when a field is missing."""
-    values = {name: line[name] for name in STEP_FIELDS if name in line}
-    try:
-        record = StepRecord(**{"text": "", "token_id": NO_TOKEN, **values})
-    except TypeError as error:
-        raise RequestError(f"a step of the trace is incomplete: {error}", param="trace") from None
+    """The step of a line. KeyError with the name of a field that is missing."""
+    values = {name: line[name] for name in STEP_FIELDS if name in line or name in DEMANDED}
+    record = StepRecord(**{"text": "", "token_id": NO_TOKEN, **values})
     return Step(record, float(line.get("at_us", 0.0)))

@@ -22,7 +22,11 @@ def read_trace(file: Path | str) -> Trace:
     trace = Trace(_header(path, _line(path, 1, lines[0])))
     for number, text in enumerate(lines[1:], 2):
         if text.strip():
-            _take(trace, _line(path, number, text))
+            line = _line(path, number, text)
+            try:
+                _take(trace, line)
+            except KeyError as error:
+                raise RequestError(f"{path}:{number}: the {line['kind']} has no {error}", param="trace") from None
     return trace
 
 

@@ -146,9 +146,14 @@ def test_a_failure_of_an_earlier_run_still_counts(
     assert "1 of 3 failed: b" in ran.err
 
 
-def test_a_file_that_holds_no_results_is_not_touched(maskloop: Run, scripted: ScriptedEngine, requests: Path) -> None:
-    ran = maskloop("batch", str(requests), "--out", str(requests))
-    assert (ran.code, scripted.seen, requests.read_text()) == (2, [], THREE)
+@pytest.mark.parametrize("text", [THREE, "a diary", '{"id": "a", "prompt": "x"}', '{"status": "complete", "id": "r0"}'])
+def test_a_file_that_holds_no_results_is_not_touched(
+    maskloop: Run, scripted: ScriptedEngine, requests: Path, tmp_path: Path, text: str
+) -> None:
+    out = tmp_path / "out"
+    out.write_text(text)
+    ran = maskloop("batch", str(requests), "--out", str(out))
+    assert (ran.code, scripted.seen, out.read_text()) == (2, [], text)
     assert "not a result of an earlier run" in ran.error
 
 

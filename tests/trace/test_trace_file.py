@@ -79,7 +79,7 @@ def test_several_requests_share_a_writer(tmp_path):
         ('{"maskloop_trace": 99}\n', "version 99"),
         ("nonsense\n", ":1 is not JSON"),
         ('{"maskloop_trace": 1}\n[1]\n', ":2 is not a JSON object"),
-        ('{"maskloop_trace": 1}\n{"kind":"step","step":1}\n', "incomplete"),
+        ('{"maskloop_trace": 1}\n{"kind":"step","step":1}\n', "the step has no 'request_id'"),
     ],
 )
 def test_what_is_no_trace_is_refused_by_name(tmp_path, content, message):
