@@ -29,6 +29,7 @@ from engine.patterns.tree import (
 _ALIKE = re.compile(r"[A-Za-z0-9 _@#%&,:;=!<>'\"~/^$|*+?-]*")
 """Patterns of these characters alone mean the same to both, unless repeats or an anchor's repeat stand together."""
 _DOUBLED = re.compile(r"[*+?][*+?]|[$^][*+?]|(?:^|\|)[*+?]")
+_BACKTRACKING = re.compile(r"\(\?<?[=!]|\\[1-9]")
 _SURROGATES = (0xD800, 0xDFFF)
 
 
@@ -38,6 +39,11 @@ def for_engine(pattern: str) -> str:
     if _ALIKE.fullmatch(pattern) and not _DOUBLED.search(pattern):
         return pattern
     return _written(parse_regex(pattern), frozenset())[0]
+
+
+def backtracks(written: str) -> bool:
+    """Whether the engine goes back over the text for this pattern: then it may need any time, and a stack."""
+    return _BACKTRACKING.search(written) is not None
 
 
 def _written(node: Node, known: frozenset[int]) -> tuple[str, frozenset[int]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
-from engine.patterns.engine import for_engine
+from engine.patterns.engine import backtracks, for_engine
 from engine.patterns.tree import NotARegex, Undecidable
 from engine.pointer import escape, unescape
 
@@ -40,6 +40,8 @@ class Written:
         """Raises PatternError. Linear in the schema."""
         self._originals: dict[str, str] = {}
         self._keys: dict[str, str] = {}
+        self.backtracking: set[str] = set()
+        """Patterns for which the engine goes back over the text."""
         written = self._schema(schema, "")
         self.schema = self._renamed(written) if self._keys else written if self._originals else schema
 
@@ -62,6 +64,8 @@ class Written:
             raise PatternError(f"{pattern[:80]!r} cannot be judged: {error}", pointer, legal=True) from None
         if written != pattern:
             self._originals[written] = pattern
+        if backtracks(written):
+            self.backtracking.add(written)
         return written
 
     def _schema(self, part: Any, at: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,7 @@ from typing import Any
 import jsonschema_rs
 
 from engine.constraint import DRAFT_URIS
-from engine.errors import ConstraintError, LimitExceeded, SchemaInvalid, SchemaRefused
+from engine.errors import ConstraintError, JudgingLimit, LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.patterns.in_schemas import PatternError, Written
 from engine.pointer import json_pointer
 from engine.schema.dialect import Draft, draft_of
@@ -29,8 +30,12 @@ _VALIDATORS: dict[Draft, Any] = {
     Draft.D2019: jsonschema_rs.Draft201909Validator,
     Draft.D2020: jsonschema_rs.Draft202012Validator,
 }
-_PATTERNS = jsonschema_rs.FancyRegexOptions(size_limit=32 << 20)
-"""Bytes of one compiled pattern: three times what is usual, since sets that are written out take more room."""
+_PATTERNS = jsonschema_rs.FancyRegexOptions(size_limit=32 << 20, backtrack_limit=1 << 62)
+"""Bytes of one compiled pattern: three times what is usual, since sets that are written out take more room. Steps
+without end: who judges for others ends it by the clock, where the engine would say that the text does not match."""
+_LONG = 1_000
+"""Characters from which the engine's stack (a million places) may be too small for a pattern that goes back."""
+_OVERFLOW = "Max stack size exceeded"
 
 
 class JsonInvalid(ValueError):
@@ -74,7 +79,10 @@ class Validator:
         return self.check_value(value)
 
     def check_value(self, value: Any) -> Checked:
-        """Judge a parsed value. A number too large for a double has been refused by `parse_json` before."""
+        """Judge a parsed value. A number too large for a double has been refused by `parse_json` before. Raises
+        JudgingLimit for a text too long for a pattern of the schema; such patterns may also take any time."""
+        if self._written.backtracking and any(len(text) >= _LONG for text in _texts(value)):
+            self._refuse_overflow(value)
         if self._validator.is_valid(value):
             return Checked(value, True)
         error = next(self._validator.iter_errors(value))
@@ -83,9 +91,14 @@ class Validator:
         pointer, message = json_pointer(error.instance_path), self._written.original(error.message)
         return Checked(value, False, message, pointer, keyword, json_pointer(path))
 
-    def failures(self, value: Any) -> list[tuple[str, str]]:
-        """Every failure as (schema pointer with `$ref` steps, message)."""
-        return [(json_pointer(error.schema_path), error.message) for error in self._validator.iter_errors(value)]
+    def _refuse_overflow(self, value: Any) -> None:
+        """Where the engine gives a pattern up it answers one thing or the other. Only what it tells of all keywords
+        shows it, and of keys not even that: these are tried with every such pattern."""
+        keys = [key for part in _parts(value) if isinstance(part, dict) for key in part if len(key) >= _LONG]
+        each = [_compiled({"pattern": pattern}, self.draft) for pattern in self._written.backtracking] if keys else []
+        judged = [self._validator.evaluate(value), *(one.evaluate(key) for one in each for key in keys)]
+        if any(_OVERFLOW in str(evaluation.list()) for evaluation in judged):
+            raise JudgingLimit("a text is too long for a pattern of the schema to be judged", param="schema")
 
 
 def _for_engine(schema: Any) -> Written:
@@ -116,7 +129,8 @@ def parse_json(text: str | bytes) -> Any:
     except ValueError as error:
         raise JsonInvalid(str(error)) from None
     if "\\u" in source:
-        _refuse_surrogates(value)
+        for part in _texts(value):
+            _refuse_surrogate(part)
     return value
 
 
@@ -151,17 +165,25 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _refuse_surrogates(value: Any) -> None:
+def _texts(value: Any) -> Iterator[str]:
+    """Strings and keys."""
+    for part in _parts(value):
+        if isinstance(part, dict):
+            yield from part
+        elif isinstance(part, str):
+            yield part
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """The value and all values in it."""
     stack = [value]
     while stack:
         part = stack.pop()
+        yield part
         if isinstance(part, dict):
-            stack.extend(part.keys())
             stack.extend(part.values())
         elif isinstance(part, list):
             stack.extend(part)
-        elif isinstance(part, str) and not part.isascii():
-            _refuse_surrogate(part)
 
 
 def _refuse_surrogate(text: str) -> None:

@@ -1,9 +1,10 @@
 """No request holds what others wait for, however it grows: `python -m tests.hostile.growth [--every K]`.
 
-Each family of `families` is sent through a server at every doubling from 4 until it is refused or its text reaches
-`limits.schema_bytes`: to /check, then to /generate. Pieces are the CPU time of one thread without a pause: a turn of
-the decode thread, a callback of the event loop, a load on the light line (and, for comparison, one on the bulk line).
-Prints a line for what is over its bound and, last, one JSON object; ends with 1 when something was.
+Each family of `families` is sent through a server at every doubling from 4 until it is refused, its text reaches
+`limits.schema_bytes` or grows no longer, or its number is one that doubles can no longer tell apart: to /check, then to
+/generate. Pieces are the CPU time of one thread without a pause: a turn of the decode thread, a callback of the event
+loop, a load on the light line (and, for comparison, one on the bulk line). Prints a line for what is over its bound
+and, last, one JSON object; ends with 1 when something was.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ SLACK_S = 0.1
 """A job is looked at every few milliseconds, and a little later on a busy machine."""
 TYPED = {"SchemaInvalid", "SchemaRefused", "LimitExceeded", "JudgingLimit", "BudgetTooSmall", "Invalid", "DeadEnd"}
 ANSWERS = {200, 413, 422}
+LAST = 1 << 53
 
 
 @dataclass
@@ -111,10 +113,14 @@ class Report:
 
 def grow(family: Family, server: Server, pieces: Pieces, report: Report) -> None:
     """One family at every doubling."""
-    n = 4
+    n, before = 4, ""
     while True:
         name, schema = f"{family.name}, {n}", family.at(n)
         text = json.dumps(schema)
+        if text == before or n > LAST:
+            report.ends["grows no longer"] += 1
+            return
+        before = text
         pieces.clear()
         refusal = ask(server, "/check", {"schema": schema}, name, report)
         if refusal is None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine import Constraint, Engine, Limits, Request, SamplingParams
-from engine.errors import LimitExceeded
+from engine.errors import JudgingLimit, LimitExceeded
 from engine.schema.validator import Validator
 from tests.decode.fakes import fake_engine, random_logits
 from tests.hostile.families import families
@@ -97,6 +97,14 @@ def test_the_deadline_ends_judging_too(engine: Engine) -> None:
     result = engine.generate(slow)
     assert (result.error or {})["type"] == "JudgingLimit"
     assert time.monotonic() - started < 3.0
+
+
+@pytest.mark.parametrize("around", [lambda part: part, lambda part: {"not": part}], ids=["plain", "not"])
+def test_a_pattern_that_goes_back_for_ever_makes_a_text_neither_valid_nor_invalid(engine: Engine, around: Any) -> None:
+    constraint = Constraint.json_schema(around({"pattern": "^(a|aa)+(?=b)b$"}))
+    judged = engine.judge.submit(constraint, [json.dumps("a" * 90 + "c").encode()])
+    with pytest.raises(JudgingLimit, match="judge_s"):
+        judged.result(60)
 
 
 def idle(engine: Engine) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jsonschema_rs
 import pytest
 
-from engine.errors import SchemaInvalid, SchemaRefused
+from engine.errors import JudgingLimit, SchemaInvalid, SchemaRefused
 from engine.schema import JsonInvalid, Validator, parse_json
 from engine.schema.dialect import Draft
 from engine.schema.formats import EXACT
@@ -63,3 +65,29 @@ def test_formats_are_asserted_where_the_judge_asserts_them(draft: Draft) -> None
 def test_the_judge_never_fetches() -> None:
     with pytest.raises((SchemaRefused, jsonschema_rs.ReferencingError)):
         Validator({"$id": "http://localhost:1/root.json", "$ref": "other.json"})
+
+
+GOES_BACK = "^(?:(?!x).)*$"
+LONG = "ab" * 1_200_000
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"pattern": GOES_BACK}, LONG),
+        ({"not": {"pattern": GOES_BACK}}, LONG),
+        ({"if": {"pattern": GOES_BACK}, "then": False}, LONG),
+        ({"patternProperties": {GOES_BACK: {"type": "null"}}}, {LONG: None}),
+        ({"properties": {"a": {"items": {"pattern": GOES_BACK}}}}, {"a": [LONG]}),
+    ],
+    ids=["pattern", "not", "if", "key", "deep"],
+)
+def test_a_text_too_long_for_a_pattern_that_goes_back_is_neither_valid_nor_invalid(schema: Any, value: Any) -> None:
+    with pytest.raises(JudgingLimit, match="too long for a pattern"):
+        Validator(schema).check_value(value)
+
+
+def test_a_long_text_that_no_such_pattern_applies_to_is_judged() -> None:
+    schema = {"properties": {"a": {"pattern": GOES_BACK}, "b": {"pattern": "^[ab]+$"}}}
+    assert Validator(schema).check_value({"a": "y" * 20_000, "b": LONG}).ok
+    assert not Validator(schema).check_value({"a": "y" * 20_000 + "x", "b": LONG}).ok
