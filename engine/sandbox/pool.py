@@ -1,9 +1,8 @@
 """Jobs of strangers in processes that can be stopped: asked for from any thread, shared fairly, ended when unwanted.
 
 One thread holds all processes. A job runs in a child that serves its session (an idle one, or a fresh fork); at most
-`places` of a module compute at a time, so that what is short in one never waits for what is long in another, and who
-does is decided anew every few milliseconds (`fair`): the others stand still. Limits count CPU time; wall time ends only
-what does not get on at all.
+`places` of a module compute at a time, so that none waits for another, and who does is decided anew every few
+milliseconds (`fair`): the others stand still. Limits count CPU time; wall time ends only what does not get on at all.
 """
 
 from __future__ import annotations
@@ -130,15 +129,12 @@ class Pool:
         return TICK_S if self._tasks or self.nursery.starting else None
 
     def _look(self) -> None:
-        """What has been used since the last look, and who is over a limit or waits for nothing."""
+        """What has been used since the last look, and who is over a limit or gets nowhere."""
         now = time.monotonic()
         passed, self._looked = now - self._looked, now
         for task in list(self._tasks):
-            if task.cancelled():
-                self._stop(task)
-            elif task.child is not None and task.child.pid:
-                payer = self._shares.payer(task)
-                self._shares.charge(payer, task.measure(passed))
+            if task.child is not None and task.child.pid:
+                self._shares.charge(self._shares.payer(task), task.measure(passed))
                 reason = task.overrun(_PATIENT)
                 if reason is not None:
                     self._stop(task)
