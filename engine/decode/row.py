@@ -61,7 +61,7 @@ def _take_back(sample: Sample, count: int, tokenizer: Tokenizer) -> None:
     sample.epoch += 1
     sample.status, sample.flying, sample.hold = None, 0, False
     sample.forced = min(sample.forced, len(sample.output))
-    sample.cached = sample.length - 1
+    sample.cached = min(sample.cached, sample.length - 1)  # fewer where it was put back while the judge was asked
     sample.text, sample.pieces = TextStream(sample.text.stop), []
     for token in sample.output:
         sample.pieces.append(sample.text.feed(tokenizer.token_bytes(token) or b""))

@@ -6,7 +6,8 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,34 @@ def test_a_row_that_is_put_back_at_any_moment_ends_as_it_would_have_alone(
         for index, (one, other) in enumerate(zip(samples(lone), samples(crowded), strict=True)):
             same(one, other)
             assert heard.text(other.id, index) == other.text, "a piece was lost or came twice"
+
+
+@pytest.mark.usefixtures("launch_ahead")
+@pytest.mark.parametrize("admitted", [False, True], ids=["while it waits", "while it is prefilled again"])
+def test_a_row_that_is_put_back_while_the_judge_is_asked_goes_on_as_it_would_have_alone(
+    admitted: bool, tmp_path: Path, put_backs: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [replace(mixed(2), sampling=SamplingParams(seed=seed, max_tokens=40)) for seed in range(15)]
+    admit = Scheduler.admit
+    engine, network = fake_engine(random_logits(3, 2.0), tmp_path, max_batch=1, prefill_chunk=8, prefix_cache_bytes=0)
+
+    def crowded(self: Scheduler) -> list[Sample]:
+        """Whoever asks is put back, and the answer is there before the row can be in the cache again."""
+        asking = [(sample, sample.question.answer) for sample in self.running if sample.question is not None]
+        for sample, answer in asking:
+            wait([answer], 60)
+            self._put_back(sample)
+            network.fed[0].clear()  # as good as used by somebody else
+        return [] if asking and not admitted else admit(self)
+
+    monkeypatch.setattr("engine.decode.inbox._PULSE_S", 0.001)
+    with engine:
+        alone = [engine.generate(request) for request in requests]
+        monkeypatch.setattr(Scheduler, "admit", crowded)
+        crowded_out = [engine.generate(request) for request in requests]
+    assert sum(sample.retries for sample in set(put_backs)) > len(requests) // 2, "text was taken back meanwhile"
+    for one, other in zip(alone, crowded_out, strict=True):
+        same(one, other)
 
 
 def samples(result: Result) -> tuple[Result, ...]:
