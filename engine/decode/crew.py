@@ -140,7 +140,7 @@ class Crew:
                 sample.status = "cancelled"
                 self._finish(sample)
                 self._record(sample, Judged(Judgement(False)))
-        elif job.deadline is not None and time.perf_counter() > job.deadline:
+        elif job.overdue():
             for sample in going:
                 if sample.ended is None:
                     self._close(sample)

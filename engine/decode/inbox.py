@@ -87,7 +87,7 @@ class Inbox:
         """The deadline of everything in flight is now."""
         with self._wake:
             for job in self._jobs:
-                job.overdue = True
+                job.expire()
             self._wake.notify()
 
     def ids(self) -> list[str]:

@@ -27,6 +27,11 @@ OnText = Callable[[int, str], None]
 Trace = Callable[[StepRecord], None]
 
 
+def now() -> float:
+    """Seconds of the clock that deadlines are measured by."""
+    return time.perf_counter()
+
+
 @dataclass(eq=False, slots=True)
 class Job:
     """A request between submission and its result. `grammar` is a future while it compiles, None for free text."""
@@ -45,23 +50,27 @@ class Job:
     created: float = field(default_factory=time.time)
     samples: list[Sample] = field(default_factory=list)
     cancelled: bool = False
-    overdue: bool = False
-    """Its deadline is now, whatever the request says."""
+    deadline: float | None = field(init=False)
+    """Time by `now` after which nothing more is decoded."""
     admitted: bool = False
     """Its grammar was there and its budget suffices, or it is free text."""
     keeper: object = None
     """Kept alive while the job is in flight: the engine, which nobody else may hold."""
 
+    def __post_init__(self) -> None:
+        self.deadline = None if self.request.deadline_s is None else now() + self.request.deadline_s
+
     @property
     def salt(self) -> str:
         return self.request.cache_salt or ""
 
-    @property
-    def deadline(self) -> float | None:
-        """perf_counter time after which nothing more is decoded."""
-        if self.overdue:
-            return 0.0
-        return None if self.request.deadline_s is None else self.submitted + self.request.deadline_s
+    def expire(self) -> None:
+        """Its deadline is now, whatever the request says."""
+        self.deadline = now() if self.deadline is None else min(now(), self.deadline)
+
+    def overdue(self, grace_s: float = 0.0) -> bool:
+        """Whether its deadline was `grace_s` ago, or longer."""
+        return self.deadline is not None and now() >= self.deadline + grace_s
 
     @property
     def compiling(self) -> bool:

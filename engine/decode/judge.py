@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any
 
-from engine.decode.job import Job, Sample
+from engine.decode.job import Sample
 from engine.errors import JudgingLimit
 from engine.judge import Judgement
 from engine.judge.service import JudgeService, Verdict
@@ -66,7 +65,7 @@ class Judging:
             question = sample.question
             if question is None or question.answer is None or sample.status is not None:
                 continue
-            if not question.answer.done() and not _overdue(sample.job):
+            if not question.answer.done() and not sample.job.overdue(GRACE_S):
                 self._asking.append(sample)
                 continue
             sample.question, sample.status = None, question.status
@@ -78,7 +77,7 @@ class Judging:
     def judged(self) -> Iterator[tuple[Sample, Judged]]:
         """Ended rows with what the judge says of them; where it could not say, the sample has failed."""
         for sample, (data, answer) in list(self._ended.items()):
-            if not answer.done() and not _overdue(sample.job):
+            if not answer.done() and not sample.job.overdue(GRACE_S):
                 continue
             del self._ended[sample]
             judged = Judged(Judgement(False))
@@ -98,10 +97,6 @@ class Judging:
         answer = self._service.submit(constraint, texts, owner=sample.job.owner, spent_s=spent_s)
         answer.add_done_callback(lambda _: self._wake())
         return answer
-
-
-def _overdue(job: Job) -> bool:
-    return job.deadline is not None and time.perf_counter() > job.deadline + GRACE_S
 
 
 def _result(answer: Future[Verdict]) -> Verdict:

@@ -3,10 +3,11 @@
     python -m tests.decode.adversarial_runs [--runs 1000] [--first 0] [--ahead]
 
 A run's number decides everything about it: schema and conformance, adversary, temperature, penalty, budget, samples,
-deadline, and which of four owners asks; sixteen are in flight on four slots, so that rows are put back. A second
-validator, which the engine does not use, judges every finished document. Wrong: `valid` or the status is not what it
-says, a status that the contracts do not allow there, a text over its budget or later than its deadline by a second, a
-piece of a stream that is lost or comes twice, a request or slot that is left. Exit 1 when anything was wrong.
+deadline, and which of four owners asks; sixteen are in flight on four slots, so that rows are put back. Deadlines are
+measured in steps. A second validator, which the engine does not use, judges every finished document. Wrong: `valid` or
+the status is not what it says, a status that the contracts do not allow there, a text over its budget, an answer later
+than the time that the judge has behind the deadline, a document given up before that, a piece of a stream that is lost
+or comes twice, a request or slot that is left. Exit 1 when anything was wrong.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import argparse
 import json
 import random
 import sys
-import time
+import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,16 +30,17 @@ import jsonschema
 
 from engine import BudgetTooSmall, Constraint, ConstraintError, EngineError, Request, Result, SamplingParams
 from engine.decode.engine import Engine
+from engine.decode.judge import GRACE_S
 from engine.decode.scheduler import Scheduler
 from tests.decode.adversarial_schemas import schemas
 from tests.decode.adversaries import ADVERSARIES, logits_of
-from tests.decode.fakes import FakeNetwork, fake_engine
+from tests.decode.fakes import STEP_S, FakeNetwork, clock_of_steps, fake_engine
 
 SLOTS, WINDOW = 4, 16
 OWNERS = ("many", "many", "many", "few", "seldom", None)
 BUDGETS = (12, 40, 64, 90, 130, 240)
 """Tokens, of bytes mostly; the shortest document of the six that ship needs 63."""
-LATE_S = 1.0
+LATE_S = GRACE_S + 0.1
 
 
 @dataclass(slots=True)
@@ -50,19 +52,19 @@ class Run:
     request: Request
     owner: str | None
     pieces: dict[int, list[str]] = field(default_factory=dict)
-    began: tuple[float, float] = (0.0, 0.0)
-    ended: tuple[float, float] = (0.0, 0.0)
+    asked_s: float = 0.0
+    entered_s: float = 0.0
+    ended_s: float = 0.0
+    """Times at which it was about to be submitted, had been, and was answered: its deadline counts from between."""
+    answered: threading.Event = field(default_factory=threading.Event)
 
     def on_text(self, sample: int, text: str) -> None:
         self.pieces.setdefault(sample, []).append(text)
 
-    def on_done(self, _: Future[Result]) -> None:
-        self.ended = _clocks()
-
-
-def _clocks() -> tuple[float, float]:
-    """Wall seconds, and this process's own: on a busy machine they tell who made a run late."""
-    return time.monotonic(), time.process_time()
+    def later_than(self, since_s: float, seconds: float) -> bool:
+        """Whether it was answered `seconds` or more after its deadline, counted from `since_s`."""
+        late_s = self.ended_s - since_s - (self.request.deadline_s or float("inf"))
+        return late_s > seconds - STEP_S / 2
 
 
 def run(number: int) -> Run:
@@ -130,17 +132,21 @@ def outcome(result: Result, run: Run) -> str:
         return f"wrong: {status} and valid"
     if status == "timeout" and request.deadline_s is not None:
         return status
-    return f"wrong: {status} {result.error}"
+    error = result.error or {}
+    unjudged = (error.get("type"), error.get("param")) == ("JudgingLimit", "deadline_s")
+    if unjudged and run.later_than(run.asked_s, GRACE_S):
+        return "not judged in time"
+    return f"wrong: {status} {error}"
 
 
 def outcomes(numbers: Sequence[int], cache_dir: Path, **settings: Any) -> Iterator[tuple[Run, str]]:
     """Every run, and the outcome of each of its samples; at last one of the engine itself."""
     engine, network = fake_engine(logits_of, cache_dir, max_batch=SLOTS, **settings)
     flying: deque[tuple[Run, Future[Result] | EngineError]] = deque()
-    with engine:
+    with engine, clock_of_steps(network) as now:
         engine.warmup([Constraint.json_schema(schema) for schema in schemas()[:6]])
         for number in numbers:
-            flying.append(_submitted(engine, run(number)))
+            flying.append(_submitted(engine, run(number), now))
             if len(flying) >= WINDOW:
                 yield from _told(*flying.popleft())
         while flying:
@@ -148,13 +154,18 @@ def outcomes(numbers: Sequence[int], cache_dir: Path, **settings: Any) -> Iterat
         yield run(0), _left(engine, network)
 
 
-def _submitted(engine: Engine, run: Run) -> tuple[Run, Future[Result] | EngineError]:
-    run.began = _clocks()
+def _submitted(engine: Engine, run: Run, now: Callable[[], float]) -> tuple[Run, Future[Result] | EngineError]:
+    def on_done(_: Future[Result]) -> None:
+        run.ended_s = now()
+        run.answered.set()
+
+    run.asked_s = now()
     try:
         future = engine.submit(run.request, owner=run.owner, on_text=run.on_text)
     except EngineError as error:
         return run, error
-    future.add_done_callback(run.on_done)
+    run.entered_s = now()
+    future.add_done_callback(on_done)
     return run, future
 
 
@@ -163,6 +174,7 @@ def _told(run: Run, answer: Future[Result] | EngineError) -> Iterator[tuple[Run,
         if isinstance(answer, EngineError):
             raise answer
         result = answer.result(120)
+        run.answered.wait()  # the callback comes after the result
     except (BudgetTooSmall, ConstraintError) as error:
         yield run, f"refused: {error.type}"
         return
@@ -172,10 +184,8 @@ def _told(run: Run, answer: Future[Result] | EngineError) -> Iterator[tuple[Run,
     for index, sample in enumerate(result.samples or (result,)):
         heard = "".join(run.pieces.get(index, ()))
         yield run, outcome(sample, run) if heard == sample.text else "wrong: a piece was lost or came twice"
-    took_s, cpu_s = (end - begin for begin, end in zip(run.began, run.ended, strict=True))
-    late_s = took_s - (run.request.deadline_s or float("inf"))
-    if late_s > LATE_S:
-        yield run, f"wrong: {late_s:.1f} s after the deadline; of {took_s:.1f} s this process had {cpu_s:.1f} s of CPU"
+    if run.later_than(run.entered_s, LATE_S):
+        yield run, f"wrong: it took {run.ended_s - run.entered_s:.2f} s, its deadline was {run.request.deadline_s} s"
 
 
 def _left(engine: Engine, network: FakeNetwork) -> str:

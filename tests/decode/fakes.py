@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -146,3 +148,20 @@ def fake_engine(logits_of: Logits, tmp_path: Any, **settings: Any) -> tuple[Engi
     network = FakeNetwork(config.max_batch, logits_of)
     runner = CpuRunner(network, max_batch=config.max_batch, max_sequence=config.max_sequence, quantization="fp32")
     return Engine(config, loaded=LoadedModel("fake", None, runner, ByteTokenizer())), network  # type: ignore[arg-type]
+
+
+STEP_S = 0.01
+
+
+@contextmanager
+def clock_of_steps(network: FakeNetwork, *, most_s: float = float("inf")) -> Iterator[Callable[[], float]]:
+    """Deadlines pass by a clock that each forward moves by `STEP_S`, up to `most_s`: the same on every machine.
+
+    It stands still while nothing is computed, so that whoever waits for another process loses no time by that.
+    """
+
+    def now() -> float:
+        return min(network.forwards * STEP_S, most_s)
+
+    with patch("engine.decode.job.now", now):
+        yield now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from engine import (
     SchemaInvalid,
 )
 from engine.grammar import Matcher
-from tests.decode.fakes import EOS, SPECIAL, V, fake_engine, random_logits, wants
+from tests.decode.fakes import EOS, SPECIAL, V, clock_of_steps, fake_engine, random_logits, wants
 
 GREEDY = SamplingParams(temperature=0, max_tokens=200)
 PERSON = {
@@ -137,16 +138,13 @@ def test_stop_beside_a_grammar_is_refused_by_name() -> None:
 
 
 def test_a_deadline_closes_what_has_begun_and_times_out_what_has_not(tmp_path: Path) -> None:
-    def slow(fed: Any) -> np.ndarray:
-        time.sleep(0.02)
-        return wants('{"name":"' + "a" * 500)(fed)
-
-    engine, _ = fake_engine(slow, tmp_path)
+    engine, network = fake_engine(wants('{"name":"' + "a" * 500), tmp_path)
     with engine:
         constraint = Constraint.json_schema(PERSON)
         engine.warmup([constraint])
-        begun = engine.generate(Request(prompt="x", constraint=constraint, sampling=GREEDY, deadline_s=0.5))
-        free = engine.generate(Request(prompt="x", sampling=GREEDY, deadline_s=0.2))
+        with clock_of_steps(network):
+            begun = engine.generate(Request(prompt="x", constraint=constraint, sampling=GREEDY, deadline_s=0.5))
+            free = engine.generate(Request(prompt="x", sampling=GREEDY, deadline_s=0.2))
         never = engine.generate(Request(prompt="x", constraint=constraint, sampling=GREEDY, deadline_s=1e-9))
     assert begun.status == "closed"
     assert begun.valid
@@ -154,6 +152,36 @@ def test_a_deadline_closes_what_has_begun_and_times_out_what_has_not(tmp_path: P
     assert free.error
     assert never.status == "timeout"
     assert not never.token_ids
+
+
+def test_what_is_finished_now_is_judged_before_it_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, begun, finished = wants('{"name":"' + "a" * 500), threading.Event(), threading.Event()
+
+    def logits(fed: Any) -> np.ndarray:
+        if len(fed) > 30:
+            begun.set()
+            assert finished.wait(60)
+        return script(fed)
+
+    def late(*args: Any, **kwargs: Any) -> Future[Any]:
+        """The judge answers when the engine has looked for its answer more than once."""
+        answer: Future[Any] = Future()
+        threading.Timer(0.3, answer.set_result, (judge(*args, **kwargs).result(60),)).start()
+        return answer
+
+    engine, network = fake_engine(logits, tmp_path)
+    constraint = Constraint.json_schema(PERSON)
+    with engine, clock_of_steps(network):
+        engine.warmup([constraint])
+        judge = engine.judge.submit
+        monkeypatch.setattr(engine.judge, "submit", late)
+        future = engine.submit(Request(prompt="x", constraint=constraint, sampling=GREEDY))
+        assert begun.wait(60)
+        engine.finish_now()
+        finished.set()
+        result = future.result(60)
+    assert (result.status, result.valid) == ("closed", True)
+    assert result.usage.completion_tokens < 40, "it was ended then"
 
 
 def test_cancelling_by_id_gives_a_result_and_cancelling_the_future_frees_the_slot(tmp_path: Path) -> None:

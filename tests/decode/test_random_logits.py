@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from engine import BudgetTooSmall, Constraint, NotReady, Request, SamplingParams, SchemaRefused, Usage
 from engine.decode.engine import Engine
+from engine.decode.judge import GRACE_S
 from engine.decode.outcome import Identity, failed_result
+from engine.errors import JudgingLimit
 from tests.decode.adversarial_runs import is_wrong, outcome, outcomes, run
-from tests.decode.fakes import ByteTokenizer, fake_engine, random_logits
+from tests.decode.fakes import ByteTokenizer, clock_of_steps, fake_engine, random_logits
 
 HONEST = {"complete", "closed", "invalid", "dead_end"}
 
@@ -125,6 +127,23 @@ def test_what_is_wrong_with_a_result_is_seen() -> None:
     assert is_wrong(outcome(replace(valid, usage=Usage(completion_tokens=500)), asked))
 
 
+def test_a_document_may_go_unjudged_only_where_the_judge_had_its_time_behind_the_deadline() -> None:
+    given_up = failed_result("0", JudgingLimit("given up", param="deadline_s"), Identity("fake", "fp32", "0", "cpu"))
+    asked, patient = run(0), run(0)
+    asked.request = replace(asked.request, deadline_s=0.5)
+    patient.request = replace(patient.request, deadline_s=None)
+    for made in (asked, patient):
+        made.ended_s = 0.5 + GRACE_S
+    assert not is_wrong(outcome(given_up, asked))
+    assert is_wrong(outcome(given_up, patient)), "it had no deadline"
+    other = failed_result("0", NotReady("no"), Identity("fake", "fp32", "0", "cpu"))
+    assert is_wrong(outcome(other, asked)), "another error"
+    over = failed_result("0", JudgingLimit("2 s of CPU", param="json_schema"), Identity("fake", "fp32", "0", "cpu"))
+    assert is_wrong(outcome(over, asked)), "the judge took too long by itself"
+    asked.ended_s = 0.49 + GRACE_S
+    assert is_wrong(outcome(given_up, asked)), "too early"
+
+
 def test_the_fake_tokenizer_is_lossless() -> None:
     text = '{"in": "é 日本 true"}'
     tokenizer = ByteTokenizer()
@@ -136,9 +155,9 @@ def test_documents_that_went_back_are_ended_at_the_deadline_or_the_budget(tmp_pa
     pair = {"type": "object", "properties": {"k": {"type": "integer", "minimum": 0, "maximum": 1}}, "required": ["k"]}
     items = {**pair, "additionalProperties": False}
     schema = {"type": "array", "minItems": 2, "maxItems": 3, "uniqueItems": True, "items": items}
-    engine, _ = fake_engine(random_logits(5), tmp_path)
+    engine, network = fake_engine(random_logits(5), tmp_path)
     constraint = Constraint.json_schema(schema, conformance="spec")
-    with engine:
+    with engine, clock_of_steps(network, most_s=GRACE_S):  # all deadlines pass, and the judge has the time it needs
         engine.warmup([constraint])
         futures = []
         for seed in range(24):
