@@ -7,6 +7,7 @@ Knows bytes and costs; does not know xgrammar or requests.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count
 
 from engine.grammar.allowance import Allowance
@@ -15,9 +16,10 @@ from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol, Symb
 
 EMBEDDED = "json."
 """How the names of rules begin that derive a JSON document inside another grammar (`composed`)."""
-_MAX_EXPANSIONS = 20_000
-"""More expansions than this for one byte: the grammar is left-recursive or hopelessly ambiguous."""
-_MAX_STACKS = 4_096
+_MAX_EXPANSIONS = 4_096
+"""More expansions of one symbol than this for one byte: the grammar is left-recursive or hopelessly ambiguous."""
+_MAX_STACKS = 1_024
+"""Documents of 900 real schemas had up to 900; a byte takes 1-2 microseconds for each."""
 _REPORTED = 2_048
 """Stacks and places added between two looks at what all grammars hold together."""
 _MAX_TEXT = 1 << 20
@@ -50,15 +52,20 @@ class Stack:
             self.size = symbol.size + rest.size
             self.nullable = symbol.nullable and rest.nullable
 
+    def symbols(self) -> Iterator[Symbol]:
+        """Topmost first."""
+        stack: Stack | None = self
+        while stack is not None and stack.symbol is not None:
+            yield stack.symbol
+            stack = stack.rest
+
     def text(self) -> bytes | None:
         """The bytes of the cheapest derivation; None when there is none, or it is over a megabyte."""
         if self.tokens >= NEVER or self.size > _MAX_TEXT:
             return None
         pieces: list[bytes] = []
-        stack: Stack | None = self
-        while stack is not None and stack.symbol is not None:
-            _spell(stack.symbol, pieces)
-            stack = stack.rest
+        for symbol in self.symbols():
+            _spell(symbol, pieces)
         return b"".join(pieces)
 
 
@@ -114,26 +121,48 @@ class Pushdown:
 
     @property
     def entries(self) -> int:
-        """Stacks and places held; about half a kilobyte each."""
-        return len(self._stacks) + len(self._places)
+        """Stacks and places held, and ways through symbols; about half a kilobyte each."""
+        return len(self._stacks) + len(self._places) + len(self._ways)
 
     def forget(self) -> None:
         """Start afresh, in any thread and at any time: whoever stands at an old place goes on from there."""
         self._reported = 0
         self._stacks: dict[tuple[Symbol, Stack], Stack] = {}
         self._places: dict[frozenset[Stack], Place] = {}
+        self._ways: dict[tuple[Nonterminal, int], tuple[tuple[Symbol, ...], ...]] = {}
         self.start = self._place({self._stack(self._symbols.root, self._end): None})
 
     def step(self, place: Place, byte: int) -> Place:
         """The place after one byte (no stacks left: the byte was not legal). Raises LostWay."""
         found = place.moves.get(byte)
         if found is None:
+            found = place.moves[byte] = self._place(self._reached(place, byte))
+        return found
+
+    def _reached(self, place: Place, byte: int) -> dict[Stack, None]:
+        reached: dict[Stack, None] = {}
+        seen: set[Stack] = set()
+        for top in place.stacks:
+            stack: Stack | None = top
+            while stack is not None and stack not in seen and (symbol := stack.symbol) and (rest := stack.rest):
+                seen.add(stack)
+                if isinstance(symbol, Nonterminal):
+                    for way in self._ways_through(symbol, byte):
+                        reached[self._stacked(way, rest)] = None
+                elif symbol.first >> byte & 1:
+                    reached[self._after(symbol, rest, byte)] = None
+                if len(reached) > _MAX_STACKS or len(seen) > _MAX_STACKS:
+                    raise LostWay
+                stack = rest if symbol.nullable else None
+        return reached
+
+    def _ways_through(self, rule: Nonterminal, byte: int) -> tuple[tuple[Symbol, ...], ...]:
+        """What can be left of a rule behind its first byte: found once, however many stacks it is on."""
+        found = self._ways.get((rule, byte))
+        if found is None:
             reached: dict[Stack, None] = {}
-            for stack in place.stacks:
-                self._derive(stack, byte, reached)
-            if len(reached) > _MAX_STACKS:
-                raise LostWay
-            found = place.moves[byte] = self._place(reached)
+            self._derive(self._stack(rule, self._end), byte, reached)
+            found = self._ways[rule, byte] = tuple(tuple(stack.symbols()) for stack in reached)
         return found
 
     def run(self, place: Place, text: bytes) -> Place:
@@ -167,17 +196,13 @@ class Pushdown:
             if len(seen) > _MAX_EXPANSIONS:
                 raise LostWay
             if isinstance(symbol, Nonterminal):
-                self._expand(symbol, rest, byte, pending)
+                for alternative, first, nullable in zip(
+                    symbol.alternatives, symbol.firsts, symbol.nullables, strict=True
+                ):
+                    if nullable or first >> byte & 1:
+                        pending.append(self._stacked(alternative, rest))
             elif symbol.first >> byte & 1:
                 reached[self._after(symbol, rest, byte)] = None
-
-    def _expand(self, rule: Nonterminal, rest: Stack, byte: int, pending: list[Stack]) -> None:
-        for alternative, first, nullable in zip(rule.alternatives, rule.firsts, rule.nullables, strict=True):
-            if nullable or first >> byte & 1:
-                stack = rest
-                for symbol in reversed(alternative):
-                    stack = self._stack(symbol, stack)
-                pending.append(stack)
 
     def _after(self, symbol: Literal | Character, rest: Stack, byte: int) -> Stack:
         if isinstance(symbol, Literal):
@@ -189,6 +214,11 @@ class Pushdown:
     def _stack(self, symbol: Symbol, rest: Stack) -> Stack:
         key = (symbol, rest)
         return self._stacks.get(key) or self._stacks.setdefault(key, Stack(symbol, rest))
+
+    def _stacked(self, symbols: tuple[Symbol, ...], rest: Stack) -> Stack:
+        for symbol in reversed(symbols):
+            rest = self._stack(symbol, rest)
+        return rest
 
     def _place(self, stacks: dict[Stack, None]) -> Place:
         if self.entries > self._reported + _REPORTED:
