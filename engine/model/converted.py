@@ -100,10 +100,12 @@ def saved_weights(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def _convert(path: Path, out: Path) -> None:
-    from tqdm import tqdm
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
+    from transformers.utils import logging as hf_logging
 
-    modeling_gguf_pytorch_utils.tqdm = partial(tqdm, disable=None)  # a bar on terminals alone
+    bar = modeling_gguf_pytorch_utils.tqdm
+    modeling_gguf_pytorch_utils.tqdm = partial(bar, disable=None)  # on terminals alone
+    hf_logging.disable_progress_bar()
     where, name = str(path.parent), path.name
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
