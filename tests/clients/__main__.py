@@ -13,21 +13,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import time
-import urllib.request
-import venv
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
-ENVIRONMENTS = ROOT / ".clients"
+from tests.clients.places import ENVIRONMENTS, HERE, ROOT, python_of, server
+
 PAGE = ROOT / "docs" / "clients.md"
-PORT = 8765
 CLIENTS = {
     "openai": ("openai", "openai"),
     "instructor": ("instructor", "instructor"),
@@ -58,13 +50,13 @@ def main() -> int:
     """Run the clients asked for (default: all)."""
     parser = argparse.ArgumentParser(prog="python -m tests.clients", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CLIENTS))
-    parser.add_argument("--url", help="a running server's /v1 instead of one started here")
+    parser.add_argument("--url", help="a running server instead of one started here")
     parser.add_argument("--write", action="store_true", help="put the table into docs/clients.md")
     args = parser.parse_args()
     if unknown := set(args.names) - set(CLIENTS):
         parser.error(f"no client {', '.join(sorted(unknown))}; there are: {', '.join(CLIENTS)}")
     rows: list[dict[str, Any]] = []
-    with _server(args.url) as url:
+    with server(args.url) as url:
         for name in args.names or CLIENTS:
             for row in _run(name, url):
                 rows.append(row)
@@ -77,39 +69,12 @@ def main() -> int:
     return 1 if failed else 0
 
 
-@contextmanager
-def _server(url: str | None) -> Iterator[str]:
-    if url is not None:
-        yield url
-        return
-    command = [Path(sys.executable).parent / "maskloop", "serve", "--port", str(PORT)]
-    log = ENVIRONMENTS / "server.log"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as server:
-        try:
-            _wait(f"http://127.0.0.1:{PORT}/ready", server)
-            yield f"http://127.0.0.1:{PORT}/v1"
-        finally:
-            server.terminate()
-
-
-def _wait(url: str, server: subprocess.Popen[bytes], seconds: float = 180) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise SystemExit(f"the server did not become ready; see {ENVIRONMENTS / 'server.log'}")
-
-
 def _run(name: str, url: str) -> Iterator[dict[str, Any]]:
-    command = _npm() if name == "npm" else [_python(name), f"{name}_client.py"]
+    command = _npm() if name == "npm" else [python_of(name), f"{name}_client.py"]
     if command is None:
         print(f"{name:<12} skipped: there is no npm here", flush=True)
         return
-    told = {"CLIENTS_BASE_URL": url, "CLIENTS_MODEL": "smollm2-135m", "NO_PROXY": "127.0.0.1"}
+    told = {"CLIENTS_BASE_URL": f"{url}/v1", "CLIENTS_MODEL": "smollm2-135m", "NO_PROXY": "127.0.0.1"}
     ran = subprocess.run(
         command, cwd=HERE / "usages", env={**os.environ, **told}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -118,20 +83,6 @@ def _run(name: str, url: str) -> Iterator[dict[str, Any]]:
         yield {"client": name, "usage": "(start)", "ok": False, "why": f"exit code {ran.returncode}"}
     for line in lines:
         yield {"client": name, **line, "why": " ".join(line["why"].split())[:200]}
-
-
-def _python(name: str) -> str:
-    """The interpreter of the client's environment, made on first use and again when its lock changes."""
-    folder, lock = ENVIRONMENTS / name, HERE / "locks" / f"{name}.txt"
-    python = folder / "bin" / "python"
-    made = folder / ".installed"
-    if not made.exists() or made.stat().st_mtime < lock.stat().st_mtime:
-        print(f"{name:<12} installing into {folder.relative_to(ROOT)}", flush=True)
-        venv.create(folder, with_pip=True, clear=True)
-        quiet = ("--quiet", "--disable-pip-version-check", "--no-input")
-        subprocess.run([python, "-m", "pip", "install", *quiet, "--no-deps", "-r", lock], check=True)
-        made.touch()
-    return str(python)
 
 
 def _npm() -> list[str] | None:

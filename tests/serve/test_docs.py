@@ -89,18 +89,6 @@ def test_the_cost_table_is_what_the_script_prints():
     assert table(cells) in text[text.index("cost:begin") : text.index("cost:end")]
 
 
-def test_the_settings_table_names_every_setting_with_its_default():
-    from dataclasses import fields
-
-    from engine.serve.deployment import Deployment, variable_of
-
-    text = (DOCS / "deploy.md").read_text() + (DOCS.parent / ".env.example").read_text()
-    for field in fields(Deployment):
-        assert variable_of(field.name) in text
-    for name in ("gpu", "max_sequence", "timeout", "scaledown_window", "max_containers", "concurrent_inputs"):
-        assert re.search(rf"`MASKLOOP_{name.upper()}` \| `?{getattr(Deployment(), name)}`? ", text), name
-
-
 def test_quoted_prices_are_the_listed_ones():
     from engine.serve.prices import LISTED
 

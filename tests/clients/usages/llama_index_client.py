@@ -1,6 +1,4 @@
-"""LlamaIndex through OpenAILike."""
-
-from __future__ import annotations
+"""LlamaIndex through OpenAILike. Annotations are not postponed: it reads those of a function as they are."""
 
 from typing import Any, Literal
 
@@ -58,10 +56,18 @@ def native() -> None:
 
 @usage("predict_and_call")
 def call() -> None:
-    made = model(is_function_calling_model=True).chat_with_tools(
-        [FunctionTool.from_defaults(population)], user_msg="How large is Rome?", tool_required=True
-    )
-    assert made.message.additional_kwargs.get("tool_calls") or made.message.blocks
+    tool = FunctionTool.from_defaults(population)
+    made = model(is_function_calling_model=True).predict_and_call([tool], "How large is Rome?", tool_required=True)
+    assert made.response == "3"
+
+
+@usage("chat_with_tools")
+def tools() -> None:
+    made = model(is_function_calling_model=True)
+    tool = FunctionTool.from_defaults(population)
+    answer = made.chat_with_tools([tool], user_msg="How large is Rome?", tool_required=True)
+    (call,) = made.get_tool_calls_from_response(answer)
+    assert call.tool_kwargs["city"] in ("Rome", "Paris")
 
 
 main()
