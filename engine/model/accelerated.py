@@ -69,10 +69,10 @@ def _read(config: EngineConfig, source: Source, device: str) -> _Read:
         table = str(inventory(loaded.tensors))
         return _Read(settings, dict(loaded.tensors), folder, table, loaded.manifest.quantization)
     from engine.model.loader import read_floats
-    from engine.model.packed_source import packed_source, refuse_on_gpu
+    from engine.model.packed_source import packed_label, refuse_on_gpu
 
-    if (packed := packed_source(source)) is not None:
-        raise refuse_on_gpu(source.name, packed[1].label)
+    if (label := packed_label(source)) is not None:
+        raise refuse_on_gpu(source.name, label)
     read = read_floats(config, source, torch.bfloat16)
     if read.tensors is None or not is_supported(read.settings):
         if config.quantization not in (None, PLAIN):

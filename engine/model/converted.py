@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +48,20 @@ def converted_gguf(path: Path, cache_dir: Path) -> Path:
 
     A folder appears whole or not at all: it is written beside its place and renamed.
     """
-    folder = cache_dir / "models" / f"{path.stem}-{_key(path)}"
+    return _made(path, cache_dir / "models" / f"{path.stem}-{_key(path)}", _convert)
+
+
+def described_gguf(path: Path, cache_dir: Path, settings: Any) -> Path:
+    """The folder with a GGUF file's tokenizer, chat template and `settings` (a transformers config); no weights."""
+
+    def describe(path: Path, out: Path) -> None:
+        _tokenizer(path).save_pretrained(out)
+        settings.save_pretrained(out)
+
+    return _made(path, cache_dir / "models" / f"{path.stem}-{_key(path)}-settings", describe)
+
+
+def _made(path: Path, folder: Path, make: Callable[[Path, Path], None]) -> Path:
     if (folder / "complete").exists():
         return folder
     try:
@@ -56,7 +70,7 @@ def converted_gguf(path: Path, cache_dir: Path) -> Path:
     except OSError as error:
         raise _unwritable(folder, error) from None
     try:
-        _convert(path, work)
+        make(path, work)
         (work / "complete").touch()
         if folder.exists():
             shutil.rmtree(folder)
@@ -99,16 +113,26 @@ def saved_weights(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: tensor.to(dtype) for name, tensor in load_file(folder / CONVERTED).items()}
 
 
+def _tokenizer(path: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    except Exception as error:  # noqa: BLE001 - whatever a loader raises is about the files the user named
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the tokenizer of {path} could not be read: {first}", param="model") from None
+
+
 def _convert(path: Path, out: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
+    from transformers import AutoModelForCausalLM, GgufConfig, modeling_gguf_pytorch_utils
     from transformers.utils import logging as hf_logging
 
     bar = modeling_gguf_pytorch_utils.tqdm
     modeling_gguf_pytorch_utils.tqdm = partial(bar, disable=None)  # on terminals alone
     hf_logging.disable_progress_bar()
     where, name = str(path.parent), path.name
+    tokenizer = _tokenizer(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
         model = AutoModelForCausalLM.from_pretrained(
             where, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
         )

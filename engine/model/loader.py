@@ -23,7 +23,7 @@ from engine.interfaces import Runner
 from engine.model.converted import CONVERTED, converted_gguf, saved_settings, saved_weights
 from engine.model.cpu_runner import CpuRunner
 from engine.model.decoder import Decoder, Shape, is_supported
-from engine.model.packed_source import packed_source
+from engine.model.packed_source import packed_gguf, packed_source
 from engine.model.read_weights import ReadWeights
 from engine.model.source import Source, existing_tokenizer, resolve
 from engine.model.tokenizer import HfTokenizer, load_tokenizer
@@ -111,7 +111,12 @@ def _read(config: EngineConfig, source: Source) -> ReadWeights:
         from engine.model.packed_weights import read_packed
 
         return read_packed(config, source.name, *packed)
-    read = read_floats(config, source)
+    if (file := packed_gguf(source)) is not None:
+        from engine.model.packed_weights import read_packed_gguf
+
+        read = read_packed_gguf(config, source.name, file)
+    else:
+        read = read_floats(config, source)
     if config.quantization in (None, "bf16"):
         return read
     from engine.model.engine_weights import quantize_read

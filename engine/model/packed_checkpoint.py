@@ -37,6 +37,8 @@ class PackedCheckpoint(SourceCheckpoint):
 
     def __init__(self, folder: Path, model: PreTrainedModel, scheme: Scheme) -> None:
         self._scheme = scheme
+        self.activations = scheme.activations
+        """A scheme for activations in the folder's config, which is not applied."""
         self._parts: dict[str, dict[str, str]] = {}
         """Weight in the file -> part -> key; of weights in floats the key alone."""
         self.unused: list[str] = []

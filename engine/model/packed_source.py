@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine.config import EngineConfig
+from engine.config import EMBEDDED_MODEL, EngineConfig
 from engine.errors import ModelError
+from engine.model.formats.gguf_file import GgufFile, read_gguf
 from engine.model.formats.schemes import Scheme, scheme_of
+from engine.model.gguf_checkpoint import FLOATS, is_read, label_of
 from engine.model.hub import download
 from engine.model.source import Source
 
@@ -24,6 +26,24 @@ def packed_source(source: Source) -> tuple[Path, Scheme] | None:
         return None
     scheme = None if folder is None else scheme_of(folder)
     return None if folder is None or scheme is None else (folder, scheme)
+
+
+def packed_gguf(source: Source) -> GgufFile | None:
+    """A GGUF file that is read in its own blocks; None for other sources, for architectures whose blocks are not
+    placed, and for the embedded model, whose converted copy is there at once."""
+    if source.kind != "gguf" or source.path is None or source.name == EMBEDDED_MODEL:
+        return None
+    file = read_gguf(source.path)
+    return file if is_read(file) else None
+
+
+def packed_label(source: Source) -> str | None:
+    """The format of what other tools quantised, folder or GGUF file; None for floats."""
+    if (packed := packed_source(source)) is not None:
+        return packed[1].label
+    file = packed_gguf(source)
+    label = None if file is None else label_of(file)
+    return None if label in FLOATS else label
 
 
 def check_asked(config: EngineConfig, name: str, held: str) -> None:

@@ -145,6 +145,14 @@ class QuantizedTensor:
         moved = {name: part.to(device, non_blocking=non_blocking) for name, part in self.parts().items()}
         return from_parts(moved, self.shape, self.coding, self.codebook.to(device))
 
+    def rows(self, index: slice | Tensor) -> QuantizedTensor:
+        """Some rows of a matrix, or all in another order, where each row has scales of its own."""
+        if len(self.shape) != 2 or self.coding.rows != 1 or self.nested is not None:
+            raise ValueError(f"rows of {self.format} cannot be taken apart")
+        own = ("packed", "scale", "high", "zeros", "minima", "outer", "outer_minima")
+        parts = {name: part[index] for name in own if (part := getattr(self, name)) is not None}
+        return replace(self, **parts, shape=(len(parts["packed"]), self.shape[1]))
+
     def __getitem__(self, index: int) -> QuantizedTensor:
         """One expert of a 3-D weight of our own formats, as a view; an nf4-dq weight gives an nf4 one (its scale blocks
         span experts)."""

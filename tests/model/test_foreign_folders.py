@@ -15,12 +15,13 @@ from torch import Tensor
 
 from engine.config import EngineConfig
 from engine.errors import ModelError
+from engine.model import accelerated
 from engine.model.decoder import Decoder, Shape, Span
 from engine.model.formats.schemes import scheme_of
 from engine.model.inventory import HEAD
 from engine.model.loader import _read
 from engine.model.packed_checkpoint import PackedCheckpoint
-from engine.model.packed_source import packed_source, refuse_on_gpu
+from engine.model.packed_source import packed_source
 from engine.model.quantized_model import empty_model
 from engine.model.quantized_tensor import QuantizedTensor
 from engine.model.read_weights import ReadWeights
@@ -220,7 +221,7 @@ def test_experts_that_were_let_through_are_named(tmp_path: Path) -> None:
 def test_activation_schemes_are_told_and_not_applied(tmp_path: Path) -> None:
     packed, _ = foreign.write_folder(tmp_path, *CASES["fp8 tensor"]())
     told = read(packed).inventory
-    assert "activations (e4m3, dynamic in the folder's config) stay in floats: weights only" in told
+    assert "activations (e4m3, dynamic in its config) stay in floats: weights only" in told
     assert "not applied: 112 scales of activations and caches" in told
 
 
@@ -349,7 +350,9 @@ def test_another_quantisation_than_the_folders_is_refused(tmp_path: Path) -> Non
         _read(config, resolve(str(packed)))
 
 
-def test_a_gpu_refuses_the_format_by_name_with_the_ways_out() -> None:
-    message = refuse_on_gpu("folder", "gptq-4").message
-    assert "gptq-4, which no GPU kernel" in message
-    assert "--device cpu" in message
+def test_a_gpu_refuses_the_format_by_name_with_the_ways_out(tmp_path: Path) -> None:
+    packed, plain = foreign.write_folder(tmp_path, *CASES["gptq-4 v1"]())
+    config, source = EngineConfig(model=str(packed)), resolve(str(packed))
+    with pytest.raises(ModelError, match=r"gptq-4, which no GPU kernel of this engine reads yet.*--device cpu"):
+        accelerated._read(config, source, "cpu")
+    assert accelerated._read(config, resolve(str(plain)), "cpu").quantization == "bf16"
