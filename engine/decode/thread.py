@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from engine.decode.crew import Crew
 from engine.decode.inbox import Inbox
+from engine.decode.interpreter import tidy
 
 
 class DecodeThread(threading.Thread):
@@ -35,6 +36,8 @@ class DecodeThread(threading.Thread):
             self._turn_since = time.monotonic()
             idle = not crew.turn()
             self._turn_since = None
+            if not crew.busy:
+                tidy()
         for close in self._at_end:
             with suppress(Exception):  # the next one is closed all the same
                 close()

@@ -117,6 +117,7 @@ class Pushdown:
         self._symbols = symbols
         self._allowance = allowance or Allowance()
         self._end = Stack(None, None)
+        self._places: dict[frozenset[Stack], Place] = {}
         self.forget()
 
     @property
@@ -126,9 +127,11 @@ class Pushdown:
 
     def forget(self) -> None:
         """Start afresh, in any thread and at any time: whoever stands at an old place goes on from there."""
+        for place in list(self._places.values()):
+            place.moves.clear()  # places lead in circles, which only a full collection would find
         self._reported = 0
         self._stacks: dict[tuple[Symbol, Stack], Stack] = {}
-        self._places: dict[frozenset[Stack], Place] = {}
+        self._places = {}
         self._ways: dict[tuple[Nonterminal, int], tuple[tuple[Symbol, ...], ...]] = {}
         self.start = self._place({self._stack(self._symbols.root, self._end): None})
 

@@ -1,0 +1,38 @@
+"""Full collections hold every thread: they come while nothing is in flight, and leave out what earlier ones kept."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+from engine import Request, SamplingParams
+from tests.decode.fakes import fake_engine, random_logits
+from tests.serve.test_hard_clients import wait_for
+
+MANY = 3_000
+"""Objects a piece of text: more than enough for a full collection in the middle of a document."""
+
+
+def test_a_full_collection_waits_until_nothing_is_in_flight(tmp_path: Path) -> None:
+    engine, _ = fake_engine(random_logits(5), tmp_path)
+    full: list[tuple[int, int]] = []
+    kept: list[Any] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "stop" and info["generation"] == 2:
+            full.append((len(engine.in_flight()), len(kept)))
+
+    with engine:
+        gc.collect()
+        gc.callbacks.append(note)
+        try:
+            request = Request(prompt="x", sampling=SamplingParams(max_tokens=300))
+            future = engine.submit(request, on_text=lambda *_: kept.extend([] for _ in range(MANY)))
+            assert future.result(60).text
+            wait_for(lambda: full, 30)
+        finally:
+            gc.callbacks.remove(note)
+    assert full[0] == (0, len(kept))
+    assert len(kept) > 100 * MANY
+    assert gc.get_freeze_count() > len(kept)
