@@ -161,7 +161,7 @@ def health() -> Any:
     return create_health_app(state.local)
 
 
-@app.function(**HEAVY, timeout=6 * HOUR)
+@app.function(**HEAVY, timeout=6 * HOUR, single_use_containers=True)
 def run_module(module: str, arguments: list[str], offline: bool = False) -> int:
     """`module.main(arguments)` on the GPU, with the volumes; its exit code. What it wrote is kept if it fails."""
     if offline:
@@ -180,6 +180,7 @@ def run_module(module: str, arguments: list[str], offline: bool = False) -> int:
     volumes={WEIGHTS: weights},
     secrets=[modal.Secret.from_dict({"HF_TOKEN": os.environ["HF_TOKEN"]})] if os.environ.get("HF_TOKEN") else [],
     timeout=12 * HOUR,
+    single_use_containers=True,
     retries=modal.Retries(max_retries=2, initial_delay=10.0, backoff_coefficient=1.0),
 )
 def make_checkpoint(to: str, keep_source: bool) -> int:

@@ -24,7 +24,7 @@ from engine.serve.heap import share_heap
 from engine.serve.heartbeat import Heartbeat
 from engine.serve.json_log import renew_instance
 from engine.serve.lifecycle import EngineSlot
-from engine.serve.preemption import PreemptibleService, leave_at_once
+from engine.serve.preemption import PreemptibleService, ending_at_interrupt, leave_at_once
 from engine.serve.service import Service, common_constraints
 from engine.serve.watchdog import Watchdog, leave
 
@@ -56,8 +56,9 @@ class ModalService:
         """Weights, then the schemas that ship, then watching. Raises ModelError: the container must not serve."""
         self._heartbeat.start()
         try:
-            self.service.load_here()
-            self.service.slot.get().warmup(common_constraints())
+            with ending_at_interrupt(self._heartbeat.stop):
+                self.service.load_here()
+                self.service.slot.get().warmup(common_constraints())
         except BaseException:
             self._heartbeat.stop()
             raise

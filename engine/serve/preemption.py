@@ -13,9 +13,10 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 
 from engine.errors import NotReady
 from engine.request import Request, Result
@@ -80,6 +81,27 @@ class PreemptibleService(Service):
             await asyncio.sleep(0.02)
         await asyncio.sleep(SEND_WITHIN_S)
         raise KeyboardInterrupt
+
+
+@contextmanager
+def ending_at_interrupt(before: Callable[[], None]) -> Iterator[None]:
+    """While nothing is loaded nobody waits for an answer of this process: SIGINT calls `before` and ends it.
+
+    Python's own handler raises KeyboardInterrupt in whatever runs, and a destructor or callback swallows it.
+    """
+
+    def end(*_: object) -> None:
+        before()
+        leave_at_once()
+
+    if threading.current_thread() is not threading.main_thread():  # which alone has handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def leave_at_once() -> None:

@@ -18,6 +18,8 @@ class App:
     name: str
     functions: dict[str, str] = field(default_factory=dict)
     classes: dict[str, str] = field(default_factory=dict)
+    detached: bool = False
+    """Of `modal run --detach`: goes on when its terminal is interrupted."""
     done: bool = False
     """An app of `modal run` that has ended."""
     containers_seen: list[str] = field(default_factory=list)

@@ -60,7 +60,7 @@ class SessionRpcs(Rpcs):
         return pb.AppPublishResponse(url=f"http://plane/{request.app_id}", deployed_at=1.0)
 
     async def AppClientDisconnect(self, request: Any) -> Empty:
-        await self.plane.disconnect(request.app_id)
+        await self.plane.disconnect(request.app_id, request.reason)
         return Empty()
 
     async def AppGetLogs(self, request: Any) -> AsyncIterator[pb.TaskLogsBatch]:

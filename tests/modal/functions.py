@@ -37,6 +37,8 @@ class Function:
     containers: list[Container] = field(default_factory=list)
     ended: list[Container] = field(default_factory=list)
     crashes: int = 0
+    stopped: bool = False
+    """Of an app that has ended: nothing is started any more."""
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @property
@@ -61,6 +63,8 @@ class Function:
         """Something changed: wake those who wait for inputs, and start what is missing."""
         async with self.arrived:
             self.arrived.notify_all()
+        if self.stopped:
+            return
         busy = len(self.pending) + sum(len(each.running) for each in self.taking)
         wanted = min(-(-busy // self.slots), self.definition.concurrency_limit or 10)
         for _ in range(wanted - len(self.taking)):

@@ -185,6 +185,7 @@ class Plane:
         """The app answers with what was uploaded; containers of the version before take no more inputs."""
         app = self.apps[request.app_id]
         app.functions, app.classes = dict(request.function_ids), dict(request.class_ids)
+        app.detached = request.app_state == pb.APP_STATE_DETACHED
         if request.app_state == pb.APP_STATE_DEPLOYED:
             app.name = request.name
             self.deployed[request.name] = app
@@ -192,12 +193,15 @@ class Plane:
             for container in self.functions[identity].taking:
                 await self.functions[identity].stop(container)
 
-    async def disconnect(self, app_id: str) -> None:
-        """The end of a `modal run`: its containers end with it. A deployed app stays."""
+    async def disconnect(self, app_id: str, reason: pb.AppDisconnectReason.ValueType) -> None:
+        """The end of a `modal run`: its containers end with it. A deployed app stays, a detached one if interrupted."""
         app = self.apps[app_id]
         if app in self.deployed.values():
             return
+        if app.detached and reason == pb.APP_DISCONNECT_REASON_KEYBOARD_INTERRUPT:
+            return
         for function in [each for each in self.functions.values() if each.app_id == app_id]:
+            function.stopped = True
             for container in function.containers:
                 container.interrupt()
         app.done = True

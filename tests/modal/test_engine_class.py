@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -161,6 +162,31 @@ def test_a_cancelled_call_frees_its_row_and_leaves_its_neighbours_alone(
         plane.cancel("maskloop")
     wait_idle(http)
     plane.wait_until(lambda: not container(plane).running)
+
+
+def test_what_is_cancelled_in_whatever_way_it_came_leaves_nothing_running(
+    plane: Plane, served: Any, http: httpx.Client
+) -> None:
+    """Modal cancels the inputs of a batch, a stream and HTTP requests as it does a call's: through the heartbeat."""
+    before = container(plane)
+    url = str(http.base_url)
+    chat = {**CHAT, **LONG, "stream": True}
+    work = [
+        lambda: served.generate_batch.remote([{"prompt": "hello", **LONG}] * 2),
+        lambda: list(served.stream.remote_gen({"prompt": "hello", **LONG})),
+        lambda: httpx.post(f"{url}/generate", json={"prompt": "hello", **LONG}, timeout=60),
+        lambda: httpx.post(f"{url}/v1/chat/completions", json=chat, timeout=60),
+    ]
+    with ThreadPoolExecutor(len(work)) as threads:
+        started = [threads.submit(call) for call in work]
+        plane.wait_until(lambda: http.get("/health").json()["in_flight"] == 5)
+        plane.cancel("maskloop")
+        failures = [each.exception(timeout=60) for each in started]
+    wait_idle(http)
+    plane.wait_until(lambda: not before.running)
+    assert isinstance(failures[0], modal.exception.RemoteError)
+    assert container(plane) is before
+    assert served.generate.remote(**ASK)["status"] == "complete"
 
 
 def test_the_engines_queue_refuses_and_health_answers_meanwhile(plane: Plane, served: Any, http: httpx.Client) -> None:

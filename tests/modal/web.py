@@ -77,7 +77,6 @@ class Bridge:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if self.config.requires_proxy_auth and any(request.headers.get(k) != v for k, v in PROXY_TOKEN.items()):
             return web.Response(status=401, text="modal-http: missing or wrong proxy token")
-        body = await request.read()
         payload = pb.FunctionInput(
             args=serialize_data_format(((scope(request),), {}), pb.DATA_FORMAT_PICKLE),
             data_format=pb.DATA_FORMAT_PICKLE,
@@ -85,13 +84,16 @@ class Bridge:
         )
         call = Call(self._function.id, pb.FUNCTION_CALL_INVOCATION_TYPE_SYNC)
         self._plane.calls[call.id] = call
-        put_message(call, {"type": "http.request", "body": body, "more_body": False})
+        put_message(call, {"type": "http.request", "body": b"", "more_body": True})
         await self._function.submit(call, pb.FunctionPutInputsItem(idx=0, input=payload))
+        body = asyncio.create_task(send_body(request, call))
         try:
             return await respond(request, call)
         except (asyncio.CancelledError, ConnectionError):
             put_message(call, {"type": "http.disconnect"})
             raise
+        finally:
+            body.cancel()
 
 
 def scope(request: web.Request) -> dict[str, Any]:
@@ -116,6 +118,13 @@ def scope(request: web.Request) -> dict[str, Any]:
 def put_message(call: Call, message: dict[str, Any]) -> None:
     data = serialize_data_format(message, ASGI)
     call.put_data(call.data_in, [pb.DataChunk(data_format=ASGI, data=data, index=len(call.data_in) + 1)])
+
+
+async def send_body(request: web.Request, call: Call) -> None:
+    """The body as it arrives, in pieces; the input is there before it."""
+    async for piece in request.content.iter_any():
+        put_message(call, {"type": "http.request", "body": piece, "more_body": True})
+    put_message(call, {"type": "http.request", "body": b"", "more_body": False})
 
 
 async def respond(request: web.Request, call: Call) -> web.StreamResponse:
