@@ -179,6 +179,13 @@ def test_the_checkpoint_on_the_volume_is_loaded_and_quantize_writes_exactly_it(t
         assert not CheckpointJob(Deployment(model=local), "nf4", str(tmp_path)).from_hub
 
 
+def test_only_what_repeating_may_mend_is_repeated(tmp_path):
+    job = CheckpointJob(Deployment(), "nf4", str(tmp_path))
+    assert [job.outcome(code) for code in (0, 2)] == [0, 2]  # done, and a mistake of the user's
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        job.outcome(1)
+
+
 def test_keys_count_only_where_keys_are_the_door(monkeypatch):
     monkeypatch.setenv("MASKLOOP_API_KEYS", "k")
     assert Deployment(auth="bearer").serve_settings().api_keys == ("k",)

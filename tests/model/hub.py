@@ -35,6 +35,12 @@ class Hub:
         """Who does not send it is refused."""
         self.pause_s = 0.0
         """Between two blocks of a file."""
+        self.until_two = False
+        """Whether the first answer waits until a second file is asked for."""
+        self.alone = 0
+        """Answers that waited in vain."""
+        self._asked: Counter[str] = Counter()
+        self._two = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -60,6 +66,13 @@ class Hub:
     def etag(self, file: str) -> str:
         listed = self.entry(file)
         return str(listed.get("lfs", listed)["oid"])
+
+    def wait_for_another(self, file: str) -> None:
+        self._asked[file] += 1
+        if len(self._asked) > 1:
+            self._two.set()
+        if self.until_two and not self._two.wait(20):
+            self.alone += 1
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         hub = self
@@ -109,6 +122,7 @@ class Hub:
                     self.send_header("content-range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
                 self.end_headers()
                 if self.command == "GET":
+                    hub.wait_for_another(file)
                     self.stream(file, data[begin:])
 
             def stream(self, file: str, data: bytes) -> None:

@@ -71,6 +71,12 @@ def test_what_is_there_is_not_fetched_again_and_offline_nothing_is_asked(hub: Hu
     assert dict(hub.sent) == sent
 
 
+def test_files_are_fetched_side_by_side(hub: Hub, tmp_path: Path) -> None:
+    hub.until_two = True
+    assert "files" in download(hub, tmp_path)
+    assert not hub.alone
+
+
 def test_a_file_that_always_comes_damaged_is_named(hub: Hub, tmp_path: Path) -> None:
     file = weights(hub)
     hub.spoil[file] = 99
