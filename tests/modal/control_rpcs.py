@@ -117,6 +117,8 @@ class UploadRpcs(SessionRpcs):
         name = request.deployment_name
         if not name:
             self.uploads.secrets[name := new_id("anonymous")] = dict(request.env_dict)
+        elif request.env_dict:  # `modal secret create`
+            self.uploads.secrets[name] = dict(request.env_dict)
         if name not in self.uploads.secrets:
             raise not_found(f"Secret '{name}' not found")
         if missing := set(request.required_keys) - self.uploads.secrets[name].keys():

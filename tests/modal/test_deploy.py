@@ -100,7 +100,8 @@ def test_settings_reach_modal_and_a_stranger_is_named_where_nobody_keeps_the_doo
     settings = {f"MASKLOOP_{name}": value for name, value in {**changes, "MODAL_APP": "changed"}.items()}
     with pytest.raises(RuntimeError, match="Secret"):
         plane.deploy(**settings, MASKLOOP_AUTH="bearer")
-    plane.uploads.secrets["maskloop"] = {"MASKLOOP_API_KEYS": "key"}
+    made = plane.cli("secret", "create", "maskloop", "MASKLOOP_API_KEYS=key")
+    assert made.returncode == 0, made.stdout + made.stderr
     try:
         plane.deploy(**settings, MASKLOOP_AUTH="bearer")
     finally:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +20,7 @@ from engine.serve.app import create_app
 from engine.serve.deployment import Deployment
 from engine.serve.lifecycle import EngineSlot
 from engine.serve.service import Service
-from tests.modal.plane import Plane
+from tests.modal.plane import ROOT, Plane
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 ASK = {"prompt": "hello", "schema": SCHEMA, "max_tokens": 60}
@@ -104,6 +107,19 @@ def test_check_info_and_warmup_speak_of_the_loaded_engine(served: Any) -> None:
     info = served.info.remote()
     assert (info["state"], info["model"], info["device"]) == ("ready", MODEL, "cpu")
     assert served.warmup.remote()["ready_for_requests"] is True
+
+
+def test_the_batch_command_sends_a_file_to_what_is_deployed(plane: Plane, served: Any, tmp_path: Path) -> None:
+    asked, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    asked.write_text("\n".join(json.dumps(each) for each in ({"id": "a", **ASK}, {"id": "b", **ASK, "schema": False})))
+    command = ["batch", str(asked), "--out", str(out), "--on", "modal"]
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())", *command],
+        cwd=ROOT, env=plane.client_env({}), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    told = {each["id"]: each for each in map(json.loads, out.read_text().splitlines())}
+    assert (done.returncode, told["a"]["status"], told["b"]["status"]) == (1, "complete", "error"), done.stderr
+    assert "1 of 2 failed: b" in done.stderr
 
 
 def test_the_table_here_names_every_route_of_the_app() -> None:
