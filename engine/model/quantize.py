@@ -19,6 +19,7 @@ from engine.model.hub import download
 from engine.model.inventory import PLAIN, quantize_named, wanted_format
 from engine.model.loader import choose_device
 from engine.model.manifest import Manifest
+from engine.model.packed_source import packed_label
 from engine.model.quantized_model import empty_model, stored_names
 from engine.model.quantized_tensor import part_shapes
 from engine.model.random_weights import random_weights
@@ -56,6 +57,8 @@ def quantize(
     source, device = resolve(model, revision), choose_device(device)
     if source.kind == "checkpoint":
         raise ModelError(f"{model} is an engine checkpoint already; quantise the model it was made from", param="model")
+    if (held := packed_label(source)) is not None:
+        raise ModelError(f"{model} is quantised already ({held}); start from its bf16 form", param="model")
     if source.kind == "random" and source.path is not None:
         return _quantize_random(source.path, to, Path(out), lm_head, device)
     folder = local_folder(source, cache_dir or default_cache_dir())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gguf import GGUFReader
 
+from engine.model.formats.schemes import scheme_of
 from engine.model.hashes import sha256_of
 from engine.model.manifest import read_manifest
 from engine.model.source import Source
@@ -29,7 +30,8 @@ def source_format(source: Source, folder: Path | None = None) -> str:
         return "unknown"
     if source.kind == "checkpoint":
         return read_manifest(place).quantization
-    return _most(_safetensors_counts(place))
+    scheme = scheme_of(place)
+    return _most(_safetensors_counts(place)) if scheme is None else scheme.label
 
 
 def reference_label(format_name: str) -> str:

@@ -15,6 +15,7 @@ from engine.model.decoder import Decoder, Shape
 from engine.model.formats.gguf_file import read_gguf
 from engine.model.loader import _read
 from engine.model.packed_weights import open_gguf
+from engine.model.quantize import quantize
 from engine.model.quantized_tensor import QuantizedTensor
 from engine.model.read_weights import ReadWeights
 from engine.model.source import resolve
@@ -151,6 +152,12 @@ def test_a_gpu_refuses_a_quantised_file_by_name(tmp_path: Path) -> None:
     path = gguf_writer.write(tmp_path / "model.gguf", "qwen3")
     with pytest.raises(ModelError, match=r"is in q4_k_m, which no GPU kernel"):
         accelerated._read(EngineConfig(model=str(path)), resolve(str(path)), "cpu")
+
+
+def test_quantize_does_not_round_what_is_rounded(tmp_path: Path) -> None:
+    path = gguf_writer.write(tmp_path / "model.gguf", "qwen3")
+    with pytest.raises(ModelError, match=r"is quantised already \(q4_k_m\); start from its bf16 form"):
+        quantize(str(path), "nf4", tmp_path / "out")
 
 
 def test_a_quantised_file_is_not_quantised_again_but_a_float_one_is(tmp_path: Path) -> None:
