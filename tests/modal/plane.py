@@ -34,6 +34,8 @@ from tests.modal.uploads import Uploads, new_id
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = ("ak-plane", "as-plane")
+PATIENCE_S = 300
+"""How long anything may take: a container starts in five seconds, on a machine full of others in a minute."""
 
 
 class Plane:
@@ -79,11 +81,11 @@ class Plane:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
 
-    def run(self, work: Coroutine[Any, Any, Any], timeout: float | None = 120) -> Any:
+    def run(self, work: Coroutine[Any, Any, Any], timeout: float | None = PATIENCE_S) -> Any:
         """The result of a coroutine on the plane's loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 
-    def cli(self, *arguments: str, timeout: float = 120, **settings: str) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str, timeout: float = PATIENCE_S, **settings: str) -> subprocess.CompletedProcess[str]:
         """`modal ARGUMENTS` as a user runs it in the checkout, with these MASKLOOP_ settings and nothing else."""
         return subprocess.run(
             [sys.executable, "-m", "modal", *arguments],
@@ -128,7 +130,7 @@ class Plane:
             if call.function_id == self.function(app, tag).id:
                 self.run(self.function(app, tag).cancel(call))
 
-    def wait_until(self, condition: Callable[[], Any], timeout: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], Any], timeout: float = PATIENCE_S) -> None:
         """Poll until the condition holds."""
         until = time.monotonic() + timeout
         while not condition():

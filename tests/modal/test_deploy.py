@@ -16,7 +16,7 @@ from tests.modal import images
 from tests.modal.conftest import HEALTH, Deploy
 from tests.modal.environments import canonical
 from tests.modal.launcher import HERE
-from tests.modal.plane import Plane
+from tests.modal.plane import PATIENCE_S, Plane
 from tests.modal.web import PROXY_TOKEN
 
 
@@ -64,7 +64,7 @@ def test_a_stranger_costs_nothing_behind_modals_proxy_auth(plane: Plane, deploy:
     assert "0 of 31; first error: HTTP 401: modal-http: missing or wrong proxy token" in responds
     assert not any(app.containers_seen for app in plane.apps.values() if app.name == "absent")
     assert engine.containers == health.containers == []
-    told = httpx.get(health.web_urls[""], headers=PROXY_TOKEN, timeout=60)
+    told = httpx.get(health.web_urls[""], headers=PROXY_TOKEN, timeout=PATIENCE_S)
     assert (told.status_code, told.json()["state"]) == (200, "cold")
     assert engine.containers == []
 
@@ -133,7 +133,7 @@ def test_health_answers_200_even_where_the_platform_does_not(plane: Plane, deplo
     plane.dict_fails = True
     try:
         for path in ("/", "/health"):
-            told = httpx.get(url + path, timeout=60)
+            told = httpx.get(url + path, timeout=PATIENCE_S)
             assert (told.status_code, told.json()["state"]) == (200, "unknown")
     finally:
         plane.dict_fails = False

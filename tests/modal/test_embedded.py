@@ -20,7 +20,7 @@ def test_test_inference_asks_the_deployed_app_and_prints_a_valid_document(plane:
     assert "modal deploy" in absent.stdout + absent.stderr
     plane.deploy(**TRIAL)
     fill_cache(plane)
-    done = plane.cli("run", "modal_app.py::test_inference", timeout=300, **TRIAL)
+    done = plane.cli("run", "modal_app.py::test_inference", **TRIAL)
     assert done.returncode == 0, done.stdout + done.stderr
     answer = json.loads(done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1])
     assert judge(INFERENCE_SCHEMA, answer["ir_json"]) is None

@@ -20,7 +20,7 @@ from engine.serve.app import create_app
 from engine.serve.deployment import Deployment
 from engine.serve.lifecycle import EngineSlot
 from engine.serve.service import Service
-from tests.modal.plane import ROOT, Plane
+from tests.modal.plane import PATIENCE_S, ROOT, Plane
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 ASK = {"prompt": "hello", "schema": SCHEMA, "max_tokens": 60}
@@ -50,7 +50,7 @@ ROUTES: dict[tuple[str, str], dict[str, Any] | None] = {
 
 @pytest.fixture
 def http(plane: Plane, served: Any) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=plane.function("maskloop", "Engine.*").web_urls["web"], timeout=60) as client:
+    with httpx.Client(base_url=plane.function("maskloop", "Engine.*").web_urls["web"], timeout=PATIENCE_S) as client:
         yield client
 
 
@@ -115,7 +115,7 @@ def test_the_batch_command_sends_a_file_to_what_is_deployed(plane: Plane, served
     command = ["batch", str(asked), "--out", str(out), "--on", "modal"]
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main())", *command],
-        cwd=ROOT, env=plane.client_env({}), capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, env=plane.client_env({}), capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     told = {each["id"]: each for each in map(json.loads, out.read_text().splitlines())}
     assert (done.returncode, told["a"]["status"], told["b"]["status"]) == (1, "complete", "error"), done.stderr
@@ -171,7 +171,7 @@ def test_a_cancelled_call_frees_its_row_and_leaves_its_neighbours_alone(
         plane.wait_until(lambda: http.get("/health").json()["in_flight"] == Deployment().max_batch)
         doomed.cancel()
         with pytest.raises(modal.exception.RemoteError):
-            doomed.get(timeout=30)
+            doomed.get(timeout=PATIENCE_S)
         assert served.generate.remote("hello", temperature=0.0, max_tokens=200)["text"] == alone["text"]
         assert not any(plane.calls[each.object_id].outputs for each in neighbours)
     finally:
@@ -190,14 +190,14 @@ def test_what_is_cancelled_in_whatever_way_it_came_leaves_nothing_running(
     work = [
         lambda: served.generate_batch.remote([{"prompt": "hello", **LONG}] * 2),
         lambda: list(served.stream.remote_gen({"prompt": "hello", **LONG})),
-        lambda: httpx.post(f"{url}/generate", json={"prompt": "hello", **LONG}, timeout=60),
-        lambda: httpx.post(f"{url}/v1/chat/completions", json=chat, timeout=60),
+        lambda: httpx.post(f"{url}/generate", json={"prompt": "hello", **LONG}, timeout=PATIENCE_S),
+        lambda: httpx.post(f"{url}/v1/chat/completions", json=chat, timeout=PATIENCE_S),
     ]
     with ThreadPoolExecutor(len(work)) as threads:
         started = [threads.submit(call) for call in work]
         plane.wait_until(lambda: http.get("/health").json()["in_flight"] == 5)
         plane.cancel("maskloop")
-        failures = [each.exception(timeout=60) for each in started]
+        failures = [each.exception(timeout=PATIENCE_S) for each in started]
     wait_idle(http)
     plane.wait_until(lambda: not before.running)
     assert isinstance(failures[0], modal.exception.RemoteError)

@@ -10,7 +10,7 @@ import pytest
 from engine.serve.watchdog import EXIT_WEDGED
 from tests.modal.conftest import Deploy
 from tests.modal.functions import Function
-from tests.modal.plane import ROOT, Plane
+from tests.modal.plane import PATIENCE_S, ROOT, Plane
 
 LONG = {"temperature": 0.0, "max_tokens": 7000}
 """Greedy text of the tiny model, which does not end by itself: tens of seconds."""
@@ -37,7 +37,7 @@ def test_a_step_that_never_returns_is_told_to_callers_and_the_container_replaced
     call = ends.generate.spawn("hello", **LONG)
     plane.wait_until(lambda: stuck.running)
     stuck.send_signal(signal.SIGUSR2)
-    answer = call.get(timeout=60)
+    answer = call.get(timeout=PATIENCE_S)
     assert (answer["status"], answer["error_detail"]["status_code"]) == ("error", 500)
     assert "being replaced" in answer["error"]
     plane.wait_until(lambda: stuck.exit_code is not None)
@@ -56,7 +56,7 @@ def test_a_call_whose_container_crashes_is_answered_by_the_next_even_while_dict_
     plane.dict_fails = True
     doomed.kill()
     try:
-        answer = call.get(timeout=200)
+        answer = call.get(timeout=PATIENCE_S)
     finally:
         plane.dict_fails = False
     (heir,) = function.containers

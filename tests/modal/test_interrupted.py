@@ -12,7 +12,7 @@ import pytest
 
 from tests.modal.conftest import Deploy
 from tests.modal.containers import Container
-from tests.modal.plane import Plane
+from tests.modal.plane import PATIENCE_S, Plane
 
 LONG = {"temperature": 0.0, "max_tokens": 7000}
 DOCUMENT = {"type": "string"}
@@ -22,7 +22,7 @@ Outcomes = dict[str, Future[Any]]
 
 def read_stream(url: str, model: str) -> list[str]:
     body = {"model": model, "prompt": "hello", "stream": True, **LONG}
-    with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=100) as response:
+    with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=PATIENCE_S) as response:
         return [line.removeprefix("data: ") for line in response.iter_lines() if line]
 
 
@@ -34,12 +34,12 @@ def interrupted(plane: Plane, deploy: Deploy) -> Iterator[tuple[Container, Outco
     function = plane.function("interrupted", "Engine.*")
     (container,) = function.containers
     url = function.web_urls["web"]
-    model = httpx.get(f"{url}/v1/models", timeout=60).json()["data"][0]["id"]
+    model = httpx.get(f"{url}/v1/models", timeout=PATIENCE_S).json()["data"][0]["id"]
     work = {
         "document": lambda: engine.generate.remote("hello", DOCUMENT, **LONG),
         "free text": lambda: engine.generate.remote("hello", **SHORT),
         "stream": lambda: read_stream(url, model),
-        "request": lambda: httpx.post(f"{url}/generate", json={"prompt": "x", **SHORT}, timeout=100),
+        "request": lambda: httpx.post(f"{url}/generate", json={"prompt": "x", **SHORT}, timeout=PATIENCE_S),
     }
     with ThreadPoolExecutor(len(work)) as threads:
         started = {name: threads.submit(call) for name, call in work.items()}

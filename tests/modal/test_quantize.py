@@ -16,7 +16,7 @@ from tests.modal.apps import App
 from tests.modal.conftest import WEIGHTS
 from tests.modal.containers import Container
 from tests.modal.functions import Function
-from tests.modal.plane import ROOT, Plane
+from tests.modal.plane import PATIENCE_S, ROOT, Plane
 from tests.model.hub import Hub
 
 NAME = "org/tiny"
@@ -103,7 +103,7 @@ def test_without_detach_it_ends_with_the_terminal_and_says_so_first(plane: Plane
     plane.wait_until(lambda: half_downloaded(plane))
     container = running(plane, "make_checkpoint")
     run.send_signal(signal.SIGINT)
-    said = run.communicate(timeout=60)[0]
+    said = run.communicate(timeout=PATIENCE_S)[0]
     assert TERMINAL in said
     assert "modal run --detach modal_app.py::quantize" in said
     assert said.index(TERMINAL) < said.index("started: fc-")
@@ -125,7 +125,7 @@ def test_a_killed_download_goes_on_is_checked_and_so_does_a_killed_gpu_step_with
     container = running(plane, "make_checkpoint")
     plane.wait_until(lambda: len(whole(plane)) > 2 and half_downloaded(plane))
     run.send_signal(signal.SIGINT)
-    said = run.communicate(timeout=60)[0]
+    said = run.communicate(timeout=PATIENCE_S)[0]
     assert TERMINAL not in said
     assert "started: fc-" in said
     container.kill()
@@ -142,7 +142,7 @@ def test_a_killed_download_goes_on_is_checked_and_so_does_a_killed_gpu_step_with
     plane.wait_until(lambda: step.exit_code is not None)
     pause.unlink()
     made = weights(plane) / "org--tiny-int8"
-    plane.wait_until(lambda: (made / "manifest.json").exists() and not blobs(plane).exists(), timeout=120)
+    plane.wait_until(lambda: (made / "manifest.json").exists() and not blobs(plane).exists())
     assert {name: identity(made / name) for name in files} == files  # what was finished is not written again
     assert len([*made.glob("weights-*")]) > len(files)
     assert dict(hub.sent) == sent

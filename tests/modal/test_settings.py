@@ -18,7 +18,7 @@ from tests.modal import images
 from tests.modal.conftest import TINY, Deploy
 from tests.modal.containers import Container
 from tests.modal.functions import Function
-from tests.modal.plane import Plane
+from tests.modal.plane import PATIENCE_S, Plane
 
 SCHEMA = {"type": "object", "properties": {"mine": {"const": 7}}, "required": ["mine"], "additionalProperties": False}
 
@@ -69,7 +69,10 @@ def test_one_key_may_run_only_so_many_requests(plane: Plane, configured: Any) ->
     url = plane.function("configured", "Engine.*").web_urls["web"] + "/generate"
     body = {"prompt": "x", "temperature": 0, "max_tokens": 300}
     with ThreadPoolExecutor(3) as threads:
-        codes = [answer.status_code for answer in threads.map(lambda _: httpx.post(url, json=body, timeout=60), "abc")]
+        codes = [
+            answer.status_code
+            for answer in threads.map(lambda _: httpx.post(url, json=body, timeout=PATIENCE_S), "abc")
+        ]
     assert sorted(codes) == [200, 429, 429]
 
 
@@ -93,7 +96,7 @@ def test_lifts_client_finds_health_under_both_label_schemes(
 
 def test_warm_up_is_a_route_of_the_generate_url(plane: Plane, configured: Any) -> None:
     url = plane.function("configured", "Engine.*").web_urls["web"]
-    assert httpx.get(f"{url}/warmup", timeout=60).json()["status"] == "warm"
+    assert httpx.get(f"{url}/warmup", timeout=PATIENCE_S).json()["status"] == "warm"
 
 
 def test_the_image_of_the_embedded_model_carries_it(plane: Plane, deploy: Deploy) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.modal.conftest import Deploy
 from tests.modal.functions import Function
-from tests.modal.plane import Plane
+from tests.modal.plane import PATIENCE_S, Plane
 
 APP = "pair"
 
@@ -22,7 +22,7 @@ def pair(plane: Plane, deploy: Deploy) -> Function:
         engine = deploy(APP, MASKLOOP_SNAPSHOT="cpu", MASKLOOP_MAX_CONTAINERS="2")
         call = engine.info.spawn()
         second = plane.start(APP)
-        assert call.get(timeout=120)["state"] == "ready"
+        assert call.get(timeout=PATIENCE_S)["state"] == "ready"
         plane.wait_until(lambda: '"event": "loaded"' in second.log)
     finally:
         del plane.container_env["MODAL_ENABLE_SNAP_RESTORE"]
@@ -30,7 +30,7 @@ def pair(plane: Plane, deploy: Deploy) -> Function:
 
 
 def health(plane: Plane) -> dict[str, Any]:
-    answer = httpx.get(plane.function(APP, "health").web_urls[""], timeout=60)
+    answer = httpx.get(plane.function(APP, "health").web_urls[""], timeout=PATIENCE_S)
     assert answer.status_code == 200
     return answer.json()
 

@@ -34,7 +34,7 @@ class Hub:
         self.token: str | None = None
         """Who does not send it is refused."""
         self.pause_s = 0.0
-        """Between two blocks of a file."""
+        """Between two blocks of a file, which are of 1 KiB then: a download that lasts until somebody ends it."""
         self.until_two = False
         """Whether the first answer waits until a second file is asked for."""
         self.alone = 0
@@ -131,8 +131,9 @@ class Hub:
                 if hub.spoil[file] and limit == len(data):
                     hub.spoil[file] -= 1
                     data = data[:-1] + bytes([data[-1] ^ 1])
-                for start in range(0, min(limit, len(data)), 1 << 16):
-                    block = data[start : min(start + (1 << 16), limit)]
+                size = 1 << 10 if hub.pause_s else 1 << 16
+                for start in range(0, min(limit, len(data)), size):
+                    block = data[start : min(start + size, limit)]
                     try:
                         self.wfile.write(block)
                     except OSError:
