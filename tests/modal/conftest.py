@@ -54,6 +54,11 @@ HEALTH = Environment(Path(sysconfig.get_path("purelib", vars={"base": f"{sys.pre
 Deploy = Callable[..., Any]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def processes() -> None:
+    """In place of the sandbox's processes that other tests share: here the containers have them."""
+
+
 @pytest.fixture(scope="session")
 def plane() -> Iterator[Plane]:
     """Skips where no mount namespace can be made; in continuous integration that is a failure."""
