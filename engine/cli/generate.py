@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompt = parser.add_mutually_exclusive_group()
-    prompt.add_argument("--prompt", metavar="TEXT")
+    prompt.add_argument("--prompt", metavar="TEXT", help="one message of a user")
     prompt.add_argument("--prompt-file", metavar="F", help="the prompt is this file's text")
     parser.add_argument("stdin", nargs="?", metavar="-", help="the prompt is read from stdin")
     parser.add_argument("--system", metavar="TEXT", help="system message")

@@ -87,10 +87,10 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling")
     group.add_argument("--max-tokens", type=int, metavar="N", help="default: what the context leaves")
     group.add_argument("--temperature", type=float, metavar="T", help="default 1; 0 is greedy")
-    group.add_argument("--top-p", type=float, metavar="P")
-    group.add_argument("--top-k", type=int, metavar="K")
-    group.add_argument("--min-p", type=float, metavar="P")
-    group.add_argument("--repetition-penalty", type=float, metavar="R")
+    group.add_argument("--top-p", type=float, metavar="P", help="default 1: all tokens")
+    group.add_argument("--top-k", type=int, metavar="K", help="default 0: all tokens")
+    group.add_argument("--min-p", type=float, metavar="P", help="default 0: all tokens")
+    group.add_argument("--repetition-penalty", type=float, metavar="R", help="default 1: none")
     group.add_argument("--seed", type=int, metavar="S", help="default: drawn and reported")
     group.add_argument("--n", type=int, metavar="N", help="samples of the same prompt (see --report)")
     group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends free text; may be repeated")
@@ -105,7 +105,7 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
 
 def add_kinds(parser: Any) -> None:
     """Constraints that are not JSON as a whole."""
-    parser.add_argument("--regex", metavar="PATTERN")
+    parser.add_argument("--regex", metavar="PATTERN", help="ECMA-262, the whole text")
     parser.add_argument("--ebnf", metavar="FILE", help="an EBNF grammar with a rule root")
     parser.add_argument("--lark", metavar="FILE", help="a Lark grammar with a rule start")
     parser.add_argument("--choice", action="append", metavar="TEXT", help="repeated: one of these texts")

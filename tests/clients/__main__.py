@@ -41,6 +41,7 @@ EXCUSED = {
     ("instructor", "Mode.MD_JSON"): NO_SCHEMA,
     ("instructor", "Mode.PARALLEL_TOOLS"): "the model may talk instead of calling a tool",
     ("pydantic_ai", "PromptedOutput"): NO_SCHEMA,
+    ("dspy", "Predict, JSONAdapter"): "DSPy does not know the model and sends no schema; as `lm_studio/NAME` it does",
     ("dspy", "Predict, ChatAdapter with JSON as its way out"): NO_SCHEMA,
 }
 """Usages that a tiny model may fail although the server does what it is asked."""

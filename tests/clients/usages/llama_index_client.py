@@ -23,8 +23,8 @@ def population(city: Literal["Rome", "Paris"]) -> int:
 
 
 def model(**more: Any) -> OpenAILike:
-    settings = {"max_tokens": 200, "is_chat_model": True, "max_retries": 0, "context_window": 4096, **more}
-    return OpenAILike(model=MODEL, api_base=BASE_URL, api_key=KEY, **settings)
+    settings = {"max_tokens": 200, "is_chat_model": True, "max_retries": 0, "timeout": 300, **more}
+    return OpenAILike(model=MODEL, api_base=BASE_URL, api_key=KEY, context_window=4096, **settings)
 
 
 @usage("complete")
