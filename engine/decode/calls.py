@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Unpack
 
@@ -35,12 +36,12 @@ class Calls(ABC):
         """Queue a request."""
 
     @abstractmethod
-    def _job(self, request: Request) -> Job:
+    def _job(self, request: Request, owner: str | None = None, on_text: OnText | None = None) -> Job:
         """The request with its prompt encoded and its grammar on the way."""
 
     @abstractmethod
     def _entered(self, job: Job) -> Job:
-        """Queue it."""
+        """Queue it. Where it raises, the job's future has the error, too."""
 
     def generate(self, request: Request | str | None = None, **options: Unpack[RequestOptions]) -> Result:
         """Submit and wait. Raises what `submit` and its future raise. Interrupted (Ctrl-C), it cancels the request.
@@ -49,7 +50,8 @@ class Calls(ABC):
         """
         job = self._job(_request(request, options))
         try:
-            return self._entered(job).future.result()
+            self._entered(job)
+            return job.future.result()
         finally:
             job.future.cancel()
 
@@ -60,34 +62,40 @@ class Calls(ABC):
     def generate_each(self, requests: Sequence[Request]) -> Iterator[Result]:
         """The same as an iterator, never more than a queue's worth in flight."""
         window = max(1, min(self.config.limits.queue, 2 * self.loaded.runner.max_batch))
-        in_flight: deque[tuple[Request, Future[Result] | EngineError]] = deque()
+        in_flight: deque[tuple[Request, Job | EngineError]] = deque()
         left = iter(requests)
         try:
             while True:
                 for request in islice(left, window - len(in_flight)):
-                    in_flight.append((request, self._submitted(request)))
+                    in_flight.append((request, self._made(request)))  # before it runs: an interrupt finds it here
+                    self._enter(in_flight[-1][1])
                 if not in_flight:
                     return
                 yield self._settled(*in_flight[0])
                 in_flight.popleft()
         finally:
-            for _, outcome in in_flight:
-                if isinstance(outcome, Future):
-                    outcome.cancel()
+            for _, made in in_flight:
+                if isinstance(made, Job):
+                    made.future.cancel()
 
-    def _submitted(self, request: Request) -> Future[Result] | EngineError:
+    def _made(self, request: Request) -> Job | EngineError:
         try:
-            return self.submit(request)
+            return self._job(request)
         except EngineError as error:
             if not isinstance(request, Request):
                 raise
             return error
 
-    def _settled(self, request: Request, outcome: Future[Result] | EngineError) -> Result:
-        if isinstance(outcome, EngineError):
-            return failed_result(request.id, outcome, self.identity)
+    def _enter(self, made: Job | EngineError) -> None:
+        if isinstance(made, Job):
+            with suppress(EngineError):
+                self._entered(made)
+
+    def _settled(self, request: Request, made: Job | EngineError) -> Result:
+        if isinstance(made, EngineError):
+            return failed_result(request.id, made, self.identity)
         try:
-            return outcome.result()
+            return made.future.result()
         except EngineError as error:
             return failed_result(request.id, error, self.identity)
 
@@ -96,14 +104,16 @@ class Calls(ABC):
     ) -> Iterator[str | Result]:
         """Pieces of text (sample 0's), the Result last. Leaving the iterator early cancels the request."""
         pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        future = self.submit(
-            _request(request, options),
-            owner=owner,
-            on_text=lambda sample, text: pieces.put(text) if sample == 0 else None,
-        )
-        future.add_done_callback(lambda _: pieces.put(None))
-        stream = _pieces(pieces, future)
+        on_text: OnText = lambda sample, text: pieces.put(text) if sample == 0 else None  # noqa: E731
+        job = self._job(_request(request, options), owner, on_text)
+        job.future.add_done_callback(lambda _: pieces.put(None))
+        stream = _pieces(pieces, job.future)
         next(stream)  # begun: a stream that is dropped before its first piece cancels the request too
+        try:
+            self._entered(job)
+        except BaseException:  # Ctrl-C, too: a traceback would keep the stream
+            job.future.cancel()
+            raise
         return stream
 
     async def agenerate(self, request: Request | str | None = None, **options: Unpack[RequestOptions]) -> Result:

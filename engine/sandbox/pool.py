@@ -162,8 +162,8 @@ class Pool:
                     self._begin(task)
 
     def _begin(self, task: Task) -> None:
-        """Give a job a process: an idle one of its session, a new one, or that of a job that has used less so far."""
-        child = self.nursery.idle(task.job)
+        """An idle process of its session, or (as after a loss) a new one, or that of a job that has used less so far."""
+        child = None if task.losses else self.nursery.idle(task.job)
         if child is None:
             holders = [other for other in self._tasks if other.child and other.job.module == task.job.module]
             still = [other for other in holders if other.child and other.child.paused]

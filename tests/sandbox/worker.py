@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 KNOWN: dict[str, bytes] = {}
 
@@ -24,8 +25,16 @@ def eat(size: int) -> int:
     return len(bytearray(size))
 
 
+def meet(folder: str, count: int) -> str:
+    """Returns in all once `count` processes are here."""
+    Path(folder, str(os.getpid())).touch()
+    while len(os.listdir(folder)) < count:
+        time.sleep(0.01)
+    return "met"
+
+
 def open_session(name: str, setup: bytes) -> Callable[[bytes], Iterator[bytes]]:
-    names = {"spin": spin, "eat": eat, "os": os, "time": time, "known": KNOWN.get(name), "setup": setup}
+    names = {"spin": spin, "eat": eat, "meet": meet, "os": os, "time": time, "known": KNOWN.get(name), "setup": setup}
 
     def answer(payload: bytes) -> Iterator[bytes]:
         yield str(eval(payload.decode(), names)).encode()
