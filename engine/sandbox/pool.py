@@ -162,7 +162,7 @@ class Pool:
                     self._begin(task)
 
     def _begin(self, task: Task) -> None:
-        """An idle process of its session, or (as after a loss) a new one, or that of a job that has used less so far."""
+        """An idle process of its session, or (always after a loss) a new one, or that of a job that has used less."""
         child = None if task.losses else self.nursery.idle(task.job)
         if child is None:
             holders = [other for other in self._tasks if other.child and other.job.module == task.job.module]

@@ -166,7 +166,7 @@ def test_what_is_finished_now_is_judged_before_it_is_answered(tmp_path: Path, mo
     def late(*args: Any, **kwargs: Any) -> Future[Any]:
         """The judge answers when the engine has looked for its answer more than once."""
         answer: Future[Any] = Future()
-        threading.Timer(0.3, answer.set_result, (judge(*args, **kwargs).result(60),)).start()
+        threading.Timer(0.3, answer.set_result, (judge(*args, **kwargs).result(120),)).start()
         return answer
 
     engine, network = fake_engine(logits, tmp_path)
@@ -179,7 +179,7 @@ def test_what_is_finished_now_is_judged_before_it_is_answered(tmp_path: Path, mo
         assert begun.wait(60)
         engine.finish_now()
         finished.set()
-        result = future.result(60)
+        result = future.result(120)
     assert (result.status, result.valid) == ("closed", True)
     assert result.usage.completion_tokens < 40, "it was ended then"
 
@@ -195,12 +195,12 @@ def test_cancelling_by_id_gives_a_result_and_cancelling_the_future_frees_the_slo
         time.sleep(0.1)
         assert engine.cancel("one")
         assert not engine.cancel("nobody")
-        assert first.result(5).status == "cancelled"
+        assert first.result(120).status == "cancelled"
         second = engine.submit(Request(prompt="x", sampling=SamplingParams(temperature=0, max_tokens=1500)))
         time.sleep(0.1)
         assert second.cancel()
         third = engine.submit(Request(prompt="x", sampling=SamplingParams(temperature=0, max_tokens=5)))
-        assert third.result(5).status == "length"
+        assert third.result(120).status == "length"
 
 
 def test_a_schema_that_cannot_be_used_raises_and_its_neighbours_go_on(tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ def test_a_listener_that_raises_fails_its_own_row_only(tmp_path: Path) -> None:
     with engine:
         bad = engine.submit(Request(prompt="x", sampling=GREEDY), on_text=broken)
         good = engine.submit(Request(prompt="x", sampling=GREEDY))
-        assert bad.result(5).status == "error"
-        assert good.result(5).text == "hello"
+        assert bad.result(120).status == "error"
+        assert good.result(120).text == "hello"
 
 
 def test_a_device_failure_is_an_error_status_and_the_engine_lives(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_a_dead_end_is_a_status_not_a_nan(tmp_path: Path, monkeypatch: pytest.Mo
             return 0
 
         monkeypatch.setattr(Matcher, "fill", emptied)
-        dead = engine.submit(Request(prompt="x", constraint=constraint, sampling=GREEDY)).result(10)
+        dead = engine.submit(Request(prompt="x", constraint=constraint, sampling=GREEDY)).result(120)
         free = engine.generate(Request(prompt="x", sampling=GREEDY))
     assert dead.status == "dead_end"
     assert not dead.valid

@@ -33,10 +33,10 @@ def test_others_go_on_while_masks_load(tmp_path: Path, monkeypatch: pytest.Monke
         assert grammar.compiled.rest is rest
         assert not grammar.loaded
         try:
-            others = [engine.submit(Request(prompt="y", sampling=sampling)).result(timeout=20) for _ in range(2)]
+            others = [engine.submit(Request(prompt="y", sampling=sampling)).result(120) for _ in range(2)]
             assert not loading.done()
         finally:
             rest.set_result(compiler.from_masks(waiting[0]()))
-        result = loading.result(timeout=20)
+        result = loading.result(120)
     assert [other.text for other in others] == [TEXT, TEXT]
     assert (result.text, result.status, result.grammar_source) == (TEXT, "complete", "disk")

@@ -44,8 +44,8 @@ def test_an_id_belongs_to_its_owner_and_nobody_else_can_cancel_it(tmp_path: Path
         assert not engine.cancel("job-42"), "a caller without a name is not everybody"
         assert not engine.cancel("job-42", owner="them")
         assert engine.cancel("job-42", owner="him")
-        assert his.result(5).status == "cancelled"
-        assert hers.result(5).status == "length"
+        assert his.result(120).status == "cancelled"
+        assert hers.result(120).status == "length"
 
 
 @pytest.mark.usefixtures("launch_ahead")
@@ -56,7 +56,7 @@ def test_many_samples_of_one_owner_do_not_keep_another_waiting(tmp_path: Path) -
         while network.forwards < 12:
             time.sleep(0.005)
         before = network.forwards
-        result = engine.submit(Request(prompt="y", sampling=greedy(2)), owner="few").result(5)
+        result = engine.submit(Request(prompt="y", sampling=greedy(2)), owner="few").result(120)
         assert result.status == "length"
         assert network.forwards - before <= 4 + 2 + 2, "four steps to make room, two tokens, two steps of slack"
         assert not greedy_owner.done()
@@ -70,7 +70,7 @@ def test_owners_beyond_the_slots_take_turns(tmp_path: Path) -> None:
         endless = [engine.submit(Request(prompt="x", sampling=greedy(1000)), owner=f"long {i}") for i in range(2)]
         while network.forwards < 40:
             time.sleep(0.005)
-        assert engine.submit(Request(prompt="y", sampling=greedy(2)), owner="short").result(5).status == "length"
+        assert engine.submit(Request(prompt="y", sampling=greedy(2)), owner="short").result(120).status == "length"
         for future in endless:
             assert not future.done()
             future.cancel()
@@ -157,7 +157,7 @@ def test_a_row_that_is_put_back_at_any_moment_ends_as_it_would_have_alone(
         monkeypatch.setattr(Scheduler, "admit", restless)
         heard = Heard()
         futures = [engine.submit(request, on_text=heard.listener(request)) for request in requests]
-        shared = [future.result(60) for future in futures]
+        shared = [future.result(120) for future in futures]
     assert any(sample.retries for sample in put_backs), "rows that had taken text back themselves, too"
     assert any(result.usage.forced_tokens for result in shared) == (forced_runs == "verify")
     for lone, crowded in zip(alone, shared, strict=True):
@@ -224,13 +224,13 @@ def test_a_row_that_is_put_back_can_be_cancelled_and_closed_at_its_deadline(
         )
         time.sleep(0.3)
         blocking = engine.submit(Request(prompt="x", sampling=greedy(1500)), owner="b")
-        closed = late.result(5)
+        closed = late.result(120)
         assert [sample.job.future for sample in put_backs] == [late], "the newest row of who had both"
         assert (closed.status, closed.valid) == ("closed", True)
         again = engine.submit(Request(prompt="x", id="again", sampling=greedy(1500)), owner="a")
         time.sleep(0.1)
         assert engine.cancel("again", owner="a")
-        assert again.result(5).status == "cancelled"
+        assert again.result(120).status == "cancelled"
         kept.cancel()
         blocking.cancel()
 
@@ -241,7 +241,7 @@ def test_a_full_queue_of_one_owner_refuses_nobody_else(tmp_path: Path) -> None:
         full = [engine.submit(Request(prompt="x", sampling=greedy(1000)), owner="many") for _ in range(5)]
         with pytest.raises(QueueFull):
             engine.submit(Request(prompt="x", sampling=greedy(1)), owner="many")
-        assert engine.submit(Request(prompt="x", sampling=greedy(1)), owner="other").result(5).status == "length"
+        assert engine.submit(Request(prompt="x", sampling=greedy(1)), owner="other").result(120).status == "length"
         for future in full:
             future.cancel()
 
@@ -254,7 +254,7 @@ def test_rows_that_wait_for_their_grammar_hold_no_slot_that_others_could_use(tmp
         stuck = [engine.submit(Request(prompt="x", constraint=UNIQUE), owner="a") for _ in range(3)]
         engine.grammars.submit = submit  # type: ignore[method-assign]
         time.sleep(0.1)
-        assert engine.submit(Request(prompt="x", sampling=greedy(20)), owner="a").result(5).text == "hello"
+        assert engine.submit(Request(prompt="x", sampling=greedy(20)), owner="a").result(120).text == "hello"
         for future in stuck:
             future.cancel()
 
@@ -297,7 +297,7 @@ def test_threads_that_submit_and_cancel_for_many_owners_leave_nothing_behind(tmp
             future = engine.submit(request, owner=owner)
             if number % 3 == 0:
                 engine.cancel(request.id, owner=owner)
-            statuses.append(future.result(60).status)
+            statuses.append(future.result(120).status)
 
     with engine:
         engine.warmup([UNIQUE, RECORD, MIXED[5]["constraint"]])

@@ -24,7 +24,8 @@ class Probe:
         print("exit hook", flush=True)
 
     @modal.method()
-    async def wait(self) -> str:
+    async def wait(self, name: str = "") -> str:
+        print(f"{name} waits", flush=True)
         await asyncio.sleep(FOR_EVER_S)
         return "waited"
 

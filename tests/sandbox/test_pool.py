@@ -33,15 +33,15 @@ def job(source: str, **settings: Any) -> Job:
 
 
 def answer(pool: Pool, source: str, owner: str = "a", **settings: Any) -> str:
-    return pool.submit(job(source, **settings), [owner]).result(30).content.decode()
+    return pool.submit(job(source, **settings), [owner]).result(120).content.decode()
 
 
 def test_a_session_keeps_its_process_and_knows_what_was_prepared(pool: Pool) -> None:
     found = []
     for _ in range(3):
         task = pool.submit(job("(os.getpid(), known, setup)", session="one", setup=b"s"), ["a"])
-        found.append(task.result(30).content.decode())
-        assert task.finished.wait(30)
+        found.append(task.result(120).content.decode())
+        assert task.finished.wait(120)
     assert len(set(found)) == 1
     assert found[0].endswith("b'content', b's')")
     assert answer(pool, "os.getpid()", session="another") != answer(pool, "os.getpid()", session="one")
@@ -50,8 +50,8 @@ def test_a_session_keeps_its_process_and_knows_what_was_prepared(pool: Pool) -> 
 def test_further_parts_come_behind_the_answer(pool: Pool) -> None:
     parts: list[bytes] = []
     task = pool.submit(job("1 + 1", on_more=parts.append), ["a"])
-    assert task.result(30).content == b"2"
-    assert task.finished.wait(30)
+    assert task.result(120).content == b"2"
+    assert task.finished.wait(120)
     assert parts == [b"more"]
 
 
@@ -90,7 +90,7 @@ def test_a_small_job_of_another_owner_overtakes_long_ones(pool: Pool) -> None:
 def test_jobs_of_another_module_have_places_of_their_own(pool: Pool) -> None:
     held = [pool.submit(job("time.sleep(600)"), ["a"]) for _ in range(2)]  # they never get beyond their first moment
     setup = json.dumps(asdict(Constraint.json_schema(True))).encode()
-    judged = pool.submit(Job("engine.judge.worker", "", b"[1]\n1", setup=setup), ["a"]).result(60)
+    judged = pool.submit(Job("engine.judge.worker", "", b"[1]\n1", setup=setup), ["a"]).result(120)
     assert json.loads(judged.content)[0]["valid"] is True
     assert not any(task.done() for task in held)
     for task in held:
@@ -98,14 +98,12 @@ def test_jobs_of_another_module_have_places_of_their_own(pool: Pool) -> None:
 
 
 def test_what_nobody_waits_for_is_stopped(pool: Pool) -> None:
-    tasks = [pool.submit(job("spin(60)", cpu_s=90), ["a"]) for _ in range(4)]
+    tasks = [pool.submit(job("spin(6000)", cpu_s=9000), ["a"]) for _ in range(4)]
     time.sleep(0.3)
     for task in tasks:
         task.cancel()
-    assert all(task.finished.wait(10) for task in tasks)
-    start = time.monotonic()
+    assert all(task.finished.wait(120) for task in tasks)
     assert answer(pool, "'free'", "a") == "free"
-    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -127,7 +125,7 @@ def test_a_closed_pool_ends_its_jobs_and_its_processes() -> None:
     pids = pool.pids
     threading.Timer(0.1, pool.close).start()
     with pytest.raises(Stopped) as stopped:
-        task.result(30)
+        task.result(120)
     assert stopped.value.reason == "closed"
     pool.close()
     until = time.monotonic() + 10

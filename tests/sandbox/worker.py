@@ -28,7 +28,7 @@ def eat(size: int) -> int:
 def meet(folder: str, count: int) -> str:
     """Returns in all once `count` processes are here."""
     Path(folder, str(os.getpid())).touch()
-    while len(os.listdir(folder)) < count:
+    while len(list(Path(folder).iterdir())) < count:
         time.sleep(0.01)
     return "met"
 
