@@ -10,6 +10,7 @@ counted repeats carry their count in the item instead of being written out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
 
@@ -51,6 +52,8 @@ class _Recogniser:
         self.here = 0
         self.queue: list[Item] = []
         self.seen: set[Item] = set()
+        self.free: dict[Item, int] = {}
+        """Behind the ends of the free text that an item waits for."""
 
     def run(self) -> bool:
         for here in range(len(self.text) + 1):
@@ -87,7 +90,7 @@ class _Recogniser:
 
     def expect(self, symbol: Symbol, item: Item) -> None:
         if isinstance(symbol, Terminal):
-            for end in symbol.ends(self.text, self.here, self.work):
+            for end in self.new_ends(symbol.ends(self.text, self.here, self.work), item):
                 self.advance(item, end)
             return
         waiting = self.columns[self.here].waiting
@@ -98,6 +101,15 @@ class _Recogniser:
         waiting[symbol].append(item)
         if symbol in self.grammar.nullable:
             self.advance(item, self.here)
+
+    def new_ends(self, ends: Iterable[int], item: Item) -> Iterable[int]:
+        """Without those that the same item came to from an earlier place, where ends are all up to one."""
+        if isinstance(ends, range):
+            ends = range(max(ends.start, self.free.get(item, 0)), ends.stop)
+            if ends:
+                self.free[item] = ends.stop
+            self.work.spend(len(ends) // 4)
+        return ends
 
     def advance(self, item: Item, end: int) -> None:
         onward = self.onward(item)

@@ -226,9 +226,9 @@ def dispatch(name: str, pairs: Sequence[tuple[str, Node]], excludes: Sequence[st
         raise WrongGrammar("triggers and excluded strings must not be empty, nor a trigger stand twice")
     refuse_nested(triggers, excludes)
     ways: list[Node] = [FreeText([*triggers, *excludes])]
+    strings = frozenset((*triggers, *excludes))
     for trigger, part in pairs:
-        others = [other for other in (*triggers, *excludes) if other != trigger]
-        ways.append(Row((UpTo(trigger, others), part, *([Call(name)] if loop else []))))
+        ways.append(Row((UpTo(trigger, strings), part, *([Call(name)] if loop else []))))
     return Choice(tuple(ways)) if len(ways) > 1 else Row((ways[0],))
 
 

@@ -71,7 +71,7 @@ class _Meaning:
             return self.node(part.body)
         trigger = self.trigger(part)
         if trigger is not None:
-            return Sequence((Choice((FreeText([trigger]), UpTo(trigger, ()))), self.gap))
+            return Sequence((Choice((FreeText([trigger]), UpTo(trigger, frozenset()))), self.gap))
         marker = () if part.marker is None else (self.regular(part.marker, part.name),)
         return Regular(Sequence((self.regular(part.body, part.name), *marker)), lazy=True)
 

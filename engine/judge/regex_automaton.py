@@ -136,6 +136,7 @@ class Set:
         return index >= 0 and code_point <= self._ends[index]
 
 
+@lru_cache(maxsize=4096)
 def code_points(node: Class) -> Set:
     """What a class takes. Raises Undecidable for properties that this Python has no table of."""
     ranges = list(node.ranges)

@@ -37,33 +37,38 @@ class FreeText(Terminal):
     nullable = True
 
     def __init__(self, without: Sequence[str]) -> None:
-        self.without = tuple(without)
+        self.without = frozenset(without)
 
     def ends(self, text: str, start: int, work: Work) -> Iterable[int]:
         work.spend()
-        _, last = first_found(text, start, self.without)
+        _, last = first_found(text, start, self.without, work)
         return range(start, last if last is not None else len(text) + 1)
 
 
 class UpTo(Terminal):
     """Any text up to and with `trigger`, in which none of `others` is found before."""
 
-    __slots__ = ("others", "trigger")
+    __slots__ = ("strings", "trigger")
 
-    def __init__(self, trigger: str, others: Sequence[str]) -> None:
+    def __init__(self, trigger: str, strings: frozenset[str]) -> None:
+        """`strings` are the others, and may hold the trigger too."""
         self.trigger = trigger
-        self.others = tuple(others)
+        self.strings = strings if trigger in strings else strings | {trigger}
 
     def ends(self, text: str, start: int, work: Work) -> Iterable[int]:
         work.spend()
-        found, end = first_found(text, start, (self.trigger, *self.others))
+        found, end = first_found(text, start, self.strings, work)
         return (end,) if end is not None and found == self.trigger else ()
 
 
-def first_found(text: str, start: int, strings: Iterable[str]) -> tuple[str | None, int | None]:
-    """The string that is complete first from `start` on, and where it ends."""
-    found = [(at + len(string), string) for string in strings if (at := text.find(string, start)) >= 0]
-    return (None, None) if not found else min(found)[::-1]
+def first_found(text: str, start: int, strings: frozenset[str], work: Work) -> tuple[str | None, int | None]:
+    """The string that is complete first from `start` on, and where it ends. Looked for once, whoever asks."""
+    known = work.found.get((strings, start))
+    if known is None:
+        work.spend(len(strings))
+        found = [(at + len(string), string) for string in strings if (at := text.find(string, start)) >= 0]
+        known = work.found[strings, start] = (None, None) if not found else min(found)[::-1]
+    return known
 
 
 def refuse_nested(triggers: Sequence[str], excludes: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from engine.errors import SchemaInvalid, SchemaRefused
+from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.judge.judgement import Judge, Judgement
 from engine.patterns.engine import for_engine
 from engine.patterns.tree import NotARegex, Undecidable
@@ -18,12 +18,15 @@ def make(constraint: Constraint) -> Judge:
         options = json.loads(constraint.source)
         return _Words(f"one of the {len(options)} options", {"enum": options})
     try:
-        pattern = for_engine(constraint.source)
+        for_engine(constraint.source)
     except NotARegex as error:
         raise SchemaInvalid(f"not an ECMA-262 regular expression: {error}", param="regex") from None
     except Undecidable as error:
         raise SchemaRefused(f"this regular expression cannot be judged: {error}", param="regex") from None
-    return _Words("what the regular expression matches", {"pattern": f"^(?:{pattern})$"})
+    try:
+        return _Words("what the regular expression matches", {"pattern": f"^(?:{constraint.source})$"})
+    except LimitExceeded as error:
+        raise LimitExceeded(error.message, param="regex") from None
 
 
 class _Words:

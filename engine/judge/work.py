@@ -14,12 +14,14 @@ grammar is not ambiguous."""
 class Work:
     """`spend` raises JudgingLimit once more than `steps` have been spent."""
 
-    __slots__ = ("arguments", "left")
+    __slots__ = ("arguments", "found", "left")
 
     def __init__(self, steps: int = STEPS) -> None:
         self.left = steps
         self.arguments: dict[int, tuple[int, dict[str, Any]]] = {}
         """Where parameters of a call begin, where they end and what they mean."""
+        self.found: dict[tuple[frozenset[str], int], tuple[str | None, int | None]] = {}
+        """Which of some strings is complete first from a place on, and where it ends."""
 
     def spend(self, steps: int = 1) -> None:
         self.left -= steps

@@ -229,6 +229,8 @@ def _rejected(error: Exception) -> SchemaInvalid | SchemaRefused | LimitExceeded
     if "Recursion limit" in message:
         return LimitExceeded("the schema is nested too deeply to be judged", param="schema")
     pointer = json_pointer(getattr(error, "instance_path", []))
+    if message.endswith('is not a "regex"'):  # `Written` has read it: it is one
+        return LimitExceeded("a pattern is too large to be judged", param="schema", pointer=pointer)
     if "is not present in a registry" in message or "offline" in message or "retriev" in message.lower():
         return SchemaRefused(f"remote references are never fetched: {message}", param="schema", pointer=pointer)
     return SchemaInvalid(f"not a valid JSON Schema: {message}", param="schema", pointer=pointer)
