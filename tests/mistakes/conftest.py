@@ -17,13 +17,13 @@ from tests.cli.conftest import maskloop  # noqa: F401 - the fixture
 from tests.mistakes import world
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine() -> Iterator[Engine]:
     with Engine("smollm2-135m", max_batch=2, max_sequence=2048) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files, once for all commands: what is wrong is refused before anything is written."""
     made = tmp_path_factory.mktemp("world")

@@ -13,7 +13,7 @@ from tests.serve.fakes import Server
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(engine: Engine) -> Iterator[Server]:
     with Server(engine) as running:
         yield running
