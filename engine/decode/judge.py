@@ -84,7 +84,7 @@ class Judging:
             try:
                 judgement = _result(answer).judgements[0]
                 constraint = sample.job.request.constraint
-                judged = Judged(judgement, _value(data) if constraint and constraint.is_json else None)
+                judged = Judged(judgement, _value(data, judgement) if constraint and constraint.is_json else None)
             except BaseException as error:  # noqa: BLE001 - a text that could not be judged fails alone
                 sample.fail(error)
             yield sample, judged
@@ -110,8 +110,10 @@ def _result(answer: Future[Verdict]) -> Verdict:
         raise JudgingLimit("judging was stopped", param="deadline_s") from None
 
 
-def _value(data: bytes) -> Any:
+def _value(data: bytes, judgement: Judgement) -> Any:
     try:
         return parse_json(data)
     except JsonInvalid:
+        if judgement.valid:  # the judge's process may go deeper than this one
+            raise JudgingLimit("the document nests too deeply for its value to be read", param="schema") from None
         return None

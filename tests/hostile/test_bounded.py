@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from engine import Constraint, Engine, Limits, Request, SamplingParams
 from engine.errors import JudgingLimit, LimitExceeded
 from engine.schema.validator import Validator
-from tests.decode.fakes import fake_engine, random_logits
+from tests.decode.fakes import fake_engine, random_logits, wants
 from tests.hostile.families import families
 from tests.hostile.growth import Report, grow, measured
 from tests.serve.fakes import Server
@@ -89,6 +90,17 @@ def test_a_result_says_that_it_could_not_be_judged_and_keeps_its_text(engine: En
     assert "judge_s = 0.3" in (result.error or {})["message"]
     assert json.loads(result.text)
     assert engine.in_flight() == []
+
+
+def test_a_document_too_deep_to_be_read_is_no_valid_one_without_a_value(tmp_path: Path) -> None:
+    deep = "[" * 1200 + "]" * 1200
+    narrow, _ = fake_engine(wants(deep), tmp_path, max_sequence=4096)
+    with narrow:
+        params = SamplingParams(max_tokens=4000, temperature=0.0)
+        constraint = Constraint.json_schema({"type": "array"})
+        result = narrow.generate(Request(prompt="x", constraint=constraint, sampling=params))
+    assert (result.status, result.valid, result.text) == ("error", False, deep)
+    assert (result.error or {})["type"] == "JudgingLimit"
 
 
 def test_the_deadline_ends_judging_too(engine: Engine) -> None:
