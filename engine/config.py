@@ -46,7 +46,8 @@ class Limits:
     retries: Size = 3
     """Times a row may roll back over a failed `checked` keyword before it is `invalid`."""
     string_chars: Count = 65_536
-    """Run-away guards: a JSON document whose string, number or array outgrows its guard is `closed` there."""
+    """Run-away guards: a JSON document whose string (an escape is one character), number or array outgrows its guard is
+    `closed` there."""
     number_chars: Count = 96
     """No less than what the schema front end lets a number have: 64 digits, 24 decimals, an exponent."""
     array_items: Count = 10_000

@@ -104,7 +104,11 @@ class Calls(ABC):
     ) -> Iterator[str | Result]:
         """Pieces of text (sample 0's), the Result last. Leaving the iterator early cancels the request."""
         pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        on_text: OnText = lambda sample, text: pieces.put(text) if sample == 0 else None  # noqa: E731
+
+        def on_text(sample: int, text: str) -> None:
+            if sample == 0:
+                pieces.put(text)
+
         job = self._job(_request(request, options), owner, on_text)
         job.future.add_done_callback(lambda _: pieces.put(None))
         stream = _pieces(pieces, job.future)

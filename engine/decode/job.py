@@ -165,14 +165,9 @@ class Sample:
 
     @property
     def asks(self) -> bool:
-        """Whether the judge is asked in the middle of the text: some keyword is only `checked`."""
+        """Whether the judge is asked in the middle of the text, so that text may be taken back: some keyword is only
+        `checked`."""
         return self.matcher is not None and self.matcher.judge is not None
-
-    @property
-    def revocable(self) -> bool:
-        """Whether text may be taken back: some keyword is only `checked`, or a key is open that may be there."""
-        matcher = self.matcher
-        return matcher is not None and (matcher.grammar.judge is not None or matcher.keys.unsettled)
 
     @property
     def remaining(self) -> int:

@@ -35,22 +35,16 @@ def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, 
 def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
     """Judge what the last token closed; on failure go back before that value. True when tokens were taken back.
 
-    Only grammars with a `checked` keyword, or whose objects could have a key twice, ask. After `retries` a text with a
-    value that fails goes on and ends `invalid`; one with a repeated key is closed before that key. Raises Undecided and
-    has changed nothing, where the judge must be asked first.
+    Only grammars with a `checked` keyword ask. After `retries` a text with a value that fails goes on and ends
+    `invalid`. Raises Undecided and has changed nothing, where the judge must be asked first.
     """
     matcher = sample.matcher
-    if matcher is None or not matcher.grammar.revises:
-        return False
-    last = sample.retries >= retries
-    if last and matcher.keys.repeated is None:
+    if matcher is None or matcher.judge is None or sample.retries >= retries:
         return False
     count = matcher.retreat()
     if count is None:
         return False
     _take_back(sample, count, tokenizer)
-    if last:
-        sample.pursue(lambda: close(sample, tokenizer), ends=True)
     return True
 
 
@@ -110,7 +104,7 @@ def emit(sample: Sample, text: str) -> None:
     if text:
         sample.pieces.append(text)
         sample.withheld += text
-    if not sample.revocable:
+    if not sample.asks:
         release(sample)
 
 

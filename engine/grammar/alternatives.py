@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 Ending = tuple[int, ...]
 Passes = Callable[[Ending], bool]
 
-ANOTHER_KEY = 8
-"""Tokens by which an ending may grow because the key of the shortest one is there already."""
 _TRIES = 24
 _LONGEST_DETOUR = 4
 _MOST_WORK = 1_500
@@ -33,7 +31,6 @@ _A_DRAW = 30
 _AN_ENDING_TOKEN = 4
 _BYTES_JUDGED = 50
 """A microsecond's worth of judging."""
-_MOST_KEYS = 64
 _FEW = 32
 """Beginnings that are tried beside a banned one; where there are more, those of a single byte."""
 
@@ -47,25 +44,10 @@ def best_ending(matcher: Matcher, shortest: Ending, limit: int, passes: Passes) 
     allowed = shortest if shortest[0] not in matcher.banned else _beside_bans(matcher, limit)
     if allowed and passes(allowed):
         return allowed
-    other = _with_other_keys(matcher, allowed, limit)
-    if other and passes(other):
-        return other
     detour = _detour(matcher, limit, passes)
     if detour is not None:
         return detour
     return shortest if not allowed or passes(shortest) else allowed
-
-
-def ends_without_repeats(matcher: Matcher, limit: int) -> bool:
-    """Whether the ending found within `limit` tokens writes no key twice: the tables of endings do not know keys."""
-    ending = matcher.shortest_ending(limit)
-    if not 0 < len(ending) <= limit:
-        return False
-
-    def once(found: Ending) -> bool:
-        return matcher.keys.read(matcher.text(found)).repeated is None
-
-    return once(best_ending(matcher, ending, limit, once))
 
 
 def _beside_bans(matcher: Matcher, limit: int) -> Ending:
@@ -84,22 +66,6 @@ def _beside_bans(matcher: Matcher, limit: int) -> Ending:
             if (rest or fork.terminated) and len(rest) < (len(best) - 1 if best else limit):
                 best = (token, *rest)
     return best
-
-
-def _with_other_keys(matcher: Matcher, ending: Ending, limit: int) -> Ending:
-    """The ending with another key wherever it writes one that its object has; empty where there is none, or no room."""
-    if not matcher.grammar.watches_keys:
-        return ()
-    fork, rest = matcher.fork(), list(ending)
-    for _ in range(_MOST_KEYS):
-        while rest and fork.keys.repeated is None:
-            fork.accept(rest.pop(0))
-        if fork.keys.repeated is None:
-            break
-        if fork.retreat() is None or fork.tokens < matcher.tokens:
-            return ()
-        rest = list(_beside_bans(fork, limit + matcher.tokens - fork.tokens))
-    return fork.token_ids[matcher.tokens :] if fork.terminated else ()
 
 
 def _detour(matcher: Matcher, limit: int, passes: Passes) -> Ending | None:

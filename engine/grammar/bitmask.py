@@ -56,6 +56,14 @@ def to_bools(row: Row, vocab_size: int) -> NDArray[np.bool_]:
     return np.unpackbits(row.view(np.uint8), bitorder="little")[:vocab_size].astype(np.bool_)
 
 
+def ids(row: Row) -> NDArray[np.int64]:
+    """The tokens of a row, ascending. 5 microseconds for a few, 60 for most of W = 4,748."""
+    filled = np.flatnonzero(row)
+    bits = np.unpackbits(row[filled].view(np.uint8).reshape(-1, 4), axis=1, bitorder="little")
+    at, bit = np.nonzero(bits)
+    return filled[at] * 32 + bit
+
+
 def legal(row: Row, token_id: int) -> bool:
     """Whether one bit is set."""
     return bool((int(row[token_id >> 5]) >> (token_id & 31)) & 1)
@@ -74,6 +82,11 @@ def draw(row: Row, random: Random) -> int:
 def clear(row: Row, token_id: int) -> None:
     """Make one token illegal."""
     row[token_id >> 5] &= ~(np.int32(1) << np.int32(token_id & 31))
+
+
+def set_bit(row: Row, token_id: int) -> None:
+    """Make one token legal."""
+    row[token_id >> 5] |= np.int32(1) << np.int32(token_id & 31)
 
 
 def popcount(row: Row) -> int:

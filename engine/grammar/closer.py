@@ -1,4 +1,4 @@
-"""The shortest legal ending of a document, followed token by token. Knows places and token costs; not the matcher.
+"""The shortest legal ending of a document, followed token by token. Knows positions and token costs; not the matcher.
 
 While the cheap bound of the place fits the budget a step costs a few dictionary lookups; only near the budget is the
 ending spelled out and cut into the fewest tokens.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from engine.config import Limits
 from engine.grammar.allowance import Allowance
-from engine.grammar.pushdown import LostWay, Place, Pushdown
-from engine.grammar.runaway import Runaway
+from engine.grammar.cursor import Cursor
+from engine.grammar.least_text import least_text
+from engine.grammar.position import Position, follow
+from engine.grammar.pushdown import LostWay, Place, Pushdown, Stack
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.shortest import Shortest
 from engine.grammar.symbols import Symbols
@@ -38,86 +41,96 @@ class Closer:
         """Whether the grammar derives any text at all."""
         return self._symbols.root.best is not None
 
+    @property
+    def start(self) -> Position:
+        """Where every document begins."""
+        place = self.pushdown.start
+        return Position(place, place, Cursor())
+
     def remember(self, shortest: tuple[int, ...]) -> None:
         """The ending of the empty document, stop token last, which an earlier search has found. Saves 10-20 ms."""
         self.pushdown.start.ending = shortest
         self.pushdown.start.searched = True
 
-    def ending(self, place: Place, limit: int = NEVER) -> tuple[int, ...] | None:
-        """Tokens that end the document from here, stop token last. 20-500 microseconds, then remembered.
+    def ending(self, at: Position, limit: int = NEVER) -> tuple[int, ...] | None:
+        """Tokens that end the document from here, stop token last. 20-500 microseconds, then remembered where nothing
+        that was counted matters.
 
         Where that is more than `limit`, 1-2 ms more (10-20 for a whole document) are spent once on tokens that span the
         grammar's parts.
         """
-        if place.ending is None:
-            place.ending = self._shortest(place)
-        if len(place.ending) > limit and not place.searched:
-            place.ending = self._improved(place, place.ending)
-            place.searched = True  # last: another thread must not take the unimproved ending for the searched one
-        return place.ending or None
+        place = at.place
+        counted = self.pushdown.guarded and place is not self.pushdown.start
+        ending = None if counted else place.ending
+        if ending is None:
+            ending = self._shortest(at)
+        if len(ending) > limit and (counted or not place.searched):
+            ending = self._improved(at, ending)
+            if not counted:
+                place.ending = ending
+                place.searched = True  # last: another thread must not take the unimproved ending for the searched one
+        elif not counted:
+            place.ending = ending
+        return ending or None
 
-    def _improved(self, place: Place, ending: tuple[int, ...]) -> tuple[int, ...]:
-        steps = _STEPS_AT_START if place is self.pushdown.start else _STEPS
+    def _improved(self, at: Position, ending: tuple[int, ...]) -> tuple[int, ...]:
+        steps = _STEPS_AT_START if at.place is self.pushdown.start else _STEPS
         search = Shortest(self.pushdown, self._segmenter, steps)
         try:
-            better = search.below(place, len(ending) - 1) if len(ending) > 2 else None
+            better = search.below(at, len(ending) - 1) if len(ending) > 2 else None
         except LostWay:
             return ending
         return ending if better is None else (*better, self._stop)
 
-    def _shortest(self, place: Place) -> tuple[int, ...]:
+    def _shortest(self, at: Position) -> tuple[int, ...]:
         best: tuple[int, ...] | None = None
         tried = 0
-        for stack in sorted(place.stacks, key=lambda s: (s.tokens, s.size))[:_TRIED_STACKS]:
+        for stack in sorted(at.place.stacks, key=lambda s: (s.tokens, s.size))[:_TRIED_STACKS]:
             if best is not None and tried + stack.size > _TRIED_BYTES:
                 break
             tried += stack.size
-            text = stack.text()
+            text = self._text(stack, at.cursor)
             pieces = None if text is None else self._segmenter.cut(text)
             if pieces is not None and (best is None or len(pieces) < len(best)):
                 best = pieces
         return () if best is None else (*best, self._stop)
 
+    def _text(self, stack: Stack, cursor: Cursor) -> bytes | None:
+        return least_text(stack, cursor) if self.pushdown.guarded else stack.text()
+
 
 class Track:
-    """One document's way through the tables: the place after every token, so that tokens can be taken back."""
+    """One document's way through the tables: the position after every token, so that tokens can be taken back."""
 
-    __slots__ = ("_closer", "_embedded", "_places", "_runaway", "alive")
+    __slots__ = ("_closer", "_limits", "_positions", "alive")
 
-    def __init__(self, closer: Closer, runaway: Runaway | None = None, *, embedded: bool = False) -> None:
-        """`runaway` guards the values of JSON: of the whole text, or of the documents in it (`embedded`)."""
+    def __init__(self, closer: Closer, limits: Limits) -> None:
         self._closer = closer
-        self._embedded = embedded
-        self._places = [closer.pushdown.start]
-        self._runaway = runaway
+        self._limits = limits
+        self._positions = [closer.start]
         self.alive = True
         """False once the way was lost; then something else must find endings."""
 
     @property
+    def at(self) -> Position:
+        """Where the document stands."""
+        return self._positions[-1]
+
+    @property
     def place(self) -> Place:
-        return self._places[-1]
+        return self._positions[-1].place
 
     def push(self, text: bytes) -> None:
         """Follow one token's bytes (none for a stop token)."""
-        before = place = self._places[-1]
+        at = self._positions[-1]
         if self.alive:
             try:
-                place = self._closer.pushdown.run(place, text)
+                at = follow(self._closer.pushdown, at, text)
             except LostWay:
                 self.alive = False
-        if self._runaway is not None:
-            self._runaway.push(self._document_part(before, place, text) if self._embedded else text)
-        self._places.append(place)
-
-    def _document_part(self, before: Place, after: Place, text: bytes) -> bytes | None:
-        """What of a token belongs to the JSON document that it stands in afterwards; None where it stands in none."""
-        if not after.embedded:
-            return None
-        start = 0
-        while not before.embedded and start < len(text):
-            before = self._closer.pushdown.run(before, text[start : start + 1])
-            start += 1
-        return text[max(start - 1, 0) :]
+        if not self.alive and at.place.in_document:
+            at = at._replace(cursor=at.cursor.read(text))
+        self._positions.append(at)
 
     def refused(self, legal: Callable[[], Iterable[tuple[int, bytes]]]) -> tuple[int, ...]:
         """Inside a character, the `legal` tokens (id, bytes) after which no stack is left; elsewhere none.
@@ -125,7 +138,7 @@ class Track:
         XGrammar judges a character when it is complete and may show more than can follow; how much more depends on how
         it holds the rule, so that what one mask showed too much says nothing of another, even at the same place.
         """
-        place = self._places[-1]
+        place = self._positions[-1].wide
         if not self.alive or not place.inside:
             return ()
         first, run = place.first_bytes(), self._closer.pushdown.run
@@ -138,15 +151,12 @@ class Track:
 
     def pop(self, count: int) -> None:
         """Forget the last tokens. A lost way stays lost."""
-        del self._places[len(self._places) - count :]
-        if self._runaway is not None:
-            self._runaway.pop(count)
+        del self._positions[len(self._positions) - count :]
 
     def fork(self) -> Track:
         copy = object.__new__(Track)
-        copy._closer, copy._places, copy.alive = self._closer, list(self._places), self.alive
-        copy._embedded = self._embedded
-        copy._runaway = self._runaway and self._runaway.fork()
+        copy._closer, copy._positions, copy.alive = self._closer, list(self._positions), self.alive
+        copy._limits = self._limits
         return copy
 
     def forced(self) -> bytes:
@@ -154,14 +164,38 @@ class Track:
         if not self.alive:
             return b""
         try:
-            return self._closer.pushdown.forced(self._places[-1])
+            return self._closer.pushdown.forced(self._positions[-1].place)
         except LostWay:
             return b""
 
     @property
+    def bound(self) -> int:
+        """Tokens within which the document can end, the stop token excluded; NEVER once the way was lost.
+
+        Cheap: where keys must be written that may be there already, each is taken to clash with all that can be.
+        """
+        place = self.place
+        if not self.alive or not place.keys:
+            return place.tokens if self.alive else NEVER
+        clashes, frame = place.keys, self.at.cursor.frame
+        while frame is not None:
+            clashes, frame = clashes + len(frame.keys or ()), frame.outside
+        return place.tokens + place.keys * clashes * self._closer.pushdown.longer
+
+    @property
     def over(self) -> bool:
         """Whether some value has run away: it should be closed now."""
-        return self._runaway is not None and self._runaway.over
+        return self.at.cursor.over(self._limits)
+
+    def ends(self, text: bytes) -> bool:
+        """Whether these bytes end the document, by the guards; where nothing is asked, nobody knows better."""
+        pushdown = self._closer.pushdown
+        if not (self.alive and pushdown.guarded):
+            return True
+        try:
+            return follow(pushdown, self.at, text).place.completed
+        except LostWay:
+            return True
 
     def ending(self, limit: int) -> tuple[int, ...] | None:
-        return self._closer.ending(self._places[-1], limit)
+        return self._closer.ending(self._positions[-1], limit)

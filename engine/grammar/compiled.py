@@ -13,9 +13,10 @@ import xgrammar as xgr
 from engine.config import Limits
 from engine.grammar.closer import Closer, Track
 from engine.grammar.compiler import Compiled
+from engine.grammar.documents import as_document
 from engine.grammar.entry import StoredRules
 from engine.grammar.matcher import Matcher
-from engine.grammar.runaway import Runaway
+from engine.grammar.narrowing import Narrowing
 from engine.grammar.vocabulary import Vocabulary
 from engine.judge import Judge, judge
 from engine.request import Constraint
@@ -80,10 +81,21 @@ class CompiledGrammar:
         grammar, vocabulary = self.compiled.grammar, self.vocabulary
         if grammar is None:
             return None
+        if self.constraint.is_json:
+            grammar = as_document(grammar)
         closer = Closer(grammar, vocabulary.segmenter, vocabulary.stop_token_ids[0], vocabulary.allowance)
         if self.compiled.shortest:
             closer.remember(self.compiled.shortest)
         return closer
+
+    @property
+    def narrowing(self) -> Narrowing | None:
+        """What guards do to masks; None where no rule asks anything."""
+        return self._once("narrowing", self._narrowing)
+
+    def _narrowing(self) -> Narrowing | None:
+        closer = self.closer
+        return None if closer is None or not closer.pushdown.guarded else Narrowing(closer.pushdown, self.vocabulary)
 
     def _once(self, name: str, make: Callable[[], Made]) -> Made:
         """Made by whoever asks first; who asks meanwhile waits, since two at once would take twice as long."""
@@ -96,11 +108,7 @@ class CompiledGrammar:
 
     def track(self) -> Track | None:
         """The way of one new document through the tables."""
-        if self.closer is None:
-            return None
-        kind = self.constraint.kind
-        guarded = self.constraint.is_json or kind in ("lark", "structural_tag")
-        return Track(self.closer, Runaway(self.limits) if guarded else None, embedded=not self.constraint.is_json)
+        return None if self.closer is None else Track(self.closer, self.limits)
 
     def matcher(self, request_id: str = "") -> Matcher:
         """A fresh matcher at the start of the document, which will want all masks. About 10 microseconds."""
@@ -135,16 +143,6 @@ class CompiledGrammar:
         return not any(verdict.verdict == "checked" and verdict.keyword != REPEATED_KEYS for verdict in self.verdicts)
 
     @property
-    def watches_keys(self) -> bool:
-        """Whether an object of this grammar could get a key twice, so that keys are followed while they are written."""
-        return self.constraint.is_json and any(verdict.keyword == REPEATED_KEYS for verdict in self.verdicts)
-
-    @property
-    def revises(self) -> bool:
-        """Whether what has been written may be taken back: a value that fails, or a key that stands twice."""
-        return self.watches_keys or self.judge is not None
-
-    @property
     def judge(self) -> Judge | None:
         """What closing values must pass, without a bound on its time; None where the grammar enforces everything."""
         return self._once("judge", self._judge)
@@ -155,7 +153,9 @@ class CompiledGrammar:
         return partial(judge, self.constraint)
 
     def accepts(self, data: bytes) -> bool:
-        """Whether a fresh matcher accepts these bytes from start to end. About 0.3 microseconds a byte."""
+        """Whether a fresh matcher accepts these bytes from start to end. 0.3 microseconds a byte, 2 with guards."""
+        if (track := self.track()) is not None and not track.ends(data):
+            return False
         matcher = xgr.GrammarMatcher(self.raw)
         return (not data or bool(matcher.accept_string(data))) and bool(matcher.is_completed())
 

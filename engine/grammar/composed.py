@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import xgrammar as xgr
 
+from engine.grammar.documents import as_document
 from engine.grammar.normalised import NotReadable, read
-from engine.grammar.pushdown import EMBEDDED
 from engine.grammar.recipe import Recipe
 from engine.grammar.regex_parts import plain_in_lark, plain_in_tag
 from engine.schema.embed import Embedded, Part
-from engine.schema.grammar import Grammar, Ref, Rule, Text
+from engine.schema.grammar import Grammar, Ref, Rule, Sequence, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +92,25 @@ def _rules(outside: xgr.Grammar, embedded: Embedded) -> Grammar | None:
 
 
 def _placed(grammar: Grammar, number: int, part: Part) -> Grammar:
-    """The same grammar under names that no other one has."""
-    prefix = f"{EMBEDDED if part.style == 'json' else 'parameters.'}{number}."
-    rules = {}
-    for rule in grammar.rules.values():
-        ways = tuple(
-            tuple(Ref(prefix + symbol.name) if isinstance(symbol, Ref) else symbol for symbol in way)
-            for way in rule.alternatives
+    """The same grammar under names that no other one has; a JSON document with a mark at its end."""
+    prefix = f"{part.style}.{number}."
+    rules = {
+        prefix + rule.name: replace(
+            rule,
+            name=prefix + rule.name,
+            printed=None,
+            alternatives=tuple(_prefixed(way, prefix) for way in rule.alternatives),
+            least=None if rule.least is None else _prefixed(rule.least, prefix),
+            skeleton=None if rule.skeleton is None else prefix + rule.skeleton,
         )
-        rules[prefix + rule.name] = Rule(prefix + rule.name, ways, rule.lookahead)
-    return Grammar(rules, prefix + grammar.root)
+        for rule in grammar.rules.values()
+    }
+    placed = Grammar(rules, prefix + grammar.root)
+    return as_document(placed, prefix) if part.style == "json" else placed
+
+
+def _prefixed(way: Sequence, prefix: str) -> Sequence:
+    return tuple(Ref(prefix + symbol.name) if isinstance(symbol, Ref) else symbol for symbol in way)
 
 
 def _unmarked(rule: Rule, marks: dict[str, Ref]) -> Rule:

@@ -21,6 +21,7 @@ from engine.grammar.nearest import nearest
 from engine.grammar.packing import NotPackable, pack
 from engine.grammar.recipe import Recipe
 from engine.schema.grammar import Chars, Grammar, Ref, Rule, Sequence, Symbol, Text
+from engine.schema.guards import packed, unpacked
 from engine.schema.verdict import Verdict
 
 _LENGTH_BYTES = 8
@@ -135,7 +136,11 @@ def _part(content: bytes | memoryview) -> tuple[bytes, memoryview]:
 
 def _plain_rule(rule: Rule) -> list[Any]:
     ahead = None if rule.lookahead is None else rule.lookahead.ranges
-    return [rule.name, [[_plain(symbol) for symbol in sequence] for sequence in rule.alternatives], ahead]
+    plain: list[Any] = [rule.name, [[_plain(symbol) for symbol in sequence] for sequence in rule.alternatives], ahead]
+    if rule.guards:
+        plain.append(packed(rule.guards))
+        plain.append(None if rule.least is None else [_plain(symbol) for symbol in rule.least])
+    return plain
 
 
 def _plain(symbol: Symbol) -> Any:
@@ -146,8 +151,13 @@ def _plain(symbol: Symbol) -> Any:
 
 
 def _rule(plain: list[Any]) -> Rule:
-    name, alternatives, ahead = plain
-    return Rule(name, tuple(_sequence(parts) for parts in alternatives), None if ahead is None else _chars(ahead))
+    name, alternatives, ahead, *counted = plain
+    ways = tuple(_sequence(parts) for parts in alternatives)
+    ahead = None if ahead is None else _chars(ahead)
+    if not counted:
+        return Rule(name, ways, ahead)
+    guards, least = counted
+    return Rule(name, ways, ahead, guards=unpacked(guards), least=None if least is None else _sequence(least))
 
 
 def _sequence(parts: list[Any]) -> Sequence:

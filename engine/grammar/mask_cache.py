@@ -8,6 +8,7 @@ that a kept mask keeps no grammar's tables alive. Does not know grammars or matc
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 
 from engine.grammar import bitmask
 
@@ -37,14 +38,14 @@ class MaskCache:
 
     def __init__(self, limit_bytes: int = 64 << 20) -> None:
         self._limit = limit_bytes
-        self._kept: OrderedDict[int, Kept] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
         self.nbytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def get(self, place: int) -> Kept | None:
-        """The mask of a place (its number) seen before. 0.2 microseconds."""
+    def get(self, place: Hashable) -> Kept | None:
+        """The mask of a place (its number, and what was counted there) seen before. 0.2 microseconds."""
         kept = self._kept.get(place)
         if kept is not None:
             try:  # noqa: SIM105 - suppress() costs as much as all the rest
@@ -53,7 +54,7 @@ class MaskCache:
                 pass
         return kept
 
-    def put(self, place: int, row: bitmask.Row) -> Kept:
+    def put(self, place: Hashable, row: bitmask.Row) -> Kept:
         """Remember a copy of `row`. About 2 microseconds."""
         kept = Kept(row.copy())
         if place not in self._kept:

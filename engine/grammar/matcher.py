@@ -14,8 +14,10 @@ import xgrammar as xgr
 
 from engine.errors import EngineError, GrammarDesync
 from engine.grammar import bitmask
-from engine.grammar.alternatives import ANOTHER_KEY, best_ending, ends_without_repeats
-from engine.grammar.key_watch import KeyState
+from engine.grammar.alternatives import best_ending
+from engine.grammar.cursor import Cursor
+from engine.grammar.mask_cache import Kept
+from engine.grammar.pushdown import LostWay
 from engine.grammar.retreat import retreat
 from engine.grammar.search import ending_bytes
 from engine.grammar.segment import NEVER
@@ -40,10 +42,10 @@ class Matcher:
         self.terminated = False
         self._tokens: list[int] = []
         self._track = grammar.track()
+        self._narrowing = grammar.narrowing
         self._ending: tuple[int, ...] | None = None
         self._tried = NO_ENDING
         self._bans: dict[int, set[int]] = {}
-        self._keys = [KeyState()] if grammar.watches_keys else []
 
     @property
     def tokens(self) -> int:
@@ -58,12 +60,14 @@ class Matcher:
     @property
     def completed(self) -> bool:
         """The document could end here."""
+        if self._narrowing is not None and self._track is not None and self._track.alive:
+            return self._track.at.place.completed
         return bool(self._matcher.is_completed())
 
     @property
     def inside_character(self) -> bool:
         """The last token ended within a character; the mask here takes 10-50 milliseconds where it is new."""
-        return self._track is not None and self._track.place.inside
+        return self._track is not None and self._track.at.place.inside
 
     def accept(self, token_id: int) -> bool:
         """Advance by one token; False leaves the state unchanged. About 8 microseconds."""
@@ -71,17 +75,30 @@ class Matcher:
             return False
         if not 0 <= token_id < self.grammar.vocabulary.size or not self._matcher.accept_token(token_id):
             return False
+        text = self.grammar.vocabulary.texts[token_id]
+        if self._narrowing is not None and not self._follow(token_id, text):
+            self._matcher.rollback(1)
+            return False
         self._tokens.append(token_id)
         self._ending = None
-        text = self.grammar.vocabulary.texts[token_id]
         if text is None:
             self.terminated = bool(self._matcher.is_terminated())
-        if self._keys:
-            self._keys.append(self._keys[-1].read(text or b""))
         if self._track is not None:
-            self._track.push(text or b"")
+            if self._narrowing is None:
+                self._track.push(text or b"")
             if text is None and not self.terminated:
                 self._track.alive = False  # a special token by id: our tables know text only
+        return True
+
+    def _follow(self, token_id: int, text: bytes | None) -> bool:
+        """Count this token; False, and nothing is counted, where a guard refuses it."""
+        assert self._track is not None, "guards come with rules"
+        if token_id in self.grammar.vocabulary.stop_token_ids and not self.completed:
+            return False
+        self._track.push(text or b"")
+        if text and self._track.alive and not self._track.at.place.stacks:
+            self._track.pop(1)
+            return False
         return True
 
     def fail(self, error: EngineError | None = None, *, token_id: int | None = None) -> EngineError:
@@ -104,9 +121,9 @@ class Matcher:
         return self._bans.get(len(self._tokens), set())
 
     @property
-    def keys(self) -> KeyState:
-        """Where the text stands as to repeated keys; of a grammar that cannot repeat one, always at the start."""
-        return self._keys[-1] if self._keys else KeyState()
+    def cursor(self) -> Cursor:
+        """What has been counted of the document; a fresh one outside of JSON."""
+        return self._track.at.cursor if self._track is not None else Cursor()
 
     def rollback(self, count: int, *, forget: bool = True) -> None:
         """Take back the last `count` tokens, a termination too; `forget` their bans. ValueError beyond the start."""
@@ -117,7 +134,6 @@ class Matcher:
             self.terminated = False
             del self._tokens[-count:]
             self._ending = None
-            del self._keys[len(self._tokens) + 1 :]
             self._bans = {at: tokens for at, tokens in self._bans.items() if at <= self.tokens or not forget}
             if self._track is not None:
                 self._track.pop(count)
@@ -127,7 +143,7 @@ class Matcher:
         copy = object.__new__(Matcher)
         copy.__dict__.update(self.__dict__)
         copy._matcher = self._matcher.fork()
-        copy._tokens, copy._keys = list(self._tokens), list(self._keys)
+        copy._tokens = list(self._tokens)
         copy._bans = {at: set(tokens) for at, tokens in self._bans.items()}
         copy._track = self._track and self._track.fork()
         return copy
@@ -141,18 +157,42 @@ class Matcher:
         if self.error is not None or self.terminated:
             raise ValueError("a matcher that has ended has no mask")
         array: bitmask.Rows = mask if isinstance(mask, np.ndarray) else mask.numpy()
-        place = self._track.place.number if self._track and self._track.alive else None
-        kept = None if place is None else self._masks.get(place)
-        if kept is None:
-            self._compute(array, row)
-            kept = None if place is None else self._masks.put(place, array[row])
-        else:
-            array[row] = kept.bits
+        kept = self._fill(array, row)
         for token in (banned := self.banned):
             bitmask.clear(array[row], token)
         if kept is not None and not banned:
             return kept.count if count else int(not kept.empty)
         return bitmask.popcount(array[row]) if count else int(not bitmask.is_empty(array[row]))
+
+    def _fill(self, array: bitmask.Rows, row: int) -> Kept | None:
+        """The mask without bans, and what is remembered of it."""
+        track = self._track
+        if track is None or not track.alive:
+            self._compute(array, row)
+            return None
+        at, narrowing = track.at, self._narrowing
+        view = None if narrowing is None else narrowing.view(at)
+        kept = self._masks.get(at.wide.number if view is None else view)
+        if kept is not None:
+            array[row] = kept.bits
+            return kept
+        if view is None or narrowing is None:
+            self._compute(array, row)
+            return self._masks.put(at.wide.number, array[row])
+        wide = self._masks.get(at.wide.number)
+        if wide is None:
+            self._compute(array, row)
+            self._masks.put(at.wide.number, array[row])
+        else:
+            array[row] = wide.bits
+        try:
+            narrowing.narrow(array[row], at)
+        except LostWay:  # hopelessly ambiguous: what is still in the mask is left to the judge
+            return None
+        if not at.place.completed:
+            for token in self.grammar.vocabulary.stop_token_ids:
+                bitmask.clear(array[row], token)
+        return self._masks.put(view, array[row])
 
     def _compute(self, array: bitmask.Rows, row: int) -> None:
         """XGrammar's mask without the tokens that lead into a character which cannot be finished."""
@@ -164,7 +204,7 @@ class Matcher:
         if free:
             array[row] = -1
         bitmask.clear_tail(array[row], self.grammar.vocabulary.size)
-        if self._track is not None and self._track.place.inside:
+        if self._track is not None and self._track.at.wide.inside:
             for token in self._track.refused(lambda: self.grammar.vocabulary.legal(array[row])):
                 bitmask.clear(array[row], token)
 
@@ -179,12 +219,12 @@ class Matcher:
 
         False too where a string, number or array has outgrown its guard (`Limits`). Milliseconds near the limit.
         """
-        track, spare = self._track, ANOTHER_KEY if self._keys else 0
+        track = self._track
         if self.terminated or (track is not None and track.over):
             return self.terminated
-        if track is not None and track.alive and track.place.tokens + spare < tokens:
+        if track is not None and track.bound < tokens:
             return True
-        return ends_without_repeats(self, tokens) if self._keys else 0 < len(self.shortest_ending(tokens)) <= tokens
+        return 0 < len(self.shortest_ending(tokens)) <= tokens
 
     def ending(self, limit: int) -> tuple[int, ...] | None:
         """Tokens that end the document legally, stop token last; None when there are none within `limit` tokens.
@@ -223,8 +263,6 @@ class Matcher:
         return retreat(self)
 
     def _passes(self, ending: Sequence[int]) -> bool:
-        if self._keys and self._keys[-1].read(self.text(ending)).repeated is not None:
-            return False
         return self.judge is None or self.judge(self.text([*self._tokens, *ending])).valid
 
     def text(self, tokens: Sequence[int]) -> bytes:
@@ -234,7 +272,7 @@ class Matcher:
 
     def _find_ending(self, limit: int) -> tuple[int, ...]:
         if self._track is not None and self._track.alive:
-            if not self._track.place.stacks:
+            if not self._track.at.place.stacks:
                 return ()
             ending = self._track.ending(limit)
             if ending is not None and self._accepts(ending):
@@ -247,4 +285,6 @@ class Matcher:
     def _accepts(self, tokens: tuple[int, ...]) -> bool:
         """Whether XGrammar's own matcher agrees that this ends the document. 0.3 microseconds a byte."""
         fork, text = self._matcher.fork(), self.text(tokens)
+        if self._track is not None and not self._track.ends(text):
+            return False
         return (not text or bool(fork.accept_string(text))) and bool(fork.is_completed())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from engine.grammar.key_watch import spelled
+from engine.grammar.cursor import spelled
 from engine.judge import Judge
 from engine.pointer import json_pointer
 

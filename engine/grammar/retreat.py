@@ -1,4 +1,4 @@
-"""Back to where a text went wrong. Knows the matcher, the judge of values and repeated keys; not sampling or rows."""
+"""Back to where a text went wrong. Knows the matcher and the judge of values; not sampling or rows."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def retreat(matcher: Matcher) -> int | None:
     """See `Matcher.retreat`.
 
-    The ban falls on the first token of the value beside which another was legal: a bracket that had to come stays. A
-    key that its object already has counts as wrong from its first quote. Only grammars with a `checked` keyword pay for
-    judging: about 0.1 ms and 10 microseconds a kilobyte, at tokens that can close a value.
+    The ban falls on the first token of the value beside which another was legal: a bracket that had to come stays. Only
+    grammars with a `checked` keyword pay for judging: about 0.1 ms and 10 microseconds a kilobyte, at tokens that can
+    close a value.
     """
     start = _wrong_from(matcher)
     if start is None:
@@ -35,9 +35,7 @@ def retreat(matcher: Matcher) -> int | None:
 
 
 def _wrong_from(matcher: Matcher) -> int | None:
-    """Offset of the key that stands twice, or of the value that fails for good, as of the last token."""
-    if matcher.keys.repeated is not None:
-        return matcher.keys.repeated
+    """Offset of the value that fails for good, as of the last token."""
     judge, tokens = matcher.judge, matcher.token_ids
     if judge is None or not tokens:
         return None

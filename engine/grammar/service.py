@@ -23,9 +23,8 @@ from engine.grammar.vocabulary import Vocabulary
 from engine.interfaces import Tokenizer
 from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
-from engine.schema.verdict import REPEATED_KEYS
 
-FORM_VERSION = "9"
+FORM_VERSION = "10"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `entry` another
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
@@ -139,8 +138,7 @@ def _meets(grammar: CompiledGrammar, constraint: Constraint) -> CompiledGrammar:
     """The grammar, or SchemaRefused when the caller wants every keyword enforced and one is only checked."""
     if constraint.require_enforced:
         for verdict in grammar.verdicts:
-            watched = constraint.is_json and verdict.keyword == REPEATED_KEYS
-            if verdict.verdict == "checked" and not watched:
+            if verdict.verdict == "checked":
                 place = f"{verdict.keyword} at {verdict.pointer or '(root)'}"
                 raise SchemaRefused(
                     f"require_enforced: {place} is only checked: {verdict.reason}",

@@ -6,7 +6,8 @@ those, as long as few places can be reached; it gives up after a fixed number of
 
 from __future__ import annotations
 
-from engine.grammar.pushdown import Place, Pushdown
+from engine.grammar.position import Position, follow
+from engine.grammar.pushdown import Pushdown
 from engine.grammar.segment import Segmenter
 
 
@@ -24,40 +25,40 @@ class Shortest:
         self._ids = segmenter.ids
         self._steps = most_steps
 
-    def below(self, start: Place, limit: int) -> tuple[int, ...] | None:
+    def below(self, start: Position, limit: int) -> tuple[int, ...] | None:
         """Fewer than `limit` tokens from `start` to a complete document; None when there are none, or nobody knows."""
-        reached: dict[Place, tuple[int, ...]] = {start: ()}
+        reached: dict[Position, tuple[int, ...]] = {start: ()}
         frontier = [start]
         try:
             for _ in range(limit - 1):
-                following: list[Place] = []
-                for place in frontier:
-                    for target, token in self._tokens_from(place).items():
+                following: list[Position] = []
+                for position in frontier:
+                    for target, token in self._tokens_from(position).items():
                         if target not in reached:
-                            reached[target] = (*reached[place], token)
+                            reached[target] = (*reached[position], token)
                             following.append(target)
-                            if target.completed:
+                            if target.place.completed:
                                 return reached[target]
                 frontier = following
         except OutOfSteps:
             return None
         return None
 
-    def _tokens_from(self, start: Place) -> dict[Place, int]:
-        """Every place that one token leads to, with such a token."""
-        found: dict[Place, int] = {}
-        pending: list[tuple[Place, bytes]] = [(start, b"")]
+    def _tokens_from(self, start: Position) -> dict[Position, int]:
+        """Every position that one token leads to, with such a token."""
+        found: dict[Position, int] = {}
+        pending: list[tuple[Position, bytes]] = [(start, b"")]
         while pending:
-            place, prefix = pending.pop()
-            legal = place.first_bytes() & self._segmenter.continuations(prefix)
+            position, prefix = pending.pop()
+            legal = position.place.first_bytes() & self._segmenter.continuations(prefix)
             while legal:
                 byte = (legal & -legal).bit_length() - 1
                 legal &= legal - 1
                 text = prefix + bytes((byte,))
-                self._spend(1 + len(place.stacks) // 2)
-                target = self._pushdown.step(place, byte)
-                self._spend(len(target.stacks) // 4)
-                if target.stacks:
+                self._spend(1 + len(position.place.stacks) // 2)
+                target = follow(self._pushdown, position, text[-1:], counting=False)
+                self._spend(len(target.place.stacks) // 4)
+                if target.place.stacks:
                     pending.append((target, text))
                     if text in self._ids:
                         found.setdefault(target, self._ids[text])

@@ -7,12 +7,13 @@ text needs. Minimal derivations by Knuth's generalisation of Dijkstra's algorith
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.utf8 import ByteNode, byte_automaton
-from engine.schema.grammar import Chars, Grammar, Ref, Sequence, Text
+from engine.schema.grammar import Chars, Grammar, Ref, Rule, Sequence, Text
+from engine.schema.guards import Guard, Items, Length, Members, Room, Unrepeated, regions
 
 _TRIED_COMPLETIONS = 256
 _CUT_COMPLETIONS = 16
@@ -63,14 +64,30 @@ class Character:
 
 
 class Nonterminal:
-    """A rule. `best` is the alternative of its cheapest derivation; None when it derives nothing."""
+    """A rule. `best` is the alternative of its cheapest derivation; None when it derives nothing.
 
-    __slots__ = ("alternatives", "best", "first", "firsts", "name", "nullable", "nullables", "serial", "size", "tokens")
+    `guards` are what its alternatives ask (empty: nothing), `least` is then what `best` may be at the least.
+    """
+
+    __slots__ = (
+        "alternatives", "asks", "best", "effect", "first", "firsts", "guards", "keys", "least", "name",
+        "nullable", "nullables", "regions", "serial", "shared", "size", "tokens",
+    )  # fmt: skip
 
     def __init__(self, name: str, serial: int) -> None:
         self.name = name
         self.serial = serial
         self.alternatives: list[tuple[Symbol, ...]] = []
+        self.effect: tuple[tuple[int, bool], tuple[int, bool]] | None = None
+        """See `levels`."""
+        self.regions: tuple[Length | Members | Items, ...] | None = None
+        """See `levels`."""
+        self.guards: tuple[Guard | None, ...] = ()
+        self.asks = False
+        """Whether it has guards, or derives something that has."""
+        self.shared = name
+        """The name of the rule that the matcher's compiler knows in place of this one."""
+        self.least: tuple[Symbol, ...] | None = None
         self.first = 0
         self.nullable = False
         self.firsts: list[int] = []
@@ -78,6 +95,8 @@ class Nonterminal:
         self.best: tuple[Symbol, ...] | None = None
         self.tokens = NEVER
         self.size = NEVER
+        self.keys = 0
+        """Of the keys that `best` writes, how many may have to be others, and longer, since their object has them."""
 
 
 _Offer = tuple[int, int, int, int, "Nonterminal"]
@@ -95,11 +114,24 @@ class Symbols:
         self._characters: dict[ByteNode, Character] = {}
         self._rules = {name: Nonterminal(name, serial) for serial, name in enumerate(grammar.rules)}
         for rule in grammar.rules.values():
-            self._rules[rule.name].alternatives = [self._sequence(parts) for parts in rule.alternatives]
+            self._fill(self._rules[rule.name], rule)
         self.root = self._rules[grammar.root]
+        self.guarded = any(rule.guards for rule in self._rules.values())
+        """Whether some alternative asks something of the document so far."""
+        self.unrepeated = any(isinstance(guard, Unrepeated) for rule in self._rules.values() for guard in rule.guards)
+        self.costs = _costs(self._rules.values())
+        _find_asking(list(self._rules.values()))
         rules = list(self._rules.values())
         _minimal_derivations(rules)
+        self.longer = _longer(rules)
+        """Tokens by which a key may have to be longer for each key that its object has."""
         _first_bytes(rules)
+
+    def _fill(self, symbol: Nonterminal, rule: Rule) -> None:
+        symbol.alternatives = [self._sequence(parts) for parts in rule.alternatives]
+        symbol.guards = rule.guards
+        symbol.shared = rule.skeleton or rule.name
+        symbol.least = None if rule.least is None else self._sequence(rule.least)
 
     def _literal(self, text: bytes) -> Literal:
         found = self._literals.get(text)
@@ -149,7 +181,7 @@ def _minimal_derivations(rules: list[Nonterminal]) -> None:
     waiting: dict[tuple[Nonterminal, int], int] = {}
     heap: list[_Offer] = []
     for rule in rules:
-        for index, alternative in enumerate(rule.alternatives):
+        for index, alternative in enumerate(_derivations(rule)):
             needed = [symbol for symbol in alternative if isinstance(symbol, Nonterminal)]
             waiting[rule, index] = len(needed)
             for symbol in needed:
@@ -159,16 +191,69 @@ def _minimal_derivations(rules: list[Nonterminal]) -> None:
     while heap:
         tokens, size, _, index, rule = heapq.heappop(heap)
         if rule.best is None:
-            rule.best, rule.tokens, rule.size = rule.alternatives[index], tokens, size
+            rule.best, rule.tokens, rule.size = _derivations(rule)[index], tokens, size
+            rule.keys = min(_own_keys(rule) + sum(s.keys for s in rule.best if isinstance(s, Nonterminal)), NEVER)
             for user, position in users[rule]:
                 waiting[user, position] -= 1
                 if not waiting[user, position]:
                     _offer(heap, user, position)
 
 
+def _own_keys(rule: Nonterminal) -> int:
+    bounds = [region for guard in rule.guards if guard is not None for region in regions(guard)]
+    lows = [region.low - len(region.required) for region in bounds if isinstance(region, Members)]
+    return max(0, *lows, any(isinstance(guard, Unrepeated) for guard in rule.guards))
+
+
+def _longer(rules: list[Nonterminal]) -> int:
+    """Where a key must not end yet it goes on by a way that always holds, or else by any way."""
+    found = 0
+    for rule in rules:
+        if any(isinstance(guard, Unrepeated) for guard in rule.guards):
+            ways = [(guard is None, _tokens(way)) for way, guard in zip(rule.alternatives, rule.guards, strict=True)]
+            always = [tokens for holds, tokens in ways if holds and tokens < NEVER]
+            found = max(found, min(always) if always else max([t for _, t in ways if t < NEVER], default=0))
+    return found
+
+
+def _find_asking(rules: list[Nonterminal]) -> None:
+    users: dict[Nonterminal, list[Nonterminal]] = {rule: [] for rule in rules}
+    for rule in rules:
+        for part in {part for alternative in rule.alternatives for part in alternative}:
+            if isinstance(part, Nonterminal):
+                users[part].append(rule)
+    pending = [rule for rule in rules if rule.guards]
+    while pending:
+        rule = pending.pop()
+        if not rule.asks:
+            rule.asks = True
+            pending.extend(users[rule])
+
+
+def _costs(rules: Iterable[Nonterminal]) -> dict[Length, int]:
+    """The most characters that must still come anywhere in the strings of one length; NEVER where, besides, only so
+    many can come that the lower bound may be out of reach."""
+    found: dict[Length, int] = {}
+    for rule in rules:
+        for guard in rule.guards:
+            if isinstance(guard, Room):
+                cost = guard.cost - 1 if guard.most is None else NEVER
+                found[guard.region] = max(found.get(guard.region, 0), cost)
+    return found
+
+
+def _derivations(rule: Nonterminal) -> list[tuple[Symbol, ...]]:
+    """What a shortest text may be made of: where guards count, it is known."""
+    return rule.alternatives if rule.least is None else [rule.least]
+
+
+def _tokens(alternative: tuple[Symbol, ...]) -> int:
+    return min(sum(symbol.tokens for symbol in alternative), NEVER)
+
+
 def _offer(heap: list[_Offer], rule: Nonterminal, index: int) -> None:
-    alternative = rule.alternatives[index]
-    tokens = min(sum(symbol.tokens for symbol in alternative), NEVER)
+    alternative = _derivations(rule)[index]
+    tokens = _tokens(alternative)
     size = sum(symbol.size for symbol in alternative)
     heapq.heappush(heap, (tokens, size, rule.serial, index, rule))
 

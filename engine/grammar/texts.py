@@ -48,6 +48,15 @@ class TextTable:
         return _lowest_ids(self.texts)
 
     @cached_property
+    def all_ids(self) -> dict[bytes, tuple[int, ...]]:
+        """Every id of each text. 60 ms."""
+        found: dict[bytes, tuple[int, ...]] = {text: (token_id,) for text, token_id in self.ids.items()}
+        for token_id, text in enumerate(self.texts):
+            if text and found[text][0] != token_id:
+                found[text] += (token_id,)
+        return found
+
+    @cached_property
     def sorted_texts(self) -> list[bytes]:
         """Every text once, in byte order. 40 ms."""
         return [self.texts[token_id] for token_id in self.order.tolist()]

@@ -8,6 +8,7 @@ name them by id; padding ids are entered empty, which the matcher never allows.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from functools import cached_property
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -20,6 +21,7 @@ from engine.grammar.allowance import Allowance
 from engine.grammar.files import read_sealed, write_sealed
 from engine.grammar.mask_cache import MaskCache
 from engine.grammar.segment import Segmenter
+from engine.grammar.string_tokens import StringTokens
 from engine.grammar.texts import TextTable
 from engine.grammar.utf8 import can_occur
 from engine.interfaces import Tokenizer
@@ -35,6 +37,11 @@ class _Built:
     @cached_property
     def segmenter(self) -> Segmenter:
         return Segmenter(self.table)
+
+    @cached_property
+    def string_tokens(self) -> StringTokens:
+        known: list[bytes | None] = [text or None for text in self.table.texts]
+        return StringTokens(known + [None] * (self.info.vocab_size - len(known)))
 
 
 _BUILT: WeakValueDictionary[str, _Built] = WeakValueDictionary()
@@ -112,6 +119,22 @@ class Vocabulary:
     def segmenter(self) -> Segmenter:
         """Cuts bytes into the fewest tokens of this vocabulary. 0.1 s, once."""
         return self._built.segmenter
+
+    @property
+    def string_tokens(self) -> StringTokens:
+        """What each token does to an open JSON string. 0.2 s, once."""
+        return self._built.string_tokens
+
+    def beside(self, text: bytes) -> list[int]:
+        """The tokens that are a beginning of `text`, or go on behind it."""
+        table = self._built.table
+        found = [token for end in range(1, len(text) + 1) for token in table.all_ids.get(text[:end], ())]
+        texts = self.segmenter.sorted_texts
+        for at in range(bisect_right(texts, text), len(texts)):
+            if not texts[at].startswith(text):
+                break
+            found += table.all_ids[texts[at]]
+        return found
 
     @cached_property
     def special_row(self) -> bitmask.Row:

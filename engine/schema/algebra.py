@@ -12,8 +12,8 @@ from engine.errors import LimitExceeded
 from engine.schema import intervals
 from engine.schema.automaton import Automaton
 from engine.schema.covering import ALTERNATIVES, widest
-from engine.schema.lengths import lower_of, strings_in_both
-from engine.schema.products import meet
+from engine.schema.lengths import bounded, lower_of
+from engine.schema.products import join, meet
 from engine.schema.shape import (
     ArrayShape,
     ObjectShape,
@@ -64,24 +64,16 @@ def capped(parts: Iterable[T | None]) -> tuple[T, ...]:
 
 
 def both_strings(a: StringSet, b: StringSet) -> StringSet | None:
-    high = lower_of(a.high, b.high)
-    both = strings_in_both(a.automaton, b.automaton)
-    both = StringSet(both.automaton, max(a.low, b.low, both.low), lower_of(high, both.high))
-    return None if both.is_empty else both
+    return bounded(meet(a.automaton, b.automaton), max(a.low, b.low), lower_of(a.high, b.high))
 
 
 def _unite_strings(first: tuple[StringSet, ...], second: tuple[StringSet, ...]) -> tuple[StringSet, ...]:
-    """One automaton for all that have no long bounds."""
-    union: Automaton | None = None
-    bounded: list[StringSet] = []
+    """One automaton for all that have the same bounds."""
+    union: dict[tuple[int, int | None], Automaton] = {}
     for part in (*first, *second):
-        if part.low or part.high is not None:
-            bounded.append(part)
-        elif union is None or part.automaton.is_universal:
-            union = part.automaton
-        elif not union.is_universal:
-            union = union | part.automaton
-    return capped([*([] if union is None else [StringSet(union)]), *bounded])
+        known = union.get((part.low, part.high))
+        union[part.low, part.high] = part.automaton if known is None else join(known, part.automaton)
+    return capped(bounded(automaton, *bounds) for bounds, automaton in union.items())
 
 
 def both_arrays(terms: Terms, is_empty: IsEmpty, a: ArrayShape, b: ArrayShape) -> ArrayShape | None:

@@ -1,4 +1,5 @@
-"""Arrays as chains of rules: one per position that matters, then one that repeats.
+"""Arrays as chains of rules: one per position that matters, then one that repeats, whose guards ask how many items
+there are.
 
 Knows positions, counts of `contains`, and which values of a small set are used up. Right-recursive, bracket inside.
 """
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from engine.errors import LimitExceeded
 from engine.schema.grammar import Ref, Sequence
+from engine.schema.guards import Enough, Item, Items
 from engine.schema.layout import Follow
+from engine.schema.object_state import Way
 from engine.schema.origins import mark
 from engine.schema.shape import ArrayShape, Contains, Shape
+from engine.schema.shortest import Fewest
 from engine.schema.term import FALSE, Term
 
 if TYPE_CHECKING:
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
 STATE_LIMIT = 5_000
 """Rules of one array."""
 COUNTED = 512
-"""Items that are counted by rules, one each."""
+"""Items that are counted by rules, one each: beside `contains`, which rules count, and in parameters of calls."""
+MOST_REQUIRED = 10_000
+"""Items that an array may be required to have."""
 DISTINCT = 6
 """Values of an item that uniqueItems can keep apart: every subset of them is a state."""
 
@@ -41,10 +47,14 @@ class ArrayWriter:
     def __init__(self, writer: ValueWriter, array: ArrayShape, follow: Follow, term: Term) -> None:
         self.writer = writer
         self.term = term
-        self.array = array = self._countable(array)
         self.follow: Follow = follow
-        self.last = max(len(array.prefix), array.low, array.high or 0, *(need.start for need in array.contains), 0)
-        self.choices = self._distinct() if array.unique else None
+        self.choices = self._distinct(array) if array.unique else None
+        self.counted = writer.counted and self.choices is None and not array.contains
+        self.array = array = self._countable(array)
+        self.last = max(len(array.prefix), *(need.start for need in array.contains), 0)
+        if not self.counted:
+            self.last = max(self.last, array.low, array.high or 0)
+        self.region = Items(array.low, array.high) if self.counted else Items(0, None)
         self._names: dict[tuple[_State, bool], str] = {}
         self._pending: list[tuple[_State, bool]] = []
 
@@ -58,12 +68,13 @@ class ArrayWriter:
 
     def _countable(self, array: ArrayShape) -> ArrayShape:
         """Without bounds that would need a rule for every one of very many items."""
-        if array.high is not None and array.high > COUNTED:
+        most = MOST_REQUIRED if self.counted else COUNTED
+        if not self.counted and array.high is not None and array.high > COUNTED:
             mark(self.writer.expander, self.term, ("maxItems",), "checked", f"more than {COUNTED} items to count")
             array = replace(array, high=None)
-        if array.low > COUNTED:
-            mark(self.writer.expander, self.term, ("minItems",), "checked", f"more than {COUNTED} items to count")
-            array = replace(array, low=COUNTED)
+        if array.low > most:
+            mark(self.writer.expander, self.term, ("minItems",), "checked", f"more than {most} items to count")
+            array = replace(array, low=most)
         return array
 
     def _name(self, state: _State, first: bool) -> str:
@@ -77,18 +88,30 @@ class ArrayWriter:
 
     def _write_state(self, state: _State, first: bool) -> None:
         layout = self.writer.layout
-        alternatives: list[Sequence] = [layout.closed("]")] if self._may_end(state) else []
+        name = self._names[state, first]
+        end = Enough(self.region) if self.region != Items(0, None) else None
+        more = Item(self.region) if self.region.high is not None else None
+        ways: list[Way] = [(layout.closed("]"), end)] if self._may_end(state) else []
         if self.array.high is None or state.items < self.array.high:
             comma: Sequence = () if first else layout.comma()
             for term, onward in self._steps(state):
                 if term != FALSE:
                     after = Ref(self._name(onward, False))
-                    alternatives.append((*comma, *self.writer.value(term), after))
-        self.writer.add(self._names[state, first], alternatives, self.follow)
+                    ways.append(((*comma, *self.writer.value(term), after), more))
+        self.writer.add_ways(name, ways, self.follow)
+        if self.region.low:
+            self.writer.fewest[name] = self._fewest(state, first)
 
     def _may_end(self, state: _State) -> bool:
         needs = zip(self.array.contains, state.met, strict=True)
-        return state.items >= self.array.low and all(met >= need.low for need, met in needs)
+        enough = self.counted or state.items >= self.array.low
+        return enough and all(met >= need.low for need, met in needs)
+
+    def _fewest(self, state: _State, first: bool) -> tuple[Fewest, ...]:
+        """The items that are needed from here on."""
+        layout, places = self.writer.layout, range(state.items, self.array.low)
+        always = tuple((at, self.writer.value(self.array.item(at))) for at in places)
+        return (Fewest(always, (), 0, layout.comma(), layout.closed("]"), not first),)
 
     def _steps(self, state: _State) -> list[tuple[Term, _State]]:
         """Every kind of next item, and the state after it."""
@@ -117,12 +140,12 @@ class ArrayWriter:
         counted = [(need.term, met + 1)] if met < need.high else []
         return [(terms.negate(need.term), met), *counted]
 
-    def _distinct(self) -> list[Term] | None:
+    def _distinct(self, array: ArrayShape) -> list[Term] | None:
         """The values of the items as terms, when they are few and the same in every position."""
-        if self.array.high is not None and self.array.high <= 1:
+        if array.high is not None and array.high <= 1:
             return None
-        if not (self.array.prefix or self.array.contains):
-            values = few_values(self.writer.expander.shape(self.array.rest), DISTINCT)
+        if not (array.prefix or array.contains):
+            values = few_values(self.writer.expander.shape(array.rest), DISTINCT)
             if values is not None:
                 return [self.writer.expander.terms.const(value) for value in values]
         reason = f"items are not out of at most {DISTINCT} known values"

@@ -12,7 +12,6 @@ from engine.schema.grammar import Grammar, Ref, Rule
 from engine.schema.key_exits import LOWER, UPPER, Site, all_exits
 from engine.schema.keys import KeyRules
 from engine.schema.layout import Layout
-from engine.schema.lengths import WIDE_CHAINS
 from engine.schema.lower import lower
 from engine.schema.other_keys import neighbours, other_key
 from engine.schema.text import TextRules
@@ -23,7 +22,6 @@ SHAPES: dict[str, Any] = {
     "any": {},
     **{kind: {"type": kind} for kind in ("string", "integer", "number", "boolean", "null", "object", "array")},
     **{name: {"type": "string", "format": name} for name in FORMATS},
-    "short": {"type": "string", "minLength": 1, "maxLength": 128},
     "list": {"type": "array", "items": {"type": "string"}},
     "count": {"type": "integer", "minimum": 0},
     "rank": {"type": "integer", "minimum": 1},
@@ -34,7 +32,7 @@ SHAPES: dict[str, Any] = {
     "positive": {"type": "number", "exclusiveMinimum": 0},
     "map": {"type": "object", "additionalProperties": {"type": "string"}},
 }
-"""Scalars, formats, lengths up to 128, common ranges and free-form parts."""
+"""Scalars, formats, common ranges and free-form parts."""
 
 NAMES = (
     "id name type kind title label description summary details notes comment comments text message messages content "
@@ -58,19 +56,6 @@ NAMES = (
 
 
 ROADS_AT_ONCE = 64
-LONGEST_COMMON = (*range(1, 65), 80, 100, 120, 127, 128)
-"""Lengths that strings of one character or more are held to."""
-MOST_REQUIRED = 64
-LONGEST_EXACT = 40
-"""Codes and digests have just so many characters; each length is a part of every longer one."""
-LENGTHS_AT_ONCE = 16
-CHAINS = {
-    "[A-Za-z0-9_-]": 255,
-    **WIDE_CHAINS,
-    **dict.fromkeys((r"\w", r"[\w ]", "[A-Za-z0-9]", "[a-z0-9-]", "[A-Fa-f0-9]", "[a-f0-9]", "[0-9]"), 64),
-}
-"""Characters that patterns repeat, and how many times at most: `{1,63}`, or a pattern together with `maxLength`."""
-CHAIN_AT_ONCE = 32
 OPEN_PATTERNS = ("^a", "^.*$", "^.+$", r"^\S*$", r"^\S+$", r"\S", "^https?://")
 """What becomes of the rest of a string is the same after every match; these are most of the ways to say so."""
 WORDS = (
@@ -100,30 +85,7 @@ def common_grammars() -> Iterator[Grammar]:
         yield lower(schema, conformance="spec").grammar
     yield from _roads()
     yield from _pairs()
-    yield from lengths()
-    yield from chains()
     yield from patterns()
-
-
-def lengths() -> Iterator[Grammar]:
-    """Strings of at least so many characters, of just so many, and of 1 to so many: those of 0 to so many are part of
-    every longer one, but one that has a lower bound, too, shares no rule with another upper bound until the lower one
-    is reached."""
-    yield lower({"type": "array", "items": {"type": "string", "minLength": MOST_REQUIRED}}).grammar
-    exact = {"type": "string", "minLength": LONGEST_EXACT, "maxLength": LONGEST_EXACT}
-    yield lower({"type": "array", "items": exact}).grammar
-    for start in range(0, len(LONGEST_COMMON), LENGTHS_AT_ONCE):
-        longest = LONGEST_COMMON[start : start + LENGTHS_AT_ONCE]
-        items = [{"type": "string", "minLength": 1, "maxLength": most} for most in longest]
-        yield lower({"type": "array", "prefixItems": items, "items": False}).grammar
-
-
-def chains() -> Iterator[Grammar]:
-    """Strings of up to so many characters out of one set, shorter ones first: each is a part of every longer one."""
-    for characters, longest in CHAINS.items():
-        for most in range(min(CHAIN_AT_ONCE, longest), longest + CHAIN_AT_ONCE, CHAIN_AT_ONCE):
-            item = {"type": "string", "pattern": f"^{characters}{{0,{min(most, longest)}}}$"}
-            yield lower({"type": "array", "items": item}).grammar
 
 
 def patterns() -> Iterator[Grammar]:

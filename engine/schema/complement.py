@@ -8,7 +8,7 @@ from engine.schema import intervals
 from engine.schema.algebra import IsEmpty, both_arrays, both_objects, both_strings, capped
 from engine.schema.automaton import Automaton
 from engine.schema.covering import widest
-from engine.schema.lengths import with_length
+from engine.schema.lengths import bounded
 from engine.schema.products import meet
 from engine.schema.shape import (
     ANY_STRING,
@@ -60,11 +60,9 @@ def subtract(
 def _outside_string(part: StringSet) -> list[StringSet]:
     outside = ~part.automaton
     found = [] if outside.is_empty else [StringSet(outside)]
-    if part.low:
-        found.extend(with_length(Automaton.anything(), 0, part.low - 1))
-    if part.high is not None:
-        found.extend(with_length(Automaton.anything(), part.high + 1, None))
-    return found
+    under = bounded(part.automaton, 0, part.low - 1)
+    over = None if part.high is None else bounded(part.automaton, part.high + 1, None)
+    return [*found, *(beside for beside in (under, over) if beside is not None)]
 
 
 def _outside_array(terms: Terms, array: ArrayShape) -> list[ArrayShape]:

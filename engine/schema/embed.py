@@ -21,7 +21,7 @@ from engine.schema.layout import GAP
 from engine.schema.lower import Lowered, lower
 from engine.schema.parameter_text import STYLES, Style
 from engine.schema.validator import Validator
-from engine.schema.verdict import REPEATED_KEYS, Verdict
+from engine.schema.verdict import Verdict
 
 Path = tuple[str | int, ...]
 
@@ -63,9 +63,6 @@ class Part:
 
     def _placed(self, verdict: Verdict) -> Verdict:
         """The verdict as one about the constraint."""
-        if verdict.keyword == REPEATED_KEYS:
-            unwatched = "the grammar cannot hold this, and only texts that are JSON as a whole are watched for it"
-            verdict = replace(verdict, verdict="checked", reason=unwatched)
         return replace(verdict, pointer=self.pointer + verdict.pointer)
 
 

@@ -48,15 +48,6 @@ def canonical(code_point: int) -> str:
     return f"\\u{code_point:04x}" if code_point < FIRST_CONTROL_FREE else chr(code_point)
 
 
-def unit_start() -> tuple[Sequence, ...]:
-    """All hex digits of `\\uXXXX` but the last, with the whole first half of a surrogate pair. A hex digit follows."""
-    return (
-        (chars("0123456789abcefABCEF"), HEX, HEX),
-        (chars("dD"), chars("01234567"), HEX),
-        (chars("dD"), chars("89abAB"), HEX, HEX, literal("\\u"), chars("dD"), chars("cdefCDEF"), HEX),
-    )
-
-
 def inline_escapes(moves: ListLike[Move]) -> list[Sequence]:
     """json.dumps' own escapes as alternatives of one rule, backslash included.
 

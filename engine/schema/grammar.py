@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+
+from engine.schema.guards import Guard
 
 MAX_CODE_POINT = 0x10FFFF
 CARET = 0x5E
@@ -59,6 +61,12 @@ class Rule:
     expression: str | None = None
     printed: str | None = field(default=None, compare=False, repr=False)
     """The alternatives in print, where they are known."""
+    guards: tuple[Guard | None, ...] = ()
+    """What each alternative asks of the document so far; empty: nothing. The matcher's compiler never sees them."""
+    least: Sequence | None = None
+    """Where there are guards: a shortest text that obeys them from the start of the region, as symbols."""
+    skeleton: str | None = None
+    """The rule that the matcher's compiler sees in place of this one: it derives the same without guards."""
     _text: str | None = field(default=None, init=False, compare=False, repr=False)
     _references: tuple[str, ...] | None = field(default=None, init=False, compare=False, repr=False)
 
@@ -73,10 +81,16 @@ class Rule:
         if self.expression is not None:
             body = f"Regex({json.dumps(self.expression, ensure_ascii=False)})"
             return f"{self.name} ::= {body}" + (f" (= {_print_chars(self.lookahead)})" if self.lookahead else "")
-        body = self.printed or " | ".join(print_alternatives(self.alternatives))
+        body = self.printed or " | ".join(dict.fromkeys(print_alternatives(self.alternatives)))
         if self.lookahead is None:
             return f"{self.name} ::= {body}"
         return f"{self.name} ::= ({body}) (= {_print_chars(self.lookahead)})"
+
+    def text_with(self, names: Mapping[str, str]) -> str:
+        """The same with other names for some rules."""
+        if names.keys().isdisjoint(self.printed_references):
+            return self.text
+        return replace(self, printed=" | ".join(dict.fromkeys(print_alternatives(self.alternatives, names)))).text
 
     @property
     def printed_references(self) -> tuple[str, ...]:
@@ -84,6 +98,12 @@ class Rule:
         if self._references is None:
             object.__setattr__(self, "_references", () if self.expression is not None else _names(self.alternatives))
         return self._references  # type: ignore[return-value]  # the line above set it
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Names that it needs: those in print, those of its least text, and its skeleton."""
+        least = () if self.least is None else _names((self.least,))
+        return (*self.printed_references, *least, *filter(None, (self.skeleton,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +114,19 @@ class Grammar:
     root: str = "root"
 
     def to_ebnf(self) -> str:
-        """The grammar in XGrammar's EBNF, root first, without rules that an expression stands for. Linear."""
-        reached = dict.fromkeys([self.root])
-        stack = [self.root]
+        """The grammar in XGrammar's EBNF, root first: without what an expression or skeleton stands for. Linear."""
+        skeletons = {name: rule.skeleton for name, rule in self.rules.items() if rule.skeleton is not None}
+        root = skeletons.get(self.root, self.root)
+        reached = dict.fromkeys([root])
+        stack = [root]
         while stack:
-            for name in self.rules[stack.pop()].printed_references:
+            for reference in self.rules[stack.pop()].printed_references:
+                name = skeletons.get(reference, reference)
                 if name not in reached:
                     reached[name] = None
                     stack.append(name)
-        text = "\n".join([self.rules[name].text for name in reached])
-        return text if self.root == "root" else f"root ::= {self.root}\n{text}"
+        text = "\n".join([self.rules[name].text_with(skeletons) for name in reached])
+        return text if root == "root" else f"root ::= {root}\n{text}"
 
 
 def _names(alternatives: tuple[Sequence, ...]) -> tuple[str, ...]:

@@ -33,11 +33,11 @@ HOW: dict[str, tuple[str, str]] = {
     "exclusiveMaximum": ("as `minimum`; the boolean of draft 4 too", ""),
     "multipleOf": ("narrowed: written without exponent", ""),
     "minLength": (
-        f"code points, an escape counts once; up to {lengths.FOLDED_LENGTH}",
-        f"over {lengths.FOLDED_LENGTH}, or over {lengths.FOLDED_STATES} states together with a pattern "
-        f"({lengths.FOLDED_WIDE} where they read most characters)",
+        "code points, an escape counts once",
+        "beside a pattern of which a word's length is seldom right, such as `^(abc)*$`, over "
+        f"{lengths.FOLDED_STATES} states together; over {lengths.FOLDED_LENGTH} where strings have no quotes",
     ),
-    "maxLength": ("as `minLength`", "as `minLength`"),
+    "maxLength": ("as `minLength`", f"over {lengths.FOLDED_LENGTH} where strings have no quotes"),
     "pattern": (
         "ECMA-262, unanchored, lookaround included",
         "it is no regular language (back references), or too large",
@@ -48,8 +48,11 @@ HOW: dict[str, tuple[str, str]] = {
     "prefixItems": (ALWAYS, ""),
     "items": ("one schema, or the tuple of older drafts", ""),
     "additionalItems": (ALWAYS, ""),
-    "minItems": (f"up to {arrays.COUNTED}", f"over {arrays.COUNTED}"),
-    "maxItems": (f"up to {arrays.COUNTED}", f"over {arrays.COUNTED}"),
+    "minItems": (
+        f"counted, up to {arrays.MOST_REQUIRED}",
+        f"over that, or over {arrays.COUNTED} beside `contains` and in parameters of calls",
+    ),
+    "maxItems": ("counted", f"over {arrays.COUNTED} beside `contains` and in parameters of calls"),
     "uniqueItems": (
         f"items out of at most {arrays.DISTINCT} values, or at most one item",
         "anything else",
@@ -59,7 +62,7 @@ HOW: dict[str, tuple[str, str]] = {
     "maxContains": (ALWAYS, "what is counted has no exact complement"),
     "unevaluatedItems": ("branch by branch, with `contains`", f"over {alternatives.SUBSETS} branches of one anyOf"),
     "properties": ("any order in spec; narrowed to schema order in tight", ""),
-    "required": ("always in tight", f"in spec, over {objects.TRACKED} keys in one object"),
+    "required": (ALWAYS, f"over {objects.TRACKED} keys in any order, in parameters of calls"),
     "additionalProperties": ("keys outside the declared ones, exactly", "a pattern beside it is not held"),
     "patternProperties": (
         "the keys are cut into regions by the patterns",
@@ -67,8 +70,8 @@ HOW: dict[str, tuple[str, str]] = {
         f"or over {members.WIDE_KEYS} states that read most characters",
     ),
     "propertyNames": ("the keys as an automaton", "what names must be is not held exactly"),
-    "minProperties": ("counted", "keys could repeat (spec, or free keys), or too many to count"),
-    "maxProperties": ("counted", "too many to count"),
+    "minProperties": ("counted", "in parameters of calls, where keys could repeat"),
+    "maxProperties": ("counted", "two members or more are asked for by their values, and one could be both"),
     "dependencies": ("key absent, or present with what follows", f"over {alternatives.SPLITS} in one object"),
     "dependentRequired": ("as `dependencies`", "as `dependencies`"),
     "dependentSchemas": ("as `dependencies`", "as `dependencies`"),

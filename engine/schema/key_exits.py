@@ -7,12 +7,15 @@ lies beyond ASCII, the escapes. Each is a rule, learnt ahead (`all_exits`). Know
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from engine.schema.alphabet import Ranges
+from engine.schema.automaton import Automaton
+from engine.schema.counted_text import Comparing, write_counted
 from engine.schema.escapes import ESCAPED, any_escape, canonical
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, normalise_ranges
+from engine.schema.guards import Unrepeated
 from engine.schema.suffixes import short_digest
 from engine.schema.text import RAW, TextRules
 
@@ -31,6 +34,8 @@ class Site:
 
     prefix: str
     follow: Chars
+    watched: bool = True
+    """A key that the object has already cannot be closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,13 @@ class Exits:
     rules: tuple[Rule, ...]
 
 
-def make_rule(site: Site, kind: str, alternatives: tuple[Sequence, ...]) -> Rule:
-    """A rule named by its content."""
+def make_rule(site: Site, kind: str, alternatives: tuple[Sequence, ...], *, closed_by: str | None = None) -> Rule:
+    """A rule named by its content; `closed_by` is what its first alternative adds to the key before it closes it."""
     content = [[_content(symbol) for symbol in sequence] for sequence in alternatives]
-    digest = short_digest(repr((content, site.follow.ranges)))
-    return Rule(f"{site.prefix}k{kind}{digest}", alternatives, site.follow)
+    guarded = site.watched and closed_by is not None
+    digest = short_digest(repr((content, site.follow.ranges, guarded)))
+    guards = (Unrepeated((closed_by,)), *(None,) * (len(alternatives) - 1)) if guarded and closed_by is not None else ()
+    return Rule(f"{site.prefix}k{kind}{digest}", alternatives, site.follow, guards=guards)
 
 
 def _content(symbol: Symbol) -> object:
@@ -58,8 +65,12 @@ def _content(symbol: Symbol) -> object:
 def free(site: Site) -> Parts:
     """The rest of a key of which nothing is asked any more, in every legal spelling, closing quote included."""
     texts = TextRules({}, site.prefix)
-    name = texts.plain(site.follow).name
-    return (texts.rules[name], *(rule for rule in texts.rules.values() if rule.name != name))
+    plain = texts.rules[texts.plain(site.follow).name]
+    if not site.watched:
+        return (plain,)
+    anything = Automaton.anything()
+    compared = write_counted(texts, anything, "every", Comparing(anything), site.follow)
+    return (replace(texts.rules[compared.name], expression=plain.expression),)
 
 
 @lru_cache(maxsize=4096)

@@ -37,7 +37,7 @@ class KeyRules:
     def write(self, automaton: Automaton) -> Ref:
         """A rule for the keys in `automaton`. AutomatonTooLarge over the rule limit."""
         free = _free_state(automaton)
-        if free is None or any(len(circle) > 1 for circle in components(automaton)):
+        if free is None or has_circles(automaton):
             return self.texts.string(automaton, self.follow)
         names = [f"{self.texts.prefix}k{self.salt}{digest}" for digest in suffix_digests(automaton)]
         for state in range(automaton.states):
@@ -100,13 +100,18 @@ class KeyRules:
         return self.texts.add(name, alternatives, self.follow)
 
 
+def has_circles(automaton: Automaton) -> bool:
+    """Whether several states lead to each other."""
+    return any(len(circle) > 1 for circle in components(automaton))
+
+
 def leaves_often(automaton: Automaton) -> bool:
     """Whether several states go on to where all is legal on most characters, and none of them lies in a circle.
 
     Strings that are none of a few values are like this. As rules of `KeyRules` they share what they have in common.
     """
     free = _free_state(automaton)
-    if free is None or automaton.states <= MANY or any(len(circle) > 1 for circle in components(automaton)):
+    if free is None or automaton.states <= MANY or has_circles(automaton):
         return False
     wide = [t for s in range(automaton.states) for spans, t in automaton.moves(s) if s != free and _is_wide(spans)]
     return wide.count(free) > MANY

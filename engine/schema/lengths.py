@@ -1,51 +1,82 @@
-"""Bounds on the length of strings beside a pattern: in its states where those stay few, else beside its automaton.
+"""How long the words of an automaton are, and bounds on them: beside the automaton, in its states where they must be.
 
-Knows automata and what their states cost the compiler of a grammar; not keywords.
+Knows automata only. A bound beside an automaton is counted while a document is written (`guards.Length`). That leads to
+no dead end if, wherever a word stands, some of its endings fits between the bounds, which the gaps between the lengths
+of words tell.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 from engine.schema.automaton import Automaton, AutomatonTooLarge
-from engine.schema.pattern import full_match
 from engine.schema.products import meet
 from engine.schema.shape import StringSet
-from engine.schema.states import DEAD
-from engine.schema.suffixes import suffix_digests
+from engine.schema.states import DEAD, states_of
+from engine.schema.suffixes import components
 
-FOLDED_LENGTH = 128
-"""Length bounds up to here become states: a chain that all schemas share. Longer ones are not in the grammar."""
 FOLDED_STATES = 160
-"""States a pattern and its length bounds may have together; each costs the compiler about 10 ms."""
-FOLDED_WIDE = 24
-"""How many of them may read most characters beyond ASCII: such a state costs 20 to 60 ms, and next to
-nothing where it is learnt ahead."""
-WIDE_CHAINS = {".": 64, r"\S": 32}
-"""Such characters that patterns repeat, and how many times at most what follows them is learnt ahead."""
-_MOST = 0x10FFFF // 2
+"""States that an automaton and a length may have together where the length cannot stay beside it."""
+FOLDED_LENGTH = 128
+"""Lengths up to here become states where nobody counts: names of keys, strings without quotes."""
+_STEPS = 400_000
+"""Lengths times states that are looked through for gaps."""
 
 
-def with_length(automaton: Automaton, low: int, high: int | None) -> tuple[StringSet, ...]:
-    """Words of `low` to `high` code points. Short bounds become states, long ones stay beside the automaton."""
-    inside_low = low if low <= FOLDED_LENGTH else 0
-    inside_high = high if high is not None and high <= FOLDED_LENGTH else None
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Per state, how many more code points a word has at least and at most (None: any number). Neighbours among the
+    lengths that are possible from one state are up to `gap` apart; None: nobody knows."""
+
+    fewest: tuple[int, ...]
+    most: tuple[int | None, ...]
+    gap: int | None
+
+
+def bounded(automaton: Automaton, low: int, high: int | None) -> StringSet | None:
+    """Words of `low` to `high` code points; None where there are none. Bounds that say nothing are dropped."""
+    if high is not None and low > high:
+        return None
+    if automaton.few is not None:
+        words = [word for word in automaton.few if low <= len(word) and (high is None or len(word) <= high)]
+        return None if not words else StringSet(automaton if words == automaton.few else Automaton.of(words))
+    found = measures(automaton)
+    fewest, most = found.fewest[0], found.most[0]
+    if (high is not None and high < fewest) or (most is not None and most < low):
+        return None
+    low = low if low > fewest else 0
+    high = None if high is None or (most is not None and most <= high) else high
+    beside = StringSet(automaton, low, high)
+    return beside if is_countable(beside) else _folded(beside)
+
+
+def is_countable(part: StringSet) -> bool:
+    """Whether counting code points holds the bounds and leads to no dead end. An upper bound alone always does."""
+    if not part.low:
+        return True
+    gap = measures(part.automaton).gap
+    return gap is not None and (part.high is None or part.high - part.low + 1 >= gap)
+
+
+def _folded(part: StringSet) -> StringSet | None:
     try:
-        inside = strings_in_both(automaton, Automaton.length(inside_low, inside_high))
+        both = meet(part.automaton, Automaton.length(part.low, part.high))
     except AutomatonTooLarge:
-        inside = _unfolded(automaton, inside_low, inside_high)
-    outside_high = None if high == inside_high else high
-    found = StringSet(inside.automaton, max(inside.low, low - inside_low), lower_of(inside.high, outside_high))
-    return () if found.is_empty else (found,)
+        return part
+    if both.is_empty:
+        return None
+    return StringSet(both) if both.states <= max(FOLDED_STATES, part.automaton.states) else part
 
 
-def strings_in_both(first: Automaton, second: Automaton) -> StringSet:
-    """Words of both; where one is a length that would make too many states of the other, it stays beside that."""
-    both = meet(first, second)
-    for pattern, other in ((first, second), (second, first)):
-        if not _bounds(pattern) and (bounds := _bounds(other)) and _is_costly(pattern, both):
-            return _unfolded(pattern, *bounds)
-    return StringSet(both)
+def in_states(part: StringSet) -> tuple[Automaton, bool]:
+    """The automaton with its bounds in it, for a place where nobody counts, and whether all of them are."""
+    low = part.low if part.low <= FOLDED_LENGTH else 0
+    high = part.high if part.high is not None and part.high <= FOLDED_LENGTH else None
+    try:
+        return meet(part.automaton, Automaton.length(low, high)), (low, high) == (part.low, part.high)
+    except AutomatonTooLarge:
+        return part.automaton, not (part.low or part.high is not None)
 
 
 def lower_of(first: int | None, second: int | None) -> int | None:
@@ -53,53 +84,65 @@ def lower_of(first: int | None, second: int | None) -> int | None:
     return second if first is None else first if second is None else min(first, second)
 
 
-def _bounds(automaton: Automaton) -> tuple[int, int | None] | None:
-    """The bounds that an automaton says, if it says nothing else."""
-    if automaton.alphabet.size > 1 or automaton.is_empty:
-        return None
-    low, last = min(automaton.accepting), automaton.states - 1
-    onward = automaton.table[last][0]
-    if onward not in (DEAD, last) or len(automaton.accepting) != last - low + 1:
-        return None
-    return low, None if onward == last else last
+@lru_cache(maxsize=1024)
+def measures(automaton: Automaton) -> Measures:
+    """Linear where every end of a word can be an end one character later, else quadratic at worst."""
+    sources = [0] * automaton.states
+    for state, row in enumerate(automaton.table):
+        for target in set(row) - {DEAD}:
+            sources[target] |= 1 << state
+    accepting = sum(1 << state for state in automaton.accepting)
+    fewest = [0] * automaton.states
+    seen, layer, distance = accepting, accepting, 0
+    while layer:
+        for state in states_of(layer):
+            fewest[state] = distance
+        layer = _before(layer, sources) & ~seen
+        seen |= layer
+        distance += 1
+    most = _longest(automaton)
+    return Measures(tuple(fewest), most, 1 if _is_dense(automaton) else _gap(accepting, sources))
 
 
-def _is_costly(automaton: Automaton, folded: Automaton) -> bool:
-    """Whether the bounds make too many states of a pattern."""
-    if folded.states > max(FOLDED_STATES, automaton.states):
-        return True
-    return wide_states(folded) > max(FOLDED_WIDE, wide_states(automaton))
+def _is_dense(automaton: Automaton) -> bool:
+    """Whether from each state words of all lengths are possible, from its shortest one on."""
+    return all(any(target in automaton.accepting for target in automaton.table[state]) for state in automaton.accepting)
 
 
-def wide_states(automaton: Automaton) -> int:
-    """States that read most code points; of more than FOLDED_WIDE only those that are not learnt ahead."""
-    sizes = automaton.alphabet.sizes
-    reads = (sum(size for size, target in zip(sizes, row, strict=True) if target != DEAD) for row in automaton.table)
-    wide = [state for state, size in enumerate(reads) if size > _MOST]
-    if len(wide) <= FOLDED_WIDE:
-        return len(wide)
-    digests = suffix_digests(automaton)
-    return sum(digests[state] not in _learnt() for state in wide)
+def _longest(automaton: Automaton) -> tuple[int | None, ...]:
+    most: list[int | None] = [0] * automaton.states
+    for component in components(automaton):
+        for state in component:
+            targets = set(automaton.table[state]) - {DEAD}
+            lengths = [most[target] for target in targets]
+            if len(component) > 1 or state in targets or None in lengths:
+                most[state] = None
+            else:
+                most[state] = max((1 + length for length in lengths if length is not None), default=0)
+    return tuple(most)
 
 
-@lru_cache(maxsize=1)
-def _learnt() -> frozenset[str]:
-    """What is learnt ahead of patterns, as digests of what follows each state."""
-    chains = (full_match(f"{characters}{{0,{most}}}") for characters, most in WIDE_CHAINS.items())
-    return frozenset(digest for chain in chains for digest in suffix_digests(chain))
+def _gap(accepting: int, sources: list[int]) -> int | None:
+    """The widest gap between two lengths of words from one state; None if that takes too long to find out."""
+    at, length, gap = accepting, 0, 1
+    seen: dict[int, int] = {}
+    last: dict[int, int] = {}
+    end: int | None = None
+    while at and length != end:
+        if length * len(sources) > _STEPS:
+            return None
+        if end is None and at in seen:
+            end = 2 * length - seen[at]  # once more around
+        seen.setdefault(at, length)
+        for state in states_of(at):
+            gap = max(gap, length - last.get(state, length))
+            last[state] = length
+        at, length = _before(at, sources), length + 1
+    return gap
 
 
-def _unfolded(automaton: Automaton, low: int, high: int | None) -> StringSet:
-    """Bounds beside the automaton, but for those it keeps by itself and a lower bound that is cheap to hold."""
-    if 0 < low <= FOLDED_LENGTH:
-        automaton, low = _with_least(automaton, low)
-    return StringSet(automaton, low, high)
-
-
-def _with_least(automaton: Automaton, low: int) -> tuple[Automaton, int]:
-    """The automaton with the lower bound in it, and what bound stays beside it."""
-    try:
-        held = meet(automaton, Automaton.length(low))
-    except AutomatonTooLarge:
-        return automaton, low
-    return (automaton, low) if low > 1 and _is_costly(automaton, held) else (held, 0)
+def _before(states: int, sources: list[int]) -> int:
+    found = 0
+    for state in states_of(states):
+        found |= sources[state]
+    return found

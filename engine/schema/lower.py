@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal
 
@@ -25,12 +25,13 @@ from engine.schema.reference import Schemas
 from engine.schema.report import Report
 from engine.schema.shortest import Shortest
 from engine.schema.spelled import Group
+from engine.schema.term import Term
 from engine.schema.trim import canonical, prune
 from engine.schema.validator import Validator
 from engine.schema.values import Options, ValueWriter
 from engine.schema.verdict import Verdict
 
-LOWERING_VERSION = 32
+LOWERING_VERSION = 33
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 
@@ -81,21 +82,37 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     if not is_known(schemas.root.schema):
         report.mark(schemas.root, "$schema", "narrowed", "an unknown dialect is read as draft 2020-12")
     expander = Expander(schemas, report, bold=bold)
-    root = schemas.root
-    writer = (ParameterWriter if options.style == "qwen_xml" else ValueWriter)(expander, options)
-    name = writer.write(expander.terms.node(root, schemas.enter((), root)))
-    groups = writer.spelled.groups
-    texts = Shortest(writer.rules, {key: group.shortest for key, group in groups.items()})
+    writer, name, texts = _written(expander, options)
     if name not in texts:
         raise SchemaRefused("the schema is unsatisfiable: no document is valid", param="schema", pointer="")
     report.lift(schemas)
     text = texts[name]
     rules, name = canonical(prune(writer.rules, name, texts), name, options.prefix)
-    for group in _used(rules, groups):
+    for group in _used(rules, writer.spelled.groups):
         rules.update([(rule.name, rule) for rule in group.rules])
     root_name = f"{options.prefix}root"
     rules[root_name] = Rule(root_name, ((Ref(name),),))
     return Lowered(Grammar(rules, root_name), report.verdicts(schemas), (), len(text.encode()), text)
+
+
+def _written(expander: Expander, options: Options) -> tuple[ValueWriter, str, Shortest]:
+    """All rules, the name of the first one and shortest texts; written anew where values turned out to be impossible,
+    so that no guard counts on a member that cannot be."""
+    root = expander.schemas.root
+    impossible = frozenset[Term]()
+    while True:
+        writer = (ParameterWriter if options.style == "qwen_xml" else ValueWriter)(expander, options)
+        writer.impossible = impossible
+        name = writer.write(expander.terms.node(root, expander.schemas.enter((), root)))
+        known = {key: group.shortest for key, group in writer.spelled.groups.items()}
+        texts = Shortest(writer.rules, known, writer.fewest)
+        found = writer.found_impossible(texts)
+        if found <= impossible or name not in texts:
+            break
+        impossible |= found
+    for rule in writer.fewest:
+        writer.rules[rule] = replace(writer.rules[rule], least=texts.way(rule))
+    return writer, name, texts
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from engine.schema.algebra import settle_object
 from engine.schema.automaton import Automaton, AutomatonTooLarge
-from engine.schema.lengths import wide_states
+from engine.schema.lengths import FOLDED_LENGTH, in_states
 from engine.schema.products import less, meet
 from engine.schema.reference import Location, Scope
 from engine.schema.scalars import count, pattern_automaton
 from engine.schema.shape import ObjectShape, Others
+from engine.schema.states import DEAD
 from engine.schema.term import FALSE, TRUE, Term
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ KEY_CLASSES = 64
 """Regions into which the patterns of one object may cut the keys."""
 WIDE_KEYS = 64
 """States of all regions that may read most characters: each costs the compiler 20 to 60 ms."""
+_MOST = 0x10FFFF // 2
 
 Pattern = tuple[Automaton, Term]
 
@@ -75,13 +77,20 @@ def _others(expander: Expander, at: Location, scope: Scope, patterns: list[Patte
         others = [Others(region, expander.terms.all_of(values), True) for region, values in regions]
         others.append(Others(rest, additional, explicit))
         written = tuple(part for part in others if part.value != FALSE and not part.keys.is_empty)
-        if sum(wide_states(part.keys) for part in written) > WIDE_KEYS:
+        if sum(_wide_states(part.keys) for part in written) > WIDE_KEYS:
             raise AutomatonTooLarge(f"over {WIDE_KEYS} states that read most characters")
     except AutomatonTooLarge as error:
         for keyword in ("patternProperties", "additionalProperties"):
             expander.report.mark(at, keyword, "checked", f"the patterns cut the keys too finely: {error}")
         return (Others(Automaton.anything(), TRUE, True),)
     return written
+
+
+def _wide_states(automaton: Automaton) -> int:
+    """States that read most code points."""
+    sizes = automaton.alphabet.sizes
+    reads = (sum(size for size, target in zip(sizes, row, strict=True) if target != DEAD) for row in automaton.table)
+    return sum(size > _MOST for size in reads)
 
 
 def _regions(patterns: list[Pattern]) -> tuple[list[tuple[Automaton, list[Term]]], Automaton]:
@@ -109,10 +118,11 @@ def _restrict_names(expander: Expander, at: Location, scope: Scope, item: Object
     exact = expander.is_exact(term)
     keys = Automaton.nothing()
     for part in shape.strings:
-        keys = keys | part.automaton
-        if part.low or part.high is not None:
+        names, whole = in_states(part)
+        keys = keys | names
+        if not whole:
             exact = False
-            expander.report.mark(at, "propertyNames", "checked", "a length too long for the grammar")
+            expander.report.mark(at, "propertyNames", "checked", f"a length over {FOLDED_LENGTH}")
     if not exact:
         expander.report.mark(at, "propertyNames", "checked", "what the names must be is not held exactly")
     named = tuple((key, term if keys.accepts(key) else FALSE) for key, term in item.named)

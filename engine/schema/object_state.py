@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.schema.automaton import Automaton
 from engine.schema.grammar import Sequence
+from engine.schema.guards import Guard
 from engine.schema.term import Term
+
+Way = tuple[Sequence, Guard | None]
+"""An alternative and what it asks of the object so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectState:
-    """Where the object is: next position in schema order (0 in any order), what is missing, members so far."""
+    """Where the object is: next position in schema order (0 in any order), what is missing, members so far.
+
+    The last two only where nobody counts; they stay as they are elsewhere.
+    """
 
     position: int
     missing: frozenset[str]
@@ -28,9 +36,10 @@ class ObjectState:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One kind of member: its key with colon and its value, and what it supplies."""
+    """One kind of member: its key with colon (`keys`: out of these, if undeclared), its value, and what it supplies."""
 
     key: Sequence
     value: Term
     name: str | None
     meets: frozenset[int] = frozenset()
+    keys: Automaton | None = None

@@ -1,4 +1,5 @@
-"""Objects as rules: in schema order and closed (tight), or in any order with a rule per set of what is still missing.
+"""Objects as rules: in schema order and closed (tight), or in any order. Guards ask what is there and how many members;
+where nobody counts (parameters of calls), rules remember it.
 
 Knows members, required keys, needs and counts. Right-recursive, brace inside. One shared rule holds the members that
 change nothing, so that the states stay small.
@@ -8,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import combinations
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from engine.errors import LimitExceeded
-from engine.schema.automaton import Automaton
+from engine.schema import object_guards
+from engine.schema.fewest import fewest_members
 from engine.schema.grammar import Ref, Sequence
+from engine.schema.guards import Enough, Guard, Members
 from engine.schema.layout import Follow
-from engine.schema.object_state import Member, ObjectState
+from engine.schema.object_members import MemberKinds
+from engine.schema.object_state import Member, ObjectState, Way
 from engine.schema.origins import mark, name_repeats
-from engine.schema.products import less, meet
 from engine.schema.shape import ObjectShape
-from engine.schema.term import FALSE, TRUE, Term
+from engine.schema.term import FALSE, Term
 from engine.schema.verdict import VerdictWord
 
 if TYPE_CHECKING:
@@ -30,9 +33,7 @@ WRITABLE = 10_000
 STATE_LIMIT = 5_000
 """Rules of one object."""
 TRACKED = 7
-"""Required keys whose presence is followed in any order: every subset of them is a state."""
-CROWDED, TRACKED_OF_MORE = 3, 4
-"""Objects of a schema with more of them in which still TRACKED are followed, and how many in each further one."""
+"""Required keys whose presence rules remember in any order, where nobody counts: every subset of them is a state."""
 
 
 class ObjectWriter:
@@ -42,19 +43,39 @@ class ObjectWriter:
         self.writer = writer
         self.term = term
         self.follow: Follow = follow
+        self.counted = writer.counted
         self.closed = writer.options.tight and (item.declared or writer.closes)
         in_order = self.closed and not writer.options.any_order
-        self.ordered = writer.options.tight and (in_order or len(item.required) > TRACKED)
+        many = not self.counted and len(item.required) > TRACKED
+        self.ordered = writer.options.tight and (in_order or many)
         self.item = item = self._countable(item)
         self.named = [(key, term) for key, term in item.named if term != FALSE]
-        self.free = self._free_keys()
-        self.count_to = max(item.low, (item.high or -1) + 1, 0)
+        self.free = [(part.keys, part.value) for part in item.others if part.explicit or not self.closed]
+        self.count_to = 0 if self.counted else max(item.low, (item.high or -1) + 1, 0)
         self._names: dict[ObjectState, str] = {}
         self._pending: list[ObjectState] = []
-        self._free: dict[frozenset[int], list[Member]] = {}
-        self._offers: dict[frozenset[int], tuple[list[tuple[Member, Sequence]], Sequence]] = {}
-        self.tracked = self._tracked()
+        self.members = MemberKinds(writer, item, self.free)
+        self._offers: dict[frozenset[int], tuple[list[Member], list[Member]]] = {}
+        self.tracked = frozenset[str]() if self.counted else self._tracked()
         self._name_limits()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all that rules need to know is which shapes are still possible."""
+        if self.ordered or self.item.needs or not self.counted:
+            return False
+        return not self.free or (len(self.free) == 1 and self.free[0][0].is_universal)
+
+    @cached_property
+    def parts(self) -> list[Sequence]:
+        """Declared members as symbols."""
+        return [(*self.writer.layout.key(key), *self.writer.value(term)) for key, term in self.named]
+
+    def region(self, still_needed: int = 0) -> Members:
+        """What the guards ask for, with room for members that are needed for what they are."""
+        item = self.item
+        names = item.required if self.ordered else frozenset(key for key, _ in self.named)
+        return Members(names, item.required, item.low, None if item.high is None else item.high - still_needed)
 
     def write(self) -> Ref:
         """The rule for what follows the opening brace, closing brace included."""
@@ -62,31 +83,23 @@ class ObjectWriter:
         start = self._name(ObjectState(0, missing, frozenset(range(len(self.item.needs))), 0, True))
         while self._pending:
             state = self._pending.pop()
-            self.writer.add(self._names[state], self._alternatives(state), self.follow)
+            self.writer.add_ways(self._names[state], self._alternatives(state), self.follow)
+            if self.counted and (fewest := fewest_members(self, state)):
+                self.writer.fewest[self._names[state]] = fewest
         return Ref(start)
 
     def _countable(self, item: ObjectShape) -> ObjectShape:
-        """Without bounds on the members where counting them would multiply the states too much."""
+        """Without bounds on the members where counting them by rules would multiply the states too much."""
         if item.low > WRITABLE:
             raise LimitExceeded(f"minProperties {item.low} is over the limit of {WRITABLE} members", param="schema")
+        if self.counted:
+            return item
         counts = max(item.low, (item.high or -1) + 1)
         states = len(item.named) + 1 if self.ordered else 1 << min(len(item.required), TRACKED)
         if counts * states <= STATE_LIMIT // 3:
             return item
         self._mark(("minProperties", "maxProperties"), "checked", "too many members to count")
         return replace(item, low=0, high=None)
-
-    def _free_keys(self) -> list[tuple[Automaton, Term]]:
-        """Kinds of undeclared keys that may be written; declared ones are still among them."""
-        return [(part.keys, part.value) for part in self.item.others if part.explicit or not self.closed]
-
-    def _free_key(self, keys: Automaton) -> Sequence | None:
-        """Those of `keys` that are not declared; None when there are none."""
-        names = [key for key, _ in self.item.named]
-        if keys.is_universal:
-            return self.writer.other_key(frozenset(names)) if names else self.writer.key(keys)
-        left = keys - Automaton.of(name for name in names if keys.accepts(name))
-        return None if left.is_empty else self.writer.key(left)
 
     def _name(self, state: ObjectState) -> str:
         if state not in self._names:
@@ -96,31 +109,32 @@ class ObjectWriter:
             self._pending.append(state)
         return self._names[state]
 
-    def _alternatives(self, state: ObjectState) -> list[Sequence]:
+    def _alternatives(self, state: ObjectState) -> list[Way]:
         """The brace, or the next member and what follows it.
 
         A state leads back to itself directly and to no earlier one, so the compiler can remember its rule.
         """
         layout = self.writer.layout
         comma = () if state.first else layout.comma()
-        ends = self.may_end(state) and (not self.ordered or self._ends_in_order(state))
-        found: list[Sequence] = [layout.closed("}")] if ends else []
-        if not self.is_full(state):
+        ends = self._may_end(state) and (not self.ordered or self._ends_in_order(state))
+        found: list[Way] = [(layout.closed("}"), self._end())] if ends else []
+        if self.counted or self.item.high is None or state.count < self.item.high:
             found += self._in_order(state, comma) if self.ordered else self._in_any_order(state, comma)
         return found
 
-    @property
-    def states(self) -> int:
-        """Rules that this shape takes, at most."""
-        return (self.count_to + 1) << len(self.tracked)
+    def _may_end(self, state: ObjectState) -> bool:
+        return not state.missing and not state.needs and (self.counted or state.count >= self.item.low)
 
-    def may_end(self, state: ObjectState) -> bool:
-        """Whether the brace can come."""
-        return not state.missing and not state.needs and state.count >= self.item.low
+    def _end(self) -> Guard | None:
+        if not self.counted or (self.ordered and not self.item.low and self.item.high is None):
+            return None
+        return object_guards.end((self.region(),))
 
-    def is_full(self, state: ObjectState) -> bool:
-        """Whether no member can come any more."""
-        return self.item.high is not None and state.count >= self.item.high
+    def _guard(self, member: Member, needs: frozenset[int]) -> Guard | None:
+        """Before a member, behind which `needs` are left."""
+        if not self.counted or (self.ordered and self.item.high is None):
+            return None
+        return object_guards.member((self.region(len(needs)),), member.name)
 
     def _ends_in_order(self, state: ObjectState) -> bool:
         """Nothing required is ahead, and no later position of the chain writes the same brace."""
@@ -129,59 +143,65 @@ class ObjectWriter:
             ahead and self._worth(state.position + 1)
         )
 
-    def _in_order(self, state: ObjectState, comma: Sequence) -> list[Sequence]:
-        found: list[Sequence] = []
+    def _in_order(self, state: ObjectState, comma: Sequence) -> list[Way]:
+        found: list[Way] = []
         if state.position < len(self.named):
             key, term = self.named[state.position]
-            kinds = self._kinds(key, term, state.needs)
+            kinds = self.members.declared(key, term, state.needs)
             found.extend(self._step(member, state, comma, state.position + 1) for member in kinds)
             if key not in self.item.required:
                 onward = ObjectState(state.position + 1, state.missing, state.needs, state.count, state.first)
                 if self._worth(onward.position):
-                    found.append((Ref(self._name(onward)),))
+                    found.append(((Ref(self._name(onward)),), self._skipping(onward.position)))
             return found
-        free = self._free_members(state.needs)
-        found.extend(self._step(member, state, comma, state.position) for member in free)
+        found.extend(
+            self._step(member, state, comma, state.position) for member in self.members.undeclared(state.needs)
+        )
         return found
+
+    def _skipping(self, position: int) -> Guard | None:
+        """Before leaving a member out: enough are left to come."""
+        least = self.item.low - (len(self.named) - position)
+        if not self.counted or self.free or least <= 0:
+            return None
+        return Enough(Members(frozenset(), frozenset(), least, None))
 
     def _worth(self, position: int) -> bool:
         """Whether anything but the brace can come."""
         return position < len(self.named) or bool(self.free)
 
-    def _in_any_order(self, state: ObjectState, comma: Sequence) -> list[Sequence]:
-        steps, plain = self._offered(state.needs)
+    def _in_any_order(self, state: ObjectState, comma: Sequence) -> list[Way]:
+        special, plain = self._offered(state.needs)
         gone = self.tracked - state.missing
-        found: list[Sequence] = [
-            (*comma, *symbols, Ref(self._name(state.after(member.name, self.count_to, member.meets))))
-            for member, symbols in steps
-            if member.name not in gone
-        ]
+        found = [self._step(member, state, comma, 0) for member in special if member.name not in gone]
         if plain:
-            found.append((*comma, *plain, Ref(self._name(state.after(None, self.count_to)))))
+            onward = state.after(None, self.count_to)
+            guards = [self._guard(member, onward.needs) for member in plain]
+            symbols = self.together(plain, guards)
+            names = frozenset(member.name for member in plain if member.name is not None)
+            regions = (self.region(len(onward.needs)),)
+            any_of_them = object_guards.another(regions, names, any(member.name is None for member in plain))
+            guard = guards[0] if len(plain) == 1 else any_of_them if self.counted else None
+            found.append(((*comma, *symbols, Ref(self._name(onward))), guard))
         return found
 
-    def _offered(self, needs: frozenset[int]) -> tuple[list[tuple[Member, Sequence]], Sequence]:
-        """Members that change what is missing or needed, and symbols for one of all others (none: there are none)."""
+    def _offered(self, needs: frozenset[int]) -> tuple[list[Member], list[Member]]:
+        """Members that change what is missing or needed, and all others."""
         if needs not in self._offers:
-            kinds = [member for key, term in self.named for member in self._kinds(key, term, needs)]
-            kinds += self._free_members(needs)
-            plain = [member for member in kinds if not member.meets and member.name not in self.tracked]
-            steps: list[tuple[Member, Sequence]] = []
-            for member in kinds:
-                if member.meets or member.name in self.tracked:
-                    key = member.key if member.name is None else self.writer.declared_key(member.name)
-                    steps.append((member, (*key, *self.writer.value(member.value))))
-            self._offers[needs] = steps, self.together(plain)
+            kinds = [member for key, term in self.named for member in self.members.declared(key, term, needs)]
+            kinds += self.members.undeclared(needs)
+            kinds = [m if m.name is None else replace(m, key=self.writer.declared_key(m.name)) for m in kinds]
+            special = [member for member in kinds if member.meets or member.name in self.tracked]
+            self._offers[needs] = special, [member for member in kinds if member not in special]
         return self._offers[needs]
 
     def _tracked(self) -> frozenset[str]:
-        """The required keys that are followed: all in schema order; in any order all of a few, or the first ones."""
+        """The required keys that rules remember: all in schema order; in any order all of a few, or the first ones."""
         required = [key for key, _ in self.named if key in self.item.required]
-        if self.ordered or len(required) <= TRACKED:
-            return frozenset(required)
-        self._mark(("required",), "checked", f"more than {TRACKED} required keys in any order")
-        crowded = self.writer.crowded.setdefault(self.item, len(self.writer.crowded)) >= CROWDED
-        return frozenset(required[: TRACKED_OF_MORE if crowded else TRACKED])
+        if not self.ordered and len(required) > TRACKED:
+            self._mark(("required",), "checked", f"more than {TRACKED} required keys in any order")
+            return frozenset(required[:TRACKED])
+        return frozenset(required)
 
     def _name_limits(self) -> None:
         """Name what these rules cannot hold, or hold only in part."""
@@ -190,61 +210,26 @@ class ObjectWriter:
             self._mark(keywords, "narrowed", "keys are written in schema order")
         if self.closed and any(not part.explicit for part in self.item.others):
             self._mark(("properties", "patternProperties"), "narrowed", "undeclared keys are not written")
+        if self.counted:
+            return
         if self.free or (not self.ordered and self.named):
-            name_repeats(self.writer.expander, self.writer.options.tight)
+            name_repeats(self.writer.expander)
         if (self.free or not self.ordered) and self.item.low > len(self.item.required):
             self._mark(("minProperties",), "checked", "a repeated key would count twice")
 
     def _mark(self, keywords: tuple[str, ...], word: VerdictWord, reason: str) -> None:
         mark(self.writer.expander, self.term, keywords, word, reason)
 
-    def _kinds(self, key: str, term: Term, needs: frozenset[int]) -> list[Member]:
-        """The member as it is, and as one that meets needs."""
-        able = [index for index in sorted(needs) if self.item.needs[index].keys.accepts(key)]
-        written = self.writer.layout.key(key)
-        return self._meeting(written, term, key, able) if able else [Member(written, term, key)]
-
-    def _meeting(self, key: Sequence, term: Term, name: str | None, able: list[int]) -> list[Member]:
-        """One member for every set of needs it can meet; those that ask nothing of the value are always met."""
-        values = {index: self.item.needs[index].value for index in able}
-        surely = frozenset(index for index in able if values[index] == TRUE)
-        perhaps = [index for index in able if index not in surely]
-        found: list[Member] = []
-        for size in range(len(perhaps) + 1):
-            for chosen in combinations(perhaps, size):
-                both = self.writer.expander.terms.all_of((term, *(values[index] for index in chosen)))
-                found.append(Member(key, both, name, surely | frozenset(chosen)))
-        return [member for member in found if member.value != FALSE]
-
-    def _free_members(self, needs: frozenset[int]) -> list[Member]:
-        if needs not in self._free:
-            self._free[needs] = self._undeclared(needs)
-        return self._free[needs]
-
-    def _undeclared(self, needs: frozenset[int]) -> list[Member]:
-        """Members with undeclared keys, the keys cut by what the needs ask for."""
-        regions: list[tuple[Automaton, Term, list[int]]] = [(keys, value, []) for keys, value in self.free]
-        for index in sorted(needs):
-            asked = self.item.needs[index].keys
-            cut = [(meet(keys, asked), value, [*able, index]) for keys, value, able in regions]
-            if not asked.is_universal:
-                cut.extend((less(keys, asked), value, able) for keys, value, able in regions)
-            regions = [part for part in cut if not part[0].is_empty]
-        found: list[Member] = []
-        for keys, value, able in regions:
-            if (key := self._free_key(keys)) is not None:
-                found.extend(self._meeting(key, value, None, able))
-        return found
-
-    def _step(self, member: Member, state: ObjectState, comma: Sequence, position: int) -> Sequence:
+    def _step(self, member: Member, state: ObjectState, comma: Sequence, position: int) -> Way:
         onward = state.after(member.name, self.count_to, member.meets, position)
-        return (*comma, *member.key, *self.writer.value(member.value), Ref(self._name(onward)))
+        symbols = (*comma, *member.key, *self.writer.value(member.value), Ref(self._name(onward)))
+        return symbols, self._guard(member, onward.needs)
 
-    def together(self, members: Iterable[Member]) -> Sequence:
-        """One of these members, which lead to the same state; nothing when there are none."""
+    def together(self, members: Iterable[Member], guards: Iterable[Guard | None]) -> Sequence:
+        """One of these members, which lead to the same state, each with its guard where they are several."""
         sequences: list[Sequence] = [(*m.key, *self.writer.value(m.value)) for m in members]
-        if len(sequences) < 2:
-            return sequences[0] if sequences else ()
+        if len(sequences) == 1:
+            return sequences[0]
         name = self.writer.fresh("m")
-        self.writer.add(name, sequences, "value")
+        self.writer.add_ways(name, list(zip(sequences, guards, strict=True)), "value")
         return (Ref(name),)

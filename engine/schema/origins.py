@@ -67,8 +67,7 @@ def mark(
                 expander.report.mark(at, keyword, word, reason)
 
 
-def name_repeats(expander: Expander, tight: bool) -> None:
+def name_repeats(expander: Expander) -> None:
     """Note at the root that some object's grammar lets a key stand twice."""
-    word: VerdictWord = "enforced" if tight else "checked"
-    reason = "the grammar cannot hold this; a key that its object already has is taken back while decoding"
-    expander.report.mark(expander.schemas.root, REPEATED_KEYS, word, reason)
+    reason = "who follows the keys of a document does not know those of a call's parameters"
+    expander.report.mark(expander.schemas.root, REPEATED_KEYS, "checked", reason)

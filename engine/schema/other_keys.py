@@ -58,7 +58,8 @@ def other_key(site: Site, names: Iterable[str]) -> Parts:
     rules.update((rule.name, rule) for rule in leave.rules)
     ends: tuple[Sequence, ...] = () if "" in trie else ((literal('""'),),)
     along = [ref for character in trie if character for ref in ways[id(trie), character].refs]
-    return make_rule(site, "o", (*ends, *((literal('"'), ref) for ref in (*leave.refs, *along)))), *rules.values()
+    leaving = ((literal('"'), ref) for ref in (*leave.refs, *along))
+    return make_rule(site, "o", (*ends, *leaving), closed_by="" if ends else None), *rules.values()
 
 
 def shortest_other(names: frozenset[str]) -> str:
@@ -145,5 +146,6 @@ def _step(site: Site, character: str, gone: str, ended: bool) -> tuple[Ref, dict
     text = canonical(ord(character))
     leave = exits(site, gone)
     ends: tuple[Sequence, ...] = () if ended else ((literal(text + '"'),),)
-    rule = make_rule(site, "b", (*ends, *((literal(text), ref) for ref in leave.refs)))
+    closed_by = None if ended else character
+    rule = make_rule(site, "b", (*ends, *((literal(text), ref) for ref in leave.refs)), closed_by=closed_by)
     return Ref(rule.name), {part.name: part for part in (rule, *leave.rules)}

@@ -13,7 +13,6 @@ from engine.schema.expand import Expander
 from engine.schema.grammar import Chars, Ref, Sequence, Text, chars
 from engine.schema.layout import Follow, Layout
 from engine.schema.object_union import write_objects
-from engine.schema.origins import mark
 from engine.schema.parameter_text import CLOSE, END, KEY, OPEN
 from engine.schema.pattern import full_match
 from engine.schema.shape import Shape
@@ -50,10 +49,7 @@ class ParameterWriter(ValueWriter):
             return [(self.spelled.text("text", _writable(), chars("\n")),)]
         found = self.inner.alternatives(replace(shape, strings=()), follow, term)
         for part in shape.strings:
-            if part.is_bounded:
-                too_long = "a length too long to write out"
-                mark(self.expander, term, ("minLength", "maxLength"), "checked", too_long, part.is_beside)
-            if not (texts := part.automaton & _writable()).is_empty:
+            if not (texts := self.uncounted(part, term) & _writable()).is_empty:
                 found.append((self.spelled.text("text", texts, chars("\n")),))
         return found
 

@@ -34,24 +34,25 @@ __all__ = ["PatternInvalid", "PatternUnsupported", "from_pattern", "full_match",
 @lru_cache(maxsize=1024)
 def from_pattern(pattern: str) -> Automaton:
     """The strings in which `pattern` surely matches somewhere. Cached."""
-    return _compile(parse(pattern), search=True)
+    return compile_tree(parse(pattern), search=True)
 
 
 @lru_cache(maxsize=1024)
 def may_match(pattern: str) -> Automaton:
     """The strings in which `pattern` matches in one engine or another: complement this one for `not`. Cached."""
-    return _compile(parse(pattern, upper=True), search=True)
+    return compile_tree(parse(pattern, upper=True), search=True)
 
 
 @lru_cache(maxsize=256)
 def full_match(pattern: str) -> Automaton:
     """The strings that `pattern` surely matches from the first to the last character. Cached."""
-    return _compile(parse(pattern), search=False)
+    return compile_tree(parse(pattern), search=False)
 
 
-def _compile(node: Node, search: bool) -> Automaton:
+def compile_tree(node: Node, search: bool = True) -> Automaton:
+    """The strings in which a tree matches somewhere, or (`search` off) from end to end."""
     if any(isinstance(part, Look) for part in walk(node)):
-        return Lookaround(node, _compile, assemble).automaton(search)
+        return Lookaround(node, compile_tree, assemble).automaton(search)
     nfa = Nfa()
     entry = nfa.state()
     leave = assemble(nfa, node, entry)

@@ -11,13 +11,15 @@ from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.dialect import Draft
 from engine.schema.intervals import Interval, Numbers, rational
 from engine.schema.keywords import asserts_format, speaks
-from engine.schema.lengths import with_length
+from engine.schema.lengths import bounded, lower_of
 from engine.schema.pattern import PatternInvalid, PatternUnsupported, from_pattern, full_match
+from engine.schema.pattern_counts import counted_pattern
 from engine.schema.products import meet
 from engine.schema.reference import Location
 from engine.schema.report import Report
 from engine.schema.shape import StringSet
 
+PATTERN_ERRORS = (PatternUnsupported, PatternInvalid, AutomatonTooLarge)
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?"
 
 
@@ -25,9 +27,17 @@ def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bo
     """Strings that the string keywords allow, and whether exactly those."""
     schema = at.schema
     automaton, exact = Automaton.anything(), True
+    low, high = count(schema.get("minLength"), 0) or 0, count(schema.get("maxLength"), None)
     if isinstance(schema.get("pattern"), str):
-        found = pattern_automaton(report, at, "pattern", schema["pattern"])
-        automaton, exact = (automaton, False) if found is None else (found, exact)
+        try:
+            matched = counted_pattern(schema["pattern"])
+        except PATTERN_ERRORS as error:
+            _mark_pattern(report, at, "pattern", schema["pattern"], error)
+            exact = False
+        else:
+            if matched is None:
+                return (), exact
+            automaton, low, high = matched.automaton, max(low, matched.low), lower_of(high, matched.high)
     named = schema.get("format")
     found = formats.from_format(named) if isinstance(named, str) else None
     if found is not None:
@@ -39,19 +49,22 @@ def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bo
             report.mark(at, "format", "narrowed", f"{named!r} is younger than this draft, but held like in later ones")
     if speaks(at.draft, "contentEncoding") and ("contentEncoding" in schema or "contentMediaType" in schema):
         automaton, exact = meet(automaton, _encoded(schema)), exact and _content_exact(report, at)
-    low, high = count(schema.get("minLength"), 0), count(schema.get("maxLength"), None)
-    return with_length(automaton, low or 0, high), exact
+    strings = bounded(automaton, low, high)
+    return () if strings is None else (strings,), exact
 
 
 def pattern_automaton(report: Report, at: Location, keyword: str, pattern: str) -> Automaton | None:
     """The automaton of a pattern; None, with a mark, when there is none."""
     try:
         return from_pattern(pattern)
-    except (PatternUnsupported, PatternInvalid) as error:
-        report.mark(at, keyword, "checked", f"the pattern {pattern[:60]!r} is not a regular language we read: {error}")
-    except AutomatonTooLarge as error:
-        report.mark(at, keyword, "checked", f"the pattern {pattern[:60]!r} needs too many states: {error}")
+    except PATTERN_ERRORS as error:
+        _mark_pattern(report, at, keyword, pattern, error)
     return None
+
+
+def _mark_pattern(report: Report, at: Location, keyword: str, pattern: str, error: Exception) -> None:
+    reason = "needs too many states" if isinstance(error, AutomatonTooLarge) else "is not a regular language we read"
+    report.mark(at, keyword, "checked", f"the pattern {pattern[:60]!r} {reason}: {error}")
 
 
 def _encoded(schema: dict[str, Any]) -> Automaton:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from engine.schema.automaton import Automaton
 from engine.schema.intervals import ALL_NUMBERS, Numbers
@@ -20,27 +19,16 @@ ALL_ITEMS = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class StringSet:
-    """Strings in `automaton` with `low` to `high` code points; the bounds are those too long for an automaton."""
+    """Strings in `automaton` with `low` to `high` code points. Made by `lengths.bounded` where there are bounds."""
 
     automaton: Automaton
     low: int = 0
     high: int | None = None
 
     @property
-    def is_empty(self) -> bool:
-        return self.automaton.is_empty or (self.high is not None and self.low > self.high)
-
-    @property
     def is_bounded(self) -> bool:
         """Whether a length is said beside the automaton."""
         return self.low > 0 or self.high is not None
-
-    def is_beside(self, keyword: str, value: Any) -> bool:
-        """Whether a bound beside the automaton can come of this `minLength` or `maxLength`: one of its own kind, or,
-        where the keyword is negated, of the other."""
-        over = self.high is not None and (keyword == "maxLength" or value > self.high)
-        under = self.low > 0 and (keyword == "minLength" or value < self.low)
-        return over or under
 
 
 @dataclass(frozen=True, slots=True)

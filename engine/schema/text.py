@@ -13,8 +13,6 @@ from engine.schema.alphabet import SCALARS, Ranges, intersect
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.elimination import character_class, expression
 from engine.schema.escapes import (
-    HEX,
-    SHORT,
     any_string,
     canonical,
     escape_expressions,
@@ -22,9 +20,8 @@ from engine.schema.escapes import (
     loop_escapes,
     short_escapes,
     unicode_escapes,
-    unit_start,
 )
-from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, chars, fused, literal, one_of
+from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, fused, literal, one_of
 from engine.schema.loose import loosened
 from engine.schema.suffixes import Machine, components, short_digest, suffix_digests
 
@@ -48,10 +45,6 @@ class TextRules:
         """Any string after its opening quote, closing quote included, in every legal spelling."""
         return self.string(Automaton.anything(), follow, "any")
 
-    def length(self, minimum: int, maximum: int | None, follow: Chars | None) -> Ref:
-        """A string of `minimum` to `maximum` code points, as a chain of 'this many remain' that all lengths share."""
-        return self.string(Automaton.length(minimum, maximum), follow, "any")
-
     def string(self, automaton: Automaton, follow: Chars | None, escapes: Spelling = "canonical") -> Ref:
         """Values in `automaton`, written as JSON after the opening quote, closing quote included.
 
@@ -74,10 +67,14 @@ class TextRules:
     ) -> Ref:
         """One rule, unless it is there already."""
         if name not in self.rules:
-            if len(self.rules) >= self.limit:
-                raise AutomatonTooLarge(f"more than {self.limit} rules")
-            self.rules[name] = Rule(name, alternatives, follow, expression)
+            self.write(Rule(name, alternatives, follow, expression))
         return Ref(name)
+
+    def write(self, rule: Rule) -> None:
+        """A rule that is not there yet."""
+        if len(self.rules) >= self.limit:
+            raise AutomatonTooLarge(f"more than {self.limit} rules")
+        self.rules[rule.name] = rule
 
 
 class _Writer:
@@ -171,7 +168,7 @@ class _Writer:
     def alternatives(self, state: int) -> tuple[Sequence, ...]:
         done: list[Sequence] = [(literal(self.end),)] if state in self.automaton.accepting else []
         onward = [(spans, self.tail(target)) for spans, target in self.moves[state]]
-        return tuple(done + self.spellings(onward, self.refs[state]))
+        return tuple(done + self.spellings(onward))
 
     def tail(self, state: int) -> Sequence:
         """What follows on reaching `state`: its rule, or the rest of the road to the next rule or the end."""
@@ -187,8 +184,8 @@ class _Writer:
     def spell(self, code_point: int) -> str:
         return chr(code_point)
 
-    def spellings(self, onward: Onward, own: Ref) -> list[Sequence]:  # noqa: ARG002 - strings look at `own`
-        """The characters of each move, written out, and what follows them. `own` is the state's own rule."""
+    def spellings(self, onward: Onward) -> list[Sequence]:
+        """The characters of each move, written out, and what follows them."""
         return [(one_of(spans), *tail) for spans, tail in onward]
 
 
@@ -219,25 +216,16 @@ class _StringWriter(_Writer):
     def spell(self, code_point: int) -> str:
         return canonical(code_point)
 
-    def spellings(self, onward: Onward, own: Ref) -> list[Sequence]:
-        raw = super().spellings([(part, tail) for whole, tail in onward if (part := intersect(whole, RAW))], own)
+    def spellings(self, onward: Onward) -> list[Sequence]:
+        raw = super().spellings([(part, tail) for whole, tail in onward if (part := intersect(whole, RAW))])
         if not self.every:
             return raw + inline_escapes(onward)
         if len(onward) == 1 and onward[0][0] == SCALARS:
-            tail = onward[0][1]
-            return raw + (loop_escapes(tail) if own in tail else self.counted_escapes(tail))
+            return raw + loop_escapes(onward[0][1])
         escaped = short_escapes(onward, True) + unicode_escapes(onward, True, self.intern)
         if len(escaped) > 1:
             escaped = [(self.intern(tuple(escaped)),)]
         return raw + [(literal("\\"), *sequence) for sequence in escaped]
-
-    def counted_escapes(self, tail: Sequence) -> list[Sequence]:
-        """Any escape, for a chain: its many states share one rule for most of a code unit.
-
-        Masks inside that rule are slower (up to 1 ms); ending it before the last digit keeps all others exact.
-        """
-        start = self.rules.add(f"{self.rules.prefix}unit", unit_start(), HEX)
-        return [(literal("\\"), chars(*SHORT.values()), *tail), (literal("\\u"), start, HEX, *tail)]
 
     def intern(self, alternatives: tuple[Sequence, ...]) -> Ref:
         """A rule named by its content."""

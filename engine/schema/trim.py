@@ -6,9 +6,11 @@ A rule is printed once: its name is a digest of what is printed. Knows grammars 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from hashlib import blake2b
 
-from engine.schema.grammar import Chars, Ref, Rule, Sequence, print_alternatives
+from engine.schema.grammar import Ref, Rule, Sequence, print_alternatives
+from engine.schema.guards import packed
 
 Rules = Mapping[str, Rule]
 _SLOT, _OR = "\0", "\1"
@@ -26,10 +28,16 @@ def prune(rules: Rules, root: str, productive: Iterable[str]) -> dict[str, Rule]
             continue
         rule = rules[name]
         if not alive.issuperset(rule.printed_references):
-            rule = Rule(name, tuple(s for s in rule.alternatives if _derives(s, alive)), rule.lookahead)
+            rule = _without_dead(rule, alive)
         kept[name] = rule
-        stack.extend(name for name in rule.printed_references if name in rules)
+        stack.extend(name for name in rule.references if name in rules)
     return kept
+
+
+def _without_dead(rule: Rule, alive: set[str]) -> Rule:
+    living = [number for number, sequence in enumerate(rule.alternatives) if _derives(sequence, alive)]
+    guards = tuple(rule.guards[number] for number in living) if rule.guards else ()
+    return replace(rule, alternatives=tuple(rule.alternatives[number] for number in living), guards=guards)
 
 
 def _derives(sequence: Sequence, alive: set[str]) -> bool:
@@ -44,7 +52,7 @@ def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], st
         first = rules[component[0]]
         if len(component) == 1 and first.name not in first.printed_references:
             printed[first.name] = print_alternatives(first.alternatives, names)
-            names[first.name] = f"{prefix}r{_digest(_OR.join(printed[first.name]), first.lookahead)}"
+            names[first.name] = f"{prefix}r{_digest(_OR.join(printed[first.name]), first)}"
         elif len(component) == 1:
             names[first.name], printed[first.name] = _name_loop(first, names, prefix)
         else:
@@ -61,7 +69,7 @@ def _name_loop(rule: Rule, names: dict[str, str], prefix: str) -> tuple[str, lis
     """What `_name_component` finds for a rule that refers to itself alone: its name and its alternatives in print."""
     names[rule.name] = _SLOT
     text = _OR.join(print_alternatives(rule.alternatives, names))
-    begun = _digest(text, rule.lookahead)
+    begun = _digest(text, rule)
     label = _digest(begun * (1 + text.count(_SLOT)))
     name = f"{prefix}r{_digest(label + label)}"
     return name, text.replace(_SLOT, name).split(_OR)
@@ -79,7 +87,7 @@ def _name_component(
         alternatives = rules[name].alternatives
         texts[name] = _OR.join(print_alternatives(alternatives, names)).split(_SLOT)
         inside[name] = [x.name for sequence in alternatives for x in sequence if isinstance(x, Ref) and x.name in known]
-    begun = {name: _digest(_SLOT.join(texts[name]), rules[name].lookahead) for name in members}
+    begun = {name: _digest(_SLOT.join(texts[name]), rules[name]) for name in members}
     labels, classes = begun, 0
     while (found := len(set(labels.values()))) != classes:
         classes = found
@@ -91,8 +99,12 @@ def _name_component(
         printed[name] = "".join(parts).split(_OR)
 
 
-def _digest(printed: str, lookahead: Chars | None = None) -> str:
-    content = f"{printed}{lookahead.ranges}" if lookahead else printed
+def _digest(printed: str, rule: Rule | None = None) -> str:
+    content = printed
+    if rule is not None and rule.lookahead is not None:
+        content += str(rule.lookahead.ranges)
+    if rule is not None and rule.guards:
+        content += str(packed(rule.guards))
     return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
 
 
@@ -100,8 +112,16 @@ def _renamed(rule: Rule, name: str, refs: Mapping[str, Ref], printed: list[str])
     sequences: list[Sequence] = [
         tuple([refs.get(x.name, x) if isinstance(x, Ref) else x for x in s]) for s in rule.alternatives
     ]
-    unique = dict(zip(printed, sequences, strict=True))
-    return Rule(name, tuple(unique.values()), rule.lookahead, printed=" | ".join(unique))
+    guards = rule.guards or (None,) * len(sequences)
+    unique = {(text, guard): s for text, guard, s in zip(printed, guards, sequences, strict=True)}
+    return Rule(
+        name,
+        tuple(unique.values()),
+        rule.lookahead,
+        printed=" | ".join(dict.fromkeys(text for text, _ in unique)),
+        guards=tuple(guard for _, guard in unique) if rule.guards else (),
+        least=rule.least and tuple([refs.get(x.name, x) if isinstance(x, Ref) else x for x in rule.least]),
+    )
 
 
 def _components(rules: Rules) -> list[list[str]]:

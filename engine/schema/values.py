@@ -5,18 +5,23 @@ Knows JSON values and where they stand. Objects and arrays have their own writer
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.expand import Expander
 from engine.schema.grammar import Ref, Rule, Sequence, Text
+from engine.schema.guards import Length
 from engine.schema.intervals import ALL_NUMBERS
 from engine.schema.layout import Follow, Layout
+from engine.schema.lengths import FOLDED_LENGTH, in_states, is_countable
 from engine.schema.numerals import numerals
+from engine.schema.object_state import Way
 from engine.schema.origins import mark
 from engine.schema.parameter_text import Style
-from engine.schema.shape import ANY_STRING, ArrayShape, ObjectShape, Shape
+from engine.schema.shape import ANY_STRING, ArrayShape, ObjectShape, Shape, StringSet
+from engine.schema.shortest import Fewest
 from engine.schema.spelled import Kind, Spelled
 from engine.schema.term import Term
 
@@ -46,10 +51,14 @@ class ValueWriter:
         self.rules: dict[str, Rule] = {}
         self.layout = Layout(self.rules, options.flexible, options.prefix)
         self.spelled = Spelled(options.prefix, options.rule_limit)
+        self.counted = options.style == "json"
+        """Whether what is written is followed and counted, so that rules can have guards."""
+        self.impossible: frozenset[Term] = frozenset()
+        """Terms that are known to derive nothing."""
         self.objects: dict[tuple[tuple[ObjectShape, ...], Follow], list[Ref]] = {}
         """What `object_union` has written."""
-        self.crowded: dict[ObjectShape, int] = {}
-        """Objects with more required keys than are followed, numbered as they are met."""
+        self.fewest: dict[str, tuple[Fewest, ...]] = {}
+        """What rules must write to obey their guards."""
         self._values: dict[tuple[Term, Follow], str] = {}
         self._pending: list[tuple[str, Term, Follow]] = []
         self._keys: dict[str, str] = {}
@@ -66,6 +75,14 @@ class ValueWriter:
         while self._pending:
             self._write_value(*self._pending.pop())
 
+    def found_impossible(self, productive: Container[str]) -> frozenset[Term]:
+        """Terms whose rules turned out to derive nothing."""
+        return frozenset([term for (term, _), name in self._values.items() if name not in productive])
+
+    def is_empty(self, term: Term) -> bool:
+        """No value of the term can be written, as far as anybody knows."""
+        return term in self.impossible or self.expander.is_empty(term)
+
     def value(self, term: Term, follow: Follow = "value") -> Sequence:
         """Symbols that derive the values of a term."""
         return (Ref(self._name(term, follow)),)
@@ -77,9 +94,16 @@ class ValueWriter:
 
     def add(self, name: str, alternatives: list[Sequence], follow: Follow) -> None:
         """One rule; raises LimitExceeded over the rule limit."""
+        self.add_ways(name, [(sequence, None) for sequence in alternatives], follow)
+
+    def add_ways(self, name: str, ways: list[Way], follow: Follow) -> None:
+        """The same, each alternative with its guard."""
         if len(self.rules) + self.spelled.size >= self.options.rule_limit:
             raise LimitExceeded(f"the grammar has more than {self.options.rule_limit} rules", param="schema")
-        self.rules[name] = Rule(name, tuple(alternatives), self.layout.follow(follow))
+        guards = tuple([guard for _, guard in ways])
+        guarded = guards if any(guards) else ()
+        sequences = tuple([sequence for sequence, _ in ways])
+        self.rules[name] = Rule(name, sequences, self.layout.follow(follow), guards=guarded)
 
     def _name(self, term: Term, follow: Follow) -> str:
         key = (term, follow)
@@ -117,12 +141,27 @@ class ValueWriter:
         if not numbers.is_empty:
             found.append((self.spelled.text("scalar", numbers, ahead),))
         for part in shape.strings:
-            if part.is_bounded:
-                too_long = "a length too long to write out"
-                mark(self.expander, term, ("minLength", "maxLength"), "checked", too_long, part.is_beside)
-            kind: Kind = "every" if part.automaton.alphabet.size == 1 else "string"
-            found.append((self.spelled.text(kind, part.automaton, ahead),))
+            automaton, length = self._length(part, term) if part.is_bounded else (part.automaton, None)
+            kind: Kind = "every" if automaton.alphabet.size == 1 else "string"
+            found.append((self.spelled.text(kind, automaton, ahead, length),))
         return found
+
+    def _length(self, part: StringSet, term: Term) -> tuple[Automaton, Length | None]:
+        """The strings with what is counted of them."""
+        if not self.counted:
+            return self.uncounted(part, term), None
+        if is_countable(part):
+            return part.automaton, Length(part.low, part.high)
+        reason = "which lengths the pattern allows changes from word to word"
+        mark(self.expander, term, ("minLength",), "checked", reason)
+        return part.automaton, None if part.high is None else Length(0, part.high)
+
+    def uncounted(self, part: StringSet, term: Term) -> Automaton:
+        """The strings where nobody counts."""
+        automaton, whole = in_states(part)
+        if not whole:
+            mark(self.expander, term, ("minLength", "maxLength"), "checked", f"over {FOLDED_LENGTH}, in a parameter")
+        return automaton
 
     def declared_key(self, name: str) -> Sequence:
         """A declared key with its colon as a rule: its masks are computed once, however many states offer it."""
@@ -133,11 +172,13 @@ class ValueWriter:
 
     def key(self, keys: Automaton) -> Sequence:
         """Undeclared keys in `keys`, with their colon."""
-        return (self.spelled.text("key", keys, self.layout.after_key), *self.layout.colon())
+        kind: Kind = "key" if self.counted else "unwatched"
+        return (self.spelled.text(kind, keys, self.layout.after_key), *self.layout.colon())
 
     def other_key(self, names: frozenset[str]) -> Sequence:
         """Every key but `names`, with its colon."""
-        return (self.spelled.other_key(names, self.layout.after_key), *self.layout.colon())
+        key = self.spelled.other_key(names, self.layout.after_key, watched=self.counted)
+        return (key, *self.layout.colon())
 
 
 def only_described(shape: Shape) -> Shape:

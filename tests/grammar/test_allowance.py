@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 
+from engine.config import Limits
 from engine.grammar import GrammarService, Matcher
 from engine.grammar.allowance import Allowance
 from engine.grammar.bitmask import to_bools, words
@@ -60,7 +61,7 @@ def test_forgetting_in_the_middle_of_documents_changes_no_ending(
     cramped = Closer(rules, byte_service.vocabulary.segmenter, 256, small)
     most, fresh = 0, cramped.pushdown.start
     for seed in range(60):
-        matcher, track = grammar.matcher(), Track(cramped)
+        matcher, track = grammar.matcher(), Track(cramped, Limits())
         written(matcher, seed, 60)
         for token in matcher.token_ids:
             track.push(byte_service.vocabulary.texts[token] or b"")

@@ -130,7 +130,7 @@ def test_a_text_the_vocabulary_cannot_write_has_no_ending() -> None:
     }
     closer = Closer(Grammar(rules), segmenter, 9)
     assert closer.pushdown.start.tokens == NEVER
-    assert closer.ending(closer.pushdown.start) is None
+    assert closer.ending(closer.start) is None
 
 
 def test_endless_and_doubling_rules_cost_nothing() -> None:
@@ -142,7 +142,7 @@ def test_endless_and_doubling_rules_cost_nothing() -> None:
     closer = Closer(Grammar(doubling, "r0"), segmenter, 9)
     assert closer.productive
     assert closer.pushdown.start.tokens == NEVER
-    assert closer.ending(closer.pushdown.start) is None
+    assert closer.ending(closer.start) is None
 
 
 @given(

@@ -24,7 +24,7 @@ from tests.grammar.fakes import byte_tokenizer
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "name": {"type": "string", "minLength": 3},
+        "name": {"type": "string", "pattern": "^(?:[^-]{3,7}-?){1,3}$"},
         "kind": {"enum": ["alpha", "beta", 3, None]},
         "many": {"type": "array", "items": {"$ref": "#"}, "maxItems": 2},
         "size": {"type": "number"},

@@ -12,7 +12,7 @@ import pytest
 
 from engine.config import EngineConfig, Limits
 from engine.grammar import GrammarService
-from engine.grammar.runaway import Runaway
+from engine.grammar.matcher import Matcher
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
 from engine.schema.number import integers, numbers
@@ -50,7 +50,7 @@ def written(service: GrammarService, text: str, schema: dict[str, Any]) -> tuple
     [
         ('{"a":"' + "x" * 30, 6 + 20),
         ('{"a":"' + "é" * 30, 6 + 40),
-        ('{"a":"' + '\\"' * 30, 6 + 20),
+        ('{"a":"' + '\\"' * 30, 6 + 40),
         ('{"a":' + "1" * 30, 5 + 6),
         ('{"a":[' + "1," * 30, 6 + 7),
         ('{"a":[{"b":[1,2],"c":3},[],"x,y,z,1,2,3",' + "1," * 30, 41 + 1),
@@ -76,29 +76,29 @@ def test_what_is_within_the_guards_is_left_alone(guarded: GrammarService, text: 
     assert written(guarded, text, FREE) == (len(text), None)
 
 
-def test_taking_tokens_back_and_forking_keep_the_count() -> None:
-    guard = Runaway(LIMITS)
-    for piece in (b'{"a":"', b"xxxxx" * 4, b"x", b'","b":1'):
-        guard.push(piece)
-    guard.pop(1)
-    assert guard.over
-    fork = guard.fork()
-    guard.pop(1)
-    assert not guard.over
-    assert fork.over
-    guard.push(b'"')
-    guard.push(b"x")
-    assert not guard.over
+def matcher_behind(service: GrammarService, text: str) -> Matcher:
+    matcher = service.compile(Constraint.json_schema(FREE)).matcher()
+    for byte in text.encode():
+        assert matcher.accept(byte)
+    return matcher
 
 
-def test_a_number_within_a_string_is_text() -> None:
-    guard = Runaway(Limits(number_chars=6))
-    guard.push(b'["')
-    for _ in range(40):
-        guard.push(b"12")
-        assert not guard.over
-    guard.push(b'",1234567')
-    assert guard.over
+def test_taking_tokens_back_and_forking_keep_the_count(guarded: GrammarService) -> None:
+    matcher = matcher_behind(guarded, '{"a":"' + "x" * 21 + '","b":1')
+    matcher.rollback(len('","b":1'))
+    assert not matcher.fits(PLENTY)
+    fork = matcher.fork()
+    matcher.rollback(1)
+    assert matcher.fits(PLENTY)
+    assert not fork.fits(PLENTY)
+    assert matcher.accept(ord("y"))
+    assert not matcher.fits(PLENTY)
+
+
+def test_a_number_within_a_string_is_text(guarded: GrammarService) -> None:
+    assert matcher_behind(guarded, '{"a":["' + "12" * 10).fits(PLENTY)
+    assert matcher_behind(guarded, '{"a":["' + "12" * 10 + '",123456').fits(PLENTY)
+    assert not matcher_behind(guarded, '{"a":["' + "12" * 10 + '",1234567').fits(PLENTY)
 
 
 def test_no_number_that_lowering_writes_outgrows_the_guard() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import xgrammar as xg
 
-from engine.schema.grammar import Chars, Grammar, Ref, Text
+from engine.schema.grammar import Chars, Grammar, Ref, Sequence, Symbol, Text
+from engine.schema.guards import AnyOf, Guard, Member, Room
 from engine.schema.shortest import Shortest
+from tests.schema.counting import Reader, counts
 
 BYTES = [bytes([value]) for value in range(256)]
 PIECES = [
@@ -29,10 +33,12 @@ _BYTE_COMPILER = compiler(BYTES)
 
 
 class Language:
-    """The texts of a grammar."""
+    """The texts of a grammar: of those that XGrammar accepts, the ones that a plain reader lets pass by its guards."""
 
-    def __init__(self, grammar: Grammar) -> None:
+    def __init__(self, grammar: Grammar, *, guards: bool = True) -> None:
         self._compiled = _BYTE_COMPILER.compile_grammar(xg.Grammar.from_ebnf(grammar.to_ebnf()))
+        guarded = guards and any(rule.guards for rule in grammar.rules.values())
+        self._reader = Reader(grammar) if guarded else None
 
     def accepts(self, value: Any) -> bool:
         """Whether the compact serialisation of `value` is a text of the grammar."""
@@ -40,7 +46,9 @@ class Language:
 
     def accepts_text(self, text: str) -> bool:
         matcher = xg.GrammarMatcher(self._compiled)
-        return matcher.accept_string(text.encode("utf-8", "surrogatepass")) and matcher.is_completed()
+        if not (matcher.accept_string(text.encode("utf-8", "surrogatepass")) and matcher.is_completed()):
+            return False
+        return self._reader is None or self._reader.accepts(text)
 
 
 def compact(value: Any) -> str:
@@ -56,20 +64,75 @@ class Sampler:
         self.short = Shortest(grammar.rules)
 
     def text(self, budget: int = 200) -> str:
-        out: list[str] = []
-        stack: list[Any] = [Ref(self.grammar.root)]
-        while stack:
+        return self._derived([Ref(self.grammar.root)], "", budget, 10_000)
+
+    def can_end(self, stacks: Iterable[tuple[Symbol, ...]], text: str) -> bool:
+        """Whether the shortest choices lead from one of these stacks of a reader, behind `text`, to an end."""
+        for stack in stacks:
+            with suppress(ValueError):  # nothing is allowed any more
+                self._derived([*reversed(stack)], text, 0, 1_000)
+                return True
+        return False
+
+    def _derived(self, stack: list[Symbol], text: str, budget: int, most: int) -> str:
+        for _ in range(most):
+            if not stack:
+                return text
             symbol = stack.pop()
             if isinstance(symbol, Text):
-                out.append(symbol.text)
+                text += symbol.text
             elif isinstance(symbol, Chars):
                 low, high = self.random.choice(symbol.ranges)
-                out.append(chr(self.random.choice([low, high, self.random.randint(low, high)])))
-            elif budget <= 0:
-                out.append(self.short[symbol.name])
+                text += chr(self.random.choice([low, high, self.random.randint(low, high)]))
             else:
                 budget -= 1
-                alternatives = self.grammar.rules[symbol.name].alternatives
-                alive = [a for a in alternatives if all(not isinstance(x, Ref) or x.name in self.short for x in a)]
-                stack.extend(reversed(self.random.choice(alive)))
-        return "".join(out)
+                allowed = self._allowed(symbol.name, text)
+                way, _ = min(allowed, key=self._size) if budget < 0 else self.random.choice(allowed)
+                stack.extend(reversed(way))
+        raise ValueError(f"no end after {most} steps: {text}")
+
+    def _allowed(self, name: str, text: str) -> list[tuple[Sequence, Guard | None]]:
+        """Alternatives that derive something and whose guards hold behind `text`."""
+        rule = self.grammar.rules[name]
+        alive = [all(not isinstance(x, Ref) or x.name in self.short for x in way) for way in rule.alternatives]
+        guards = rule.guards or (None,) * len(alive)
+        facts = counts(text)
+        ways = zip(rule.alternatives, guards, alive, strict=True)
+        return [(way, guard) for way, guard, able in ways if able and (guard is None or guard.holds(facts))]
+
+    def _size(self, choice: tuple[Sequence, Guard | None]) -> int:
+        """Of a shortest text; in a string what is missing counts, and required members stand first: only they lead to
+        the end."""
+        way, guard = choice
+        if isinstance(guard, Room):
+            return guard.cost
+        parts = guard.guards if isinstance(guard, AnyOf) else (guard,)
+        needed = any(isinstance(part, Member) and part.name in part.region.required for part in parts)
+        return 0 if needed else sum(len(self.short[x.name]) if isinstance(x, Ref) else 1 for x in way)
+
+
+def lost_walks(grammar: Grammar, alphabet: str, walks: int, size: int) -> list[str]:
+    """Where walks at random, of up to `size` characters, cannot come to an end."""
+    reader, sampler, draw = Reader(grammar), Sampler(grammar, 0), random.Random(0)
+    lost: list[str] = []
+    for _ in range(walks):
+        stacks, text = reader.start, ""
+        while len(text) < size and (onward := reader.following(stacks, text, alphabet)):
+            character = draw.choice([*onward])
+            stacks, text = onward[character], text + character
+        if not sampler.can_end(stacks, text):
+            lost.append(text)
+    return lost
+
+
+def dead_ends(grammar: Grammar, alphabet: str, depth: int) -> list[str]:
+    """Beginnings of `depth` characters, all there are, that lead nowhere."""
+    reader, sampler = Reader(grammar), Sampler(grammar, 0)
+    layer = [(reader.start, "")]
+    for _ in range(depth):
+        layer = [
+            (reached, text + character)
+            for stacks, text in layer
+            for character, reached in reader.following(stacks, text, alphabet).items()
+        ]
+    return [text for stacks, text in layer if not sampler.can_end(stacks, text)]

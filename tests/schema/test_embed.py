@@ -51,8 +51,8 @@ def accepts(constraint: Constraint, text: str) -> bool:
     matcher, rules = xg.GrammarMatcher(compiled), composed.rules()
     accepted = bool(matcher.accept_string(text) and matcher.is_completed())
     assert rules is not None
-    assert Language(rules).accepts_text(text) is accepted, "the rule form has another language"
-    return accepted
+    assert Language(rules, guards=False).accepts_text(text) is accepted, "the rule form has another language"
+    return Language(rules).accepts_text(text)
 
 
 def test_the_embedded_grammar_holds_what_the_schema_says() -> None:

@@ -94,16 +94,16 @@ def test_every_text_of_a_tight_grammar_is_valid(schema: Any, whitespace: Any) ->
     for _ in range(25):
         text = sampler.text(60)
         checked = judge.check(text)
-        assert checked.ok or "duplicate key" in str(checked.message), (text, checked.message)
+        assert checked.ok, (text, checked.message)
 
 
 @pytest.mark.parametrize("schema", [case[1] for case in CASES], ids=[case[0] for case in CASES])
-def test_every_text_of_a_spec_grammar_is_valid_but_for_repeated_keys(schema: Any) -> None:
+def test_every_text_of_a_spec_grammar_is_valid(schema: Any) -> None:
     judge, sampler = Validator(schema), Sampler(lower(schema, conformance="spec").grammar, 11)
     for _ in range(25):
         text = sampler.text(60)
         checked = judge.check(text)
-        assert checked.ok or "duplicate key" in str(checked.message), (text, checked.message)
+        assert checked.ok, (text, checked.message)
 
 
 def test_tight_writes_declared_keys_in_schema_order_and_no_others() -> None:

@@ -56,7 +56,7 @@ def documents(seed: str) -> list[dict[str, Any]]:
 def test_a_union_holds_what_the_schema_allows(name: str) -> None:
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", **SCHEMAS[name]}
     lowered = lower(schema, conformance="spec")
-    assert {v.keyword for v in lowered.verdicts if v.verdict == "checked"} <= {"duplicate keys", "minProperties"}
+    assert not [v for v in lowered.verdicts if v.verdict == "checked"]
     language, validator = Language(lowered.grammar), Validator(schema)
     verdicts = set()
     for document in documents(name):

@@ -78,7 +78,7 @@ def accepts(compiler: xgrammar.GrammarCompiler, grammar: Grammar, text: str) -> 
 
 FAMILIES: dict[str, Grammar] = {
     "plain": document(lambda rules, follow: rules.plain(follow)),
-    "length": document(lambda rules, follow: rules.length(2, 9, follow)),
+    "length": document(lambda rules, follow: rules.string(Automaton.length(2, 9), follow, "any")),
     "pattern": document(string_of(from_pattern('^[a-z]+("|\\\\|\\n|é)[^a]*$'))),
     "pattern, any spelling": document(string_of(from_pattern("^(a|\U0001f600|é)*Z?$"), "any")),
     "words": document(string_of(Automaton.of(["a", 'a"b', "a\n", "abcbc", "日本", "\x01", "/"]))),
@@ -191,11 +191,11 @@ def test_an_escape_counts_as_one_character(compiler: xgrammar.GrammarCompiler) -
 def test_lengths_share_one_chain() -> None:
     rules: dict[str, Rule] = {}
     text = TextRules(rules)
-    text.length(0, 40, FOLLOW)
+    text.string(Automaton.length(0, 40), FOLLOW, "any")
     before = len(rules)
-    text.length(0, 30, FOLLOW)
+    text.string(Automaton.length(0, 30), FOLLOW, "any")
     assert len(rules) == before
-    text.length(3, 30, FOLLOW)
+    text.string(Automaton.length(3, 30), FOLLOW, "any")
     assert len(rules) - before < 40
 
 
@@ -217,7 +217,7 @@ def test_the_follow_set_is_part_of_the_name() -> None:
 
 def test_too_many_rules_are_refused() -> None:
     with pytest.raises(AutomatonTooLarge):
-        TextRules({}, limit=20).length(0, 100, FOLLOW)
+        TextRules({}, limit=20).string(Automaton.length(0, 100), FOLLOW, "any")
 
 
 def test_the_empty_language_is_our_callers_mistake() -> None:

@@ -224,7 +224,7 @@ TAG = {"type": "triggered_tags", "triggers": ["<n>"], "at_least_one": True, "sto
 
 
 @pytest.mark.parametrize(
-    "constraint", [{"lark": f"start: \"<n>\" %json {json.dumps(EVEN)} \"</n>\""}, {"structural_tag": {"format": TAG}}]
+    "constraint", [{"lark": f'start: "<n>" %json {json.dumps(EVEN)} "</n>"'}, {"structural_tag": {"format": TAG}}]
 )
 @pytest.mark.parametrize("conformance", ["tight", "spec"])
 def test_a_schema_inside_another_kind_is_held(server, constraint, conformance):

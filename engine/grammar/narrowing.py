@@ -1,0 +1,241 @@
+"""What guards leave of a mask. Knows positions, gates and texts of tokens; XGrammar's mask comes from outside.
+
+Exact: a token stays when the document can be followed through it. Most need not be followed: in a string those that
+leave it open are told by their number of characters, elsewhere only brackets, commas and whole strings meet a guard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.grammar import bitmask
+from engine.grammar.levels import bounds
+from engine.grammar.position import Position, follow, open_move
+from engine.grammar.pushdown import Pushdown, Stack, string_length, string_rule
+from engine.grammar.segment import NEVER
+from engine.grammar.symbols import Literal, Nonterminal
+from engine.grammar.vocabulary import Vocabulary
+from engine.schema.guards import Length, Members, Reach, Region
+
+_ESCAPE = 12
+"""Bytes of a pair of surrogates."""
+
+
+class Asked(NamedTuple):
+    """What guards look at from a place: the bounds of the open string, or of those that may be open; those of
+    containers, how many of them further out each lies, and how far a token goes in it."""
+
+    lengths: tuple[tuple[Length, Reach], ...]
+    frames: tuple[tuple[int, Region, Reach], ...]
+
+
+class Narrowing:
+    """Per grammar. Threads may share it: what is found is added, never changed."""
+
+    def __init__(self, pushdown: Pushdown, vocabulary: Vocabulary) -> None:
+        self._pushdown = pushdown
+        self._vocabulary = vocabulary
+        self._texts = vocabulary.texts
+        self._tokens = tokens = vocabulary.string_tokens
+        self._costs = pushdown.costs
+        least = min((r.high - cost for r, cost in pushdown.costs.items() if r.high is not None), default=NEVER)
+        long = tokens.opened_over(max(0, least))
+        self._structural = tokens.structural | long
+        self._closing = tokens.structural & tokens.closing
+        self._deep = tokens.deep | (long & tokens.closing)
+
+    def view(self, at: Position) -> Hashable:
+        """What the mask here depends on beside the place: equal views, equal masks. None: nothing is cut off."""
+        place, wide, cursor = at
+        if not place.asks and place is wide:
+            return None
+        asked: Asked = place.asked or self._look(at)
+        seen = [region.view(cursor, reach) for region, reach in asked.lengths]
+        if asked.frames or self._pushdown.unrepeated:
+            seen.append(self._frames(at, asked))
+        return (place.number, wide.number, *seen)
+
+    def _frames(self, at: Position, asked: Asked) -> Hashable:
+        """What guards see of containers: the same as long as a value in them goes on."""
+        cursor = at.cursor
+        last = at.place.seen
+        if last is not None and last[0] is cursor.frame and not cursor.is_key:
+            known: Hashable = last[1]
+            return known
+        seen = tuple(region.view(cursor.out(level), reach) for level, region, reach in asked.frames)
+        if self._pushdown.unrepeated and cursor.keys:
+            seen = (*seen, self._repeatable(at))
+        at.place.seen = (cursor.frame, seen)
+        return seen
+
+    def _look(self, at: Position) -> Asked:
+        found = bounds(at.place, in_string=at.cursor.in_string)
+        near = at.cursor.is_key or any(_asks_at_once(stack) for stack in at.place.stacks)
+        lengths = [(region, self._reach(region)) for _, region in found if isinstance(region, Length)]
+        frames = [(level, region, self._within(region, near)) for level, region in found if region not in dict(lengths)]
+        asked = Asked(tuple(lengths), tuple(frames))
+        at.place.asked = asked
+        return asked
+
+    def _within(self, region: Region, near: bool) -> Reach:
+        """How far a token goes in a container, and, unless a key is `near`, which keys it can begin."""
+        reach = self._tokens.reach
+        if near or not isinstance(region, Members):
+            return reach
+        return Reach(reach.chars, reach.items, frozenset(filter(self._tokens.may_begin, region.names)))
+
+    def _reach(self, region: Length) -> Reach:
+        """How far a token goes, with what must still come behind it."""
+        reach = self._tokens.reach
+        return Reach(reach.chars + self._costs.get(region, 0), reach.items)
+
+    def _repeatable(self, at: Position) -> tuple[str, ...]:
+        """How keys that the object has may go on from here: those must not be closed."""
+        cursor = at.cursor
+        if cursor.is_key:
+            begun = cursor.key
+            return tuple(sorted(key[len(begun) :] for key in cursor.keys if key.startswith(begun)))
+        return tuple(sorted(cursor.keys & self._tokens.quoted))
+
+    def narrow(self, row: bitmask.Row, at: Position) -> None:
+        """Clear in `row`, the mask of `at.wide`, what the guards forbid. Raises LostWay."""
+        if at.cursor.in_string:
+            self._in_string(row, at, at.place.asked or self._look(at))
+        else:
+            self._outside(row, at)
+
+    def _outside(self, row: bitmask.Row, at: Position) -> None:
+        """By the first byte: whether guards let all pass, none, or some."""
+        tokens = self._tokens
+        doubtful = bitmask.ids(row & self._structural).tolist()
+        for byte in _bits(at.wide.first_bytes()):
+            open_to = open_move(self._pushdown, at.wide, byte)
+            lets = follow(self._pushdown, at, bytes((byte,))).place
+            if lets is open_to:
+                continue
+            starting = tokens.starting(byte)
+            left = [stack for stack in open_to.stacks if stack not in lets.stacks]
+            spelled = [stack.symbol.text for stack in left if isinstance(stack.symbol, Literal)]
+            if not lets.stacks:
+                row &= ~starting
+            elif len(spelled) == len(left):
+                for text in spelled:
+                    doubtful += self._vocabulary.beside(bytes((byte,)) + text)
+            else:
+                doubtful += bitmask.ids(row & starting).tolist()
+        self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
+
+    def _keep(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> None:
+        """Clear those of these tokens through which the document cannot be followed."""
+        for token in tokens:
+            text = self._texts[token]
+            if text and not follow(self._pushdown, at, text).place.stacks:
+                bitmask.clear(row, token)
+
+    def _in_string(self, row: bitmask.Row, at: Position, asked: Asked) -> None:
+        spelled = [stack.symbol.text for stack in at.place.stacks if isinstance(stack.symbol, Literal)]
+        if len(spelled) == len(at.place.stacks) and at.place is not at.wide:
+            self._only(row, at, spelled)
+            return
+        doubtful = self._dropped(at)
+        if doubtful is None:
+            self._keep(row, at, bitmask.ids(row).tolist())
+            return
+        cut = at.cursor.in_escape or at.place.inside
+        alike = self._fit(row, at, cut=cut)
+        if cut:
+            closing = row & self._tokens.marked
+        elif not alike:
+            closing = row & self._tokens.closing
+        elif at.cursor.is_key or not asked.frames:
+            closing = row & self._deep
+        else:
+            self._behind(row, at)
+            closing = row & self._deep
+        doubtful += bitmask.ids(closing).tolist()
+        if at.cursor.is_key and self._pushdown.unrepeated and (rest := self._repeatable(at)):
+            doubtful += [token for text in map(_quoted, rest) for token in self._vocabulary.beside(text)]
+            doubtful += [token for text in rest for token in self._tokens.escaped.get(text, ())]
+        self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
+
+    def _behind(self, row: bitmask.Row, at: Position) -> None:
+        """Clear the tokens that go on in a wrong way behind a string that may be closed: one of each text behind it is
+        followed."""
+        closing = bitmask.ids(row & self._closing)
+        tails = self._tokens.tails[closing]
+        _, firsts, numbers = np.unique(tails, return_index=True, return_inverse=True)
+        for number, first in enumerate(firsts.tolist()):
+            text = self._texts[int(closing[first])] or b""
+            if not follow(self._pushdown, at, text).place.stacks:
+                for token in closing[numbers == number].tolist():
+                    bitmask.clear(row, token)
+
+    def _fit(self, row: bitmask.Row, at: Position, *, cut: bool) -> bool:
+        """Clear the tokens that are too long, or close the string too soon; whether all stacks ask the same.
+
+        `cut`: a character or escape is not finished, so that a token may begin with up to _ESCAPE bytes of it.
+        """
+        tokens, chars = self._tokens, at.cursor.chars
+        rules = [string_rule(stack) for stack in at.place.stacks]
+        lengths = [string_length(rule) for rule in rules]
+        rooms = [NEVER if r is None or r.high is None else r.high - chars for r in lengths]
+        sure = [room - self._costs.get(r, 0) if r is not None else room for r, room in zip(lengths, rooms, strict=True)]
+        perhaps = max(rooms)
+        surely = max(sure) if len({rule and rule.shared for rule in rules}) == 1 else min(sure)
+        if perhaps < tokens.reach.chars:
+            row &= tokens.at_most(perhaps + (_ESCAPE if cut else 0))
+        low = min(0 if r is None else r.low for r in lengths) - chars
+        if low > 0 and not cut:
+            row &= tokens.closing_from(low)
+        if surely < tokens.reach.chars and (surely < perhaps or cut):
+            self._keep(row, at, bitmask.ids(row & ~tokens.at_most(surely)).tolist())
+        if at.cursor.is_key:
+            return lengths.count(lengths[0]) == len(lengths)
+        return len({(rule and rule.shared, length) for rule, length in zip(rules, lengths, strict=True)}) == 1
+
+    def _only(self, row: bitmask.Row, at: Position, spelled: list[bytes]) -> None:
+        """Nothing but tokens along these texts, which are all that guards have left."""
+        tokens = dict.fromkeys(token for text in spelled for token in self._vocabulary.beside(text))
+        legal = [token for token in tokens if bitmask.legal(row, token)]
+        row[:] = 0
+        for token in legal:
+            if follow(self._pushdown, at, self._texts[token] or b"").place.stacks:
+                bitmask.set_bit(row, token)
+
+    def _dropped(self, at: Position) -> list[int] | None:
+        """The tokens that may be in the mask only for stacks that guards have cut off; None where that may be most."""
+        if at.place is at.wide:
+            return []
+        kept = {rule.shared for rule in map(string_rule, at.place.stacks) if rule}
+        left = set(at.wide.stacks).difference(at.place.stacks)
+        found: list[int] = []
+        for stack in left:
+            if isinstance(stack.symbol, Literal):
+                found += self._vocabulary.beside(stack.symbol.text)
+            elif (rule := string_rule(stack)) is None or rule.shared not in kept:
+                return None
+        return found
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+def _asks_at_once(stack: Stack | None) -> bool:
+    while stack is not None and stack.symbol is not None:
+        if isinstance(stack.symbol, Nonterminal) and stack.symbol.guards:
+            return True
+        stack = stack.rest if stack.symbol.nullable else None
+    return False
+
+
+def _quoted(rest: str) -> bytes:
+    """The end of a key, spelled as json.dumps(ensure_ascii=False) does, and its quote."""
+    return json.dumps(rest, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:]

@@ -1,0 +1,66 @@
+"""Where a document stands: its place in the grammar, and what has been counted. Never changed: one a token is kept.
+
+Knows places, gates and cursors; not tokens or masks.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from engine.grammar.cursor import Cursor
+from engine.grammar.pushdown import Gate, Place, Pushdown
+
+
+class Position(NamedTuple):
+    """`place` holds what the guards allow, `wide` what there were without any: the matcher's compiler knows that one.
+
+    They are the same place as long as no guard has cut anything off, or what it cut off cannot be told apart any more.
+    """
+
+    place: Place
+    wide: Place
+    cursor: Cursor
+
+
+_FRESH = Cursor()
+
+
+def follow(pushdown: Pushdown, at: Position, text: bytes, *, counting: bool = True) -> Position:
+    """The position after these bytes. 0.1 microseconds a byte, 1 a gate, 1-3 the cursor. Raises LostWay.
+
+    Only what belongs to a JSON document is counted, and outside of every one the cursor is fresh. Without `counting` it
+    stays as it is where no rule of the grammar asks anything.
+    """
+    place, wide, cursor = at
+    if not (counting or pushdown.guarded):
+        place = pushdown.run(place, text)
+        return Position(place, place, cursor)
+    read = 0
+    if place is wide and _within_string(cursor, text) and cursor.chars + len(text) <= pushdown.roomy(place):
+        place = pushdown.run(place, text)
+        return Position(place, place, cursor.read(text))
+    for index, byte in enumerate(text):
+        move = place.moves.get(byte) or pushdown.step(place, byte)
+        if isinstance(move, Gate):
+            if index > read:
+                cursor, read = cursor.read(text[read:index]), index
+            onward = move.pass_with(cursor)
+            wide = move.open if wide is place else open_move(pushdown, wide, byte)
+            place = onward
+        else:
+            wide = move if wide is place else open_move(pushdown, wide, byte)
+            place = move
+        if not place.in_document:
+            cursor, read = _FRESH, index + 1
+    return Position(place, wide, cursor.read(text[read:]) if read < len(text) else cursor)
+
+
+def _within_string(cursor: Cursor, text: bytes) -> bool:
+    """Whether it is in a string that is no key, and stays there whatever stands in front."""
+    return cursor.in_string and not (cursor.is_key or cursor.escape or b'"' in text or b"\\" in text)
+
+
+def open_move(pushdown: Pushdown, place: Place, byte: int) -> Place:
+    """The place behind a byte, all gates open."""
+    move = place.moves.get(byte) or pushdown.step(place, byte)
+    return move.open if isinstance(move, Gate) else move

@@ -1,0 +1,221 @@
+"""Strings whose characters are counted and keys that are compared: a rule per state, each alternative with its guard.
+
+The matcher's compiler never sees these rules but the ones without guards, which derive the same (`Rule.skeleton`). So
+nothing here is written for its sake. Knows automata, JSON spelling and guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal, Protocol
+
+from engine.schema.alphabet import SCALARS, Ranges, intersect, plainest, without
+from engine.schema.automaton import Automaton
+from engine.schema.escapes import ESCAPED, any_escape, canonical, inline_escapes, loop_escapes
+from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text, literal, one_of
+from engine.schema.guards import Enough, Guard, Length, Room, Unrepeated
+from engine.schema.lengths import measures
+from engine.schema.states import DEAD
+from engine.schema.suffixes import short_digest, suffix_digests
+from engine.schema.text import RAW, TextRules
+
+SINGLE, ENDINGS, ASCII = 128, 512, 0x80
+"""Characters of a set that are asked for one by one, and endings of keys up to which that is done."""
+
+Spelling = Literal["canonical", "every", "free"]
+"""As json.dumps writes it; in every legal way; the first until all is legal and then the second (`KeyRules`)."""
+
+
+class Judge(Protocol):
+    """The guards of one string."""
+
+    def name(self) -> str:
+        """What tells its rules from those of others."""
+
+    def quote(self, state: int) -> Guard:
+        """Before the closing quote."""
+
+    def moves(self, spans: Ranges, target: int) -> Iterator[tuple[Ranges, Guard | None]]:
+        """Before a character of `spans`, which leads to `target`; perhaps in parts."""
+
+    def least(self, state: int) -> str | None:
+        """A shortest text from this state on that obeys the guards, where the shortest of all does not."""
+
+
+def write_counted(
+    texts: TextRules, automaton: Automaton, spelling: Spelling, judge: Judge, follow: Chars | None
+) -> Ref:
+    """Rules for what follows the opening quote, closing quote included. Linear in the automaton's moves."""
+    salt = f"{judge.name()}{spelling}{follow and follow.ranges}"
+    names = [f"{texts.prefix}l{short_digest(digest + salt)}" for digest in suffix_digests(automaton)]
+    free = {s for s in automaton.accepting if automaton.moves(s) == ((SCALARS, s),)} if spelling == "free" else set()
+    for state, name in enumerate(names):
+        if name in texts.rules:
+            continue
+        ways: list[Sequence] = []
+        guards: list[Guard | None] = []
+        if state in automaton.accepting:
+            ways.append((literal('"'),))
+            guards.append(judge.quote(state))
+        for whole, target in automaton.moves(state):
+            for spans, guard in judge.moves(whole, target):
+                every = spelling == "every" or state in free
+                spelled = _spelled(spans, Ref(names[target]), every, target in free)
+                ways.extend(spelled)
+                guards.extend([guard] * len(spelled))
+        text = judge.least(state)
+        least = None if text is None else (Text(f'{text}"'),)
+        texts.write(Rule(name, tuple(ways), follow, guards=tuple(guards), least=least))
+    return Ref(names[0])
+
+
+def _spelled(spans: Ranges, target: Ref, every: bool, to_free: bool) -> list[Sequence]:
+    """One character out of `spans` and what follows it."""
+    raw = intersect(spans, RAW)
+    found: list[Sequence] = [(one_of(raw), target)] if raw else []
+    if every:
+        return found + loop_escapes((target,))
+    if not to_free:
+        return found + inline_escapes([(spans, (target,))])
+    escapes = [c for c in ESCAPED if any(low <= c <= high for low, high in spans)]
+    if len(escapes) == len(ESCAPED):
+        return [*found, *any_escape(target)]
+    return [*found, *((literal(canonical(c)), target) for c in escapes)]
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """Code points are counted."""
+
+    automaton: Automaton
+    length: Length
+
+    def name(self) -> str:
+        return f"{self.length.low}-{self.length.high}"
+
+    def quote(self, state: int) -> Guard:  # noqa: ARG002 - the same everywhere
+        return Enough(self.length)
+
+    def moves(self, spans: Ranges, target: int) -> Iterator[tuple[Ranges, Guard | None]]:
+        found = measures(self.automaton)
+        most = found.most[target] if self.length.low else None
+        yield spans, Room(self.length, 1 + found.fewest[target], None if most is None else 1 + most)
+
+    def least(self, state: int) -> str | None:
+        most = measures(self.automaton).most[state]
+        low = self.length.low if most is None else min(self.length.low, most)  # less is left only behind other ones
+        word = shortest_word(self.automaton, state, low)
+        return "".join([canonical(ord(character)) for character in word])
+
+
+class Comparing:
+    """Keys are compared with those of their object. Where few endings are left, each character is asked for by itself:
+    one that leads to nothing but keys that are there already is no way on."""
+
+    def __init__(self, automaton: Automaton) -> None:
+        self.automaton = automaton
+        self._known: dict[int, tuple[str, ...] | None] = {}
+
+    def name(self) -> str:
+        return "key"
+
+    def quote(self, state: int) -> Guard:  # noqa: ARG002 - the same everywhere
+        return Unrepeated()
+
+    def moves(self, spans: Ranges, target: int) -> Iterator[tuple[Ranges, Guard | None]]:
+        rest = self._endings(target)
+        if rest is None:
+            yield spans, None
+            return
+        single = [c for low, high in spans for c in range(low, min(high, low + SINGLE) + 1) if c < ASCII or low == high]
+        for c in single:
+            yield ((c, c),), Unrepeated(tuple(chr(c) + text for text in rest))
+        beyond = intersect(spans, without((c, c) for c in single))
+        if beyond:
+            yield beyond, None
+
+    def _endings(self, state: int) -> tuple[str, ...] | None:
+        """All texts up to the end of the key from here; None where they are many."""
+        if state not in self._known:
+            self._known[state] = self._spell(state)
+        return self._known[state]
+
+    def _spell(self, state: int) -> tuple[str, ...] | None:
+        if measures(self.automaton).most[state] is None:
+            return None
+        found = [""] if state in self.automaton.accepting else []
+        for spans, target in self.automaton.moves(state):
+            rest = self._endings(target)
+            size = sum(high - low + 1 for low, high in spans)
+            if rest is None or len(found) + size * len(rest) > ENDINGS:
+                return None
+            found.extend(chr(c) + text for low, high in spans for c in range(low, high + 1) for text in rest)
+        return tuple(found)
+
+    def least(self, state: int) -> str | None:  # noqa: ARG002 - any will do
+        return None
+
+
+def shortest_word(automaton: Automaton, state: int, low: int) -> str:
+    """A shortest word from `state` on of at least `low` code points, of plain characters where there is a choice.
+
+    Where a state on the shortest way leads to itself, the word is that way with the loop in it; else all lengths up to
+    `low` are tried. ValueError where there is no such word.
+    """
+    fewest = measures(automaton).fewest
+    way = [state]
+    while fewest[way[-1]]:
+        way.append(next(t for t in automaton.table[way[-1]] if t != DEAD and fewest[t] < fewest[way[-1]]))
+    letters = [_targets(automaton)[at][onward] for at, onward in pairwise(way)]
+    if len(letters) >= low:
+        return "".join(letters)
+    for place, at in enumerate(way):
+        if at in automaton.table[at]:
+            loop = _targets(automaton)[at][at] * (low - len(letters))
+            return "".join([*letters[:place], loop, *letters[place:]])
+    return _search(automaton, state, low)
+
+
+def _search(automaton: Automaton, state: int, low: int) -> str:
+    """By sets of states from which a word of just so many code points is possible."""
+    able = _able(automaton, low)
+    size = next((size for size in range(low, len(able)) if state in able[size]), None)
+    if size is None:
+        raise ValueError(f"no word of {low} code points")
+    letters = []
+    for left in reversed(able[:size]):
+        target = next(target for target in _targets(automaton)[state] if target in left)
+        letters.append(_targets(automaton)[state][target])
+        state = target
+    return "".join(letters)
+
+
+@lru_cache(maxsize=4)
+def _able(automaton: Automaton, low: int) -> list[frozenset[int]]:
+    """The states from which a word of 0, 1, 2 ... code points is possible, to where each has one of `low` or more."""
+    sources: dict[int, set[int]] = {}
+    for state, row in enumerate(automaton.table):
+        for target in set(row) - {DEAD}:
+            sources.setdefault(target, set()).add(state)
+    found = [frozenset(automaton.accepting)]
+    left = {state for state in range(automaton.states) if _reaches(automaton, state, low)}
+    while found[-1] and (len(found) <= low or left):
+        found.append(frozenset().union(*(sources.get(state, ()) for state in found[-1])))
+        if len(found) > low:
+            left -= found[-1]
+    return found
+
+
+def _reaches(automaton: Automaton, state: int, low: int) -> bool:
+    most = measures(automaton).most[state]
+    return most is None or most >= low
+
+
+@lru_cache(maxsize=64)
+def _targets(automaton: Automaton) -> list[dict[int, str]]:
+    """Where each state leads, and a plain character that leads there."""
+    moves = (automaton.moves(state) for state in range(automaton.states))
+    return [{target: chr(plainest(spans)) for spans, target in part} for part in moves]

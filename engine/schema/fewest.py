@@ -1,0 +1,104 @@
+"""What an object must have at least, whatever its guards look at: the members that every shortest text is chosen from.
+
+Knows members, needs and words of automata. Small numbers of ways are enough: a longer text is no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from engine.schema.automaton import Automaton
+from engine.schema.lengths import measures
+from engine.schema.object_state import Member, ObjectState
+from engine.schema.products import less
+from engine.schema.shortest import Fewest, Ranked
+from engine.schema.states import DEAD
+
+if TYPE_CHECKING:
+    from engine.schema.objects import ObjectWriter
+
+WAYS = 8
+"""Ways to have all that is needed that are compared."""
+TRIED = 256
+"""Beginnings of words that are looked at together."""
+PLAIN = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_- "
+
+
+def fewest_members(shape: ObjectWriter, state: ObjectState) -> tuple[Fewest, ...]:
+    """Sets of members that the object needs from this state on; nothing where any way to its end will do."""
+    item = shape.item
+    if not (state.needs or item.low or (item.required and not shape.ordered)):
+        return ()
+    return tuple(_fewest(shape, state, met) for met in islice(_meeting(shape, state.needs, frozenset()), WAYS))
+
+
+def _meeting(shape: ObjectWriter, needs: frozenset[int], taken: frozenset[str]) -> Iterator[tuple[Member, ...]]:
+    """Members that together are what is needed."""
+    if not needs:
+        yield ()
+        return
+    kinds = [member for key, term in shape.named for member in shape.members.declared(key, term, needs)]
+    for member in (*kinds, *shape.members.undeclared(needs)):
+        if min(needs) in member.meets and member.name not in taken:
+            names = taken if member.name is None else taken | {member.name}
+            for others in _meeting(shape, needs - member.meets, names):
+                yield (member, *others)
+
+
+def _fewest(shape: ObjectWriter, state: ObjectState, met: tuple[Member, ...]) -> Fewest:
+    layout, value = shape.writer.layout, shape.writer.value
+    needed = {member.name: member.value for member in met if member.name is not None}
+    always: dict[str, Ranked] = {}
+    others: list[Ranked] = []
+    for rank in range(state.position, len(shape.named)):
+        key, part = shape.named[rank][0], shape.parts[rank]
+        if key in needed:
+            always[key] = (rank, (*layout.key(key), *value(needed[key])))
+        elif key in shape.item.required:
+            always[key] = (rank, part)
+        else:
+            others.append((rank, part))
+    last = len(shape.named)
+    for member in met:
+        if member.keys is not None:
+            word = next(word for word in words(member.keys) if word not in always)
+            always[word] = (last, (*layout.key(word), *value(member.value)))
+    more = max(0, shape.item.low - len(always))
+    if state.position:
+        others = others[:more]  # in the middle of an object any will do
+    for keys, term in shape.free if more > len(others) or not state.position else ():
+        declared = Automaton.of(key for key, _ in shape.item.named if keys.accepts(key))
+        free = (word for word in words(less(keys, declared)) if word not in always)
+        others.extend((last, (*layout.key(word), *value(term))) for word in islice(free, more))
+    if state.position:
+        more = min(more, len(others))  # what is left out has come before
+    comma, end = layout.comma(), layout.closed("}")
+    return Fewest(tuple(always.values()), tuple(others), more, comma, end, not state.first)
+
+
+def words(automaton: Automaton) -> Iterator[str]:
+    """Words, shorter ones first, of plain characters where there is a choice; not all of them."""
+    first = automaton.shortest()
+    if first is not None:
+        yield first
+    fewest = measures(automaton).fewest
+    characters = [_characters(automaton, index) for index in range(automaton.alphabet.size)]
+    layer = [] if automaton.is_empty else [(0, "")]
+    while layer:
+        yield from (word for state, word in layer if state in automaton.accepting and word != first)
+        onward = [
+            (target, word + character)
+            for state, word in layer
+            for index, target in enumerate(automaton.table[state])
+            if target != DEAD
+            for character in characters[index]
+        ]
+        layer = sorted(onward, key=lambda reached: fewest[reached[0]])[:TRIED]
+
+
+def _characters(automaton: Automaton, index: int) -> str:
+    spans = automaton.alphabet.ranges[index]
+    plain = "".join(c for c in PLAIN if any(low <= ord(c) <= high for low, high in spans))
+    return plain or chr(spans[0][0])

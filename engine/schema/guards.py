@@ -1,0 +1,241 @@
+"""What an alternative of a rule may ask of the document so far: predicates over counts, which no rule can hold.
+
+A guard stands before the first byte of its alternative and is judged there. Whoever writes rules sees to it that a
+guard that holds leads to no dead end: it asks for room for all that must still come. Plain data. Knows no bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Set
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+
+class Facts(Protocol):
+    """What is counted while a document is written, of the innermost string and the innermost open container."""
+
+    @property
+    def chars(self) -> int:
+        """Code points of the open string so far; an escape, or a pair of surrogates, counts once."""
+
+    @property
+    def key(self) -> str:
+        """The open key so far."""
+
+    @property
+    def keys(self) -> Set[str]:
+        """The keys that the open object has."""
+
+    @property
+    def count(self) -> int:
+        """Members whose key is written, or items that have begun, of the open container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far one token can go: code points in a string, members or items of containers, and the keys that it can begin
+    (None: any)."""
+
+    chars: int
+    items: int
+    names: frozenset[str] | None = None
+
+
+class Region(Protocol):
+    """The bounds of one string, object or array."""
+
+    def view(self, facts: Facts, reach: Reach) -> Hashable:
+        """All that the region's guards can see of the facts within one token; equal views allow the same tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """Strings of `low` to `high` code points."""
+
+    low: int
+    high: int | None
+
+    def view(self, facts: Facts, reach: Reach) -> Hashable:
+        room = None if self.high is None else min(self.high - facts.chars, reach.chars)
+        return max(0, min(self.low - facts.chars, reach.chars + 1)), room
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Objects with the `required` keys and `low` to `high` members; guards look at the keys `names` (sorted)."""
+
+    names: frozenset[str]
+    required: frozenset[str]
+    low: int
+    high: int | None
+
+    def view(self, facts: Facts, reach: Reach) -> Hashable:
+        keys, missing = facts.keys, len(self.required - facts.keys)
+        low = max(0, min(self.low - facts.count, reach.items))
+        room = None if self.high is None else min(self.high - facts.count - missing, reach.items)
+        if reach.names is None:
+            return keys & self.names, low, room
+        return keys & reach.names, not missing, low, room, self.names <= keys
+
+    def allows(self, facts: Facts, name: str | None) -> bool:
+        """Whether one more member fits (with this key; None: one that is not in `names`) and leaves room for all that
+        is required."""
+        if self.high is None:
+            return name not in facts.keys
+        missing = len(self.required - facts.keys) - (name in self.required)
+        return name not in facts.keys and facts.count + 1 + missing <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Arrays of `low` to `high` items."""
+
+    low: int
+    high: int | None
+
+    def view(self, facts: Facts, reach: Reach) -> Hashable:
+        room = None if self.high is None else min(self.high - facts.count, reach.items)
+        return max(0, min(self.low - facts.count, reach.items)), room
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """In a string: `cost` more code points fit, and up to `most` more can come (None: any number)."""
+
+    region: Length
+    cost: int
+    most: int | None = None
+
+    def holds(self, facts: Facts) -> bool:
+        if self.region.high is not None and facts.chars + self.cost > self.region.high:
+            return False
+        return self.most is None or facts.chars + self.most >= self.region.low
+
+
+@dataclass(frozen=True, slots=True)
+class Enough:
+    """The string or container may end here."""
+
+    region: Length | Members | Items
+
+    def holds(self, facts: Facts) -> bool:
+        region = self.region
+        size = facts.chars if isinstance(region, Length) else facts.count
+        if size < region.low or (region.high is not None and size > region.high):
+            return False
+        return not isinstance(region, Members) or region.required <= facts.keys
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member with the declared key `name` may come; None: some undeclared key."""
+
+    region: Members
+    name: str | None
+
+    def holds(self, facts: Facts) -> bool:
+        return self.region.allows(facts, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Another:
+    """One of several members may come: of the keys `names`, or, where `free`, of any other."""
+
+    region: Members
+    names: frozenset[str]
+    free: bool
+
+    def holds(self, facts: Facts) -> bool:
+        if self.free and self.region.allows(facts, None):
+            return True
+        return any(self.region.allows(facts, name) for name in self.names - facts.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Another item fits."""
+
+    region: Items
+
+    def holds(self, facts: Facts) -> bool:
+        return self.region.high is None or facts.count < self.region.high
+
+
+@dataclass(frozen=True, slots=True)
+class Unrepeated:
+    """The open key can still become one that is not in the object yet, by one of the texts `rest` up to its quote."""
+
+    rest: tuple[str, ...] = ("",)
+
+    def holds(self, facts: Facts) -> bool:
+        return any(facts.key + rest not in facts.keys for rest in self.rest)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """One of these holds."""
+
+    guards: tuple[Room | Enough | Member | Another | Item, ...]
+
+    def holds(self, facts: Facts) -> bool:
+        return any(guard.holds(facts) for guard in self.guards)
+
+
+Guard = Room | Enough | Member | Another | Item | Unrepeated | AnyOf
+
+
+def regions(guard: Guard) -> tuple[Length | Members | Items, ...]:
+    """The bounds that a guard looks at; `Unrepeated` has none, since it sees the text of keys."""
+    if isinstance(guard, AnyOf):
+        return tuple(dict.fromkeys(part.region for part in guard.guards))
+    return () if isinstance(guard, Unrepeated) else (guard.region,)
+
+
+_REGIONS: dict[str, type[Length | Members | Items]] = {"length": Length, "members": Members, "items": Items}
+_GUARDS: dict[str, Any] = {
+    "room": Room, "enough": Enough, "member": Member, "another": Another, "item": Item, "unrepeated": Unrepeated,
+}  # fmt: skip
+_NAMES = {kind: name for name, kind in (*_REGIONS.items(), *_GUARDS.items())}
+
+
+def packed(guards: tuple[Guard | None, ...]) -> list[Any]:
+    """Guards as JSON: their regions, each once, and then the guards. Equal in every process for equal guards."""
+    known: dict[Length | Members | Items, int] = {}
+    plain = [guard if guard is None else _plain(guard, known) for guard in guards]
+    return [[[_NAMES[type(region)], *map(_plain_value, _values(region))] for region in known], plain]
+
+
+def unpacked(plain: list[Any]) -> tuple[Guard | None, ...]:
+    """The inverse of `packed`."""
+    known = [_REGIONS[name](*map(_value, values)) for name, *values in plain[0]]
+    return tuple(None if guard is None else _guard(guard, known) for guard in plain[1])
+
+
+def _plain(guard: Guard, known: dict[Length | Members | Items, int]) -> list[Any]:
+    if isinstance(guard, AnyOf):
+        return ["any", *(_plain(part, known) for part in guard.guards)]
+    if isinstance(guard, Unrepeated):
+        return ["unrepeated", guard.rest]
+    region, *others = _values(guard)
+    return [_NAMES[type(guard)], known.setdefault(region, len(known)), *map(_plain_value, others)]
+
+
+def _guard(plain: list[Any], known: list[Any]) -> Any:
+    name, *values = plain
+    if name == "any":
+        return AnyOf(tuple(_guard(part, known) for part in values))
+    if name == "unrepeated":
+        return Unrepeated(tuple(values[0]))
+    return _GUARDS[name](known[values[0]], *map(_value, values[1:]))
+
+
+def _values(part: Any) -> list[Any]:
+    return [getattr(part, entry.name) for entry in fields(part)]
+
+
+def _plain_value(value: Any) -> Any:
+    return sorted(value) if isinstance(value, frozenset) else value
+
+
+def _value(plain: Any) -> Any:
+    return frozenset(plain) if isinstance(plain, list) else plain

@@ -1,0 +1,149 @@
+"""A slow, plain reader of grammars with guards: rules are expanded character by character, and what guards ask for is
+counted by reading the whole text again. Shares no code with the engine's own reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from engine.schema.grammar import Chars, Grammar, Ref, Symbol, Text
+
+Stack = tuple[Symbol, ...]
+_SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+
+@dataclass
+class Counts:
+    """What guards may ask for, after some text."""
+
+    chars: int = 0
+    key: str = ""
+    keys: frozenset[str] = frozenset()
+    count: int = 0
+
+
+@dataclass
+class _Frame:
+    is_object: bool
+    keys: list[str] = field(default_factory=list)
+    items: int = 0
+    expects: bool = True
+    """A key or an item comes next, or the end."""
+
+
+def counts(text: str) -> Counts:
+    """The facts behind a beginning of a JSON document, as far as it is well formed."""
+    frames: list[_Frame] = []
+    at = 0
+    while at < len(text):
+        character = text[at]
+        top = frames[-1] if frames else None
+        if top and not top.is_object and top.expects and character not in " \t\r\n]":
+            top.items, top.expects = top.items + 1, False
+        if character == '"':
+            letters, at = _string(text, at + 1)
+            is_key = top is not None and top.is_object and top.expects
+            if at > len(text):
+                keys = frozenset(top.keys) if top else frozenset()
+                return Counts(len(letters), "".join(letters) if is_key else "", keys, _size(top))
+            if is_key and top:
+                top.keys.append("".join(letters))
+                top.expects = False
+            continue
+        if character in "{[":
+            frames.append(_Frame(character == "{"))
+        elif character in "}]":
+            frames.pop()
+        elif character == "," and top:
+            top.expects = True
+        at += 1
+    top = frames[-1] if frames else None
+    return Counts(keys=frozenset(top.keys) if top else frozenset(), count=_size(top))
+
+
+def _size(frame: _Frame | None) -> int:
+    return 0 if frame is None else len(frame.keys) if frame.is_object else frame.items
+
+
+def _string(text: str, at: int) -> tuple[list[str], int]:
+    """The characters of a string from behind its opening quote, and where it ends; beyond the text if it is open."""
+    letters: list[str] = []
+    while at < len(text):
+        if text[at] == '"':
+            return letters, at + 1
+        if text[at] != "\\":
+            letters.append(text[at])
+            at += 1
+        elif text[at + 1 : at + 2] != "u":
+            letters.append(_SHORT.get(text[at + 1 : at + 2], text[at + 1 : at + 2]))
+            at += 2
+        else:
+            unit = int(text[at + 2 : at + 6] or "0", 16)
+            at += 6
+            if 0xD800 <= unit < 0xDC00 and text[at : at + 2] == "\\u":
+                low = int(text[at + 2 : at + 6] or "dc00", 16)
+                unit, at = 0x10000 + (unit - 0xD800 << 10) + max(0, low - 0xDC00), at + 6
+            letters.append(chr(unit))
+    return letters, at + 1
+
+
+class Reader:
+    """Which characters can come next in a grammar, guards included."""
+
+    def __init__(self, grammar: Grammar, guards: bool = True) -> None:
+        self.rules = grammar.rules
+        self.guards = guards
+        self.start: frozenset[Stack] = frozenset({(Ref(grammar.root),)})
+
+    def _open(self, stacks: Iterable[Stack], text: str) -> Iterator[Stack]:
+        """The stacks with a character or nothing on top."""
+        facts = counts(text)
+        pending, seen = list(stacks), set[Stack]()
+        while pending:
+            stack = pending.pop()
+            if stack in seen:
+                continue
+            seen.add(stack)
+            if stack and isinstance(stack[0], Ref):
+                rule = self.rules[stack[0].name]
+                guards = rule.guards if self.guards and rule.guards else (None,) * len(rule.alternatives)
+                for way, guard in zip(rule.alternatives, guards, strict=True):
+                    if guard is None or guard.holds(facts):
+                        pending.append((*way, *stack[1:]))
+            elif stack and stack[0] == Text(""):
+                pending.append(stack[1:])
+            else:
+                yield stack
+
+    def step(self, stacks: frozenset[Stack], text: str, character: str) -> frozenset[Stack]:
+        """Where `stacks`, reached by `text`, are after one more character."""
+        found: set[Stack] = set()
+        for stack in self._open(stacks, text):
+            top = stack[0] if stack else None
+            if isinstance(top, Text) and top.text[0] == character:
+                found.add((Text(top.text[1:]), *stack[1:]) if len(top.text) > 1 else stack[1:])
+            elif isinstance(top, Chars) and any(low <= ord(character) <= high for low, high in top.ranges):
+                found.add(stack[1:])
+        return frozenset(found)
+
+    def run(self, text: str) -> frozenset[Stack]:
+        stacks = self.start
+        for at, character in enumerate(text):
+            stacks = self.step(stacks, text[:at], character)
+        return stacks
+
+    def is_complete(self, stacks: frozenset[Stack], text: str) -> bool:
+        return any(not stack for stack in self._open(stacks, text))
+
+    def accepts(self, text: str) -> bool:
+        return self.is_complete(self.run(text), text)
+
+    def following(self, stacks: frozenset[Stack], text: str, alphabet: str) -> dict[str, frozenset[Stack]]:
+        """The legal ones of some characters, and what each leads to."""
+        tops = [stack[0] for stack in self._open(stacks, text) if stack]
+        able = {top.text[0] for top in tops if isinstance(top, Text)}
+        for top in tops:
+            if isinstance(top, Chars):
+                known = {c for c in alphabet if any(low <= ord(c) <= high for low, high in top.ranges)}
+                able |= known or {chr(top.ranges[0][0])}
+        return {c: self.step(stacks, text, c) for c in sorted(able)}
