@@ -27,7 +27,7 @@ def test_a_full_collection_waits_until_nothing_is_in_flight(tmp_path: Path) -> N
         gc.collect()
         gc.callbacks.append(note)
         try:
-            request = Request(prompt="x", sampling=SamplingParams(max_tokens=300))
+            request = Request(prompt="x", sampling=SamplingParams(max_tokens=300, seed=7))
             future = engine.submit(request, on_text=lambda *_: kept.extend([] for _ in range(MANY)))
             assert future.result(60).text
             wait_for(lambda: full, 30)
