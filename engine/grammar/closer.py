@@ -13,7 +13,7 @@ from engine.grammar.allowance import Allowance
 from engine.grammar.cursor import Cursor
 from engine.grammar.least_text import least_text
 from engine.grammar.position import Position, follow
-from engine.grammar.pushdown import LostWay, Place, Pushdown, Stack
+from engine.grammar.pushdown import LostWay, Pushdown, Stack
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.shortest import Shortest
 from engine.grammar.symbols import Symbols
@@ -116,10 +116,6 @@ class Track:
         """Where the document stands."""
         return self._positions[-1]
 
-    @property
-    def place(self) -> Place:
-        return self._positions[-1].place
-
     def push(self, text: bytes) -> None:
         """Follow one token's bytes (none for a stop token)."""
         at = self._positions[-1]
@@ -174,7 +170,7 @@ class Track:
 
         Cheap: where keys must be written that may be there already, each is taken to clash with all that can be.
         """
-        place = self.place
+        place = self.at.place
         if not self.alive or not place.keys:
             return place.tokens if self.alive else NEVER
         clashes, frame = place.keys, self.at.cursor.frame

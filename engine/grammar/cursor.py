@@ -98,16 +98,16 @@ class Cursor(NamedTuple):
         frame, expects, in_string, is_key, chars, digits, raw, escape = self
         if in_string and not escape and b'"' not in text and b"\\" not in text:
             raw = raw + text if is_key else raw
-            return _made(Cursor, (frame, False, True, is_key, chars + _characters(text), 0, raw, b""))
+            return _made(Cursor, (frame, False, True, is_key, chars + beginning(text), 0, raw, b""))
         at, end = 0, len(text)
         while at < end:
             if in_string:
-                close = _closing_quote(text, at, escape)
+                close = closing_quote(text, at, escape)
                 if is_key:
                     raw += text[at:close]
                 if close == end:
                     chars -= escape != b""
-                    count, escape = _units(escape + text[at:])
+                    count, escape = characters(escape + text[at:])
                     chars += count
                     break
                 if is_key and frame is not None:
@@ -135,7 +135,7 @@ class Cursor(NamedTuple):
         return _made(Cursor, (frame, expects, in_string, is_key, chars, digits, raw, escape))
 
 
-def _closing_quote(text: bytes, at: int, escape: bytes) -> int:
+def closing_quote(text: bytes, at: int = 0, escape: bytes = b"") -> int:
     """Index of the quote that ends the string, or the length where it goes on; `escape` is open at `at`."""
     close = text.find(b'"', at)
     if escape[-1:] != b"\\" and text.find(b"\\", at, None if close < 0 else close) < 0:
@@ -156,17 +156,17 @@ def spelled(key: bytes) -> str:
         return text
 
 
-def _characters(text: bytes) -> int:
-    """Those that begin in it."""
+def beginning(text: bytes) -> int:
+    """How many characters begin in it, taken as it stands."""
     return len(text) if text.isascii() else len(text.translate(None, _CONTINUATION))
 
 
-def _units(piece: bytes) -> tuple[int, bytes]:
+def characters(piece: bytes) -> tuple[int, bytes]:
     """How many characters begin in a part of a string, and the escape that is open at its end."""
     single = piece.replace(b"\\\\", b"x")
     if b"\\u" not in single and single[-1:] != b"\\":
-        return _characters(single) - single.count(b"\\"), b""
-    count, unfinished = _characters(piece), b""
+        return beginning(single) - single.count(b"\\"), b""
+    count, unfinished = beginning(piece), b""
     for match in _ESCAPE.finditer(piece):
         count -= match.end() - match.start() - 1
         if match[1] is not None:

@@ -172,19 +172,13 @@ class Matcher:
             return None
         at, narrowing = track.at, self._narrowing
         view = None if narrowing is None else narrowing.view(at)
-        kept = self._masks.get(at.wide.number if view is None else view)
+        if view is None or narrowing is None:
+            return self._wide(array, row, at.wide.number)
+        kept = self._masks.get(view)
         if kept is not None:
             array[row] = kept.bits
             return kept
-        if view is None or narrowing is None:
-            self._compute(array, row)
-            return self._masks.put(at.wide.number, array[row])
-        wide = self._masks.get(at.wide.number)
-        if wide is None:
-            self._compute(array, row)
-            self._masks.put(at.wide.number, array[row])
-        else:
-            array[row] = wide.bits
+        self._wide(array, row, at.wide.number)
         try:
             narrowing.narrow(array[row], at)
         except LostWay:  # hopelessly ambiguous: what is still in the mask is left to the judge
@@ -193,6 +187,15 @@ class Matcher:
             for token in self.grammar.vocabulary.stop_token_ids:
                 bitmask.clear(array[row], token)
         return self._masks.put(view, array[row])
+
+    def _wide(self, array: bitmask.Rows, row: int, place: int) -> Kept:
+        """XGrammar's mask of a place, computed where no document has been."""
+        kept = self._masks.get(place)
+        if kept is None:
+            self._compute(array, row)
+            return self._masks.put(place, array[row])
+        array[row] = kept.bits
+        return kept
 
     def _compute(self, array: bitmask.Rows, row: int) -> None:
         """XGrammar's mask without the tokens that lead into a character which cannot be finished."""

@@ -7,7 +7,7 @@ leave it open are told by their number of characters, elsewhere only brackets, c
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Literal, Nonterminal
 from engine.grammar.vocabulary import Vocabulary
 from engine.schema.guards import Length, Members, Reach, Region
+from engine.schema.states import states_of
 
 _ESCAPE = 12
 """Bytes of a pair of surrogates."""
@@ -112,7 +113,7 @@ class Narrowing:
         """By the first byte: whether guards let all pass, none, or some."""
         tokens = self._tokens
         doubtful = bitmask.ids(row & self._structural).tolist()
-        for byte in _bits(at.wide.first_bytes()):
+        for byte in states_of(at.wide.first_bytes()):
             open_to = open_move(self._pushdown, at.wide, byte)
             lets = follow(self._pushdown, at, bytes((byte,))).place
             if lets is open_to:
@@ -151,10 +152,9 @@ class Narrowing:
             closing = row & self._tokens.marked
         elif not alike:
             closing = row & self._tokens.closing
-        elif at.cursor.is_key or not asked.frames:
-            closing = row & self._deep
         else:
-            self._behind(row, at)
+            if asked.frames and not at.cursor.is_key:
+                self._behind(row, at)
             closing = row & self._deep
         doubtful += bitmask.ids(closing).tolist()
         if at.cursor.is_key and self._pushdown.unrepeated and (rest := self._repeatable(at)):
@@ -219,13 +219,6 @@ class Narrowing:
             elif (rule := string_rule(stack)) is None or rule.shared not in kept:
                 return None
         return found
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
 
 
 def _asks_at_once(stack: Stack | None) -> bool:

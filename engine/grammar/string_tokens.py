@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.grammar import bitmask
-from engine.grammar.cursor import spelled
+from engine.grammar.cursor import beginning, characters, closing_quote, spelled
 from engine.schema.guards import Reach
 
 _MARK = re.compile(rb'["\\]')
@@ -48,7 +48,7 @@ class StringTokens:
                 marked.append(token)
                 self._read(token, text)
             else:
-                self.chars[token] = len(text) if text.isascii() else _characters(text)
+                self.chars[token] = beginning(text)
         self.reach = Reach(int(self.chars.max(initial=1)), items)
         written = [texts[token] or b"" for token in marked]
         self.quoted = _decoded(part for text in written for part in text.split(b'"')[1:-1])
@@ -68,12 +68,14 @@ class StringTokens:
         self._rows: dict[tuple[str, int], bitmask.Row] = {}
 
     def _read(self, token: int, text: bytes) -> None:
-        self.chars[token], tail = _until_quote(text)
-        if tail is not None:
+        close = closing_quote(text)
+        self.chars[token], _ = characters(text[:close])
+        if close < len(text):
+            tail = text[close + 1 :]
             self.tails[token] = self._numbers.setdefault(tail, len(self._numbers))
-            self._opened[token] = _characters(text.rpartition(b'"')[2])
-            if b"\\" in (content := text[: -1 - len(tail)]):
-                self.escaped.setdefault(spelled(content), []).append(token)
+            self._opened[token] = beginning(text.rpartition(b'"')[2])
+            if b"\\" in text[:close]:
+                self.escaped.setdefault(spelled(text[:close]), []).append(token)
 
     def may_begin(self, name: str) -> bool:
         """Whether some token, behind a comma or a brace, holds a key that is this one or begins as it does."""
@@ -114,31 +116,3 @@ def _cumulated(numbers: NDArray[np.int32], most: int) -> list[bitmask.Row]:
     for start, end in pairwise(ends):
         rows.append(rows[-1] | bitmask.from_ids(order[start:end], len(numbers)))
     return rows
-
-
-def _characters(text: bytes) -> int:
-    return sum(byte & 0xC0 != 0x80 for byte in text)
-
-
-def _until_quote(text: bytes) -> tuple[int, bytes | None]:
-    """Characters until the closing quote, and what follows it (None: the string stays open)."""
-    chars = at = 0
-    while at < len(text):
-        byte = text[at]
-        if byte == 0x22:
-            return chars, text[at + 1 :]
-        if byte == 0x5C:
-            size = 6 if text[at + 1 : at + 2] == b"u" else 2
-            chars += not _is_second(text, at)
-            at += size
-        else:
-            chars += byte & 0xC0 != 0x80
-            at += 1
-    return chars, None
-
-
-def _is_second(text: bytes, at: int) -> bool:
-    """Whether the escape at `at` is the second half of a pair of surrogates."""
-    first, second = text[at - 6 : at] if at >= 6 else b"", text[at : at + 4].lower()
-    pair = first[:2] == b"\\u" and first[2:4].lower() in (b"d8", b"d9", b"da", b"db")
-    return pair and second[:2] == b"\\u" and second[2:] in (b"dc", b"dd", b"de", b"df")

@@ -104,7 +104,7 @@ def test_the_followed_place_and_the_matcher_agree_about_the_end(byte_service: Gr
         for _ in range(60):
             assert m._track is not None
             assert m._track.alive
-            assert m._track.place.completed == m.completed
+            assert m._track.at.place.completed == m.completed
             m.accept(draw.choice(legal(m)))
             if m.terminated:
                 break
