@@ -15,6 +15,8 @@ import modal
 app = modal.App("scripted")
 GOOD, DEAR, LIAR, ECHO, BROKEN = range(1, 6)
 DOCUMENT = {"name": "add", "parameters": [], "returns": "int", "body": "return a + b"}
+GPU_S = 1.5
+"""A document's."""
 NUMBERS = itertools.count()
 
 
@@ -37,6 +39,6 @@ class Engine:
             "created": time.time(),
             "raw_text": json.dumps(document),
             "ir_json": document,
-            "gpu_seconds": 3.5 if max_tokens == DEAR else 1.5,
+            "gpu_seconds": 3.5 if max_tokens == DEAR else GPU_S,
             "device": "NVIDIA A100-SXM4-80GB",
         }

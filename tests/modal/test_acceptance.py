@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from engine.serve.deployment import Deployment
 from tests.modal.plane import Plane
-from tests.modal.scripted_app import BROKEN, DEAR, ECHO, GOOD, LIAR
+from tests.modal.scripted_app import BROKEN, DEAR, ECHO, GOOD, GPU_S, LIAR
 
 JUDGED = {"responds", "constrains", "valid", "warm latency", "cost warm"}
 
@@ -38,6 +39,8 @@ def test_every_criterion_passes_on_a_gpu_that_is_quick_and_cheap(plane: Plane, s
     assert told["cost with idle and start-up"]["passed"] is None
     up_s = float(told["cost with idle and start-up"]["measured"].split("up ")[1].split()[0])
     assert 145 <= up_s < 190  # 120 s of idle, 25 s of start, the run
+    a_second = Deployment.from_env({}).container_usd_per_s  # an A100 and the cores and memory beside it
+    assert told["cost warm"]["measured"] == f"${GPU_S * a_second:.5f}"
 
 
 @pytest.mark.parametrize(
