@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from engine.errors import UnknownOption
+from engine.errors import RequestError, UnknownOption
 from engine.fields import Range, check_fields
 
 Quantization = Literal["bf16", "int8", "nf4", "nf4-dq", "fp4", "int4"]
@@ -107,4 +107,7 @@ def default_cache_dir() -> Path:
     named = os.environ.get("MASKLOOP_CACHE")
     if named:
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskloop"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskloop"
+    except RuntimeError:
+        raise RequestError("the cache folder: this user has no home; set MASKLOOP_CACHE", param="cache_dir") from None

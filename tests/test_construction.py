@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,14 @@ def test_a_wrong_value_is_refused_when_it_is_given_and_the_field_is_named(
         kind(**values)
     assert caught.value.message.startswith(message)
     assert caught.value.param == message.split()[0]
+
+
+def test_a_cache_without_a_home_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "MASKLOOP_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 9)  # a container's user whom no file names
+    with pytest.raises(RequestError, match="this user has no home; set MASKLOOP_CACHE"):
+        EngineConfig()
 
 
 def test_a_path_may_be_text_and_a_sequence_is_kept_as_a_tuple() -> None:

@@ -15,22 +15,32 @@ from typing import Any
 from engine.bundled import bundled_schema
 from engine.errors import RequestError, SchemaInvalid
 
+READ_AT_MOST = 1 << 30
+"""Bytes of one file; some have no end (`/dev/zero`, an .xz file made to unpack for ever)."""
+
 
 def read_text(name: str, *, param: str) -> str:
     """A UTF-8 file, `-` for stdin, `.xz` unpacked on the way."""
     if not name:
         raise RequestError(f"{param} names no file: its name is empty", param=param)
     try:
-        if name == "-":
-            return sys.stdin.buffer.read().decode("utf-8-sig")
-        data = Path(name).read_bytes()
-        return (lzma.decompress(data) if name.endswith(".xz") else data).decode("utf-8-sig")
+        data = _read(name)
+        if len(data) > READ_AT_MOST:
+            raise RequestError(f"{name}: holds more than {READ_AT_MOST >> 20} MiB; divide it", param=param)
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RequestError(f"{name}: byte {error.start} is not UTF-8", param=param) from None
-    except lzma.LZMAError as error:
+    except (lzma.LZMAError, EOFError) as error:
         raise RequestError(f"{name}: not an .xz file: {error}", param=param) from None
     except OSError as error:
         raise RequestError(f"{name}: {error.strerror or error}", param=param) from None
+
+
+def _read(name: str) -> bytes:
+    if name == "-":
+        return sys.stdin.buffer.read(READ_AT_MOST + 1)
+    with lzma.open(name) if name.endswith(".xz") else Path(name).open("rb") as file:
+        return file.read(READ_AT_MOST + 1)
 
 
 def read_schema(name: str) -> Any:

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from engine.errors import EngineError, MissingExtra, ModelError, RequestError, missing_extra
@@ -59,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A closed pipe (`| head`) is FAILED and silence, whichever stream it is.
     """
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # started without it: `>&-`
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - open until the process ends
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - open until the process ends
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
     except OSError as error:
@@ -75,6 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    try:
+        Path.cwd()
+    except FileNotFoundError:  # libraries that look for it end the process
+        say("maskloop: the folder that this runs in has been removed; change to another")
+        return FAILED
     try:
         return _dispatch(argv)
     except SystemExit as stop:

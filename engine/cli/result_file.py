@@ -29,8 +29,11 @@ class ResultFile:
         self._repeated = False
         if name is None:
             return
+        path = Path(name)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RequestError(f"--out {name}: not a file; results go to stdout without --out", param="out")
         try:
-            self._file = Path(name).open("a+b")  # noqa: SIM115 - this class is the context manager
+            self._file = path.open("a+b")
         except OSError as error:
             raise RequestError(f"--out {name}: {error.strerror}", param="out") from None
         self._read(self._file, name)

@@ -42,15 +42,22 @@ class TraceOutput:
         """Write verdicts and result, and close."""
         if self._writer is None:
             return
+        try:
+            self._finish(self._writer, engine, request, result)
+        except OSError as error:  # a full disk: Python does not say which file
+            raise OSError(error.errno, error.strerror, f"--trace {self._path}") from None
+
+    @staticmethod
+    def _finish(writer: TraceWriter, engine: Engine, request: Request, result: Result) -> None:
         verdicts = engine.grammars.compile(request.constraint).verdicts if request.constraint is not None else ()
-        self._writer.request(
+        writer.request(
             request.id,
             verdicts=[v.to_dict() for v in verdicts],
             schema_hash=result.schema_hash,
             asked=described(request, result.seed),
         )
-        self._writer.result(result.to_dict())
-        self._writer.close()
+        writer.result(result.to_dict())
+        writer.close()
 
 
 @contextmanager
@@ -60,6 +67,9 @@ def open_trace(name: str | None, *, text: bool) -> Iterator[TraceOutput | None]:
         yield None
         return
     path = Path(name)
+    if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+        yield TraceOutput(path, text=text)  # a device, a pipe, a link: renaming would put a file in its place
+        return
     partial = path.with_name(path.name + ".part")
     try:
         if path.is_dir():

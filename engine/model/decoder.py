@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch program gives it
 from torch import Tensor
+
+from engine.errors import ModelError
 
 SUPPORTED = ("llama", "qwen2", "qwen3", "qwen3_moe")
 
@@ -120,9 +123,8 @@ class Decoder:
         self.norm = weights["model.norm.weight"].to(dtype)
         self.layers = [_layer(weights, f"model.layers.{i}.", dtype) for i in range(shape.layers)]
         self.vocab_size = self.head.shape[0]
-        # empty, not zeros: pages of positions never written are never backed by memory
         cache = (shape.layers, slots, shape.kv_heads, positions, shape.head_dim)
-        self.keys, self.values = torch.empty(cache, dtype=dtype), torch.empty(cache, dtype=dtype)
+        self.keys, self.values = _room(cache, dtype), _room(cache, dtype)
         self._cos, self._sin = _rope_table(shape, positions, dtype)
 
     def forward(self, tokens: Tensor, spans: Sequence[Span], wanted: Tensor) -> Tensor:
@@ -205,6 +207,19 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding (arXiv 2104.09864) in the half-split form of Llama."""
     half = x.shape[-1] // 2
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
+
+
+def _room(cache: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Keys or values [layers, slots, K, S, D]; ModelError where the machine has no such memory."""
+    try:
+        return torch.empty(cache, dtype=dtype)  # not zeros: pages that are never written are never backed by memory
+    except RuntimeError:
+        gib = 2 * prod(cache) * dtype.itemsize / 2**30
+        raise ModelError(
+            f"{cache[1]} requests of {cache[3]} tokens need {gib:,.0f} GiB of keys and values, not to be had here: "
+            "lower max_batch or max_sequence",
+            param="max_batch",
+        ) from None
 
 
 def _rope_table(shape: Shape, positions: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

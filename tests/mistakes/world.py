@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import json
+import lzma
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.cli.inputs import READ_AT_MOST
 from engine.trace.format import DEMANDED
 
 STEP = json.dumps({"kind": "step", **dict.fromkeys(DEMANDED, 0), "request_id": "a"}).encode()
@@ -64,6 +66,10 @@ def make(folder: Path) -> None:
     (folder / "folder").mkdir()
     (folder / "broken-link.json").symlink_to("nowhere")
     (folder / "circular-link.json").symlink_to("circular-link.json")
+    (folder / "full").symlink_to("/dev/full")
+    (folder / "endless").symlink_to("/dev/zero")
+    (folder / "bomb.json.xz").write_bytes(lzma.compress(bytes(READ_AT_MOST >> 6)) * 65)
+    (folder / "cut-off.json.xz").write_bytes(lzma.compress(b"{}")[:-8])
     (folder / "unreadable.json").write_text(json.dumps({"type": "object"}))
     (folder / "unreadable.json").chmod(0)
     for name, mode in (("closed-folder", 0), ("read-only", 0o555)):
