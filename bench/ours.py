@@ -62,7 +62,7 @@ class OurMatcher:
 
 
 class Ours:
-    """One compiler for all schemas, its rules warm as in a server that runs; what that took is part of the start."""
+    """One compiler for all schemas, as in a server that runs."""
 
     packages: tuple[str, ...] = ()
 
@@ -70,7 +70,6 @@ class Ours:
         self._vocabulary = EngineVocabulary(BenchTokenizer(vocabulary), vocabulary.width)
         self._compiler = Compiler(self._vocabulary.info, Limits())
         self._conformance = conformance
-        self._compiler.warm()
 
     def compile(self, schema: Any) -> Compiled:
         try:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import Any, Unpack
 
 from engine import __version__
@@ -26,7 +25,7 @@ from engine.decode.prompt import encode_prompt
 from engine.decode.sampler import draw_seed
 from engine.decode.thread import DecodeThread
 from engine.errors import EngineError, RequestError
-from engine.grammar import CompiledGrammar, GrammarService
+from engine.grammar import GrammarService
 from engine.grammar.check import Checking, check_constraint
 from engine.judge.service import JudgeService
 from engine.model.loader import LoadedModel, Progress, load
@@ -130,7 +129,7 @@ class Engine(Calls):
         wake = self._inbox.wake
         job.future.add_done_callback(lambda _: wake())
         if grammar is not None:
-            grammar.add_done_callback(partial(_wake_for_grammar, wake))
+            grammar.add_done_callback(lambda _: wake())
         return job
 
     def _entered(self, job: Job) -> Job:
@@ -168,11 +167,9 @@ class Engine(Calls):
         return Checking(constraint, self.grammars.submit(constraint, owner=owner))
 
     def warmup(self, constraints: Sequence[Constraint] = ()) -> dict[str, float]:
-        """Compile these constraints (in parallel), later what most schemas share; milliseconds by schema hash."""
+        """Compile these constraints (in parallel); milliseconds by schema hash."""
         futures = [(constraint, self.grammars.submit(constraint)) for constraint in constraints]
-        taken = {constraint.schema_hash: future.result().compile_ms for constraint, future in futures}
-        self.grammars.warm()
-        return taken
+        return {constraint.schema_hash: future.result().compile_ms for constraint, future in futures}
 
     def info(self) -> dict[str, Any]:
         """Model, device, versions, load phases and what is in flight, as plain JSON types."""
@@ -206,10 +203,3 @@ def _config(config: EngineConfig | str | None, model: str | None, options: Engin
         raise RequestError("the model is named twice", param="model")
     name = model if config is None else config
     return EngineConfig.from_mapping({**options, **({} if name is None else {"model": name})})
-
-
-def _wake_for_grammar(wake: Callable[[], None], grammar: Future[CompiledGrammar]) -> None:
-    """A grammar is there, or failed; some of its masks may come later."""
-    wake()
-    if not grammar.cancelled() and grammar.exception() is None:
-        grammar.result().when_loaded(wake)

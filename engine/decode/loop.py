@@ -196,16 +196,8 @@ class Loop:
 
 
 def _ready(sample: Sample) -> bool:
-    """Whether the sample's masks can be filled: free text, or its grammar is there and nothing is being judged.
-
-    Of a grammar whose masks are still loading the first ones are there; a step further all others would wait with it.
-    """
-    if sample.job.grammar is None:
-        return True
-    if sample.question is not None:
-        return False
-    matcher = sample.matcher
-    return matcher is not None and (matcher.grammar.loaded or not (matcher.tokens or sample.flying))
+    """Whether the sample's masks can be filled: free text, or its grammar is there and nothing is being judged."""
+    return sample.job.grammar is None or (sample.question is None and sample.matcher is not None)
 
 
 def _row_input(row: Row) -> RowInput:

@@ -14,38 +14,37 @@ class MemoryCache:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.nbytes = 0
-        self._entries: OrderedDict[str, CompiledGrammar] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[CompiledGrammar, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: str) -> CompiledGrammar | None:
-        """The grammar, now the most recently used."""
+        """The grammar, now the most recently used. What it has grown by since then counts from now on."""
         with self._lock:
             found = self._entries.get(key)
-            if found is not None:
-                self._entries.move_to_end(key)
-            return found
+            if found is None:
+                return None
+            self._enter(key, found[0])
+            return found[0]
 
     def put(self, key: str, grammar: CompiledGrammar) -> None:
         """Keep a grammar and drop the oldest beyond the limit."""
         with self._lock:
-            old = self._entries.pop(key, None)
-            self.nbytes += grammar.nbytes - (old.nbytes if old else 0)
-            self._entries[key] = grammar
-            while self.nbytes > self.limit_bytes and len(self._entries) > 1:
-                _, dropped = self._entries.popitem(last=False)
-                self.nbytes -= dropped.nbytes
-
-    def drop(self, key: str) -> None:
-        """Forget one grammar."""
-        with self._lock:
-            old = self._entries.pop(key, None)
-            self.nbytes -= old.nbytes if old else 0
+            self._enter(key, grammar)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._entries.clear()
             self.nbytes = 0
+
+    def _enter(self, key: str, grammar: CompiledGrammar) -> None:
+        counted = grammar.nbytes
+        _, before = self._entries.pop(key, (None, 0))
+        self._entries[key] = grammar, counted
+        self.nbytes += counted - before
+        while self.nbytes > self.limit_bytes and len(self._entries) > 1:
+            _, (_, dropped) = self._entries.popitem(last=False)
+            self.nbytes -= dropped

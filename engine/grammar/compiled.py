@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -14,7 +14,6 @@ from engine.config import Limits
 from engine.grammar.closer import Closer, Track
 from engine.grammar.compiler import Compiled
 from engine.grammar.documents import as_document
-from engine.grammar.entry import StoredRules
 from engine.grammar.matcher import Matcher
 from engine.grammar.narrowing import Narrowing
 from engine.grammar.vocabulary import Vocabulary
@@ -45,18 +44,7 @@ class CompiledGrammar:
 
     @property
     def raw(self) -> xgr.CompiledGrammar:
-        return self.compiled.known
-
-    @property
-    def loaded(self) -> bool:
-        """Whether all masks are there; otherwise those near the start are (`nearest`)."""
-        return self.compiled.rest is None or self.compiled.rest.done()
-
-    def when_loaded(self, call: Callable[[], object]) -> None:
-        """Call it, from any thread, as soon as the masks that are missing now are there."""
-        if self.compiled.rest is not None and not self.loaded:
-            self.compiled.rest.want()
-            self.compiled.rest.add_done_callback(lambda _: call())
+        return self.compiled.raw
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -64,13 +52,10 @@ class CompiledGrammar:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the compiled form, of its rules and of what endings make of them, for the cache."""
-        return self._once("nbytes", self._nbytes)
-
-    def _nbytes(self) -> int:
+        """Memory of the compiled form, which grows with use, of its rules and of what endings make of them."""
         grammar = self.compiled.grammar
-        rules = 0 if grammar is None else _rule_bytes(grammar)
-        return self.compiled.nbytes + len(self.constraint.source) + rules
+        rules = 0 if grammar is None else self._once("rules", lambda: _rule_bytes(grammar))
+        return int(self.raw.memory_size_bytes) + len(self.constraint.source) + rules
 
     @property
     def closer(self) -> Closer | None:
@@ -111,17 +96,8 @@ class CompiledGrammar:
         return None if self.closer is None else Track(self.closer, self.limits)
 
     def matcher(self, request_id: str = "") -> Matcher:
-        """A fresh matcher at the start of the document, which will want all masks. About 10 microseconds."""
-        if self.compiled.rest is not None:
-            self.compiled.rest.want()
+        """A fresh matcher at the start of the document. About 10 microseconds."""
         return Matcher(self, request_id)
-
-    def matching(self, tokens: Sequence[int]) -> xgr.GrammarMatcher:
-        """XGrammar's matcher over all masks, after these tokens. Waits while they load; 1 microsecond a token."""
-        matcher = xgr.GrammarMatcher(self.compiled.whole)
-        for token in tokens:
-            matcher.accept_token(token)
-        return matcher
 
     @property
     def min_tokens(self) -> int:
@@ -166,6 +142,4 @@ class CompiledGrammar:
 
 def _rule_bytes(grammar: Grammar) -> int:
     """Rules and the symbols made of them; often more than the masks. 0.1 microseconds a symbol."""
-    if isinstance(grammar.rules, StoredRules):
-        return grammar.rules.nbytes
     return _SYMBOL_BYTES * sum(1 + len(parts) for rule in grammar.rules.values() for parts in rule.alternatives)

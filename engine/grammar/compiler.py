@@ -8,9 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import time
-import weakref
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import xgrammar as xgr
@@ -18,16 +15,13 @@ import xgrammar as xgr
 from engine.config import Limits
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.grammar.composed import Composed, composed_lark, composed_tag
-from engine.grammar.machine import memory_bytes
 from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
 from engine.grammar.recipe import Recipe
 from engine.grammar.regex_parts import plain_in_ebnf
-from engine.grammar.remainder import Remainder
 from engine.judge import judge_of
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
-from engine.schema.common import common_grammars
 from engine.schema.embed import Embedded, embed, refuse_broken
 from engine.schema.grammar import Grammar, Rule
 from engine.schema.lower import lower
@@ -36,63 +30,35 @@ from engine.schema.states import AutomatonTooLarge
 from engine.schema.text import TextRules
 from engine.schema.verdict import Verdict
 
-_LEAST, _MOST = 512 << 20, 4608 << 20
-_CACHE_CHECK = "per_rule_fsm_hashes"
-_HAND_OVER_S = 0.002
-"""The interpreter belongs to whoever waits for the grammar, before it belongs to the thread that loads the rest."""
-
-
-def rule_cache_bytes() -> int:
-    """The most that XGrammar keeps: rules in a third of it, whole grammars in the rest. A sixth of the memory there is,
-    between 0.5 and 4.5 GiB. With less, thousands of schemas push out what `warm` has learnt, and a known length costs
-    seconds again."""
-    return max(_LEAST, min(_MOST, memory_bytes() // 6))
+RULE_CACHE_BYTES = 512 << 20
+"""The most that XGrammar keeps of the masks of rules, which later grammars share: a third of what a document's first
+masks take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What compiling yields. `grammar` is our own form where there is one (it is analysed for endings).
-
-    Where there is a `rest`, `raw` has all rules but not all masks: filling one that it lacks is a RuntimeError."""
+    """What compiling yields. `grammar` is our own form where there is one (it is analysed for endings)."""
 
     raw: xgr.CompiledGrammar
     grammar: Grammar | None
     verdicts: tuple[Verdict, ...]
-    rest: Remainder[xgr.CompiledGrammar] | None = None
-    """The same grammar with all masks, while it loads and afterwards."""
-    rest_bytes: int = 0
+    recipe: Recipe
+    cooked_s: float = 0.0
+    """What making `raw` from the recipe took, in CPU seconds."""
     shortest: tuple[int, ...] = ()
     """Tokens of the shortest document, stop token last, where somebody has searched for them before."""
-    recipe: Recipe | None = None
-    cooked_s: float = 0.0
-    """What making the masks from the recipe took, in CPU seconds."""
-
-    @property
-    def known(self) -> xgr.CompiledGrammar:
-        """What there is by now."""
-        there = self.rest is not None and self.rest.done() and self.rest.exception() is None
-        return self.rest.result() if self.rest is not None and there else self.raw
-
-    @property
-    def whole(self) -> xgr.CompiledGrammar:
-        """All of it; waits while it loads, tens of milliseconds."""
-        return self.raw if self.rest is None else self.rest.result()
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the masks, the rest included before it is there."""
-        return int(self.raw.memory_size_bytes) + self.rest_bytes
 
 
 class Compiler:
-    """One per vocabulary and process. Its rule cache makes later grammars with the same scalar rules cheap."""
+    """One per vocabulary and process. Masks of rules that several grammars share are made once."""
 
     def __init__(self, info: xgr.TokenizerInfo, limits: Limits) -> None:
         self._limits = limits
         self._info = info
-        self._xgr = xgr.GrammarCompiler(info, max_threads=1, cache_limit_bytes=rule_cache_bytes())
-        self._loading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")  # starts no thread before it must
-        self._remainders: weakref.WeakSet[Remainder[xgr.CompiledGrammar]] = weakref.WeakSet()
+        self._dynamic = xgr.GrammarCompiler(
+            info, max_threads=1, cache_limit_bytes=RULE_CACHE_BYTES, enable_dynamic_compilation=True
+        )
+        self._static = xgr.GrammarCompiler(info, max_threads=1, cache_enabled=False)
 
     def compile(self, constraint: Constraint) -> Compiled:
         """Milliseconds to seconds; releases the GIL inside. Raises SchemaInvalid or SchemaRefused."""
@@ -120,47 +86,13 @@ class Compiler:
         return other
 
     def cook(self, recipe: Recipe) -> xgr.CompiledGrammar:
-        """Masks. Milliseconds to seconds, with the GIL released.
+        """XGrammar's form of a recipe. Releases the GIL.
 
-        Without the rule cache where XGrammar's own check of that cache fails (a rule with a repeat that refers to a
-        regular expression).
+        1-60 ms where masks are made when a document first comes to them, up to 30 ms each. All masks at once, in
+        milliseconds to seconds, for grammars that callers write: one mask of an ambiguous one can take many seconds,
+        which no step can wait for. Those go without the cache of rules, whose own check fails for some of them.
         """
-        try:
-            return recipe.cook(self._xgr)
-        except RuntimeError as error:
-            if _CACHE_CHECK not in str(error):
-                raise
-        return recipe.cook(xgr.GrammarCompiler(self._info, max_threads=1, cache_enabled=False))
-
-    def from_masks(self, serialised: str) -> xgr.CompiledGrammar:
-        """Xgrammar's own form read back. 2-30 ms, with the GIL released. RuntimeError when it does not fit."""
-        return xgr.CompiledGrammar.deserialize_json(serialised, self._info)
-
-    def later(self, serialised: Callable[[], str]) -> Remainder[xgr.CompiledGrammar]:
-        """The same in a thread, for whoever can begin without; it begins when a document does, or a little later."""
-        remainder = Remainder(lambda: self._load(serialised), self._loading)
-        self._remainders.add(remainder)
-        return remainder
-
-    def _load(self, serialised: Callable[[], str]) -> xgr.CompiledGrammar:
-        time.sleep(_HAND_OVER_S)
-        return self.from_masks(serialised())
-
-    def close(self) -> None:
-        """Load what is still to be loaded and end the thread; compiling goes on working."""
-        for remainder in list(self._remainders):
-            remainder.want()
-        self._loading.shutdown(wait=True)
-
-    def warm(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Compile what most schemas share, so that an unseen schema costs little more than its own rules. About 6 s of
-        CPU at V = 151,936, most of it for names and formats; every compile in between profits from what is done.
-        `stop` is asked in between and ends it early.
-        """
-        for grammar in common_grammars():
-            if stop():
-                return
-            self._xgr.compile_grammar(grammar.to_ebnf())
+        return recipe.cook(self._dynamic if recipe.dynamic else self._static)
 
     def _json_schema(self, constraint: Constraint) -> Compiled:
         lowered = lower(
@@ -177,9 +109,9 @@ class Compiler:
         return self._from_rules(_scalar(_full_match(constraint.source)))
 
     def _ebnf(self, constraint: Constraint) -> Compiled:
-        recipe = Recipe("ebnf", plain_in_ebnf(constraint.source))
+        recipe = Recipe("ebnf", plain_in_ebnf(constraint.source), dynamic=False)
         raw, seconds = self._timed(recipe)
-        return Compiled(raw, _rule_form(raw), (), recipe=recipe, cooked_s=seconds)
+        return Compiled(raw, _rule_form(raw), (), recipe, seconds)
 
     def _lark(self, constraint: Constraint) -> Compiled:
         embedded = embed(constraint, self._limits)
@@ -195,12 +127,12 @@ class Compiler:
     def _composed(self, embedded: Embedded, composed: Composed) -> Compiled:
         raw, seconds = self._timed(composed.recipe)
         rules = (composed.rules() if embedded.parts else None) or _rule_form(raw)
-        return Compiled(raw, rules, embedded.verdicts, recipe=composed.recipe, cooked_s=seconds)
+        return Compiled(raw, rules, embedded.verdicts, composed.recipe, seconds)
 
     def _from_rules(self, grammar: Grammar, verdicts: tuple[Verdict, ...] = ()) -> Compiled:
         recipe = Recipe("ebnf", grammar.to_ebnf())
         raw, seconds = self._timed(recipe)
-        return Compiled(raw, grammar, verdicts, recipe=recipe, cooked_s=seconds)
+        return Compiled(raw, grammar, verdicts, recipe, seconds)
 
     def _timed(self, recipe: Recipe) -> tuple[xgr.CompiledGrammar, float]:
         started = time.thread_time()

@@ -8,7 +8,7 @@ it prints of those cannot always be read back.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,9 @@ from engine.grammar.recipe import Recipe
 from engine.grammar.regex_parts import plain_in_lark, plain_in_tag
 from engine.schema.embed import Embedded, Part
 from engine.schema.grammar import Grammar, Ref, Rule, Sequence, Text
+
+_MOST_DYNAMIC = 128
+"""More schemas may begin alike, and their masks then take too long for a step; as many as one schema's alternatives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def composed_lark(embedded: Embedded, info: xgr.TokenizerInfo) -> Composed:
         outside = xgr.Grammar.from_lark(source, tokenizer_info=info, named_grammars=marks)
         return _rules(outside, embedded)
 
-    return Composed(Recipe("lark", source, real), rules)
+    return Composed(Recipe("lark", source, real, dynamic=False), rules)
 
 
 def composed_tag(embedded: Embedded) -> Composed:
@@ -52,7 +55,19 @@ def composed_tag(embedded: Embedded) -> Composed:
     def rules() -> Grammar | None:
         return _rules(xgr.Grammar.from_structural_tag(marked), embedded)
 
-    return Composed(Recipe("structural_tag", json.dumps(_with_grammars(marked, written))), rules)
+    text = json.dumps(_with_grammars(marked, written))
+    dynamic = len(embedded.parts) <= _MOST_DYNAMIC and not _has_own(embedded.source, numbers.keys())
+    return Composed(Recipe("structural_tag", text, dynamic=dynamic), rules)
+
+
+def _has_own(part: Any, ours: Set[str]) -> bool:
+    """Whether it holds a grammar of the caller's own."""
+    if isinstance(part, list):
+        return any(_has_own(item, ours) for item in part)
+    if not isinstance(part, dict):
+        return False
+    own = part.get("type") == "grammar" and part.get("grammar") not in ours
+    return own or any(_has_own(value, ours) for value in part.values())
 
 
 def _with_grammars(part: Any, texts: dict[str, str]) -> Any:

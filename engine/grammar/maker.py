@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -34,7 +34,7 @@ from engine.grammar.vocabulary import Vocabulary
 from engine.sandbox import Answer, Job, Stopped, Task, shared_pool
 
 _WORTH_STORING_S = 0.005
-"""Below this, loading costs about as much as compiling, whatever the compiler has seen before."""
+"""Below this, loading costs about as much as lowering and compiling."""
 _PATIENCE_S = 0.5
 _LIGHT_S = 0.05
 """What takes longer to load waits in a line of its own."""
@@ -55,8 +55,6 @@ class Maker:
         self._storing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._lock = threading.RLock()
         self._tasks: weakref.WeakSet[Task] = weakref.WeakSet()
-        self._learning: threading.Thread | None = None
-        self._unlearn: Callable[[], object] = lambda: None
         self._under_way: weakref.WeakSet[Making] = weakref.WeakSet()
         self._started = False
         self._closed = False
@@ -72,47 +70,17 @@ class Maker:
             if self._started:
                 return
             self._started = True
-        self.sandbox.prepare(_WORKER, self._vocabulary.fingerprint, self._serialised(warm=False))
-
-    def warm(self) -> threading.Thread:
-        """Learn in the background what most schemas share, here and in the worker: about 6 s of processor each.
-
-        XGrammar keeps the masks of rules in the process that compiled them, and they can be neither stored nor handed
-        over; afterwards an unseen schema with a format takes milliseconds instead of up to seconds. For servers; the
-        first call starts it, every call returns the thread that ends when both know.
-        """
-        with self._lock:
-            if self._learning is None:
-                stop = threading.Event()
-                here = threading.Thread(target=self.compiler.warm, args=(stop.is_set,), name="warm-here", daemon=True)
-                here.start()
-                self.start()
-                content = self._serialised(warm=True)
-                self._replaced = self.sandbox.replace(_WORKER, self._vocabulary.fingerprint, content)
-                self._unlearn = weakref.finalize(self, _stop, stop, here, self._replaced)  # also where nobody closes
-                self._learning = threading.Thread(target=self._learn, args=(here,), name="warm", daemon=True)
-                self._learning.start()
-            return self._learning
-
-    def _learn(self, here: threading.Thread) -> None:
-        with suppress(CancelledError):
-            self._replaced.exception()
-        here.join()
-
-    def _serialised(self, *, warm: bool) -> bytes:
         serialised: str = self._vocabulary.info.serialize_json()
-        return (b"1" if warm else b"0") + serialised.encode("utf-8")
+        self.sandbox.prepare(_WORKER, self._vocabulary.fingerprint, serialised.encode("utf-8"))
 
     def close(self) -> None:
         """Stop everything; what is compiled already is stored first."""
         self._closed = True
         self._await_rest(self._limits.compile_s)
         self._release()
-        self._unlearn()
         self._light.close()
         self._bulk.close()
         self._storing.shutdown(wait=True)
-        self.compiler.close()
 
     def flush(self) -> None:
         """Wait until everything compiled so far has been stored."""
@@ -174,7 +142,7 @@ class Maker:
         task.add_done_callback(lambda done: self._compiled(making, done))
 
     def _compiled(self, making: Making, done: Future[Answer]) -> None:
-        """The sandbox has answered. What it knows by now this process must learn too, whoever still waits."""
+        """The sandbox has answered."""
         try:
             content = done.result().content
         except Stopped as stopped:
@@ -182,7 +150,7 @@ class Maker:
         except BaseException as error:  # noqa: BLE001 - cancelled, or refused by name
             making.fail(error)
         else:
-            lane = self._light if _following_s(content) <= _LIGHT_S else self._bulk
+            lane = self._light if _loading_s(content) <= _LIGHT_S else self._bulk
             self._put(lane, making, lambda _: self._finish(making, decode(content, self.compiler), "compiled"))
 
     def _finish(self, making: Making, compiled: Compiled, source: Source) -> None:
@@ -192,8 +160,6 @@ class Maker:
         _refuse_empty(grammar)
         _ = grammar.min_tokens  # 1-100 ms that the decode thread would spend otherwise: it admits by this number
         self._memory.put(key, grammar)
-        if compiled.rest is not None:
-            compiled.rest.add_done_callback(lambda rest: self._drop(key) if rest.exception() else None)
         making.settle(grammar)
 
     def _keep(self, done: Future[CompiledGrammar], content: bytes) -> None:
@@ -213,25 +179,13 @@ class Maker:
     def _store(self, grammar: CompiledGrammar, content: bytes) -> None:
         constraint = grammar.constraint
         about = {"kind": constraint.kind, "schema_hash": constraint.schema_hash, "compile_ms": grammar.compile_ms}
-        about["shortest"] = grammar.matcher().shortest_ending(0)
-        self._disk.put(grammar.key, content, self.compiler, following_s=_following_s(content), **about)
-
-    def _drop(self, key: str) -> None:
-        """Its remaining masks could not be loaded: the next request makes it again."""
-        self._memory.drop(key)
-        self._disk.drop(key)
+        shortest = grammar.matcher().shortest_ending(0)
+        self._disk.put(grammar.key, content, **about, shortest=shortest, load_ms=_loading_s(content) * 1e3)
 
 
-def _following_s(content: bytes) -> float:
-    """CPU seconds that a grammar will take here: its masks where they must be made, and its tables."""
+def _loading_s(content: bytes) -> float:
+    """CPU seconds that a grammar will take here: what XGrammar makes of it, and its tables."""
     return cooking_s(content) + _BYTE_S * len(content)
-
-
-def _stop(stopping: threading.Event, thread: threading.Thread, replaced: Future[None]) -> None:
-    """A thread that compiles while the interpreter ends would abort the process."""
-    replaced.cancel()
-    stopping.set()
-    thread.join()
 
 
 def _refuse_empty(grammar: CompiledGrammar) -> None:

@@ -199,12 +199,7 @@ class Matcher:
 
     def _compute(self, array: bitmask.Rows, row: int) -> None:
         """XGrammar's mask without the tokens that lead into a character which cannot be finished."""
-        try:
-            free = not self._matcher.fill_next_token_bitmask(array, row)
-        except RuntimeError:  # so far from the start masks may still be loading
-            self._matcher = self.grammar.matching(self._tokens)
-            free = not self._matcher.fill_next_token_bitmask(array, row)
-        if free:
+        if not self._matcher.fill_next_token_bitmask(array, row):
             array[row] = -1
         bitmask.clear_tail(array[row], self.grammar.vocabulary.size)
         if self._track is not None and self._track.at.wide.inside:

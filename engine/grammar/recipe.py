@@ -12,14 +12,18 @@ import xgrammar as xgr
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A text of this kind (a structural tag as JSON), and the grammars that a Lark grammar names, as EBNF."""
+    """A text of this kind (a structural tag as JSON), and the grammars that a Lark grammar names, as EBNF.
+
+    `dynamic`: masks are made when a document first comes to them (`Compiler.cook`).
+    """
 
     kind: Literal["ebnf", "lark", "structural_tag"]
     text: str
     named: Mapping[str, str] = field(default_factory=dict)
+    dynamic: bool = True
 
     def cook(self, compiler: xgr.GrammarCompiler) -> xgr.CompiledGrammar:
-        """Masks. Milliseconds to seconds, with the GIL released. Raises RuntimeError for what is no such text."""
+        """With this compiler. Raises RuntimeError for what is no such text."""
         if self.kind == "ebnf":
             return compiler.compile_grammar(self.text)
         if self.kind == "structural_tag":

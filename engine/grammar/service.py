@@ -24,7 +24,7 @@ from engine.interfaces import Tokenizer
 from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
 
-FORM_VERSION = "10"
+FORM_VERSION = "11"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `entry` another
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
@@ -48,10 +48,6 @@ class GrammarService:
     def start(self) -> None:
         """Start the process that compiling ones are made of, ahead of the first constraint (`Maker.start`)."""
         self._maker.start()
-
-    def warm(self) -> threading.Thread:
-        """Learn in the background what most schemas share, for servers (`Maker.warm`)."""
-        return self._maker.warm()
 
     def flush(self) -> None:
         """Wait until everything compiled so far has been stored."""

@@ -105,4 +105,3 @@ def test_guards_ask_what_was_counted_of_their_own_document() -> None:
     texts = [f'"{letters}"' for letters in ("a", "b", "aa", "ab", "ba", "bb")]
     check(grammar, (f'"[{array}["{text}"a' for array in ("[1]", "[1,1]") for text in texts))
     assert grammar.min_bytes == len('"[[1]["a""a') + 1
-    compiler.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ WORDS = words(258 + len(EXTRA))
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[object]:
+def made() -> object:
     vocabulary = Vocabulary(byte_tokenizer(EXTRA), 258 + len(EXTRA))
     compiler = Compiler(vocabulary.info, Limits())
 
@@ -73,8 +73,7 @@ def made() -> Iterator[object]:
         constraint = Constraint.json_schema({})
         return CompiledGrammar(constraint, repr(rules), compiler._from_rules(Grammar(built)), vocabulary)
 
-    yield make
-    compiler.close()
+    return make
 
 
 def check(grammar: CompiledGrammar, documents: Iterable[str], walks: int = 60) -> None:

@@ -24,10 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import xgrammar as xgr
-
 from engine.config import Limits
-from engine.grammar.compiler import rule_cache_bytes
+from engine.grammar.compiler import Compiler
 from engine.schema.kept import Kept
 from engine.serve.heap import allocated, give_back, share_heap, take_python_too
 from tests.decode.fakes import fake_engine, random_logits
@@ -71,8 +69,7 @@ def without_caches(engine: Any) -> Memory:
     grammars = engine.grammars
     grammars._memory.clear()
     grammars.vocabulary.masks.clear()
-    info = grammars.vocabulary.info
-    grammars._maker.compiler._xgr = xgr.GrammarCompiler(info, max_threads=1, cache_limit_bytes=rule_cache_bytes())
+    grammars._maker.compiler = Compiler(grammars.vocabulary.info, LIMITS)
     modules = [module for name, module in list(sys.modules.items()) if name.startswith("engine.")]
     for kept in [value for module in modules for value in vars(module).values() if isinstance(value, _Kept)]:
         kept.cache_clear()
