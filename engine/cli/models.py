@@ -1,7 +1,7 @@
 """The models that can be named: what ships, what this engine was made for, and what lies in the cache folder.
 
-    maskloop models                                      the list
-    maskloop models inspect MODEL [--against SOURCE]     what a model on disk is made of, and whether it is damaged
+maskloop models                                      the list
+maskloop models inspect MODEL [--against SOURCE]     what a model on disk is made of, and whether it is damaged
 """
 
 from __future__ import annotations

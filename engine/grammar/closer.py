@@ -183,15 +183,17 @@ class Track:
         """Whether some value has run away: it should be closed now."""
         return self.at.cursor.over(self._limits)
 
-    def ends(self, text: bytes) -> bool:
-        """Whether these bytes end the document, by the guards; where nothing is asked, nobody knows better."""
+    def ends(self, text: bytes) -> tuple[int, ...] | None:
+        """The marks in these bytes, `Position.marks`; None where they do not end the document, by the guards. Where
+        nothing is asked, nobody knows better."""
         pushdown = self._closer.pushdown
         if not (self.alive and pushdown.guarded):
-            return True
+            return ()
         try:
-            return follow(pushdown, self.at, text).place.completed
+            at = follow(pushdown, self.at, text)
         except LostWay:
-            return True
+            return ()
+        return at.marks if at.place.completed else None
 
     def ending(self, limit: int) -> tuple[int, ...] | None:
         return self._closer.ending(self._positions[-1], limit)

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import xgrammar as xgr
 
 from engine.config import Limits
+from engine.grammar import marking
 from engine.grammar.closer import Closer, Track
 from engine.grammar.compiler import Compiled
 from engine.grammar.documents import as_document
@@ -130,10 +131,14 @@ class CompiledGrammar:
 
     def accepts(self, data: bytes) -> bool:
         """Whether a fresh matcher accepts these bytes from start to end. 0.3 microseconds a byte, 2 with guards."""
-        if (track := self.track()) is not None and not track.ends(data):
+        track = self.track()
+        marks = () if track is None else track.ends(data)
+        if marks is None:
             return False
         matcher = xgr.GrammarMatcher(self.raw)
-        return (not data or bool(matcher.accept_string(data))) and bool(matcher.is_completed())
+        return (not data or bool(matcher.accept_string(marking.with_marks(data, marks)))) and bool(
+            matcher.is_completed()
+        )
 
     def from_memory(self) -> CompiledGrammar:
         """The same grammar as a later caller sees it."""

@@ -7,7 +7,8 @@ leave it open are told by their number of characters, elsewhere only brackets, c
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable
+from bisect import bisect_left
+from collections.abc import Hashable, Iterable, Iterator, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from engine.grammar.vocabulary import Vocabulary
 from engine.schema.guards import Length, Members, Reach, Region
 from engine.schema.states import states_of
 
+_COLON = 0x3A
 _ESCAPE = 12
 """Bytes of a pair of surrogates."""
 
@@ -44,14 +46,14 @@ class Narrowing:
         self._tokens = tokens = vocabulary.string_tokens
         self._costs = pushdown.costs
         least = min((r.high - cost for r, cost in pushdown.costs.items() if r.high is not None), default=NEVER)
-        long = tokens.opened_over(max(0, least))
+        long = tokens.opened_over(0 if pushdown.picky else max(0, least))
         self._structural = tokens.structural | long
         self._closing = tokens.structural & tokens.closing
         self._deep = tokens.deep | (long & tokens.closing)
 
     def view(self, at: Position) -> Hashable:
         """What the mask here depends on beside the place: equal views, equal masks. None: nothing is cut off."""
-        place, wide, cursor = at
+        place, wide, cursor, _ = at
         if not place.asks and place is wide:
             return None
         asked: Asked = place.asked or self._look(at)
@@ -68,8 +70,8 @@ class Narrowing:
             known: Hashable = last[1]
             return known
         seen = tuple(region.view(cursor.out(level), reach) for level, region, reach in asked.frames)
-        if self._pushdown.unrepeated and cursor.keys:
-            seen = (*seen, self._repeatable(at))
+        if self._pushdown.unrepeated and (cursor.keys or cursor.is_key):
+            seen = (*seen, self._keys_ahead(at))
         at.place.seen = (cursor.frame, seen)
         return seen
 
@@ -94,20 +96,46 @@ class Narrowing:
         reach = self._tokens.reach
         return Reach(reach.chars + self._costs.get(region, 0), reach.items)
 
-    def _repeatable(self, at: Position) -> tuple[str, ...]:
-        """How keys that the object has may go on from here: those must not be closed."""
+    def _keys_ahead(self, at: Position) -> Hashable:
+        """What decides how keys must not go on from here: those that the object has, and how a declared one begins."""
         cursor = at.cursor
-        if cursor.is_key:
-            begun = cursor.key
-            return tuple(sorted(key[len(begun) :] for key in cursor.keys if key.startswith(begun)))
-        return tuple(sorted(cursor.keys & self._tokens.quoted))
+        if not cursor.is_key:
+            return cursor.keys & self._tokens.quoted
+        begun = cursor.key
+        return tuple(sorted(_rests(cursor.keys, begun))), begun if next(
+            self._declared(begun), None
+        ) is not None else None
+
+    def _declared(self, begun: str) -> Iterator[str]:
+        """The declared names that begin so, without their beginning."""
+        names = self._pushdown.names
+        for index in range(bisect_left(names, begun), len(names)):
+            if not names[index].startswith(begun):
+                break
+            yield names[index][len(begun) :]
 
     def narrow(self, row: bitmask.Row, at: Position) -> None:
-        """Clear in `row`, the mask of `at.wide`, what the guards forbid. Raises LostWay."""
+        """Clear in `row`, the mask of `at.wide`, what the guards forbid, and set what only marks stand in the way of.
+        Raises LostWay."""
         if at.cursor.in_string:
             self._in_string(row, at, at.place.asked or self._look(at))
         else:
             self._outside(row, at)
+        if self._pushdown.marked and at.place.in_document:
+            self._past_keys(row, at)
+
+    def _past_keys(self, row: bitmask.Row, at: Position) -> None:
+        """Set the tokens that go on behind an undeclared key, which the compiler's matcher takes with marks alone."""
+        heads = self._tokens.keys.past if at.cursor.is_key else self._tokens.keys.whole
+        for head, tails in heads.items():
+            if head[-1] != _COLON and not self._pushdown.spaced:
+                continue
+            behind = follow(self._pushdown, at, head)
+            for tail, token in tails:
+                if behind.place.stacks and follow(self._pushdown, behind, tail).place.stacks:
+                    bitmask.set_bit(row, token)
+                else:
+                    bitmask.clear(row, token)
 
     def _outside(self, row: bitmask.Row, at: Position) -> None:
         """By the first byte: whether guards let all pass, none, or some."""
@@ -157,7 +185,8 @@ class Narrowing:
                 self._behind(row, at)
             closing = row & self._deep
         doubtful += bitmask.ids(closing).tolist()
-        if at.cursor.is_key and self._pushdown.unrepeated and (rest := self._repeatable(at)):
+        if at.cursor.is_key and self._pushdown.unrepeated:
+            rest = {*_rests(at.cursor.keys, at.cursor.key), *self._declared(at.cursor.key)}
             doubtful += [token for text in map(_quoted, rest) for token in self._vocabulary.beside(text)]
             doubtful += [token for text in rest for token in self._tokens.escaped.get(text, ())]
         self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
@@ -227,6 +256,10 @@ def _asks_at_once(stack: Stack | None) -> bool:
             return True
         stack = stack.rest if stack.symbol.nullable else None
     return False
+
+
+def _rests(keys: Set[str], begun: str) -> Iterator[str]:
+    return (key[len(begun) :] for key in keys if key.startswith(begun))
 
 
 def _quoted(rest: str) -> bytes:

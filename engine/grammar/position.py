@@ -20,6 +20,8 @@ class Position(NamedTuple):
     place: Place
     wide: Place
     cursor: Cursor
+    marks: tuple[int, ...] = ()
+    """Offsets in the text that led here behind which the compiler's matcher reads the mark of an undeclared key."""
 
 
 _FRESH = Cursor()
@@ -31,11 +33,12 @@ def follow(pushdown: Pushdown, at: Position, text: bytes, *, counting: bool = Tr
     Only what belongs to a JSON document is counted, and outside of every one the cursor is fresh. Without `counting` it
     stays as it is where no rule of the grammar asks anything.
     """
-    place, wide, cursor = at
+    place, wide, cursor, _ = at
     if not (counting or pushdown.guarded):
         place = pushdown.run(place, text)
         return Position(place, place, cursor)
     read = 0
+    marks: tuple[int, ...] = ()
     if place is wide and _within_string(cursor, text) and cursor.chars + len(text) <= pushdown.roomy(place):
         place = pushdown.run(place, text)
         return Position(place, place, cursor.read(text))
@@ -50,9 +53,14 @@ def follow(pushdown: Pushdown, at: Position, text: bytes, *, counting: bool = Tr
         else:
             wide = move if wide is place else open_move(pushdown, wide, byte)
             place = move
+        if wide.marks:
+            if place.marks:
+                marks = (*marks, index + 1)
+            else:
+                wide = pushdown.unmarked(wide)
         if not place.in_document:
             cursor, read = _FRESH, index + 1
-    return Position(place, wide, cursor.read(text[read:]) if read < len(text) else cursor)
+    return Position(place, wide, cursor.read(text[read:]) if read < len(text) else cursor, marks)
 
 
 def _within_string(cursor: Cursor, text: bytes) -> bool:

@@ -93,8 +93,8 @@ class Place:
     """A set of stacks. `tokens` bounds the shortest ending (without stop token); `ending` is filled in when asked."""
 
     __slots__ = (
-        "asked", "asks", "completed", "ending", "forced", "in_document", "inside", "keys", "moves", "number", "roomy",
-        "searched", "seen", "stacks", "tokens",
+        "asked", "asks", "completed", "ending", "forced", "in_document", "inside", "keys", "marks", "moves", "number",
+        "roomy", "searched", "seen", "stacks", "tokens",
     )  # fmt: skip
 
     def __init__(self, stacks: tuple[Stack, ...]) -> None:
@@ -117,6 +117,8 @@ class Place:
         self.roomy: int | None = None
         """See `Pushdown.roomy`."""
         self.inside = any(isinstance(s.symbol, Character) and s.symbol.node.inside for s in stacks)
+        self.marks = any(isinstance(s.symbol, Nonterminal) and s.symbol.is_mark for s in stacks)
+        """Right behind a key that may be none of the declared ones."""
 
     def first_bytes(self) -> int:
         """Bit b is set when byte b can come next."""
@@ -195,9 +197,33 @@ class Pushdown:
         return self._symbols.guarded
 
     @property
+    def marked(self) -> bool:
+        """Whether some keys are marked for the matcher's compiler."""
+        return self._symbols.marked
+
+    def unmarked(self, place: Place) -> Place:
+        """What is left where no mark is written behind a key."""
+        return self.place([s for s in place.stacks if not (isinstance(s.symbol, Nonterminal) and s.symbol.is_mark)])
+
+    @property
     def unrepeated(self) -> bool:
         """Whether some keys are asked not to repeat others."""
-        return self._symbols.unrepeated
+        return bool(self._symbols.compared)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that undeclared keys must not be, of all objects, sorted."""
+        return self._symbols.names
+
+    @property
+    def spaced(self) -> bool:
+        """Whether whitespace can follow an undeclared key."""
+        return self._symbols.spaced
+
+    @property
+    def picky(self) -> bool:
+        """Whether the characters of some keys are asked what they can lead to."""
+        return any(guard.rest != ("",) for guard in self._symbols.compared)
 
     @property
     def longer(self) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.grammar import bitmask
 from engine.grammar.cursor import beginning, characters, closing_quote, spelled
+from engine.grammar.marking import KeyTokens
 from engine.schema.guards import Reach
 
 _MARK = re.compile(rb'["\\]')
@@ -37,10 +38,9 @@ class StringTokens:
         self.escaped: dict[str, list[int]] = {}
         """The tokens that close the string behind an escape, by what they write before."""
         self._numbers: dict[bytes, int] = {}
+        self.keys = KeyTokens(texts)
         marked, structural, items = [], [], 1
-        for token, text in enumerate(texts):
-            if not text:
-                continue
+        for token, text in ((token, text) for token, text in enumerate(texts) if text):
             if _STRUCTURE.search(text):
                 structural.append(token)
                 items = max(items, 1 + len(_ITEM.findall(text)))

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.utf8 import ByteNode, byte_automaton
-from engine.schema.grammar import Chars, Grammar, Ref, Rule, Sequence, Text
+from engine.schema.grammar import EITHER, UNDECLARED, Chars, Grammar, Ref, Rule, Sequence, Text, fused
 from engine.schema.guards import Guard, Items, Length, Members, Room, Unrepeated, regions
 
 _TRIED_COMPLETIONS = 256
 _CUT_COMPLETIONS = 16
 _LONGEST_LITERAL = 256
+_COLON = 1 << 0x3A
 _PLAIN = [bytes([c]) for c in b"a0A1 -_." + bytes(range(0x21, 0x7F))]
 
 
@@ -70,7 +71,7 @@ class Nonterminal:
     """
 
     __slots__ = (
-        "alternatives", "asks", "best", "effect", "first", "firsts", "guards", "keys", "least", "name",
+        "alternatives", "asks", "best", "effect", "first", "firsts", "guards", "is_mark", "keys", "least", "name",
         "nullable", "nullables", "regions", "serial", "shared", "size", "tokens",
     )  # fmt: skip
 
@@ -85,6 +86,7 @@ class Nonterminal:
         self.guards: tuple[Guard | None, ...] = ()
         self.asks = False
         """Whether it has guards, or derives something that has."""
+        self.is_mark = name.endswith(UNDECLARED)
         self.shared = name
         """The name of the rule that the matcher's compiler knows in place of this one."""
         self.least: tuple[Symbol, ...] | None = None
@@ -118,7 +120,10 @@ class Symbols:
         self.root = self._rules[grammar.root]
         self.guarded = any(rule.guards for rule in self._rules.values())
         """Whether some alternative asks something of the document so far."""
-        self.unrepeated = any(isinstance(guard, Unrepeated) for rule in self._rules.values() for guard in rule.guards)
+        self.marked = any(name.endswith(UNDECLARED) for name in self._rules)
+        """Whether some keys are marked for the matcher's compiler."""
+        self.compared = [g for rule in self._rules.values() for g in rule.guards if isinstance(g, Unrepeated)]
+        self.names = tuple(sorted(frozenset().union(*(guard.names for guard in self.compared))))
         self.costs = _costs(self._rules.values())
         _find_asking(list(self._rules.values()))
         rules = list(self._rules.values())
@@ -126,6 +131,11 @@ class Symbols:
         self.longer = _longer(rules)
         """Tokens by which a key may have to be longer for each key that its object has."""
         _first_bytes(rules)
+        behind = (
+            after for rule in rules for way in rule.alternatives for mark, after in pairwise(way) if _is_mark(mark)
+        )
+        self.spaced = any(after.first != _COLON for after in behind)
+        """Whether whitespace can follow an undeclared key."""
 
     def _fill(self, symbol: Nonterminal, rule: Rule) -> None:
         symbol.alternatives = [self._sequence(parts) for parts in rule.alternatives]
@@ -161,7 +171,7 @@ class Symbols:
 
     def _sequence(self, parts: Sequence) -> tuple[Symbol, ...]:
         symbols: list[Symbol] = []
-        for part in parts:
+        for part in fused([part for part in parts if not (isinstance(part, Ref) and part.name.endswith(EITHER))]):
             if isinstance(part, Ref):
                 symbols.append(self._rules[part.name])
             elif isinstance(part, Chars):
@@ -169,6 +179,10 @@ class Symbols:
             elif isinstance(part, Text) and part.text:
                 symbols.extend(self._literal(piece) for piece in _pieces(part.text.encode("utf-8", "surrogatepass")))
         return tuple(symbols)
+
+
+def _is_mark(symbol: Symbol) -> bool:
+    return isinstance(symbol, Nonterminal) and symbol.is_mark
 
 
 def _pieces(text: bytes) -> Iterator[bytes]:

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Protocol
 
-from engine.schema.alphabet import SCALARS, Ranges, intersect, plainest, without
+from engine.schema.alphabet import Ranges, intersect, plainest, without
 from engine.schema.automaton import Automaton
-from engine.schema.escapes import ESCAPED, any_escape, canonical, inline_escapes, loop_escapes
+from engine.schema.escapes import canonical, inline_escapes, loop_escapes
+from engine.schema.fewest import words
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text, literal, one_of
 from engine.schema.guards import Enough, Guard, Length, Room, Unrepeated
 from engine.schema.lengths import measures
@@ -24,9 +25,6 @@ from engine.schema.text import RAW, TextRules
 
 SINGLE, ENDINGS, ASCII = 128, 512, 0x80
 """Characters of a set that are asked for one by one, and endings of keys up to which that is done."""
-
-Spelling = Literal["canonical", "every", "free"]
-"""As json.dumps writes it; in every legal way; the first until all is legal and then the second (`KeyRules`)."""
 
 
 class Judge(Protocol):
@@ -45,13 +43,11 @@ class Judge(Protocol):
         """A shortest text from this state on that obeys the guards, where the shortest of all does not."""
 
 
-def write_counted(
-    texts: TextRules, automaton: Automaton, spelling: Spelling, judge: Judge, follow: Chars | None
-) -> Ref:
-    """Rules for what follows the opening quote, closing quote included. Linear in the automaton's moves."""
-    salt = f"{judge.name()}{spelling}{follow and follow.ranges}"
+def write_counted(texts: TextRules, automaton: Automaton, every: bool, judge: Judge, follow: Chars | None) -> Ref:
+    """Rules for what follows the opening quote, closing quote included, in `every` legal spelling or json.dumps' own.
+    Linear in the automaton's moves."""
+    salt = f"{judge.name()}{every}{follow and follow.ranges}"
     names = [f"{texts.prefix}l{short_digest(digest + salt)}" for digest in suffix_digests(automaton)]
-    free = {s for s in automaton.accepting if automaton.moves(s) == ((SCALARS, s),)} if spelling == "free" else set()
     for state, name in enumerate(names):
         if name in texts.rules:
             continue
@@ -62,8 +58,7 @@ def write_counted(
             guards.append(judge.quote(state))
         for whole, target in automaton.moves(state):
             for spans, guard in judge.moves(whole, target):
-                every = spelling == "every" or state in free
-                spelled = _spelled(spans, Ref(names[target]), every, target in free)
+                spelled = _spelled(spans, Ref(names[target]), every)
                 ways.extend(spelled)
                 guards.extend([guard] * len(spelled))
         text = judge.least(state)
@@ -72,18 +67,11 @@ def write_counted(
     return Ref(names[0])
 
 
-def _spelled(spans: Ranges, target: Ref, every: bool, to_free: bool) -> list[Sequence]:
+def _spelled(spans: Ranges, target: Ref, every: bool) -> list[Sequence]:
     """One character out of `spans` and what follows it."""
     raw = intersect(spans, RAW)
     found: list[Sequence] = [(one_of(raw), target)] if raw else []
-    if every:
-        return found + loop_escapes((target,))
-    if not to_free:
-        return found + inline_escapes([(spans, (target,))])
-    escapes = [c for c in ESCAPED if any(low <= c <= high for low, high in spans)]
-    if len(escapes) == len(ESCAPED):
-        return [*found, *any_escape(target)]
-    return [*found, *((literal(canonical(c)), target) for c in escapes)]
+    return found + (loop_escapes((target,)) if every else inline_escapes([(spans, (target,))]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +100,20 @@ class Counting:
 
 
 class Comparing:
-    """Keys are compared with those of their object. Where few endings are left, each character is asked for by itself:
-    one that leads to nothing but keys that are there already is no way on."""
+    """Keys are compared with those declared beside them, `names`, and those of their object. Where few endings are
+    left, each character is asked for by itself: one that leads to nothing but keys that cannot be is no way on."""
 
-    def __init__(self, automaton: Automaton) -> None:
+    def __init__(self, automaton: Automaton, names: frozenset[str] = frozenset()) -> None:
         self.automaton = automaton
+        self.names = names
+        self._letters = frozenset(map(ord, "".join(names)))
         self._known: dict[int, tuple[str, ...] | None] = {}
 
     def name(self) -> str:
-        return "key"
+        return f"key{sorted(self.names)}"
 
     def quote(self, state: int) -> Guard:  # noqa: ARG002 - the same everywhere
-        return Unrepeated()
+        return Unrepeated(names=self.names)
 
     def moves(self, spans: Ranges, target: int) -> Iterator[tuple[Ranges, Guard | None]]:
         rest = self._endings(target)
@@ -131,8 +121,9 @@ class Comparing:
             yield spans, None
             return
         single = [c for low, high in spans for c in range(low, min(high, low + SINGLE) + 1) if c < ASCII or low == high]
-        for c in single:
-            yield ((c, c),), Unrepeated(tuple(chr(c) + text for text in rest))
+        single += [c for c in sorted(self._letters) if c >= ASCII and any(low <= c <= high for low, high in spans)]
+        for c in dict.fromkeys(single):
+            yield ((c, c),), Unrepeated(tuple(chr(c) + text for text in rest), self.names)
         beyond = intersect(spans, without((c, c) for c in single))
         if beyond:
             yield beyond, None
@@ -150,13 +141,17 @@ class Comparing:
         for spans, target in self.automaton.moves(state):
             rest = self._endings(target)
             size = sum(high - low + 1 for low, high in spans)
-            if rest is None or len(found) + size * len(rest) > ENDINGS:
+            if rest is None or len(found) + size * len(rest) > max(ENDINGS, len(self.names)):
                 return None
             found.extend(chr(c) + text for low, high in spans for c in range(low, high + 1) for text in rest)
         return tuple(found)
 
-    def least(self, state: int) -> str | None:  # noqa: ARG002 - any will do
-        return None
+    def least(self, state: int) -> str | None:
+        """Any will do but, from the start, a declared one."""
+        if state or not self.names:
+            return None
+        word = next((word for word in words(self.automaton) if word not in self.names), None)
+        return None if word is None else "".join([canonical(ord(character)) for character in word])
 
 
 def shortest_word(automaton: Automaton, state: int, low: int) -> str:

@@ -18,6 +18,13 @@ from engine.schema.guards import Guard
 MAX_CODE_POINT = 0x10FFFF
 CARET = 0x5E
 
+KEY_MARK = "\x01"
+"""What the matcher's compiler sees behind a key that is none of those declared beside it; no JSON text holds it. A key
+that is declared is spelled by two rules, since the compiler sees no guards: the mark tells which one it is."""
+UNDECLARED, EITHER = "json.undeclared", "json.either"
+"""Ends of the names of two rules of no text, behind such a key and behind any other key: the mark, and perhaps the
+mark, where another rule for the same text could ask for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chars:
@@ -127,6 +134,13 @@ class Grammar:
                     stack.append(name)
         text = "\n".join([self.rules[name].text_with(skeletons) for name in reached])
         return text if root == "root" else f"root ::= {root}\n{text}"
+
+
+def key_marks(prefix: str, *, marked: bool) -> tuple[Rule, Rule]:
+    """The rules `UNDECLARED` and `EITHER` of a grammar in which some key is `marked`, or none."""
+    mark = f'"{_escape(ord(KEY_MARK), "")}"'
+    either = f'"" | {mark}' if marked else '""'
+    return Rule(prefix + UNDECLARED, ((),), printed=mark), Rule(prefix + EITHER, ((),), printed=either)
 
 
 def _names(alternatives: tuple[Sequence, ...]) -> tuple[str, ...]:

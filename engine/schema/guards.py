@@ -163,12 +163,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Unrepeated:
-    """The open key can still become one that is not in the object yet, by one of the texts `rest` up to its quote."""
+    """The open key can still become one that is neither declared, as one of `names`, nor in the object yet, by one of
+    the texts `rest` up to its quote."""
 
     rest: tuple[str, ...] = ("",)
+    names: frozenset[str] = frozenset()
 
     def holds(self, facts: Facts) -> bool:
-        return any(facts.key + rest not in facts.keys for rest in self.rest)
+        begun, keys = facts.key, facts.keys
+        return any((key := begun + rest) not in keys and key not in self.names for rest in self.rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +218,7 @@ def _plain(guard: Guard, known: dict[Length | Members | Items, int]) -> list[Any
     if isinstance(guard, AnyOf):
         return ["any", *(_plain(part, known) for part in guard.guards)]
     if isinstance(guard, Unrepeated):
-        return ["unrepeated", guard.rest]
+        return ["unrepeated", guard.rest, sorted(guard.names)]
     region, *others = _values(guard)
     return [_NAMES[type(guard)], known.setdefault(region, len(known)), *map(_plain_value, others)]
 
@@ -225,7 +228,7 @@ def _guard(plain: list[Any], known: list[Any]) -> Any:
     if name == "any":
         return AnyOf(tuple(_guard(part, known) for part in values))
     if name == "unrepeated":
-        return Unrepeated(tuple(values[0]))
+        return Unrepeated(tuple(values[0]), frozenset(values[1]))
     return _GUARDS[name](known[values[0]], *map(_value, values[1:]))
 
 

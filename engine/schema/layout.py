@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Literal
 
-from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text, chars
+from engine.schema.grammar import EITHER, KEY_MARK, Chars, Ref, Rule, Sequence, Text, chars
 
 Follow = Literal["end", "value", "line"]
 """What comes behind a value. `end`: perhaps nothing. `value`: a comma or a closing bracket. `line`: a line break."""
@@ -38,7 +38,7 @@ class Layout:
     @property
     def after_key(self) -> Chars:
         """The lookahead of a key."""
-        return chars(":" + BLANK) if self.flexible else chars(":")
+        return chars(":" + KEY_MARK + (BLANK if self.flexible else ""))
 
     @property
     def value_start(self) -> Chars:
@@ -71,7 +71,7 @@ class Layout:
 
     def key(self, name: str) -> Sequence:
         """A declared key, spelled as json.dumps(ensure_ascii=False) does, and its colon."""
-        return (Text(_quoted(name)), *self.colon())
+        return (Text(_quoted(name)), Ref(self.prefix + EITHER), *self.colon())
 
     def _chain(self) -> Ref:
         for left in range(GAP + 1):

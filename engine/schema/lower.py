@@ -18,7 +18,7 @@ from engine.errors import LimitExceeded, SchemaRefused
 from engine.schema.dialect import is_known
 from engine.schema.expand import Expander
 from engine.schema.expansion import refuse_circles
-from engine.schema.grammar import Grammar, Ref, Rule
+from engine.schema.grammar import EITHER, UNDECLARED, Grammar, Ref, Rule, key_marks
 from engine.schema.parameter_text import Style
 from engine.schema.parameters import ParameterWriter
 from engine.schema.reference import Schemas
@@ -31,7 +31,7 @@ from engine.schema.validator import Validator
 from engine.schema.values import Options, ValueWriter
 from engine.schema.verdict import Verdict
 
-LOWERING_VERSION = 33
+LOWERING_VERSION = 34
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 
@@ -90,6 +90,8 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     rules, name = canonical(prune(writer.rules, name, texts), name, options.prefix)
     for group in _used(rules, writer.spelled.groups):
         rules.update([(rule.name, rule) for rule in group.rules])
+    marked = any(options.prefix + UNDECLARED in rule.printed_references for rule in rules.values())
+    rules.update((rule.name, rule) for rule in key_marks(options.prefix, marked=marked))
     root_name = f"{options.prefix}root"
     rules[root_name] = Rule(root_name, ((Ref(name),),))
     return Lowered(Grammar(rules, root_name), report.verdicts(schemas), (), len(text.encode()), text)
@@ -105,6 +107,7 @@ def _written(expander: Expander, options: Options) -> tuple[ValueWriter, str, Sh
         writer.impossible = impossible
         name = writer.write(expander.terms.node(root, expander.schemas.enter((), root)))
         known = {key: group.shortest for key, group in writer.spelled.groups.items()}
+        known |= {options.prefix + UNDECLARED: "", options.prefix + EITHER: ""}
         texts = Shortest(writer.rules, known, writer.fewest)
         found = writer.found_impossible(texts)
         if found <= impossible or name not in texts:

@@ -73,6 +73,4 @@ class MemberKinds:
         left = less(keys, Automaton.of(name for name in names if keys.accepts(name)))
         if left.is_empty:
             return None
-        if keys.is_universal and names:
-            return self.writer.other_key(frozenset(names)), left
-        return self.writer.key(left), left
+        return self.writer.key(keys, frozenset(names)), left

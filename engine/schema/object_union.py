@@ -162,4 +162,4 @@ class UnionWriter:
     def _key(self, key: str | None) -> Sequence:
         if key is not None:
             return self.writer.declared_key(key)
-        return self.writer.other_key(frozenset(self.names)) if self.names else self.writer.key(Automaton.anything())
+        return self.writer.key(Automaton.anything(), frozenset(self.names))

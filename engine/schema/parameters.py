@@ -56,13 +56,8 @@ class ParameterWriter(ValueWriter):
     def declared_key(self, name: str) -> Sequence:
         return self.layout.key(name)
 
-    def key(self, keys: Automaton) -> Sequence:
-        return self._key(keys & _keys())
-
-    def other_key(self, names: frozenset[str]) -> Sequence:
-        return self._key(_keys() - Automaton.of(names))
-
-    def _key(self, keys: Automaton) -> Sequence:
+    def key(self, keys: Automaton, names: frozenset[str] = frozenset()) -> Sequence:
+        keys = (keys & _keys()) - Automaton.of(names)
         if keys.is_empty:  # a rule that derives nothing
             name = self.fresh("k")
             self.add(name, [], "end")

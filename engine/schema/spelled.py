@@ -5,27 +5,24 @@ Knows which rules belong together and their shortest text. Names are contents, s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
-from engine.schema.counted_text import Comparing, Counting, Spelling, write_counted
+from engine.schema.counted_text import Comparing, Counting, Judge, write_counted
 from engine.schema.grammar import Chars, Ref, Rule, Text
 from engine.schema.guards import Length
 from engine.schema.kept import keeps
-from engine.schema.key_exits import Site
-from engine.schema.key_homes import HomeRules, home_of
-from engine.schema.keys import KeyRules, has_circles, leaves_often
 from engine.schema.number_rules import write_number
-from engine.schema.other_keys import other_key, shortest_other
 from engine.schema.shortest import Shortest
 from engine.schema.suffixes import short_digest
 from engine.schema.text import TextRules
 
-Kind = Literal["string", "every", "scalar", "key", "unwatched", "text"]
-"""`every`: strings in every legal spelling instead of json.dumps' own. `unwatched`: keys that may stand twice.
-`text`: strings as they are, without quotes."""
+Kind = Literal["string", "every", "scalar", "text"]
+"""`every`: strings in every legal spelling instead of json.dumps' own. `text`: strings as they are, without quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,6 @@ class Group:
 
 
 TEXT_RULES = 10_000
-KEY_RULES = 8_000
 """Rules of strings and numbers, and of keys, that are kept for later schemas."""
 
 
@@ -60,16 +56,15 @@ class Spelled:
 
         LimitExceeded when they are too many.
         """
-        try:
+        with _named_limit():
             if length is None:
                 return self._keep(_written(self._prefix, kind, automaton, follow))
             return self._keep(_counted(self._prefix, kind, automaton, follow, length))
-        except AutomatonTooLarge as error:
-            raise LimitExceeded(f"a string, number or key needs too large a grammar: {error}", param="schema") from None
 
-    def other_key(self, names: frozenset[str], follow: Chars, *, watched: bool) -> Ref:
-        """Rules for every key but these names, quotes included."""
-        return self._keep(_other_key(self._prefix, names, follow, watched))
+    def key(self, automaton: Automaton, follow: Chars | None, names: frozenset[str]) -> Ref:
+        """Rules for keys out of an automaton that are none of these names, quotes included; none is written twice."""
+        with _named_limit():
+            return self._keep(_key(self._prefix, automaton, follow, names))
 
     def _keep(self, group: Group) -> Ref:
         if group.ref.name not in self.groups:
@@ -80,6 +75,14 @@ class Spelled:
         return group.ref
 
 
+@contextmanager
+def _named_limit() -> Iterator[None]:
+    try:
+        yield
+    except AutomatonTooLarge as error:
+        raise LimitExceeded(f"a string, number or key needs too large a grammar: {error}", param="schema") from None
+
+
 @keeps(TEXT_RULES, _rules)
 def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None) -> Group:
     texts = TextRules({}, prefix)
@@ -87,46 +90,30 @@ def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None
         return _group(texts, write_number(texts, automaton, follow))
     if kind == "text":
         return _group(texts, texts.scalar(automaton, follow))
-    if kind == "key":
-        return _compared(_written(prefix, "unwatched", automaton, follow), prefix, automaton, follow)
-    if kind == "unwatched":
-        assert follow is not None
-        home = home_of(automaton)
-        if home is not None:
-            return _quoted(texts, HomeRules(texts, automaton, home, follow).write(), follow)
-        return _quoted(texts, KeyRules(texts, follow).write(automaton), follow)
-    if kind == "string" and leaves_often(automaton):
-        return _quoted(texts, KeyRules(texts, follow, fine=True).write(automaton), follow)
     return _quoted(texts, texts.string(automaton, follow, "any" if kind == "every" else "canonical"), follow)
 
 
-def _compared(plain: Group, prefix: str, automaton: Automaton, follow: Chars | None) -> Group:
-    """The rules of keys that are compared, and those that the matcher's compiler sees."""
-    texts = TextRules({rule.name: rule for rule in plain.rules}, prefix)
-    spelling: Spelling = "free" if home_of(automaton) is None and not has_circles(automaton) else "canonical"
-    return _guarded(texts, plain, write_counted(texts, automaton, spelling, Comparing(automaton), follow), follow)
+@keeps(TEXT_RULES, _rules)
+def _key(prefix: str, automaton: Automaton, follow: Chars | None, names: frozenset[str]) -> Group:
+    return _guarded(prefix, automaton, follow, Comparing(automaton, names))
 
 
 @keeps(TEXT_RULES, _rules)
 def _counted(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None, length: Length) -> Group:
-    """The rules of strings with lengths, and those without that the matcher's compiler sees."""
-    plain = _written(prefix, kind, automaton, follow)
+    return _guarded(prefix, automaton, follow, Counting(automaton, length), every=kind == "every")
+
+
+def _guarded(
+    prefix: str, automaton: Automaton, follow: Chars | None, judge: Judge, *, every: bool | None = None
+) -> Group:
+    """The rules of strings that are counted or compared, and those that the matcher's compiler sees."""
+    every = automaton.alphabet.size == 1 if every is None else every
+    plain = _written(prefix, "every" if every else "string", automaton, follow)
     texts = TextRules({rule.name: rule for rule in plain.rules}, prefix)
-    spelling: Spelling = "every" if kind == "every" else "free" if leaves_often(automaton) else "canonical"
-    judge = Counting(automaton, length)
-    return _guarded(texts, plain, write_counted(texts, automaton, spelling, judge, follow), follow)
-
-
-def _guarded(texts: TextRules, plain: Group, body: Ref, follow: Chars | None) -> Group:
+    body = write_counted(texts, automaton, every, judge, follow)
     name = f"{texts.prefix}q{short_digest(body.name)}"
     texts.write(Rule(name, ((Text('"'), body),), follow, skeleton=plain.ref.name))
     return _group(texts, Ref(name))
-
-
-@keeps(KEY_RULES, _rules)
-def _other_key(prefix: str, names: frozenset[str], follow: Chars, watched: bool) -> Group:
-    rules = other_key(Site(prefix, follow, watched), names)
-    return Group(Ref(rules[0].name), rules, shortest_other(names))
 
 
 def _quoted(texts: TextRules, body: Ref, follow: Chars | None) -> Group:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.expand import Expander
-from engine.schema.grammar import Ref, Rule, Sequence, Text
+from engine.schema.grammar import EITHER, UNDECLARED, Ref, Rule, Sequence, Text
 from engine.schema.guards import Length
 from engine.schema.intervals import ALL_NUMBERS
 from engine.schema.layout import Follow, Layout
@@ -20,6 +20,7 @@ from engine.schema.numerals import numerals
 from engine.schema.object_state import Way
 from engine.schema.origins import mark
 from engine.schema.parameter_text import Style
+from engine.schema.products import less
 from engine.schema.shape import ANY_STRING, ArrayShape, ObjectShape, Shape, StringSet
 from engine.schema.shortest import Fewest
 from engine.schema.spelled import Kind, Spelled
@@ -170,15 +171,14 @@ class ValueWriter:
             self.rules[self._keys[name]] = Rule(self._keys[name], (self.layout.key(name),), self.layout.value_start)
         return (Ref(self._keys[name]),)
 
-    def key(self, keys: Automaton) -> Sequence:
-        """Undeclared keys in `keys`, with their colon."""
-        kind: Kind = "key" if self.counted else "unwatched"
-        return (self.spelled.text(kind, keys, self.layout.after_key), *self.layout.colon())
-
-    def other_key(self, names: frozenset[str]) -> Sequence:
-        """Every key but `names`, with its colon."""
-        key = self.spelled.other_key(names, self.layout.after_key, watched=self.counted)
-        return (key, *self.layout.colon())
+    def key(self, keys: Automaton, names: frozenset[str] = frozenset()) -> Sequence:
+        """Undeclared keys in `keys`, with their colon: all of them but `names`."""
+        names = frozenset(filter(keys.accepts, names))
+        if not self.counted:
+            ref = self.spelled.text("string", less(keys, Automaton.of(names)), self.layout.after_key)
+            return (ref, *self.layout.colon())
+        mark = Ref(self.options.prefix + (UNDECLARED if names else EITHER))
+        return (self.spelled.key(keys, self.layout.after_key, names), mark, *self.layout.colon())
 
 
 def only_described(shape: Shape) -> Shape:

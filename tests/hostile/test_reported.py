@@ -21,7 +21,12 @@ from tests.decode.fakes import fake_engine, random_logits
 from tests.serve.fakes import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reported")]
-AB = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["a", "b"], "additionalProperties": False}
+AB = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}, "b": {"type": "string"}},
+    "required": ["a", "b"],
+    "additionalProperties": False,
+}
 
 
 def tag(**format_: Any) -> dict[str, Any]:
@@ -47,15 +52,32 @@ GRAMMARS: list[tuple[str, Any, str, str]] = [
 ]
 U = {"c": {"type": "string", "enum": ["c", "f"]}}
 SCHEMAS: dict[str, tuple[dict[str, Any], list[Any], list[Any]]] = {
-    "only required": ({"type": "object", "required": ["a"]}, [{"a": 1}, {"a": 1, "b": 2}, {"b": 1, "a": 2}], [{}, {"b": 1}]),
+    "only required": (
+        {"type": "object", "required": ["a"]},
+        [{"a": 1}, {"a": 1, "b": 2}, {"b": 1, "a": 2}],
+        [{}, {"b": 1}],
+    ),
     "escaped angles": ({"type": "string", "pattern": "^\\<a\\>$"}, ["<a>"], ["a"]),
     "escaped angles in a class": ({"type": "string", "pattern": "^[\\<\\>]+$"}, ["<>"], ["a"]),
     "a repeat of 129": ({"type": "string", "pattern": "^[^\\n\\r]{1,129}$"}, ["x" * 129], ["", "x" * 130, "a\nb"]),
 }
 TOOLS = {
-    "an enum behind a reference": {"type": "object", "properties": {"u": {"$ref": "#/$defs/U"}}, "required": ["u"], "$defs": {"U": U["c"]}},
-    "an enum beside null": {"type": "object", "properties": {"u": {"anyOf": [U["c"], {"type": "null"}]}}, "required": ["u"]},
-    "an optional enum": {"type": "object", "properties": {"u": {"anyOf": [{"$ref": "#/$defs/U"}, {"type": "null"}], "default": None}}, "$defs": {"U": U["c"]}},
+    "an enum behind a reference": {
+        "type": "object",
+        "properties": {"u": {"$ref": "#/$defs/U"}},
+        "required": ["u"],
+        "$defs": {"U": U["c"]},
+    },
+    "an enum beside null": {
+        "type": "object",
+        "properties": {"u": {"anyOf": [U["c"], {"type": "null"}]}},
+        "required": ["u"],
+    },
+    "an optional enum": {
+        "type": "object",
+        "properties": {"u": {"anyOf": [{"$ref": "#/$defs/U"}, {"type": "null"}], "default": None}},
+        "$defs": {"U": U["c"]},
+    },
 }
 
 
@@ -81,8 +103,14 @@ def takes(engine: Engine, constraint: Constraint, text: str) -> bool:
     return all(matcher.accept(token) for token in [*engine.tokenizer.encode(text), stop])
 
 
-@pytest.mark.parametrize(("kind", "source", "text", "outcome"), GRAMMARS, ids=[f"{kind} {json.dumps(source)[:60]}" for kind, source, *_ in GRAMMARS])
-def test_a_grammar_gets_the_outcome_its_source_says(engine: Engine, server: Server, kind: str, source: Any, text: str, outcome: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "source", "text", "outcome"),
+    GRAMMARS,
+    ids=[f"{kind} {json.dumps(source)[:60]}" for kind, source, *_ in GRAMMARS],
+)
+def test_a_grammar_gets_the_outcome_its_source_says(
+    engine: Engine, server: Server, kind: str, source: Any, text: str, outcome: str
+) -> None:
     answer = post(server, "/generate", prompt="x", max_tokens=900, temperature=1.0, **{kind: source})
     constraint = getattr(Constraint, kind)(source)
     if outcome == REFUSED:
@@ -92,7 +120,9 @@ def test_a_grammar_gets_the_outcome_its_source_says(engine: Engine, server: Serv
         return
     assert answer.status_code == 200, answer.text
     assert answer.json()["valid"] is True
-    named = [verdict for verdict in engine.submit_check(constraint).report()["verdicts"] if verdict["verdict"] == "checked"]
+    named = [
+        verdict for verdict in engine.submit_check(constraint).report()["verdicts"] if verdict["verdict"] == "checked"
+    ]
     assert takes(engine, constraint, text) is (outcome == ACCEPTED) or (outcome == NAMED and named)
 
 
@@ -103,7 +133,9 @@ def test_a_schema_takes_what_it_allows_and_nothing_else(engine: Engine, server: 
     assert answer.status_code == 200, answer.text
     assert Validator(schema).check_value(answer.json()["ir_json"]).ok
     constraint = Constraint.json_schema(schema)
-    checked = [verdict for verdict in engine.submit_check(constraint).report()["verdicts"] if verdict["verdict"] == "checked"]
+    checked = [
+        verdict for verdict in engine.submit_check(constraint).report()["verdicts"] if verdict["verdict"] == "checked"
+    ]
     for document in valid:
         assert takes(engine, constraint, json.dumps(document, separators=(",", ":"))), document
         assert Validator(schema).check_value(document).ok
@@ -124,7 +156,12 @@ def test_a_parameter_that_is_an_enum_is_written_as_one_whatever_its_spelling(ser
 
 
 def test_a_draft_is_named_where_it_would_help_and_a_circle_without_a_base_is_refused(server: Server) -> None:
-    pair = {"type": "array", "minItems": 2, "maxItems": 2, "items": [{"type": "integer"}, {"type": "string", "maxLength": 3}]}
+    pair = {
+        "type": "array",
+        "minItems": 2,
+        "maxItems": 2,
+        "items": [{"type": "integer"}, {"type": "string", "maxLength": 3}],
+    }
     told = post(server, "/generate", prompt="x", schema=pair).json()["error"]
     assert (told["type"], "draft" in told["message"]) == ("SchemaInvalid", True)
     assert isinstance(post(server, "/generate", prompt="x", schema=pair, draft=7).json()["ir_json"][0], int)

@@ -127,9 +127,10 @@ def test_every_weight_is_what_the_formats_own_code_makes_of_it(case: str, tmp_pa
     assert found.tensors.keys() == reference.keys()
     for name, weight in reference.items():
         assert ulps(found.tensors[name], weight) <= 1, name
-    changed = reference["model.layers.0.mlp.experts.down_proj"] - tiny_moe.model().state_dict()[
-        "model.layers.0.mlp.experts.down_proj"
-    ]
+    changed = (
+        reference["model.layers.0.mlp.experts.down_proj"]
+        - tiny_moe.model().state_dict()["model.layers.0.mlp.experts.down_proj"]
+    )
     assert changed.abs().max() > 1e-5, "the reference is the unquantised model: nothing was tested"
 
 

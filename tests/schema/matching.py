@@ -6,12 +6,13 @@ import json
 import random
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import xgrammar as xg
 
-from engine.schema.grammar import Chars, Grammar, Ref, Sequence, Symbol, Text
-from engine.schema.guards import AnyOf, Guard, Member, Room
+from engine.schema.grammar import EITHER, UNDECLARED, Chars, Grammar, Ref, Sequence, Symbol, Text
+from engine.schema.guards import Another, AnyOf, Guard, Member, Room
 from engine.schema.shortest import Shortest
 from tests.schema.counting import Reader, counts
 
@@ -36,7 +37,10 @@ class Language:
     """The texts of a grammar: of those that XGrammar accepts, the ones that a plain reader lets pass by its guards."""
 
     def __init__(self, grammar: Grammar, *, guards: bool = True) -> None:
-        self._compiled = _BYTE_COMPILER.compile_grammar(xg.Grammar.from_ebnf(grammar.to_ebnf()))
+        marks = [rule for name, rule in grammar.rules.items() if name.endswith((UNDECLARED, EITHER))]
+        rules = {**grammar.rules, **{rule.name: replace(rule, printed='""') for rule in marks}}
+        unmarked = replace(grammar, rules=rules)  # the reader tells undeclared keys from others
+        self._compiled = _BYTE_COMPILER.compile_grammar(xg.Grammar.from_ebnf(unmarked.to_ebnf()))
         guarded = guards and any(rule.guards for rule in grammar.rules.values())
         self._reader = Reader(grammar) if guarded else None
 
@@ -64,7 +68,9 @@ class Sampler:
         self.short = Shortest(grammar.rules)
 
     def text(self, budget: int = 200) -> str:
-        return self._derived([Ref(self.grammar.root)], "", budget, 10_000)
+        while True:
+            with suppress(ValueError):  # an alternative of several that has no key left
+                return self._derived([Ref(self.grammar.root)], "", budget, 10_000)
 
     def can_end(self, stacks: Iterable[tuple[Symbol, ...]], text: str) -> bool:
         """Whether the shortest choices lead from one of these stacks of a reader, behind `text`, to an end."""
@@ -87,6 +93,8 @@ class Sampler:
             else:
                 budget -= 1
                 allowed = self._allowed(symbol.name, text)
+                if not allowed:
+                    raise ValueError(f"nothing is allowed any more: {text}")
                 way, _ = min(allowed, key=self._size) if budget < 0 else self.random.choice(allowed)
                 stack.extend(reversed(way))
         raise ValueError(f"no end after {most} steps: {text}")
@@ -107,7 +115,11 @@ class Sampler:
         if isinstance(guard, Room):
             return guard.cost
         parts = guard.guards if isinstance(guard, AnyOf) else (guard,)
-        needed = any(isinstance(part, Member) and part.name in part.region.required for part in parts)
+        needed = any(
+            (isinstance(part, Member) and part.name in part.region.required)
+            or (isinstance(part, Another) and part.names & part.region.required)
+            for part in parts
+        )
         return 0 if needed else sum(len(self.short[x.name]) if isinstance(x, Ref) else 1 for x in way)
 
 

@@ -6,12 +6,10 @@ import random
 
 import pytest
 
-from engine.schema import lower
 from engine.schema.automaton import Automaton
 from engine.schema.elimination import STATES, character_class, expression
 from engine.schema.formats import from_format
 from engine.schema.grammar import Grammar, Rule, Text, chars
-from engine.schema.keys import KeyRules
 from engine.schema.loose import loosened
 from engine.schema.pattern import from_pattern
 from engine.schema.text import TextRules
@@ -60,29 +58,6 @@ def test_no_printed_rules_refer_to_each_other_in_a_circle(source: str) -> None:
         ready = {name for name in successors if name not in settled and successors[name] <= settled}
         assert ready
         settled |= ready
-
-
-@pytest.mark.parametrize("pattern", ["^[a-z_]+$", "^x-", "^(a|b.)+$", "^[0-9]{1,3}$", "^(?!x)", "a.b"])
-def test_keys_spell_what_their_automaton_accepts(pattern: str) -> None:
-    automaton = from_pattern(pattern)
-    rules: dict[str, Rule] = {}
-    key = KeyRules(TextRules(rules), chars(":")).write(automaton)
-    rules["root"] = Rule("root", ((Text('{"'), key, Text(":0}")),))
-    language = Language(Grammar(rules))
-    generator = random.Random(pattern)
-    for _ in range(200):
-        word = "".join(generator.choices('ab_x-01\n"\\é', k=generator.randint(0, 4)))
-        assert language.accepts({word: 0}) == automaton.accepts(word), word
-
-
-def test_strings_that_are_none_of_a_few_values_take_shared_ways_out() -> None:
-    def spelled(*values: str) -> set[str]:
-        document = lower({"items": {"type": "string", "not": {"enum": [*values]}}}, conformance="spec").grammar
-        assert all(Language(document).accepts([word]) == (word not in values) for word in ("", "ab", "abc", "q", "é\n"))
-        return {name for name in document.rules if name.startswith("skc")}
-
-    first, second = spelled("abc", "q"), spelled("xyz", "abd")
-    assert len(first & second) >= 0.8 * min(len(first), len(second)) > 10
 
 
 def test_large_automata_keep_their_rules() -> None:
