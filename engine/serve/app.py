@@ -13,11 +13,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 import engine
 from engine.errors import EngineError, EngineFailure
+from engine.serve.docs_page import docs_page
 from engine.serve.engine_protocol import ServedEngine
 from engine.serve.failure import Failure, Malformed, MethodNotAllowed, NotFound
 from engine.serve.lifecycle import EngineSlot
@@ -46,6 +47,7 @@ def create_app(source: ServedEngine | EngineSlot | Service, settings: ServeSetti
     app.state.service = service
     app.include_router(lift_routes(service))
     app.include_router(openai_routes(service))
+    app.add_api_route("/docs", lambda: HTMLResponse(docs_page(app.openapi())), include_in_schema=False)
     app.add_middleware(Gate, settings=service.settings, log=service.ledger.log)
     app.add_exception_handler(EngineError, _typed)
     app.add_exception_handler(RequestValidationError, _unreadable)
@@ -84,7 +86,7 @@ async def _routing(http: HTTPRequest, error: Any) -> JSONResponse:
     cause = error.__cause__  # what `read_json` raised, where FastAPI calls it
     made: EngineError = cause if isinstance(cause, EngineError) else Malformed("the body cannot be read as JSON")
     if error.status_code == 404:
-        made = NotFound(f"no route {http.url.path[:200]!r}")
+        made = NotFound(f"no route {http.url.path[:200]!r}; GET /docs lists them")
     if error.status_code == 405:
         made = MethodNotAllowed(f"{http.method} is not a method of {http.url.path[:200]!r}")
     response = Failure.from_error(made).response()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi import Request as HTTPRequest
@@ -34,9 +34,19 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def read(http: HTTPRequest) -> Response:
+            _refuse_other_forms(http.headers)
             return await handle(_JsonRequest(http.scope, http.receive))
 
         return read
+
+
+def _refuse_other_forms(headers: Mapping[str, str]) -> None:
+    """What a body is said to be; without a word about it `curl --data` says a form. GET has none."""
+    if headers.get("content-encoding", "identity") != "identity":
+        raise Malformed("the body is compressed (content-encoding), which is not read here: send it as it is")
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if headers.get("content-length", "0") != "0" and not re.fullmatch(r"application/(.+\+)?json", kind):
+        raise Malformed(f"the header content-type must be application/json, got {kind[:100]!r}")
 
 
 class _JsonRequest(HTTPRequest):

@@ -7,7 +7,9 @@ are the engine types' own business. pydantic is used because the same classes be
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -137,12 +139,32 @@ def read_body(values: Any, kind: type[Read]) -> Read:
 def first_problem(problems: Any) -> RequestError | Malformed:
     """The first of pydantic's findings as one typed error with the field's name."""
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    parts = [str(part) for part in problem["loc"] if part != "body"]
+    parts = _place(problem)
     if problem["type"] == "json_invalid":
         return Malformed(f"the body is not JSON: {problem.get('ctx', {}).get('error', 'cannot be read')}")
     field = parts[0] if parts else None
     if problem["type"] == "extra_forbidden":
         return UnknownOption(f"unknown field {'.'.join(parts)!r}", param=field)
     if problem["type"] == "missing":
-        return Malformed(f"the field {'.'.join(parts) or 'body'!r} is missing", param=field)
-    return Malformed(f"{'.'.join(parts) or 'the body'}: {problem['msg']}", param=field)
+        return Malformed(f"the field {'.'.join(parts)!r} is missing" if parts else "the body is missing", param=field)
+    where, told = ".".join(parts) or "the body", [p["msg"] for p in problems if _place(p) == parts]
+    if not all(message.startswith(_PYDANTIC) for message in told):
+        return Malformed(f"{where}: {problem['msg']}", param=field)
+    wanted = " or ".join(dict.fromkeys(_plain(message) for message in told))
+    return Malformed(f"{where} must be {wanted}", param=field)
+
+
+def _plain(message: str) -> str:
+    """`Input should be a valid integer`, in our words: `an integer`."""
+    text = message.removeprefix(_PYDANTIC).replace("dictionary or object to extract fields from", "object")
+    return re.sub("a valid (?=[aeiou])", "an ", text.replace("dictionary", "object")).replace("a valid ", "a ")
+
+
+_PYDANTIC = "Input should be "
+_KIND = re.compile(r"str|int|float|bool|\w+\[.*")
+"""How pydantic names one of several kinds that a field may have, as if it were a part of the field."""
+
+
+def _place(problem: Any) -> list[str]:
+    parts = [str(part) for part in problem["loc"] if part != "body"]
+    return list(takewhile(lambda part: not _KIND.fullmatch(part), parts))

@@ -80,10 +80,10 @@ def _run(name: str, url: str) -> Iterator[dict[str, Any]]:
         command, cwd=HERE / "usages", env={**os.environ, **told}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     lines = [json.loads(line) for line in ran.stdout.decode().splitlines() if line.startswith('{"usage"')]
-    if not lines:
-        yield {"client": name, "usage": "(start)", "ok": False, "why": f"exit code {ran.returncode}"}
     for line in lines:
         yield {"client": name, **line, "why": " ".join(line["why"].split())[:200]}
+    if not lines or ran.returncode:
+        yield {"client": name, "usage": "(ends)", "ok": False, "why": f"exit code {ran.returncode}"}
 
 
 def _npm() -> list[str] | None:

@@ -306,3 +306,24 @@ def test_a_mistake_of_the_client_is_never_a_500(server: Server, asked: tuple[str
         assert error["type"]
     elif "event-stream" in answer.headers["content-type"]:
         assert "EngineFailure" not in answer.text
+
+
+@pytest.mark.parametrize(("headers", "named"), [
+    ({}, "content-type must be application/json, got ''"),
+    ({"content-type": "application/x-www-form-urlencoded"}, "got 'application/x-www-form-urlencoded'"),  # curl --data
+    ({"content-type": "text/plain"}, "got 'text/plain'"),
+    ({"content-type": "application/json", "content-encoding": "gzip"}, "compressed (content-encoding)"),
+])  # fmt: skip
+@pytest.mark.parametrize("path", ["/generate", "/check", "/v1/chat/completions", "/v1/completions", "/v1/responses"])
+def test_a_body_of_another_form_is_told_its_header(
+    server: Server, path: str, headers: dict[str, str], named: str
+) -> None:
+    answer = server.client.post(path, content=b'{"prompt": "x"}', headers=headers)
+    assert answer.status_code == 400
+    assert named in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON", "application/vnd.api+json"])
+def test_json_goes_by_several_names(server: Server, kind: str) -> None:
+    answer = server.client.post("/check", content=b'{"schema": {}}', headers={"content-type": kind})
+    assert answer.status_code == 200

@@ -98,3 +98,18 @@ def test_quoted_prices_are_the_listed_ones():
     quoted = {name: price for name, price in quoted.items() if name in LISTED.gpu}
     assert len(quoted) == 4
     assert all(float(price) == LISTED.gpu[name] for name, price in quoted.items())
+
+
+def test_the_page_of_the_service_lists_every_route_and_every_field(client):
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert re.search(r"<(script|link|img)|https?://", page.text) is None
+    api = client.get("/openapi.json").json()
+    told = [(method.upper(), path) for path, methods in api["paths"].items() for method in methods]
+    assert re.findall(r"<h2><code>(\w+) (.*?)</code>", page.text) == told
+    for route in api["paths"].values():
+        body = route.get("post", {}).get("requestBody")
+        if body:
+            name = body["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+            for field in api["components"]["schemas"][name]["properties"]:
+                assert f"<td><code>{field}</code></td>" in page.text

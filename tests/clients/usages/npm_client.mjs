@@ -31,7 +31,12 @@ const usages = {
     assert(text);
   },
   "AI SDK, generateObject": async () => City.parse((await generateObject({ model: compatible(model), schema: City, prompt: "Name a city", ...small })).object),
-  "AI SDK, streamObject": async () => City.parse(await (() => { const made = streamObject({ model: compatible(model), schema: City, prompt: "Name a city", ...small }); made.consumeStream?.(); return made.object; })()),
+  "AI SDK, streamObject": async () => {
+    const made = streamObject({ model: compatible(model), schema: City, prompt: "Name a city", ...small });
+    let last;
+    for await (const part of made.partialObjectStream) last = part;
+    assert.deepEqual(City.parse(last), await made.object);
+  },
   "AI SDK, Output.object": async () => City.parse((await generateText({ model: compatible(model), output: Output.object({ schema: City }), prompt: "Name a city", ...small })).output),
   "AI SDK, Output.object beside a tool": async () => {
     const tools = { population: tool({ description: "How many people", inputSchema: z.object({ city: z.enum(["Rome", "Paris"]) }), execute: async () => 3 }) };
