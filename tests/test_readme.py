@@ -101,3 +101,17 @@ def test_the_modal_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     exec(block("python", "import modal"), {})
     assert capsys.readouterr().out == "{'a': 1} True\n"
     assert calls[0].keys() == {"prompt", "schema", "max_tokens"}
+
+
+def test_every_figure_of_the_decode_table_comes_from_the_one_run_that_it_names() -> None:
+    record = json.loads((ROOT / "docs/studies/data/decode_h200.jsonl").read_text())
+    assert f"commit {record['commit'][:7]}" in README
+    assert record["dirty"] is False
+    measured = {(r["quantization"], r["batch"]): r["ms_per_step"] for r in record["runs"] if r["constrained"]}
+    head, rows = README.split("| | batch 1 |")[1].split("|--|--:", 1)
+    batches = [1, *map(int, re.findall(r"batch (\d+)", head))]
+    told = re.findall(r"^\| (\S+) \|([\d.| ]+)\|$", rows.split("\n\n")[0], re.MULTILINE)
+    figures = {
+        (name, batch): cell.strip() for name, row in told for batch, cell in zip(batches, row.split("|"), strict=True)
+    }
+    assert figures == {place: f"{ms:.2f}" for place, ms in measured.items()}
