@@ -1,12 +1,15 @@
 """MaskBench: what each engine accepts, refuses and lets through, and what its compiles and masks cost.
 
-    python -m bench.maskbench DATA [--limit N] [--engines ours,xgrammar,llguidance] [--tokenizer FILE]
-                                   [--conformance spec] [--quick] [--out DIR]
+    python -m bench.maskbench DATA [--limit N] [--engines ours,xgrammar_dynamic,llguidance] [--tokenizer FILE]
+                                   [--conformance spec] [--slow-sample N] [--jobs 2] [--quick] [--out DIR]
 
 Engines run interleaved: each schema goes through all of them, the order rotating, each engine in its own process
-under a time limit. With `--out` every outcome is kept at once in `DIR/maskbench.outcomes.jsonl`, and a run that was
-stopped goes on where it ended, on the same commit, data and settings only. Ceiling: the invalid documents a perfect
-engine accepts are 0, the valid ones all.
+under one time limit; with `--slow-sample` the slow ones see a sample. With `--out` every outcome is kept at once in
+`DIR/maskbench.outcomes.jsonl`, and a run that was stopped goes on where it ended, on the same commit, data and settings
+only. Ceiling: the invalid documents a perfect engine accepts are 0, the valid ones all.
+
+`ready` is the CPU time from the schema to a matcher, `ready_again` the same once more; `first_fill` are the fills of a
+schema's first document the first time, `first_document` all of that together; `fill` is the smallest of the walks.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +36,8 @@ from bench.vocabulary import BYTES
 from bench.worker import Outcome, Settings, Worker
 
 OWN_DATA = ROOT / "bench" / "data" / "maskbench"
+SLOW = frozenset({"xgrammar", "outlines_core", "lmfe"})
+"""Engines that take seconds for many schemas or documents."""
 OUTCOMES = "maskbench.outcomes.jsonl"
 RUN = "maskbench.run.json"
 """Which commit, data and settings the outcomes beside it are of."""
@@ -53,11 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             {"commit": commit(), "dirty": dirty(), "data_sha256": data_sha256(options.data), **asdict(settings)},
         )
     print(f"ceiling: 0 invalid documents accepted, 0 valid ones rejected, {len(cases)} schemas compiled", flush=True)
+    slow = _sample(cases, options.slow_sample)
     with ExitStack() as stack:
-        workers = [_started(name, settings, stack) for name in options.engines]
-        outcomes = run(cases, workers, options.out)
-        starts = {worker.engine: round(worker.start_s, 3) for worker in workers}
-        packages = sorted({package for worker in workers for package in worker.versions})
+        teams = [[_started(name, settings, stack) for name in options.engines] for _ in range(options.jobs)]
+        outcomes = run(cases, teams, options.out, dict.fromkeys(SLOW, slow))
+        starts = {worker.engine: round(worker.start_s, 3) for worker in teams[0]}
+        packages = sorted({package for team in teams for worker in team for package in worker.versions})
     judge = Judge(cases)
     judged = {name: {o.case: judge.judge(o) for o in outcomes[name]} for name in options.engines}
     if options.findings:
@@ -75,12 +83,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="only the first N schemas")
     parser.add_argument("--sample", type=int, help="N schemas drawn at random (a larger N adds to a smaller one)")
     parser.add_argument("--only", help="only schemas whose name contains this")
-    parser.add_argument("--engines", type=_engines, default=["ours", "xgrammar", "llguidance"])
+    parser.add_argument("--engines", type=_engines, default=list(MODULES))
     parser.add_argument("--tokenizer", default=None, help=f"tokenizer.json[.xz], a folder, or '{BYTES}' (default)")
     parser.add_argument("--conformance", choices=("spec", "tight"), default="spec")
     parser.add_argument("--repeats", type=int, default=3, help="walks of each document; a step's smallest counts")
-    parser.add_argument("--compile-limit", type=float, default=30.0, help="CPU seconds a schema may take")
-    parser.add_argument("--walk-limit", type=float, default=120.0, help="seconds for one document")
+    parser.add_argument("--compile-limit", type=float, default=10.0, help="CPU seconds a schema may take")
+    parser.add_argument("--walk-limit", type=float, default=10.0, help="CPU seconds for one document, all walks of it")
+    parser.add_argument("--slow-sample", type=int, help=f"so many of the schemas for {', '.join(sorted(SLOW))}")
+    parser.add_argument("--jobs", type=int, default=1, help="schemas at a time; no more than the machine has cores")
     parser.add_argument("--findings", type=Path, help="write what the first engine got wrong to this file")
     parser.add_argument("--quick", action="store_true", help="small own data, byte vocabulary, one repeat")
     parser.add_argument("--out", type=Path, help="folder for the JSON line and the resumable outcomes")
@@ -98,29 +108,46 @@ def _chosen(options: argparse.Namespace) -> list[Case]:
     cases = load_cases(options.data, options.limit)
     if options.only:
         cases = [case for case in cases if options.only in case.name]
-    if options.sample is None or options.sample >= len(cases):
-        return cases
-    order = list(range(len(cases)))
-    random.Random(0).shuffle(order)
-    return [cases[index] for index in sorted(order[: options.sample])]
+    chosen = _sample(cases, options.sample)
+    return [case for case in cases if case.name in chosen]
 
 
-def run(cases: Sequence[Case], workers: Sequence[Worker], out: Path | None) -> dict[str, list[Outcome]]:
-    """Outcomes by engine, in case order; cases found in `out` are taken from there."""
+def _sample(cases: Sequence[Case], size: int | None) -> Collection[str]:
+    """The names of so many cases, drawn with a fixed seed; of all where there is no size."""
+    names = [case.name for case in cases]
+    if size is not None:
+        random.Random(0).shuffle(names)
+    return set(names[:size])
+
+
+def run(
+    cases: Sequence[Case], teams: Sequence[Sequence[Worker]], out: Path | None, only: dict[str, Collection[str]]
+) -> dict[str, list[Outcome]]:
+    """Outcomes by engine, in case order; cases found in `out` are taken from there. Each team takes every so-manieth
+    case; `only` holds the cases of engines that do not see all."""
     known = _kept(out)
-    found: dict[str, list[Outcome]] = {worker.engine: [] for worker in workers}
+    lock = threading.Lock()
     with ExitStack() as stack:
         keep = _keeper(out, stack)
-        for number, case in enumerate(cases):
-            for worker in _rotated(workers, number):
-                outcome = known.get((worker.engine, case.name))
-                if outcome is None:
-                    outcome = worker.run(case)
-                    keep(outcome)
-                found[worker.engine].append(outcome)
-            if (number + 1) % 100 == 0:
-                print(f"{number + 1} of {len(cases)} schemas", file=sys.stderr, flush=True)
-    return found
+
+        def work(team: Sequence[Worker], first: int) -> None:
+            for number in range(first, len(cases), len(teams)):
+                case = cases[number]
+                for worker in _rotated(team, number // len(teams)):
+                    here = (worker.engine, case.name)
+                    if here not in known and case.name in only.get(worker.engine, (case.name,)):
+                        outcome = worker.run(case)
+                        with lock:
+                            known[here] = outcome
+                            keep(outcome)
+                if (number + 1) % 100 == 0:
+                    print(f"{number + 1} of {len(cases)} schemas", file=sys.stderr, flush=True)
+
+        with ThreadPoolExecutor(len(teams)) as pool:
+            for done in [pool.submit(work, team, first) for first, team in enumerate(teams)]:
+                done.result()
+    engines = [worker.engine for worker in teams[0]]
+    return {name: [known[name, case.name] for case in cases if (name, case.name) in known] for name in engines}
 
 
 def _claim(out: Path, run: dict[str, Any]) -> None:
@@ -194,12 +221,13 @@ def _line(
     for name, start_s in starts.items():
         engines[name]["start_s"] = start_s
     configuration = {**asdict(settings), "tokenizer": Path(settings.tokenizer).name}
-    configuration |= {"limit": options.limit, "sample": options.sample, "only": options.only, "quick": options.quick}
+    chosen = ("limit", "sample", "slow_sample", "jobs", "only", "quick")
+    configuration |= {name: getattr(options, name) for name in chosen}
     return record(
         "maskbench",
         {"engines": engines},
         configuration=configuration,
-        seeds=[0] if options.sample else [],
+        seeds=[0] if options.sample or options.slow_sample else [],
         repeats=settings.repeats,
         data_sha256=data_sha256(options.data),
         packages=packages,

@@ -20,7 +20,17 @@ COUNTS = (
     "invalid_accepted_named",
     "steps",
 )
-TIMES = ("compile_ms", "compile_wall_ms", "first_matcher_ms", "fill_us", "accept_us")
+TIMES = (
+    "compile_ms",
+    "compile_wall_ms",
+    "first_matcher_ms",
+    "ready_ms",
+    "ready_again_ms",
+    "first_document_ms",
+    "first_fill_us",
+    "fill_us",
+    "accept_us",
+)
 
 
 def print_figures(engines: Mapping[str, Mapping[str, Any]]) -> None:

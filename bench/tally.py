@@ -88,12 +88,25 @@ def figures(outcomes: Sequence[Outcome], judged: Sequence[Judged]) -> dict[str, 
         "compile_ms": percentiles([outcome.compile_ms for outcome in compiled]),
         "compile_wall_ms": percentiles([outcome.compile_wall_ms for outcome in compiled]),
         "first_matcher_ms": percentiles([outcome.first_matcher_ms for outcome in compiled]),
+        "ready_ms": percentiles([outcome.compile_ms + outcome.first_matcher_ms for outcome in compiled]),
+        "ready_again_ms": percentiles([outcome.again_ms for outcome in compiled]),
+        "first_document_ms": percentiles(_first_documents(compiled)),
+        "first_fill_us": percentiles([us for outcome in compiled for row in outcome.first_us[:1] for us in row]),
         "fill_us": percentiles([us for outcome in compiled for row in outcome.fill_us for us in row]),
         "accept_us": percentiles([us for outcome in compiled for row in outcome.accept_us for us in row]),
         "steps": sum(len(row) for outcome in compiled for row in outcome.fill_us),
         "verdicts": dict(Counter(verdict["verdict"] for outcome in outcomes for verdict in outcome.verdicts)),
         "refusals": dict(Counter(short_reason(o.reason) for o in outcomes if not o.compiled).most_common(20)),
     }
+
+
+def _first_documents(compiled: Sequence[Outcome]) -> list[float]:
+    """From a schema nobody has seen to the last mask of its first document that was accepted whole."""
+    return [
+        outcome.compile_ms + outcome.first_matcher_ms + sum(outcome.first_us[0]) / 1e3
+        for outcome in compiled
+        if outcome.accepted and outcome.accepted[0]
+    ]
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from bench.vocabulary import Vocabulary
 MODULES = {
     "ours": "bench.ours",
     "xgrammar": "bench.peers.xgrammar_converter",
+    "xgrammar_dynamic": "bench.peers.xgrammar_dynamic",
     "llguidance": "bench.peers.llguidance_engine",
     "outlines_core": "bench.peers.outlines_engine",
     "lmfe": "bench.peers.lmfe_engine",

@@ -33,14 +33,15 @@ class XGrammarConverter:
 
     packages = ("xgrammar",)
 
-    def __init__(self, vocabulary: Vocabulary, strict: bool) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, strict: bool, dynamic: bool = False) -> None:
+        """`dynamic`: masks are made where a document first comes to them."""
         info = xgrammar.TokenizerInfo(
             [token or b"" for token in vocabulary.tokens],
             xgrammar.VocabType.RAW,
             vocab_size=vocabulary.width,
             stop_token_ids=list(vocabulary.stop_ids),
         )
-        self._compiler = xgrammar.GrammarCompiler(info, max_threads=1)
+        self._compiler = xgrammar.GrammarCompiler(info, max_threads=1, enable_dynamic_compilation=dynamic)
         self._strict = strict
 
     def compile(self, schema: Any) -> Compiled:
