@@ -83,6 +83,10 @@ def _works(few: FastForward, step: Step, position: int) -> Works:
             pairs = Pairs(routes.ids, routes.weights, routes.pairs, routes.groups, 8)
             op.strips_product(normed, pairs, layer.gate_up, layer.down, few.inner, parts, chosen=model.chosen)
 
+    def attend() -> None:
+        for i, layer in layers:
+            op.attend_one(qkv, layer.head_norm, few.turns, step, few.caches[i], few.scratch, query, mixed)
+
     works: Works = {
         "norm, qkv": (
             lambda: [op.linear(source, layer.qkv, qkv, **gains) for _, layer in layers] and None,
@@ -115,7 +119,10 @@ def _works(few: FastForward, step: Step, position: int) -> Works:
         "experts": (lambda: [mixture(layer) for _, layer in layers] and None, experts),
         "head": (lambda: few.logits(few.x, few.everyone[:batch], logits), model.embedding.nbytes),
     }
-    if batch > 1:
+    if batch == 1:
+        works["attention"] = (attend, cache)
+        del works["rope, cache"]  # part of it
+    else:
         works["route"] = (lambda: [op.route(routes, step.live, **choice) for _ in layers] and None, 0)
         works["combine"] = (
             lambda: (

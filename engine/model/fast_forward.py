@@ -1,4 +1,4 @@
-"""The forward of up to 8 flattened tokens over fragment weights: seven launches a layer for one token, nine for more.
+"""The forward of up to 8 flattened tokens over fragment weights: six launches a layer for one token, nine for more.
 
 The same code runs with the Triton kernels and with their plain-torch references (`Operations`), which is how a machine
 without a GPU checks it. Every buffer is made once, so that a step can be captured as a CUDA graph. Knows the order of
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.model.fragment_model import FragmentLayer, FragmentModel
-from engine.model.kernels import attention, experts, linear, router, strips, token
+from engine.model.kernels import attend_one, attention, experts, linear, router, strips, token
 from engine.model.kernels.attention import Cache, Step
 from engine.model.kernels.fragments import FragmentWeight
 from engine.model.kernels.router import Pairs, Routes
@@ -33,6 +33,7 @@ class Operations:
     linear: Callable[..., None]
     rope: Callable[..., None]
     attention: Callable[..., None]
+    attend_one: Callable[..., None]
     router: Callable[..., None]
     route: Callable[..., None]
     experts_one: Callable[..., None]
@@ -43,13 +44,13 @@ class Operations:
 
 
 KERNELS = Operations(
-    token.embed, linear.linear, attention.rope, attention.attention, router.router, router.route, experts.experts_one,
-    strips.strips_product, experts.combine, token.final_norm, token.head,
+    token.embed, linear.linear, attention.rope, attention.attention, attend_one.attend_one, router.router, router.route,
+    experts.experts_one, strips.strips_product, experts.combine, token.final_norm, token.head,
 )  # fmt: skip
 REFERENCES = Operations(
     token.embed_reference, linear.linear_reference, attention.rope_reference, attention.attention_reference,
-    router.router_reference, router.route_reference, experts.experts_one_reference, strips.strips_product_reference,
-    experts.combine_reference, token.final_norm_reference, token.head_reference,
+    attend_one.attend_one_reference, router.router_reference, router.route_reference, experts.experts_one_reference,
+    strips.strips_product_reference, experts.combine_reference, token.final_norm_reference, token.head_reference,
 )  # fmt: skip
 
 
@@ -128,8 +129,11 @@ class FastForward:
             op.linear(half, layer.qkv, qkv, gain=layer.input_gain, eps=eps)
         else:
             op.linear(self.normed[:count], layer.qkv, qkv)
-        op.rope(qkv, layer.head_norm, self.turns, step, query, cache)
-        op.attention(query, cache, step, self.scratch, mixed)
+        if count == 1 and self.model.shape.head_dim >= attend_one.LEAST_HEAD:
+            op.attend_one(qkv, layer.head_norm, self.turns, step, cache, self.scratch, query, mixed)
+        else:
+            op.rope(qkv, layer.head_norm, self.turns, step, query, cache)
+            op.attention(query, cache, step, self.scratch, mixed)
         op.linear(mixed, layer.output, x, half=half)
 
     def _mixture(self, layer: FragmentLayer, step: Step, next_gain: Tensor) -> None:

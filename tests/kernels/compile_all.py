@@ -10,6 +10,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from engine.model.kernels import (
+    attend_one,
     attention,
     experts,
     groups,
@@ -53,9 +54,9 @@ def cases(capability: int) -> list[Case]:
     for bits in (4, 8) if capability == 90 else (4,):
         base: dict[str, Any] = {"BITS": bits, **flags}
         warps, units = launch.TUNING["linear"]
-        shape = {"N": 5120, "K": 2048, "B": units, "NORM": True, "RESIDUAL": False}
+        shape = {"N": 5120, "K": 2048, "B": units, "NORM": True, "RESIDUAL": False, "EARLY": False}
         made.append((linear.linear_kernel, {**shape, "BT": 8, "WARPS": warps, **base}, warps, {}, {}))
-        shape = {"N": 2048, "K": 4096, "B": units, "NORM": False, "RESIDUAL": True}
+        shape = {"N": 2048, "K": 4096, "B": units, "NORM": False, "RESIDUAL": True, "EARLY": True}
         made.append((linear.linear_kernel, {**shape, "BT": 16, "WARPS": warps, **base}, warps, {}, {}))
         warps, units = launch.TUNING["gate_up_one"]
         made.append(
@@ -63,7 +64,13 @@ def cases(capability: int) -> list[Case]:
         )
         warps, units = launch.TUNING["down_one"]
         made.append(
-            (experts.down_one_kernel, {"N": 2048, "I": 768, "C": 8, "B": units, "WARPS": warps, **base}, warps, {}, {})
+            (
+                experts.down_one_kernel,
+                {"N": 2048, "I": 768, "C": 8, "EARLY": True, "B": units, "WARPS": warps, **base},
+                warps,
+                {},
+                {},
+            )
         )
     for bits in (4, 8, 16) if capability in (80, 90) else (4,):
         product: dict[str, Any] = {"K": 2048, "BITS": bits, **flags}
@@ -112,7 +119,11 @@ def cases(capability: int) -> list[Case]:
     )
     heads = {"N": 32, "KH": 4, "D": 128, **pdl}
     made.append((attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False, "PARTS": 4}, 1, {}, {}))
-    for tokens in (1, 8, 32, 128):
+    lone = dict(launch.ATTEND_ONE)
+    warps = lone.pop("num_warps")
+    lone |= {**heads, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(1), "NORM": True, "BIAS": False}
+    made.append((attend_one.attend_one_kernel, lone, warps, {"out": "*fp16"}, {}))
+    for tokens in (8, 32, 128):
         found = launch.attention_shape(tokens)
         stage = {"num_stages": found.pop("num_stages")}
         split = {**heads, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(tokens), "PLANE": tokens > 8, **found}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.model.codebook import codebook
-from engine.model.kernels import attention, experts, linear, router, strips, token
+from engine.model.kernels import attend_one, attention, experts, linear, router, strips, token
 from engine.model.kernels.attention import Cache, HeadNorm, Step
 from engine.model.kernels.fragments import FragmentWeight, fragment_codes, fragment_scales, pair_table, unfragment
 from engine.model.kernels.router import Pairs, Routes, group_bound
@@ -190,6 +190,39 @@ def test_rope_and_attention_over_short_and_split_caches() -> None:
     assert torch.equal(made[0][0].values, made[1][0].values)
     assert torch.equal(made[0][0].keys[0, :, 7], stored[0][0, :, 7]), "padding wrote to the cache"
     assert distance(made[0][1][:5], made[1][1][:5]) < 5e-4
+
+
+@pytest.mark.parametrize("position", [0, 63, 64, 200, 299])
+@pytest.mark.parametrize("biased", [True, False])
+def test_attention_of_one_token_with_its_rope(position: int, biased: bool) -> None:
+    heads, kv, dim, length, integer = 8, 2, 32, 300, torch.int32
+    slot, at = torch.tensor([2], dtype=integer), torch.tensor([position], dtype=integer)
+    angles = torch.outer(torch.arange(length).float(), 1e4 ** (-torch.arange(dim // 2) / (dim // 2)))
+    bias = torch.randn((heads + 2 * kv) * dim) if biased else None
+    norm = HeadNorm(torch.rand(dim), torch.rand(dim), bias, 1e-6)
+    qkv = torch.randn(1, (heads + 2 * kv) * dim)
+    stored, made = torch.randn(2, 3, kv, length, dim).half(), []
+    for function in (attend_one.attend_one, attend_one.attend_one_reference):
+        cache = Cache(stored[0].clone(), stored[1].clone())
+        query, out = torch.empty(1, heads * dim).half(), torch.full((1, heads * dim), float("nan")).half()
+        scratch = attention.make_scratch(1, heads, kv, dim, torch.device("cpu"))
+        for _ in range(2):  # the second run finds the counters as the first did
+            step = Step(slot, slot, at, torch.tensor([1], dtype=integer))
+            function(qkv, norm, (angles.cos(), angles.sin()), step, cache, scratch, query, out)
+        made.append((cache, out))
+    assert distance(made[0][1], made[1][1]) < 5e-4
+    assert torch.equal(made[0][0].keys, made[1][0].keys)
+    assert torch.equal(made[0][0].values, made[1][0].values)
+
+
+def test_a_padded_lone_token_leaves_the_cache_alone() -> None:
+    cache = Cache(*torch.randn(2, 1, 2, 70, 32).half())
+    before, zero = cache.keys.clone(), torch.zeros(1, dtype=torch.int32)
+    turns, out = (torch.ones(70, 16), torch.ones(70, 16)), torch.zeros(1, 256).half()
+    scratch = attention.make_scratch(1, 8, 2, 32, torch.device("cpu"))
+    step = Step(zero, zero, zero, zero)
+    attend_one.attend_one(torch.randn(1, 384), HeadNorm(None, None, None, 1e-6), turns, step, cache, scratch, out, out)
+    assert torch.equal(cache.keys, before)
 
 
 def test_embed_final_norm_and_head() -> None:

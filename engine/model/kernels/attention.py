@@ -176,33 +176,39 @@ def _turned(value: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 @triton.jit
-def _join(acc_parts, stat_parts, cell, active, keep, MP: tl.constexpr, GP: tl.constexpr, D: tl.constexpr):
-    """All blocks' partial results as one."""
-    g = tl.arange(0, MP)
+def join_parts(acc_parts, stat_parts, cell, active, J: tl.constexpr, GP: tl.constexpr, D: tl.constexpr):
+    """fp32 [GP, D]: the softmax average of all `active` blocks' partial results, J of them on their way at once."""
+    g = tl.arange(0, GP)
     d = tl.arange(0, D)
-    best = tl.full([MP], -float("inf"), tl.float32)
-    total = tl.zeros([MP], tl.float32)
-    acc = tl.zeros([MP, D], tl.float32)
-    for other in tl.range(0, active):
-        stat = stat_parts + (cell + other) * 2 * GP
-        m = tl.load(stat + g, mask=keep, other=0.0, cache_modifier=".cg")
-        s = tl.load(stat + GP + g, mask=keep, other=0.0, cache_modifier=".cg")
-        part = acc_parts + ((cell + other) * GP + g)[:, None] * D + d[None, :]
-        a = tl.load(part, mask=keep[:, None], other=0.0, cache_modifier=".cg")
-        top = tl.maximum(best, m)
-        mine = tl.exp2(m - top)
-        shrink = tl.exp2(best - top)
-        total = total * shrink + s * mine
-        acc = acc * shrink[:, None] + a * mine[:, None]
-        best = top
-    return total, acc
+    best = tl.full([GP], -float("inf"), tl.float32)
+    total = tl.zeros([GP], tl.float32)
+    acc = tl.zeros([GP, D], tl.float32)
+    for first in tl.range(0, active, J, num_stages=1):
+        found = ()
+        for j in tl.static_range(J):
+            here = first + j < active
+            stat = stat_parts + (cell + first + j) * 2 * GP + g
+            part = acc_parts + ((cell + first + j) * GP + g)[:, None] * D + d[None, :]
+            m = tl.load(stat, mask=(g < GP) & here, other=-float("inf"), cache_modifier=".cg")
+            s = tl.load(stat + GP, mask=(g < GP) & here, other=0.0, cache_modifier=".cg")
+            a = tl.load(part, mask=(g < GP)[:, None] & here, other=0.0, cache_modifier=".cg")
+            found = found + ((m, s, a),)  # noqa: RUF005 - Triton knows no unpacking
+        for j in tl.static_range(J):
+            m, s, a = found[j]
+            top = tl.maximum(best, m)
+            mine = tl.exp2(m - top)
+            shrink = tl.exp2(best - top)
+            total = total * shrink + s * mine
+            acc = acc * shrink[:, None] + a * mine[:, None]
+            best = top
+    return acc / tl.where(total == 0.0, 1.0, total)[:, None]
 
 
 @triton.jit
 def attention_kernel(
     query, keys, values, slots, positions, live, acc_parts, stat_parts, arrived, out, S, scale,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, MP: tl.constexpr,
-    BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, PLANE: tl.constexpr, PDL: tl.constexpr,
+    BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, PLANE: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (T, KH, SP). Each block takes a stretch of keys; the last to arrive joins them. out fp16 [T, N D], with
     PLANE in plane order."""
@@ -255,10 +261,13 @@ def attention_kernel(
             tl.store(stat_parts + part * 2 * GP + GP + g, total, mask=keep)
             tl.debug_barrier()
             if tl.atomic_add(arrived + token * KH + kv, 1, sem="acq_rel") == active - 1:
-                total, acc = _join(acc_parts, stat_parts, cell, active, keep, MP, GP, D)
+                value = join_parts(acc_parts, stat_parts, cell, active, J, GP, D)
                 tl.store(arrived + token * KH + kv, 0)
-                total = tl.where(total == 0.0, 1.0, total)
-                tl.store(o, (acc / total[:, None]).to(tl.float16), mask=(g < G)[:, None])
+                h = tl.arange(0, GP)
+                n = (kv * G + h)[:, None] * D + d[None, :]
+                if PLANE:
+                    n = place_of(n)
+                tl.store(out + token * N * D + n, value.to(tl.float16), mask=(h < G)[:, None])
 
 
 def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor, *, plane: bool = False) -> None:

@@ -25,8 +25,8 @@ import triton
 MOST_WORKERS = 16
 _PATIENCE_S = 300.0
 _IMPORTED_EARLY = (
-    "attention", "experts", "groups", "linear", "plane", "prefill", "router", "sampling", "threshold", "tile_attention",
-    "token",
+    "attend_one", "attention", "experts", "groups", "linear", "plane", "prefill", "router", "sampling", "strips",
+    "threshold", "tile_attention", "token",
 )  # fmt: skip
 Job = tuple[str, str, str]
 """Module, kernel, and what Triton's JIT says of the specialisation (signature, constants, options, target)."""

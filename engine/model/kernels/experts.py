@@ -16,7 +16,9 @@ from engine.model.kernels.fragments import FragmentWeight, unfragment
 from engine.model.kernels.router import Routes
 from engine.model.kernels.units import (
     HALF_SCALE,
+    decode,
     load_words,
+    plane_products,
     prepare_table,
     release_next,
     row_token,
@@ -98,7 +100,7 @@ def _down_words(
 @triton.jit
 def down_one_kernel(
     inner, ids, words, scales, table, out, half,
-    N: tl.constexpr, I: tl.constexpr, C: tl.constexpr,
+    N: tl.constexpr, I: tl.constexpr, C: tl.constexpr, EARLY: tl.constexpr,
     B: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (N/16), one token: out fp32 [N] += sum over experts of W_e inner_e * 64; half = fp16(out / 64)."""
@@ -114,12 +116,17 @@ def down_one_kernel(
         experts = tl.load(ids + (c * B + tl.arange(0, B)) // BLOCKS)
         ahead = ahead + (_down_words(words, scales, experts, tile, c, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
     lane = prepare_table(table, WARPS, BITS, ASM)
+    if EARLY:
+        w0, w1, w2, w3, s = ahead[0]
+        a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
     wait_for_previous(PDL)
     for c in tl.static_range(C * BLOCKS // B):
         w0, w1, w2, w3, s = ahead[c]
+        if not (EARLY and c == 0):
+            a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
         xa = tl.load(inner + c * B * 64 + column, mask=live, other=0.0)
         xb = tl.load(inner + c * B * 64 + column + 32, mask=live, other=0.0)
-        part = unit_products(w0, w1, w2, w3, s, xa, xb, lane, table, B, 8, BITS, ASM)
+        part = plane_products(a0, a1, a2, a3, s, xa, xb, B, 8, BITS)
         if BITS == 8:
             part = part * s[:, :, None]
         acc += part
@@ -152,7 +159,7 @@ def experts_one(
     )  # fmt: skip
     down_one_kernel[(down.rows // 16,)](
         inner, routes.ids, down.words, down.scales, down.table, out, half, N=down.rows, I=width, C=chosen,
-        **launch.tuned("down_one", chosen * width // 64), **shared,
+        EARLY="down_one" in launch.EARLY, **launch.tuned("down_one", chosen * width // 64), **shared,
     )  # fmt: skip
 
 

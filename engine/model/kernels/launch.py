@@ -55,12 +55,14 @@ def chunk(blocks: int, most: int) -> int:
 
 
 TUNING: dict[str, tuple[int, int]] = {
-    "linear_wide": (4, 64),
+    "linear_wide": (8, 64),
     "linear": (4, 32),
     "gate_up_one": (4, 32),
     "down_one": (8, 32),
 }
 """Warps, and units in flight, of each kernel; measured (docs/performance.md)."""
+EARLY = ("linear_wide", "down_one")
+"""Kernels with registers enough to decode their first units before they wait for their input."""
 Product = tuple[int, int, int, int, int]
 """Row tiles, warps, pipeline stages, units a turn, and what of 4-bit weights is loaded a turn early: 0 nothing, 1 codes
 and scales, 2 scales."""
@@ -79,8 +81,10 @@ STRIPS: dict[int, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     4: ((4, 2, 2), (4, 2, 2)), 8: ((4, 1, 2), (4, 2, 1)), 16: ((4, 1, 1), (4, 2, 1)),
 }  # fmt: skip
 """Warps of a block, strips a warp, units a turn: of gate and up, and of down, by bits."""
+STRIPS_FEW = {**STRIPS, 4: ((4, 1, 4), (4, 2, 2))}
+"""The same for up to four tokens."""
 DENSE: dict[int, Product] = {
-    16: (4, 4, 4, 1, 0), 32: (4, 4, 4, 1, 0), 64: (4, 4, 4, 1, 0), 128: (8, 8, 3, 1, 0),
+    16: (4, 4, 4, 1, 0), 32: (4, 4, 3, 2, 0), 64: (4, 4, 4, 1, 0), 128: (8, 8, 3, 1, 0),
 }  # fmt: skip
 """Dense products, by the tokens of a block."""
 DENSE_BLOCKS = 256
@@ -98,16 +102,18 @@ def product_shape(found: Product, size: int, weight: Any, splits: int = 1) -> di
     }  # fmt: skip
 
 
+ATTEND_ONE = {"BK": 64, "LEAST": 64, "J": 8, "num_warps": 8}
+"""A lone token's attention, as `attention_shape`."""
+
+
 def attention_shape(tokens: int) -> dict[str, int]:
-    """Keys of a turn, pipeline stages and the keys that a block takes at least: with many tokens there are blocks
-    enough without cutting short caches."""
-    if tokens == 1:
-        return {"BK": 128, "num_stages": 2, "LEAST": 64}
+    """Keys of a turn, pipeline stages, the keys that a block takes at least (with many tokens there are blocks enough
+    without cutting short caches), and the partial results that are joined a turn."""
     if tokens <= 8:
-        return {"BK": 64, "num_stages": 2, "LEAST": 64}
+        return {"BK": 64, "num_stages": 2, "LEAST": 64, "J": 4}
     if tokens <= 32:
-        return {"BK": 64, "num_stages": 3, "LEAST": 8 * tokens}
-    return {"BK": 32, "num_stages": 4, "LEAST": min(1024, 8 * tokens)}
+        return {"BK": 64, "num_stages": 3, "LEAST": 8 * tokens, "J": 2}
+    return {"BK": 32, "num_stages": 4, "LEAST": min(1024, 8 * tokens), "J": 2}
 
 
 def tuned(kernel: str, blocks: int) -> dict[str, int]:

@@ -15,12 +15,13 @@ from engine.model.kernels import launch
 from engine.model.kernels.fragments import FragmentWeight, unfragment
 from engine.model.kernels.units import (
     HALF_SCALE,
+    decode,
     load_words,
+    plane_products,
     prepare_table,
     release_next,
     row_token,
     row_unit,
-    unit_products,
     wait_for_previous,
 )
 
@@ -29,7 +30,7 @@ from engine.model.kernels.units import (
 def linear_kernel(
     x, gain, words, scales, table, out, half, T, eps,
     N: tl.constexpr, K: tl.constexpr, B: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr, NORM: tl.constexpr,
-    RESIDUAL: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+    RESIDUAL: tl.constexpr, EARLY: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (N/16, ceil(T/BT)). x fp16 [T, K] (with NORM: the residual's half copy, T = 1); out fp32 [T, N]."""
     BLOCKS: tl.constexpr = K // 64
@@ -52,6 +53,8 @@ def linear_kernel(
             s = tl.load(scales + unit[:, None] * 16 + r[None, :])
         if c == 0:
             lane = prepare_table(table, WARPS, BITS, ASM)
+            if EARLY:
+                w0, w1, w2, w3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
             wait_for_previous(PDL)
             if NORM:
                 inverse = _inverse_rms(x, eps, K)
@@ -62,7 +65,9 @@ def linear_kernel(
             g = gain + c * B * 64 + column
             xa = xa * tl.load(g, mask=live, other=0.0)
             xb = xb * tl.load(g + 32, mask=live, other=0.0)
-        part = unit_products(w0, w1, w2, w3, s, xa, xb, lane, table, B, BT, BITS, ASM)
+        if not (EARLY and c == 0):
+            w0, w1, w2, w3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
+        part = plane_products(w0, w1, w2, w3, s, xa, xb, B, BT, BITS)
         acc += tl.sum(part, axis=0)
     n = tile * 16 + r
     if NORM:
@@ -109,7 +114,7 @@ def linear(
         x, x if gain is None else gain, weight.words, weight.scales, weight.table, out, out if half is None else half,
         tokens, eps,
         N=weight.rows, K=weight.columns, BT=token_tile, BITS=weight.bits, NORM=gain is not None,
-        RESIDUAL=half is not None,
+        RESIDUAL=half is not None, EARLY=kind in launch.EARLY,
         **launch.tuned(kind, weight.columns // 64), **launch.options(x),
     )  # fmt: skip
 

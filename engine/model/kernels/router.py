@@ -65,14 +65,19 @@ def router_kernel(
     g = tl.load(gain + h, mask=h < H, other=0.0).to(tl.float32)
     w = tl.load(weight + e[:, None] * H + h[None, :], mask=(e < E)[:, None] & (h < H)[None, :], other=0.0)
     wait_for_previous(PDL)
-    for i in tl.range(0, TB):
-        token = tl.program_id(1) * TB + i
-        value = tl.load(x + token * H + h, mask=h < H, other=0.0)
-        value = value / tl.sqrt(tl.sum(value * value) / H + eps) * g
-        tl.store(logits + token * E + e, tl.sum(w.to(tl.float32) * value[None, :], axis=1), mask=e < E)
+    first = tl.program_id(1) * TB
+    ahead = tl.load(x + first * H + h, mask=h < H, other=0.0)
+    for i in tl.range(0, TB, num_stages=1):
+        token = first + i
+        value = ahead
+        ahead = tl.load(x + (first + tl.minimum(i + 1, TB - 1)) * H + h, mask=h < H, other=0.0)
+        inverse = 1.0 / tl.sqrt(tl.sum(value * value) / H + eps)
+        value = value * g
+        score = tl.sum(w.to(tl.float32) * value[None, :], axis=1) * inverse
+        tl.store(logits + token * E + e, score, mask=e < E)
         if STORE:  # noqa: SIM102 - a constant, and a value of the device
             if tl.program_id(0) == 0:
-                tl.store(normed + token * H + h, value.to(tl.float16), mask=h < H)
+                tl.store(normed + token * H + h, (value * inverse).to(tl.float16), mask=h < H)
     if CHOOSE:
         tl.debug_barrier()
         if tl.atomic_add(arrived, 1, sem="acq_rel") == tl.num_programs(0) - 1:
@@ -124,14 +129,14 @@ def _router(
     tokens, hidden = x.shape
     experts = weight.shape[0]
     rows = 2 if tokens == 1 else 8
-    together = 1 if tokens <= 16 else launch.chunk(tokens, 4 if tokens <= 64 else 8)
+    together = launch.chunk(tokens, 1 << max(0, min(3, tokens.bit_length() - 5)))
     alone = tokens == 1 and normed is not None
     router_kernel[(-(-experts // rows), tokens // together)](
         x, gain, weight, x if normed is None else normed, routes.logits, routes.ids, routes.weights, routes.arrived,
         eps, H=hidden,
         HP=triton.next_power_of_2(hidden), E=experts, EP=triton.next_power_of_2(experts), BE=rows, C=chosen,
         NORM_TOPK=norm_topk,
-        CHOOSE=alone, TB=together, STORE=normed is not None, num_warps=4, **launch.dependent(x),
+        CHOOSE=alone, TB=together, STORE=normed is not None, num_warps=8 if alone else 4, **launch.dependent(x),
     )  # fmt: skip
 
 

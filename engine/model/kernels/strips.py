@@ -70,23 +70,26 @@ def strips_kernel(
     """Grid (N/16/W/ROWS, G). GATE: out fp16 [P, N/2] of the group's pairs, route weight applied, divided by 64; else
     out fp32 [P, N], times 64."""
     BLOCKS: tl.constexpr = K // 64
-    wait_for_previous(PDL)
+    if GATE:  # the other product's pairs and groups were there before this one's kernel began
+        wait_for_previous(PDL)
     release_next(PDL)
     group = tl.program_id(1)
     count = tl.load(groups + 2 * G + group)
     if count > 0:
         expert = tl.load(groups + group)
         start = tl.load(groups + G + group)
-        lane = prepare_table(table, WARPS, BITS, ASM)
         first = expert * (N // 16) + tl.program_id(0) * (W * ROWS)
         unit = (first.to(tl.int64) + tl.arange(0, W)) * BLOCKS
         ahead = _load_strips(words, scales, unit, W * BLOCKS, ROWS, W, U, BITS)
+        lane = prepare_table(table, WARPS, BITS, ASM)
         row = row_token(W, BT)
         live = (row < count)[:, None]
         source = tl.load(pairs + start + row, mask=row < count, other=0)
         if GATE:
             source = source // C
         at = x + source[:, None].to(tl.int64) * K + tl.arange(0, 32)[None, :]
+        if not GATE:
+            wait_for_previous(PDL)
         sums = ()
         for _ in tl.static_range(ROWS):
             sums = sums + (tl.zeros([W, 16, BT], tl.float32),)  # noqa: RUF005 - Triton unrolls tuples by +
@@ -133,7 +136,9 @@ def strips_product(
     """parts fp32 [P, H]: every pair's expert output, route weight applied. x fp16 [T, H]; inner fp16 [P, I] is
     scratch."""
     for source, weight, out in ((x, gate_up, inner), (inner, down, parts)):
-        warps, rows, units = launch.STRIPS[weight.bits][weight is down]
+        warps, rows, units = (launch.STRIPS_FEW if len(pairs.ids) <= 4 * chosen else launch.STRIPS)[weight.bits][
+            weight is down
+        ]
         tiles = weight.rows // 16
         warps = launch.chunk(tiles, warps)
         rows = launch.chunk(tiles // warps, rows)

@@ -232,6 +232,12 @@ def unit_products(
     """fp32 [B, 16, BT]: every unit times its 64 activations (xa the first 32 columns, xb the others); 4-bit units are
     scaled here, once per block of 64; 8-bit ones by the caller, once per row."""
     a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
+    return plane_products(a0, a1, a2, a3, scales, xa, xb, B, BT, BITS)
+
+
+@triton.jit
+def plane_products(a0, a1, a2, a3, scales, xa, xb, B: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr):
+    """`unit_products` of decoded units."""
     if BITS == 16:
         xa = xa.to(a0.dtype)
         xb = xb.to(a0.dtype)
