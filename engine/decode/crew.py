@@ -16,6 +16,7 @@ from engine.decode.drafts import LONGEST, Drafts
 from engine.decode.job import Job, Sample, typed
 from engine.decode.judge import Judged, Judging
 from engine.decode.loop import Loop
+from engine.decode.mask_maker import MaskMaker
 from engine.decode.outcome import Identity, failed_result, job_result, sample_result
 from engine.decode.prefix import PrefixCache
 from engine.decode.row import emit, release
@@ -40,6 +41,7 @@ class Crew:
         vocabulary: Vocabulary,
         identity: Identity,
         judging: Judging,
+        maker: MaskMaker,
         forget: Callable[[Job], None],
     ) -> None:
         self._runner = runner
@@ -57,6 +59,7 @@ class Crew:
             vocabulary,
             self._scheduler,
             Drafts(tokenizer, longest=0 if config.forced_runs == "off" else LONGEST),
+            maker,
             finish=self._finish,
             ask=judging.ask,
             prefilled=self._prefilled,

@@ -20,6 +20,7 @@ from engine.decode.inbox import Inbox
 from engine.decode.interpreter import settle
 from engine.decode.job import Job, OnText, Trace
 from engine.decode.judge import Judging
+from engine.decode.mask_maker import MaskMaker
 from engine.decode.outcome import Identity
 from engine.decode.prompt import encode_prompt
 from engine.decode.sampler import draw_seed
@@ -63,9 +64,10 @@ class Engine(Calls):
         self.judge.start()
         judging = Judging(self.judge, self._inbox.wake)
         vocabulary = self.grammars.vocabulary
-        crew = Crew(self.config, runner, self.tokenizer, vocabulary, self.identity, judging, self._inbox.forget)
+        maker = MaskMaker(self._inbox.wake)
+        crew = Crew(self.config, runner, self.tokenizer, vocabulary, self.identity, judging, maker, self._inbox.forget)
         settle()
-        self._thread = DecodeThread(crew, self._inbox, self.judge.close, self.grammars.close, runner.close)
+        self._thread = DecodeThread(crew, self._inbox, self.judge.close, maker.close, self.grammars.close, runner.close)
         self._thread.start()
         weakref.finalize(self, self._inbox.close, drain=True).atexit = False
 

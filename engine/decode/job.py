@@ -129,6 +129,9 @@ class Sample:
     opinions: Opinions = field(default_factory=Opinions)
     question: Question | None = None
     """What must be judged before the row can go on."""
+    mask: Future[None] | None = None
+    """The mask without which it cannot go on, being made or there, and after how many tokens it is wanted."""
+    made_at: int = -1
     status: Status | None = None
     error: EngineError | None = None
     started: float | None = None
@@ -138,6 +141,11 @@ class Sample:
     exposed_s: float = 0.0
     device_s: float = 0.0
     text_s: float = 0.0
+
+    @property
+    def masked(self) -> bool:
+        """Whether no mask is being made for it."""
+        return self.mask is None or self.mask.done()
 
     def pursue(self, work: Callable[[], None], *, ends: bool = False) -> None:
         """Do what may need the judge: then the row has a `question`, and does it once more with the answer."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from engine.decode.drafts import Drafts
 from engine.decode.job import Sample
+from engine.decode.mask_maker import MaskMaker
 from engine.decode.masks import Masks, Row
 from engine.decode.record import record_row
 from engine.decode.row import advance, close, reconsider
@@ -33,6 +34,7 @@ class Loop:
         vocabulary: Vocabulary,
         scheduler: Scheduler,
         drafts: Drafts,
+        maker: MaskMaker,
         *,
         finish: Finish,
         ask: Finish,
@@ -57,7 +59,7 @@ class Loop:
         self._flying: list[Row] = []
         self._collected = 0.0
         self._capacity = step_rows(runner.max_batch)
-        self._masks = Masks(self._capacity, vocabulary, drafts, pinned=pinned, expect_runs=self._ahead)
+        self._masks = Masks(self._capacity, vocabulary, drafts, maker, pinned=pinned, expect_runs=self._ahead)
         self.steps = 0
 
     def step(self) -> bool:
@@ -122,7 +124,9 @@ class Loop:
         return rows
 
     def _account(self, rows: list[Row], elapsed: float) -> None:
-        exposed = (self._runner.timings().get("mask_wait", 0.0) + self._runner.timings().get("apply", 0.0)) / 1e6
+        waited = self._runner.timings().get("mask_wait", 0.0) / 1e6
+        exposed = waited + self._runner.timings().get("apply", 0.0) / 1e6
+        self._masks.pace_s = elapsed - waited
         for row in rows:
             row.sample.device_s += elapsed / len(rows)
             row.sample.fill_s += sum(row.fill_s)
@@ -136,6 +140,9 @@ class Loop:
         if sample.status is not None:
             self._finish(sample)
         if row.void:
+            return
+        if row.late:
+            sample.cached -= 1
             return
         if row.planned.last:
             sample.guard(lambda: self._accept_row(row, sampled))
@@ -196,8 +203,11 @@ class Loop:
 
 
 def _ready(sample: Sample) -> bool:
-    """Whether the sample's masks can be filled: free text, or its grammar is there and nothing is being judged."""
-    return sample.job.grammar is None or (sample.question is None and sample.matcher is not None)
+    """Whether the sample's masks can be filled: free text, or its grammar is there, nothing is being judged and no mask
+    is being made."""
+    if sample.job.grammar is None:
+        return True
+    return sample.question is None and sample.matcher is not None and sample.masked
 
 
 def _row_input(row: Row) -> RowInput:

@@ -12,18 +12,26 @@ from typing import Any
 
 from engine.decode.drafts import Drafts
 from engine.decode.job import Sample
+from engine.decode.mask_maker import MaskMaker
 from engine.decode.sampler import InputRows
 from engine.decode.scheduler import Planned
-from engine.grammar import BitmaskBuffer, Vocabulary
+from engine.grammar import BitmaskBuffer, Matcher, Vocabulary
+
+_PATIENCE_S = 0.02
+"""What a step waits at most for a new mask of one row while other rows could go on."""
+_ALONE_S = 0.05
 
 
 @dataclass(slots=True)
 class Row:
-    """One planned row and where its logits lie: `first` is the index of its first logits row, `legal` counts a mask."""
+    """One planned row and where its logits lie: `logits` rows from `first` on, `legal` counts a mask. What a `late` row
+    has computed is computed again: its mask was not there in time."""
 
     planned: Planned
     draft: list[int]
     first: int = 0
+    logits: int = 0
+    late: bool = False
     legal: list[int] = field(default_factory=list)
     fill_s: list[float] = field(default_factory=list)
     launched: float = field(default_factory=time.perf_counter)
@@ -45,61 +53,99 @@ class Row:
 class Masks:
     """Per engine: the buffer, pinned where there is a device to copy it to."""
 
-    def __init__(self, rows: int, vocabulary: Vocabulary, drafts: Drafts, *, pinned: bool, expect_runs: bool) -> None:
+    def __init__(
+        self,
+        rows: int,
+        vocabulary: Vocabulary,
+        drafts: Drafts,
+        maker: MaskMaker,
+        *,
+        pinned: bool,
+        expect_runs: bool,
+    ) -> None:
         """`expect_runs`: note on a sample when a forced run is about to come, so that its draft is not missed."""
         self._buffer = BitmaskBuffer(rows, vocabulary.size, pinned=pinned)
         self._vocabulary = vocabulary
         self._drafts = drafts
+        self._maker = maker
         self._expect_runs = expect_runs
+        self.pace_s = 0.0
+        """What a step takes at present, without waiting for masks."""
 
     def tensor(self, count: int) -> Any | None:
         """int32 [count, W], or None when no row has logits."""
         return self._buffer.tensor[:count] if count else None
 
     def fill(self, rows: list[Row]) -> InputRows:
-        """One bitmask per logits row, while the forward runs. A row that cannot be masked fails alone."""
+        """One bitmask per logits row, while the forward runs. A row that cannot be masked fails alone.
+
+        Masks that are still to be made are made beside this thread meanwhile. A row whose mask takes longer than the
+        step is `late` and samples in vain, so that its neighbours need not wait; alone it waits longer.
+        """
         inputs = InputRows()
-        for row in rows:
-            if row.planned.last:
-                row.first = len(inputs)
-                if not row.void:
-                    row.sample.guard(partial(self._fill_row, row, inputs))
-                for _ in range(len(inputs) - row.first, len(row.draft) + 1):
-                    self._add_row(row, inputs, free=True)
+        sampled = [row for row in rows if row.planned.last]
+        for row in sampled:
+            row.first, row.logits = len(inputs), len(row.draft) + 1
+            for offset in range(row.logits):
+                self._add_row(row, offset, inputs)
+        waiting = [row for row in sampled if not (row.void or row.draft) and self._maker.begin(row.sample)]
+        for row in sampled:
+            if row not in waiting:
+                self._fill_rows(row)
+        if waiting:
+            beside = len(waiting) < len(rows)
+            patience = min(self.pace_s, _PATIENCE_S) if beside else _ALONE_S
+            self._maker.wait([row.sample for row in waiting], rows[0].launched + patience - time.perf_counter())
+        for row in waiting:
+            row.late = not row.sample.masked
+            self._fill_rows(row)
         return inputs
 
-    def _fill_row(self, row: Row, inputs: InputRows) -> None:
-        """Masks after the pending tokens and after each drafted one; the matcher is back where it was afterwards."""
-        matcher = row.sample.matcher
-        if matcher is None:
-            self._add_row(row, inputs, free=True)
-            return
+    def _add_row(self, row: Row, offset: int, inputs: InputRows) -> None:
+        sample = row.sample
+        inputs.add(
+            sample.job.request.sampling,
+            seed=sample.seed,
+            position=len(sample.output) + offset,
+            slot=sample.slot or 0,
+            want_stats=sample.job.want_stats,
+        )
+
+    def _fill_rows(self, row: Row) -> None:
+        """The masks of one row; where there is nothing to mask with, everything is let through."""
+        if row.late:
+            row.sample.hold = True
+        elif not row.void and row.sample.matcher is not None:
+            row.sample.guard(partial(self._walk, row, row.sample.matcher))
+        for offset in range(len(row.legal), row.logits):
+            self._buffer.set_row(row.first + offset, self._vocabulary.free_row)
+            row.legal.append(self._vocabulary.free_count)
+            row.fill_s.append(0.0)
+
+    def _walk(self, row: Row, matcher: Matcher) -> None:
+        """Masks after the pending tokens and after each drafted one; the matcher is back where it was afterwards.
+
+        Within a draft they are made at once, since there is little to choose. Behind one whose mask must be made first
+        nothing is sampled.
+        """
         walked = 0
         if self._expect_runs and not row.draft:
             row.sample.hold = row.sample.asks or len(self._drafts.propose(row.sample)) > 1
         try:
             for token in [*row.draft, None]:
-                self._add_row(row, inputs, free=False)
+                if token is None and walked and self._maker.begin(row.sample):
+                    del row.draft[walked - 1 :]
+                    break
+                self._mask(row, matcher)
                 if token is None or not matcher.accept(token) or matcher.terminated:
                     break
                 walked += 1
         finally:
             matcher.rollback(walked)
 
-    def _add_row(self, row: Row, inputs: InputRows, *, free: bool) -> None:
-        sample, started = row.sample, time.perf_counter()
-        index = inputs.add(
-            sample.job.request.sampling,
-            seed=sample.seed,
-            position=len(sample.output) + len(inputs) - row.first,
-            slot=sample.slot or 0,
-            want_stats=sample.job.want_stats,
-        )
-        if free or sample.matcher is None:
+    def _mask(self, row: Row, matcher: Matcher) -> None:
+        started, index = time.perf_counter(), row.first + len(row.legal)
+        row.legal.append(matcher.fill(self._buffer.array, index, count=row.sample.job.trace is not None))
+        if row.legal[-1] == 0:  # a dead end is decided on the host; the device must never see an empty row
             self._buffer.set_row(index, self._vocabulary.free_row)
-            row.legal.append(self._vocabulary.free_count)
-        else:
-            row.legal.append(sample.matcher.fill(self._buffer.array, index, count=sample.job.trace is not None))
-            if row.legal[-1] == 0:  # a dead end is decided on the host; the device must never see an empty row
-                self._buffer.set_row(index, self._vocabulary.free_row)
         row.fill_s.append(time.perf_counter() - started)

@@ -220,6 +220,23 @@ class Matcher:
             for token in track.refused(lambda: self.grammar.vocabulary.legal(array[row])):
                 bitmask.clear(array[row], token)
 
+    @property
+    def unmade(self) -> int | None:
+        """The number of the place whose mask is still to be made, None where it is known. A microsecond."""
+        track = self._track
+        if track is None or not track.alive or self.error is not None or self.terminated:
+            return None
+        view = None if self._narrowing is None else self._narrowing.view(track.at)
+        if view is not None and self._masks.get(view) is not None:
+            return None
+        number = track.at.wide.number
+        return number if self._masks.get(number) is None else None
+
+    def make(self) -> None:
+        """Make XGrammar's mask of this place and keep it, so that `fill` finds it. Up to tens of milliseconds."""
+        if (place := self.unmade) is not None:
+            self._wide(np.zeros((1, bitmask.words(self.grammar.vocabulary.size)), dtype=np.int32), 0, place)
+
     def forced(self) -> bytes:
         """UTF-8 text about which the grammar leaves no choice; empty inside a character. Remembered per place."""
         if self.error is not None or self.terminated or self._track is None:
