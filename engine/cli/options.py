@@ -32,13 +32,13 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help=f"{EMBEDDED_MODEL} (default), a hub name, a folder, a .gguf file, random:CONFIG.json",
     )
-    group.add_argument("--revision", help="revision of a hub model")
+    group.add_argument("--revision", help="commit of a hub model (default: the pinned one, where we pin it)")
     group.add_argument("--quantization", metavar="Q", choices=QUANTIZATIONS, help=", ".join(QUANTIZATIONS))
     group.add_argument("--device", help="auto (default), cpu, cuda, cuda:N")
     add_tokenizer(group)
-    group.add_argument("--max-batch", type=int, metavar="N", help="rows decoded together")
-    group.add_argument("--max-sequence", type=int, metavar="N", help="tokens of prompt and answer together")
-    group.add_argument("--threads", type=int, metavar="N", help="CPU threads of the forward")
+    group.add_argument("--max-batch", type=int, metavar="N", help="rows decoded together (default 8)")
+    group.add_argument("--max-sequence", type=int, metavar="N", help="tokens of prompt and answer (default 8192)")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads of the forward (default: torch chooses)")
     group.add_argument("--cpu-dtype", choices=("float32", "bfloat16"), help="number format on a CPU (default float32)")
     add_cache_dir(group)
 
@@ -50,11 +50,13 @@ def add_tokenizer(parser: Any) -> None:
 
 
 def add_cache_dir(parser: Any) -> None:
-    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help=f"default {default_cache_dir()}")
+    default = str(default_cache_dir()).replace("%", "%%")  # argparse fills in help texts
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help=f"default {default}")
 
 
 def add_conformance(parser: Any) -> None:
-    parser.add_argument("--conformance", choices=("tight", "spec"), default="tight", help="default tight")
+    told = "tight (default): keys in schema order, no undeclared ones; spec: whatever the specification allows"
+    parser.add_argument("--conformance", choices=("tight", "spec"), default="tight", help=told)
 
 
 def add_draft(parser: Any) -> None:
@@ -119,7 +121,8 @@ def add_constraint(parser: argparse.ArgumentParser) -> None:
     kinds.add_argument("--schema", metavar="FILE", help="a JSON Schema, or the name of a bundled one")
     add_kinds(kinds)
     kinds.add_argument("--json-object", action="store_true", help="any JSON object")
-    group.add_argument("--whitespace", choices=("compact", "flexible"), default="compact", help="default compact")
+    told = "between JSON's tokens: compact (default) none, flexible as the model likes"
+    group.add_argument("--whitespace", choices=("compact", "flexible"), default="compact", help=told)
     add_conformance(group)
     add_draft(group)
     group.add_argument("--require-enforced", action="store_true", help="refuse a schema that is not enforced entirely")

@@ -89,7 +89,8 @@ class Usage:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("log", nargs="?", metavar="LOG", help="file of log lines, - for stdin")
     parser.add_argument("--since", default="24h", metavar="SPAN", help="30m, 24h, 7d (default 24h)")
-    parser.add_argument("--app", default=os.environ.get("MASKLOOP_MODAL_APP", "maskloop"), help="deployed app")
+    app = os.environ.get("MASKLOOP_MODAL_APP", "maskloop")
+    parser.add_argument("--app", default=app, help="deployed app (default: MASKLOOP_MODAL_APP, else maskloop)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 

@@ -232,7 +232,7 @@
     $("verdicttable").hidden = !list.length;
     $("verdicttable").tBodies[0].replaceChildren(...shown.map((one) => element("tr", {},
       element("td", {}, element("span", { class: "badge", "--c": `var(${WORDS[one.verdict]})` }, one.verdict)),
-      element("td", {}, element("code", {}, one.keyword)), element("td", {}, element("code", {}, one.pointer || "/")),
+      element("td", {}, element("code", {}, one.keyword)), element("td", {}, element("code", {}, one.pointer || "(root)")),
       element("td", {}, one.reason || "", one.rewrite ? element("div", { class: "note" }, "Enforceable as: " + one.rewrite) : null))));
     $("verdictnote").textContent = list.length ? `${shown.length} of ${list.length} keyword occurrences` : data.holds_text ? "No schema stands behind this request." : "This trace was written without text: only counts of verdicts were kept.";
   }
