@@ -80,8 +80,8 @@ class EngineConfig:
     launch_ahead: bool | None = None
     """Start a forward before the host has seen the token it starts from; None: on a GPU only."""
     forced_runs: Literal["off", "verify", "trust"] = "verify"
-    threads: Count | None = None
-    """CPU threads of the forward; None: what torch chooses."""
+    threads: Annotated[int, Range(1, 1024)] | None = None
+    """CPU threads of the forward; None: what torch chooses. Some tens of thousands end the process in OpenMP."""
     cpu_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ class Unwritable:
     [
         (EngineConfig, {"forced_runs": "banana"}, "forced_runs must be one of off, verify, trust, got 'banana'"),
         (EngineConfig, {"cpu_dtype": "fp16"}, "cpu_dtype must be one of float32, bfloat16, got 'fp16'"),
-        (EngineConfig, {"threads": -3}, "threads must be at least 1, got -3"),
+        (EngineConfig, {"threads": -3}, "threads must be in [1, 1024], got -3"),
         (EngineConfig, {"max_batch": "8"}, "max_batch must be an integer, got '8'"),
         (EngineConfig, {"max_batch": True}, "max_batch must be an integer, got True"),
         (EngineConfig, {"cache_dir": 3}, "cache_dir must be a string or a path, got 3"),
