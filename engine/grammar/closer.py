@@ -12,11 +12,12 @@ from engine.config import Limits
 from engine.grammar.allowance import Allowance
 from engine.grammar.cursor import Cursor
 from engine.grammar.least_text import least_text
-from engine.grammar.position import Position, follow
+from engine.grammar.position import Position, follow, fresh
 from engine.grammar.pushdown import LostWay, Pushdown, Stack
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.shortest import Shortest
 from engine.grammar.symbols import Symbols
+from engine.grammar.unused import slack
 from engine.schema.grammar import Grammar
 
 _TRIED_STACKS = 8
@@ -45,7 +46,7 @@ class Closer:
     def start(self) -> Position:
         """Where every document begins."""
         place = self.pushdown.start
-        return Position(place, place, Cursor())
+        return Position(place, place, fresh(self.pushdown))
 
     def remember(self, shortest: tuple[int, ...]) -> None:
         """The ending of the empty document, stop token last, which an earlier search has found. Saves 10-20 ms."""
@@ -171,12 +172,15 @@ class Track:
         Cheap: where keys must be written that may be there already, each is taken to clash with all that can be.
         """
         place = self.at.place
-        if not self.alive or not place.keys:
+        if not self.alive or not (place.keys or self._closer.pushdown.distinct):
             return place.tokens if self.alive else NEVER
+        tokens = place.tokens
+        if self._closer.pushdown.distinct:
+            tokens = min(NEVER, tokens + slack(place, self.at.cursor))
         clashes, frame = place.keys, self.at.cursor.frame
         while frame is not None:
             clashes, frame = clashes + len(frame.keys or ()), frame.outside
-        return place.tokens + place.keys * clashes * self._closer.pushdown.longer
+        return tokens + place.keys * clashes * self._closer.pushdown.longer
 
     @property
     def over(self) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from engine.config import Limits
 from engine.grammar.many_keys import with_key
+from engine.schema.distinct import canonical
 
 _QUOTE = 0x22
 _TO_QUOTE = re.compile(rb'(?:[^"\\]|\\.)*+"', re.DOTALL)
@@ -27,6 +28,7 @@ _ESCAPE = re.compile(
 )
 """One character written as an escape, a pair of surrogates together; group 1 where the text ends within it."""
 _CONTINUATION = bytes(range(0x80, 0xC0))
+_NO_KEYS: frozenset[str] = frozenset()
 _made = tuple.__new__  # half the time of the class's own call
 
 
@@ -38,6 +40,20 @@ class Frame(NamedTuple):
     count: int  # type: ignore[assignment]  # a tuple has a method of that name
     """Members whose key is written, or items that have begun."""
     outside: Frame | None
+    values: frozenset[str] = frozenset()
+    """The finished items of an array, as `canonical` writes them, where the text is kept."""
+    start: int = 0
+    """Where the open member or item begins in the text."""
+
+    def with_key(self, key: str) -> Frame:
+        """The object with one more key."""
+        return _made(Frame, (with_key(self.keys or _NO_KEYS, key), self.count + 1, *self[2:]))
+
+    def next(self, text: bytes, start: int) -> Frame:
+        """Behind the comma that ends a member or item, at index `start` of the text."""
+        value = None if self.keys is not None else canonical(text[self.start : start - 1])
+        values = self.values if value is None else self.values | {value}
+        return _made(Frame, (*self[:3], values, start))
 
 
 class Cursor(NamedTuple):
@@ -58,6 +74,8 @@ class Cursor(NamedTuple):
     """The open key as it is written."""
     escape: bytes = b""
     """The bytes of an escape, or pair, that is not finished."""
+    text: bytes | None = None
+    """All that was read, from a cursor on that had an empty text; None: it is not kept."""
 
     @property
     def in_escape(self) -> bool:
@@ -79,12 +97,22 @@ class Cursor(NamedTuple):
         """Members whose key is written, or items that have begun, of the open container."""
         return self.frame.count if self.frame else 0
 
+    @property
+    def values(self) -> frozenset[str]:
+        """The finished items of the open array, as `canonical` writes them; empty where the text is not kept."""
+        return self.frame.values if self.frame else frozenset()
+
+    @property
+    def item(self) -> str | None:
+        """The same of the item that stands last and is not among them, where it is whole."""
+        return canonical(self.text[self.frame.start :]) if self.frame and self.text else None
+
     def out(self, levels: int) -> Cursor:
         """The facts as they are seen `levels` containers further out, between its members."""
         frame = self.frame
         for _ in range(levels):
             frame = frame and frame.outside
-        return Cursor(frame)
+        return Cursor(frame, text=self.text)
 
     def over(self, limits: Limits) -> bool:
         """Whether the open string, number or array is beyond its guard; an array is where it must get an item more."""
@@ -95,24 +123,23 @@ class Cursor(NamedTuple):
 
     def read(self, text: bytes) -> Cursor:
         """The cursor after more bytes, cut anywhere. About a microsecond for a token within a string, 2 for others."""
-        frame, expects, in_string, is_key, chars, digits, raw, escape = self
+        frame, expects, in_string, is_key, chars, digits, raw, escape, whole = self
+        whole = whole if whole is None else whole + text
         if in_string and not escape and b'"' not in text and b"\\" not in text:
             raw = raw + text if is_key else raw
-            return _made(Cursor, (frame, False, True, is_key, chars + beginning(text), 0, raw, b""))
+            return _made(Cursor, (frame, False, True, is_key, chars + beginning(text), 0, raw, b"", whole))
         at, end = 0, len(text)
         while at < end:
             if in_string:
                 close = closing_quote(text, at, escape)
-                if is_key:
-                    raw += text[at:close]
+                raw = raw + text[at:close] if is_key else raw
                 if close == end:
                     chars -= escape != b""
                     count, escape = characters(escape + text[at:])
                     chars += count
                     break
                 if is_key and frame is not None:
-                    keys = with_key(frame.keys or frozenset(), spelled(raw))
-                    frame = Frame(keys, frame.count + 1, frame.outside)
+                    frame = frame.with_key(spelled(raw))
                 in_string, is_key, chars, raw, escape, at = False, False, 0, b"", b"", close + 1
                 continue
             byte = text[at]
@@ -121,18 +148,27 @@ class Cursor(NamedTuple):
                 digits = 0
             elif byte == 0x2C:
                 expects, digits = frame is not None, 0
+                frame = frame if whole is None or frame is None else frame.next(whole, _at(whole, end - at))
             elif byte in b"}]":
                 frame, expects, digits = frame and frame.outside, False, 0
             else:
                 if expects and frame is not None and frame.keys is None:
-                    frame, expects = Frame(None, frame.count + 1, frame.outside), False
+                    frame, expects = _made(Frame, (None, frame.count + 1, *frame[2:])), False
                 if byte == _QUOTE:
                     in_string, is_key, expects, digits = True, expects, False, 0
                 elif byte in b"{[":
-                    frame, expects = Frame(frozenset() if byte == 0x7B else None, 0, frame), True
+                    frame, expects = (
+                        Frame(_NO_KEYS if byte == 0x7B else None, 0, frame, start=_at(whole, end - at)),
+                        True,
+                    )
                 elif digits or byte in b"-0123456789":
                     digits += 1
-        return _made(Cursor, (frame, expects, in_string, is_key, chars, digits, raw, escape))
+        return _made(Cursor, (frame, expects, in_string, is_key, chars, digits, raw, escape, whole))
+
+
+def _at(text: bytes | None, left: int) -> int:
+    """Where a text that is kept stands, `left` bytes before its end."""
+    return 0 if text is None else len(text) - left
 
 
 def closing_quote(text: bytes, at: int = 0, escape: bytes = b"") -> int:

@@ -14,16 +14,18 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.grammar import bitmask
+from engine.grammar.cursor import Cursor, Frame
 from engine.grammar.levels import bounds
 from engine.grammar.position import Position, follow, open_move
 from engine.grammar.pushdown import Pushdown, Stack, string_length, string_rule
 from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Literal, Nonterminal
+from engine.grammar.unused import doubts, open_string, strings
 from engine.grammar.vocabulary import Vocabulary
 from engine.schema.guards import Length, Members, Reach, Region
 from engine.schema.states import states_of
 
-_COLON = 0x3A
+_COLON, _QUOTE = 0x3A, 0x22
 _ESCAPE = 12
 """Bytes of a pair of surrogates."""
 
@@ -60,7 +62,19 @@ class Narrowing:
         seen = [region.view(cursor, reach) for region, reach in asked.lengths]
         if asked.frames or self._pushdown.unrepeated:
             seen.append(self._frames(at, asked))
+        if self._pushdown.distinct:
+            seen += [self._unlike(cursor, *doubt) for doubt in doubts(place, cursor)]
         return (place.number, wide.number, *seen)
+
+    def _unlike(self, cursor: Cursor, frame: Frame, few: bool, values: list[str]) -> Hashable:
+        """What the mask depends on where items must differ; with `values` that the open item is like, on its text."""
+        text = cursor.text and cursor.text[frame.start :]
+        if few or values or not cursor.in_string:
+            return frame.values, text
+        if cursor.frame is not frame:
+            return frame.values
+        seen = frozenset(v for v in frame.values if v[0] != '"' or self._tokens.may_begin(json.loads(v)))
+        return (seen, text) if self._tokens.goes_on(open_string(cursor)) else seen
 
     def _frames(self, at: Position, asked: Asked) -> Hashable:
         """What guards see of containers: the same as long as a value in them goes on."""
@@ -156,7 +170,24 @@ class Narrowing:
                     doubtful += self._vocabulary.beside(bytes((byte,)) + text)
             else:
                 doubtful += bitmask.ids(row & starting).tolist()
+        if self._pushdown.distinct:
+            doubtful += self._alike(row, at, b'"')
         self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
+
+    def _alike(self, row: bitmask.Row, at: Position, quote: bytes) -> list[int]:
+        """The tokens after which an open item may be like one before, of an array that holds no value twice; those that
+        open a string where there is a `quote`."""
+        values = [value for _, _, values in doubts(at.place, at.cursor) for value in values]
+        if not values:
+            return []
+        tokens, found = self._tokens, []
+        begun = "" if quote else open_string(at.cursor)
+        for text in {text[len(begun) :] for text in strings(values) if text.startswith(begun)}:
+            found += self._vocabulary.beside(quote + _quoted(text))
+            found += [] if quote else tokens.escaped.get(text, ())
+        others = row & ~tokens.starting(_QUOTE) if quote else row & tokens.closing & tokens.structural
+        found += bitmask.ids(others).tolist()
+        return found
 
     def _keep(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> None:
         """Clear those of these tokens through which the document cannot be followed."""
@@ -171,6 +202,8 @@ class Narrowing:
             self._only(row, at, spelled)
             return
         doubtful = self._dropped(at)
+        if doubtful is not None and self._pushdown.distinct:
+            doubtful += self._alike(row, at, b"")
         if doubtful is None:
             self._keep(row, at, bitmask.ids(row).tolist())
             return
@@ -182,7 +215,7 @@ class Narrowing:
             closing = row & self._tokens.closing
         else:
             if asked.frames and not at.cursor.is_key:
-                self._behind(row, at)
+                self._behind(row, at, doubtful)
             closing = row & self._deep
         doubtful += bitmask.ids(closing).tolist()
         if at.cursor.is_key and self._pushdown.unrepeated:
@@ -191,10 +224,10 @@ class Narrowing:
             doubtful += [token for text in rest for token in self._tokens.escaped.get(text, ())]
         self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
 
-    def _behind(self, row: bitmask.Row, at: Position) -> None:
+    def _behind(self, row: bitmask.Row, at: Position, doubtful: list[int]) -> None:
         """Clear the tokens that go on in a wrong way behind a string that may be closed: one of each text behind it is
-        followed."""
-        closing = bitmask.ids(row & self._closing)
+        followed, none of those that are `doubtful` for themselves."""
+        closing = bitmask.ids(row & self._closing & ~bitmask.from_ids(doubtful, len(self._texts)))
         tails = self._tokens.tails[closing]
         _, firsts, numbers = np.unique(tails, return_index=True, return_inverse=True)
         for number, first in enumerate(firsts.tolist()):

@@ -93,8 +93,8 @@ class Place:
     """A set of stacks. `tokens` bounds the shortest ending (without stop token); `ending` is filled in when asked."""
 
     __slots__ = (
-        "asked", "asks", "completed", "ending", "forced", "in_document", "inside", "keys", "marks", "moves", "number",
-        "roomy", "searched", "seen", "stacks", "tokens",
+        "asked", "asks", "completed", "distinct", "ending", "forced", "in_document", "inside", "keys", "marks", "moves",
+        "number", "roomy", "searched", "seen", "stacks", "tokens",
     )  # fmt: skip
 
     def __init__(self, stacks: tuple[Stack, ...]) -> None:
@@ -114,6 +114,9 @@ class Place:
         """`Narrowing` keeps here what guards look at."""
         self.seen: Any = None
         """And what they saw last."""
+        self.distinct: tuple[tuple[int, bool, tuple[str, ...]], ...] | None = None
+        """Per array that holds no value twice, how many containers further out it lies, whether it has few values,
+        and which are needed for several places, where that is known (`unused`)."""
         self.roomy: int | None = None
         """See `Pushdown.roomy`."""
         self.inside = any(isinstance(s.symbol, Character) and s.symbol.node.inside for s in stacks)
@@ -224,6 +227,11 @@ class Pushdown:
     def picky(self) -> bool:
         """Whether the characters of some keys are asked what they can lead to."""
         return any(guard.rest != ("",) for guard in self._symbols.compared)
+
+    @property
+    def distinct(self) -> bool:
+        """Whether some arrays hold no value twice, so that the text of documents is kept."""
+        return self._symbols.distinct
 
     @property
     def longer(self) -> int:

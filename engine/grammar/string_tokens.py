@@ -81,6 +81,10 @@ class StringTokens:
         """Whether some token, behind a comma or a brace, holds a key that is this one or begins as it does."""
         return name in self._begun or any(name[:end] in self._begun for end in range(1, len(name)))
 
+    def goes_on(self, text: str) -> bool:
+        """Whether what some token holds behind a comma or a brace begins as this does."""
+        return any(begun.startswith(text) for begun in self._begun)
+
     def starting(self, byte: int) -> bitmask.Row:
         """The tokens that start with this byte."""
         return self._row("starting", byte, lambda: self._first == byte)

@@ -101,6 +101,12 @@ class Nonterminal:
         """Of the keys that `best` writes, how many may have to be others, and longer, since their object has them."""
 
 
+def is_distinct(rule: Nonterminal) -> bool:
+    """Whether this rule goes on with an array that holds no value twice."""
+    bounds = (region for guard in rule.guards if guard is not None for region in regions(guard))
+    return any(isinstance(region, Items) and region.choices is not None for region in bounds)
+
+
 _Offer = tuple[int, int, int, int, "Nonterminal"]
 """Cost of an alternative, then rule number and alternative number, which make every entry different."""
 Symbol = Literal | Character | Nonterminal
@@ -124,6 +130,8 @@ class Symbols:
         """Whether some keys are marked for the matcher's compiler."""
         self.compared = [g for rule in self._rules.values() for g in rule.guards if isinstance(g, Unrepeated)]
         self.names = tuple(sorted(frozenset().union(*(guard.names for guard in self.compared))))
+        self.distinct = any(map(is_distinct, self._rules.values()))
+        """Whether some arrays hold no value twice."""
         self.costs = _costs(self._rules.values())
         _find_asking(list(self._rules.values()))
         rules = list(self._rules.values())

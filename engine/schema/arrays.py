@@ -1,7 +1,8 @@
 """Arrays as chains of rules: one per position that matters, then one that repeats, whose guards ask how many items
 there are.
 
-Knows positions, counts of `contains`, and which values of a small set are used up. Right-recursive, bracket inside.
+Knows positions, counts of `contains`, and which values items that must differ can have. Right-recursive, bracket
+inside.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from engine.errors import LimitExceeded
-from engine.schema.grammar import Ref, Sequence
+from engine.schema.distinct import canonical, representatives
+from engine.schema.grammar import Ref, Sequence, Text
 from engine.schema.guards import Enough, Item, Items
 from engine.schema.layout import Follow
+from engine.schema.listed import Lister
 from engine.schema.object_state import Way
 from engine.schema.origins import mark
-from engine.schema.shape import ArrayShape, Contains, Shape
+from engine.schema.shape import ArrayShape, Contains
 from engine.schema.shortest import Fewest
 from engine.schema.term import FALSE, Term
 
@@ -28,17 +31,14 @@ COUNTED = 512
 """Items that are counted by rules, one each: beside `contains`, which rules count, and in parameters of calls."""
 MOST_REQUIRED = 10_000
 """Items that an array may be required to have."""
-DISTINCT = 6
-"""Values of an item that uniqueItems can keep apart: every subset of them is a state."""
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """How many items there are (up to the last count that matters), how many meet each `contains`, which are used."""
+    """How many items there are (up to the last count that matters), and how many meet each `contains`."""
 
     items: int
     met: tuple[int, ...] = ()
-    used: frozenset[Term] = frozenset()
 
 
 class ArrayWriter:
@@ -48,18 +48,25 @@ class ArrayWriter:
         self.writer = writer
         self.term = term
         self.follow: Follow = follow
-        self.choices = self._distinct(array) if array.unique else None
-        self.counted = writer.counted and self.choices is None and not array.contains
-        self.array = array = self._countable(array)
+        self.counted = writer.counted and not array.contains
+        array = self._countable(array)
+        self.places = self._places(array) if array.unique else None
+        self.array = array = replace(array, unique=self.places is not None)
+        self.least = self._least_items()
         self.last = max(len(array.prefix), *(need.start for need in array.contains), 0)
         if not self.counted:
             self.last = max(self.last, array.low, array.high or 0)
-        self.region = Items(array.low, array.high) if self.counted else Items(0, None)
+        choices = tuple([frozenset(place) if whole else None for place, whole in self.places or ()]) or None
+        self.region = Items(array.low, array.high, choices) if self.counted else Items(0, None, choices)
         self._names: dict[tuple[_State, bool], str] = {}
         self._pending: list[tuple[_State, bool]] = []
 
     def write(self) -> Ref:
         """The rule for what follows the opening bracket, closing bracket included."""
+        if self.least is None:
+            name = self.writer.fresh("a")
+            self.writer.add(name, [], self.follow)  # there are not as many values as items
+            return Ref(name)
         start = self._name(_State(0, (0,) * len(self.array.contains)), True)
         while self._pending:
             state, first = self._pending.pop()
@@ -90,7 +97,7 @@ class ArrayWriter:
         layout = self.writer.layout
         name = self._names[state, first]
         end = Enough(self.region) if self.region != Items(0, None) else None
-        more = Item(self.region) if self.region.high is not None else None
+        more = Item(self.region) if self.region.high is not None or self.region.choices else None
         ways: list[Way] = [(layout.closed("]"), end)] if self._may_end(state) else []
         if self.array.high is None or state.items < self.array.high:
             comma: Sequence = () if first else layout.comma()
@@ -99,7 +106,7 @@ class ArrayWriter:
                     after = Ref(self._name(onward, False))
                     ways.append(((*comma, *self.writer.value(term), after), more))
         self.writer.add_ways(name, ways, self.follow)
-        if self.region.low:
+        if self.array.low and (self.counted or self.array.unique):
             self.writer.fewest[name] = self._fewest(state, first)
 
     def _may_end(self, state: _State) -> bool:
@@ -110,16 +117,14 @@ class ArrayWriter:
     def _fewest(self, state: _State, first: bool) -> tuple[Fewest, ...]:
         """The items that are needed from here on."""
         layout, places = self.writer.layout, range(state.items, self.array.low)
-        always = tuple((at, self.writer.value(self.array.item(at))) for at in places)
+        assert self.least is not None, "nothing is written without"
+        always = tuple((at, self.least[at] or self.writer.value(self.array.item(at))) for at in places)
         return (Fewest(always, (), 0, layout.comma(), layout.closed("]"), not first),)
 
     def _steps(self, state: _State) -> list[tuple[Term, _State]]:
         """Every kind of next item, and the state after it."""
         items = min(state.items + 1, self.last)
         term = self.array.item(state.items)
-        if self.choices is not None:
-            left = [value for value in self.choices if value not in state.used]
-            return [(value, _State(items, state.met, state.used | {value})) for value in left]
         steps: list[tuple[Term, tuple[int, ...]]] = [(term, ())]
         for need, met in zip(self.array.contains, state.met, strict=True):
             steps = [
@@ -140,33 +145,30 @@ class ArrayWriter:
         counted = [(need.term, met + 1)] if met < need.high else []
         return [(terms.negate(need.term), met), *counted]
 
-    def _distinct(self, array: ArrayShape) -> list[Term] | None:
-        """The values of the items as terms, when they are few and the same in every position."""
+    def _places(self, array: ArrayShape) -> list[tuple[dict[str, str], bool]] | None:
+        """Where items must differ: the values that each place can have, all further ones last, by their canonical text,
+        and whether they are all. None where it says nothing, or nobody compares."""
         if array.high is not None and array.high <= 1:
             return None
-        if not (array.prefix or array.contains):
-            values = few_values(self.writer.expander.shape(array.rest), DISTINCT)
-            if values is not None:
-                return [self.writer.expander.terms.const(value) for value in values]
-        reason = f"items are not out of at most {DISTINCT} known values"
+        reason = "" if self.writer.counted else "in parameters of calls"
+        if array.contains and max(array.low, *(need.low for need in array.contains)) > 1:
+            reason = "beside contains, where several items are asked for"
+        if not reason:
+            lister = Lister(self.writer, array.low)
+            found = [lister.values(term) for term in (*array.prefix, array.rest)]
+            if array.low < 2 or all(part.whole or len(part.texts) >= array.low for part in found):
+                return [({str(canonical(text.encode())): text for text in part.texts}, part.whole) for part in found]
+            reason = "different items of the least number cannot be named"
         mark(self.writer.expander, self.term, ("uniqueItems",), "checked", reason)
         return None
 
-
-def few_values(shape: Shape, limit: int) -> list[object] | None:
-    """All values of a shape without arrays and objects, when there are at most `limit`."""
-    if shape.arrays or shape.objects or any(part.low or part.high is not None for part in shape.strings):
-        return None
-    values: list[object] = [None] if shape.null else []
-    values.extend(sorted(shape.booleans))
-    for interval in shape.numbers:
-        if interval.single is None:
+    def _least_items(self) -> list[Sequence] | None:
+        """The items that an array has at least, those that must differ spelled out (else empty); None: too many."""
+        if self.places is None or self.array.low < 2:
+            return [()] * self.array.low
+        places = [self.places[min(at, len(self.places) - 1)][0] for at in range(self.array.low)]
+        known = {id(place): frozenset(place) for place in places}
+        chosen = representatives([known[id(place)] for place in places])
+        if chosen is None:
             return None
-        value = interval.single
-        values.append(int(value) if value.denominator == 1 else float(value))
-    for part in shape.strings:
-        strings = part.automaton.strings(limit)
-        if strings is None:
-            return None
-        values.extend(strings)
-    return values if len(values) <= limit else None
+        return [(Text(place[value]),) for place, value in zip(places, chosen, strict=True) if value is not None]

@@ -1,7 +1,8 @@
 """What an alternative of a rule may ask of the document so far: predicates over counts, which no rule can hold.
 
 A guard stands before the first byte of its alternative and is judged there. Whoever writes rules sees to it that a
-guard that holds leads to no dead end: it asks for room for all that must still come. Plain data. Knows no bytes.
+guard that holds leads to no dead end: it asks for room for all that must still come. Only items that must differ are
+looked ahead for. Plain data. Knows no bytes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Set
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
+
+from engine.schema.distinct import can_differ
 
 
 class Facts(Protocol):
@@ -29,6 +32,14 @@ class Facts(Protocol):
     @property
     def count(self) -> int:
         """Members whose key is written, or items that have begun, of the open container."""
+
+    @property
+    def values(self) -> frozenset[str]:
+        """The finished items of the open array, as `canonical` writes them; kept where some array asks for them."""
+
+    @property
+    def item(self) -> str | None:
+        """The same of the item that stands last and is not among them, where it is whole; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +99,28 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Arrays of `low` to `high` items."""
+    """Arrays of `low` to `high` items. With `choices` no two are equal: those are the values that each place can have
+    as far as they are few (None: many), the last entry for all further places."""
 
     low: int
     high: int | None
+    choices: tuple[frozenset[str] | None, ...] | None = None
 
     def view(self, facts: Facts, reach: Reach) -> Hashable:
         room = None if self.high is None else min(self.high - facts.count, reach.items)
         return max(0, min(self.low - facts.count, reach.items)), room
+
+    def allows(self, facts: Facts, *, more: bool) -> bool:
+        """Whether the last item differs from those before, and different values are left for the places that must
+        still be filled (`more`: one at least)."""
+        if self.choices is None:
+            return True
+        item, used = facts.item, facts.values
+        if item in used:
+            return False
+        used = used if item is None else used | {item}
+        last = max(self.low, facts.count + more)
+        return can_differ([self.choices[min(at, len(self.choices) - 1)] for at in range(facts.count, last)], used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +148,8 @@ class Enough:
         size = facts.chars if isinstance(region, Length) else facts.count
         if size < region.low or (region.high is not None and size > region.high):
             return False
+        if isinstance(region, Items):
+            return region.allows(facts, more=False)
         return not isinstance(region, Members) or region.required <= facts.keys
 
 
@@ -158,7 +185,8 @@ class Item:
     region: Items
 
     def holds(self, facts: Facts) -> bool:
-        return self.region.high is None or facts.count < self.region.high
+        region = self.region
+        return (region.high is None or facts.count < region.high) and region.allows(facts, more=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +265,12 @@ def _values(part: Any) -> list[Any]:
 
 
 def _plain_value(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return {"each": [_plain_value(part) for part in value]}
     return sorted(value) if isinstance(value, frozenset) else value
 
 
 def _value(plain: Any) -> Any:
+    if isinstance(plain, dict):
+        return tuple([_value(part) for part in plain["each"]])
     return frozenset(plain) if isinstance(plain, list) else plain

@@ -5,7 +5,7 @@ Limits are read from the modules that hold them, so the table cannot drift from 
 
 from __future__ import annotations
 
-from engine.schema import alternatives, arrays, lengths, members, objects
+from engine.schema import alternatives, arrays, lengths, listed, members, objects
 from engine.schema.keywords import ASSERTIONS
 
 ALWAYS = "always"
@@ -54,8 +54,9 @@ HOW: dict[str, tuple[str, str]] = {
     ),
     "maxItems": ("counted", f"over {arrays.COUNTED} beside `contains` and in parameters of calls"),
     "uniqueItems": (
-        f"items out of at most {arrays.DISTINCT} values, or at most one item",
-        "anything else",
+        f"items are compared as values; up to {listed.FEW} values of a place, those that are left are counted",
+        "in parameters of calls, and where several items are asked for: beside `contains`, or of values that cannot be"
+        " named beforehand",
     ),
     "contains": ("counted along the array", "it holds something checked"),
     "minContains": (ALWAYS, ""),

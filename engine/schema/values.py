@@ -114,10 +114,12 @@ class ValueWriter:
         return self._values[key]
 
     def _write_value(self, name: str, term: Term, follow: Follow) -> None:
+        self.add(name, self.alternatives(self.shape(term), follow, term), follow)
+
+    def shape(self, term: Term) -> Shape:
+        """What a term allows, as it is written."""
         shape = self.expander.shape(term)
-        if self.options.tight:
-            shape = only_described(shape)
-        self.add(name, self.alternatives(shape, follow, term), follow)
+        return only_described(shape) if self.options.tight else shape
 
     def alternatives(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:
         """Symbols for each kind of value in a shape, which is the term's or a part of it."""

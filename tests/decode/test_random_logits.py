@@ -155,6 +155,7 @@ def test_documents_that_went_back_are_ended_at_the_deadline_or_the_budget(tmp_pa
     pair = {"type": "object", "properties": {"k": {"type": "integer", "minimum": 0, "maximum": 1}}, "required": ["k"]}
     items = {**pair, "additionalProperties": False}
     schema = {"type": "array", "minItems": 2, "maxItems": 3, "uniqueItems": True, "items": items}
+    schema["contains"] = pair  # beside which items are not compared before they are judged
     engine, network = fake_engine(random_logits(5), tmp_path)
     constraint = Constraint.json_schema(schema, conformance="spec")
     with engine, clock_of_steps(network, most_s=GRACE_S):  # all deadlines pass, and the judge has the time it needs

@@ -174,7 +174,7 @@ def test_a_draw_is_always_a_set_bit_and_reaches_every_one(ids: list[int]) -> Non
 
 
 ONE_OF_TWO = {
-    "type": "array", "minItems": 2, "maxItems": 3, "uniqueItems": True,
+    "type": "array", "minItems": 2, "maxItems": 3, "uniqueItems": True, "contains": {"required": ["k"]},
     "items": {"type": "object", "properties": {"k": {"type": "integer", "minimum": 0, "maximum": 1}}, "required": ["k"], "additionalProperties": False},
 }  # fmt: skip
 

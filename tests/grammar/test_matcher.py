@@ -156,7 +156,8 @@ def test_schemas_inside_structural_tags_hold_what_they_say(service: GrammarServi
 
 
 def test_a_failed_value_is_taken_back_and_its_first_token_banned(service: GrammarService) -> None:
-    schema = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    items = {"items": {"type": "string"}, "uniqueItems": True, "contains": {"minLength": 1}, "minItems": 2}
+    schema = {"type": "array", **items}
     grammar = service.compile(Constraint.json_schema(schema))
     assert grammar.judge is not None
     m = grammar.matcher()

@@ -88,7 +88,13 @@ def test_a_memory_hit_costs_under_a_fifth_of_a_millisecond(byte_service: Grammar
 
 
 def test_require_enforced_is_each_callers_own(byte_service: GrammarService) -> None:
-    schema = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    schema = {
+        "type": "array",
+        "items": {"type": "string"},
+        "uniqueItems": True,
+        "contains": {"minLength": 1},
+        "minItems": 2,
+    }
     grammar = byte_service.compile(Constraint.json_schema(schema))
     assert any(verdict.verdict == "checked" for verdict in grammar.verdicts)
     with pytest.raises(SchemaRefused, match="uniqueItems"):

@@ -3,6 +3,7 @@ counted by reading the whole text again. Shares no code with the engine's own re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -20,11 +21,15 @@ class Counts:
     key: str = ""
     keys: frozenset[str] = frozenset()
     count: int = 0
+    values: frozenset[str] = frozenset()
+    item: str | None = None
 
 
 @dataclass
 class _Frame:
     is_object: bool
+    start: int
+    values: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     items: int = 0
     expects: bool = True
@@ -51,14 +56,30 @@ def counts(text: str) -> Counts:
                 top.expects = False
             continue
         if character in "{[":
-            frames.append(_Frame(character == "{"))
+            frames.append(_Frame(character == "{", at + 1))
         elif character in "}]":
             frames.pop()
         elif character == "," and top:
-            top.expects = True
+            if not top.is_object and (value := _value(text[top.start : at])) is not None:
+                top.values.append(value)
+            top.expects, top.start = True, at + 1
         at += 1
     top = frames[-1] if frames else None
-    return Counts(keys=frozenset(top.keys) if top else frozenset(), count=_size(top))
+    if top is None or top.is_object:
+        return Counts(keys=frozenset(top.keys) if top else frozenset(), count=_size(top))
+    return Counts(count=_size(top), values=frozenset(top.values), item=_value(text[top.start :]))
+
+
+def _value(text: str) -> str | None:
+    """One text for each value, of numbers the shortest; None where it is not whole."""
+    try:
+        return json.dumps(json.loads(text, parse_float=_number), sort_keys=True, separators=(",", ":"))
+    except ValueError:
+        return None
+
+
+def _number(text: str) -> int | float:
+    return int(float(text)) if float(text).is_integer() else float(text)
 
 
 def _size(frame: _Frame | None) -> int:

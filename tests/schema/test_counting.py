@@ -132,7 +132,8 @@ def holds_what_the_judge_accepts(schema: dict[str, Any], documents: Iterable[Any
         text = json.dumps(document, separators=(",", ":"))
         assert reader.accepts(text) == judge.check(text).ok, text
     assert reader.accepts(lowered.shortest)
-    assert lost_walks(lowered.grammar, 'ab01":,{}[]\\', 60, 20) == []
+    if not schema.get("uniqueItems"):  # what differs is looked ahead for: tests/grammar/test_unique.py
+        assert lost_walks(lowered.grammar, 'ab01":,{}[]\\', 60, 20) == []
     for text in REPEATS:
         assert not reader.accepts(text)
 

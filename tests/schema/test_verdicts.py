@@ -15,10 +15,11 @@ from engine.schema.verdict import REPEATED_KEYS
 from tests.schema.matching import Language, Sampler
 
 SEVEN = "http://json-schema.org/draft-07/schema#"
-STRINGS = {"type": "array", "items": {"type": "string"}}
+SEVERAL = {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "contains": {"minLength": 1},
+           "minItems": 2}  # fmt: skip
 
 NEEDED: list[tuple[str, str, Any, Any]] = [
-    ("uniqueItems", "", {**STRINGS, "uniqueItems": True}, ["a", "a"]),
+    ("uniqueItems", "", SEVERAL, ["a", "a"]),
     ("minLength", "", {"type": "string", "pattern": "^(a{97}|b{89})*$", "minLength": 990, "maxLength": 999}, "b" * 89),
     ("maxItems", "", {"type": "array", "contains": {"const": 1}, "maxItems": 600}, [1] * 601),
     ("maxProperties", "", {"type": "object", "maxProperties": 1, "allOf": [
@@ -37,8 +38,8 @@ NEEDED: list[tuple[str, str, Any, Any]] = [
     ("then", "", {"if": {"uniqueItems": True}, "then": {"maxItems": 1}, "type": "array"}, [1, 2]),
     ("else", "", {"if": {"not": {"uniqueItems": True}}, "else": {"maxItems": 1}, "type": "array"}, [1, 2]),
     ("oneOf", "", {"oneOf": [{"type": "array", "uniqueItems": True}, {"type": "array", "maxItems": 3}]}, [1]),
-    ("anyOf", "", {"anyOf": [{**STRINGS, "uniqueItems": True}]}, ["a", "a"]),
-    ("contains", "", {"type": "array", "contains": {**STRINGS, "uniqueItems": True}}, [["a", "a"]]),
+    ("anyOf", "", {"anyOf": [SEVERAL]}, ["a", "a"]),
+    ("contains", "", {"type": "array", "contains": SEVERAL}, [["a", "a"]]),
     ("maxContains", "", {"type": "array", "contains": {"type": "array", "uniqueItems": True}, "maxContains": 1},
      [[], []]),
     ("dependentRequired", "", {"type": "object", "dependentRequired": {k: ["z"] for k in "abcdefgh"}}, {"h": 1}),

@@ -1,0 +1,239 @@
+"""Items of arrays that hold no value twice: whether an open one can still become a new one, and a short text that does.
+
+An item that is told from all before by its beginning needs no look. Else texts are tried, those first that leave fewest
+doubts; as many as there are used values that begin in the same way. Knows symbols, guards and cursors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from heapq import heappop, heappush
+from itertools import count, islice
+from typing import Any
+
+from engine.grammar.cursor import Cursor, Frame, spelled
+from engine.grammar.levels import bounds
+from engine.grammar.pushdown import Place
+from engine.grammar.segment import NEVER
+from engine.grammar.symbols import Literal, Nonterminal, Symbol
+from engine.grammar.ways import MAX_TEXT, alternative, repeated
+from engine.schema.distinct import Choices, canonical
+from engine.schema.guards import Items
+
+_TRIED = 20_000
+"""Steps of a search; 5-10 microseconds each."""
+_CHARACTERS = 16
+"""Characters of a set that are tried, and as many as there are values."""
+_LONGER = 64
+
+Rest = tuple[Symbol, Any, int]
+"""A symbol, what follows it (the same again, or None), and the bytes that all of it takes at least."""
+
+
+def doubts(place: Place, cursor: Cursor) -> list[tuple[Frame, bool, list[str]]]:
+    """The open arrays without equal items, innermost first: each with whether some of its places have few values, and
+    those that its open item may become although they are used, or needed for other places."""
+    if place.distinct is None:
+        found = bounds(place, in_string=cursor.in_string)
+        place.distinct = tuple(
+            (level, any(region.choices), _needed(region.choices))
+            for level, region in found
+            if isinstance(region, Items) and region.choices is not None
+        )
+    frames = [(cursor.out(level).frame, few, needed) for level, few, needed in place.distinct]
+    return [(frame, few, [*rivals(cursor, frame), *needed]) for frame, few, needed in frames if frame is not None]
+
+
+def _needed(choices: Choices) -> tuple[str, ...]:
+    """The values that may be needed for another place: where places differ, each that one of few can have."""
+    return tuple(sorted(frozenset().union(*filter(None, choices)))) if len(set(choices)) > 1 else ()
+
+
+def is_alive(place: Place, cursor: Cursor) -> bool:
+    """Whether all open items can still become new values. Microseconds where none looks like one from before."""
+    found = doubts(place, cursor)
+    if not any(values for _, _, values in found):
+        return True
+    frame = max((frame for frame, _, _ in found), key=lambda frame: -depth_of(frame))
+    depth, size = depth_of(frame), len(frame.values)
+    rests = [joined(stack.symbols(), None) for stack in place.stacks]
+    if any(_straight(rest, cursor, depth, size) is not None for rest in rests):
+        return True
+    return any(search(rest, cursor, frame) is not None for rest in rests)
+
+
+def slack(place: Place, cursor: Cursor) -> int:
+    """Bytes by which the open items may have to be longer than the shortest ones."""
+    return sum(_LONGER + max(map(len, frame.values), default=0) for frame, _, _ in doubts(place, cursor))
+
+
+def joined(symbols: Iterable[Symbol], rest: Rest | None) -> Rest | None:
+    """These symbols, topmost first, before the rest."""
+    for symbol in reversed(tuple(symbols)):
+        rest = (symbol, rest, min(NEVER, symbol.size + (rest[2] if rest else 0)))
+    return rest
+
+
+def rivals(cursor: Cursor, frame: Frame) -> list[str]:
+    """The values of an open array that its open item may still become, and perhaps others."""
+    if not frame.values or cursor.text is None:
+        return []
+    text = cursor.text[frame.start :].lstrip()
+    if not text:
+        return list(frame.values)
+    child = cursor.frame
+    while child is not None and child is not frame and child.outside is not frame:
+        child = child.outside
+    if child is not None and child is not frame:
+        return _beginning_as(cursor.text[frame.start : child.start], frame)
+    if cursor.in_string:
+        begun = spelled(text[1 : len(text) - len(cursor.escape)])
+        return [value for value in frame.values if value[0] == '"' and _read(value).startswith(begun)]
+    return _like(text.decode(), frame)
+
+
+def _like(text: str, frame: Frame) -> list[str]:
+    """Those which a number or word can become, or what a whole value is."""
+    if text[0] in "-0123456789":
+        numbers = [value for value in frame.values if value[0] in "-0123456789"]
+        begun = text.rstrip("0").rstrip(".") if "." in text else text
+        every = "e" in text or "E" in text or begun in ("-", "-0")
+        return [value for value in numbers if every or "e" in value or value.startswith(begun)]
+    whole = canonical(text.encode())
+    return [value for value in frame.values if (value == whole if whole else value.startswith(text))]
+
+
+def _beginning_as(text: bytes, frame: Frame) -> list[str]:
+    """Those that have the finished members of an open object, or the finished items of an open array."""
+    text = text.strip()
+    known = _read((text.removesuffix(b",") + (b"}" if text[:1] == b"{" else b"]")).decode())
+    found = []
+    for value in frame.values:
+        other = _read(value)
+        if isinstance(other, dict) and isinstance(known, dict):
+            alike = all(key in other and _same(part, other[key]) for key, part in known.items())
+        else:
+            alike = isinstance(other, list) and isinstance(known, list) and _same(known, other[: len(known)])
+        if alike:
+            found.append(value)
+    return found
+
+
+def _same(first: Any, second: Any) -> bool:
+    return canonical(json.dumps(first).encode()) == canonical(json.dumps(second).encode())
+
+
+@lru_cache(maxsize=1024)
+def _read(value: str) -> Any:
+    return json.loads(value)
+
+
+def strings(values: Iterable[str]) -> Iterator[str]:
+    """Every string in these values, keys too."""
+    pending = [_read(value) for value in values]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list | dict):
+            pending.extend(value)
+            pending.extend(value.values() if isinstance(value, dict) else ())
+
+
+def open_string(cursor: Cursor) -> str:
+    """The finished characters of the open string, key or not, decoded."""
+    text = cursor.text or b""
+    at = text.rfind(b'"')
+    while at > 0 and (at - len(text[:at].rstrip(b"\\"))) % 2:
+        at = text.rfind(b'"', 0, at)
+    return spelled(text[at + 1 : len(text) - len(cursor.escape)])
+
+
+def search(start: Rest | None, cursor: Cursor, frame: Frame) -> tuple[bytes, Rest | None, Cursor] | None:
+    """A short text up to behind the comma or bracket that follows the open item of `frame`, which makes it a new value;
+    what is left to be derived then, and the cursor there."""
+    depth, size = depth_of(frame), len(frame.values)
+    serial = count(0, -1)  # of equal ones the last first: into the depth
+    heap: list[_State] = [(_is_doubtful(cursor, depth), 0, next(serial), b"", start, cursor)]
+    for _ in range(_TRIED):
+        if not heap:
+            break
+        doubtful, _, _, text, rest, cursor = heappop(heap)
+        if _is_over(cursor, depth, size):
+            return text, rest, cursor
+        if rest is None:
+            continue
+        if not doubtful:
+            found = _straight(rest, cursor, depth, size)
+            if found is not None:
+                return text + found[0], found[1], found[2]
+        for piece, onward, reached in _steps(rest, cursor, size):
+            unsure = doubtful and (not piece or _is_doubtful(reached, depth))
+            cost = len(text) + len(piece) + (onward[2] if onward else 0)
+            heappush(heap, (unsure, cost, next(serial), text + piece, onward, reached))
+    return None
+
+
+_State = tuple[bool, int, int, bytes, Rest | None, Cursor]
+
+
+def _is_over(cursor: Cursor, depth: int, size: int) -> bool:
+    """Whether the item that was open has ended, and a comma or bracket stands behind it."""
+    now = depth_of(cursor.frame)
+    return now < depth or (now == depth and cursor.frame is not None and len(cursor.frame.values) > size)
+
+
+def _straight(rest: Rest | None, cursor: Cursor, depth: int, size: int) -> tuple[bytes, Rest | None, Cursor] | None:
+    """The shortest way to the item's end, where any is as good as another."""
+    written = b""
+    while not _is_over(cursor, depth, size):
+        if rest is None or len(written) > MAX_TEXT:
+            return None
+        symbol, rest, _ = rest
+        if isinstance(symbol, Nonterminal):
+            chosen = alternative(symbol, cursor) if symbol.asks else symbol.best
+            if chosen is None:
+                return None
+            rest = joined(repeated(symbol, chosen, cursor), rest)
+            continue
+        written += symbol.text
+        cursor = cursor.read(symbol.text)
+    return written, rest, cursor
+
+
+def _steps(rest: Rest, cursor: Cursor, size: int) -> Iterator[tuple[bytes, Rest | None, Cursor]]:
+    """Every way on by one symbol: what it writes, what is left then, and the cursor there."""
+    symbol, after, _ = rest
+    if not isinstance(symbol, Nonterminal):
+        yield from ((piece, after, cursor.read(piece)) for piece in _pieces(symbol, size))
+        return
+    for index, way in enumerate(symbol.alternatives):
+        guard = symbol.guards[index] if symbol.guards else None
+        onward = joined(way, after)
+        if (onward is None or onward[2] < NEVER) and (guard is None or guard.holds(cursor)):
+            yield b"", onward, cursor
+
+
+def _pieces(symbol: Symbol, size: int) -> Iterable[bytes]:
+    if isinstance(symbol, Literal):
+        return (symbol.text,)
+    assert not isinstance(symbol, Nonterminal)
+    more = islice(symbol.node.completions(), max(_CHARACTERS, size + 2))
+    return dict.fromkeys((symbol.text, *more))
+
+
+def _is_doubtful(cursor: Cursor, depth: int) -> bool:
+    frame = cursor.frame
+    while frame is not None and depth_of(frame) > depth:
+        frame = frame.outside
+    return frame is not None and bool(rivals(cursor, frame))
+
+
+def depth_of(frame: Frame | None) -> int:
+    """How many containers are open."""
+    found = 0
+    while frame is not None:
+        found, frame = found + 1, frame.outside
+    return found

@@ -1,0 +1,58 @@
+"""Which alternative ends a string, object or array soonest, when what has been counted matters. Knows guards.
+
+Where guards ask, the one that ends the region as soon as it may end, until then one that brings that nearer: a missing
+key, another item, another character.
+"""
+
+from __future__ import annotations
+
+from engine.grammar.cursor import Cursor
+from engine.grammar.segment import NEVER
+from engine.grammar.symbols import Nonterminal, Symbol
+from engine.schema.guards import Another, AnyOf, Enough, Guard, Length, Member, Room, Unrepeated
+
+MAX_TEXT = 1 << 20
+"""Bytes that an ending may have."""
+
+_Rank = tuple[int, int, int, int]
+
+
+def alternative(rule: Nonterminal, cursor: Cursor) -> tuple[Symbol, ...] | None:
+    """None where no text is left that obeys the guards."""
+    if not rule.guards:
+        return rule.best
+    found: tuple[_Rank, tuple[Symbol, ...]] | None = None
+    for index, (alternative, guard) in enumerate(zip(rule.alternatives, rule.guards, strict=True)):
+        if guard is not None and not guard.holds(cursor):
+            continue
+        tokens = sum(part.tokens for part in alternative)
+        if tokens < NEVER:
+            rank = (*_nearness(guard, cursor), tokens, index)
+            if found is None or rank < found[0]:
+                found = rank, alternative
+    return None if found is None else found[1]
+
+
+def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
+    """How soon the region ends this way; less is sooner."""
+    match guard:
+        case Enough() | Unrepeated(rest=("",)):
+            return 0, 0
+        case Member(region, name) if name in region.required:
+            return 1, 0
+        case Another(region, names, _) if names & region.required - cursor.keys:
+            return 1, 0
+        case Room(region=region, cost=cost):
+            return (1, 0) if cursor.chars + cost <= region.low else (2, cost)
+        case AnyOf(guards):
+            return min(_nearness(part, cursor) for part in guards if part.holds(cursor))
+    return 3, 0
+
+
+def repeated(rule: Nonterminal, chosen: tuple[Symbol, ...], cursor: Cursor) -> tuple[Symbol, ...]:
+    """What was chosen, as often as the least length asks at once, where the rule goes on with itself."""
+    if len(chosen) != 2 or chosen[1] is not rule or isinstance(chosen[0], Nonterminal):
+        return chosen
+    lows = [guard.region.low for guard in rule.guards if isinstance(guard, Enough) and isinstance(guard.region, Length)]
+    more = min(max(lows, default=0) - cursor.chars, MAX_TEXT)
+    return (*[chosen[0]] * max(1, more), rule)
