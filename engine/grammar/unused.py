@@ -206,6 +206,8 @@ def _straight(rest: Rest | None, cursor: Cursor, depth: int, size: int) -> tuple
 def _steps(rest: Rest, cursor: Cursor, size: int) -> Iterator[tuple[bytes, Rest | None, Cursor]]:
     """Every way on by one symbol: what it writes, what is left then, and the cursor there."""
     symbol, after, _ = rest
+    if not (isinstance(symbol, Nonterminal) or cursor.in_string or symbol.text.strip()):
+        return  # whitespace is nowhere needed
     if not isinstance(symbol, Nonterminal):
         yield from ((piece, after, cursor.read(piece)) for piece in _pieces(symbol, size))
         return

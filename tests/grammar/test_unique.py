@@ -39,7 +39,6 @@ def made() -> Iterator[Make]:
         return CompiledGrammar(constraint, json.dumps(schema), compiler.compile(constraint), vocabulary)
 
     yield make
-    compiler.close()
 
 
 def tuples(values: Iterable[Any], most: int) -> Iterator[list[Any]]:
