@@ -126,24 +126,21 @@ class Cursor(NamedTuple):
         frame, expects, in_string, is_key, chars, digits, raw, escape, whole = self
         whole = whole if whole is None else whole + text
         if in_string and not escape and b'"' not in text and b"\\" not in text:
-            raw = raw + text if is_key else raw
+            raw += text * is_key
             return _made(Cursor, (frame, False, True, is_key, chars + beginning(text), 0, raw, b"", whole))
         at, end = 0, len(text)
         while at < end:
             if in_string:
                 close = closing_quote(text, at, escape)
-                raw = raw + text[at:close] if is_key else raw
+                raw += text[at:close] * is_key
                 if close == end:
-                    chars -= escape != b""
-                    count, escape = characters(escape + text[at:])
-                    chars += count
+                    chars, escape = _more(chars, escape, text[at:])
                     break
                 if is_key and frame is not None:
                     frame = frame.with_key(spelled(raw))
                 in_string, is_key, chars, raw, escape, at = False, False, 0, b"", b"", close + 1
                 continue
-            byte = text[at]
-            at += 1
+            byte, at = text[at], at + 1
             if byte in b" \t\n\r:":
                 digits = 0
             elif byte == 0x2C:
@@ -164,6 +161,12 @@ class Cursor(NamedTuple):
                 elif digits or byte in b"-0123456789":
                     digits += 1
         return _made(Cursor, (frame, expects, in_string, is_key, chars, digits, raw, escape, whole))
+
+
+def _more(chars: int, escape: bytes, piece: bytes) -> tuple[int, bytes]:
+    """The characters so far, and the escape that is open, behind one more piece of a string."""
+    count, unfinished = characters(escape + piece)
+    return chars - (escape != b"") + count, unfinished
 
 
 def _at(text: bytes | None, left: int) -> int:

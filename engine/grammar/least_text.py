@@ -26,10 +26,9 @@ def least_text(stack: Stack, cursor: Cursor) -> bytes | None:
         if found is None:
             return None
         written, rest, cursor = found
-    pieces = [written]
-    size = len(written)
+    pieces, size = [written], len(written)
     while rest is not None:
-        symbol, after, _ = rest
+        symbol, after = rest
         if isinstance(symbol, Nonterminal) and is_distinct(symbol):
             found = _differing(rest, cursor, depth_of(cursor.frame))
             if found is None:

@@ -16,9 +16,8 @@ from typing import Any
 from engine.grammar.cursor import Cursor, Frame, spelled
 from engine.grammar.levels import bounds
 from engine.grammar.pushdown import Place
-from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Literal, Nonterminal, Symbol
-from engine.grammar.ways import MAX_TEXT, alternative, repeated
+from engine.grammar.ways import MAX_TEXT, alternative, alternatives, repeated
 from engine.schema.distinct import Choices, canonical
 from engine.schema.guards import Items
 
@@ -28,8 +27,8 @@ _CHARACTERS = 16
 """Characters of a set that are tried, and as many as there are values."""
 _LONGER = 64
 
-Rest = tuple[Symbol, Any, int]
-"""A symbol, what follows it (the same again, or None), and the bytes that all of it takes at least."""
+Rest = tuple[Symbol, Any]
+"""A symbol, and what follows it (the same again, or None)."""
 
 
 def doubts(place: Place, cursor: Cursor) -> list[tuple[Frame, bool, list[str]]]:
@@ -72,7 +71,7 @@ def slack(place: Place, cursor: Cursor) -> int:
 def joined(symbols: Iterable[Symbol], rest: Rest | None) -> Rest | None:
     """These symbols, topmost first, before the rest."""
     for symbol in reversed(tuple(symbols)):
-        rest = (symbol, rest, min(NEVER, symbol.size + (rest[2] if rest else 0)))
+        rest = (symbol, rest)
     return rest
 
 
@@ -153,14 +152,15 @@ def open_string(cursor: Cursor) -> str:
 
 def search(start: Rest | None, cursor: Cursor, frame: Frame) -> tuple[bytes, Rest | None, Cursor] | None:
     """A short text up to behind the comma or bracket that follows the open item of `frame`, which makes it a new value;
-    what is left to be derived then, and the cursor there."""
+    what is left to be derived then, and the cursor there. The texts come first that differ least from the shortest one
+    (limited discrepancy search: Harvey and Ginsberg 1995)."""
     depth, size = depth_of(frame), len(frame.values)
     serial = count(0, -1)  # of equal ones the last first: into the depth
     heap: list[_State] = [(_is_doubtful(cursor, depth), 0, next(serial), b"", start, cursor)]
     for _ in range(_TRIED):
         if not heap:
             break
-        doubtful, _, _, text, rest, cursor = heappop(heap)
+        doubtful, apart, _, text, rest, cursor = heappop(heap)
         if _is_over(cursor, depth, size):
             return text, rest, cursor
         if rest is None:
@@ -169,10 +169,9 @@ def search(start: Rest | None, cursor: Cursor, frame: Frame) -> tuple[bytes, Res
             found = _straight(rest, cursor, depth, size)
             if found is not None:
                 return text + found[0], found[1], found[2]
-        for piece, onward, reached in _steps(rest, cursor, size):
+        for more, (piece, onward, reached) in enumerate(_steps(rest, cursor, size)):
             unsure = doubtful and (not piece or _is_doubtful(reached, depth))
-            cost = len(text) + len(piece) + (onward[2] if onward else 0)
-            heappush(heap, (unsure, cost, next(serial), text + piece, onward, reached))
+            heappush(heap, (unsure, apart + more, next(serial), text + piece, onward, reached))
     return None
 
 
@@ -191,7 +190,7 @@ def _straight(rest: Rest | None, cursor: Cursor, depth: int, size: int) -> tuple
     while not _is_over(cursor, depth, size):
         if rest is None or len(written) > MAX_TEXT:
             return None
-        symbol, rest, _ = rest
+        symbol, rest = rest
         if isinstance(symbol, Nonterminal):
             chosen = alternative(symbol, cursor) if symbol.asks else symbol.best
             if chosen is None:
@@ -204,18 +203,12 @@ def _straight(rest: Rest | None, cursor: Cursor, depth: int, size: int) -> tuple
 
 
 def _steps(rest: Rest, cursor: Cursor, size: int) -> Iterator[tuple[bytes, Rest | None, Cursor]]:
-    """Every way on by one symbol: what it writes, what is left then, and the cursor there."""
-    symbol, after, _ = rest
-    if not (isinstance(symbol, Nonterminal) or cursor.in_string or symbol.text.strip()):
-        return  # whitespace is nowhere needed
-    if not isinstance(symbol, Nonterminal):
+    """Every way on by one symbol, the best first: what it writes, what is left then, and the cursor there."""
+    symbol, after = rest
+    if isinstance(symbol, Nonterminal):
+        yield from ((b"", joined(way, after), cursor) for way in alternatives(symbol, cursor))
+    elif cursor.in_string or symbol.text.strip():  # whitespace is nowhere needed
         yield from ((piece, after, cursor.read(piece)) for piece in _pieces(symbol, size))
-        return
-    for index, way in enumerate(symbol.alternatives):
-        guard = symbol.guards[index] if symbol.guards else None
-        onward = joined(way, after)
-        if (onward is None or onward[2] < NEVER) and (guard is None or guard.holds(cursor)):
-            yield b"", onward, cursor
 
 
 def _pieces(symbol: Symbol, size: int) -> Iterable[bytes]:

@@ -19,18 +19,18 @@ _Rank = tuple[int, int, int, int]
 
 def alternative(rule: Nonterminal, cursor: Cursor) -> tuple[Symbol, ...] | None:
     """None where no text is left that obeys the guards."""
-    if not rule.guards:
-        return rule.best
-    found: tuple[_Rank, tuple[Symbol, ...]] | None = None
-    for index, (alternative, guard) in enumerate(zip(rule.alternatives, rule.guards, strict=True)):
-        if guard is not None and not guard.holds(cursor):
-            continue
-        tokens = sum(part.tokens for part in alternative)
-        if tokens < NEVER:
-            rank = (*_nearness(guard, cursor), tokens, index)
-            if found is None or rank < found[0]:
-                found = rank, alternative
-    return None if found is None else found[1]
+    return next(iter(alternatives(rule, cursor)), None) if rule.guards else rule.best
+
+
+def alternatives(rule: Nonterminal, cursor: Cursor) -> list[tuple[Symbol, ...]]:
+    """All that obey the guards, the best first."""
+    found: list[tuple[_Rank, tuple[Symbol, ...]]] = []
+    for index, way in enumerate(rule.alternatives):
+        guard = rule.guards[index] if rule.guards else None
+        tokens = sum(part.tokens for part in way)
+        if tokens < NEVER and (guard is None or guard.holds(cursor)):
+            found.append(((*_nearness(guard, cursor), tokens, index), way))
+    return [way for _, way in sorted(found, key=lambda ranked: ranked[0])]
 
 
 def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:

@@ -30,7 +30,7 @@ Make = Callable[..., CompiledGrammar]
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[Make]:
+def made() -> Make:
     vocabulary = Vocabulary(byte_tokenizer(EXTRA), 258 + len(EXTRA))
     compiler = Compiler(vocabulary.info, Limits())
 
@@ -38,7 +38,7 @@ def made() -> Iterator[Make]:
         constraint = Constraint.json_schema(schema, conformance=conformance, whitespace=whitespace)  # type: ignore[arg-type]
         return CompiledGrammar(constraint, json.dumps(schema), compiler.compile(constraint), vocabulary)
 
-    yield make
+    return make
 
 
 def tuples(values: Iterable[Any], most: int) -> Iterator[list[Any]]:
