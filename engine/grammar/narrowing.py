@@ -140,8 +140,12 @@ class Narrowing:
 
     def _past_keys(self, row: bitmask.Row, at: Position) -> None:
         """Set the tokens that go on behind an undeclared key, which the compiler's matcher takes with marks alone."""
-        heads = self._tokens.keys.past if at.cursor.is_key else self._tokens.keys.whole
-        for head, tails in heads.items():
+        keys, cursor = self._tokens.keys, at.cursor
+        in_string = keys.past if cursor.is_key else keys.past_value
+        heads = list((in_string if cursor.in_string else keys.past_outside).items())
+        if cursor.in_escape:
+            heads += keys.past_outside.items()  # their first quote may belong to the escape
+        for head, tails in heads:
             if head[-1] != _COLON and not self._pushdown.spaced:
                 continue
             behind = follow(self._pushdown, at, head)

@@ -26,6 +26,8 @@ from engine.grammar.texts import TextTable
 from engine.grammar.utf8 import can_occur
 from engine.interfaces import Tokenizer
 
+_MOST_BESIDE = 10_000
+
 
 class _Built:
     """What all engines of a process share that have the same vocabulary."""
@@ -67,6 +69,7 @@ class Vocabulary:
         self._tokenizer = tokenizer
         self.masks = MaskCache()
         """Masks of all grammars over this vocabulary."""
+        self._beside: dict[bytes, tuple[int, ...]] = {}
         self.allowance = Allowance()
         """What the tables of all grammars over this vocabulary may hold."""
         path = None if cache_dir is None else cache_dir / f"vocabulary-{self.fingerprint}.bin"
@@ -125,8 +128,16 @@ class Vocabulary:
         """What each token does to an open JSON string. 0.2 s, once."""
         return self._built.string_tokens
 
-    def beside(self, text: bytes) -> list[int]:
-        """The tokens that are a beginning of `text`, or go on behind it."""
+    def beside(self, text: bytes) -> tuple[int, ...]:
+        """The tokens that are a beginning of `text`, or go on behind it. 20 microseconds, then remembered."""
+        found = self._beside.get(text)
+        if found is None:
+            if len(self._beside) >= _MOST_BESIDE:
+                self._beside.clear()
+            found = self._beside[text] = tuple(self._find_beside(text))
+        return found
+
+    def _find_beside(self, text: bytes) -> list[int]:
         table = self._built.table
         found = [token for end in range(1, len(text) + 1) for token in table.all_ids.get(text[:end], ())]
         texts = self.segmenter.sorted_texts
