@@ -57,7 +57,8 @@ class Stack:
         self.size: int = 0
         self.nullable: bool = True
         if symbol is not None and rest is not None:
-            self.tokens = min(symbol.tokens + rest.tokens, NEVER)
+            spread = symbol.spread if isinstance(symbol, Nonterminal) else 0
+            self.tokens = min(symbol.tokens + spread + rest.tokens, NEVER)
             self.size = symbol.size + rest.size
             self.nullable = symbol.nullable and rest.nullable
 

@@ -72,7 +72,7 @@ class Nonterminal:
 
     __slots__ = (
         "alternatives", "asks", "best", "effect", "first", "firsts", "guards", "is_mark", "keys", "least", "name",
-        "nullable", "nullables", "regions", "serial", "shared", "size", "tokens",
+        "nullable", "nullables", "regions", "serial", "shared", "size", "spread", "tokens",
     )  # fmt: skip
 
     def __init__(self, name: str, serial: int) -> None:
@@ -99,6 +99,8 @@ class Nonterminal:
         self.size = NEVER
         self.keys = 0
         """Of the keys that `best` writes, how many may have to be others, and longer, since their object has them."""
+        self.spread = 0
+        """Tokens by which another alternative may be dearer, where guards can forbid each of them."""
 
 
 def is_distinct(rule: Nonterminal) -> bool:
@@ -219,6 +221,10 @@ def _minimal_derivations(rules: list[Nonterminal]) -> None:
                 waiting[user, position] -= 1
                 if not waiting[user, position]:
                     _offer(heap, user, position)
+    for rule in rules:
+        if rule.guards and None not in rule.guards and rule.least is None:
+            costs = [tokens for way in rule.alternatives if (tokens := _tokens(way)) < NEVER]
+            rule.spread = max(costs) - min(costs) if costs else 0
 
 
 def _own_keys(rule: Nonterminal) -> int:

@@ -63,3 +63,16 @@ def test_an_object_that_must_have_several_free_keys_is_ended_with_different_ones
             result = engine.generate(Request(prompt="x", constraint=constraint, sampling=sampling))
             assert result.status in ("complete", "closed"), (budget, result.text)
             assert len(result.value) >= 3
+
+
+def test_at_every_budget_the_key_that_is_left_still_fits(tmp_path: Path) -> None:
+    names = {"a": {"type": "integer"}, "cc": {"type": "integer"}, "a_name_of_many_tokens": {"type": "integer"}}
+    constraint = Constraint.json_schema(
+        {"type": "object", "properties": names, "additionalProperties": False}, conformance="spec"
+    )
+    engine, _ = fake_engine(wants('{"a":0,"cc":0,"a":0,"cc":0,"a":0}'), tmp_path)
+    with engine:
+        for budget in range(3, 40):
+            sampling = SamplingParams(temperature=0, max_tokens=budget)
+            result = engine.generate(Request(prompt="x", constraint=constraint, sampling=sampling))
+            assert (result.status in ("complete", "closed"), result.valid) == (True, True), (budget, result.text)
