@@ -35,13 +35,19 @@ CLIENTS = {
     "npm": ("openai, ai (npm)", "ai"),
 }
 """By name: how people call it, and the package whose version the table shows."""
-NO_SCHEMA = "the client sends no schema in this mode: what comes is up to the model"
+NO_SCHEMA = "the client sends no `json_schema` in `response_format` in this mode: what comes is up to the model"
 EXCUSED = {
     ("instructor", "Mode.JSON"): NO_SCHEMA,
     ("instructor", "Mode.MD_JSON"): NO_SCHEMA,
-    ("instructor", "Mode.PARALLEL_TOOLS"): "the model may talk instead of calling a tool",
+    (
+        "instructor",
+        "Mode.PARALLEL_TOOLS",
+    ): "the client sends `tool_choice: auto`: the model may talk instead of calling a tool",
     ("pydantic_ai", "PromptedOutput"): NO_SCHEMA,
-    ("dspy", "Predict, JSONAdapter"): "DSPy does not know the model and sends no schema; as `lm_studio/NAME` it does",
+    (
+        "dspy",
+        "Predict, JSONAdapter",
+    ): "DSPy does not know the model and sends no `json_schema`; as `lm_studio/NAME` it does",
     ("dspy", "Predict, ChatAdapter with JSON as its way out"): NO_SCHEMA,
 }
 """Usages that a tiny model may fail although the server does what it is asked."""
