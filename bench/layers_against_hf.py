@@ -118,6 +118,9 @@ def _prefilled(runner: CudaRunner, tokens: list[int]) -> list[Tensor]:
         torch.tensor(tokens, **integers).repeat(PREFILL_ROWS), rows.repeat_interleave(count),
         torch.arange(count, **integers).repeat(PREFILL_ROWS), torch.tensor([count * PREFILL_ROWS], **integers),
     )  # fmt: skip
+    runner.forward(
+        [RowInput(row, tokens, 0, 0) for row in range(PREFILL_ROWS)]
+    )  # every row has its blocks of the cache
     with runner._machine.on_main():
         x = runner._long.layers(step, Tiles(rows * count, torch.full_like(rows, count)))
         found = []

@@ -13,10 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.interfaces import RowInput, Sampled, SampleInputs, Tokenizer
-
-
-class _Prefix:
-    nbytes = 0
+from engine.model.kv_blocks import BlockTables, Prefix
 
 
 class SleepingRunner:
@@ -31,6 +28,7 @@ class SleepingRunner:
         texts = [tokenizer.token_bytes(token) or b"" for token in range(tokenizer.vocab_size)]
         self._words = [token for token, text in enumerate(texts) if text.startswith(b" ") and text[1:].isalpha()]
         self._stop = tokenizer.stop_token_ids[0]
+        self.blocks = BlockTables.for_rows(max_batch, max_sequence)
         self._until = 0.0
         self._drawn: list[int] = []
 
@@ -62,11 +60,11 @@ class SleepingRunner:
     def mark_seen(self, *_: Any) -> None:
         return
 
-    def save_prefix(self, *_: Any) -> Any:
-        return _Prefix()
+    def save_prefix(self, slot: int, length: int) -> Prefix:
+        return self.blocks.share(slot, length)
 
-    def load_prefix(self, *_: Any) -> None:
-        return
+    def load_prefix(self, slot: int, prefix: Prefix, length: int) -> None:
+        self.blocks.adopt(slot, prefix, length)
 
     def timings(self) -> dict[str, float]:
         return {"forward": self.step_s * 1e6, "copy": 0.0, "apply": 0.0, "sample": 0.0, "mask_wait": 0.0}

@@ -118,10 +118,11 @@ def soak(folder: Path, clients: int, seconds: float, seed: int) -> dict[str, Any
 def left_behind(engine: Engine) -> dict[str, int]:
     """What should be 0 when nobody asks any more: requests, slots and queue places held, bytes over a cache's limit."""
     crew = engine._thread._crew
-    scheduler, prefixes = crew._scheduler, crew._prefixes
+    scheduler, prefixes, blocks = crew._scheduler, crew._prompts.stored, engine.loaded.runner.blocks
     return {
         "requests": engine.info()["in_flight"],
         "slots": engine.loaded.runner.max_batch - len(scheduler._free),
+        "blocks": sum(len(blocks.table(slot)) for slot in range(engine.loaded.runner.max_batch)),
         "samples": len(scheduler.running) + sum(map(len, scheduler._waiting.values())),
         "cache_bytes_over": max(0, prefixes.nbytes - engine.config.prefix_cache_bytes),
     }

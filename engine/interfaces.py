@@ -58,8 +58,9 @@ FROM_DEVICE: None = None
 class RowInput:
     """One row of a step: tokens to feed to `slot`, the first at `position` (0-based, tokens already in its cache).
 
-    Cache entries at and after `position` are overwritten, which is how rollback works. `logits` is how many of the
-    last fed tokens need logits (0 for a prefill chunk that is not the last, k + 1 for a draft of k).
+    Cache entries at and after `position` are overwritten, which is how rollback works, and blocks of the cache behind
+    the fed tokens are free again. `logits` is how many of the last fed tokens need logits (0 for a prefill chunk that
+    is not the last, k + 1 for a draft of k).
     """
 
     slot: int
@@ -111,8 +112,47 @@ class Sampled:
     """Whether the free argmax is in the legal set."""
 
 
+class SavedPrefix(Protocol):
+    """Cache entries that are kept until they are dropped."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of their blocks, whoever else has them."""
+
+    def again(self) -> SavedPrefix:
+        """The same entries for one more holder."""
+
+    def drop(self) -> None:
+        """Let them go. Idempotent."""
+
+
+class CacheBlocks(Protocol):
+    """Which blocks of `size` positions of the KV cache each slot has. The runner's thread asks, and nothing waits."""
+
+    size: int
+    most: int
+    """Blocks that a slot can have: those of a row of full length. There are as many at least in all."""
+
+    @property
+    def free(self) -> int:
+        """Blocks that no slot and no prefix has."""
+
+    def table(self, slot: int) -> Sequence[int]:
+        """The slot's blocks."""
+
+    def reserve(self, slot: int, position: int, end: int) -> bool:
+        """Give the slot what feeding positions from `position` up to `end` takes, and take back what lies behind.
+
+        False, and nothing is changed, where too few blocks are free: `forward`, which does it too, would fail.
+        """
+
+    def clear(self, slot: int) -> None:
+        """Take back all that the slot has."""
+
+
 class Runner(Protocol):
-    """The model behind a fixed number of KV slots. One thread uses a runner; calls are asynchronous where noted.
+    """The model behind a fixed number of slots, whose KV cache lies in blocks. One thread uses a runner; calls are
+    asynchronous where noted.
 
     A step is `forward(rows)`, then `sample(inputs)`, then `wait()`. `forward` returns before the device has finished,
     so that the caller can fill bitmasks; `sample` enqueues mask, penalties and sampling behind it; `wait` is the one
@@ -126,6 +166,10 @@ class Runner(Protocol):
     device: str
     """For people: 'cpu', 'NVIDIA H100 80GB HBM3', ..."""
     quantization: str
+
+    @property
+    def blocks(self) -> CacheBlocks:
+        """Of the KV cache."""
 
     def forward(self, rows: Sequence[RowInput]) -> None:
         """Enqueue one forward over all rows (flattened tokens). Logits wait in the runner's buffer."""
@@ -142,11 +186,12 @@ class Runner(Protocol):
     def mark_seen(self, slot: int, tokens: Sequence[int]) -> None:
         """Add accepted tokens to the slot's seen-token set before the next `sample`; for penalised rows only."""
 
-    def save_prefix(self, slot: int, length: int) -> Any:
-        """Copy the first `length` cache entries of a slot out; the handle has `nbytes`."""
+    def save_prefix(self, slot: int, length: int) -> SavedPrefix:
+        """Keep the first `length` cache entries of a slot, by reference but for one block."""
 
     def load_prefix(self, slot: int, prefix: Any, length: int) -> None:
-        """Copy the first `length` entries of a saved prefix into a slot."""
+        """Begin a slot with the first `length` entries of a saved prefix, by reference: whoever writes to a block that
+        others have too copies it before."""
 
     def timings(self) -> dict[str, float]:
         """Microseconds of the last finished step: `forward`, `copy`, `apply`, `sample`, `mask_wait` (exposed)."""

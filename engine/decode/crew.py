@@ -18,7 +18,7 @@ from engine.decode.judge import Judged, Judging
 from engine.decode.loop import Loop
 from engine.decode.mask_maker import MaskMaker
 from engine.decode.outcome import Identity, failed_result, job_result, sample_result
-from engine.decode.prefix import PrefixCache
+from engine.decode.prompts import Prompts
 from engine.decode.row import emit, release
 from engine.decode.scheduler import Scheduler
 from engine.decode.slots import Slots
@@ -50,9 +50,11 @@ class Crew:
         self._judging = judging
         self._forget = forget
         self._results: dict[Job, dict[int, Result]] = {}
-        self._scheduler = Scheduler(slots=runner.max_batch, prefill_chunk=config.prefill_chunk)
+        self._prompts = Prompts(runner, config.prefix_cache_bytes)
+        self._scheduler = Scheduler(
+            slots=runner.max_batch, prefill_chunk=config.prefill_chunk, blocks=runner.blocks, prompts=self._prompts
+        )
         self._slots = Slots(runner, self._scheduler)
-        self._prefixes = PrefixCache(config.prefix_cache_bytes)
         self._loop = Loop(
             runner,
             tokenizer,
@@ -168,15 +170,11 @@ class Crew:
 
     def _start(self, sample: Sample) -> None:
         """A slot was given: reuse a known prefix of the prompt."""
-        job, slot = sample.job, sample.slot or 0
+        job = sample.job
         sample.started = sample.started or time.perf_counter()
-        found = self._prefixes.find(job.salt, job.prompt)
-        if found is not None:
-            handle, length = found
-            self._runner.load_prefix(slot, handle, length)
-            sample.cached = length
+        self._prompts.begin(sample)
         if job.request.sampling.repetition_penalty != 1.0:
-            self._runner.reset_slot(slot, [*job.prompt, *sample.output])
+            self._runner.reset_slot(sample.slot or 0, [*job.prompt, *sample.output])
 
     def _make_ready(self, sample: Sample) -> None:
         grammar = sample.job.compiled()
@@ -186,11 +184,9 @@ class Crew:
 
     def _prefilled(self, sample: Sample) -> None:
         """The prompt is in the cache: let the siblings in, and keep it for them and for others."""
-        job = sample.job
         if sample.index == 0:
-            self._scheduler.add(*job.samples[1:])
-        if sample.index == 0 and self._prefixes.wants(job.salt, job.prompt):
-            self._prefixes.store(job.salt, job.prompt, self._runner.save_prefix(sample.slot or 0, len(job.prompt)))
+            self._scheduler.add(*sample.job.samples[1:])
+            self._prompts.keep(sample)
 
     def _finish(self, sample: Sample) -> None:
         """Free the slot of an ended sample, hand on the rest of its text and have it judged."""
@@ -232,6 +228,7 @@ class Crew:
     def _drop(self, job: Job, outcome: Result | EngineError) -> None:
         """The job is over: nothing of it waits or runs. Its future raises an error, or has the Result."""
         self._results.pop(job, None)
+        self._prompts.drop(job)
         try:
             for sample in job.samples:
                 self._judging.drop(sample)

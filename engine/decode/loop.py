@@ -17,7 +17,7 @@ from engine.decode.masks import Masks, Row
 from engine.decode.record import record_row
 from engine.decode.row import advance, close, reconsider
 from engine.decode.sampler import InputRows
-from engine.decode.scheduler import Scheduler
+from engine.decode.scheduler import Planned, Scheduler
 from engine.grammar import Vocabulary
 from engine.interfaces import RowInput, Runner, Sampled, Tokenizer, step_rows
 
@@ -118,10 +118,17 @@ class Loop:
         room = self._capacity - sum(planned.last for planned in plan)
         rows = []
         for planned in plan:
-            known = planned.last and planned.tokens is not None
-            rows.append(Row(planned, self._drafts.propose(planned.sample)[:room] if known and room > 0 else []))
+            rows.append(Row(planned, self._draft(planned, room)))
             room -= len(rows[-1].draft)
         return rows
+
+    def _draft(self, planned: Planned, room: int) -> list[int]:
+        """At most `room` tokens that probably follow; none where the KV cache has no block to try them in."""
+        if not planned.last or planned.tokens is None or room <= 0:
+            return []
+        draft = self._drafts.propose(planned.sample)[:room]
+        fits = not draft or self._scheduler.extend(planned.sample, len(planned.tokens) + len(draft))
+        return draft if fits else []
 
     def _account(self, rows: list[Row], elapsed: float) -> None:
         waited = self._runner.timings().get("mask_wait", 0.0) / 1e6

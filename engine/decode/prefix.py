@@ -1,7 +1,7 @@
-"""Shared prompt prefixes: cache entries kept after a prefill and copied into the slot of the next request.
+"""Shared prompt prefixes: cache entries kept after a prefill, with which rows of the same beginning begin.
 
 Keys are token ids under a salt (an API key's hash, or the request's `cache_salt`); nothing crosses salts but pinned
-prefixes, which are public by declaration. Knows handles with `nbytes`; knows nothing of tensors.
+prefixes, which are public by declaration. Knows handles; knows nothing of tensors.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from engine.interfaces import SavedPrefix
 
 MINIMUM = 16
-"""Tokens under which copying a prefix is not worth the bookkeeping."""
+"""Tokens under which sharing a prefix is not worth the bookkeeping."""
 
 
 @dataclass(slots=True)
@@ -20,7 +21,7 @@ class Entry:
     """One stored prompt."""
 
     tokens: tuple[int, ...]
-    handle: Any
+    handle: SavedPrefix
     pinned: bool
 
 
@@ -35,7 +36,7 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, salt: str, tokens: Sequence[int]) -> tuple[Any, int] | None:
+    def find(self, salt: str, tokens: Sequence[int]) -> tuple[SavedPrefix, int] | None:
         """The entry that shares the longest prefix, and its length (at most len(tokens) - 1: one token must be fed)."""
         best: tuple[str, tuple[int, ...]] | None = None
         length = MINIMUM - 1
@@ -53,14 +54,22 @@ class PrefixCache:
         """Whether storing this prompt is worth it: it is long enough and not there yet."""
         return self._max_bytes > 0 and len(tokens) >= MINIMUM and (salt, tuple(tokens)) not in self._entries
 
-    def store(self, salt: str, tokens: Sequence[int], handle: Any, *, pinned: bool = False) -> None:
+    def store(self, salt: str, tokens: Sequence[int], handle: SavedPrefix, *, pinned: bool = False) -> None:
         """Keep a handle, letting go of the least recently used ones that are not pinned."""
         self._entries[salt, tuple(tokens)] = Entry(tuple(tokens), handle, pinned)
         self.nbytes += handle.nbytes
-        for key in [key for key, entry in self._entries.items() if not entry.pinned]:
-            if self.nbytes <= self._max_bytes:
-                return
-            self.nbytes -= self._entries.pop(key).handle.nbytes
+        while self.nbytes > self._max_bytes and self.forget():
+            pass
+
+    def forget(self) -> bool:
+        """Let the least recently used entry go; False where all that are left are pinned."""
+        oldest = next((key for key, entry in self._entries.items() if not entry.pinned), None)
+        if oldest is None:
+            return False
+        handle = self._entries.pop(oldest).handle
+        self.nbytes -= handle.nbytes
+        handle.drop()
+        return True
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -1,6 +1,7 @@
 """Who runs in the next step and who gives way: rows are shared between owners, decoding rows go before prefill chunks.
 
-Pure Python, no clock. Knows slots, owners and token counts. Knows nothing of grammars, models or threads.
+Pure Python, no clock. Knows slots, blocks of the KV cache, owners and token counts. Knows nothing of grammars, models
+or threads.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from itertools import count
 
 from engine.decode.job import Job, Sample
+from engine.decode.prompts import Prompts
+from engine.interfaces import CacheBlocks
 
 _TURN, _LONGEST_TURN = 4, 128
 """Steps that a row may stay where owners outnumber slots: twice as many each time it has been put back, so that a long
@@ -27,9 +30,14 @@ class Planned:
 
 
 class Scheduler:
-    """Fixed slots, one queue a job. `prefill_chunk` bounds the prompt tokens of a step: decoding rows never stall."""
+    """Fixed slots, one queue a job. `prefill_chunk` bounds the prompt tokens of a step: decoding rows never stall.
 
-    def __init__(self, *, slots: int, prefill_chunk: int) -> None:
+    `blocks` may be too few for all slots at full length: `prompts` that are only stored are let go first, then rows are
+    put back. One row alone always has room.
+    """
+
+    def __init__(self, *, slots: int, prefill_chunk: int, blocks: CacheBlocks, prompts: Prompts) -> None:
+        self._blocks, self._prompts = blocks, prompts
         self._free = list(range(slots - 1, -1, -1))
         self._chunk = prefill_chunk
         self._waiting: dict[Job, deque[Sample]] = {}
@@ -60,11 +68,14 @@ class Scheduler:
             self._waiting.setdefault(sample.job, deque()).append(sample)
 
     def admit(self) -> list[Sample]:
-        """Give slots to those who wait; returns the newcomers. Where none is free, others may have to make room."""
+        """Give slots to those who wait; returns the newcomers. Where none is free, or too few blocks are, others may
+        have to make room."""
         admitted: list[Sample] = []
         while self._waiting:
             job = min(self._waiting, key=self._claim())
-            if not self._free and not self._make_room(job):
+            if not self._free or not self._has_blocks(self._waiting[job][0]):
+                if self._make_room(job):
+                    continue
                 break
             sample = self._waiting[job].popleft()
             if not self._waiting[job]:
@@ -80,6 +91,25 @@ class Scheduler:
         owners, jobs = Counter(s.job.owner for s in self._running), Counter(s.job for s in self._running)
         served = self._served.get
         return lambda job: (job.compiling, owners[job.owner], served(job.owner, 0), jobs[job], job.submitted)
+
+    def _has_blocks(self, sample: Sample) -> bool:
+        """Whether there are blocks for all that is known of the sample, beside those that the rows which run will need
+        next: the rest of their prompts, and one block more each."""
+        known = self._prompts.known
+        while self._lacking(sample) > self._blocks.free and self._lacking(sample, known) > self._blocks.free:
+            if not self._prompts.forget():
+                return False
+        return True
+
+    def _lacking(self, newcomer: Sample, shared: Callable[[Sample], int] = lambda _: 0) -> int:
+        """Blocks that the newcomer and all running rows need and do not have; `shared` tokens need none."""
+        blocks, lacking = self._blocks, 0
+        for row in (newcomer, *self._running):
+            more = 1 if row is newcomer else blocks.size
+            wanted = min(blocks.most, -(-(row.length + row.flying + more) // blocks.size))
+            has = 0 if row.slot is None else len(blocks.table(row.slot))
+            lacking += max(0, wanted - (has or shared(row) // blocks.size))
+        return lacking
 
     def _make_room(self, job: Job) -> bool:
         """Put a row back for this job: one that waits for its grammar, or the newest of who holds more than its share.
@@ -110,8 +140,33 @@ class Scheduler:
         self._waiting.setdefault(sample.job, deque()).appendleft(sample)
 
     def plan(self, ready: Callable[[Sample], bool]) -> list[Planned]:
-        """Rows of the next step. A sample whose grammar is not `ready` is fed all but its last token, then waits."""
+        """Rows of the next step, with blocks for what they feed. A sample whose grammar is not `ready` is fed all but
+        its last token, then waits. Where blocks are short, the newest row of who holds most is put back."""
         self._steps += 1
+        rows = self._rows(ready)
+        while not all(self._reserve(row.sample, 1 if row.tokens is None else len(row.tokens)) for row in rows):
+            self._put_back(self._newest_of_most())
+            rows = self._rows(ready)
+        return rows
+
+    def extend(self, sample: Sample, count: int) -> bool:
+        """Whether there are blocks for feeding so many tokens of a planned row, without anybody giving way; they are
+        the row's then."""
+        return self._blocks.reserve(sample.slot or 0, sample.cached, sample.cached + count)
+
+    def _reserve(self, sample: Sample, count: int) -> bool:
+        while not (done := self.extend(sample, count)) and self._prompts.forget():
+            pass
+        return done
+
+    def _newest_of_most(self) -> Sample:
+        """One that waits for its grammar, or the newest row of the owner who has the most."""
+        rows = Counter(sample.job.owner for sample in self._running)
+        most = max(rows.values())
+        idle = [sample for sample in self._running if sample.job.compiling]
+        return (idle or [sample for sample in self._running if rows[sample.job.owner] == most])[-1]
+
+    def _rows(self, ready: Callable[[Sample], bool]) -> list[Planned]:
         decoding = [s for s in self._running if s.missing == 1 and ready(s) and not (s.flying and s.hold)]
         rows = [Planned(sample, None if sample.flying else sample.pending(1), True) for sample in decoding]
         return rows + [
@@ -150,6 +205,7 @@ class Scheduler:
     def _vacate(self, sample: Sample) -> None:
         self._running.remove(sample)
         if sample.slot is not None:
+            self._blocks.clear(sample.slot)
             self._free.append(sample.slot)
 
     def retire(self, slot: int) -> None:

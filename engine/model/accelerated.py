@@ -58,7 +58,8 @@ def load_accelerated(config: EngineConfig, source: Source, device: str, phases: 
             runner.warm(compilers=compilers)
         elif compilers is not None:
             compilers.close()
-    return LoadedModel(source.name, source.revision, runner, tokenizer, phases.seconds, read.table)
+    told = [read.table, runner.memory] if isinstance(runner, CudaRunner) else [read.table]
+    return LoadedModel(source.name, source.revision, runner, tokenizer, phases.seconds, "\n".join(filter(None, told)))
 
 
 def _read(config: EngineConfig, source: Source, device: str) -> _Read:

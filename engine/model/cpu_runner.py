@@ -14,33 +14,43 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from engine.errors import EngineFailure
 from engine.interfaces import RowInput, Sampled, SampleInputs
-from engine.model.decoder import Span
+from engine.model.cpu_cache import Runs, Span
+from engine.model.kv_blocks import BlockTables, Copy, Prefix
 from engine.model.sampling import sample_rows, unpack_bitmask
 
 
 class Network(Protocol):
-    """Tokens in, logits out; owns the KV cache."""
+    """Tokens in, logits out; owns the KV cache, in places that spans name, or by slots."""
 
     vocab_size: int
+    position_bytes: int
+    """Bytes of one position's keys and values; 0 where they lie by slots."""
 
     def forward(self, tokens: Tensor, spans: Sequence[Span], wanted: Tensor) -> Tensor:
         """fp32 logits [R, V] of the flattened indices `wanted` after feeding `tokens` [T]."""
 
-    def save(self, slot: int, length: int) -> Any:
-        """A copy of a slot's first entries."""
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Copy the entries of `count` places, from `source` on, to those from `target` on. By slots: nothing."""
 
-    def load(self, slot: int, prefix: Any, length: int) -> None:
-        """The reverse of `save`."""
+    def save(self, slot: int, length: int) -> Any:
+        """A copy of a slot's first entries, which has `nbytes`, where they lie by slots; else None."""
+
+    def load(self, slot: int, saved: Any, length: int) -> None:
+        """The reverse of `save`, for what is not None."""
 
 
 class CpuRunner:
     """See `engine.interfaces.Runner`."""
 
     def __init__(
-        self, network: Network, *, max_batch: int, max_sequence: int, quantization: str, device: str = "cpu"
-    ) -> None:
+        self, network: Network, *, max_batch: int, max_sequence: int, quantization: str, device: str = "cpu",
+        blocks: BlockTables | None = None,
+    ) -> None:  # fmt: skip
+        """`blocks`: fewer or smaller ones than for all rows at full length; the network has as many places."""
         self._network = network
+        self.blocks = blocks or BlockTables.for_rows(max_batch, max_sequence, position_bytes=network.position_bytes)
         self.vocab_size = network.vocab_size
         self.max_batch = max_batch
         self.max_sequence = max_sequence
@@ -54,19 +64,28 @@ class CpuRunner:
         self._times: dict[str, float] = {}
 
     def forward(self, rows: Sequence[RowInput]) -> None:
-        self._logits = self._worker.submit(self._forward, tuple(rows))
+        blocks, runs = self.blocks, []
+        for row in rows:
+            end = row.position + (1 if row.tokens is None else len(row.tokens))
+            if not blocks.reserve(row.slot, row.position, end):
+                raise EngineFailure(f"no free block of the KV cache for slot {row.slot} up to position {end}")
+            runs.append(blocks.runs(row.slot, end))
+        self._logits = self._worker.submit(self._forward, tuple(rows), runs, blocks.take_copies())
 
-    def _forward(self, rows: Sequence[RowInput]) -> Tensor:
+    def _forward(self, rows: Sequence[RowInput], runs: Sequence[Runs], copies: Sequence[Copy]) -> Tensor:
         started = time.perf_counter()
         tokens: list[int] = []
         spans: list[Span] = []
         wanted: list[int] = []
-        for row in rows:
+        for row, places in zip(rows, runs, strict=True):
             fed = [self._last[row.slot]] if row.tokens is None else list(row.tokens)
-            spans.append(Span(row.slot, len(tokens), len(tokens) + len(fed), row.position))
+            spans.append(Span(row.slot, len(tokens), len(tokens) + len(fed), row.position, places))
             tokens.extend(fed)
             wanted.extend(range(len(tokens) - row.logits, len(tokens)))
         with torch.inference_mode():
+            size = self.blocks.size
+            for source, target in copies:
+                self._network.copy(source * size, target * size, size)
             logits = self._network.forward(torch.tensor(tokens), spans, torch.tensor(wanted, dtype=torch.long))
         self._ended = time.perf_counter()
         self._times = {"forward": (self._ended - started) * 1e6}
@@ -107,11 +126,14 @@ class CpuRunner:
     def mark_seen(self, slot: int, tokens: Sequence[int]) -> None:
         self._worker.submit(self._seen[slot].update, tokens)
 
-    def save_prefix(self, slot: int, length: int) -> Any:
-        return self._worker.submit(self._network.save, slot, length).result()
+    def save_prefix(self, slot: int, length: int) -> Prefix:
+        saved = self._worker.submit(self._network.save, slot, length).result()
+        return self.blocks.share(slot, length, saved)
 
-    def load_prefix(self, slot: int, prefix: Any, length: int) -> None:
-        self._worker.submit(self._network.load, slot, prefix, length).result()
+    def load_prefix(self, slot: int, prefix: Prefix, length: int) -> None:
+        self.blocks.adopt(slot, prefix, length)
+        if prefix.saved is not None:
+            self._worker.submit(self._network.load, slot, prefix.saved, length).result()
 
     def timings(self) -> dict[str, float]:
         return dict(self._times)

@@ -28,7 +28,7 @@ from engine.model.graphs import Machine
 from engine.model.kernels.attention import Step
 from engine.model.kernels.sampling import chunks_of_block, sample, sample_reference
 from engine.model.kernels.tile_attention import Tiles
-from engine.model.kv_cache import CachedPrefix
+from engine.model.kv_blocks import Prefix
 from engine.model.step_input import StepInput
 from engine.model.wide_forward import WIDE, WIDE_KERNELS, WIDE_REFERENCES, WideForward, reads_much
 
@@ -51,7 +51,7 @@ _CLOCKS = ("begin", "ready", "copying", "masked", "woken", "done")
 
 
 class CudaRunner:
-    """See `engine.interfaces.Runner`. `max_batch` is what fits, at most what was asked."""
+    """See `engine.interfaces.Runner`. The cache has blocks for `max_batch` rows of `max_sequence`, or what fits."""
 
     def __init__(
         self, weights: Weights | FragmentModel, config: Any, *, max_batch: int, max_sequence: int,
@@ -66,22 +66,25 @@ class CudaRunner:
             model = weights if isinstance(weights, FragmentModel) else fragment_model(weights, shape)
             if self._machine.cuda:
                 torch.cuda.empty_cache()
-            self.max_batch = kv_cache.slots_that_fit(shape, max_sequence, max_batch, self._machine.free_bytes())
-            self.max_sequence, self.quantization, self.device = max_sequence, quantization, self._machine.name
-            self._cache = kv_cache.make_cache(shape, self.max_batch, max_sequence, self._machine.device, dtype)
-            self._make(model, step_rows(self.max_batch))
+            self.max_batch, self.max_sequence = max_batch, max_sequence
+            self.quantization, self.device = quantization, self._machine.name
+            self.blocks = kv_cache.tables_that_fit(shape, max_sequence, max_batch, self._machine.free_bytes(), dtype)
+            self.memory = kv_cache.told(self.blocks, max_sequence)
+            self._cache = kv_cache.make_cache(shape, self.blocks.free, self._machine.device, dtype)
+            self._make(model, step_rows(max_batch))
         self._machine.synchronize()
 
     def _make(self, model: FragmentModel, rows: int) -> None:
         cuda, device = self._machine.cuda, self._machine.device
         self.vocab_size = int(model.head.rows if not isinstance(model.head, Tensor) else model.head.shape[0])
         self._last = torch.zeros(self.max_batch, dtype=torch.int32, device=device)
-        self._few = FastForward(model, self._cache, self._last, KERNELS if cuda else REFERENCES, WIDE)
+        self._input = StepInput(self._machine, LONGEST_GRAPH, rows, self.max_batch, self.blocks)
+        table, operations = self._input.table, KERNELS if cuda else REFERENCES
+        self._few = FastForward(model, self._cache, table, self._last, operations, WIDE)
         self._wide = WideForward(self._few, WIDE_KERNELS if cuda else WIDE_REFERENCES)
         self._long = LongForward(self._few, LONG_KERNELS if cuda else LONG_REFERENCES)
         self._logits = torch.zeros(rows, self.vocab_size, device=device)
         self._sampler = DeviceSampler(self._machine, self._logits, self._last, sample if cuda else sample_reference)
-        self._input = StepInput(self._machine, LONGEST_GRAPH, rows, self.max_batch)
         self._graphs: dict[Path, Callable[[], None]] = {}
         self._apply: dict[int, float] = {}
         self._clocks = [{name: self._machine.event() for name in _CLOCKS} for _ in range(4)]
@@ -121,7 +124,12 @@ class CudaRunner:
         """One graph replay, after one copy of the step's integers to the device."""
         self._turn = (self._turn + 1) % len(self._clocks)
         clock = self._clocks[self._turn]
+        for row in rows:
+            end = row.position + (1 if row.tokens is None else len(row.tokens))
+            if not self.blocks.reserve(row.slot, row.position, end):
+                raise EngineFailure(f"no free block of the KV cache for slot {row.slot} up to position {end}")
         with self._machine.on_main(), torch.inference_mode():
+            kv_cache.copy_blocks(self._cache, self.blocks.take_copies())
             count, wanted = self._input.fill(rows)
             if wanted > self._sampler.capacity:
                 raise EngineFailure(f"a step wants {wanted} logits rows, the runner has {self._sampler.capacity}")
@@ -214,13 +222,11 @@ class CudaRunner:
     def mark_seen(self, slot: int, tokens: Sequence[int]) -> None:
         self._sampler.mark(slot, tokens)
 
-    def save_prefix(self, slot: int, length: int) -> CachedPrefix:
-        with self._machine.on_main(), torch.inference_mode():
-            return kv_cache.save(self._cache, slot, length)
+    def save_prefix(self, slot: int, length: int) -> Prefix:
+        return self.blocks.share(slot, length)
 
-    def load_prefix(self, slot: int, prefix: CachedPrefix, length: int) -> None:
-        with self._machine.on_main(), torch.inference_mode():
-            kv_cache.load(self._cache, slot, prefix, length)
+    def load_prefix(self, slot: int, prefix: Prefix, length: int) -> None:
+        self.blocks.adopt(slot, prefix, length)
 
     def timings(self) -> dict[str, float]:
         return dict(self._times)

@@ -1,8 +1,8 @@
 """A decoder-only transformer over flattened tokens, in plain torch: Llama, Qwen2, Qwen3 and Qwen3-MoE.
 
 One forward serves prefill chunks, single tokens and drafts of many rows at once; rows never see each other. It computes
-what Hugging Face's modules compute (checked against them layer by layer in the tests) and keeps its own KV cache, whose
-entries are overwritten on rollback. Knows weights and positions. Knows nothing of sampling, grammars or requests.
+what Hugging Face's modules compute (checked against them layer by layer in the tests) and has a KV cache, whose entries
+are overwritten on rollback. Knows weights and positions. Knows nothing of sampling, grammars or requests.
 
 Axis letters: T tokens of a step, H hidden size, N query heads, K key/value heads, D head size, S positions, V logits.
 """
@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch program gives it
 from torch import Tensor
 
-from engine.errors import ModelError
+from engine.model.cpu_cache import CpuCache, Span
 
 SUPPORTED = ("llama", "qwen2", "qwen3", "qwen3_moe")
 
@@ -88,30 +87,8 @@ class Layer:
     router: Tensor | None  # [E, H]
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where one row's tokens lie in the flattened step: [start, stop), the first at `position` of `slot`."""
-
-    slot: int
-    start: int
-    stop: int
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """Cache entries of a prompt prefix: keys and values [layers, K, length, D]."""
-
-    keys: Tensor
-    values: Tensor
-
-    @property
-    def nbytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
-
-
 class Decoder:
-    """Weights and KV cache of one model. Not thread-safe."""
+    """Weights and KV cache of one model: places for `slots` rows of `positions`. Not thread-safe."""
 
     def __init__(
         self, shape: Shape, weights: Mapping[str, Tensor], *, slots: int, positions: int, dtype: torch.dtype
@@ -123,8 +100,10 @@ class Decoder:
         self.norm = weights["model.norm.weight"].to(dtype)
         self.layers = [_layer(weights, f"model.layers.{i}.", dtype) for i in range(shape.layers)]
         self.vocab_size = self.head.shape[0]
-        cache = (shape.layers, slots, shape.kv_heads, positions, shape.head_dim)
-        self.keys, self.values = _room(cache, dtype), _room(cache, dtype)
+        self._cache = CpuCache(
+            shape.layers, shape.kv_heads, shape.head_dim, slots=slots, positions=positions, dtype=dtype
+        )
+        self.position_bytes = self._cache.position_bytes
         self._cos, self._sin = _rope_table(shape, positions, dtype)
 
     def forward(self, tokens: Tensor, spans: Sequence[Span], wanted: Tensor) -> Tensor:
@@ -139,14 +118,15 @@ class Decoder:
         final = F.rms_norm(hidden[wanted], hidden.shape[-1:], self.norm, self.shape.eps)
         return F.linear(final, self.head).float()
 
-    def save(self, slot: int, length: int) -> Prefix:
-        """A copy of the slot's first `length` entries: O(length), one copy a tensor."""
-        return Prefix(self.keys[:, slot, :, :length].clone(), self.values[:, slot, :, :length].clone())
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Copy the entries of `count` places, from `source` on, to those from `target` on."""
+        self._cache.copy(source, target, count)
 
-    def load(self, slot: int, prefix: Prefix, length: int) -> None:
-        """Overwrite the slot's first `length` entries."""
-        self.keys[:, slot, :, :length] = prefix.keys[:, :, :length]
-        self.values[:, slot, :, :length] = prefix.values[:, :, :length]
+    def save(self, slot: int, length: int) -> None:
+        """Nothing: places are shared by whoever names them."""
+
+    def load(self, slot: int, saved: Any, length: int) -> None:
+        """Nothing."""
 
     def _attention(
         self, index: int, layer: Layer, hidden: Tensor, cos: Tensor, sin: Tensor, spans: Sequence[Span]
@@ -161,26 +141,9 @@ class Decoder:
         q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
         mixed = torch.empty_like(q)
         for span in spans:
-            self._attend(index, span, q, k, v, mixed)
+            rows = slice(span.start, span.stop)
+            mixed[rows] = self._cache.attend(index, span, q[rows], k[rows], v[rows])
         return F.linear(mixed.flatten(1), layer.output)
-
-    def _attend(self, index: int, span: Span, q: Tensor, k: Tensor, v: Tensor, mixed: Tensor) -> None:
-        """Write the span's keys and values into the cache, then attend over everything up to each token."""
-        rows, count, end = slice(span.start, span.stop), span.stop - span.start, span.position + span.stop - span.start
-        keys, values = self.keys[index, span.slot], self.values[index, span.slot]  # [K, S, D]
-        keys[:, span.position : end] = k[rows].transpose(0, 1)
-        values[:, span.position : end] = v[rows].transpose(0, 1)
-        mask = None
-        if count > 1:
-            mask = torch.ones(count, end, dtype=torch.bool).tril(span.position)
-        out = F.scaled_dot_product_attention(
-            q[rows].transpose(0, 1).unsqueeze(0),
-            keys[:, :end].unsqueeze(0),
-            values[:, :end].unsqueeze(0),
-            attn_mask=mask,
-            enable_gqa=True,
-        )
-        mixed[rows] = out[0].transpose(0, 1)
 
     def _experts(self, layer: Layer, hidden: Tensor) -> Tensor:
         """Softmax over all experts, the best k, weights renormalised when the model says so; one expert at a time."""
@@ -207,19 +170,6 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding (arXiv 2104.09864) in the half-split form of Llama."""
     half = x.shape[-1] // 2
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
-
-
-def _room(cache: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Keys or values [layers, slots, K, S, D]; ModelError where the machine has no such memory."""
-    try:
-        return torch.empty(cache, dtype=dtype)  # not zeros: pages that are never written are never backed by memory
-    except RuntimeError:
-        gib = 2 * prod(cache) * dtype.itemsize / 2**30
-        raise ModelError(
-            f"{cache[1]} requests of {cache[3]} tokens need {gib:,.0f} GiB of keys and values, not to be had here: "
-            "lower max_batch or max_sequence",
-            param="max_batch",
-        ) from None
 
 
 def _rope_table(shape: Shape, positions: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -55,17 +55,19 @@ REFERENCES = Operations(
 
 
 class FastForward:
-    """Buffers and order of one model's few-token forward. `cache`: fp16 [layers, 2, slots, K, S, D]; `rows` logits
-    rows and as many tokens of attention are the most that wider forwards ask of it."""
+    """Buffers and order of one model's few-token forward. `cache`: fp16 [layers, 2, blocks, K, B, D], and `table` int32
+    [slots, M] says which of its blocks a slot has; `rows` logits rows and as many tokens of attention are the most that
+    wider forwards ask of it."""
 
     def __init__(
-        self, model: FragmentModel, cache: Tensor, last: Tensor, operations: Operations = KERNELS, rows: int = FEW
-    ) -> None:
+        self, model: FragmentModel, cache: Tensor, table: Tensor, last: Tensor, operations: Operations = KERNELS,
+        rows: int = FEW,
+    ) -> None:  # fmt: skip
         self.model = model
         self.operations = operations
         self.last = last
-        self.caches = [Cache(layer[0], layer[1]) for layer in cache]
-        self.turns = rope_tables(model, cache.shape[4], cache.device)
+        self.caches = [Cache(layer[0], layer[1], table) for layer in cache]
+        self.turns = rope_tables(model, table.shape[1] * cache.shape[4], cache.device)
         self.depth = len(model.layers)
         """How many blocks `layers` runs."""
         self._buffers(FEW, rows, cache.device)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from engine.model.decoder import Span
+from engine.model.cpu_cache import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,9 @@ class SavedCache:
 
 
 class HfNetwork:
-    """One `DynamicCache` per slot; rollback crops it."""
+    """One `DynamicCache` per slot, since what a layer keeps is the architecture's affair; rollback crops it."""
+
+    position_bytes = 0
 
     def __init__(self, model: PreTrainedModel, *, slots: int) -> None:
         self._model = model.eval()
@@ -50,6 +52,9 @@ class HfNetwork:
         logits: Tensor = out.logits[0]
         return logits
 
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Nothing: entries lie by slots."""
+
     def save(self, slot: int, length: int) -> SavedCache:
         """A deep copy of the slot's cache, cropped."""
         cache = copy.deepcopy(self._caches[slot])
@@ -57,9 +62,9 @@ class HfNetwork:
         layers = getattr(cache, "layers", [])
         return SavedCache(cache, sum(layer.keys.nbytes + layer.values.nbytes for layer in layers))
 
-    def load(self, slot: int, prefix: SavedCache, length: int) -> None:
-        """Replace the slot's cache by a copy of the prefix."""
-        self._caches[slot] = copy.deepcopy(prefix.cache)
+    def load(self, slot: int, saved: SavedCache, length: int) -> None:
+        """Replace the slot's cache by a copy of what was saved."""
+        self._caches[slot] = copy.deepcopy(saved.cache)
         _shorten(self._caches[slot], length)
 
 

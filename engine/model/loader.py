@@ -41,7 +41,7 @@ class LoadedModel:
     tokenizer: HfTokenizer
     phases: dict[str, float] = field(default_factory=dict)
     inventory: str = ""
-    """Bytes and bits per weight by module kind; empty where nothing is quantised."""
+    """Bytes and bits per weight by module kind, where anything is quantised, and the KV cache's, on a GPU."""
 
 
 class Phases:

@@ -14,6 +14,7 @@ import torch
 from engine.config import EngineConfig
 from engine.decode.engine import Engine
 from engine.model.cpu_runner import CpuRunner
+from engine.model.kv_blocks import BlockTables
 from engine.model.loader import LoadedModel
 
 MERGES = [
@@ -72,16 +73,19 @@ Logits = Callable[[Sequence[int]], np.ndarray]
 
 
 class FakeNetwork:
-    """Keeps what each slot was fed, so that wrong positions show, and asks `logits_of` about it."""
+    """Keeps in each place of the cache what was fed there, so that wrong tables and positions show, and asks
+    `logits_of` about what a row's places hold."""
 
     vocab_size = V
+    position_bytes = 1
 
-    def __init__(self, slots: int, logits_of: Logits) -> None:
-        self.fed: list[list[int]] = [[] for _ in range(slots)]
+    def __init__(self, logits_of: Logits) -> None:
+        self.places: list[int | None] = []
         self.logits_of = logits_of
         self.forwards = 0
         self.tokens = 0
-        self.loaded = 0
+        self.copied = 0
+        """Places."""
         self.most = 0
         """Rows of the largest step."""
 
@@ -92,25 +96,31 @@ class FakeNetwork:
         rows: dict[int, np.ndarray] = {}
         asked = set(wanted.tolist())
         for span in spans:
-            fed = self.fed[span.slot]
-            assert span.position <= len(fed), "a gap in the cache"
-            del fed[span.position :]
-            for index in range(span.start, span.stop):
-                fed.append(int(tokens[index]))
+            where = [place for first, length in span.runs for place in range(first, first + length)]
+            self.grow(max(where) + 1)
+            fed = [self.places[place] for place in where[: span.position]]
+            assert None not in fed, "a gap in the cache"
+            for index, place in zip(range(span.start, span.stop), where[span.position :], strict=True):
+                self.places[place] = int(tokens[index])
+                fed.append(self.places[place])
                 if index in asked:
                     rows[index] = self.logits_of(fed)
         stacked = [rows[index] for index in wanted.tolist()]
         return torch.tensor(np.stack(stacked), dtype=torch.float32) if stacked else torch.zeros(0, V)
 
-    def save(self, slot: int, length: int) -> Any:
-        class Saved(list[int]):
-            nbytes = length
+    def grow(self, count: int) -> None:
+        self.places += [None] * (count - len(self.places))
 
-        return Saved(self.fed[slot][:length])
+    def copy(self, source: int, target: int, count: int) -> None:
+        self.copied += count
+        self.grow(max(source, target) + count)
+        self.places[target : target + count] = self.places[source : source + count]
 
-    def load(self, slot: int, prefix: Any, length: int) -> None:
-        self.loaded += length
-        self.fed[slot] = list(prefix[:length])
+    def save(self, slot: int, length: int) -> None:
+        return
+
+    def load(self, slot: int, saved: Any, length: int) -> None:
+        raise AssertionError("nothing lies by slots")
 
 
 def random_logits(seed: int, scale: float = 5.0) -> Logits:
@@ -141,12 +151,15 @@ LAUNCH_AHEAD: bool | None = None
 """Setting of the engines made here; tests run with both."""
 
 
-def fake_engine(logits_of: Logits, tmp_path: Any, **settings: Any) -> tuple[Engine, FakeNetwork]:
+def fake_engine(
+    logits_of: Logits, tmp_path: Any, *, blocks: BlockTables | None = None, **settings: Any
+) -> tuple[Engine, FakeNetwork]:
     """A real engine (grammar service, scheduler, loop, sampler) on a fake network."""
     common = {"max_batch": 4, "max_sequence": 2048, "cache_dir": tmp_path, "launch_ahead": LAUNCH_AHEAD}
     config = EngineConfig(**{**common, **settings})
-    network = FakeNetwork(config.max_batch, logits_of)
-    runner = CpuRunner(network, max_batch=config.max_batch, max_sequence=config.max_sequence, quantization="fp32")
+    network = FakeNetwork(logits_of)
+    sizes = {"max_batch": config.max_batch, "max_sequence": config.max_sequence}
+    runner = CpuRunner(network, **sizes, quantization="fp32", blocks=blocks)
     return Engine(config, loaded=LoadedModel("fake", None, runner, ByteTokenizer())), network  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ from engine import Constraint, EngineConfig, Request, SamplingParams
 from engine.decode.engine import Engine
 from engine.model.accelerated import load_accelerated
 from engine.model.checkpoint import save_checkpoint
-from engine.model.decoder import Span
+from engine.model.cpu_cache import Span
 from engine.model.loader import Phases, load
 from engine.model.random_weights import random_weights
 from engine.model.settings import read_config

@@ -285,7 +285,7 @@ def test_seeds_repeat_and_samples_use_seed_plus_index(tmp_path: Path) -> None:
     assert [s.token_ids for s in together.samples] == [r.token_ids for r in alone]
     assert len({s.token_ids for s in together.samples}) == 3
     assert together.usage.completion_tokens == sum(len(s.token_ids) for s in together.samples)
-    assert network.loaded > 0, "siblings should reuse the prompt's cache"
+    assert network.copied > 0, "siblings should reuse the prompt's cache"
     assert again.token_ids == drawn.token_ids
 
 

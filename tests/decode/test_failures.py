@@ -40,7 +40,7 @@ class FailingRunner(CpuRunner):
     """The real runner, one of whose calls fails when it is made for the `at`th time (0: from now on always)."""
 
     def __init__(self, logits: Any, call: str, at: int) -> None:
-        network = FakeNetwork(SLOTS, logits)
+        network = FakeNetwork(logits)
         super().__init__(network, max_batch=SLOTS, max_sequence=2048, quantization="fp32")
         self.network, self.made = network, Counter[str]()
         for name in CALLS:

@@ -20,6 +20,7 @@ from transformers import (
 from engine import Constraint, EngineConfig, Request, SamplingParams
 from engine.decode.engine import Engine
 from engine.grammar import BitmaskBuffer
+from engine.interfaces import RowInput
 from engine.model.cpu_runner import CpuRunner
 from engine.model.decoder import Decoder, Shape, is_supported
 from engine.model.hf_network import HfNetwork
@@ -118,7 +119,7 @@ def _common(a: Any, b: Any) -> int:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_equal_hugging_faces_in_chunks_batches_and_after_rollback(name: str, tmp_path: Path) -> None:
-    from engine.model.decoder import Span
+    from engine.model.cpu_cache import Span
 
     model = tiny(name)
     decoder = Decoder(Shape.from_config(model.config), model.state_dict(), slots=2, positions=64, dtype=torch.float32)
@@ -133,17 +134,23 @@ def test_logits_equal_hugging_faces_in_chunks_batches_and_after_rollback(name: s
     torch.testing.assert_close(got[7:], expected_b, atol=2e-5, rtol=1e-4)
 
 
-def test_a_saved_prefix_gives_the_same_logits_in_another_slot(tmp_path: Path) -> None:
-    from engine.model.decoder import Span
-
+@pytest.mark.parametrize("own", [True, False], ids=["blocks", "slots"])
+def test_a_saved_prefix_gives_the_same_logits_in_another_slot(own: bool) -> None:
     model = tiny("qwen3")
-    decoder = Decoder(Shape.from_config(model.config), model.state_dict(), slots=2, positions=64, dtype=torch.float32)
-    tokens = torch.randint(0, 250, (12,))
-    with torch.inference_mode():
-        full = decoder.forward(tokens, [Span(0, 0, 12, 0)], torch.tensor([11]))
-        decoder.load(1, decoder.save(0, 12), 8)
-        again = decoder.forward(tokens[8:], [Span(1, 0, 4, 8)], torch.tensor([3]))
-    torch.testing.assert_close(full, again, atol=1e-5, rtol=1e-4)
+    shape, sizes = Shape.from_config(model.config), {"slots": 3, "positions": 64, "dtype": torch.float32}
+    network: Any = Decoder(shape, model.state_dict(), **sizes) if own else HfNetwork(model, slots=3)
+    runner = CpuRunner(network, max_batch=3, max_sequence=64, quantization="fp32")
+    tokens = torch.randint(0, 250, (12,)).tolist()
+    logits = []
+    runner.forward([RowInput(0, tokens, 0)])
+    logits.append(runner._logits.result())  # type: ignore[union-attr]  # a forward has been asked for
+    prefix = runner.save_prefix(0, 12)
+    runner.forward([RowInput(0, [1] * 12, 0)])
+    runner.load_prefix(1, prefix, 8)
+    runner.forward([RowInput(1, tokens[8:], 8)])
+    logits.append(runner._logits.result())  # type: ignore[union-attr]
+    runner.close()
+    torch.testing.assert_close(*logits, atol=1e-5, rtol=1e-4)
 
 
 def test_batched_rows_equal_solo_runs_under_greedy(tmp_path: Path) -> None:

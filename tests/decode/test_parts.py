@@ -19,6 +19,7 @@ from engine.decode.scheduler import Scheduler
 from engine.decode.text import TextStream
 from engine.model.sampling import RowParams, choose, unpack_bitmask
 from engine.request import Request
+from tests.decode.test_sharing import scheduler_of
 
 
 def row(**changes: float) -> RowParams:
@@ -87,6 +88,13 @@ def test_incomplete_utf8_at_the_end_is_replaced() -> None:
 class Handle:
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
+        self.dropped = False
+
+    def again(self) -> Handle:
+        return Handle(self.nbytes)
+
+    def drop(self) -> None:
+        self.dropped = True
 
 
 def test_prefixes_never_cross_salts_unless_pinned() -> None:
@@ -114,12 +122,14 @@ def test_the_whole_prompt_is_never_reused_since_one_token_must_be_fed() -> None:
 def test_the_least_recently_used_prefix_goes_first_and_pinned_ones_stay() -> None:
     cache = PrefixCache(100)
     cache.store("p", [1] * 20, Handle(60), pinned=True)
-    cache.store("a", [2] * 20, Handle(30))
+    oldest = Handle(30)
+    cache.store("a", [2] * 20, oldest)
     cache.store("b", [3] * 20, Handle(30))
     assert cache.find("a", [2] * 21) is None
     assert cache.find("b", [3] * 21) is not None
     assert cache.find("p", [1] * 21) is not None
     assert cache.nbytes == 90
+    assert oldest.dropped
 
 
 def sample(prompt: int, output: int = 0) -> Sample:
@@ -130,7 +140,7 @@ def sample(prompt: int, output: int = 0) -> Sample:
 
 
 def test_prefill_is_chunked_and_decoding_rows_come_first() -> None:
-    scheduler = Scheduler(slots=2, prefill_chunk=8)
+    scheduler = scheduler_of(slots=2, prefill_chunk=8)
     long, short, late = sample(20), sample(3, 1), sample(5)
     for one in (long, short, late):
         scheduler.add(one)
@@ -147,7 +157,7 @@ def test_prefill_is_chunked_and_decoding_rows_come_first() -> None:
 
 
 def test_a_row_without_its_grammar_is_prefilled_but_for_one_token_and_then_waits() -> None:
-    scheduler = Scheduler(slots=1, prefill_chunk=100)
+    scheduler = scheduler_of(slots=1, prefill_chunk=100)
     one = sample(10)
     scheduler.add(one)
     scheduler.admit()
@@ -162,7 +172,7 @@ def test_a_row_without_its_grammar_is_prefilled_but_for_one_token_and_then_waits
 
 
 def test_planning_32_rows_takes_well_under_a_millisecond() -> None:
-    scheduler = Scheduler(slots=32, prefill_chunk=512)
+    scheduler = scheduler_of(slots=32, prefill_chunk=512)
     for _ in range(32):
         scheduler.add(sample(100, 5))
     for admitted in scheduler.admit():

@@ -16,8 +16,10 @@ import pytest
 
 from engine import Constraint, Limits, QueueFull, Request, Result, SamplingParams
 from engine.decode.job import Job, Sample
+from engine.decode.prompts import Prompts
 from engine.decode.scheduler import Scheduler
 from engine.decode.text import TextStream
+from engine.model.kv_blocks import BlockTables
 from tests.decode.fakes import fake_engine, random_logits, wants
 
 
@@ -181,7 +183,7 @@ def test_a_row_that_is_put_back_while_the_judge_is_asked_goes_on_as_it_would_hav
         for sample, answer in asking:
             wait([answer], 60)
             self._put_back(sample)
-            network.fed[0].clear()  # as good as used by somebody else
+            network.places.clear()  # as good as used by somebody else
         return [] if asking and not admitted else admit(self)
 
     monkeypatch.setattr("engine.decode.inbox._PULSE_S", 0.001)
@@ -259,6 +261,14 @@ def test_rows_that_wait_for_their_grammar_hold_no_slot_that_others_could_use(tmp
             future.cancel()
 
 
+def scheduler_of(blocks: BlockTables | None = None, *, slots: int, prefill_chunk: int) -> Scheduler:
+    """With blocks for all rows at full length, where none are given; nothing is stored beside them."""
+    return Scheduler(
+        slots=slots, prefill_chunk=prefill_chunk, blocks=blocks or BlockTables.for_rows(slots, 2048),
+        prompts=Prompts(None, 0),  # type: ignore[arg-type]  # nothing is stored: no runner is asked
+    )  # fmt: skip
+
+
 def waiting(owner: str, prompt: int, n: int = 1) -> list[Sample]:
     job = Job(Request(prompt="x"), list(range(prompt)), 0, None, Future(), owner)
     job.samples = [Sample(job, index, index, 100, TextStream()) for index in range(n)]
@@ -266,7 +276,7 @@ def waiting(owner: str, prompt: int, n: int = 1) -> list[Sample]:
 
 
 def test_free_slots_go_to_whoever_holds_the_fewest_and_a_lone_owner_has_them_all() -> None:
-    scheduler = Scheduler(slots=4, prefill_chunk=8)
+    scheduler = scheduler_of(slots=4, prefill_chunk=8)
     first, second = waiting("a", 5, n=9), waiting("b", 5, n=2)
     scheduler.add(*first)
     assert scheduler.admit() == first[:4]
@@ -279,7 +289,7 @@ def test_free_slots_go_to_whoever_holds_the_fewest_and_a_lone_owner_has_them_all
 
 
 def test_one_owners_long_prompts_leave_room_in_the_chunk_for_anothers() -> None:
-    scheduler = Scheduler(slots=4, prefill_chunk=8)
+    scheduler = scheduler_of(slots=4, prefill_chunk=8)
     scheduler.add(*waiting("a", 100, n=2))
     scheduler.add(*waiting("b", 3))
     scheduler.admit()

@@ -9,6 +9,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from engine.model import kv_blocks
 from engine.model.kernels import (
     attend_one,
     attention,
@@ -39,7 +40,7 @@ TYPES: dict[str, str] = {
     **dict.fromkeys(_FP32.split(), "*fp32"),
     **dict.fromkeys(_FP16.split(), "*fp16"),
     **dict.fromkeys(_INT32.split(), "*i32"),
-    **dict.fromkeys(["T", "S", "V", "W", "RS", "G", "number", "blocks", "P"], "i32"),
+    **dict.fromkeys(["T", "S", "V", "W", "RS", "G", "number", "blocks", "P", "M"], "i32"),
     "words": "*i16", "weight": "*bf16", "sums": "*i64", "state": "*i64", "eps": "fp32", "scale": "fp32",
 }  # fmt: skip
 Case = tuple[Any, dict[str, Any], int, dict[str, str], dict[str, Any]]
@@ -92,7 +93,7 @@ def cases(capability: int) -> list[Case]:
     expand = {"K": 2048, "R": 4, "BITS": 4, "WARPS": 4, **asm}
     made.append((prefill.expand_kernel, expand, 4, {"out": "*fp16"}, {}))
     depth = launch.attention_stages((capability // 10, capability % 10))
-    tile = {"N": 32, "KH": 4, "D": 128, "G": 8, "BQ": 128, "BK": 64}
+    tile = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, "G": 8, "BQ": 128, "BK": 64}
     made.append((tile_attention.tile_attention_kernel, tile, 8, {"out": "*fp16"}, {"num_stages": depth}))
     made.append((plane.norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"x": "*fp32", "out": "*fp16"}, {}))
     route = {"E": 128, "EP": 128, "C": 8, "NORM_TOPK": True, **pdl}
@@ -117,7 +118,7 @@ def cases(capability: int) -> list[Case]:
             {},
         )
     )
-    heads = {"N": 32, "KH": 4, "D": 128, **pdl}
+    heads = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, **pdl}
     made.append((attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False, "PARTS": 4}, 1, {}, {}))
     lone = dict(launch.ATTEND_ONE)
     warps = lone.pop("num_warps")

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from engine.errors import ModelError
+from engine.errors import EngineFailure, ModelError
 from engine.interfaces import FROM_DEVICE, RowInput, SampleInputs
+from engine.model.cpu_cache import Span
 from engine.model.cuda_runner import CudaRunner
-from engine.model.decoder import Decoder, Span
-from engine.model.kv_cache import slot_bytes, slots_that_fit
+from engine.model.decoder import Decoder
+from engine.model.kv_blocks import BLOCK
+from engine.model.kv_cache import RESERVE, position_bytes, tables_that_fit, told
 from tests.kernels import tiny
 
 
@@ -139,17 +141,35 @@ def test_a_prefill_beside_a_decoding_row_gives_the_decoders_logits(length: int, 
         assert torch.allclose(logits_of(runner, len(wanted)), expected, atol=2e-4)
 
 
-def test_a_prefix_copied_to_another_slot_continues_as_the_original() -> None:
+def test_a_prefix_that_slots_share_continues_as_the_original_and_one_block_is_copied() -> None:
+    """Both slots write behind the prefix, into the block in which it ends."""
     runner, _ = make("int8")
-    runner.forward([RowInput(0, list(range(20)), 0)])
-    runner.forward([RowInput(0, [21, 22], 20)])
+    shared, length = [(7 * i + 3) % tiny.VOCAB for i in range(BLOCK + 20)], BLOCK + 20
+    runner.forward([RowInput(0, shared, 0)])
+    runner.forward([RowInput(0, [21, 22], length)])
     original = logits_of(runner, 1).clone()
-    prefix = runner.save_prefix(0, 20)
-    runner.forward([RowInput(0, [1] * 20, 0)])  # overwrite the source
-    runner.load_prefix(2, prefix, 20)
-    runner.forward([RowInput(2, [21, 22], 20)])
+    free = runner.blocks.free
+    prefix = runner.save_prefix(0, length)
+    assert (free - runner.blocks.free, prefix.nbytes) == (1, 2 * BLOCK * position_bytes(tiny.shape(moe=True), 4))
+    runner.forward([RowInput(0, [5, 6], length)])
+    runner.load_prefix(2, prefix, length)
+    runner.forward([RowInput(2, [21, 22], length)])
     assert torch.equal(logits_of(runner, 1), original)
-    assert prefix.nbytes == 20 * slot_bytes(tiny.shape(moe=True), 1, 4)
+    assert free - runner.blocks.free == 2, "the prefix has its own last block, and so has each slot"
+    runner.forward([RowInput(0, [1] * length, 0)])  # overwrite the source
+    runner.load_prefix(1, prefix, length)
+    runner.forward([RowInput(1, [21, 22], length)])
+    assert torch.equal(logits_of(runner, 1), original)
+    prefix.drop()
+    for slot in range(3):
+        runner.blocks.clear(slot)
+    assert runner.blocks.free == 9
+
+
+def test_a_runner_that_is_asked_for_more_than_there_is_says_so() -> None:
+    runner, _ = make("int8")
+    with pytest.raises(EngineFailure, match="no free block of the KV cache for slot 1 up to position 385"):
+        runner.forward([RowInput(1, [3], 384)])
 
 
 def test_a_mask_a_penalty_and_facts_reach_the_sampler() -> None:
@@ -190,11 +210,16 @@ def test_the_last_of_several_rows_of_a_slot_is_what_the_next_step_feeds() -> Non
     assert torch.allclose(logits_of(runner, 1), expected, atol=2e-4)
 
 
-def test_a_cache_that_does_not_fit_names_the_length_that_does() -> None:
+def test_a_cache_takes_what_is_left_and_one_that_does_not_fit_names_the_length_that_does() -> None:
     shape = tiny.shape(moe=True)
-    free = (1 << 30) + slot_bytes(shape, 1000)
-    assert slots_that_fit(shape, 250, 8, free) == 4
-    with pytest.raises(ModelError, match="max_sequence=960 would fit"):
-        slots_that_fit(shape, 2000, 1, free)
+    free = RESERVE + 10 * BLOCK * position_bytes(shape)
+    shared = tables_that_fit(shape, 500, 8, free)
+    assert (shared.free, shared.most, shared.slots) == (10, 4, 8)
+    assert told(shared, 500) == "KV cache: 0.00 GiB for 1,280 positions, shared by up to 8 rows of up to 500"
+    full = tables_that_fit(shape, 500, 2, free)
+    assert full.free == 8
+    assert told(full, 500).endswith("for 2 rows of 500 positions")
+    with pytest.raises(ModelError, match="max_sequence=1280 would fit"):
+        tables_that_fit(shape, 2000, 1, free)
     with pytest.raises(ModelError, match="smaller quantization"):
-        slots_that_fit(shape, 2000, 1, 0)
+        tables_that_fit(shape, 2000, 1, 0)

@@ -13,6 +13,7 @@ from engine.model.kernels import attend_one, attention, experts, linear, router,
 from engine.model.kernels.attention import Cache, HeadNorm, Step
 from engine.model.kernels.fragments import FragmentWeight, fragment_codes, fragment_scales, pair_table, unfragment
 from engine.model.kernels.router import Pairs, Routes, group_bound
+from engine.model.kv_blocks import BLOCK
 from tests.kernels.weights import NF4, distance, random_weight
 
 EXPERTS, HIDDEN, INNER, CHOSEN = 6, 128, 64, 3
@@ -174,12 +175,13 @@ def test_rope_and_attention_over_short_and_split_caches() -> None:
     angles = torch.outer(torch.arange(length).float(), 1e4 ** (-torch.arange(dim // 2) / (dim // 2)))
     norm = HeadNorm(torch.rand(dim), torch.rand(dim), torch.randn((heads + 2 * kv) * dim), 1e-6)
     qkv = torch.randn(6, (heads + 2 * kv) * dim)
-    stored, made = (torch.randn(3, kv, length, dim).half(), torch.randn(3, kv, length, dim).half()), []
+    table, made = torch.randperm(12, dtype=integer)[:9].view(3, 3), []
+    stored = torch.randn(12, kv, BLOCK, dim).half(), torch.randn(12, kv, BLOCK, dim).half()
     for rope, attend in (
         (attention.rope, attention.attention),
         (attention.rope_reference, attention.attention_reference),
     ):
-        cache = Cache(stored[0].clone(), stored[1].clone())
+        cache = Cache(stored[0].clone(), stored[1].clone(), table)
         query, out = torch.empty(6, heads * dim).half(), torch.full((6, heads * dim), float("nan")).half()
         rope(qkv, norm, (angles.cos(), angles.sin()), step, query, cache)
         scratch = attention.make_scratch(6, heads, kv, dim, torch.device("cpu"))
@@ -188,7 +190,7 @@ def test_rope_and_attention_over_short_and_split_caches() -> None:
         made.append((cache, out))
     assert torch.equal(made[0][0].keys, made[1][0].keys)
     assert torch.equal(made[0][0].values, made[1][0].values)
-    assert torch.equal(made[0][0].keys[0, :, 7], stored[0][0, :, 7]), "padding wrote to the cache"
+    assert torch.equal(made[0][0].keys[table[0, 0], :, 7], stored[0][table[0, 0], :, 7]), "padding wrote to the cache"
     assert distance(made[0][1][:5], made[1][1][:5]) < 5e-4
 
 
@@ -201,9 +203,10 @@ def test_attention_of_one_token_with_its_rope(position: int, biased: bool) -> No
     bias = torch.randn((heads + 2 * kv) * dim) if biased else None
     norm = HeadNorm(torch.rand(dim), torch.rand(dim), bias, 1e-6)
     qkv = torch.randn(1, (heads + 2 * kv) * dim)
-    stored, made = torch.randn(2, 3, kv, length, dim).half(), []
+    table = torch.randperm(12, dtype=integer)[:9].view(3, 3)
+    stored, made = torch.randn(2, 12, kv, BLOCK, dim).half(), []
     for function in (attend_one.attend_one, attend_one.attend_one_reference):
-        cache = Cache(stored[0].clone(), stored[1].clone())
+        cache = Cache(stored[0].clone(), stored[1].clone(), table)
         query, out = torch.empty(1, heads * dim).half(), torch.full((1, heads * dim), float("nan")).half()
         scratch = attention.make_scratch(1, heads, kv, dim, torch.device("cpu"))
         for _ in range(2):  # the second run finds the counters as the first did
@@ -216,7 +219,7 @@ def test_attention_of_one_token_with_its_rope(position: int, biased: bool) -> No
 
 
 def test_a_padded_lone_token_leaves_the_cache_alone() -> None:
-    cache = Cache(*torch.randn(2, 1, 2, 70, 32).half())
+    cache = Cache(*torch.randn(2, 1, 2, BLOCK, 32).half(), torch.zeros(1, 1, dtype=torch.int32))
     before, zero = cache.keys.clone(), torch.zeros(1, dtype=torch.int32)
     turns, out = (torch.ones(70, 16), torch.ones(70, 16)), torch.zeros(1, 256).half()
     scratch = attention.make_scratch(1, 8, 2, 32, torch.device("cpu"))

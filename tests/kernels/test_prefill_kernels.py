@@ -10,6 +10,7 @@ from engine.model.kernels.attention import Cache, Step
 from engine.model.kernels.groups import group_pairs
 from engine.model.kernels.plane import plane_order
 from engine.model.kernels.tile_attention import Tiles
+from engine.model.kv_blocks import BLOCK
 from tests.kernels.weights import distance, random_weight
 
 EXPERTS, HIDDEN, INNER, CHOSEN = 5, 128, 64, 2
@@ -69,13 +70,14 @@ def test_experts(bits: int, size: int, ids: str) -> None:
 
 
 def test_attention_over_query_tiles_of_two_rows() -> None:
-    heads, kv, dim, length = 4, 2, 32, 200
+    heads, kv, dim = 4, 2, 32
     integer = torch.int32
     slots = torch.tensor([1] * 130 + [0], dtype=integer)
     positions = torch.tensor([*range(40, 170), 5], dtype=integer)
     step = Step(slots, slots, positions, torch.tensor([131], dtype=integer))
     tiles = Tiles(torch.tensor([0, 128, 130, 0], dtype=integer), torch.tensor([128, 2, 1, 0], dtype=integer))
-    cache = Cache(torch.randn(2, kv, length, dim).half(), torch.randn(2, kv, length, dim).half())
+    table = torch.randperm(5, dtype=integer)[:4].view(2, 2)
+    cache = Cache(torch.randn(5, kv, BLOCK, dim).half(), torch.randn(5, kv, BLOCK, dim).half(), table)
     query = torch.randn(131, heads * dim).half()
     out, expected = (torch.full((131, heads * dim), float("nan")).half() for _ in range(2))
     tile_attention.tile_attention(query, cache, step, tiles, out)

@@ -7,6 +7,7 @@ import torch
 
 from engine.model.kernels import attention, launch, plane, router, strips
 from engine.model.kernels.attention import Cache, HeadNorm, Step
+from engine.model.kv_blocks import BLOCK
 from tests.kernels.weights import distance, random_weight
 
 EXPERTS, HIDDEN, INNER, CHOSEN = 5, 128, 64, 2
@@ -95,7 +96,9 @@ def test_a_combination_in_natural_order() -> None:
 def test_rope_from_parts_and_attention_in_plane_order(tokens: int) -> None:
     """33 tokens: a long row among short ones is shared by several blocks."""
     heads, kv, dim, length, stretches = 4, 2, 64, 700, 3
-    integer, shape = torch.int32, (tokens, kv, length, dim)
+    integer, blocks = torch.int32, -(-length // BLOCK)
+    table = torch.randperm(tokens * blocks, dtype=integer).view(tokens, blocks)
+    shape = (tokens * blocks, kv, BLOCK, dim)
     positions = torch.randint(0, 40, (tokens,), dtype=integer)
     positions[0] = 650
     step = Step(positions, torch.arange(tokens, dtype=integer), positions, torch.tensor([tokens], dtype=integer))
@@ -108,7 +111,7 @@ def test_rope_from_parts_and_attention_in_plane_order(tokens: int) -> None:
     for rope, attend in (
         (attention.rope, attention.attention), (attention.rope_reference, attention.attention_reference)
     ):  # fmt: skip
-        cache = Cache(keys.clone(), values.clone())
+        cache = Cache(keys.clone(), values.clone(), table)
         query, out = torch.zeros(tokens, heads * dim).half(), torch.full((tokens, heads * dim), float("nan")).half()
         rope(qkv, norm, turns, step, query, cache)
         attend(query, cache, step, scratch, out, plane=True)

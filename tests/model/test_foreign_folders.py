@@ -16,7 +16,8 @@ from torch import Tensor
 from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.model import accelerated
-from engine.model.decoder import Decoder, Shape, Span
+from engine.model.cpu_cache import Span
+from engine.model.decoder import Decoder, Shape
 from engine.model.formats.schemes import scheme_of
 from engine.model.inventory import HEAD
 from engine.model.loader import _read

@@ -29,11 +29,19 @@ LEAST_HEAD = 32
 
 
 @triton.jit
-def _old_entries(keys, values, base, at, end, D: tl.constexpr, BK: tl.constexpr):
-    """Both halves of the keys [BK, D/2] and the values [BK, D] of positions from `at` on that are before `end`."""
-    s = at + tl.arange(0, BK)
-    inside = (s < end)[:, None]
-    row = (base + s)[:, None] * D
+def _place(block, kv, position, KH: tl.constexpr, B: tl.constexpr, D: tl.constexpr):
+    """Where a position's entry lies in the cache."""
+    return ((block.to(tl.int64) * KH + kv) * B + position % B) * D
+
+
+@triton.jit
+def _old_entries(keys, values, place, at, end, D: tl.constexpr, BK: tl.constexpr):
+    """Both halves of the keys [BK, D/2] and the values [BK, D] of positions from `at` on that are before `end`; that of
+    `at` lies at `place`."""
+    inside = (at + tl.arange(0, BK) < end)[:, None]
+    keys += place
+    values += place
+    row = tl.arange(0, BK)[:, None] * D
     i = tl.arange(0, D // 2)[None, :]
     first = tl.load(keys + row + i, mask=inside, other=0.0)
     second = tl.load(keys + row + D // 2 + i, mask=inside, other=0.0)
@@ -59,21 +67,21 @@ def _turned(at, bias, gain, place, keep, cos, sin, eps, D: tl.constexpr, NORM: t
 
 @triton.jit
 def attend_one_kernel(
-    qkv, bias, q_gain, k_gain, cosine, sine, slots, positions, live, keys, values, acc_parts, stat_parts, arrived, out,
-    S, eps, scale,
-    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, MP: tl.constexpr,
-    BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
-    PDL: tl.constexpr,
+    qkv, bias, q_gain, k_gain, cosine, sine, slots, positions, live, keys, values, table, acc_parts, stat_parts,
+    arrived, out, M, eps, scale,
+    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, GP: tl.constexpr,
+    MP: tl.constexpr, BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, NORM: tl.constexpr,
+    BIAS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (KH, SP). qkv fp32 [(N + 2 KH) D]; out fp16 [N D]. Each block takes a stretch of keys; the last to arrive
-    joins them."""
+    joins them. BK divides B, so that the keys of a turn lie in one block of the cache."""
     HALF: tl.constexpr = D // 2
     kv = tl.program_id(0)
     split = tl.program_id(1)
     release_next(PDL)
     position = tl.load(positions)
     length = position + 1
-    base = (tl.load(slots).to(tl.int64) * KH + kv) * S
+    blocks = table + tl.load(slots) * M
     stretch = tl.cdiv(tl.cdiv(length, tl.minimum(SP, tl.cdiv(length, LEAST))), BK) * BK
     active = tl.cdiv(length, stretch)
     begin = split * stretch
@@ -85,7 +93,9 @@ def attend_one_kernel(
         sin = tl.load(sine + position * HALF + i)
         end = tl.minimum(begin + stretch, length)
         old = tl.minimum(end, position)
-        ahead = _old_entries(keys, values, base, begin, old, D, BK)
+        ahead = _old_entries(keys, values, _place(tl.load(blocks + begin // B), kv, begin, KH, B, D), begin, old, D, BK)
+        block = tl.load(blocks + (begin + BK) // B, mask=begin + BK < old, other=0)
+        entry = _place(tl.load(blocks + position // B), kv, position, KH, B, D)
         wait_for_previous(PDL)
         place = ((kv * G + g) * D)[:, None]
         qa, qb = _turned(qkv + place, bias, q_gain, place, (g < G)[:, None], cos, sin, eps, D, NORM, BIAS)
@@ -98,7 +108,6 @@ def attend_one_kernel(
             new += tl.load(bias + place).to(tl.float32)
         new = new.to(tl.float16)
         if end == length:
-            entry = (base + position) * D
             tl.store(keys + entry + i + one, ka)
             tl.store(keys + entry + HALF + i + one, kb)
             tl.store(values + entry + d, new)
@@ -107,7 +116,8 @@ def attend_one_kernel(
         acc = tl.zeros([MP, D], tl.float32)
         for at in tl.range(begin, end, BK, num_stages=1):
             first, second, value = ahead
-            ahead = _old_entries(keys, values, base, at + BK, old, D, BK)
+            ahead = _old_entries(keys, values, _place(block, kv, at + BK, KH, B, D), at + BK, old, D, BK)
+            block = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < old, other=0)
             s = at + tl.arange(0, BK)
             newest = (s == position)[:, None]
             first = tl.where(newest, ka, first)
@@ -144,16 +154,16 @@ def attend_one(
     qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, cache: Cache, scratch: Scratch,
     query: Tensor, out: Tensor,
 ) -> None:  # fmt: skip
-    """out fp16 [1, N D] and the token's cache entry, from qkv fp32 [1, (N + 2K) D]. turns: cos and sin, fp32 [S, D/2].
-    `query` fp16 [1, N D] is scratch of the reference."""
-    _, kv_heads, length, dim = cache.keys.shape
+    """out fp16 [1, N D] and the token's cache entry, from qkv fp32 [1, (N + 2K) D]. turns: cos and sin, fp32
+    [positions, D/2]. `query` fp16 [1, N D] is scratch of the reference."""
+    _, kv_heads, size, dim = cache.keys.shape
     heads = out.shape[1] // dim
     padded = scratch.acc.shape[2]
     attend_one_kernel[(kv_heads, splits(1))](
         qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query,
-        qkv if norm.key is None else norm.key, *turns, step.slots, step.positions, step.live, cache.keys, cache.values,
-        scratch.acc, scratch.stats, scratch.arrived, out, length, norm.eps, dim**-0.5 * 1.4426950408889634,
-        N=heads, KH=kv_heads, D=dim, G=heads // kv_heads, GP=padded, MP=max(16, padded), SP=splits(1),
+        qkv if norm.key is None else norm.key, *turns, step.slots, step.positions, step.live, *cache, scratch.acc,
+        scratch.stats, scratch.arrived, out, cache.table.shape[1], norm.eps, dim**-0.5 * 1.4426950408889634,
+        N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, GP=padded, MP=max(16, padded), SP=splits(1),
         NORM=norm.query is not None, BIAS=norm.bias is not None, **launch.ATTEND_ONE, **launch.dependent(qkv),
     )  # fmt: skip
 

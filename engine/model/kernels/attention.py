@@ -1,9 +1,9 @@
 """Rotary positions, the KV cache's writes, and attention of a few tokens over long caches.
 
 Every token of a step has a slot and a position; it sees the cache of its slot up to and including its own position, so
-several tokens of one row (drafts, forced runs) need nothing special. The cache is fp16 [slots, K, S, D], for keys and
-for
-values. Axis letters: T tokens, N query heads, K key/value heads, G = N / K, D head size, S positions.
+several tokens of one row (drafts, forced runs) need nothing special. The cache is fp16 [blocks, K, B, D], for keys and
+for values; a table says which blocks a slot has. Axis letters: T tokens, N query heads, K key/value heads, G = N / K,
+D head size, B positions of a block, M blocks that a slot can have.
 """
 
 from __future__ import annotations
@@ -25,10 +25,18 @@ SPLITS = 32
 
 
 class Cache(NamedTuple):
-    """One layer's keys and values, fp16 [slots, K, S, D]."""
+    """One layer's keys and values, fp16 [blocks, K, B, D]."""
 
     keys: Tensor
     values: Tensor
+    table: Tensor
+    """int32 [slots, M]: positions i B and on of a slot lie in its i-th block."""
+
+    def entries(self, slot: int, length: int) -> tuple[Tensor, Tensor]:
+        """A slot's first keys and values, fp32 [K, length, D]. For the references."""
+        blocks = self.table[slot, : -(-length // self.keys.shape[2])].long()
+        keys, values = (part[blocks].transpose(0, 1).flatten(1, 2)[:, :length] for part in (self.keys, self.values))
+        return keys.float(), values.float()
 
 
 class HeadNorm(NamedTuple):
@@ -79,9 +87,9 @@ def splits(tokens: int) -> int:
 
 @triton.jit
 def rope_kernel(
-    qkv, bias, q_gain, k_gain, cosine, sine, slots, positions, live, query, keys, values, S, eps,
-    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, BH: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
-    PARTS: tl.constexpr, PDL: tl.constexpr,
+    qkv, bias, q_gain, k_gain, cosine, sine, slots, positions, live, query, keys, values, table, M, eps,
+    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BH: tl.constexpr, NORM: tl.constexpr,
+    BIAS: tl.constexpr, PARTS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (T, (N + 2 KH) / BH), BH heads of one kind a block. qkv fp32 [T, PARTS, (N + 2 KH) D], summed over its
     parts; query fp16 [T, N D]."""
@@ -92,7 +100,7 @@ def rope_kernel(
     h = tl.arange(0, BH)
     i = tl.arange(0, HALF)
     position = tl.load(positions + token)
-    slot = tl.load(slots + token).to(tl.int64)
+    block = tl.load(table + tl.load(slots + token) * M + position // B).to(tl.int64)
     cos = tl.load(cosine + position * HALF + i)[None, :]
     sin = tl.load(sine + position * HALF + i)[None, :]
     at = (first + h)[:, None] * D + i[None, :]
@@ -119,9 +127,9 @@ def rope_kernel(
     if first < N:
         out = query + token * N * D + at
     elif first < N + KH:
-        out = keys + ((slot * KH + first - N + h)[:, None] * S + position) * D + i[None, :]
+        out = keys + ((block * KH + first - N + h)[:, None] * B + position % B) * D + i[None, :]
     else:
-        out = values + ((slot * KH + first - N - KH + h)[:, None] * S + position) * D + i[None, :]
+        out = values + ((block * KH + first - N - KH + h)[:, None] * B + position % B) * D + i[None, :]
     keep = (at >= 0) & alive
     tl.store(out, a.to(tl.float16), mask=keep)
     tl.store(out + HALF, b.to(tl.float16), mask=keep)
@@ -131,9 +139,9 @@ def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, 
     """query fp16 [T, N D] and the cache entries of the step's tokens, from qkv fp32 [T, (N + 2K) D], or from parts of
     it [T, S, (N + 2K) D] that are summed.
 
-    turns: cos and sin, fp32 [S, D/2].
+    turns: cos and sin, fp32 [positions, D/2].
     """
-    _, kv_heads, length, dim = cache.keys.shape
+    _, kv_heads, size, dim = cache.keys.shape
     heads = query.shape[1] // dim
     flags = launch.options(qkv)
     flags.pop("ASM")
@@ -141,8 +149,8 @@ def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, 
     rope_kernel[(qkv.shape[0], (heads + 2 * kv_heads) // together)](
         qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query,
         qkv if norm.key is None else norm.key,
-        *turns, step.slots, step.positions, step.live, query, cache.keys, cache.values, length, norm.eps,
-        N=heads, KH=kv_heads, D=dim, BH=together, NORM=norm.query is not None, BIAS=norm.bias is not None,
+        *turns, step.slots, step.positions, step.live, query, *cache, cache.table.shape[1], norm.eps,
+        N=heads, KH=kv_heads, D=dim, B=size, BH=together, NORM=norm.query is not None, BIAS=norm.bias is not None,
         PARTS=1 if qkv.dim() == 2 else qkv.shape[1], num_warps=1, **flags,
     )  # fmt: skip
 
@@ -150,7 +158,7 @@ def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, 
 def rope_reference(
     qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, query: Tensor, cache: Cache
 ) -> None:
-    _, kv_heads, _, dim = cache.keys.shape
+    _, kv_heads, size, dim = cache.keys.shape
     heads = query.shape[1] // dim
     qkv = qkv if qkv.dim() == 2 else qkv.sum(1)
     value = qkv if norm.bias is None else qkv + norm.bias.float()
@@ -160,8 +168,9 @@ def rope_reference(
     cos, sin = (table[step.positions.long()].unsqueeze(1) for table in turns)
     q, k = (_turned(_head_norm(part, gain, norm.eps), cos, sin) for part, gain in ((q, norm.query), (k, norm.key)))
     query.copy_(q.reshape(len(qkv), -1))
-    cache.keys[slots, :, positions] = k[:count].to(cache.keys.dtype)
-    cache.values[slots, :, positions] = v[:count].to(cache.values.dtype)
+    blocks = cache.table[slots, positions // size].long()
+    cache.keys[blocks, :, positions % size] = k[:count].to(cache.keys.dtype)
+    cache.values[blocks, :, positions % size] = v[:count].to(cache.values.dtype)
 
 
 def _head_norm(value: Tensor, gain: Tensor | None, eps: float) -> Tensor:
@@ -206,37 +215,41 @@ def join_parts(acc_parts, stat_parts, cell, active, J: tl.constexpr, GP: tl.cons
 
 @triton.jit
 def attention_kernel(
-    query, keys, values, slots, positions, live, acc_parts, stat_parts, arrived, out, S, scale,
-    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, MP: tl.constexpr,
-    BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, PLANE: tl.constexpr, PDL: tl.constexpr,
+    query, keys, values, table, slots, positions, live, acc_parts, stat_parts, arrived, out, M, scale,
+    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, GP: tl.constexpr,
+    MP: tl.constexpr, BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, PLANE: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (T, KH, SP). Each block takes a stretch of keys; the last to arrive joins them. out fp16 [T, N D], with
-    PLANE in plane order."""
+    PLANE in plane order. BK divides B, so that the keys of a turn lie in one block of the cache."""
     token = tl.program_id(0)
     kv = tl.program_id(1)
     split = tl.program_id(2)
     release_next(PDL)
     length = tl.load(positions + token) + 1
-    slot = tl.load(slots + token).to(tl.int64)
+    blocks = table + tl.load(slots + token) * M
     stretch = tl.cdiv(tl.cdiv(length, tl.minimum(SP, tl.cdiv(length, LEAST))), BK) * BK
     active = tl.cdiv(length, stretch)
     begin = split * stretch
     alive = token < tl.load(live)
+    block = tl.load(blocks + begin // B, mask=begin < length, other=0)
     wait_for_previous(PDL)
     if (begin < length) & alive:
         g = tl.arange(0, MP)
         d = tl.arange(0, D)
         q = tl.load(query + (token * N + kv * G + g)[:, None] * D + d[None, :], mask=(g < G)[:, None], other=0.0)
-        base = (slot * KH + kv) * S
         best = tl.full([MP], -float("inf"), tl.float32)
         total = tl.zeros([MP], tl.float32)
         acc = tl.zeros([MP, D], tl.float32)
+        turn = tl.arange(0, BK)[:, None] * D + d[None, :]
         end = tl.minimum(begin + stretch, length)
         for at in tl.range(begin, end, BK):
             s = at + tl.arange(0, BK)
             inside = (s < end)[:, None]
-            k = tl.load(keys + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
-            v = tl.load(values + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
+            place = ((block.to(tl.int64) * KH + kv) * B + at % B) * D
+            block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
+            k = tl.load(keys + place + turn, mask=inside, other=0.0)
+            v = tl.load(values + place + turn, mask=inside, other=0.0)
             score = tl.dot(q, tl.trans(k)) * scale
             score = tl.where((s < end)[None, :], score, -float("inf"))
             top = tl.maximum(best, tl.max(score, axis=1))
@@ -273,14 +286,14 @@ def attention_kernel(
 def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor, *, plane: bool = False) -> None:
     """out fp16 [T, N D]: softmax attention of query [T, N D] over each token's slot, positions 0..its own; with
     `plane` in plane order."""
-    _, kv_heads, length, dim = cache.keys.shape
+    _, kv_heads, size, dim = cache.keys.shape
     tokens, heads = query.shape[0], query.shape[1] // dim
     group = heads // kv_heads
     padded = scratch.acc.shape[2]
     attention_kernel[(tokens, kv_heads, splits(tokens))](
-        query, cache.keys, cache.values, step.slots, step.positions, step.live, scratch.acc, scratch.stats,
-        scratch.arrived, out, length,
-        dim**-0.5 * 1.4426950408889634, N=heads, KH=kv_heads, D=dim, G=group, GP=padded, MP=max(16, padded),
+        query, *cache, step.slots, step.positions, step.live, scratch.acc, scratch.stats, scratch.arrived, out,
+        cache.table.shape[1],
+        dim**-0.5 * 1.4426950408889634, N=heads, KH=kv_heads, D=dim, B=size, G=group, GP=padded, MP=max(16, padded),
         SP=splits(tokens), PLANE=plane, num_warps=4, **launch.attention_shape(tokens), **launch.dependent(query),
     )  # fmt: skip
 
@@ -293,6 +306,6 @@ def attention_reference(
     for token in range(int(step.live[0])):
         slot, length = int(step.slots[token]), int(step.positions[token]) + 1
         q = query[token].float().view(kv_heads, -1, dim)
-        k, v = cache.keys[slot, :, :length].float(), cache.values[slot, :, :length].float()
+        k, v = cache.entries(slot, length)
         weights = (q @ k.transpose(-1, -2) * dim**-0.5).softmax(-1)
         out[token] = (weights @ v).reshape(-1)[order].to(out.dtype)

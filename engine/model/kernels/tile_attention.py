@@ -27,31 +27,35 @@ class Tiles(NamedTuple):
 
 @triton.jit
 def tile_attention_kernel(
-    query, keys, values, slots, positions, firsts, counts, out, S, scale,
-    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr,
+    query, keys, values, table, slots, positions, firsts, counts, out, M, scale,
+    N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, BQ: tl.constexpr,
+    BK: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N, tiles). out fp16 [T, N D] in plane order."""
+    """Grid (N, tiles). out fp16 [T, N D] in plane order. BK divides B: see `attention.attention_kernel`."""
     tile = tl.num_programs(1) - 1 - tl.program_id(1)  # a row's last tiles have the most keys: they begin first
     head = tl.program_id(0)
     count = tl.load(counts + tile)
     if count > 0:
         first = tl.load(firsts + tile)
         begin = tl.load(positions + first)
-        slot = tl.load(slots + first).to(tl.int64)
+        blocks = table + tl.load(slots + first) * M
+        block = tl.load(blocks)
         i = tl.arange(0, BQ)
         d = tl.arange(0, D)
         row = (first + i).to(tl.int64)
         q = tl.load(query + row[:, None] * (N * D) + head * D + d[None, :], mask=(i < count)[:, None], other=0.0)
-        base = (slot * KH + head // G) * S
         best = tl.full([BQ], -float("inf"), tl.float32)
         total = tl.zeros([BQ], tl.float32)
         acc = tl.zeros([BQ, D], tl.float32)
+        turn = tl.arange(0, BK)[:, None] * D + d[None, :]
         end = begin + count
         for at in tl.range(0, end, BK):
             s = at + tl.arange(0, BK)
             inside = (s < end)[:, None]
-            k = tl.load(keys + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
-            v = tl.load(values + (base + s)[:, None] * D + d[None, :], mask=inside, other=0.0)
+            place = ((block.to(tl.int64) * KH + head // G) * B + at % B) * D
+            block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
+            k = tl.load(keys + place + turn, mask=inside, other=0.0)
+            v = tl.load(values + place + turn, mask=inside, other=0.0)
             score = tl.dot(q, tl.trans(k))
             if at + BK > begin:
                 score = tl.where(s[None, :] <= begin + i[:, None], score, -float("inf"))
@@ -71,12 +75,12 @@ def tile_attention_kernel(
 
 def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
     """out fp16 [T, N D] in plane order: each token over its slot up to its own position."""
-    _, kv_heads, length, dim = cache.keys.shape
+    _, kv_heads, size, dim = cache.keys.shape
     heads = query.shape[1] // dim
     tile_attention_kernel[(heads, len(tiles.first))](
-        query, cache.keys, cache.values, step.slots, step.positions, tiles.first, tiles.count, out, length,
+        query, *cache, step.slots, step.positions, tiles.first, tiles.count, out, cache.table.shape[1],
         dim**-0.5 * 1.4426950408889634,
-        N=heads, KH=kv_heads, D=dim, G=heads // kv_heads, BQ=QUERY_TILE, BK=64, num_warps=8,
+        N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, BQ=QUERY_TILE, BK=64, num_warps=8,
         num_stages=launch.stages(query),
     )  # fmt: skip
 
@@ -88,6 +92,6 @@ def tile_attention_reference(query: Tensor, cache: Cache, step: Step, tiles: Til
         for token in range(first, first + count):
             slot, length = int(step.slots[token]), int(step.positions[token]) + 1
             q = query[token].float().view(kv_heads, -1, dim)
-            k, v = cache.keys[slot, :, :length].float(), cache.values[slot, :, :length].float()
+            k, v = cache.entries(slot, length)
             mixed = (q @ k.transpose(-1, -2) * dim**-0.5).softmax(-1) @ v
             out[token] = mixed.reshape(-1)[order].to(out.dtype)
