@@ -189,9 +189,8 @@ class Narrowing:
         for text in {text[len(begun) :] for text in strings(values) if text.startswith(begun)}:
             found += self._vocabulary.beside(quote + _quoted(text))
             found += [] if quote else tokens.escaped.get(text, ())
-        others = row & ~tokens.starting(_QUOTE) if quote else row & tokens.closing & tokens.structural
-        found += bitmask.ids(others).tolist()
-        return found
+        others = row & ~tokens.starting(_QUOTE) if quote else row & tokens.reopening
+        return list(dict.fromkeys([*found, *bitmask.ids(others).tolist()]))
 
     def _keep(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> None:
         """Clear those of these tokens through which the document cannot be followed."""

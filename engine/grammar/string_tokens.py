@@ -21,6 +21,7 @@ _MARK = re.compile(rb'["\\]')
 _STRUCTURE = re.compile(rb'[\[\]{},]|".*"', re.DOTALL)
 _DEEP = re.compile(rb'".*"|[\[{].', re.DOTALL)
 _BEGUN = re.compile(rb'[,{]\s*"([^"]*)("?)')
+_REOPENED = re.compile(rb'"[^"]')
 _ITEM = re.compile(rb"[,\[{](?=[^,\s])")
 
 
@@ -63,6 +64,9 @@ class StringTokens:
         deep = np.array([_DEEP.search(tail) is not None for tail in self._numbers] or [False])
         self.deep = bitmask.from_ids(np.flatnonzero((self.tails >= 0) & deep[self.tails]), size)
         """Those of them that write another string behind it, or something of a container."""
+        again = np.array([_REOPENED.search(tail) is not None for tail in self._numbers] or [False])
+        self.reopening = bitmask.from_ids(np.flatnonzero((self.tails >= 0) & again[self.tails]), size)
+        """The tokens that close the string and write characters of another one."""
         self._first = np.array([text[0] if text else -1 for text in texts], dtype=np.int16)
         self._at_most = _cumulated(self.chars, self.reach.chars)
         self._rows: dict[tuple[str, int], bitmask.Row] = {}
