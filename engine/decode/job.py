@@ -129,7 +129,7 @@ class Sample:
     opinions: Opinions = field(default_factory=Opinions)
     question: Question | None = None
     """What must be judged before the row can go on."""
-    mask: Future[None] | None = None
+    mask: Future[float] | None = None
     """The mask without which it cannot go on, being made or there, and after how many tokens it is wanted."""
     made_at: int = -1
     status: Status | None = None

@@ -6,10 +6,12 @@ Knows matchers and futures; no rows and no steps.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from engine.decode.job import Sample
+from engine.grammar import Matcher
 
 THREADS = 2
 
@@ -20,7 +22,7 @@ class MaskMaker:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="masks")
-        self._making: dict[int, Future[None]] = {}
+        self._making: dict[int, Future[float]] = {}
 
     def begin(self, sample: Sample) -> bool:
         """Whether the mask of the sample's place must be made first; then it is being made. 10-60 microseconds.
@@ -32,7 +34,7 @@ class MaskMaker:
             return False
         making = self._making.get(place)
         if making is None:
-            making = self._making[place] = self._threads.submit(matcher.fork().make)
+            making = self._making[place] = self._threads.submit(_make, matcher.fork())
             making.add_done_callback(lambda _: self._made(place))
         sample.mask, sample.made_at = making, matcher.tokens
         return True
@@ -45,6 +47,21 @@ class MaskMaker:
         """Until the masks of all of these are there, but not longer than that."""
         wait([sample.mask for sample in samples if sample.mask is not None], timeout=max(0.0, seconds))
 
+    def seconds(self, sample: Sample) -> float:
+        """What the mask that the sample waited for has taken; 0 where that failed."""
+        made = sample.mask
+        return made.result() if made is not None and made.done() and _is_well(made) else 0.0
+
     def close(self) -> None:
         """What has begun is finished; nothing else is."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _make(matcher: Matcher) -> float:
+    started = time.perf_counter()
+    matcher.make()
+    return time.perf_counter() - started
+
+
+def _is_well(made: Future[float]) -> bool:
+    return not made.cancelled() and made.exception() is None

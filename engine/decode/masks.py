@@ -99,6 +99,7 @@ class Masks:
         for row in waiting:
             row.late = not row.sample.masked
             self._fill_rows(row)
+            row.fill_s[0] += self._maker.seconds(row.sample)
         return inputs
 
     def _add_row(self, row: Row, offset: int, inputs: InputRows) -> None:

@@ -222,9 +222,14 @@ class Matcher:
 
     @property
     def unmade(self) -> int | None:
-        """The number of the place whose mask is still to be made, None where it is known. A microsecond."""
+        """The number of the place whose mask is still to be made and can take long, None elsewhere. A microsecond.
+
+        Between the strings of a JSON document few tokens come into question, which takes below a millisecond.
+        """
         track = self._track
         if track is None or not track.alive or self.error is not None or self.terminated:
+            return None
+        if track.at.place.in_document and not track.at.cursor.in_string:
             return None
         view = None if self._narrowing is None else self._narrowing.view(track.at)
         if view is not None and self._masks.get(view) is not None:
