@@ -184,7 +184,8 @@ class Narrowing:
         values = [value for _, _, values in doubts(at.place, at.cursor) for value in values]
         if not values:
             return []
-        tokens, found = self._tokens, []
+        tokens = self._tokens
+        found: list[int] = []
         begun = "" if quote else open_string(at.cursor)
         for text in {text[len(begun) :] for text in strings(values) if text.startswith(begun)}:
             found += self._vocabulary.beside(quote + _quoted(text))
