@@ -56,10 +56,6 @@ class DiskCache:
             return bool(about["load_ms"] / 1e3 <= most_s)
         return False
 
-    def drop(self, key: str) -> None:
-        """Remove the file of a key."""
-        _remove(self._path(key))
-
     def get(self, key: str, compiler: Compiler) -> Compiled | None:
         """The grammar, or None when it is absent or damaged (then the file is gone). 1-60 ms."""
         path = self._path(key)

@@ -148,11 +148,6 @@ class Vocabulary:
         return found
 
     @cached_property
-    def special_row(self) -> bitmask.Row:
-        """Bits of the ids that write no text, stop and padding ids included."""
-        return bitmask.from_ids([i for i, text in enumerate(self.texts) if text is None], self.size)
-
-    @cached_property
     def free_row(self) -> bitmask.Row:
         """The mask of free text: every text token and the stop ids; no other special id, no padding."""
         text = [i for i, entry in enumerate(self.texts) if entry is not None]
@@ -167,15 +162,6 @@ class Vocabulary:
         """The tokens of a mask with their bytes. 10 milliseconds for a full one."""
         ids = bitmask.to_bools(row, self.size).nonzero()[0]
         return [(int(token), self.texts[token] or b"") for token in ids]
-
-    def check_widths(self, logits_width: int, bitmask_words: int) -> None:
-        """Start-up check: a mask narrower than the logits would leave the tail unmasked. Raises ModelError."""
-        if logits_width != self.size or bitmask_words != bitmask.words(self.size):
-            raise ModelError(
-                f"widths disagree: logits {logits_width}, vocabulary {self.size}, "
-                f"bitmask {bitmask_words} words for {bitmask.words(self.size)}",
-                param="tokenizer",
-            )
 
 
 def _fingerprint(tokenizer: Tokenizer, vocab_size: int) -> str:

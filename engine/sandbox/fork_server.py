@@ -21,7 +21,6 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.sandbox.frames import receive, send, send_all
-from engine.sandbox.stopped import Spent
 
 PREPARE, FORK = b"P", b"F"
 OK, FAILED, DONE = b"O", b"E", b"D"
@@ -109,9 +108,6 @@ def _work(channel: int, module: Any) -> None:
                 for part in answer:
                     send(channel, OK + part)
                 send(channel, DONE)
-        except Spent:
-            send(channel, DONE)
-            return
         except EngineError as error:
             send_all(channel, FAILED + json.dumps(error.to_dict()).encode(), DONE)
         except (MemoryError, RecursionError) as error:

@@ -6,9 +6,8 @@ import json
 import selectors
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 
-from engine.sandbox.fork_server import DONE, PREPARE
+from engine.sandbox.fork_server import DONE
 from engine.sandbox.processes import Child, ForkServer
 from engine.sandbox.task import Job
 
@@ -32,17 +31,14 @@ class Nursery:
         self._heard = heard
         self._lost = lost
         self._contents: dict[Name, bytes] = {}
-        self._replacements: dict[Name, bytes] = {}
         self._servers: dict[str, ForkServer] = {}
-        self._own: dict[Name, ForkServer] = {}
-        self._becoming: dict[ForkServer, tuple[Name, Future[None]]] = {}
         self._children: list[Child] = []
         self._resting: list[Child] = []
 
     @property
     def starting(self) -> bool:
         """Whether some process has been asked for and is not there yet."""
-        return bool(self._becoming) or any(child.pid is None for child in self._children)
+        return any(child.pid is None for child in self._children)
 
     def pids(self) -> list[int]:
         children = [child.pid for child in self._children if child.pid and not child.gone]
@@ -52,12 +48,6 @@ class Nursery:
         if content is not None:
             self._contents[module, name] = content
         self._server(module, name)
-
-    def replace(self, module: str, name: str, content: bytes, ready: Future[None]) -> None:
-        server = self._start(module)
-        server.prepare(name, content)
-        self._replacements[module, name] = content
-        self._becoming[server] = ((module, name), ready)
 
     def idle(self, job: Job) -> Child | None:
         """The child of this session that has rested for the shortest time: it knows most."""
@@ -76,7 +66,7 @@ class Nursery:
         return child
 
     def rest(self, child: Child) -> None:
-        """Its job is done; it waits for the next one unless its fork server has been replaced."""
+        """Its job is done; it waits for the next one unless its fork server is gone."""
         if child.server is not self._server(child.server.module, child.name):
             self.kill(child)
             return
@@ -97,16 +87,10 @@ class Nursery:
     def look(self) -> None:
         """Replace fork servers that are gone, stand still, or never got ready, while somebody waits for them."""
         now = time.monotonic()
-        for server in [server for server, (_, ready) in self._becoming.items() if ready.cancelled()]:
-            self._end(server)
         for server in self._all_servers():
             waiting = [child for child in self._children if child.server is server and child.pid is None]
             late = any(now - child.used_at > _START_S for child in waiting)
-            if (
-                late
-                or server.process.poll() is not None
-                or ((waiting or server in self._becoming) and server.stopped())
-            ):
+            if late or server.process.poll() is not None or (waiting and server.stopped()):
                 self._end(server)
 
     def flush(self) -> None:
@@ -125,15 +109,13 @@ class Nursery:
         for server in self._all_servers():
             self._selector.unregister(server.channel.socket)
             server.end()
-        self._servers, self._own, self._becoming = {}, {}, {}
+        self._servers = {}
 
     def _all_servers(self) -> list[ForkServer]:
-        return [*self._servers.values(), *self._own.values(), *self._becoming]
+        return list(self._servers.values())
 
     def _server(self, module: str, name: str) -> ForkServer:
         """The fork server for new children of this name; started and prepared if need be."""
-        if (module, name) in self._own:
-            return self._own[module, name]
         server = self._servers.get(module)
         if server is None:
             server = self._servers[module] = self._start(module)
@@ -180,15 +162,6 @@ class Nursery:
                 pid, number = json.loads(message[1:])
                 for child in [child for child in self._children if child.pid == pid]:
                     self._bury(child, number)
-            elif message[:1] == PREPARE and server in self._becoming:
-                name, ready = self._becoming.pop(server)
-                if (old := self._own.pop(name, None)) is not None:
-                    self._end(old)
-                self._own[name] = server
-                for child in [child for child in self._resting if (child.server.module, child.name) == name]:
-                    self.kill(child)
-                if ready.set_running_or_notify_cancel():
-                    ready.set_result(None)
 
     def _bury(self, child: Child, number: int) -> None:
         """Its last words may still be on the way."""
@@ -202,17 +175,10 @@ class Nursery:
     def _end(self, server: ForkServer) -> None:
         """Kill a fork server and forget it; its children's jobs begin again elsewhere."""
         self._servers = {module: other for module, other in self._servers.items() if other is not server}
-        lost = [name for name, other in self._own.items() if other is server]
-        becoming = self._becoming.pop(server, None)
         children = [child for child in self._children if child.server is server]
         for child in children:
             self.kill(child)
         self._selector.unregister(server.channel.socket)
         server.end()
-        for name in lost:
-            del self._own[name]
-            self.replace(*name, self._replacements[name], Future())
-        if becoming is not None and becoming[1].set_running_or_notify_cancel():
-            becoming[1].set_exception(RuntimeError("the fork server ended before it was ready"))
         for child in children:
             self._lost(child, 0)

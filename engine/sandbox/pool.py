@@ -13,7 +13,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 
 from engine.sandbox.fair import Shares
@@ -62,12 +61,6 @@ class Pool:
     def prepare(self, module: str, name: str = "", content: bytes | None = None) -> None:
         """Start the module's fork server, if none runs, and make it ready for `name`, before a job asks."""
         self._later(lambda: self.nursery.prepare(module, name, content))
-
-    def replace(self, module: str, name: str, content: bytes) -> Future[None]:
-        """Prepare `name` in a fork server of its own, which then takes the present one's place for new children."""
-        ready: Future[None] = Future()
-        self._later(lambda: self.nursery.replace(module, name, content, ready))
-        return ready
 
     def close(self) -> None:
         """End all processes; jobs end with Stopped. Idempotent."""

@@ -16,7 +16,3 @@ class Stopped(Exception):
         super().__init__(detail or reason)
         self.reason = reason
         self.detail = detail
-
-
-class Spent(Exception):
-    """Raised at the end of an answer by a session whose process should serve no other job."""
