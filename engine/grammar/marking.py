@@ -7,7 +7,7 @@ key that is declared needs none, and one is tried where nothing else goes on. Kn
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xgrammar as xgr
@@ -17,37 +17,23 @@ from engine.schema.grammar import KEY_MARK
 
 MARK = KEY_MARK.encode()
 _PAST_KEY = re.compile(rb'"(?:\s*:|\s+\Z)')
-Tails = dict[bytes, list[tuple[bytes, int]]]
-"""Tokens by the text up to behind a key, each with the rest of its text."""
+_WHOLE_KEY = re.compile(rb'".*"(?:\s*:|\s+\Z)', re.DOTALL)
+_WITHIN = re.compile(rb'".*".*"(?:\s*:|\s+\Z)', re.DOTALL)
 
 
 class KeyTokens:
     """What the tokens of a vocabulary do to keys that are marked."""
 
     def __init__(self, texts: Sequence[bytes | None]) -> None:
-        self.past = _past_keys(texts, 1)
-        """Those that go on behind the end of a key, perhaps, where a key is open; they hold its last quote."""
-        self.past_outside = _past_keys(texts, 2)
-        """The same where no string is open: they hold a whole key."""
-        self.past_value = _past_keys(texts, 3)
-        """The same where another string is open."""
+        past = [(token, text) for token, text in enumerate(texts) if text and _PAST_KEY.search(text)]
+        self.past = [token for token, _ in past]
+        """Those that go on behind the end of a key, perhaps."""
+        self.whole = [token for token, text in past if _WHOLE_KEY.search(text)]
+        """Those of them that hold a whole key."""
+        self.within = [token for token, text in past if _WITHIN.search(text)]
+        """Those that end a string before it."""
         self.writable = ~bitmask.from_ids([t for t, text in enumerate(texts) if text and MARK in text], len(texts))
         """All tokens but those that hold a mark, which JSON cannot."""
-
-
-def _past_keys(texts: Iterable[bytes | None], closing: int) -> Tails:
-    """By the quotes: the one numbered `closing` may end a key, and each second one behind it."""
-    found: Tails = {}
-    for token, text in enumerate(texts):
-        key = _PAST_KEY.search(text) if text else None
-        if text and key and (b"\\" in text or any(n >= closing and not (n - closing) % 2 for n in _quotes(text))):
-            found.setdefault(text[: key.end()], []).append((text[key.end() :], token))
-    return found
-
-
-def _quotes(text: bytes) -> Iterator[int]:
-    """The numbers of the quotes that may end a key."""
-    return (text.count(b'"', 0, found.start() + 1) for found in _PAST_KEY.finditer(text))
 
 
 def with_marks(text: bytes, offsets: tuple[int, ...]) -> bytes:

@@ -25,7 +25,7 @@ from engine.grammar.vocabulary import Vocabulary
 from engine.schema.guards import Length, Members, Reach, Region
 from engine.schema.states import states_of
 
-_COLON, _QUOTE = 0x3A, 0x22
+_QUOTE = 0x22
 _ESCAPE = 12
 """Bytes of a pair of surrogates."""
 
@@ -51,6 +51,7 @@ class Narrowing:
         long = tokens.opened_over(0 if pushdown.picky else max(0, least))
         self._structural = tokens.structural | long
         self._closing = tokens.structural & tokens.closing
+        self._behind_keys: dict[Stack, bitmask.Row] = {}
         self._deep = tokens.deep | (long & tokens.closing)
 
     def view(self, at: Position) -> Hashable:
@@ -131,29 +132,41 @@ class Narrowing:
     def narrow(self, row: bitmask.Row, at: Position) -> None:
         """Clear in `row`, the mask of `at.wide`, what the guards forbid, and set what only marks stand in the way of.
         Raises LostWay."""
+        if self._pushdown.marked and at.place.in_document:
+            self._past_keys(row, at)
         if at.cursor.in_string:
             self._in_string(row, at, at.place.asked or self._look(at))
         else:
             self._outside(row, at)
-        if self._pushdown.marked and at.place.in_document:
-            self._past_keys(row, at)
 
     def _past_keys(self, row: bitmask.Row, at: Position) -> None:
-        """Set the tokens that go on behind an undeclared key, which the compiler's matcher takes with marks alone."""
-        keys, cursor = self._tokens.keys, at.cursor
-        in_string = keys.past if cursor.is_key else keys.past_value
-        heads = list((in_string if cursor.in_string else keys.past_outside).items())
-        if cursor.in_escape:
-            heads += keys.past_outside.items()  # their first quote may belong to the escape
-        for head, tails in heads:
-            if head[-1] != _COLON and not self._pushdown.spaced:
-                continue
-            behind = follow(self._pushdown, at, head)
-            for tail, token in tails:
-                if behind.place.stacks and follow(self._pushdown, behind, tail).place.stacks:
-                    bitmask.set_bit(row, token)
-                else:
-                    bitmask.clear(row, token)
+        """Set the tokens that go on behind an undeclared key, which the compiler's matcher takes with marks alone. Of
+        those that end this key some are left to be judged by its text, or by what is counted behind it."""
+        keys = self._tokens.keys
+        if not at.cursor.is_key:
+            self._set(row, at, keys.within if at.cursor.in_string else keys.whole)
+            return
+        if self._pushdown.picky:
+            self._set(row, at, keys.past)
+            return
+        for stack in at.place.stacks:
+            if string_rule(stack) is not None:
+                row |= self._beyond(stack)
+
+    def _beyond(self, stack: Stack) -> bitmask.Row:
+        """The tokens that end the key on this stack and go on behind it, if all guards hold."""
+        found = self._behind_keys.get(stack)
+        if found is None:
+            place, run = self._pushdown.place([stack]), self._pushdown.run
+            legal = [token for token in self._tokens.keys.past if run(place, self._texts[token] or b"").stacks]
+            found = self._behind_keys[stack] = bitmask.from_ids(legal, self._vocabulary.size)
+        return found
+
+    def _set(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> None:
+        """Set those of these tokens through which the document can be followed."""
+        for token in tokens:
+            if follow(self._pushdown, at, self._texts[token] or b"").place.stacks:
+                bitmask.set_bit(row, token)
 
     def _outside(self, row: bitmask.Row, at: Position) -> None:
         """By the first byte: whether guards let all pass, none, or some."""
@@ -220,11 +233,14 @@ class Narrowing:
         else:
             if asked.frames and not at.cursor.is_key:
                 self._behind(row, at, doubtful)
-            closing = row & self._deep
+            closing = row & (self._deep | self._tokens.past_members if at.cursor.is_key else self._deep)
         doubtful += bitmask.ids(closing).tolist()
         if at.cursor.is_key and self._pushdown.unrepeated:
             rest = {*_rests(at.cursor.keys, at.cursor.key), *self._declared(at.cursor.key)}
-            doubtful += [token for text in map(_quoted, rest) for token in self._vocabulary.beside(text)]
+            beside = (
+                self._vocabulary.beside if self._pushdown.picky else self._vocabulary.behind
+            )  # or only what ends it
+            doubtful += [token for text in map(_quoted, rest) for token in beside(text)]
             doubtful += [token for text in rest for token in self._tokens.escaped.get(text, ())]
         self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
 

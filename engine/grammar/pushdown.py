@@ -220,11 +220,6 @@ class Pushdown:
         return self._symbols.names
 
     @property
-    def spaced(self) -> bool:
-        """Whether whitespace can follow an undeclared key."""
-        return self._symbols.spaced
-
-    @property
     def picky(self) -> bool:
         """Whether the characters of some keys are asked what they can lead to."""
         return any(guard.rest != ("",) for guard in self._symbols.compared)

@@ -20,6 +20,7 @@ from engine.schema.guards import Reach
 _MARK = re.compile(rb'["\\]')
 _STRUCTURE = re.compile(rb'[\[\]{},]|".*"', re.DOTALL)
 _DEEP = re.compile(rb'".*"|[\[{].', re.DOTALL)
+_PAST_MEMBER = re.compile(rb"[,}\]]")
 _BEGUN = re.compile(rb'[,{]\s*"([^"]*)("?)')
 _REOPENED = re.compile(rb'"[^"]')
 _ITEM = re.compile(rb"[,\[{](?=[^,\s])")
@@ -61,12 +62,12 @@ class StringTokens:
         """The tokens with a bracket, a comma, or two quotes."""
         self.closing = bitmask.from_ids(np.flatnonzero(self.tails >= 0), size)
         """The tokens that close the string."""
-        deep = np.array([_DEEP.search(tail) is not None for tail in self._numbers] or [False])
-        self.deep = bitmask.from_ids(np.flatnonzero((self.tails >= 0) & deep[self.tails]), size)
+        self.deep = self._tailed(_DEEP)
         """Those of them that write another string behind it, or something of a container."""
-        again = np.array([_REOPENED.search(tail) is not None for tail in self._numbers] or [False])
-        self.reopening = bitmask.from_ids(np.flatnonzero((self.tails >= 0) & again[self.tails]), size)
+        self.reopening = self._tailed(_REOPENED)
         """The tokens that close the string and write characters of another one."""
+        self.past_members = self._tailed(_PAST_MEMBER)
+        """Those of them that may go on behind the value of a key that they end."""
         self._first = np.array([text[0] if text else -1 for text in texts], dtype=np.int16)
         self._at_most = _cumulated(self.chars, self.reach.chars)
         self._rows: dict[tuple[str, int], bitmask.Row] = {}
@@ -80,6 +81,11 @@ class StringTokens:
             self._opened[token] = beginning(text.rpartition(b'"')[2])
             if b"\\" in text[:close]:
                 self.escaped.setdefault(spelled(text[:close]), []).append(token)
+
+    def _tailed(self, pattern: re.Pattern[bytes]) -> bitmask.Row:
+        """The tokens with this behind the quote that closes the string."""
+        has = np.array([pattern.search(tail) is not None for tail in self._numbers] or [False])
+        return bitmask.from_ids(np.flatnonzero((self.tails >= 0) & has[self.tails]), len(self.tails))
 
     def may_begin(self, name: str) -> bool:
         """Whether some token, behind a comma or a brace, holds a key that is this one or begins as it does."""

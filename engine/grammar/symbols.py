@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.utf8 import ByteNode, byte_automaton
@@ -18,7 +18,6 @@ from engine.schema.guards import Guard, Items, Length, Members, Room, Unrepeated
 _TRIED_COMPLETIONS = 256
 _CUT_COMPLETIONS = 16
 _LONGEST_LITERAL = 256
-_COLON = 1 << 0x3A
 _PLAIN = [bytes([c]) for c in b"a0A1 -_." + bytes(range(0x21, 0x7F))]
 
 
@@ -141,11 +140,6 @@ class Symbols:
         self.longer = _longer(rules)
         """Tokens by which a key may have to be longer for each key that its object has."""
         _first_bytes(rules)
-        behind = (
-            after for rule in rules for way in rule.alternatives for mark, after in pairwise(way) if _is_mark(mark)
-        )
-        self.spaced = any(after.first != _COLON for after in behind)
-        """Whether whitespace can follow an undeclared key."""
 
     def _fill(self, symbol: Nonterminal, rule: Rule) -> None:
         symbol.alternatives = [self._sequence(parts) for parts in rule.alternatives]
@@ -189,10 +183,6 @@ class Symbols:
             elif isinstance(part, Text) and part.text:
                 symbols.extend(self._literal(piece) for piece in _pieces(part.text.encode("utf-8", "surrogatepass")))
         return tuple(symbols)
-
-
-def _is_mark(symbol: Symbol) -> bool:
-    return isinstance(symbol, Nonterminal) and symbol.is_mark
 
 
 def _pieces(text: bytes) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ name them by id; padding ids are entered empty, which the matcher never allows.
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
+from bisect import bisect_left
 from functools import cached_property
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -139,9 +139,13 @@ class Vocabulary:
 
     def _find_beside(self, text: bytes) -> list[int]:
         table = self._built.table
-        found = [token for end in range(1, len(text) + 1) for token in table.all_ids.get(text[:end], ())]
+        return [token for end in range(1, len(text)) for token in table.all_ids.get(text[:end], ())] + self.behind(text)
+
+    def behind(self, text: bytes) -> list[int]:
+        """The tokens that begin with `text`."""
+        table, found = self._built.table, list[int]()
         texts = self.segmenter.sorted_texts
-        for at in range(bisect_right(texts, text), len(texts)):
+        for at in range(bisect_left(texts, text), len(texts)):
             if not texts[at].startswith(text):
                 break
             found += table.all_ids[texts[at]]
