@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
-from functools import lru_cache
 
 from engine.schema.alphabet import SCALARS, Ranges
-from engine.schema.elimination import character_class
 from engine.schema.grammar import Chars, Ref, Sequence, chars, literal
 
 SHORT = {0x22: '"', 0x5C: "\\", 0x2F: "/", 0x08: "b", 0x0C: "f", 0x0A: "n", 0x0D: "r", 0x09: "t"}
@@ -64,18 +62,6 @@ def inline_escapes(moves: ListLike[Move]) -> list[Sequence]:
     return found
 
 
-def escape_expressions(spans: Ranges) -> list[str]:
-    """json.dumps' own escapes of these characters, as alternatives of a regular expression."""
-    letters = "".join(sorted(SHORT[c] for c in SHORT if c not in OPTIONAL and _inside(c, spans)))
-    found = [f"\\\\{character_class(chars(letters).ranges)}"] if letters else []
-    controls = [c for c in range(FIRST_CONTROL_FREE) if c not in SHORT and _inside(c, spans)]
-    for sixteen in (0, 1):
-        digits = "".join(f"{c & 15:x}" for c in controls if c >> 4 == sixteen)
-        if digits:
-            found.append(f"\\\\u00{sixteen}{character_class(chars(digits).ranges)}")
-    return found
-
-
 def loop_escapes(tail: Sequence) -> list[Sequence]:
     """Every escape of any character, all leading to `tail`, as alternatives of one rule (see `inline_escapes`)."""
     digit = chars("0123456789abcdefABCDEF")
@@ -88,27 +74,16 @@ def loop_escapes(tail: Sequence) -> list[Sequence]:
     ]
 
 
-ESCAPED = tuple(sorted({*range(0x20), 0x22, 0x5C}))
-"""Code points that json.dumps escapes."""
+ANY_STRING = (
+    "([ -!#-\\[\\]-\ud7ff\ue000-\U0010ffff]|"
+    r'\\["\/\\bfnrt]|\\u([0-9A-CE-Fa-ce-f][0-9A-Fa-f]|[dD]([0-7]|[89abAB][0-9A-Fa-f][0-9A-Fa-f]\\u[dD][c-fC-F]))'
+    '[0-9A-Fa-f][0-9A-Fa-f])*"'
+)
+"""The rest of any string in every legal spelling, closing quote included, as a regular expression of XGrammar.
 
-
-def any_escape(onward: Ref) -> tuple[Sequence, Sequence]:
-    """Every escape that json.dumps would write, then `onward`."""
-    low = literal("\\u00"), Chars(((0x30, 0x31),)), chars("0123456789abcdef"), onward
-    return (literal("\\"), chars('"\\bfnrt'), onward), low
-
-
-@lru_cache(maxsize=1)
-def any_string() -> str:
-    """The rest of any string in every legal spelling, closing quote included, as a regular expression.
-
-    One state that loops on most characters: XGrammar knows without following them that it takes most tokens, and
-    following a document costs half of what the same rule in recursive form does.
-    """
-    plain = character_class(((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF)))
-    digit, short = character_class(HEX.ranges), character_class(chars("".join(SHORT.values())).ranges)
-    first, pair = character_class(chars("0123456789abcefABCEF").ranges), rf"[89abAB]{digit}{digit}\\u[dD][c-fC-F]"
-    return rf'({plain}|\\{short}|\\u({first}{digit}|[dD]([0-7]|{pair})){digit}{digit})*"'
+One state that loops on most characters: XGrammar knows without following them that it takes most tokens, and following
+a document costs half of what the same rule in recursive form does.
+"""
 
 
 def short_escapes(moves: ListLike[Move], every: bool) -> list[Sequence]:

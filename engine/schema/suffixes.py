@@ -6,31 +6,15 @@ cycle of more than CYCLE_LIMIT states, whose states are named after the whole au
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from hashlib import blake2b
-from typing import Protocol
 
-from engine.schema.alphabet import Ranges
+from engine.schema.automaton import Automaton
 from engine.schema.states import DEAD
 
 CYCLE_LIMIT = 64
 
 
-class Machine(Protocol):
-    """States are numbers, 0 starts; a row of the table holds the targets of a state. Moves may overlap."""
-
-    @property
-    def states(self) -> int: ...
-    @property
-    def accepting(self) -> Collection[int]: ...
-    @property
-    def table(self) -> Sequence[Sequence[int]]: ...
-    @property
-    def digest(self) -> str: ...
-    def moves(self, state: int) -> tuple[tuple[Ranges, int], ...]: ...
-
-
-def suffix_digests(automaton: Machine) -> list[str]:
+def suffix_digests(automaton: Automaton) -> list[str]:
     """One digest per state. Linear outside cycles, quadratic in the states of a cycle."""
     digests: list[str] = [""] * automaton.states
     for component in components(automaton):
@@ -45,7 +29,7 @@ def suffix_digests(automaton: Machine) -> list[str]:
     return digests
 
 
-def _component_digest(automaton: Machine, start: int, inside: set[int], digests: list[str]) -> str:
+def _component_digest(automaton: Automaton, start: int, inside: set[int], digests: list[str]) -> str:
     """Breadth-first from `start` within its component; states outside stand as their digests."""
     numbers = {start: 0}
     queue = [start]
@@ -65,7 +49,7 @@ def short_digest(text: str) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
-def components(automaton: Machine) -> list[list[int]]:
+def components(automaton: Automaton) -> list[list[int]]:
     """Strongly connected components, successors first (Tarjan 1972, without recursion)."""
     index: dict[int, int] = {}
     low: dict[int, int] = {}

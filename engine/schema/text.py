@@ -11,19 +11,16 @@ from typing import Literal
 
 from engine.schema.alphabet import SCALARS, Ranges, intersect
 from engine.schema.automaton import Automaton, AutomatonTooLarge
-from engine.schema.elimination import character_class, expression
 from engine.schema.escapes import (
-    any_string,
+    ANY_STRING,
     canonical,
-    escape_expressions,
     inline_escapes,
     loop_escapes,
     short_escapes,
     unicode_escapes,
 )
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, fused, literal, one_of
-from engine.schema.loose import loosened
-from engine.schema.suffixes import Machine, components, short_digest, suffix_digests
+from engine.schema.suffixes import short_digest, suffix_digests
 
 Spelling = Literal["canonical", "any"]
 Onward = list[tuple[Ranges, Sequence]]
@@ -89,7 +86,7 @@ class _Writer:
             raise ValueError("the empty language has no rules")
         self.whole = whole
         self.rules = rules
-        self.automaton: Machine = loosened(automaton)
+        self.automaton = automaton
         self.follow = follow
         self.moves = [self.automaton.moves(state) for state in range(self.automaton.states)]
         self.entries = self.find_entries()
@@ -100,39 +97,15 @@ class _Writer:
         salt = f"{self.kind}{self.follow and self.follow.ranges}"
         self.names = [self.name(digest + salt) for digest in suffix_digests(self.automaton)]
         self.refs = list(map(Ref, self.names))
-        circular = self.circular()
         for state in sorted(self.entries):
             if self.names[state] not in self.rules.rules:
                 whole = self.whole if state == 0 else None
-                if whole is None and state in circular:
-                    whole = self.expression(state)
-                self.rules.add(self.names[state], self.alternatives(state), self.follow, whole)
+                self.rules.add(self.names[state], self.alternatives(state), self.follow, whole or self.known(state))
         return self.refs[0]
 
-    def circular(self) -> set[int]:
-        """Rules that lead into a circle of several rules; XGrammar would compile the circle anew in every grammar."""
-        inside: dict[int, int] = {}
-        for number, component in enumerate(components(self.automaton)):
-            members = self.entries.intersection(component)
-            if len(members) > 1:
-                inside.update(dict.fromkeys(component, number))
-        doors = {0} if 0 in inside else set()
-        for state, moves in enumerate(self.moves):
-            doors |= {t for _, t in moves if t in inside and inside[t] != inside.get(state)}
-        return set(map(self.entry_after, doors))
-
-    def entry_after(self, state: int) -> int:
-        """The first state from here that is a rule: a road is written out before it."""
-        while state not in self.entries:
-            ((_, state),) = self.moves[state]
-        return state
-
-    def expression(self, state: int) -> str | None:
-        return expression(self.automaton, state, self.labels, self.end)
-
-    def labels(self, spans: Ranges) -> list[str]:
-        """One move as alternatives of a regular expression."""
-        return [character_class(spans)]
+    def known(self, state: int) -> str | None:  # noqa: ARG002 - strings know one
+        """An expression for all that is accepted from a state, where there is a short one."""
+        return None
 
     def name(self, content: str) -> str:
         return self.rules.prefix + short_digest(content)
@@ -202,16 +175,9 @@ class _StringWriter(_Writer):
     def is_plain(self, spans: Ranges) -> bool:
         return not self.every and (spans[0][0] == spans[-1][1] or intersect(spans, RAW) == spans)
 
-    def circular(self) -> set[int]:
-        free = {state for state in self.automaton.accepting if self.moves[state] == ((SCALARS, state),)}
-        return free if self.every else free | super().circular()
-
-    def expression(self, state: int) -> str | None:
-        return any_string() if self.every else super().expression(state)
-
-    def labels(self, spans: Ranges) -> list[str]:
-        raw = intersect(spans, RAW)
-        return ([character_class(raw)] if raw else []) + escape_expressions(spans)
+    def known(self, state: int) -> str | None:
+        free = self.every and state in self.automaton.accepting and self.moves[state] == ((SCALARS, state),)
+        return ANY_STRING if free else None
 
     def spell(self, code_point: int) -> str:
         return canonical(code_point)

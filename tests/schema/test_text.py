@@ -18,6 +18,7 @@ from engine.schema.formats import from_format
 from engine.schema.grammar import Chars, Grammar, Ref, Rule, Text, chars
 from engine.schema.pattern import from_pattern
 from engine.schema.text import Spelling, TextRules
+from tests.schema.matching import Language
 
 xgrammar = pytest.importorskip("xgrammar")
 
@@ -223,3 +224,22 @@ def test_too_many_rules_are_refused() -> None:
 def test_the_empty_language_is_our_callers_mistake() -> None:
     with pytest.raises(ValueError, match="empty language"):
         TextRules({}).string(Automaton.nothing(), FOLLOW)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("foo", "a.*b|\\\\", '^("[^"]*",)*$', "^([\\]^\\-/.*+?(){}|$[]+x+)*$", "[\\x00-\\x1f]{2}", "^(é+[^日]|😀)+$"),
+        *("^(a|b.)*c$", "^([\\x7f\\x80-\\u{10FFFF}]+[ -~])+$", "^x(-[a-f]{1,3})+$"),
+    ],
+)
+def test_states_in_circles_derive_what_their_automaton_accepts(pattern: str) -> None:
+    automaton = from_pattern(pattern)
+    rules: dict[str, Rule] = {}
+    value = TextRules(rules).string(automaton, chars(",}"))
+    rules["root"] = Rule("root", ((Text('["'), value, Text(",0]")),))
+    language, generator = Language(Grammar(rules)), random.Random(pattern)
+    for _ in range(300):
+        letters = generator.choices('fobac\\"^]-/.*,x\x00\x1f\x7f\né日😀\u2028\U0010ffff', k=generator.randint(0, 7))
+        word = "".join(letters)
+        assert language.accepts([word, 0]) == automaton.accepts(word), word
