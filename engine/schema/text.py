@@ -16,8 +16,6 @@ from engine.schema.escapes import (
     canonical,
     inline_escapes,
     loop_escapes,
-    short_escapes,
-    unicode_escapes,
 )
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, fused, literal, one_of
 from engine.schema.suffixes import short_digest, suffix_digests
@@ -45,7 +43,8 @@ class TextRules:
     def string(self, automaton: Automaton, follow: Chars | None, escapes: Spelling = "canonical") -> Ref:
         """Values in `automaton`, written as JSON after the opening quote, closing quote included.
 
-        `canonical` spells as json.dumps(ensure_ascii=False) does, `any` in every legal way. `follow` must hold every
+        `canonical` spells as json.dumps(ensure_ascii=False) does, `any`, for automata that tell no characters apart, in
+        every legal way. `follow` must hold every
         character that can come next, None where the document can end. ValueError for the empty language;
         AutomatonTooLarge over `limit` rules. Linear in the automaton.
         """
@@ -184,16 +183,4 @@ class _StringWriter(_Writer):
 
     def spellings(self, onward: Onward) -> list[Sequence]:
         raw = super().spellings([(part, tail) for whole, tail in onward if (part := intersect(whole, RAW))])
-        if not self.every:
-            return raw + inline_escapes(onward)
-        if len(onward) == 1 and onward[0][0] == SCALARS:
-            return raw + loop_escapes(onward[0][1])
-        escaped = short_escapes(onward, True) + unicode_escapes(onward, True, self.intern)
-        if len(escaped) > 1:
-            escaped = [(self.intern(tuple(escaped)),)]
-        return raw + [(literal("\\"), *sequence) for sequence in escaped]
-
-    def intern(self, alternatives: tuple[Sequence, ...]) -> Ref:
-        """A rule named by its content."""
-        name = self.name(repr((alternatives, self.follow)))
-        return self.rules.add(name, alternatives, self.follow)
+        return raw + (loop_escapes(onward[0][1]) if self.every and onward else inline_escapes(onward))

@@ -81,9 +81,7 @@ FAMILIES: dict[str, Grammar] = {
     "plain": document(lambda rules, follow: rules.plain(follow)),
     "length": document(lambda rules, follow: rules.string(Automaton.length(2, 9), follow, "any")),
     "pattern": document(string_of(from_pattern('^[a-z]+("|\\\\|\\n|é)[^a]*$'))),
-    "pattern, any spelling": document(string_of(from_pattern("^(a|\U0001f600|é)*Z?$"), "any")),
     "words": document(string_of(Automaton.of(["a", 'a"b', "a\n", "abcbc", "日本", "\x01", "/"]))),
-    "words, any spelling": document(string_of(Automaton.of(["a", 'a"b', "a\n", "😀e9", "/"]), "any")),
     "circle": document(string_of(from_pattern('a"|\\\\.b|\n1'))),
     "circle of escapes": document(string_of(from_pattern("^([^\\x00-\\x08]{2}[\\t\\x1f\\]^]|日-)*$"))),
     "circle in a number": document(lambda rules, follow: rules.scalar(from_pattern("^(1[02]*-)+$"), follow), ""),
@@ -151,8 +149,9 @@ WORDS = ["", '"', "\\", "/", "\b\f\n\r\t", "\x00\x1f\x7f", "é\u2028", "\uffff",
 
 
 @pytest.mark.parametrize("value", WORDS)
-def test_a_single_word_in_every_spelling(compiler: xgrammar.GrammarCompiler, value: str) -> None:
-    exact, loose = document(string_of(Automaton.literal(value))), document(string_of(Automaton.literal(value), "any"))
+def test_as_many_characters_in_every_spelling(compiler: xgrammar.GrammarCompiler, value: str) -> None:
+    exact = document(string_of(Automaton.literal(value)))
+    loose = document(string_of(Automaton.length(len(value), len(value)), "any"))
     canonical = json.dumps(value, ensure_ascii=False)
     escaped = "".join(f"\\u{unit:04X}" for unit in _units(value))
     for spelled in (canonical, json.dumps(value), f'"{escaped}"', f'"{escaped.lower()}"'.replace("\\U", "\\u")):
