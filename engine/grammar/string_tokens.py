@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -66,8 +67,6 @@ class StringTokens:
         """Those of them that write another string behind it, or something of a container."""
         self.reopening = self._tailed(_REOPENED)
         """The tokens that close the string and write characters of another one."""
-        self.past_members = self._tailed(_PAST_MEMBER)
-        """Those of them that may go on behind the value of a key that they end."""
         self._first = np.array([text[0] if text else -1 for text in texts], dtype=np.int16)
         self._at_most = _cumulated(self.chars, self.reach.chars)
         self._rows: dict[tuple[str, int], bitmask.Row] = {}
@@ -81,6 +80,11 @@ class StringTokens:
             self._opened[token] = beginning(text.rpartition(b'"')[2])
             if b"\\" in text[:close]:
                 self.escaped.setdefault(spelled(text[:close]), []).append(token)
+
+    @cached_property
+    def past_members(self) -> bitmask.Row:
+        """The tokens that close a string and may go on behind the value of a key that they end."""
+        return self._tailed(_PAST_MEMBER)
 
     def _tailed(self, pattern: re.Pattern[bytes]) -> bitmask.Row:
         """The tokens with this behind the quote that closes the string."""
