@@ -80,7 +80,13 @@ def test_owners_beyond_the_slots_take_turns(tmp_path: Path) -> None:
 
 PAIR = {"type": "object", "properties": {"k": {"type": "integer", "minimum": 0, "maximum": 1}}, "required": ["k"]}
 UNIQUE = Constraint.json_schema(
-    {"type": "array", "items": {**PAIR, "additionalProperties": False}, "uniqueItems": True, "minItems": 2},
+    {
+        "type": "array",
+        "items": {**PAIR, "additionalProperties": False},
+        "uniqueItems": True,  # beside `contains` it is only checked
+        "minItems": 2,
+        "contains": {"properties": {"k": {"minimum": 0}}},
+    },
     conformance="spec",
 )
 RECORD = Constraint.json_schema(
