@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.grammar.pushdown import Place, Stack
+from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol
 from engine.schema.guards import Items, Length, Members, Region, regions
 
@@ -16,11 +17,13 @@ Bound = tuple[int, Region]
 """A region, and how many containers further out it lies; strings count with the container they stand in."""
 
 
-def bounds(place: Place, *, in_string: bool) -> tuple[Bound, ...]:
-    """Every region that guards of this place may look at before the document is over."""
+def bounds(place: Place, *, in_string: bool, deepest: int = NEVER) -> tuple[Bound, ...]:
+    """Every region that guards of this place may look at before more than `deepest` containers are closed."""
     found: dict[Bound, None] = {}
     for stack in place.stacks:
         for level, symbol in levels(stack, in_string=in_string):
+            if level > deepest:
+                break
             if level >= 0:
                 found.update(((level, region), None) for region in _regions(symbol))
     return tuple(found)
@@ -34,7 +37,7 @@ def levels(stack: Stack, *, in_string: bool) -> Iterator[tuple[int, Nonterminal]
         symbol = node.symbol
         if isinstance(symbol, Nonterminal):
             yield closed, symbol
-        opened, inside = _effect(symbol)[inside]
+        opened, inside = effect(symbol)[inside]
         closed -= opened
         node = node.rest
 
@@ -81,7 +84,8 @@ _Effect = tuple[tuple[int, bool], tuple[int, bool]]
 _NOTHING: _Effect = ((0, False), (0, True))
 
 
-def _effect(symbol: Symbol) -> _Effect:
+def effect(symbol: Symbol) -> _Effect:
+    """Brackets opened less those closed, and whether a string is open afterwards: by whether one is open before."""
     if not isinstance(symbol, Nonterminal):
         return _of_terminal(symbol)
     if symbol.effect is None:
@@ -106,7 +110,7 @@ def _settle(rule: Nonterminal) -> None:
 def _joined(parts: tuple[Symbol, ...], inside: bool) -> tuple[int, bool]:
     opened = 0
     for part in parts:
-        more, inside = _effect(part)[inside]
+        more, inside = effect(part)[inside]
         opened += more
     return opened, inside
 

@@ -91,7 +91,7 @@ class Narrowing:
         return seen
 
     def _look(self, at: Position) -> Asked:
-        found = bounds(at.place, in_string=at.cursor.in_string)
+        found = bounds(at.place, in_string=at.cursor.in_string, deepest=self._tokens.closes)
         near = at.cursor.is_key or any(_asks_at_once(stack) for stack in at.place.stacks)
         lengths = [(region, self._reach(region)) for _, region in found if isinstance(region, Length)]
         frames = [(level, region, self._within(region, near)) for level, region in found if region not in dict(lengths)]

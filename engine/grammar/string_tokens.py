@@ -41,7 +41,7 @@ class StringTokens:
         self.escaped: dict[str, list[int]] = {}
         """The tokens that close the string behind an escape, by what they write before."""
         self._numbers: dict[bytes, int] = {}
-        self.keys = KeyTokens(texts)
+        self.keys, self.closes = KeyTokens(texts), _most_closed(texts)  # containers that one token closes
         marked, structural, items = [], [], 1
         for token, text in ((token, text) for token, text in enumerate(texts) if text):
             if _STRUCTURE.search(text):
@@ -120,6 +120,10 @@ class StringTokens:
         if found is None:
             found = self._rows[kind, chars] = bitmask.from_ids(np.flatnonzero(choose()), len(self.chars))
         return found
+
+
+def _most_closed(texts: Iterable[bytes | None]) -> int:
+    return max((text.count(b"}") + text.count(b"]") for text in texts if text), default=0)
 
 
 def _decoded(keys: Iterable[bytes]) -> frozenset[str]:

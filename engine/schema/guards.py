@@ -81,20 +81,40 @@ class Members:
     high: int | None
 
     def view(self, facts: Facts, reach: Reach) -> Hashable:
-        keys, missing = facts.keys, len(self.required - facts.keys)
+        keys, absent = facts.keys, missing(self.required, facts.keys)
         low = max(0, min(self.low - facts.count, reach.items))
-        room = None if self.high is None else min(self.high - facts.count - missing, reach.items)
+        room = None if self.high is None else min(self.high - facts.count - absent, reach.items)
         if reach.names is None:
             return keys & self.names, low, room
-        return keys & reach.names, not missing, low, room, self.names <= keys
+        return keys & reach.names, not absent, low, room, self.names <= keys
 
     def allows(self, facts: Facts, name: str | None) -> bool:
         """Whether one more member fits (with this key; None: one that is not in `names`) and leaves room for all that
         is required."""
         if self.high is None:
             return name not in facts.keys
-        missing = len(self.required - facts.keys) - (name in self.required)
-        return name not in facts.keys and facts.count + 1 + missing <= self.high
+        if name in facts.keys:
+            return False
+        return facts.count + 1 + missing(self.required, facts.keys) - (name in self.required) <= self.high
+
+
+_KNOWN = 256
+_missing: dict[tuple[int, int], tuple[frozenset[str], Set[str], int]] = {}
+"""By the identity of both sets, which are kept alive: to compare sets would take as long as to count."""
+
+
+def missing(required: frozenset[str], keys: Set[str]) -> int:
+    """How many of the `required` keys are not among `keys`. Linear in the smaller set, then remembered for a while."""
+    if not required or not keys:
+        return len(required)
+    known = _missing.get((id(required), id(keys)))
+    if known is None:
+        few, many = (required, keys) if len(required) < len(keys) else (keys, required)
+        if len(_missing) >= _KNOWN:
+            _missing.clear()
+        known = required, keys, len(required) - sum(name in many for name in few)
+        _missing[id(required), id(keys)] = known
+    return known[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +170,7 @@ class Enough:
             return False
         if isinstance(region, Items):
             return region.allows(facts, more=False)
-        return not isinstance(region, Members) or region.required <= facts.keys
+        return not isinstance(region, Members) or not missing(region.required, facts.keys)
 
 
 @dataclass(frozen=True, slots=True)
