@@ -83,6 +83,13 @@ class CompiledGrammar:
         closer = self.closer
         return None if closer is None or not closer.pushdown.guarded else Narrowing(closer.pushdown, self.vocabulary)
 
+    @property
+    def marked(self) -> bool:
+        """Whether XGrammar's form holds marks behind keys (`marking`), or may: a caller's own grammar has none."""
+        if self.closer is not None:
+            return self.closer.pushdown.marked
+        return self.constraint.kind in ("lark", "structural_tag")
+
     def _once(self, name: str, make: Callable[[], Made]) -> Made:
         """Made by whoever asks first; who asks meanwhile waits, since two at once would take twice as long."""
         if name not in self._shared:

@@ -22,6 +22,7 @@ from engine.grammar.retreat import retreat
 from engine.grammar.search import ending_bytes
 from engine.grammar.segment import NEVER
 
+_FEW_STACKS = 16
 NO_ENDING = NEVER
 """What `need` says where no ending exists."""
 
@@ -103,7 +104,8 @@ class Matcher:
         """Let XGrammar's matcher follow; False, and nothing has changed, where it does not."""
         track = self._track
         if track is None or not track.alive:
-            taken = marking.accept(self._matcher, token_id, text)
+            marked = self.grammar.marked
+            taken = marking.accept(self._matcher, token_id, text) if marked else self._matcher.accept_token(token_id)
         elif text and track.at.marks:
             taken = self._matcher.accept_string(marking.with_marks(text, track.at.marks))
         else:
@@ -211,10 +213,10 @@ class Matcher:
     def _compute(self, array: bitmask.Rows, row: int) -> None:
         """XGrammar's mask without the tokens that lead into a character which cannot be finished."""
         track = self._track if self._track is not None and self._track.alive else None
-        fill = marking.fill_anyhow if track is None else marking.fill
+        fill = marking.fill_anyhow if track is None and self.grammar.marked else marking.fill
         fill(self._matcher, array, row)
         bitmask.clear_tail(array[row], self.grammar.vocabulary.size)
-        if track is None or (self._narrowing is not None and track.at.place.in_document):
+        if self.grammar.marked and (track is None or track.at.place.in_document):
             array[row] &= self.grammar.vocabulary.string_tokens.keys.writable
         if track is not None and track.at.wide.inside:
             for token in track.refused(lambda: self.grammar.vocabulary.legal(array[row])):
@@ -229,7 +231,8 @@ class Matcher:
         track = self._track
         if track is None or not track.alive or self.error is not None or self.terminated:
             return None
-        if track.at.place.in_document and not track.at.cursor.in_string:
+        few = len(track.at.wide.stacks) <= _FEW_STACKS
+        if few and track.at.place.in_document and not track.at.cursor.in_string:
             return None
         view = None if self._narrowing is None else self._narrowing.view(track.at)
         if view is not None and self._masks.get(view) is not None:

@@ -135,3 +135,12 @@ def test_an_ending_writes_a_key_that_is_not_declared(made: Any) -> None:
         text = begun.encode() + matcher.text(matcher.shortest_ending())
         assert len(json.loads(text)) == 2
         assert Validator({"properties": {"": False, "a": False, "aa": False}}).check(text.decode()).ok
+
+
+@pytest.mark.parametrize(("text", "right"), [("-a\x01c", True), ("-axcayc", True), ("-ac", False), ("-axcac", False)])
+def test_a_callers_own_grammar_may_write_what_marks_keys_elsewhere(text: str, right: bool) -> None:
+    vocabulary = Vocabulary(byte_tokenizer(), 258)
+    constraint = Constraint.ebnf('root ::= (root | "-") "a" [^c] "c"')  # left recursion: our tables lose the way
+    compiled = Compiler(vocabulary.info, Limits()).compile(constraint)
+    matcher = CompiledGrammar(constraint, "", compiled, vocabulary).matcher()
+    assert (all(matcher.accept(byte) for byte in text.encode()) and matcher.completed) is right
