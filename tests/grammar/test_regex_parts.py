@@ -101,7 +101,7 @@ def test_what_is_written_can_be_read_back(
     constraint: Constraint, good: list[str], bad: list[str], byte_service: GrammarService
 ) -> None:
     grammar = byte_service.compile(constraint)
-    stored = decode(encode(grammar.compiled), byte_service._maker.compiler, at_once=True)
+    stored = decode(encode(grammar.compiled), byte_service._maker.compiler)
     again = CompiledGrammar(constraint, "again", stored, grammar.vocabulary)
     assert [again.accepts(text.encode()) for text in (*good, *bad)] == [True] * len(good) + [False] * len(bad)
 
