@@ -73,7 +73,7 @@ class Crew:
 
     @property
     def busy(self) -> bool:
-        return bool(self._scheduler) or bool(self._judging)
+        return bool(self._scheduler) or bool(self._judging) or bool(self._loop.writing)
 
     def enter(self, job: Job) -> None:
         """Queue the first sample; its siblings follow once the prompt is in the cache. Never raises."""
@@ -157,7 +157,7 @@ class Crew:
     def _close(self, sample: Sample) -> None:
         """The deadline has passed. A row that has ended but for a look of the judge has ended."""
         asked = sample.question
-        if asked is not None and asked.ends:
+        if sample.ending or (asked is not None and asked.ends):
             return
         self._judging.drop(sample)
         if asked is not None and asked.status is not None:

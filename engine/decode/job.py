@@ -117,6 +117,8 @@ class Sample:
     withheld: str = ""
     """The end of the text, which may still be taken back; `told` characters before it were handed on."""
     told: int = 0
+    ending: list[int] = field(default_factory=list)
+    """What is still to be written of its ending, last token first."""
     forced: int = 0
     retries: int = 0
     epoch: int = 0

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from engine.decode.drafts import Drafts
 from engine.decode.job import Sample
 from engine.decode.mask_maker import MaskMaker
-from engine.decode.masks import Masks, Row
+from engine.decode.masks import PIECES, Masks, Row
 from engine.decode.record import record_row
-from engine.decode.row import advance, close, reconsider
+from engine.decode.row import advance, close, reconsider, write_on
 from engine.decode.sampler import InputRows
 from engine.decode.scheduler import Planned, Scheduler
 from engine.grammar import Vocabulary
@@ -61,6 +62,8 @@ class Loop:
         self._capacity = step_rows(runner.max_batch)
         self._masks = Masks(self._capacity, vocabulary, drafts, maker, pinned=pinned, expect_runs=self._ahead)
         self.steps = 0
+        self.writing: list[Sample] = []
+        """Those whose ending takes several turns, the oldest first."""
 
     def step(self) -> bool:
         """Launch the next step, then take in the tokens of the one before; False when there is nothing to do.
@@ -68,9 +71,10 @@ class Loop:
         Ahead, the forward of step t + 1 starts from the token that step t left on the device, before the host has seen
         it; a row that turns out to have ended has computed one token in vain. Otherwise a step is taken in at once.
         """
+        went_on = self._go_on()
         rows = self._rows()
         if not rows:
-            return self._collect()
+            return self._collect() or went_on
         self._launch(rows)
         if self._ahead:
             self._collect()
@@ -81,6 +85,23 @@ class Loop:
             self._collect()
         self.steps += 1
         return True
+
+    def _go_on(self) -> bool:
+        """A piece of what would hold up the others at once: guards asked about many tokens, a long ending written."""
+        self.writing = [sample for sample in self.writing if sample.status is None]
+        for sample in self.writing:  # that needs neither the slot nor the device
+            self._scheduler.release(sample)
+            sample.slot = None
+        waiting = [*self.writing, *filter(_unfinished, self._scheduler.running)][:PIECES]
+        for sample in waiting:
+            pieces = max(1, PIECES // len(waiting))
+            if sample.ending:
+                sample.guard(partial(write_on, sample, self._tokenizer, pieces / 1e3))
+            elif sample.matcher is not None:
+                sample.guard(partial(sample.matcher.go_on, pieces))
+            if sample.status is not None:
+                self._finish(sample)
+        return bool(waiting)
 
     def _launch(self, rows: list[Row]) -> None:
         """Start the forward. With overlap off the masks are filled before it, to measure what overlap hides."""
@@ -185,7 +206,7 @@ class Loop:
                     overlap=self._overlap,
                 )
             if not kept:
-                sample.pursue(lambda: close(sample, self._tokenizer), ends=True)
+                sample.pursue(lambda: self._end(sample), ends=True)
                 return
             if sample.job.request.sampling.repetition_penalty != 1.0:
                 self._runner.mark_seen(sample.slot or 0, [token])
@@ -206,7 +227,16 @@ class Loop:
 
     def close(self, sample: Sample) -> None:
         """End a row now (deadline): by grammar where an ending fits, else with an honest status."""
-        sample.guard(lambda: sample.pursue(lambda: close(sample, self._tokenizer, overdue=True), ends=True))
+        sample.guard(lambda: sample.pursue(lambda: self._end(sample, overdue=True), ends=True))
+
+    def _end(self, sample: Sample, *, overdue: bool = False) -> None:
+        close(sample, self._tokenizer, overdue=overdue)
+        if sample.ending:
+            self.writing.append(sample)
+
+
+def _unfinished(sample: Sample) -> bool:
+    return sample.matcher is not None and sample.matcher.unfinished
 
 
 def _ready(sample: Sample) -> bool:
@@ -214,11 +244,8 @@ def _ready(sample: Sample) -> bool:
     is being made."""
     if sample.job.grammar is None:
         return True
-    return sample.question is None and sample.matcher is not None and sample.masked
+    return sample.question is None and sample.matcher is not None and sample.masked and not _unfinished(sample)
 
 
 def _row_input(row: Row) -> RowInput:
-    sample = row.sample
-    logits = len(row.draft) + 1 if row.planned.last else 0
-    fed = None if row.planned.tokens is None else row.planned.tokens + row.draft
-    return RowInput(sample.slot or 0, fed, sample.cached, logits)
+    return RowInput(row.sample.slot or 0, row.fed, row.sample.cached, row.logits)

@@ -15,11 +15,13 @@ from engine.decode.job import Sample
 from engine.decode.mask_maker import MaskMaker
 from engine.decode.sampler import InputRows
 from engine.decode.scheduler import Planned
-from engine.grammar import BitmaskBuffer, Matcher, Vocabulary
+from engine.grammar import BitmaskBuffer, Matcher, Unfinished, Vocabulary
 
 _PATIENCE_S = 0.02
 """What a step waits at most for a new mask of one row while other rows could go on."""
 _ALONE_S = 0.05
+PIECES = 10
+"""Milliseconds of a step, about, that guards may take for masks; every row has one of them."""
 
 
 @dataclass(slots=True)
@@ -30,15 +32,19 @@ class Row:
     planned: Planned
     draft: list[int]
     first: int = 0
-    logits: int = 0
     late: bool = False
     legal: list[int] = field(default_factory=list)
     fill_s: list[float] = field(default_factory=list)
     launched: float = field(default_factory=time.perf_counter)
     epoch: int = 0
+    fed: list[int] | None = None
+    """The planned tokens and the whole draft, whatever is left of that behind masks which take long."""
+    logits: int = 0
 
     def __post_init__(self) -> None:
         self.epoch = self.sample.epoch
+        self.fed = None if self.planned.tokens is None else self.planned.tokens + self.draft
+        self.logits = len(self.draft) + 1 if self.planned.last else 0
 
     @property
     def sample(self) -> Sample:
@@ -84,21 +90,22 @@ class Masks:
         """
         inputs = InputRows()
         sampled = [row for row in rows if row.planned.last]
+        pieces = max(1, PIECES // max(1, len(sampled)))
         for row in sampled:
-            row.first, row.logits = len(inputs), len(row.draft) + 1
+            row.first = len(inputs)
             for offset in range(row.logits):
                 self._add_row(row, offset, inputs)
         waiting = [row for row in sampled if not (row.void or row.draft) and self._maker.begin(row.sample)]
         for row in sampled:
             if row not in waiting:
-                self._fill_rows(row)
+                self._fill_rows(row, pieces)
         if waiting:
             beside = len(waiting) < len(rows)
             patience = min(self.pace_s, _PATIENCE_S) if beside else _ALONE_S
             self._maker.wait([row.sample for row in waiting], rows[0].launched + patience - time.perf_counter())
         for row in waiting:
             row.late = not row.sample.masked
-            self._fill_rows(row)
+            self._fill_rows(row, pieces)
             row.fill_s[0] += self._maker.seconds(row.sample)
         return inputs
 
@@ -112,18 +119,18 @@ class Masks:
             want_stats=sample.job.want_stats,
         )
 
-    def _fill_rows(self, row: Row) -> None:
+    def _fill_rows(self, row: Row, pieces: int) -> None:
         """The masks of one row; where there is nothing to mask with, everything is let through."""
         if row.late:
             row.sample.hold = True
         elif not row.void and row.sample.matcher is not None:
-            row.sample.guard(partial(self._walk, row, row.sample.matcher))
+            row.sample.guard(partial(self._walk, row, row.sample.matcher, pieces))
         for offset in range(len(row.legal), row.logits):
             self._buffer.set_row(row.first + offset, self._vocabulary.free_row)
             row.legal.append(self._vocabulary.free_count)
             row.fill_s.append(0.0)
 
-    def _walk(self, row: Row, matcher: Matcher) -> None:
+    def _walk(self, row: Row, matcher: Matcher, pieces: int) -> None:
         """Masks after the pending tokens and after each drafted one; the matcher is back where it was afterwards.
 
         Within a draft they are made at once, since there is little to choose. Behind one whose mask must be made first
@@ -137,16 +144,20 @@ class Masks:
                 if token is None and walked and self._maker.begin(row.sample):
                     del row.draft[walked - 1 :]
                     break
-                self._mask(row, matcher)
+                self._mask(row, matcher, pieces)
                 if token is None or not matcher.accept(token) or matcher.terminated:
                     break
                 walked += 1
+        except Unfinished:  # the row waits for it, as for one that is made beside
+            row.late, row.sample.hold = walked == 0, walked == 0 or row.sample.hold
+            del row.draft[max(0, walked - 1) :]
         finally:
             matcher.rollback(walked)
 
-    def _mask(self, row: Row, matcher: Matcher) -> None:
+    def _mask(self, row: Row, matcher: Matcher, pieces: int) -> None:
         started, index = time.perf_counter(), row.first + len(row.legal)
-        row.legal.append(matcher.fill(self._buffer.array, index, count=row.sample.job.trace is not None))
+        counted = row.sample.job.trace is not None
+        row.legal.append(matcher.fill(self._buffer.array, index, count=counted, pieces=pieces))
         if row.legal[-1] == 0:  # a dead end is decided on the host; the device must never see an empty row
             self._buffer.set_row(index, self._vocabulary.free_row)
         row.fill_s.append(time.perf_counter() - started)

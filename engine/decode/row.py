@@ -6,9 +6,14 @@ which fitted before, is emitted: nothing is ever cut.
 
 from __future__ import annotations
 
+import time
+
 from engine.decode.job import Sample
 from engine.decode.text import TextStream
 from engine.interfaces import Sampled, Tokenizer
+
+_AT_ONCE_S = 0.01
+"""Of processor time: an ending that takes longer is written in several turns."""
 
 
 def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> bool:
@@ -75,11 +80,24 @@ def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False) -> Non
     if ending is None:
         sample.status = "timeout" if overdue else "dead_end"
         return
-    for token in ending:
+    sample.ending = list(reversed(ending))
+    write_on(sample, tokenizer, _AT_ONCE_S)
+    if sample.ending:  # whatever has been launched for it means nothing
+        sample.epoch, sample.flying, sample.hold = sample.epoch + 1, 0, False
+
+
+def write_on(sample: Sample, tokenizer: Tokenizer, seconds: float) -> None:
+    """Write its ending for so many seconds of processor time, a token at least; `closed` at the end of it."""
+    until, matcher = time.thread_time() + seconds, sample.matcher
+    while sample.ending and matcher is not None:
+        token = sample.ending.pop()
         if not matcher.accept(token):
             raise matcher.fail(token_id=token)
         _take(sample, token, tokenizer)
-    sample.status = "closed"
+        if time.thread_time() >= until:
+            break
+    if not sample.ending:
+        sample.status = "closed"
 
 
 def _take(sample: Sample, token: int, tokenizer: Tokenizer) -> None:

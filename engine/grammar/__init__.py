@@ -2,6 +2,7 @@
 
 from engine.grammar.bitmask import BitmaskBuffer
 from engine.grammar.compiled import CompiledGrammar
+from engine.grammar.mask_work import Unfinished
 from engine.grammar.matcher import NO_ENDING, Matcher
 from engine.grammar.service import GrammarService
 from engine.grammar.vocabulary import Vocabulary
@@ -12,5 +13,6 @@ __all__ = [
     "CompiledGrammar",
     "GrammarService",
     "Matcher",
+    "Unfinished",
     "Vocabulary",
 ]

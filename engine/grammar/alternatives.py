@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.grammar.bitmask import Rows, draw, words
+from engine.grammar.mask_work import Unfinished
 from engine.judge import Undecided
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ _A_DRAW = 30
 _AN_ENDING_TOKEN = 4
 _BYTES_JUDGED = 50
 """A microsecond's worth of judging."""
+_PIECES = 3
+"""Milliseconds, about, of one mask."""
 _FEW = 32
 """Beginnings that are tried beside a banned one; where there are more, those of a single byte."""
 
@@ -79,7 +82,7 @@ def _detour(matcher: Matcher, limit: int, passes: Passes) -> Ending | None:
         fork = matcher.fork()
         for drawn in range(1 + attempt % _LONGEST_DETOUR):
             _take_forced(fork)
-            row = None if fork.terminated or (drawn and fork.inside_character) else _mask(fork)
+            row = None if fork.terminated or (drawn and fork.inside_character) else _quick_mask(fork)
             if row is None or not row.any():
                 break
             fork.accept(draw(row, chance))
@@ -105,9 +108,18 @@ def _take_forced(fork: Matcher) -> None:
             break
 
 
-def _mask(matcher: Matcher) -> Rows:
+def _quick_mask(fork: Matcher) -> Rows | None:
+    """None where it takes too long, or has taken whoever made it: the same text has the same ending."""
+    try:
+        row = _mask(fork, pieces=_PIECES)
+    except Unfinished:
+        return None
+    return row if fork.pieces <= _PIECES else None
+
+
+def _mask(matcher: Matcher, *, pieces: int | None = None) -> Rows:
     """What is legal and not banned, one row [W]."""
     rows = np.zeros((1, words(matcher.grammar.vocabulary.size)), dtype=np.int32)
-    matcher.fill(rows, 0, count=False)
+    matcher.fill(rows, 0, count=False, pieces=pieces)
     bits: Rows = rows[0]
     return bits

@@ -17,12 +17,13 @@ OVERHEAD_BYTES = 500
 
 
 class Kept:
-    """One mask, int32 [W], and how many bits it has set (counted when first asked)."""
+    """One mask, int32 [W], how many bits it has set (counted when first asked), and the pieces of work that it took."""
 
-    __slots__ = ("_count", "bits", "empty")
+    __slots__ = ("_count", "bits", "empty", "pieces")
 
-    def __init__(self, bits: bitmask.Row) -> None:
+    def __init__(self, bits: bitmask.Row, pieces: int) -> None:
         self.bits = bits
+        self.pieces = pieces
         self.empty = bitmask.is_empty(bits)
         self._count: int | None = None
 
@@ -54,9 +55,9 @@ class MaskCache:
                 pass
         return kept
 
-    def put(self, place: Hashable, row: bitmask.Row) -> Kept:
+    def put(self, place: Hashable, row: bitmask.Row, pieces: int = 0) -> Kept:
         """Remember a copy of `row`. About 2 microseconds."""
-        kept = Kept(row.copy())
+        kept = Kept(row.copy(), pieces)
         if place not in self._kept:
             self.nbytes += row.nbytes + OVERHEAD_BYTES
         self._kept[place] = kept

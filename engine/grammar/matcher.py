@@ -17,7 +17,7 @@ from engine.grammar import bitmask, marking
 from engine.grammar.alternatives import best_ending
 from engine.grammar.cursor import Cursor
 from engine.grammar.mask_cache import Kept
-from engine.grammar.pushdown import LostWay
+from engine.grammar.mask_work import MaskWork, Unfinished
 from engine.grammar.retreat import retreat
 from engine.grammar.search import ending_bytes
 from engine.grammar.segment import NEVER
@@ -25,6 +25,9 @@ from engine.grammar.segment import NEVER
 _FEW_STACKS = 16
 NO_ENDING = NEVER
 """What `need` says where no ending exists."""
+_LONG_ENDING = 2_000
+"""Tokens. A longer ending is not looked for at every step near the budget, where it would take 20 microseconds a token:
+the document is closed as soon as the bound says that it may have to be."""
 
 if TYPE_CHECKING:
     from engine.grammar.compiled import CompiledGrammar
@@ -47,6 +50,9 @@ class Matcher:
         self._ending: tuple[int, ...] | None = None
         self._tried = NO_ENDING
         self._bans: dict[int, set[int]] = {}
+        self._work: MaskWork | None = None
+        self.pieces = 0
+        """What the last mask has cost whoever made it: the same for the same text, whatever is remembered."""
 
     @property
     def tokens(self) -> int:
@@ -80,7 +86,7 @@ class Matcher:
         if not (self._follow(token_id, text) and self._advance(token_id, text)):
             return False
         self._tokens.append(token_id)
-        self._ending = None
+        self._ending = self._work = None
         if text is None:
             self.terminated = bool(self._matcher.is_terminated())
             if self._track is not None and not self.terminated:
@@ -146,7 +152,7 @@ class Matcher:
             self._matcher.rollback(count)
             self.terminated = False
             del self._tokens[-count:]
-            self._ending = None
+            self._ending = self._work = None
             self._bans = {at: tokens for at, tokens in self._bans.items() if at <= self.tokens or not forget}
             if self._track is not None:
                 self._track.pop(count)
@@ -159,25 +165,38 @@ class Matcher:
         copy._tokens = list(self._tokens)
         copy._bans = {at: set(tokens) for at, tokens in self._bans.items()}
         copy._track = self._track and self._track.fork()
+        copy._work = None
         return copy
 
-    def fill(self, mask: Any, row: int, *, count: bool = True) -> int:
+    def fill(self, mask: Any, row: int, *, count: bool = True, pieces: int | None = None) -> int:
         """Write the legal tokens into `mask[row]` (numpy int32 or torch int32 CPU, [R, W]) and return how many.
 
         0 is a dead end; without `count` 1 stands for any other number, which saves the counting. 3 microseconds where
-        a document of this grammar has been before, else 3-60. Raises ValueError after termination or failure.
+        a document of this grammar has been before, else 3-60. With `pieces`, Unfinished where that many, of about a
+        millisecond, are not enough. Raises ValueError after termination or failure.
         """
         if self.error is not None or self.terminated:
             raise ValueError("a matcher that has ended has no mask")
         array: bitmask.Rows = mask if isinstance(mask, np.ndarray) else mask.numpy()
-        kept = self._fill(array, row)
+        kept = self._fill(array, row, pieces)
+        self.pieces = 0 if kept is None else kept.pieces
         for token in (banned := self.banned):
             bitmask.clear(array[row], token)
         if kept is not None and not banned:
             return kept.count if count else int(not kept.empty)
         return bitmask.popcount(array[row]) if count else int(not bitmask.is_empty(array[row]))
 
-    def _fill(self, array: bitmask.Rows, row: int) -> Kept | None:
+    @property
+    def unfinished(self) -> bool:
+        """The mask here has been begun, and is not there."""
+        return self._work is not None and not self._work.done
+
+    def go_on(self, pieces: int) -> None:
+        """Some more pieces of the mask that is unfinished."""
+        if self._work is not None:
+            self._work.run(pieces)
+
+    def _fill(self, array: bitmask.Rows, row: int, pieces: int | None) -> Kept | None:
         """The mask without bans, and what is remembered of it."""
         track = self._track
         if track is None or not track.alive:
@@ -191,15 +210,20 @@ class Matcher:
         if kept is not None:
             array[row] = kept.bits
             return kept
-        self._wide(array, row, at.wide.number)
-        try:
-            narrowing.narrow(array[row], at)
-        except LostWay:  # hopelessly ambiguous: what is still in the mask is left to the judge
+        work = self._work
+        if work is None:
+            self._wide(array, row, at.wide.number)
+            bits = array[row].copy()
+            work = self._work = MaskWork(bits, narrowing.narrow(bits, at))
+        if not work.run(pieces):
+            raise Unfinished
+        array[row] = work.bits
+        if work.lost:
             return None
         if not at.place.completed:
             for token in self.grammar.vocabulary.stop_token_ids:
                 bitmask.clear(array[row], token)
-        return self._masks.put(view, array[row])
+        return self._masks.put(view, array[row], work.pieces)
 
     def _wide(self, array: bitmask.Rows, row: int, place: int) -> Kept:
         """XGrammar's mask of a place, computed where no document has been."""
@@ -261,6 +285,10 @@ class Matcher:
             return self.terminated
         if track is not None and track.bound < tokens:
             return True
+        if track is not None and track.alive:
+            bound = track.counted_bound()
+            if bound < tokens or _LONG_ENDING < bound < NO_ENDING:
+                return bound < tokens
         return 0 < len(self.shortest_ending(tokens)) <= tokens
 
     def ending(self, limit: int) -> tuple[int, ...] | None:
@@ -309,11 +337,8 @@ class Matcher:
 
     def _find_ending(self, limit: int) -> tuple[int, ...]:
         if self._track is not None and self._track.alive:
-            if not self._track.at.place.stacks:
-                return ()
-            ending = self._track.ending(limit)
-            if ending is not None and self._accepts(ending):
-                return ending
+            found = self._track.ending(limit) if self._track.at.place.stacks else None
+            return found if found is not None and self._accepts(found) else ()
         text = ending_bytes(self._matcher)
         pieces = None if text is None else self.grammar.vocabulary.segmenter.cut(text)
         ending = () if pieces is None else (*pieces, self.grammar.vocabulary.stop_token_ids[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Hashable, Iterable, Iterator, Set
+from collections.abc import Generator, Hashable, Iterable, Iterator, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,8 @@ from engine.schema.states import states_of
 _QUOTE = 0x22
 _ESCAPE = 12
 """Bytes of a pair of surrogates."""
+_A_TOKEN, _PIECE = 12, 1_500
+"""What following a token takes beside each stack, and what is followed at one go: about a millisecond."""
 
 
 class Asked(NamedTuple):
@@ -129,29 +131,28 @@ class Narrowing:
                 break
             yield names[index][len(begun) :]
 
-    def narrow(self, row: bitmask.Row, at: Position) -> None:
-        """Clear in `row`, the mask of `at.wide`, what the guards forbid, and set what only marks stand in the way of.
-        Raises LostWay."""
+    def narrow(self, row: bitmask.Row, at: Position) -> Iterator[None]:
+        """Clear in `row`, the mask of `at.wide`, what the guards forbid, and set what only marks stand in the way of:
+        done at the end of this, which stops every millisecond or so on the way. Raises LostWay."""
         if self._pushdown.marked and at.place.in_document:
-            self._past_keys(row, at)
+            yield from self._past_keys(row, at)
         if at.cursor.in_string:
-            self._in_string(row, at, at.place.asked or self._look(at))
+            yield from self._in_string(row, at, at.place.asked or self._look(at))
         else:
-            self._outside(row, at)
+            yield from self._outside(row, at)
 
-    def _past_keys(self, row: bitmask.Row, at: Position) -> None:
+    def _past_keys(self, row: bitmask.Row, at: Position) -> Iterator[None]:
         """Set the tokens that go on behind an undeclared key, which the compiler's matcher takes with marks alone. Of
         those that end this key some are left to be judged by its text, or by what is counted behind it."""
         keys = self._tokens.keys
         if not at.cursor.is_key:
-            self._set(row, at, keys.within if at.cursor.in_string else keys.whole)
-            return
-        if self._pushdown.picky:
-            self._set(row, at, keys.past)
-            return
-        for stack in at.place.stacks:
-            if string_rule(stack) is not None:
-                row |= self._beyond(stack)
+            yield from self._set(row, at, keys.within if at.cursor.in_string else keys.whole)
+        elif self._pushdown.picky:
+            yield from self._set(row, at, keys.past)
+        else:
+            for stack in at.place.stacks:
+                if string_rule(stack) is not None:
+                    row |= self._beyond(stack)
 
     def _beyond(self, stack: Stack) -> bitmask.Row:
         """The tokens that end the key on this stack and go on behind it, if all guards hold."""
@@ -162,13 +163,15 @@ class Narrowing:
             found = self._behind_keys[stack] = bitmask.from_ids(legal, self._vocabulary.size)
         return found
 
-    def _set(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> None:
+    def _set(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> Iterator[None]:
         """Set those of these tokens through which the document can be followed."""
-        for token in tokens:
+        for number, token in enumerate(tokens, 1):
+            if number % _at_one_go(len(at.place.stacks)) == 0:
+                yield
             if follow(self._pushdown, at, self._texts[token] or b"").place.stacks:
                 bitmask.set_bit(row, token)
 
-    def _outside(self, row: bitmask.Row, at: Position) -> None:
+    def _outside(self, row: bitmask.Row, at: Position) -> Iterator[None]:
         """By the first byte: whether guards let all pass, none, or some."""
         tokens = self._tokens
         doubtful = bitmask.ids(row & self._structural).tolist()
@@ -189,7 +192,7 @@ class Narrowing:
                 doubtful += bitmask.ids(row & starting).tolist()
         if self._pushdown.distinct:
             doubtful += self._alike(row, at, b'"')
-        self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
+        yield from self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
 
     def _alike(self, row: bitmask.Row, at: Position, quote: bytes) -> list[int]:
         """The tokens after which an open item may be like one before, of an array that holds no value twice; those that
@@ -206,57 +209,60 @@ class Narrowing:
         others = row & ~tokens.starting(_QUOTE) if quote else row & tokens.reopening
         return list(dict.fromkeys([*found, *bitmask.ids(others).tolist()]))
 
-    def _keep(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> None:
+    def _keep(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> Iterator[None]:
         """Clear those of these tokens through which the document cannot be followed."""
-        for token in tokens:
+        for number, token in enumerate(tokens, 1):
+            if number % _at_one_go(len(at.place.stacks)) == 0:
+                yield
             text = self._texts[token]
             if text and not follow(self._pushdown, at, text).place.stacks:
                 bitmask.clear(row, token)
 
-    def _in_string(self, row: bitmask.Row, at: Position, asked: Asked) -> None:
+    def _in_string(self, row: bitmask.Row, at: Position, asked: Asked) -> Iterator[None]:
         spelled = [stack.symbol.text for stack in at.place.stacks if isinstance(stack.symbol, Literal)]
         if len(spelled) == len(at.place.stacks) and at.place is not at.wide:
-            self._only(row, at, spelled)
+            yield from self._only(row, at, spelled)
             return
         doubtful = self._dropped(at)
         if doubtful is not None and self._pushdown.distinct:
             doubtful += self._alike(row, at, b"")
         if doubtful is None:
-            self._keep(row, at, bitmask.ids(row).tolist())
+            yield from self._keep(row, at, bitmask.ids(row).tolist())
             return
         cut = at.cursor.in_escape or at.place.inside
-        alike = self._fit(row, at, cut=cut)
+        alike = yield from self._fit(row, at, cut=cut)
         if cut:
             closing = row & self._tokens.marked
         elif not alike:
             closing = row & self._tokens.closing
         else:
             if asked.frames and not at.cursor.is_key:
-                self._behind(row, at, doubtful)
+                yield from self._behind(row, at, doubtful)
             closing = row & (self._deep | self._tokens.past_members if at.cursor.is_key else self._deep)
         doubtful += bitmask.ids(closing).tolist()
         if at.cursor.is_key and self._pushdown.unrepeated:
             rest = {*_rests(at.cursor.keys, at.cursor.key), *self._declared(at.cursor.key)}
-            beside = (
-                self._vocabulary.beside if self._pushdown.picky else self._vocabulary.behind
-            )  # or only what ends it
+            whole = self._vocabulary.behind  # or only what ends it
+            beside = self._vocabulary.beside if self._pushdown.picky else whole
             doubtful += [token for text in map(_quoted, rest) for token in beside(text)]
             doubtful += [token for text in rest for token in self._tokens.escaped.get(text, ())]
-        self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
+        yield from self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
 
-    def _behind(self, row: bitmask.Row, at: Position, doubtful: list[int]) -> None:
+    def _behind(self, row: bitmask.Row, at: Position, doubtful: list[int]) -> Iterator[None]:
         """Clear the tokens that go on in a wrong way behind a string that may be closed: one of each text behind it is
         followed, none of those that are `doubtful` for themselves."""
         closing = bitmask.ids(row & self._closing & ~bitmask.from_ids(doubtful, len(self._texts)))
         tails = self._tokens.tails[closing]
         _, firsts, numbers = np.unique(tails, return_index=True, return_inverse=True)
         for number, first in enumerate(firsts.tolist()):
+            if (number + 1) % _at_one_go(len(at.place.stacks)) == 0:
+                yield
             text = self._texts[int(closing[first])] or b""
             if not follow(self._pushdown, at, text).place.stacks:
                 for token in closing[numbers == number].tolist():
                     bitmask.clear(row, token)
 
-    def _fit(self, row: bitmask.Row, at: Position, *, cut: bool) -> bool:
+    def _fit(self, row: bitmask.Row, at: Position, *, cut: bool) -> Generator[None, None, bool]:
         """Clear the tokens that are too long, or close the string too soon; whether all stacks ask the same.
 
         `cut`: a character or escape is not finished, so that a token may begin with up to _ESCAPE bytes of it.
@@ -274,19 +280,17 @@ class Narrowing:
         if low > 0 and not cut:
             row &= tokens.closing_from(low)
         if surely < tokens.reach.chars and (surely < perhaps or cut):
-            self._keep(row, at, bitmask.ids(row & ~tokens.at_most(surely)).tolist())
+            yield from self._keep(row, at, bitmask.ids(row & ~tokens.at_most(surely)).tolist())
         if at.cursor.is_key:
             return lengths.count(lengths[0]) == len(lengths)
         return len({(rule and rule.shared, length) for rule, length in zip(rules, lengths, strict=True)}) == 1
 
-    def _only(self, row: bitmask.Row, at: Position, spelled: list[bytes]) -> None:
+    def _only(self, row: bitmask.Row, at: Position, spelled: list[bytes]) -> Iterator[None]:
         """Nothing but tokens along these texts, which are all that guards have left."""
         tokens = dict.fromkeys(token for text in spelled for token in self._vocabulary.beside(text))
         legal = [token for token in tokens if bitmask.legal(row, token)]
-        row[:] = 0
-        for token in legal:
-            if follow(self._pushdown, at, self._texts[token] or b"").place.stacks:
-                bitmask.set_bit(row, token)
+        row[:] = bitmask.from_ids(legal, self._vocabulary.size)
+        yield from self._keep(row, at, legal)
 
     def _dropped(self, at: Position) -> list[int] | None:
         """The tokens that may be in the mask only for stacks that guards have cut off; None where that may be most."""
@@ -318,3 +322,8 @@ def _rests(keys: Set[str], begun: str) -> Iterator[str]:
 def _quoted(rest: str) -> bytes:
     """The end of a key, spelled as json.dumps(ensure_ascii=False) does, and its quote."""
     return json.dumps(rest, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:]
+
+
+def _at_one_go(stacks: int) -> int:
+    """Tokens that may be followed on so many stacks before somebody else has a turn."""
+    return 1 + _PIECE // (_A_TOKEN + stacks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 
@@ -12,6 +13,9 @@ NEVER = 1 << 30
 _SINGLE = (1,)
 _LAST_BYTE = 0xFF
 _MOST_PREFIXES = 100_000
+_KEPT_OF_RUN = 2_048
+"""Bytes of a long run whose tokens are looked for; what is longer is written by the longest of them."""
+_RUN = re.compile(rb"(.{1,4}?)\1{%d,}" % _KEPT_OF_RUN, re.DOTALL)
 
 
 class Segmenter:
@@ -56,9 +60,26 @@ class Segmenter:
         return self._solve(text)[0]
 
     def cut(self, text: bytes) -> tuple[int, ...] | None:
-        """The ids of a shortest way to write `text`; None when there is none. About 2 microseconds a byte."""
+        """The ids of a shortest way to write `text`; None when there is none. About 2 microseconds a byte, less where a
+        character is repeated thousands of times."""
+        run = _RUN.search(text) if len(text) > 2 * _KEPT_OF_RUN else None
+        if run is not None:
+            return self._cut_around(text, run.start(), run.end(), len(run[1]))
         counts, ids, nexts = self._solve(text)
         return None if counts[0] >= NEVER else tuple(_walk(ids, nexts))
+
+    def _cut_around(self, text: bytes, start: int, end: int, size: int) -> tuple[int, ...] | None:
+        """With the middle of a run written by its longest token, again and again."""
+        unit = text[start : start + size]
+        times = max(n for n in range(1, _KEPT_OF_RUN // (2 * size)) if n == 1 or unit * n in self.ids)
+        token = self.ids.get(unit * times)
+        again = (end - start - _KEPT_OF_RUN) // (times * size) if token is not None else 0
+        middle = start + _KEPT_OF_RUN // (2 * size) * size
+        before, after = self.cut(text[:middle]), self.cut(text[middle + again * times * size :])
+        if again <= 0 or token is None or before is None or after is None:
+            counts, ids, nexts = self._solve(text)
+            return None if counts[0] >= NEVER else tuple(_walk(ids, nexts))
+        return (*before, *(token,) * again, *after)
 
     def _solve(self, text: bytes) -> tuple[list[int], list[int], list[int]]:
         size = len(text)

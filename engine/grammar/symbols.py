@@ -71,7 +71,7 @@ class Nonterminal:
 
     __slots__ = (
         "alternatives", "asks", "best", "effect", "first", "firsts", "guards", "is_mark", "keys", "least", "name",
-        "nullable", "nullables", "regions", "serial", "shared", "size", "spread", "tokens",
+        "nullable", "nullables", "prices", "regions", "serial", "shared", "size", "spread", "tokens",
     )  # fmt: skip
 
     def __init__(self, name: str, serial: int) -> None:
@@ -82,6 +82,8 @@ class Nonterminal:
         """See `levels`."""
         self.regions: tuple[Length | Members | Items, ...] | None = None
         """See `levels`."""
+        self.prices: dict[str, int] | None = None
+        """See `least_cost`."""
         self.guards: tuple[Guard | None, ...] = ()
         self.asks = False
         """Whether it has guards, or derives something that has."""

@@ -334,8 +334,8 @@ def test_a_dead_end_is_a_status_not_a_nan(tmp_path: Path, monkeypatch: pytest.Mo
         engine.warmup([constraint])
         fill = Matcher.fill
 
-        def emptied(self: Matcher, mask: np.ndarray, row: int, *, count: bool = True) -> int:
-            fill(self, mask, row)
+        def emptied(self: Matcher, mask: np.ndarray, row: int, **named: Any) -> int:
+            fill(self, mask, row, **named)
             mask[row] = 0
             return 0
 

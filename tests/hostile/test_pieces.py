@@ -1,0 +1,109 @@
+"""What a stranger's counts ask of the decode thread is done in pieces, which change nothing of what is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import Constraint, Request, SamplingParams
+from engine.decode import loop, masks, row
+from engine.grammar import Matcher, narrowing
+from tests.decode.fakes import fake_engine, random_logits
+
+UNION = {"anyOf": [{"type": "string", "pattern": f"^[^{c}]*$", "maxLength": 3 * n + 2} for n, c in enumerate("abcdef")]}
+LIST = {"$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}, "maxItems": 5}}, "$ref": "#/$defs/a"}
+KEYS = {
+    "type": "object",
+    "properties": {f"k{n}": {"type": "string", "maxLength": 3} for n in range(9)},
+    "minProperties": 4,
+}
+
+
+def documents(folder: Path, ahead: bool) -> list[tuple[tuple[int, ...], str]]:
+    engine, _ = fake_engine(random_logits(3), folder, launch_ahead=ahead)
+    requests = [
+        Request(
+            prompt="x",
+            constraint=Constraint.json_schema(schema, conformance="spec"),
+            sampling=SamplingParams(max_tokens=60, seed=seed, n=2),
+        )
+        for schema in (UNION, LIST, KEYS)
+        for seed in (1, 2)
+    ]
+    with engine:
+        results = engine.generate_batch(requests)
+    return [(sample.token_ids, sample.status) for result in results for sample in result.samples]
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["in step", "ahead"])
+def test_a_mask_made_in_pieces_is_the_same_mask(tmp_path: Path, ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = documents(tmp_path / "a", ahead)
+    continued, go_on = [0], Matcher.go_on
+
+    def counted(self: Matcher, pieces: int) -> None:
+        continued[0] += 1
+        go_on(self, pieces)
+
+    monkeypatch.setattr(Matcher, "go_on", counted)
+    monkeypatch.setattr(narrowing, "_PIECE", 1)
+    monkeypatch.setattr(masks, "PIECES", 1)
+    monkeypatch.setattr(loop, "PIECES", 1)
+    assert documents(tmp_path / "b", ahead) == at_once
+    assert continued[0] > 50
+    assert {status for _, status in at_once} == {"complete", "closed"}
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["in step", "ahead"])
+def test_an_ending_written_over_many_turns_is_the_same(
+    tmp_path: Path, ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = documents(tmp_path / "a", ahead)
+    written, write_on = [0], row.write_on
+
+    def slowly(sample: Any, tokenizer: Any, seconds: float) -> None:
+        written[0] += 1
+        write_on(sample, tokenizer, -1.0)
+
+    monkeypatch.setattr(row, "write_on", slowly)
+    monkeypatch.setattr("engine.decode.loop.write_on", slowly)
+    assert documents(tmp_path / "b", ahead) == at_once
+    assert written[0] > 20
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["in step", "ahead"])
+def test_while_an_ending_is_written_its_slot_and_its_blocks_are_somebody_elses(
+    tmp_path: Path, ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slot for all: who comes second runs while the first one's ending is written, and nothing is fed of that."""
+    began: list[Any] = []
+    beside, write_on = [0], row.write_on
+
+    def slowly(sample: Any, tokenizer: Any, seconds: float) -> None:
+        if sample not in began:
+            began.append(sample)
+        elif sample is began[0]:
+            beside[0] += any(len(running.output) > 1 for running in engine._thread._crew._scheduler.running)
+            assert sample.slot is None
+        write_on(sample, tokenizer, -1.0)
+
+    monkeypatch.setattr(row, "write_on", slowly)
+    monkeypatch.setattr("engine.decode.loop.write_on", slowly)
+    constraint = Constraint.json_schema({"type": "string", "minLength": 60}, conformance="spec")
+    engine, network = fake_engine(random_logits(3), tmp_path, launch_ahead=ahead, max_batch=1, prefix_cache_bytes=0)
+    with engine:
+        engine.warmup([constraint])
+        futures = [
+            engine.submit(Request(prompt="x", constraint=constraint, sampling=SamplingParams(max_tokens=most, seed=1)))
+            for most in (64, 64)
+        ]
+        results = [future.result(120) for future in futures]
+        blocks = engine.loaded.runner.blocks
+        assert not blocks.table(0), "nobody runs"
+        assert blocks.free == blocks.most
+    assert [result.status for result in results] == ["closed", "closed"]
+    assert results[0].token_ids == results[1].token_ids
+    assert beside[0] > 5, "the second one ran meanwhile"
+    prompt = results[0].usage.prompt_tokens
+    assert network.tokens < 2 * (prompt + 20), "what is written of an ending is not computed"
