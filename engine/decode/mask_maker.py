@@ -7,7 +7,7 @@ Knows matchers and futures; no rows and no steps.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from engine.decode.job import Sample
@@ -22,7 +22,7 @@ class MaskMaker:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="masks")
-        self._making: dict[int, Future[float]] = {}
+        self._making: dict[Hashable, Future[float]] = {}
 
     def begin(self, sample: Sample) -> bool:
         """Whether the mask of the sample's place must be made first; then it is being made. 10-60 microseconds.
@@ -39,7 +39,7 @@ class MaskMaker:
         sample.mask, sample.made_at = making, matcher.tokens
         return True
 
-    def _made(self, place: int) -> None:
+    def _made(self, place: Hashable) -> None:
         self._making.pop(place, None)
         self._wake()
 

@@ -6,7 +6,8 @@ adds the sticky error, the guard against empty masks, endings within a budget an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -199,9 +200,11 @@ class Matcher:
     def _fill(self, array: bitmask.Rows, row: int, pieces: int | None) -> Kept | None:
         """The mask without bans, and what is remembered of it."""
         track = self._track
-        if track is None or not track.alive:
+        if track is None:
             self._compute(array, row)
             return None
+        if not track.alive:
+            return self._wide(array, row, self._way)
         at, narrowing = track.at, self._narrowing
         view = None if narrowing is None else narrowing.view(at)
         if view is None or narrowing is None:
@@ -225,7 +228,13 @@ class Matcher:
                 bitmask.clear(array[row], token)
         return self._masks.put(view, array[row], work.pieces)
 
-    def _wide(self, array: bitmask.Rows, row: int, place: int) -> Kept:
+    @property
+    def _way(self) -> Hashable:
+        """A place where our tables are lost, by the tokens that led there."""
+        start = self.grammar.closer.start.place.number if self.grammar.closer is not None else 0
+        return start, blake2b(np.array(self._tokens).tobytes(), digest_size=16).digest()
+
+    def _wide(self, array: bitmask.Rows, row: int, place: Hashable) -> Kept:
         """XGrammar's mask of a place, computed where no document has been."""
         kept = self._masks.get(place)
         if kept is None:
@@ -247,14 +256,16 @@ class Matcher:
                 bitmask.clear(array[row], token)
 
     @property
-    def unmade(self) -> int | None:
-        """The number of the place whose mask is still to be made and can take long, None elsewhere. A microsecond.
+    def unmade(self) -> Hashable | None:
+        """The place whose mask is still to be made and can take long, None elsewhere. A microsecond.
 
         Between the strings of a JSON document few tokens come into question, which takes below a millisecond.
         """
         track = self._track
-        if track is None or not track.alive or self.error is not None or self.terminated:
+        if track is None or self.error is not None or self.terminated:
             return None
+        if not track.alive:
+            return self._way if self._masks.get(self._way) is None else None
         few = len(track.at.wide.stacks) <= _FEW_STACKS
         if few and track.at.place.in_document and not track.at.cursor.in_string:
             return None

@@ -129,7 +129,8 @@ class Symbols:
         self.root = self._rules[grammar.root]
         self.guarded = any(rule.guards for rule in self._rules.values())
         """Whether some alternative asks something of the document so far."""
-        self.marked = any(name.endswith(UNDECLARED) for name in self._rules)
+        parts = (part for rule in self._rules.values() for way in rule.alternatives for part in way)
+        self.marked = any(isinstance(part, Nonterminal) and part.is_mark for part in parts)
         """Whether some keys are marked for the matcher's compiler."""
         self.compared = [g for rule in self._rules.values() for g in rule.guards if isinstance(g, Unrepeated)]
         self.names = tuple(sorted(frozenset().union(*(guard.names for guard in self.compared))))

@@ -40,11 +40,6 @@ class Layout:
         """The lookahead of a key."""
         return chars(":" + KEY_MARK + (BLANK if self.flexible else ""))
 
-    @property
-    def value_start(self) -> Chars:
-        """The lookahead of a key with its colon."""
-        return chars('"[{-0123456789tfn' + (BLANK if self.flexible else ""))
-
     def gap(self) -> Sequence:
         """Whitespace between two symbols."""
         if not self.flexible:

@@ -161,5 +161,5 @@ class UnionWriter:
 
     def _key(self, key: str | None) -> Sequence:
         if key is not None:
-            return self.writer.declared_key(key)
+            return self.writer.layout.key(key)
         return self.writer.key(Automaton.anything(), frozenset(self.names))

@@ -190,7 +190,6 @@ class ObjectWriter:
         if needs not in self._offers:
             kinds = [member for key, term in self.named for member in self.members.declared(key, term, needs)]
             kinds += self.members.undeclared(needs)
-            kinds = [m if m.name is None else replace(m, key=self.writer.declared_key(m.name)) for m in kinds]
             special = [member for member in kinds if member.meets or member.name in self.tracked]
             self._offers[needs] = special, [member for member in kinds if member not in special]
         return self._offers[needs]

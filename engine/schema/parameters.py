@@ -53,9 +53,6 @@ class ParameterWriter(ValueWriter):
                 found.append((self.spelled.text("text", texts, chars("\n")),))
         return found
 
-    def declared_key(self, name: str) -> Sequence:
-        return self.layout.key(name)
-
     def key(self, keys: Automaton, names: frozenset[str] = frozenset()) -> Sequence:
         keys = (keys & _keys()) - Automaton.of(names)
         if keys.is_empty:  # a rule that derives nothing

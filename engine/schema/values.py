@@ -62,7 +62,6 @@ class ValueWriter:
         """What rules must write to obey their guards."""
         self._values: dict[tuple[Term, Follow], str] = {}
         self._pending: list[tuple[str, Term, Follow]] = []
-        self._keys: dict[str, str] = {}
         self._serial = 0
 
     def write(self, root: Term) -> str:
@@ -165,13 +164,6 @@ class ValueWriter:
         if not whole:
             mark(self.expander, term, ("minLength", "maxLength"), "checked", f"over {FOLDED_LENGTH}, in a parameter")
         return automaton
-
-    def declared_key(self, name: str) -> Sequence:
-        """A declared key with its colon as a rule: its masks are computed once, however many states offer it."""
-        if name not in self._keys:
-            self._keys[name] = self.fresh("k")
-            self.rules[self._keys[name]] = Rule(self._keys[name], (self.layout.key(name),), self.layout.value_start)
-        return (Ref(self._keys[name]),)
 
     def key(self, keys: Automaton, names: frozenset[str] = frozenset()) -> Sequence:
         """Undeclared keys in `keys`, with their colon: all of them but `names`."""

@@ -50,7 +50,7 @@ def batching(line: dict[str, Any]) -> None:
 def soak(line: dict[str, Any]) -> None:
     assert line["requests"] == line["answered"] == sum(line["outcomes"].values()) > 0
     assert line["wrong"] == []
-    assert line["left"] == {"requests": 0, "slots": 0, "samples": 0, "cache_bytes_over": 0}
+    assert line["left"] == {"requests": 0, "slots": 0, "samples": 0, "blocks": 0, "cache_bytes_over": 0}
     assert line["queue_p50_ms"] <= line["queue_p99_ms"]
     assert line["resident_mib"]["max"] >= line["resident_mib"]["end"]
 

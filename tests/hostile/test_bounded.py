@@ -155,7 +155,8 @@ def test_one_owners_heavy_schemas_do_not_delay_anothers(engine: Engine) -> None:
 
 
 def test_a_keyword_that_is_only_checked_is_judged_elsewhere_and_found_all_the_same(engine: Engine) -> None:
-    schema = {"type": "array", "uniqueItems": True, "items": {"type": "integer", "minimum": 0, "maximum": 9999}}
+    items = {"type": "integer", "minimum": 0, "maximum": 9999}
+    schema = {"type": "array", "uniqueItems": True, "items": items, "minItems": 2, "contains": {"minimum": 0}}
     constraint = Constraint.json_schema(schema)
     assert engine.grammars.compile(constraint).judge is not None, "a keyword of it is only checked"
     params = SamplingParams(max_tokens=60, n=4)

@@ -33,7 +33,8 @@ FILES: dict[str, bytes] = {
     "dangling.json": b'{"$ref": "#/$defs/missing"}',
     "circle.json": b'{"$ref": "#"}',
     "bad-pattern.json": b'{"type": "string", "pattern": "(a"}',
-    "unique.json": b'{"type": "array", "items": {"maximum": 9999, "minimum": 0}, "uniqueItems": true}',
+    "unique.json": b'{"type": "array", "items": {"maximum": 9999, "minimum": 0}, "uniqueItems": true, "minItems": 2,'
+    b' "contains": {"minimum": 0}}',
     "beyond-ascii.json": '{"properties": {"größe": {"type": "null"}}}'.encode(),
     "latin1.txt": "café".encode("latin-1"),
     "long.txt": b"word " * 20_000,
