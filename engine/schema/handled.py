@@ -62,7 +62,11 @@ HOW: dict[str, tuple[str, str]] = {
     "minContains": (ALWAYS, ""),
     "maxContains": (ALWAYS, "what is counted has no exact complement"),
     "unevaluatedItems": ("branch by branch, with `contains`", f"over {alternatives.SUBSETS} branches of one anyOf"),
-    "properties": ("any order in spec; narrowed to schema order in tight", ""),
+    "properties": (
+        "any order in spec; narrowed to schema order in tight, refused there over "
+        f"{objects.OPTIONAL_RUN:,} optional ones in a row",
+        "",
+    ),
     "required": (ALWAYS, f"over {objects.TRACKED} keys in any order, in parameters of calls"),
     "additionalProperties": ("keys outside the declared ones, exactly", "a pattern beside it is not held"),
     "patternProperties": (
