@@ -278,7 +278,7 @@ def test_entries_of_containers_that_died_long_ago_are_removed_by_the_next(tmp_pa
 
 
 def wait_for(condition):
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.005)
