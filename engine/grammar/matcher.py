@@ -24,6 +24,7 @@ from engine.grammar.search import ending_bytes
 from engine.grammar.segment import NEVER
 
 _FEW_STACKS = 16
+"""Ways to go on that one mask looks at in about a millisecond, between strings; 300 take 60."""
 NO_ENDING = NEVER
 """What `need` says where no ending exists."""
 _LONG_ENDING = 2_000

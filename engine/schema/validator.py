@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
@@ -238,13 +237,3 @@ def _rejected(error: Exception) -> SchemaInvalid | SchemaRefused | LimitExceeded
 
 def _first_line(error: Exception) -> str:
     return str(error).split("\n", 1)[0]
-
-
-@lru_cache(maxsize=64)
-def _cached(source: str) -> Validator:
-    return Validator(json.loads(source))
-
-
-def validator_for(source: str) -> Validator:
-    """A validator for schema text (the canonical source of a constraint), kept for the last 64 texts."""
-    return _cached(source)
