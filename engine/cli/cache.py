@@ -23,8 +23,10 @@ GRAMMARS, MODELS = "grammars", "models"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("ls", "clear", "warm"))
-    parser.add_argument("schemas", nargs="*", metavar="SCHEMA", help="warm: files or names of bundled schemas")
+    parser.add_argument("action", choices=("ls", "clear", "warm"), metavar="{ls,clear,warm}")
+    parser.add_argument(
+        "schemas", nargs="*", default=[], metavar="SCHEMA", help="warm: files or names of bundled schemas"
+    )  # a default: else argparse calls it required where the action is missing
     parser.add_argument("--json", action="store_true", help="ls: one JSON object an entry")
     parser.add_argument("--models", action="store_true", help="clear: converted models too")
     options.add_conformance(parser)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from engine.decode.engine import Engine
 
 REDRAW_S = 0.2
+REPEAT_S = 30.0
+"""Between two lines about tokens where nothing is redrawn: who waits for minutes sees that it goes on."""
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def require_local() -> None:
 
 
 class Progress:
-    """Phases and token counts on a stream: redrawn in place on a terminal, one line a phase elsewhere."""
+    """Phases and token counts on a stream: redrawn in place on a terminal, a line now and then elsewhere."""
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self._stream = stream or sys.stderr
@@ -82,8 +84,8 @@ class Progress:
         """A new phase begins; the one before is reported with its seconds."""
         self.end_phase()
         self._phase, self._phase_began = name, time.perf_counter()
-        if self._live and not self._quiet:
-            self._draw(f"{name} ...")
+        if self._live:
+            self._show(f"{name} ...")
 
     def end_phase(self) -> None:
         """Report the running phase, if there is one."""
@@ -95,22 +97,22 @@ class Progress:
     def token(self, count: int = 1) -> None:
         """`count` more tokens have come."""
         now = time.perf_counter()
+        self._tokens += count
         if self.first_token_s is None:
             self.end_phase()
-            self.first_token_s, self._decode_began = now - self._started, now
+            self.first_token_s, self._decode_began, self._drawn = now - self._started, now, now
             self.line(f"first token after {self.first_token_s:.2f} s")
-        self._tokens += count
-        if self._live and not self._quiet and now - self._drawn > REDRAW_S:
-            rate = self._tokens / max(now - self._decode_began, 1e-9)
-            self._draw(f"{self._tokens} tokens, {rate:.1f} tokens/s")
+        elif now - self._drawn > (REDRAW_S if self._live else REPEAT_S):
             self._drawn = now
+            rate = (self._tokens - 1) / max(now - self._decode_began, 1e-9)  # the first one came before
+            self._show(f"{self._tokens} tokens, {rate:.1f} tokens/s")
 
     def share(self, done: float, what: str) -> None:
         """How much of the running phase is done, 0 to 1; shown on a terminal only."""
         now = time.perf_counter()
-        if self._live and not self._quiet and now - self._drawn > REDRAW_S:
-            self._draw(f"{self._phase} {100 * done:.0f} % {what}")
+        if self._live and now - self._drawn > REDRAW_S:
             self._drawn = now
+            self._show(f"{self._phase} {100 * done:.0f} % {what}")
 
     def line(self, text: str) -> None:
         """A line that stays."""
@@ -119,12 +121,17 @@ class Progress:
             print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Leave the terminal clean."""
+        """Leave the terminal clean, whatever is still told afterwards."""
         if not self._quiet:
             self._erase()
+        self._quiet = True
 
-    def _draw(self, text: str) -> None:
-        print(f"\r\x1b[K{text}", end="", file=self._stream, flush=True)
+    def _show(self, text: str) -> None:
+        """Text that the next one replaces on a terminal."""
+        if not self._live:
+            self.line(text)
+        elif not self._quiet:
+            print(f"\r\x1b[K{text}", end="", file=self._stream, flush=True)
 
     def _erase(self) -> None:
         if self._live:

@@ -11,6 +11,7 @@ from engine.cli.engine_session import Progress, open_engine, wait_for
 from engine.cli.inputs import compact, read_text
 from engine.cli.main import FAILED, OK, say
 from engine.cli.trace_output import TraceOutput, open_trace
+from engine.decode.prompt import refuse_oversized
 from engine.errors import RequestError
 from engine.interfaces import StepRecord
 from engine.request import SUCCESSES, Request, Result
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     request = build_request(args)
     config = options.engine_config(args)
+    refuse_oversized(request, max_bytes=config.limits.prompt_bytes)  # before seconds are spent on a model
     progress = Progress(quiet=args.quiet)
     with open_trace(args.trace, text=args.trace_text == "on") as trace, open_engine(config, progress) as engine:
         if args.show_prompt:
@@ -92,7 +94,10 @@ def _decode(engine: Engine, request: Request, progress: Progress, trace: TraceOu
         trace.begin(engine)
 
     def step(record: StepRecord) -> None:
+        first = progress.first_token_s is None
         progress.token()
+        if first and request.sampling.max_tokens is None:
+            progress.line("no --max-tokens: the text ends where the model or the context ends it, maybe after minutes")
         if trace:
             trace(record)
 
@@ -112,9 +117,9 @@ def summary(result: Result) -> str:
     if result.usage.forced_tokens:
         told += f" ({result.usage.forced_tokens} forced by the grammar)"
     if times.decode and times.mask_fill:
-        share = 100 * times.mask_exposed / (times.prefill + times.decode)
-        told += f"; masks: {times.mask_fill:.1f} ms to fill, {times.mask_exposed:.1f} ms visible"
-        told += f" = {share:.2f} % of the time in the model"
+        share = 100 * times.mask_exposed / times.decode
+        told += f"; masks: {times.mask_fill:.1f} ms to fill, {times.mask_exposed:.1f} ms of waiting and applying"
+        told += f" = {share:.2f} % of that time"
     return told
 
 

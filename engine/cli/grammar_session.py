@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.cli.main import say
 from engine.cli.options import engine_config
 from engine.errors import ModelError
 from engine.interfaces import Tokenizer
@@ -48,7 +49,7 @@ def load_vocabulary(name: str | None, cache_dir: Path) -> Any:
     from engine.model.tokenizer import load_tokenizer
 
     if name is None:
-        return load_tokenizer(converted_gguf(embedded_gguf(), cache_dir))
+        return load_tokenizer(converted_gguf(embedded_gguf(), cache_dir, lambda what: say(f"maskloop: {what} ...")))
     path = existing_tokenizer(name)
     if path.suffix != ".xz":
         return load_tokenizer(path)

@@ -12,8 +12,9 @@ def refusal(job: Job) -> EngineError | None:
         grammar = job.compiled()
         budget = job.samples[0].budget
         if grammar is not None and grammar.min_tokens > budget:
+            tokens = "1 token" if budget == 1 else f"{budget} tokens"
             return BudgetTooSmall(
-                f"max_tokens allows {budget} tokens, the shortest document needs {grammar.min_tokens}",
+                f"max_tokens allows {tokens}, the shortest document needs {grammar.min_tokens}",
                 param="max_tokens",
             )
     except EngineError as error:

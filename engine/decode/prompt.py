@@ -44,16 +44,8 @@ def encode_prompt(request: Request, tokenizer: Tokenizer, *, max_sequence: int, 
 
     Nothing is tokenised of what is over `max_bytes`, and of what cannot fit no more than shows it.
     """
-    said = _said(request)
-    for param, part in said.items():
-        size = text_bytes(part)
-        if size > max_bytes:
-            raise PromptTooLong(f"{param} has {size} bytes, over the limit of {max_bytes}", param=param)
-    total = sum(map(text_bytes, said.values()))
-    if total > max_bytes:
-        raise PromptTooLong(f"the prompt has {total} bytes in all, over the limit of {max_bytes}", param="prompt")
-    if total > BLOCK:
-        _refuse_hopeless(said, tokenizer, max_sequence)
+    if refuse_oversized(request, max_bytes=max_bytes) > BLOCK:
+        _refuse_hopeless(_said(request), tokenizer, max_sequence)
     if request.template == "raw":
         ids = tokenizer.encode(request.prompt or "")
     else:
@@ -68,6 +60,19 @@ def encode_prompt(request: Request, tokenizer: Tokenizer, *, max_sequence: int, 
             param="prompt",
         )
     return ids
+
+
+def refuse_oversized(request: Request, *, max_bytes: int) -> int:
+    """The bytes of everything that becomes prompt; PromptTooLong where they are over the limit. Needs no model."""
+    said = _said(request)
+    sizes = {param: text_bytes(part) for param, part in said.items()}
+    for param, size in sizes.items():
+        if size > max_bytes:
+            raise PromptTooLong(f"{param} has {size} bytes, over the limit of {max_bytes}", param=param)
+    total = sum(sizes.values())
+    if total > max_bytes:
+        raise PromptTooLong(f"the prompt has {total} bytes in all, over the limit of {max_bytes}", param="prompt")
+    return total
 
 
 def _said(request: Request) -> dict[str, Any]:

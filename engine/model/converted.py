@@ -43,12 +43,19 @@ NEEDED = frozenset(
 """What our decoder reads of a config; a file that leaves one of them to its class's default is not read as JSON."""
 
 
-def converted_gguf(path: Path, cache_dir: Path) -> Path:
+def converted_gguf(path: Path, cache_dir: Path, progress: Callable[[str], None] | None = None) -> Path:
     """The folder with the dequantised form of a GGUF file, made on first use (half a minute for 135 M weights).
 
-    A folder appears whole or not at all: it is written beside its place and renamed.
+    A folder appears whole or not at all: it is written beside its place and renamed. `progress` is told where it has
+    to be made.
     """
-    return _made(path, cache_dir / "models" / f"{path.stem}-{_key(path)}", _convert)
+
+    def convert(path: Path, out: Path) -> None:
+        if progress:
+            progress(f"converting {path.stem}, once")
+        _convert(path, out)
+
+    return _made(path, cache_dir / "models" / f"{path.stem}-{_key(path)}", convert)
 
 
 def described_gguf(path: Path, cache_dir: Path, settings: Any) -> Path:

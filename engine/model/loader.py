@@ -49,12 +49,12 @@ class Phases:
 
     def __init__(self, progress: Progress | None) -> None:
         self.seconds: dict[str, float] = {}
-        self._progress = progress
+        self.progress = progress
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        if self._progress:
-            self._progress(name)
+        if self.progress:
+            self.progress(name)
         started = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
@@ -91,7 +91,7 @@ def choose_device(wanted: str) -> str:
 
 def _load_cpu(config: EngineConfig, source: Source, phases: Phases) -> LoadedModel:
     with phases("weights"):
-        read = _read(config, source)
+        read = _read(config, source, phases.progress)
     with phases("tokenizer"):
         stops = stop_ids(read.folder, source, read.settings)
         path = config.tokenizer or read.folder or source.name
@@ -101,7 +101,7 @@ def _load_cpu(config: EngineConfig, source: Source, phases: Phases) -> LoadedMod
     return LoadedModel(source.name, source.revision, runner, tokenizer, phases.seconds, read.inventory)
 
 
-def _read(config: EngineConfig, source: Source) -> ReadWeights:
+def _read(config: EngineConfig, source: Source, progress: Progress | None) -> ReadWeights:
     """Weights by name (architectures we compute) or the Hugging Face model (all others), quantised as asked."""
     if source.kind in ("checkpoint", "random"):
         from engine.model.engine_weights import read_engine_weights
@@ -116,7 +116,7 @@ def _read(config: EngineConfig, source: Source) -> ReadWeights:
 
         read = read_packed_gguf(config, source.name, file)
     else:
-        read = read_floats(config, source)
+        read = read_floats(config, source, progress=progress)
     if config.quantization in (None, "bf16"):
         return read
     from engine.model.engine_weights import quantize_read
@@ -124,9 +124,13 @@ def _read(config: EngineConfig, source: Source) -> ReadWeights:
     return quantize_read(read, config.quantization)
 
 
-def read_floats(config: EngineConfig, source: Source, dtype: torch.dtype = torch.float32) -> ReadWeights:
+def read_floats(
+    config: EngineConfig, source: Source, dtype: torch.dtype = torch.float32, *, progress: Progress | None = None
+) -> ReadWeights:
     """Unquantised weights on the host, through `from_pretrained` or from the converted copy of a GGUF file."""
-    folder = converted_gguf(source.path, config.cache_folder) if source.kind == "gguf" and source.path else source.path
+    folder = source.path
+    if source.kind == "gguf" and source.path:
+        folder = converted_gguf(source.path, config.cache_folder, progress)
     target = str(folder or source.name)
     try:
         if folder is not None and (folder / CONVERTED).exists():

@@ -59,7 +59,8 @@ class Gate:
         key = self._key(scope, headers)
         scope["state"]["key"] = key
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            await self.app(scope, receive, answer.send)
+            routed = "GET" if scope["method"] == "HEAD" else scope["method"]  # a server sends no body to HEAD
+            await self.app({**scope, "method": routed}, receive, answer.send)
             return
         async with self._slot(key):
             body = await self._body(headers, receive)

@@ -47,9 +47,10 @@ def serve(
     insecure: bool = False,
     settings: ServeSettings | None = None,
 ) -> int:
-    """Listen at once, load `factory()` beside it, return the exit code when a signal has ended it.
+    """Listen at once, load `factory()` beside it, return the exit code when SIGTERM has ended it.
 
-    RequestError where strangers could use the GPU: a host other than loopback without keys and without `insecure`.
+    KeyboardInterrupt when SIGINT has, once everything is closed. RequestError where strangers could use the GPU: a host
+    other than loopback without keys and without `insecure`.
     """
     settings = settings or ServeSettings.from_env()
     refuse_open_host(host, settings, insecure=insecure)
@@ -62,6 +63,8 @@ def serve(
         server.run()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+    if server.interrupted:
+        raise KeyboardInterrupt
     return 0 if server.started else 1
 
 
@@ -128,14 +131,16 @@ class GracefulServer(uvicorn.Server):
     def __init__(self, service: Service, host: str, port: int) -> None:
         self._service = service
         self._stop_at: float | None = None
+        self.interrupted = False
         app = create_app(service)
         super().__init__(server_config(app, host=host, port=port, timeout_graceful_shutdown=int(STOP_S / 2)))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Called by uvicorn for SIGINT and SIGTERM. A second SIGINT stops at once.
 
-        uvicorn's own handler would raise the signal again after the shutdown; an orderly stop exits 0 instead.
+        uvicorn's own handler would raise the signal again after the shutdown; an orderly stop ends here instead.
         """
+        self.interrupted |= sig == signal.SIGINT
         if self._stop_at is not None:
             if sig == signal.SIGINT:
                 self.should_exit = self.force_exit = True

@@ -42,7 +42,7 @@ def test_a_prompt_becomes_a_valid_ir_and_stderr_tells_how(tmp_path: Path) -> Non
         r"weights: [\d.]+ s",
         r"first token after [\d.]+ s",
         r"[\d.]+ tokens/s",
-        r"% of the time in the model",
+        r"% of that time",
     ):
         assert re.search(told, ran.stderr), told
     steps = [line for line in map(json.loads, trace.read_text().splitlines()) if line.get("kind") == "step"]

@@ -16,8 +16,22 @@ def test_the_document_alone_goes_to_stdout(maskloop: Run, scripted: ScriptedEngi
     ran = maskloop("generate", "--schema", "lift_ir", "--prompt", "p")
     assert (ran.code, ran.out) == (0, '{"a":1}\n')
     assert "10.0 tokens/s" in ran.err
-    assert "6.0 ms to fill, 3.0 ms visible = 1.00 % of the time in the model" in ran.err
+    assert "6.0 ms to fill, 3.0 ms of waiting and applying = 1.00 % of that time" in ran.err
     assert scripted.closed
+
+
+def test_a_text_without_a_budget_is_told_to_be_one(maskloop: Run, scripted: ScriptedEngine) -> None:
+    assert "no --max-tokens" in maskloop("generate", "--prompt", "p").err
+    assert "no --max-tokens" not in maskloop("generate", "--prompt", "p", "--max-tokens", "5").err
+
+
+def test_a_prompt_over_the_limit_is_refused_before_a_model_is_loaded(
+    maskloop: Run, scripted: ScriptedEngine, tmp_path: Path
+) -> None:
+    file = tmp_path / "p.txt"
+    file.write_text("x" * (scripted.config.limits.prompt_bytes + 1))
+    ran = maskloop("generate", "--prompt-file", str(file))
+    assert (ran.code, ran.error) == (2, "maskloop: prompt has 4194305 bytes, over the limit of 4194304")
 
 
 def test_quiet_leaves_stderr_empty(maskloop: Run, scripted: ScriptedEngine) -> None:

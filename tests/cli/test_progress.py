@@ -44,6 +44,30 @@ def test_a_terminal_is_redrawn_and_left_clean(monkeypatch: pytest.MonkeyPatch) -
     assert drawn.endswith("\r\x1b[K")
 
 
+def test_the_first_token_has_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_session, "REDRAW_S", -1.0)
+    stream = Terminal()
+    progress = Progress(stream)
+    progress.token()
+    assert "tokens/s" not in stream.getvalue()
+
+
+def test_a_log_file_is_told_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_session, "REPEAT_S", -1.0)
+    stream = io.StringIO()
+    play(Progress(stream))
+    assert re.search(r"^3 tokens, [\d.]+ tokens/s$", stream.getvalue(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_nothing_comes_after_the_end(stream: io.StringIO) -> None:
+    progress = Progress(stream)
+    progress.close()
+    told = stream.getvalue()
+    play(progress)
+    assert stream.getvalue() == told
+
+
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
 def test_quiet_writes_nothing(stream: io.StringIO) -> None:
     play(Progress(stream, quiet=True))

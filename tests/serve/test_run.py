@@ -53,11 +53,21 @@ sys.exit(serve(lambda: FakeEngine(delay_s=float(sys.argv[2])), port=int(sys.argv
 """
 
 
-def start(free_port, delay_s, drain_s):
+COMMAND = """
+import sys
+from engine.cli import main, serve
+from tests.serve.fakes import FakeEngine
+serve._load = lambda config: FakeEngine(delay_s=float(sys.argv[2]))
+sys.exit(main(["serve", "--port", sys.argv[1]]))
+"""
+
+
+def start(free_port, delay_s, drain_s, script=None):
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(free_port), str(delay_s), str(drain_s)],
+        [sys.executable, "-c", script or SCRIPT, str(free_port), str(delay_s), str(drain_s)],
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONMALLOC": "malloc"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     limit = time.monotonic() + 60
     while time.monotonic() < limit:
@@ -120,6 +130,26 @@ def test_who_connects_during_a_drain_is_told_503_and_the_health_says_draining(fr
     process.communicate(timeout=20)
     assert [answer.status_code for answer in answers] == [200]
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("sig", "code", "last"), [(signal.SIGINT, 130, ["maskloop: interrupted"]), (signal.SIGTERM, 0, [])]
+)
+def test_the_command_answers_what_runs_and_its_exit_code_tells_the_signal(free_port, sig, code, last):
+    process = start(free_port, 1.0, 20, COMMAND)
+    url, answers = f"http://127.0.0.1:{free_port}", []
+    running = threading.Thread(target=lambda: answers.append(httpx.post(url + "/generate", json={"prompt": "x"})))
+    running.start()
+    limit = time.monotonic() + 15
+    while httpx.get(url + "/health").json()["in_flight"] < 1:
+        assert time.monotonic() < limit, "the request did not arrive"
+    process.send_signal(sig)
+    running.join()
+    _, err = process.communicate(timeout=60)
+    assert [answer.status_code for answer in answers] == [200]
+    assert process.returncode == code, err
+    said = [line for line in err.decode().splitlines() if not line.startswith("{")]
+    assert said[1:] == last
 
 
 HANGS = SCRIPT.replace("sys.exit(", "FakeEngine.close = lambda self: time.sleep(60)\nrun.STOP_S = 2.0\nsys.exit(")

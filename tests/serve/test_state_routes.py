@@ -22,6 +22,14 @@ def test_health_answers_without_touching_the_engine(server, fake, path):
     assert fake.calls == []
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready", "/", "/docs", "/openapi.json", "/v1/models", "/nothing"])
+def test_head_is_answered_as_get_without_its_body(server, path):
+    head, get = server.client.head(path), server.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
 def test_while_loading_health_says_so_and_requests_get_503(serving):
     release = threading.Event()
 
