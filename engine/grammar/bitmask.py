@@ -5,6 +5,7 @@ Legend: R rows, V padded vocabulary, W = ceil(V / 32) words.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,13 @@ def ids(row: Row) -> NDArray[np.int64]:
 def legal(row: Row, token_id: int) -> bool:
     """Whether one bit is set."""
     return bool((int(row[token_id >> 5]) >> (token_id & 31)) & 1)
+
+
+def among(row: Row, tokens: Iterable[int]) -> list[int]:
+    """Those of the tokens whose bits are set, each once."""
+    found = np.array(list(dict.fromkeys(tokens)), dtype=np.int64)
+    there: list[int] = found[(row[found >> 5] >> (found & 31)) & 1 == 1].tolist()
+    return there
 
 
 def draw(row: Row, random: Random) -> int:

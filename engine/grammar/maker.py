@@ -185,6 +185,7 @@ class Maker:
         that grammars to come find them. 0.1 s of CPU at V = 151,936."""
         constraint = Constraint.json_schema({}, conformance="spec")
         grammar = CompiledGrammar(constraint, "", self.compiler.compile(constraint), self._vocabulary)
+        self._vocabulary.beside(b'"')  # its table is made when first asked
         matcher, row = grammar.matcher(), np.zeros((1, words(self._vocabulary.size)), dtype=np.int32)
         for token in self._vocabulary.segmenter.cut(_COMMON) or ():
             matcher.fill(row, 0)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Generator, Hashable, Iterable, Iterator, Set
+from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
-
-import numpy as np
 
 from engine.grammar import bitmask
 from engine.grammar.cursor import Cursor, Frame
 from engine.grammar.levels import bounds
 from engine.grammar.position import Position, follow, open_move
-from engine.grammar.pushdown import Pushdown, Stack, string_length, string_rule
+from engine.grammar.pushdown import Gate, Place, Pushdown, Stack, string_length, string_rule
 from engine.grammar.segment import NEVER
+from engine.grammar.string_tokens import StringTokens
 from engine.grammar.symbols import Literal, Nonterminal
 from engine.grammar.unused import doubts, open_string, strings
 from engine.grammar.vocabulary import Vocabulary
@@ -49,11 +48,13 @@ class Narrowing:
         self._texts = vocabulary.texts
         self._tokens = tokens = vocabulary.string_tokens
         self._costs = pushdown.costs
+        self._unrepeated, self._picky, self._distinct = pushdown.unrepeated, pushdown.picky, pushdown.distinct
         least = min((r.high - cost for r, cost in pushdown.costs.items() if r.high is not None), default=NEVER)
-        long = tokens.opened_over(0 if pushdown.picky else max(0, least))
+        long = tokens.opened_over(0 if self._picky else max(0, least))
         self._structural = tokens.structural | long
         self._closing = tokens.structural & tokens.closing
         self._behind_keys: dict[Stack, bitmask.Row] = {}
+        self._declaring: dict[str, list[int]] = {}
         self._deep = tokens.deep | (long & tokens.closing)
 
     def view(self, at: Position) -> Hashable:
@@ -63,9 +64,9 @@ class Narrowing:
             return None
         asked: Asked = place.asked or self._look(at)
         seen = [region.view(cursor, reach) for region, reach in asked.lengths]
-        if asked.frames or self._pushdown.unrepeated:
+        if asked.frames or self._unrepeated:
             seen.append(self._frames(at, asked))
-        if self._pushdown.distinct:
+        if self._distinct:
             seen += [self._unlike(cursor, *doubt) for doubt in doubts(place, cursor)]
         return (place.number, wide.number, *seen)
 
@@ -87,7 +88,7 @@ class Narrowing:
             known: Hashable = last[1]
             return known
         seen = tuple(region.view(cursor.out(level), reach) for level, region, reach in asked.frames)
-        if self._pushdown.unrepeated and (cursor.keys or cursor.is_key):
+        if self._unrepeated and (cursor.keys or cursor.is_key):
             seen = (*seen, self._keys_ahead(at))
         at.place.seen = (cursor.frame, seen)
         return seen
@@ -147,7 +148,7 @@ class Narrowing:
         keys = self._tokens.keys
         if not at.cursor.is_key:
             yield from self._set(row, at, keys.within if at.cursor.in_string else keys.whole)
-        elif self._pushdown.picky:
+        elif self._picky:
             yield from self._set(row, at, keys.past)
         else:
             for stack in at.place.stacks:
@@ -159,16 +160,25 @@ class Narrowing:
         found = self._behind_keys.get(stack)
         if found is None:
             place, run = self._pushdown.place([stack]), self._pushdown.run
-            legal = [token for token in self._tokens.keys.past if run(place, self._texts[token] or b"").stacks]
+            legal, heads = [], dict[bytes, tuple[Place, int]]()
+            for token in self._tokens.keys.past:
+                head, tail = self._tokens.cut(token, self._texts[token] or b"")
+                if head not in heads:
+                    behind = run(place, head)
+                    heads[head] = behind, behind.first_bytes()
+                behind, first = heads[head]
+                if run(behind, tail).stacks if tail and first >> tail[0] & 1 else not tail and behind.stacks:
+                    legal.append(token)
             found = self._behind_keys[stack] = bitmask.from_ids(legal, self._vocabulary.size)
         return found
 
     def _set(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> Iterator[None]:
         """Set those of these tokens through which the document can be followed."""
+        ahead = _Ahead(self._pushdown, self._tokens, self._texts, at)
         for number, token in enumerate(tokens, 1):
             if number % _at_one_go(len(at.place.stacks)) == 0:
                 yield
-            if follow(self._pushdown, at, self._texts[token] or b"").place.stacks:
+            if ahead.lives(token):
                 bitmask.set_bit(row, token)
 
     def _outside(self, row: bitmask.Row, at: Position) -> Iterator[None]:
@@ -176,6 +186,8 @@ class Narrowing:
         tokens = self._tokens
         doubtful = bitmask.ids(row & self._structural).tolist()
         for byte in states_of(at.wide.first_bytes()):
+            if at.place is at.wide and not isinstance(self._pushdown.step(at.place, byte), Gate):
+                continue
             open_to = open_move(self._pushdown, at.wide, byte)
             lets = follow(self._pushdown, at, bytes((byte,))).place
             if lets is open_to:
@@ -190,9 +202,9 @@ class Narrowing:
                     doubtful += self._vocabulary.beside(bytes((byte,)) + text)
             else:
                 doubtful += bitmask.ids(row & starting).tolist()
-        if self._pushdown.distinct:
+        if self._distinct:
             doubtful += self._alike(row, at, b'"')
-        yield from self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
+        yield from self._keep(row, at, bitmask.among(row, doubtful))
 
     def _alike(self, row: bitmask.Row, at: Position, quote: bytes) -> list[int]:
         """The tokens after which an open item may be like one before, of an array that holds no value twice; those that
@@ -205,17 +217,17 @@ class Narrowing:
         begun = "" if quote else open_string(at.cursor)
         for text in {text[len(begun) :] for text in strings(values) if text.startswith(begun)}:
             found += self._vocabulary.beside(quote + _quoted(text))
-            found += [] if quote else tokens.escaped.get(text, ())
+            found += [] if quote else tokens.closers.get(text, ())
         others = row & ~tokens.starting(_QUOTE) if quote else row & tokens.reopening
         return list(dict.fromkeys([*found, *bitmask.ids(others).tolist()]))
 
     def _keep(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> Iterator[None]:
         """Clear those of these tokens through which the document cannot be followed."""
+        ahead = _Ahead(self._pushdown, self._tokens, self._texts, at)
         for number, token in enumerate(tokens, 1):
             if number % _at_one_go(len(at.place.stacks)) == 0:
                 yield
-            text = self._texts[token]
-            if text and not follow(self._pushdown, at, text).place.stacks:
+            if not ahead.lives(token):
                 bitmask.clear(row, token)
 
     def _in_string(self, row: bitmask.Row, at: Position, asked: Asked) -> Iterator[None]:
@@ -224,7 +236,7 @@ class Narrowing:
             yield from self._only(row, at, spelled)
             return
         doubtful = self._dropped(at)
-        if doubtful is not None and self._pushdown.distinct:
+        if doubtful is not None and self._distinct:
             doubtful += self._alike(row, at, b"")
         if doubtful is None:
             yield from self._keep(row, at, bitmask.ids(row).tolist())
@@ -240,26 +252,39 @@ class Narrowing:
                 yield from self._behind(row, at, doubtful)
             closing = row & (self._deep | self._tokens.past_members if at.cursor.is_key else self._deep)
         doubtful += bitmask.ids(closing).tolist()
-        if at.cursor.is_key and self._pushdown.unrepeated:
-            rest = {*_rests(at.cursor.keys, at.cursor.key), *self._declared(at.cursor.key)}
-            whole = self._vocabulary.behind  # or only what ends it
-            beside = self._vocabulary.beside if self._pushdown.picky else whole
-            doubtful += [token for text in map(_quoted, rest) for token in beside(text)]
-            doubtful += [token for text in rest for token in self._tokens.escaped.get(text, ())]
-        yield from self._keep(row, at, [token for token in doubtful if bitmask.legal(row, token)])
+        if at.cursor.is_key and self._unrepeated:
+            doubtful += self._taken(at.cursor)
+        yield from self._keep(row, at, bitmask.among(row, doubtful))
+
+    def _taken(self, cursor: Cursor) -> list[int]:
+        """The tokens that may make the open key one that is declared, or that the object has."""
+        begun = cursor.key
+        declared = self._declaring.get(begun)
+        if declared is None:
+            declared = [token for rest in self._declared(begun) for token in self._towards(rest)]
+            if declared:
+                self._declaring[begun] = declared
+        return [*declared, *(token for rest in _rests(cursor.keys, begun) for token in self._towards(rest))]
+
+    def _towards(self, rest: str) -> Sequence[int]:
+        """The tokens that end a key so, or, where its characters are asked, may do."""
+        ends = self._tokens.closers.get(rest, ())
+        return [*ends, *self._vocabulary.beside(_quoted(rest))] if self._picky else ends
 
     def _behind(self, row: bitmask.Row, at: Position, doubtful: list[int]) -> Iterator[None]:
         """Clear the tokens that go on in a wrong way behind a string that may be closed: one of each text behind it is
         followed, none of those that are `doubtful` for themselves."""
-        closing = bitmask.ids(row & self._closing & ~bitmask.from_ids(doubtful, len(self._texts)))
-        tails = self._tokens.tails[closing]
-        _, firsts, numbers = np.unique(tails, return_index=True, return_inverse=True)
-        for number, first in enumerate(firsts.tolist()):
-            if (number + 1) % _at_one_go(len(at.place.stacks)) == 0:
+        apart, groups = set(doubtful), dict[int, list[int]]()
+        closing = bitmask.ids(row & self._closing)
+        for token, tail in zip(closing.tolist(), self._tokens.tails[closing].tolist(), strict=True):
+            if token not in apart:
+                groups.setdefault(tail, []).append(token)
+        ahead = _Ahead(self._pushdown, self._tokens, self._texts, at)
+        for number, group in enumerate(groups.values(), 1):
+            if number % _at_one_go(len(at.place.stacks)) == 0:
                 yield
-            text = self._texts[int(closing[first])] or b""
-            if not follow(self._pushdown, at, text).place.stacks:
-                for token in closing[numbers == number].tolist():
+            if not ahead.lives(group[0]):
+                for token in group:
                     bitmask.clear(row, token)
 
     def _fit(self, row: bitmask.Row, at: Position, *, cut: bool) -> Generator[None, None, bool]:
@@ -296,15 +321,57 @@ class Narrowing:
         """The tokens that may be in the mask only for stacks that guards have cut off; None where that may be most."""
         if at.place is at.wide:
             return []
-        kept = {rule.shared for rule in map(string_rule, at.place.stacks) if rule}
+        rules = {stack: rule for stack in at.place.stacks if (rule := string_rule(stack)) is not None}
+        kept = {rule.shared for rule in rules.values()}
         left = set(at.wide.stacks).difference(at.place.stacks)
+        any_of = None if self._picky else next(iter(rules), None)
         found: list[int] = []
         for stack in left:
             if isinstance(stack.symbol, Literal):
-                found += self._vocabulary.beside(stack.symbol.text)
+                found += self._only_beside(stack.symbol.text, any_of)
             elif (rule := string_rule(stack)) is None or rule.shared not in kept:
                 return None
         return found
+
+    def _only_beside(self, text: bytes, other: Stack | None) -> Sequence[int]:
+        """The tokens along this text, without those that leave the string open on the `other` stack too."""
+        beside = self._vocabulary.beside(text)
+        if other is None:
+            return beside
+        place = self._pushdown.place([other])
+        if text not in place.beside:
+            run, tails = self._pushdown.run, self._tokens.tails
+            place.beside[text] = [t for t in beside if tails[t] >= 0 or not run(place, self._texts[t] or b"").stacks]
+        return place.beside[text]
+
+
+class _Ahead:
+    """Whether tokens can follow a position. What several of them begin with is followed once."""
+
+    def __init__(self, pushdown: Pushdown, tokens: StringTokens, texts: Sequence[bytes | None], at: Position) -> None:
+        self._pushdown, self._tokens, self._texts, self._at = pushdown, tokens, texts, at
+        cursor = at.cursor
+        self._whole = not cursor.in_string or cursor.in_escape or at.place.inside or pushdown.distinct
+        self._heads: dict[bytes, tuple[Position, int]] = {}
+
+    def lives(self, token: int) -> bool:
+        """Whether the document can be followed through it. Raises LostWay."""
+        text = self._texts[token] or b""
+        if self._whole:
+            return bool(follow(self._pushdown, self._at, text).place.stacks)
+        head, tail = self._tokens.cut(token, text)
+        if head not in self._heads:
+            behind = follow(self._pushdown, self._at, head)
+            self._heads[head] = behind, behind.place.first_bytes()
+        behind, first = self._heads[head]
+        if not tail or not first >> tail[0] & 1:
+            return not tail and bool(behind.place.stacks)
+        if not (self._at.cursor.is_key and self._tokens.within_value[tail]):
+            return bool(follow(self._pushdown, behind, tail).place.stacks)
+        known = behind.place.tails  # guards within a value look at what it opens itself
+        if tail not in known:
+            known[tail] = bool(follow(self._pushdown, behind, tail).place.stacks)
+        return known[tail]
 
 
 def _asks_at_once(stack: Stack | None) -> bool:

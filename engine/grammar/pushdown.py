@@ -94,8 +94,8 @@ class Place:
     """A set of stacks. `tokens` bounds the shortest ending (without stop token); `ending` is filled in when asked."""
 
     __slots__ = (
-        "asked", "asks", "completed", "distinct", "ending", "forced", "in_document", "inside", "keys", "marks", "moves",
-        "number", "roomy", "searched", "seen", "stacks", "tokens",
+        "asked", "asks", "beside", "completed", "distinct", "ending", "forced", "in_document", "inside", "keys",
+        "marks", "moves", "number", "roomy", "searched", "seen", "stacks", "tails", "tokens",
     )  # fmt: skip
 
     def __init__(self, stacks: tuple[Stack, ...]) -> None:
@@ -115,6 +115,10 @@ class Place:
         """`Narrowing` keeps here what guards look at."""
         self.seen: Any = None
         """And what they saw last."""
+        self.tails: dict[bytes, bool] = {}
+        """And whether the texts that begin the value of a key can come here."""
+        self.beside: dict[bytes, list[int]] = {}
+        """And which tokens along a text cannot."""
         self.distinct: tuple[tuple[int, bool, tuple[str, ...]], ...] | None = None
         """Per array that holds no value twice, how many containers further out it lies, whether it has few values,
         and which are needed for several places, where that is known (`unused`)."""

@@ -38,11 +38,11 @@ class StringTokens:
         self.tails: NDArray[np.int32] = np.full(size, -1, dtype=np.int32)
         """[V] Number of the text behind the closing quote; -1: the string stays open."""
         self._opened: NDArray[np.int32] = np.zeros(size, dtype=np.int32)  # characters behind a token's last quote
-        self.escaped: dict[str, list[int]] = {}
-        """The tokens that close the string behind an escape, by what they write before."""
+        self.closers: dict[str, list[int]] = {}
+        """The tokens that close the string, by what they write before."""
         self._numbers: dict[bytes, int] = {}
-        self.keys, self.closes = KeyTokens(texts), _most_closed(texts)  # containers that one token closes
-        marked, structural, items = [], [], 1
+        self.keys, self.closes, items = KeyTokens(texts), _most_closed(texts), 1  # containers that one token closes
+        marked, structural = list[int](), list[int]()
         for token, text in ((token, text) for token, text in enumerate(texts) if text):
             if _STRUCTURE.search(text):
                 structural.append(token)
@@ -53,7 +53,7 @@ class StringTokens:
             else:
                 self.chars[token] = beginning(text)
         self.reach = Reach(int(self.chars.max(initial=1)), items)
-        written = [texts[token] or b"" for token in marked]
+        written, self._tails = [texts[token] or b"" for token in marked], list(self._numbers)
         self.quoted = _decoded(part for text in written for part in text.split(b'"')[1:-1])
         """Whatever stands between two quotes of one token: it may be a whole key."""
         self._begun = _decoded(key for text in written for key, end in _BEGUN.findall(text) if key or end)
@@ -78,8 +78,18 @@ class StringTokens:
             tail = text[close + 1 :]
             self.tails[token] = self._numbers.setdefault(tail, len(self._numbers))
             self._opened[token] = beginning(text.rpartition(b'"')[2])
-            if b"\\" in text[:close]:
-                self.escaped.setdefault(spelled(text[:close]), []).append(token)
+            self.closers.setdefault(spelled(text[:close]), []).append(token)
+
+    def cut(self, token: int, text: bytes) -> tuple[bytes, bytes]:
+        """Its text up to the quote that closes the string, and what stands behind; or all of it, and nothing."""
+        number = self.tails[token]
+        tail = self._tails[number] if number >= 0 else b""
+        return text[: len(text) - len(tail)], tail
+
+    @cached_property
+    def within_value(self) -> dict[bytes, bool]:
+        """Whether what stands behind the quote of a key is nothing but the beginning of its value."""
+        return {tail: _PAST_MEMBER.search(tail) is None for tail in self._numbers}
 
     @cached_property
     def past_members(self) -> bitmask.Row:
