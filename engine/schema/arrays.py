@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from engine.errors import LimitExceeded
-from engine.schema.distinct import canonical, representatives
+from engine.schema.distinct import representatives
 from engine.schema.grammar import Ref, Sequence, Text
 from engine.schema.guards import Enough, Item, Items
 from engine.schema.layout import Follow
@@ -154,10 +154,10 @@ class ArrayWriter:
         if array.contains and max(array.low, *(need.low for need in array.contains)) > 1:
             reason = "beside contains, where several items are asked for"
         if not reason:
-            lister = Lister(self.writer, array.low)
+            lister = Lister(self.writer, array.low if array.low > 1 else 0)
             found = [lister.values(term) for term in (*array.prefix, array.rest)]
-            if array.low < 2 or all(part.whole or len(part.texts) >= array.low for part in found):
-                return [({str(canonical(text.encode())): text for text in part.texts}, part.whole) for part in found]
+            if array.low < 2 or all(whole or len(texts) >= array.low for texts, whole in found):
+                return found
             reason = "different items of the least number cannot be named"
         mark(self.writer.expander, self.term, ("uniqueItems",), "checked", reason)
         return None

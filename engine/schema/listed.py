@@ -1,19 +1,23 @@
 """The values of a term, one by one, where they are few; some of them where they are many. Knows shapes.
 
-For arrays whose items must differ: how many values there are decides which places can still be filled.
+For arrays whose items must differ: how many values there are decides which places can still be filled. They are
+counted first, which spells none of them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import chain, islice, product
+from functools import cache
+from itertools import chain, islice, permutations, product
+from math import prod
 from typing import TYPE_CHECKING
 
 from engine.schema.automaton import Automaton
 from engine.schema.distinct import canonical
 from engine.schema.fewest import words
+from engine.schema.intervals import Interval, Numbers
 from engine.schema.lengths import in_states
 from engine.schema.numerals import numerals
 from engine.schema.products import less
@@ -29,17 +33,24 @@ DEEP = 4
 """Containers in one another up to which values are listed."""
 SIZES = 16
 """Items and named members of containers of which values are listed."""
+TRIED = 4 * FEW
+"""Ways to put values together that are tried for one container."""
+
+Texts = Iterable[tuple[str, str]]
+"""Values as `canonical` writes them, and as compact JSON."""
+_Member = tuple[str, str, str]
+"""A key, and the member in both forms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Different values as compact JSON; whether they are all."""
+    """How many values there are at most (None: many, or nobody knows), and up to so many of them."""
 
-    texts: tuple[str, ...]
-    whole: bool
+    count: int | None
+    spell: Callable[[int], Texts]
 
 
-_NONE = Listed((), False)
+_MANY = Listed(None, lambda _: ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,89 +61,138 @@ class Lister:
     some: int
     known: dict[tuple[Term, int], Listed] = field(default_factory=dict)
 
-    def values(self, term: Term, deep: int = DEEP) -> Listed:
-        """Those of one term."""
-        if (term, deep) not in self.known:
-            self.known[term, deep] = self._values(term, deep)
-        return self.known[term, deep]
+    def values(self, term: Term) -> tuple[dict[str, str], bool]:
+        """Those of one term as compact JSON, by their canonical texts; whether they are all."""
+        listed = self._values(term, DEEP)
+        whole = listed.count is not None and listed.count <= FEW
+        return dict(listed.spell(FEW if whole else self.some)), whole
 
     def _values(self, term: Term, deep: int) -> Listed:
+        if (term, deep) not in self.known:
+            self.known[term, deep] = self._either(term, deep)
+        return self.known[term, deep]
+
+    def _either(self, term: Term, deep: int) -> Listed:
         if self.writer.is_empty(term):
-            return Listed((), True)
+            return Listed(0, lambda _: ())
         shape = self.writer.shape(term)
         plain = ["null"] * shape.null + [json.dumps(flag) for flag in sorted(shape.booleans)]
-        parts = [Listed(tuple(plain), True), *map(self._strings, shape.strings)]
-        if shape.numbers:
-            parts.append(self._words(numerals(shape.numbers, every_spelling=False), quoted=False))
+        parts = [Listed(len(plain), lambda _: zip(plain, plain, strict=True)), *map(_strings, shape.strings)]
+        parts += [_numbers(shape.numbers)] if shape.numbers else []
         if deep:
             parts += [self._arrays(array, deep - 1) for array in shape.arrays]
             parts += [self._objects(item, deep - 1) for item in shape.objects]
         elif shape.arrays or shape.objects:
-            parts.append(_NONE)
-        return _first(chain.from_iterable(part.texts for part in parts), all(part.whole for part in parts))
+            parts.append(_MANY)
 
-    def _strings(self, part: StringSet) -> Listed:
-        automaton, exact = in_states(part)
-        return self._words(automaton, quoted=True) if exact else _NONE
+        @cache
+        def spell(limit: int) -> Texts:
+            found: dict[str, str] = {}
+            for value, text in chain.from_iterable(part.spell(limit) for part in parts):
+                if len(found) >= limit:
+                    break
+                found.setdefault(value, text)
+            return tuple(found.items())
 
-    def _words(self, automaton: Automaton, *, quoted: bool) -> Listed:
-        found = automaton.strings(FEW)
-        texts = islice(words(automaton), self.some) if found is None else found
-        written = (json.dumps(text, ensure_ascii=False) for text in texts) if quoted else texts
-        return Listed(tuple(written), found is not None)
+        return Listed(_combined(sum, [part.count for part in parts]), spell)
 
     def _arrays(self, array: ArrayShape, deep: int) -> Listed:
         if array.contains or array.low > SIZES:
-            return _NONE
-        most = SIZES if array.high is None else min(array.high, SIZES)
-        whole, found = array.high == most, list[str]()
-        for size in range(array.low, most + 1):
-            places = [self.values(array.item(at), deep) for at in range(size)]
-            whole = whole and all(place.whole for place in places)
-            chosen = product(*(place.texts for place in places))
-            different = (items for items in chosen if not array.unique or len(set(items)) == size)
-            found.extend(f"[{','.join(items)}]" for items in islice(different, FEW + 1))
-            if len(found) > (FEW if whole else self.some):
-                break
-        return _first(found, whole)
+            return _MANY
+        sizes = range(array.low, 1 + (SIZES if array.high is None else min(array.high, SIZES)))
+        places = [self._values(array.item(at), deep) for at in range(sizes.stop - 1)]
+        counts = [place.count for place in places]
+        if array.unique and not array.prefix:
+            counts = [None if count is None else max(count - at, 0) for at, count in enumerate(counts)]
+        whole = array.high is not None and array.high < sizes.stop
+
+        def spell(limit: int) -> Texts:
+            for size in sizes:
+                alike = size > 1 and array.unique and not array.prefix
+                texts = [place.spell(limit) for place in places[:size]]
+                for items in permutations(texts[0], size) if alike else islice(product(*texts), TRIED):
+                    if not array.unique or len({value for value, _ in items}) == size:
+                        value, text = (",".join([item[form] for item in items]) for form in (0, 1))
+                        yield f"[{value}]", f"[{text}]"
+
+        return Listed(_combined(sum, [_combined(prod, counts[:size]) for size in sizes]) if whole else None, spell)
 
     def _objects(self, shape: ObjectShape, deep: int) -> Listed:
-        named = [(key, term) for key, term in shape.named if not self.writer.is_empty(term)]
+        named = [(key, self._values(term, deep)) for key, term in shape.named if not self.writer.is_empty(term)]
         if shape.needs or shape.required - dict(named).keys() or len(named) > SIZES:
-            return _NONE
-        places = [(key, self.values(term, deep)) for key, term in named]
-        optional = [key for key, _ in named if key not in shape.required]
-        choices = [
-            [
-                *([""] if key in optional else []),
-                *(f"{json.dumps(key, ensure_ascii=False)}:{text}" for text in part.texts),
-            ]
-            for key, part in places
-        ]
-        tried = list(islice(product(*choices), 4 * FEW + 1))
-        members = ([part for part in chosen if part] for chosen in tried)
-        found = ["{" + ",".join(part) + "}" for part in members if _fits(shape, len(part))]
-        free = next(self._undeclared(shape, deep), None)
-        whole = free is None and all(part.whole for _, part in places) and len(tried) <= 4 * FEW
-        return _first(chain(found, free or ()), whole)
-
-    def _undeclared(self, shape: ObjectShape, deep: int) -> Iterator[list[str]]:
-        """Objects of one member more, for each kind of undeclared key that there may be."""
+            return _MANY
         closed = self.writer.options.tight and shape.declared
-        for part in shape.others:
-            if self.writer.is_empty(part.value) or (closed and not part.explicit):
-                continue
-            keys = words(less(part.keys, Automaton.of(key for key, _ in shape.named if part.keys.accepts(key))))
-            value = self.values(part.value, deep).texts[:1]
-            able = bool(value) and not shape.required and _fits(shape, 1)
-            yield [f"{{{json.dumps(key, ensure_ascii=False)}:{value[0]}}}" for key in islice(keys, able * self.some)]
+        others = [part for part in shape.others if part.explicit or not closed]
+        others = [part for part in others if not self.writer.is_empty(part.value)]
+        optional = dict(named).keys() - shape.required
+        counts = [None if part.count is None else part.count + (key in optional) for key, part in named]
+
+        def spell(limit: int) -> Texts:
+            choices = [
+                [*([None] if key in optional else []), *(_member(key, value) for value in part.spell(limit))]
+                for key, part in named
+            ]
+            members = ([part for part in chosen if part is not None] for chosen in islice(product(*choices), TRIED))
+            yield from (_object(parts) for parts in members if _fits(shape, len(parts)))
+            for part in others if not shape.required and _fits(shape, 1) else ():
+                declared = Automaton.of(key for key, _ in shape.named if part.keys.accepts(key))
+                for value in self._values(part.value, deep).spell(1):
+                    yield from (_object([_member(key, value)]) for key in words(less(part.keys, declared)))
+
+        return Listed(None if others else _combined(prod, counts), spell)
+
+
+def _combined(how: Callable[[Iterable[int]], int], counts: list[int | None]) -> int | None:
+    """Numbers of values added up or multiplied; None where one is not known, or the result is above FEW."""
+    known = [count for count in counts if count is not None]
+    found = how(known) if len(known) == len(counts) else FEW + 1
+    return found if found <= FEW else None
+
+
+def _strings(part: StringSet) -> Listed:
+    automaton, exact = in_states(part)
+    if not exact:
+        return _MANY
+    return _words(automaton, lambda text: (json.dumps(text), json.dumps(text, ensure_ascii=False)))
+
+
+def _numbers(numbers: Numbers) -> Listed:
+    count = _combined(sum, [_size(interval) for interval in numbers])
+    return Listed(count, lambda limit: _words(numerals(numbers, every_spelling=False), _number).spell(limit))
+
+
+def _size(interval: Interval) -> int | None:
+    """How many numbers are in an interval at most; None: any number."""
+    if interval.single is not None:
+        return 1
+    if interval.step is None or interval.low is None or interval.high is None:
+        return None
+    return int((interval.high - interval.low) / interval.step) + 1
+
+
+def _number(text: str) -> tuple[str, str]:
+    return str(canonical(text.encode())), text
+
+
+def _words(automaton: Automaton, written: Callable[[str], tuple[str, str]]) -> Listed:
+    count = automaton.count()
+    few = count is not None and count <= FEW
+    return Listed(
+        count if few else None,
+        lambda limit: map(written, automaton.strings(FEW) or () if few else islice(words(automaton), limit)),
+    )
+
+
+def _member(key: str, value: tuple[str, str]) -> _Member:
+    return key, f"{json.dumps(key)}:{value[0]}", f"{json.dumps(key, ensure_ascii=False)}:{value[1]}"
+
+
+def _object(members: list[_Member]) -> tuple[str, str]:
+    return (
+        f"{{{','.join([value for _, value, _ in sorted(members)])}}}",
+        f"{{{','.join([text for *_, text in members])}}}",
+    )
 
 
 def _fits(shape: ObjectShape, members: int) -> bool:
     return shape.low <= members and (shape.high is None or members <= shape.high)
-
-
-def _first(texts: Iterable[str], whole: bool) -> Listed:
-    """Each value once."""
-    unique = {canonical(text.encode()): text for text in texts}
-    return Listed(tuple(unique.values())[:FEW], whole and len(unique) <= FEW)
