@@ -68,7 +68,7 @@ def _fewest(shape: ObjectWriter, state: ObjectState, met: tuple[Member, ...]) ->
     more = max(0, shape.item.low - len(always))
     if state.position:
         others = others[:more]  # in the middle of an object any will do
-    for keys, term in shape.free if more > len(others) or not state.position else ():
+    for keys, term in shape.free if more > len(others) or (more and not state.position) else ():
         declared = Automaton.of(key for key, _ in shape.item.named if keys.accepts(key))
         free = (word for word in words(less(keys, declared)) if word not in always)
         others.extend((last, (*layout.key(word), *value(term))) for word in islice(free, more))

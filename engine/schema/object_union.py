@@ -19,6 +19,7 @@ from engine.schema.object_forms import written_forms
 from engine.schema.object_state import Member, ObjectState, Way
 from engine.schema.objects import ObjectWriter
 from engine.schema.origins import mark
+from engine.schema.shortest import Fewest
 from engine.schema.term import FALSE, Term
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class UnionWriter:
         self.names = tuple(dict.fromkeys(key for shape in shapes for key, _ in shape.item.named))
         self.regions = [self._region(shape) for shape in shapes]
         self._together: dict[tuple[tuple[_Edge, ...], tuple[Members, ...]], Sequence] = {}
+        self._needed: dict[tuple[int, bool], tuple[Fewest, ...]] = {}
 
     def _region(self, shape: ObjectWriter) -> Members:
         item = shape.item
@@ -132,10 +134,16 @@ class UnionWriter:
 
     def _write_rule(self, name: str, state: Possible, ways: list[Way], *, first: bool) -> None:
         self.writer.add_ways(name, ways, self.shapes[0].follow)
-        at = ObjectState(0, frozenset(), frozenset(), 0, first)
-        fewest = [fewest_members(self.shapes[number], at) for number in state]
+        fewest = [self._fewest(number, first) for number in state]
         if all(fewest):
             self.writer.fewest[name] = tuple(way for ways in fewest for way in ways)
+
+    def _fewest(self, number: int, first: bool) -> tuple[Fewest, ...]:
+        """What this shape must have, whatever others are possible beside it."""
+        if (number, first) not in self._needed:
+            at = ObjectState(0, frozenset(), frozenset(), 0, first)
+            self._needed[number, first] = fewest_members(self.shapes[number], at)
+        return self._needed[number, first]
 
     def _ways(
         self, state: Possible, targets: dict[Possible, list[_Edge]], names: dict[Possible, str], *, first: bool
