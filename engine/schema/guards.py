@@ -224,7 +224,7 @@ class Unrepeated:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """One of these holds."""
+    """One of these holds. They are of one kind and differ in their regions alone."""
 
     guards: tuple[Room | Enough | Member | Another | Item, ...]
 
@@ -247,6 +247,7 @@ _GUARDS: dict[str, Any] = {
     "room": Room, "enough": Enough, "member": Member, "another": Another, "item": Item, "unrepeated": Unrepeated,
 }  # fmt: skip
 _NAMES = {kind: name for name, kind in (*_REGIONS.items(), *_GUARDS.items())}
+_FIELDS = {kind: [entry.name for entry in fields(kind)] for kind in _NAMES}
 
 
 def packed(guards: tuple[Guard | None, ...]) -> list[Any]:
@@ -263,25 +264,24 @@ def unpacked(plain: list[Any]) -> tuple[Guard | None, ...]:
 
 
 def _plain(guard: Guard, known: dict[Length | Members | Items, int]) -> list[Any]:
-    if isinstance(guard, AnyOf):
-        return ["any", *(_plain(part, known) for part in guard.guards)]
     if isinstance(guard, Unrepeated):
         return ["unrepeated", guard.rest, sorted(guard.names)]
-    region, *others = _values(guard)
-    return [_NAMES[type(guard)], known.setdefault(region, len(known)), *map(_plain_value, others)]
+    first, *_ = parts = guard.guards if isinstance(guard, AnyOf) else (guard,)
+    numbers = [known.setdefault(part.region, len(known)) for part in parts]
+    return [_NAMES[type(first)], numbers, *map(_plain_value, _values(first)[1:])]
 
 
 def _guard(plain: list[Any], known: list[Any]) -> Any:
-    name, *values = plain
-    if name == "any":
-        return AnyOf(tuple(_guard(part, known) for part in values))
+    name, first, *values = plain
     if name == "unrepeated":
-        return Unrepeated(tuple(values[0]), frozenset(values[1]))
-    return _GUARDS[name](known[values[0]], *map(_value, values[1:]))
+        return Unrepeated(tuple(first), frozenset(values[0]))
+    others = [_value(value) for value in values]
+    parts = tuple([_GUARDS[name](known[number], *others) for number in first])
+    return parts[0] if len(parts) == 1 else AnyOf(parts)
 
 
 def _values(part: Any) -> list[Any]:
-    return [getattr(part, entry.name) for entry in fields(part)]
+    return [getattr(part, name) for name in _FIELDS[type(part)]]
 
 
 def _plain_value(value: Any) -> Any:
