@@ -6,6 +6,7 @@ Knows RFC 8259 section 7 and UTF-16 surrogate pairs. Knows nothing of automata: 
 from __future__ import annotations
 
 from collections.abc import Sequence as ListLike
+from functools import lru_cache
 
 from engine.schema.alphabet import Ranges
 from engine.schema.grammar import Sequence, chars, literal
@@ -26,14 +27,20 @@ def canonical(code_point: int) -> str:
 
 def inline_escapes(moves: ListLike[Move]) -> list[Sequence]:
     """json.dumps' own escapes as alternatives of one rule, backslash included."""
-    found = [way for spans, tail in moves for way in _short(spans, tail)]
-    for spans, tail in moves:
-        controls = [c for c in range(FIRST_CONTROL_FREE) if c not in SHORT and _inside(c, spans)]
-        for sixteen in (0, 1):
-            digits = "".join(f"{c & 15:x}" for c in controls if c >> 4 == sixteen)
-            if digits:
-                found.append((literal(f"\\u00{sixteen}"), chars(digits), *tail))
-    return found
+    return [(*escape, *tail) for kind in (_short, _controls) for spans, tail in moves for escape in kind(spans)]
+
+
+@lru_cache(maxsize=4096)
+def _short(spans: Ranges) -> list[Sequence]:
+    letters = "".join(SHORT[c] for c in SHORT if c not in OPTIONAL and _inside(c, spans))
+    return [(literal("\\"), chars(letters))] if letters else []
+
+
+@lru_cache(maxsize=4096)
+def _controls(spans: Ranges) -> list[Sequence]:
+    controls = [c for c in range(FIRST_CONTROL_FREE) if c not in SHORT and _inside(c, spans)]
+    digits = ["".join(f"{c & 15:x}" for c in controls if c >> 4 == sixteen) for sixteen in (0, 1)]
+    return [(literal(f"\\u00{sixteen}"), chars(part)) for sixteen, part in enumerate(digits) if part]
 
 
 def loop_escapes(tail: Sequence) -> list[Sequence]:
@@ -58,11 +65,6 @@ ANY_STRING = (
 One state that loops on most characters: XGrammar knows without following them that it takes most tokens, and following
 a document costs half of what the same rule in recursive form does.
 """
-
-
-def _short(spans: Ranges, tail: Sequence) -> list[Sequence]:
-    letters = "".join(SHORT[c] for c in SHORT if c not in OPTIONAL and _inside(c, spans))
-    return [(literal("\\"), chars(letters), *tail)] if letters else []
 
 
 def _inside(code_point: int, spans: Ranges) -> bool:

@@ -41,6 +41,8 @@ def bounded(automaton: Automaton, low: int, high: int | None) -> StringSet | Non
     if automaton.few is not None:
         words = [word for word in automaton.few if low <= len(word) and (high is None or len(word) <= high)]
         return None if not words else StringSet(automaton if words == automaton.few else Automaton.of(words))
+    if low <= 0 and high is None:
+        return StringSet(automaton)
     found = measures(automaton)
     fewest, most = found.fewest[0], found.most[0]
     if (high is not None and high < fewest) or (most is not None and most < low):

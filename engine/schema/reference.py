@@ -53,6 +53,7 @@ class Schemas:
         self._depth = depth
         self._nodes = nodes
         self._looked = 0
+        self._resolved: dict[tuple[str, str], Location] = {}
         self.root = self._add("", schema, "", draft_of(schema), 0)
         self.dynamic = any(r.dynamic or r.recursive for r in self._resources.values())
 
@@ -75,6 +76,12 @@ class Schemas:
 
     def resolve(self, location: Location, reference: str) -> Location:
         """The target of `$ref`. SchemaRefused when it is not in this document, SchemaInvalid when it is nowhere."""
+        known = self._resolved.get((location.base, reference))
+        if known is None:
+            known = self._resolved[location.base, reference] = self._resolve(location, reference)
+        return known
+
+    def _resolve(self, location: Location, reference: str) -> Location:
         uri, fragment = urldefrag(_join(location.base, reference))
         resource = self._resources.get(uri) or self._resources.get(uri.rstrip("#"))
         if resource is None:

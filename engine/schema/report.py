@@ -25,8 +25,8 @@ class Report:
 
     def lift(self, schemas: Schemas) -> None:
         """Name every applicator under which something is `checked`, since a validator may report the failure there."""
-        above = schemas.referrers()
         stack = [at for at in schemas.locations if self._has_checked(at)]
+        above = schemas.referrers() if stack else {}
         reached = {at.number for at in stack}
         while stack:
             at = stack.pop()
