@@ -15,7 +15,6 @@ from engine.schema.distinct import representatives
 from engine.schema.grammar import Ref, Sequence, Text
 from engine.schema.guards import Enough, Item, Items
 from engine.schema.layout import Follow
-from engine.schema.listed import Lister
 from engine.schema.object_state import Way
 from engine.schema.origins import mark
 from engine.schema.shape import ArrayShape, Contains
@@ -154,8 +153,8 @@ class ArrayWriter:
         if array.contains and max(array.low, *(need.low for need in array.contains)) > 1:
             reason = "beside contains, where several items are asked for"
         if not reason:
-            lister = Lister(self.writer, array.low if array.low > 1 else 0)
-            found = [lister.values(term) for term in (*array.prefix, array.rest)]
+            some = array.low if array.low > 1 else 0
+            found = [self.writer.lister.values(term, some) for term in (*array.prefix, array.rest)]
             if array.low < 2 or all(whole or len(texts) >= array.low for texts, whole in found):
                 return found
             reason = "different items of the least number cannot be named"

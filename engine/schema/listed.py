@@ -7,7 +7,7 @@ counted first, which spells none of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, islice, permutations, product
@@ -55,17 +55,17 @@ _MANY = Listed(None, lambda _: ())
 
 @dataclass(frozen=True, slots=True)
 class Lister:
-    """Lists all values of terms that have no more than FEW, and else about `some` of them."""
+    """The values of terms as one writer writes them."""
 
     writer: ValueWriter
-    some: int
     known: dict[tuple[Term, int], Listed] = field(default_factory=dict)
 
-    def values(self, term: Term) -> tuple[dict[str, str], bool]:
-        """Those of one term as compact JSON, by their canonical texts; whether they are all."""
+    def values(self, term: Term, some: int) -> tuple[dict[str, str], bool]:
+        """All values of a term that has no more than FEW, else about `some`: compact JSON by its canonical text. And
+        whether they are all."""
         listed = self._values(term, DEEP)
         whole = listed.count is not None and listed.count <= FEW
-        return dict(listed.spell(FEW if whole else self.some)), whole
+        return dict(listed.spell(FEW if whole else some)), whole
 
     def _values(self, term: Term, deep: int) -> Listed:
         if (term, deep) not in self.known:
@@ -118,19 +118,26 @@ class Lister:
         return Listed(_combined(sum, [_combined(prod, counts[:size]) for size in sizes]) if whole else None, spell)
 
     def _objects(self, shape: ObjectShape, deep: int) -> Listed:
-        named = [(key, self._values(term, deep)) for key, term in shape.named if not self.writer.is_empty(term)]
+        named = [(key, term) for key, term in shape.named if not self.writer.is_empty(term)]
         if shape.needs or shape.required - dict(named).keys() or len(named) > SIZES:
             return _MANY
         closed = self.writer.options.tight and shape.declared
         others = [part for part in shape.others if part.explicit or not closed]
         others = [part for part in others if not self.writer.is_empty(part.value)]
         optional = dict(named).keys() - shape.required
-        counts = [None if part.count is None else part.count + (key in optional) for key, part in named]
+
+        def counts() -> Iterator[int | None]:
+            for key, term in named:
+                count = self._values(term, deep).count
+                yield None if count is None else count + (key in optional)
 
         def spell(limit: int) -> Texts:
             choices = [
-                [*([None] if key in optional else []), *(_member(key, value) for value in part.spell(limit))]
-                for key, part in named
+                [
+                    *([None] if key in optional else []),
+                    *(_member(key, value) for value in self._values(term, deep).spell(limit)),
+                ]
+                for key, term in named
             ]
             members = ([part for part in chosen if part is not None] for chosen in islice(product(*choices), TRIED))
             yield from (_object(parts) for parts in members if _fits(shape, len(parts)))
@@ -139,13 +146,17 @@ class Lister:
                 for value in self._values(part.value, deep).spell(1):
                     yield from (_object([_member(key, value)]) for key in words(less(part.keys, declared)))
 
-        return Listed(None if others else _combined(prod, counts), spell)
+        return Listed(None if others else _combined(prod, counts()), spell)
 
 
-def _combined(how: Callable[[Iterable[int]], int], counts: list[int | None]) -> int | None:
+def _combined(how: Callable[[Iterable[int]], int], counts: Iterable[int | None]) -> int | None:
     """Numbers of values added up or multiplied; None where one is not known, or the result is above FEW."""
-    known = [count for count in counts if count is not None]
-    found = how(known) if len(known) == len(counts) else FEW + 1
+    known: list[int] = []
+    for count in counts:
+        if count is None:
+            return None
+        known.append(count)
+    found = how(known)
     return found if found <= FEW else None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, replace
+from weakref import proxy
 
 from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
@@ -16,6 +17,7 @@ from engine.schema.guards import Length
 from engine.schema.intervals import ALL_NUMBERS
 from engine.schema.layout import Follow, Layout
 from engine.schema.lengths import FOLDED_LENGTH, in_states, is_countable
+from engine.schema.listed import Lister
 from engine.schema.numerals import numerals
 from engine.schema.object_state import Way
 from engine.schema.origins import mark
@@ -54,6 +56,7 @@ class ValueWriter:
         self.spelled = Spelled(options.prefix, options.rule_limit)
         self.counted = options.style == "json"
         """Whether what is written is followed and counted, so that rules can have guards."""
+        self.lister = Lister(proxy(self))
         self.impossible: frozenset[Term] = frozenset()
         """Terms that are known to derive nothing."""
         self.objects: dict[tuple[tuple[ObjectShape, ...], Follow], list[Ref]] = {}
@@ -74,6 +77,7 @@ class ValueWriter:
         """The rules of all values that have been asked for by now, and what they ask for."""
         while self._pending:
             self._write_value(*self._pending.pop())
+        self.lister.known.clear()  # what it holds refers to itself, and is freed without a collection so
 
     def found_impossible(self, productive: Container[str]) -> frozenset[Term]:
         """Terms whose rules turned out to derive nothing."""
