@@ -35,7 +35,8 @@ def decode(content: bytes, compiler: Compiler) -> Compiled:
     """The inverse; XGrammar compiles. Raises ValueError, KeyError, TypeError or RuntimeError for an unknown layout."""
     head, _, body = content.partition(b"\n")
     about = json.loads(head)
-    rules = {plain[0]: _rule(plain) for plain in json.loads(body)}
+    regions: dict[Any, Any] = {}
+    rules = {plain[0]: _rule(plain, regions) for plain in json.loads(body)}
     grammar = None if about["root"] is None else Grammar(rules, about["root"])
     recipe = Recipe(**about["recipe"])
     verdicts = tuple(Verdict(**verdict) for verdict in about["verdicts"])
@@ -67,7 +68,7 @@ def _plain(symbol: Symbol) -> Any:
     return [symbol.name] if isinstance(symbol, Ref) else symbol.ranges
 
 
-def _rule(plain: list[Any]) -> Rule:
+def _rule(plain: list[Any], regions: dict[Any, Any]) -> Rule:
     name, alternatives, ahead, *counted = plain
     ways = tuple(_sequence(parts) for parts in alternatives)
     ahead = None if ahead is None else _chars(ahead)
@@ -75,7 +76,7 @@ def _rule(plain: list[Any]) -> Rule:
         return Rule(name, ways, ahead)
     guards, least, skeleton = counted
     least = None if least is None else _sequence(least)
-    return Rule(name, ways, ahead, guards=unpacked(guards), least=least, skeleton=skeleton)
+    return Rule(name, ways, ahead, guards=unpacked(guards, regions), least=least, skeleton=skeleton)
 
 
 def _sequence(parts: list[Any]) -> Sequence:

@@ -49,8 +49,8 @@ def _regions(symbol: Nonterminal) -> tuple[Region, ...]:
         found: dict[Length | Members | Items, None] = {}
         queue, seen = [symbol], {symbol}
         for rule in queue:
-            for guard in (guard for part in (rule, *_beside(rule)) for guard in part.guards if guard is not None):
-                found.update(dict.fromkeys(regions(guard)))
+            asked = (guard for part in (rule, *_beside(rule)) for guard in part.guards if guard is not None)
+            found.update(dict.fromkeys({id(r): r for guard in asked for r in regions(guard)}.values()))
             onward = [further for further in _onward(rule) if further not in seen]
             queue += onward
             seen.update(onward)

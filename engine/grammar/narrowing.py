@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from engine.grammar import bitmask
 from engine.grammar.cursor import Cursor, Frame
-from engine.grammar.levels import bounds
+from engine.grammar.levels import bounds, effect
 from engine.grammar.position import Position, follow, open_move
 from engine.grammar.pushdown import Gate, Place, Pushdown, Stack, string_length, string_rule
 from engine.grammar.segment import NEVER
@@ -53,6 +53,8 @@ class Narrowing:
         long = tokens.opened_over(0 if self._picky else max(0, least))
         self._structural = tokens.structural | long
         self._closing = tokens.structural & tokens.closing
+        for rule in pushdown.rules:
+            effect(rule)  # of thousands of keys the first mask would take long for it
         self._behind_keys: dict[Stack, bitmask.Row] = {}
         self._declaring: dict[str, list[int]] = {}
         self._deep = tokens.deep | (long & tokens.closing)

@@ -205,6 +205,11 @@ class Pushdown:
         return self._symbols.guarded
 
     @property
+    def rules(self) -> Iterable[Nonterminal]:
+        """All rules of the grammar."""
+        return self._symbols.rules
+
+    @property
     def marked(self) -> bool:
         """Whether some keys are marked for the matcher's compiler."""
         return self._symbols.marked
@@ -323,11 +328,13 @@ class Pushdown:
             if symbol is None or rest is None or way in seen:
                 continue
             seen.add(way)
-            if len(seen) > _MAX_EXPANSIONS:
+            if len(seen) > _MAX_EXPANSIONS or len(reached) > _MAX_STACKS:
                 raise LostWay
             if isinstance(symbol, Nonterminal):
                 for index, alternative in enumerate(symbol.alternatives):
                     if symbol.nullables[index] or symbol.firsts[index] >> byte & 1:
+                        if len(pending) > _MAX_EXPANSIONS:
+                            raise LostWay
                         guard = symbol.guards[index] if symbol.guards else None
                         ahead = guards if guard is None else (*guards, guard)
                         pending.append((self._stacked(alternative, rest), ahead))

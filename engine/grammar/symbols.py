@@ -137,8 +137,8 @@ class Symbols:
         self.distinct = any(map(is_distinct, self._rules.values()))
         """Whether some arrays hold no value twice."""
         self.costs = _costs(self._rules.values())
-        _find_asking(list(self._rules.values()))
-        rules = list(self._rules.values())
+        rules = self.rules = list(self._rules.values())
+        _find_asking(rules)
         _minimal_derivations(rules)
         self.longer = _longer(rules)
         """Tokens by which a key may have to be longer for each key that its object has."""

@@ -257,9 +257,11 @@ def packed(guards: tuple[Guard | None, ...]) -> list[Any]:
     return [[[_NAMES[type(region)], *map(_plain_value, _values(region))] for region in known], plain]
 
 
-def unpacked(plain: list[Any]) -> tuple[Guard | None, ...]:
-    """The inverse of `packed`."""
-    known = [_REGIONS[name](*map(_value, values)) for name, *values in plain[0]]
+def unpacked(plain: list[Any], seen: dict[Any, Any]) -> tuple[Guard | None, ...]:
+    """The inverse of `packed`; equal regions of all that is read with the same `seen` are one object, so that they are
+    told to be equal without a look at their names."""
+    read = (_REGIONS[name](*map(_value, values)) for name, *values in plain[0])
+    known = [seen.setdefault(region, region) for region in read]
     return tuple(None if guard is None else _guard(guard, known) for guard in plain[1])
 
 

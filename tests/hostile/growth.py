@@ -1,4 +1,4 @@
-"""No request holds what others wait for, however it grows: `python -m tests.hostile.growth [--every K]`.
+"""No request holds what others wait for, however it grows: `python -m tests.hostile.growth [--every K] [--only PART]`.
 
 Each family of `families` is sent through a server at every doubling from 4 until it is refused, its text reaches
 `limits.schema_bytes` or grows no longer, or its number is one that doubles can no longer tell apart: to /check, then to
@@ -162,10 +162,11 @@ def run(chosen: list[Family], limits: Limits) -> Report:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--every", type=int, default=1, help="only every Kth family")
+    parser.add_argument("--only", nargs="*", default=[""], help="only families whose names hold one of these")
     parser.add_argument("--compile-s", type=float, default=Limits().compile_s)
     parser.add_argument("--schema-bytes", type=int, default=Limits().schema_bytes)
     args = parser.parse_args()
-    chosen = families()[:: args.every]
+    chosen = [family for family in families()[:: args.every] if any(part in family.name for part in args.only)]
     started = time.monotonic()
     report = run(chosen, Limits(compile_s=args.compile_s, schema_bytes=args.schema_bytes))
     worst = {kind: [round(seconds * 1e3, 1), name] for kind, (seconds, name) in sorted(report.worst.items())}
