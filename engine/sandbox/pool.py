@@ -131,7 +131,7 @@ class Pool:
                 reason = task.overrun(_PATIENT)
                 if reason is not None:
                     self._stop(task)
-                    task.fail(Stopped(reason))
+                    task.fail(Stopped(reason, task.spent))
                 elif not task.child.paused and task.child.stopped():
                     self._again(task)
         self.nursery.look()

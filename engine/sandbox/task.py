@@ -72,6 +72,11 @@ class Task(Future[Answer]):
         return self._used_s + self._lost_s + (QUANTUM_S if self.done() else 0.0)
 
     @property
+    def spent(self) -> str:
+        """For whoever reads why it was stopped."""
+        return f"{self._used_s:.1f} s of CPU time in {self._wall_s:.0f} s"
+
+    @property
     def computing(self) -> bool:
         return self.child is not None and not self.child.paused
 

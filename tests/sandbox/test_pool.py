@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -139,3 +140,17 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_what_stands_still_for_too_long_says_what_it_got(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that sleeps uses no CPU time: the wall limit behind that ends it."""
+    monkeypatch.setattr("engine.sandbox.task._LEAST_PATIENCE_S", 0.2)
+    monkeypatch.setattr("engine.sandbox.pool._PATIENT", 0.1)
+    pool = Pool(places=1)
+    try:
+        with pytest.raises(Stopped) as stopped:
+            answer(pool, "__import__('time').sleep(600)", cpu_s=1.0)
+    finally:
+        pool.close()
+    assert stopped.value.reason == "wall"
+    assert re.fullmatch(r"0\.\d s of CPU time in \d+ s", stopped.value.detail)
