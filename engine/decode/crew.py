@@ -198,8 +198,8 @@ class Crew:
         self._hand_on(sample)
         if sample.error is not None:
             self._slots.clean(sample)
-        if sample.index == 0 and sample.first_token is None and sample.status != "complete":
-            self._without_first(sample)
+        if sample.index == 0 and sample.first_token is None:  # what ended it is its own, or will end its siblings too
+            self._scheduler.add(*job.samples[1:])
         if sample.status in ("complete", "closed") and job.request.constraint is not None:
             data = b"".join(self._tokenizer.token_bytes(token) or b"" for token in sample.output)
             sample.guard(lambda: self._judging.end(sample, data))
@@ -214,16 +214,6 @@ class Crew:
         results[sample.index] = sample_result(sample, judged, "".join(sample.pieces), sample.text_s, self._identity)
         if len(results) == len(job.samples):
             self._drop(job, job_result([results[index] for index in sorted(results)]))
-
-    def _without_first(self, sample: Sample) -> None:
-        """The siblings of a sample that ended before its first token: an error is its own, anything else is theirs."""
-        siblings = sample.job.samples[1:]
-        if sample.status == "error":
-            self._scheduler.add(*siblings)
-            return
-        for sibling in siblings:
-            sibling.status = sample.status
-            self._finish(sibling)
 
     def _drop(self, job: Job, outcome: Result | EngineError) -> None:
         """The job is over: nothing of it waits or runs. Its future raises an error, or has the Result."""
