@@ -19,7 +19,7 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -41,6 +41,8 @@ OWNERS = ("many", "many", "many", "few", "seldom", None)
 BUDGETS = (12, 40, 64, 90, 130, 240)
 """Tokens, of bytes mostly; the shortest document of the six that ship needs 63."""
 LATE_S = GRACE_S + 0.1
+JUDGED_S = 50 * STEP_S
+"""What a step waits at most for what is judged of documents that are past their deadlines."""
 
 
 @dataclass(slots=True)
@@ -142,6 +144,7 @@ def outcome(result: Result, run: Run) -> str:
 def outcomes(numbers: Sequence[int], cache_dir: Path, **settings: Any) -> Iterator[tuple[Run, str]]:
     """Every run, and the outcome of each of its samples; at last one of the engine itself."""
     engine, network = fake_engine(logits_of, cache_dir, max_batch=SLOTS, **settings)
+    network.before = lambda: _await_late_judgements(engine)
     flying: deque[tuple[Run, Future[Result] | EngineError]] = deque()
     with engine, clock_of_steps(network) as now:
         engine.warmup([Constraint.json_schema(schema) for schema in schemas()[:6]])
@@ -152,6 +155,15 @@ def outcomes(numbers: Sequence[int], cache_dir: Path, **settings: Any) -> Iterat
         while flying:
             yield from _told(*flying.popleft())
         yield run(0), _left(engine, network)
+
+
+def _await_late_judgements(engine: Engine) -> None:
+    """A step of a few microseconds counts as `STEP_S` of the time that judging has behind a deadline, but the judge is
+    a process that knows no steps: it gets that time, many times over where the machine is busy."""
+    judging = engine._thread._crew._judging
+    asked = [(s, s.question.answer) for s in judging._asking[:] if s.question is not None]
+    ended = [(s, answer) for s, (_, answer) in list(judging._ended.items())]
+    wait([answer for s, answer in (*asked, *ended) if answer is not None and s.job.overdue()], JUDGED_S)
 
 
 def _submitted(engine: Engine, run: Run, now: Callable[[], float]) -> tuple[Run, Future[Result] | EngineError]:

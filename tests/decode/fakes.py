@@ -88,8 +88,11 @@ class FakeNetwork:
         """Places."""
         self.most = 0
         """Rows of the largest step."""
+        self.before: Callable[[], None] = lambda: None
+        """Called before each step."""
 
     def forward(self, tokens: torch.Tensor, spans: Sequence[Any], wanted: torch.Tensor) -> torch.Tensor:
+        self.before()
         self.forwards += 1
         self.most = max(self.most, len(spans))
         self.tokens += len(tokens)

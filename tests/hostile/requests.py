@@ -15,7 +15,6 @@ class HostileRequest:
     name: str
     body: bytes
     codes: tuple[int, ...]
-    limit_s: float = 5.0
 
 
 def case(name: str, *codes: int, **fields: Any) -> HostileRequest:

@@ -1,7 +1,7 @@
 """Schemas that strangers might send: crashers, bombs, contradictions, nonsense. Each with what must become of it.
 
 `ok` means a document came out that the validator accepts; a name is the error type; several names joined by `|` mean that
-the machine's speed, or how much the schema front end can hold, decides which; none of them is a crash. `limit_s` is wall time beside a busy test run.
+the machine's speed, or how much the schema front end can hold, decides which; none of them is a crash.
 """
 
 # ruff: noqa: E501 - a case a line reads best
@@ -21,7 +21,6 @@ class HostileSchema:
     name: str
     schema: Any
     expect: str
-    limit_s: float = 10.0
 
 
 def obj(**properties: Any) -> dict[str, Any]:
@@ -61,7 +60,7 @@ STRING = {"type": "string"}
 CRASHERS = [
     HostileSchema("a chain of 100 references", chain(100), OK),
     HostileSchema("a chain of 1,000 references", chain(1000), "LimitExceeded|ok"),
-    HostileSchema("a chain of 12,000 references", chain(12_000), LIMIT, 20),
+    HostileSchema("a chain of 12,000 references", chain(12_000), LIMIT),
     HostileSchema("a reference to itself", {"$ref": "#"}, "ok|SchemaRefused"),
     HostileSchema(
         "two references in a circle",
@@ -95,9 +94,9 @@ CRASHERS = [
 
 BOMBS = [
     HostileSchema("a document of 2^40 parts", doubling(40, "prefixItems") | {"minItems": 2}, "ok|LimitExceeded"),
-    HostileSchema("2^30 branches by reference", doubling(30, "anyOf"), "ok|LimitExceeded", 20),
-    HostileSchema("2^30 conjunctions by reference", doubling(30, "allOf"), "ok|LimitExceeded", 20),
-    HostileSchema("an anyOf tree of 8 by 4", tree(8, 4), "ok|LimitExceeded", 20),
+    HostileSchema("2^30 branches by reference", doubling(30, "anyOf"), "ok|LimitExceeded"),
+    HostileSchema("2^30 conjunctions by reference", doubling(30, "allOf"), "ok|LimitExceeded"),
+    HostileSchema("an anyOf tree of 8 by 4", tree(8, 4), "ok|LimitExceeded"),
     HostileSchema(
         "anyOf of 1,000 objects", {"anyOf": [obj(**{f"k{i}": STRING}) for i in range(1000)]}, "ok|LimitExceeded", 20
     ),
@@ -105,7 +104,6 @@ BOMBS = [
         "oneOf of 300 overlapping objects",
         {"oneOf": [{"type": "object", "properties": {f"k{i}": STRING}} for i in range(300)]},
         "ok|LimitExceeded",
-        20,
     ),
     HostileSchema(
         "a product of ten anyOfs",
@@ -116,36 +114,31 @@ BOMBS = [
             ]
         },
         "ok|LimitExceeded",
-        20,
     ),
-    HostileSchema("an enum of 10,000", {"enum": [f"value {i}" for i in range(10_000)]}, OK, 20),
-    HostileSchema("an enum of 60,000", {"enum": [f"value {i}" for i in range(60_000)]}, LIMIT, 20),
-    HostileSchema("a const of 200 kB", {"const": "x" * 200_000}, "BudgetTooSmall|LimitExceeded", 20),
+    HostileSchema("an enum of 10,000", {"enum": [f"value {i}" for i in range(10_000)]}, OK),
+    HostileSchema("an enum of 60,000", {"enum": [f"value {i}" for i in range(60_000)]}, LIMIT),
+    HostileSchema("a const of 200 kB", {"const": "x" * 200_000}, "BudgetTooSmall|LimitExceeded"),
     HostileSchema("a schema over a megabyte", {"description": "x" * 1_100_000}, LIMIT),
     HostileSchema("60,000 values", {"examples": list(range(60_000))}, LIMIT),
     HostileSchema(
         "2,000 optional properties",
         {"type": "object", "properties": {f"p{i}": STRING for i in range(2000)}},
         "ok|LimitExceeded",
-        20,
     ),
     HostileSchema(
         "500 properties with minProperties",
         {"type": "object", "properties": {f"p{i}": STRING for i in range(500)}, "minProperties": 3},
         "ok|LimitExceeded",
-        20,
     ),
     HostileSchema(
         "2,000 required properties",
         obj(**{f"p{i}": {"type": "null"} for i in range(2000)}),
         "BudgetTooSmall|LimitExceeded",
-        20,
     ),
     HostileSchema(
         "200 pattern properties",
         {"type": "object", "patternProperties": {f"^a{i}[a-z]{{1,20}}$": STRING for i in range(200)}},
         "ok|LimitExceeded",
-        20,
     ),
     HostileSchema("maxLength 10^5", {"type": "string", "maxLength": 100_000}, OK),
     HostileSchema("maxLength 10^9", {"type": "string", "maxLength": 10**9}, OK),
@@ -155,12 +148,11 @@ BOMBS = [
     HostileSchema(
         "minLength 10^9", {"type": "string", "minLength": 10**9}, "BudgetTooSmall|LimitExceeded|ok|Invalid", 20
     ),
-    HostileSchema("minItems 10^9", {"type": "array", "minItems": 10**9}, "BudgetTooSmall|LimitExceeded", 20),
+    HostileSchema("minItems 10^9", {"type": "array", "minItems": 10**9}, "BudgetTooSmall|LimitExceeded"),
     HostileSchema(
         "minItems 10,000",
         {"type": "array", "items": {"type": "null"}, "minItems": 10_000},
         "BudgetTooSmall|LimitExceeded",
-        20,
     ),
     HostileSchema("maxItems 10^9", {"type": "array", "items": {"type": "null"}, "maxItems": 10**9}, "ok|LimitExceeded"),
     HostileSchema(
@@ -171,19 +163,16 @@ BOMBS = [
             "items": {"type": "array", "maxItems": 100, "items": {"type": "array", "maxItems": 100}},
         },
         "ok|LimitExceeded",
-        20,
     ),
     HostileSchema(
         "minProperties 10^9",
         {"type": "object", "minProperties": 10**9},
         "BudgetTooSmall|LimitExceeded|SchemaRefused",
-        20,
     ),
     HostileSchema(
         "contains a thousand times",
         {"type": "array", "contains": {"const": 1}, "minContains": 1000},
         "BudgetTooSmall|LimitExceeded|Invalid",
-        20,
     ),
     HostileSchema(
         "a property name of 50 kB", {"type": "object", "properties": {"k" * 50_000: {"type": "null"}}}, OK, 20
@@ -192,9 +181,8 @@ BOMBS = [
         "multipleOf 10^-30",
         {"type": "number", "multipleOf": 1e-30},
         "ok|LimitExceeded|SchemaRefused|SchemaInvalid|Invalid",
-        20,
     ),
-    HostileSchema("multipleOf a large prime", {"type": "integer", "multipleOf": 1_000_003}, "ok|LimitExceeded", 20),
+    HostileSchema("multipleOf a large prime", {"type": "integer", "multipleOf": 1_000_003}, "ok|LimitExceeded"),
     HostileSchema(
         "an integer between 1 and 10^300", {"type": "integer", "minimum": 1, "maximum": 10**300}, "ok|LimitExceeded", 20
     ),
@@ -202,7 +190,7 @@ BOMBS = [
 
 PATTERNS = [
     *[
-        HostileSchema(f"pattern {pattern[:40]} of {len(pattern)}", {"type": "string", "pattern": pattern}, expect, 20)
+        HostileSchema(f"pattern {pattern[:40]} of {len(pattern)}", {"type": "string", "pattern": pattern}, expect)
         for pattern, expect in [
             ("(a+)+$", OK),
             ("(a|a)*", OK),
@@ -256,7 +244,6 @@ CONTRADICTIONS = [
         "a tiny interval",
         {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e-300},
         "ok|SchemaRefused|LimitExceeded",
-        20,
     ),
     HostileSchema("minLength over maxLength", {"type": "string", "minLength": 3, "maxLength": 2}, REFUSED),
     HostileSchema("minItems over maxItems", {"type": "array", "minItems": 3, "maxItems": 2}, REFUSED),

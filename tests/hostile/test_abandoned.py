@@ -19,29 +19,16 @@ from engine import Constraint, Engine, Limits, Request
 from engine.sandbox import Task
 from engine.serve.ledger import key_label
 from engine.serve.settings import ServeSettings
-from tests.decode.fakes import fake_engine, random_logits
 from tests.hostile.test_bounded import nested_choice
 from tests.serve.fakes import Server
 from tests.serve.test_connections import connect, is_open
 from tests.serve.test_hard_clients import wait_for
 
 LIMITS = Limits(compile_s=3_000.0, judge_s=3_000.0)
+SETTINGS = ServeSettings(api_keys=("alpha", "beta"))
 COMPILING, JUDGING = "engine.grammar.worker", "engine.judge.worker"
 PATIENCE_S = 60.0
 NUMBERS = count()
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    made, _ = fake_engine(random_logits(3), tmp_path_factory.mktemp("cache"), limits=LIMITS)
-    made.grammars.start()
-    return made  # closed by the server
-
-
-@pytest.fixture(scope="module")
-def server(engine: Engine) -> Iterator[Server]:
-    with Server(engine, ServeSettings(api_keys=("alpha", "beta"))) as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

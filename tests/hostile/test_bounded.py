@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,26 +13,13 @@ import pytest
 from engine import Constraint, Engine, Limits, Request, SamplingParams
 from engine.errors import JudgingLimit, LimitExceeded
 from engine.schema.validator import Validator
-from tests.decode.fakes import fake_engine, random_logits, wants
+from tests.decode.fakes import fake_engine, wants
 from tests.hostile.families import families
 from tests.hostile.growth import Report, grow, measured
 from tests.serve.fakes import Server
 
 LIMITS = Limits(compile_s=1.0, judge_s=0.3)
 SLOW = 10
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    made, _ = fake_engine(random_logits(3), tmp_path_factory.mktemp("cache"), limits=LIMITS)
-    made.grammars.start()
-    return made  # closed by the server
-
-
-@pytest.fixture(scope="module")
-def server(engine: Engine) -> Iterator[Server]:
-    with Server(engine) as running:
-        yield running
 
 
 def nested_choice(n: int) -> dict[str, Any]:

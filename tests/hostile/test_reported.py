@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -17,7 +16,6 @@ import pytest
 from engine import Constraint, Engine
 from engine.errors import ConstraintError
 from engine.schema import Validator
-from tests.decode.fakes import fake_engine, random_logits
 from tests.serve.fakes import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reported")]
@@ -79,17 +77,6 @@ TOOLS = {
         "$defs": {"U": U["c"]},
     },
 }
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return fake_engine(random_logits(5), tmp_path_factory.mktemp("reported"))[0]  # closed by the server
-
-
-@pytest.fixture(scope="module")
-def server(engine: Engine) -> Iterator[Server]:
-    with Server(engine) as running:
-        yield running
 
 
 def post(server: Server, path: str, **body: Any) -> httpx.Response:
