@@ -57,10 +57,10 @@ HEAVY: dict[str, Constraint] = {
 @pytest.mark.parametrize("schema", [nested_choice(40), doubling(18), doubling(40)], ids=["choice", "18", "40"])
 def test_what_takes_for_ever_to_judge_ends_typed_and_holds_nobody_up(server: Server, schema: Any) -> None:
     with ThreadPoolExecutor(1) as beside, measured() as pieces:
-        hostile = beside.submit(server.post, "/generate", {"prompt": "x", "schema": schema}, timeout=60)
-        answer = server.post("/generate", {"prompt": "x", "schema": {"const": str(len(str(schema)))}}, timeout=60)
+        hostile = beside.submit(server.post, "/generate", {"prompt": "x", "schema": schema}, timeout=300)
+        answer = server.post("/generate", {"prompt": "x", "schema": {"const": str(len(str(schema)))}}, timeout=300)
         assert answer.status_code == 200
-        found = hostile.result(60)
+        found = hostile.result(300)
     if found.status_code != 200:
         assert found.status_code == 422
         assert found.json()["error"]["type"] in ("JudgingLimit", "LimitExceeded")
@@ -102,12 +102,12 @@ def test_a_pattern_that_goes_back_for_ever_makes_a_text_neither_valid_nor_invali
     constraint = Constraint.json_schema(around({"pattern": "^(a|aa)+(?=b)b$"}))
     judged = engine.judge.submit(constraint, [json.dumps("a" * 90 + "c").encode()])
     with pytest.raises(JudgingLimit, match="judge_s"):
-        judged.result(60)
+        judged.result(300)
 
 
 def idle(engine: Engine) -> bool:
     """Whether nothing compiles any more, soon."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         if not any(task.job.module == "engine.grammar.worker" for task in engine.grammars.sandbox._tasks):
             return True
@@ -118,7 +118,7 @@ def idle(engine: Engine) -> bool:
 @pytest.mark.parametrize("name", HEAVY)
 def test_what_looks_light_and_is_not_ends_within_its_limit(engine: Engine, name: str) -> None:
     with measured() as pieces:
-        refused = engine.grammars.submit(HEAVY[name]).exception(60)
+        refused = engine.grammars.submit(HEAVY[name]).exception(300)
         assert idle(engine)
     assert refused is None or (isinstance(refused, LimitExceeded) and "compile_s = 1 s" in refused.message)
     assert pieces.longest["grammar job"] < LIMITS.compile_s + 0.1
@@ -129,11 +129,11 @@ def test_one_owners_heavy_schemas_do_not_delay_anothers(engine: Engine) -> None:
     heavy = [{"type": "number", "multipleOf": 0.0001237, "title": str(n)} for n in range(12)]
     flood = [engine.grammars.submit(Constraint.json_schema(schema), owner="a") for schema in heavy]
     small = engine.grammars.submit(Constraint.json_schema({"enum": ["small", 1]}), owner="b")
-    small.result(30)
+    small.result(300)
     assert sum(future.done() for future in flood) <= 2
     for future in flood:
         future.cancel()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 120
     while engine.grammars._running and time.monotonic() < until:
         time.sleep(0.01)
     assert engine.grammars._running == {}
@@ -150,7 +150,7 @@ def test_a_keyword_that_is_only_checked_is_judged_elsewhere_and_found_all_the_sa
         result = engine.generate(Request(prompt="x", constraint=constraint, sampling=params))
     assert {sample.status for sample in result.samples} <= {"complete", "closed", "invalid"}
     assert pieces.longest["judge job"] > 0
-    assert engine.judge.submit(constraint, [result.text.encode()]).result(30).judgements[0].valid is result.valid
+    assert engine.judge.submit(constraint, [result.text.encode()]).result(300).judgements[0].valid is result.valid
 
 
 def tools(schema: Any) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def test_no_schema_of_a_tool_is_judged_where_others_wait(
         body = {"model": "fake", "input": "x", "max_output_tokens": 600, "stream": stream, "tool_choice": "required",
                 "parallel_tool_calls": False, "tools": [{"type": "function", **declared["function"]}]}  # fmt: skip
     with measured() as pieces:
-        answer = server.post(path, body, timeout=60)
+        answer = server.post(path, body, timeout=300)
     assert (answer.status_code, "error" in answer.text[-200:]) == (200, False), answer.text
     assert '"name":"f"' in answer.text
     assert pieces.longest["judge job"] > 0

@@ -80,7 +80,7 @@ TOOLS = {
 
 
 def post(server: Server, path: str, **body: Any) -> httpx.Response:
-    return server.client.post(path, json=body, timeout=60)
+    return server.client.post(path, json=body, timeout=300)
 
 
 def takes(engine: Engine, constraint: Constraint, text: str) -> bool:
