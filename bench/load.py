@@ -46,6 +46,8 @@ class Answered:
     valid: bool
     tokens: int
     device: str
+    unheard: str = ""
+    """Why no answer came at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,8 @@ async def run(url: str, bodies: list[dict[str, Any]], options: argparse.Namespac
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(timeout=600, limits=limits, follow_redirects=True, headers=auth_headers()) as client:
         warm = [await ask(client, url, bodies[index % len(bodies)], time.perf_counter()) for index in range(WARM_UP)]
+        if all(answer.unheard for answer in warm):
+            raise SystemExit(f"no service answers at {url}, so nothing is measured: {warm[-1].unheard}")
         device = warm[-1].device
         period = options.period or median(answer.seconds for answer in warm[1:])
         price = options.usd_per_s or LISTED.per_second(device)
@@ -174,8 +178,15 @@ async def ask(client: httpx.AsyncClient, url: str, body: dict[str, Any], due: fl
     try:
         response = await client.post(url, json=body)
         answer = response.json()
-    except (httpx.HTTPError, ValueError):
-        return Answered(time.perf_counter() - due, ok=False, valid=False, tokens=0, device="")
+    except (httpx.HTTPError, ValueError) as error:
+        return Answered(
+            time.perf_counter() - due,
+            ok=False,
+            valid=False,
+            tokens=0,
+            device="",
+            unheard=str(error) or type(error).__name__,
+        )
     seconds = time.perf_counter() - due
     if response.status_code != httpx.codes.OK:
         return Answered(seconds, ok=False, valid=False, tokens=0, device="")
