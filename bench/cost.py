@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.record import emit, record
-from engine.serve.deployment import DAY_S, Deployment
+from engine.serve.modal.deployment import DAY_S, Deployment
 from engine.serve.prices import LISTED
 
 REQUESTS = (10, 100, 1_000, 10_000)

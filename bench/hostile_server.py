@@ -25,10 +25,10 @@ from bench.tiny import embedded_tokenizer
 from engine import Engine, EngineConfig
 from engine.model.loader import LoadedModel
 from engine.model.tokenizer import load_tokenizer
-from engine.serve.heap import share_heap
-from engine.serve.lifecycle import EngineSlot
-from engine.serve.run import GracefulServer
-from engine.serve.service import Service
+from engine.serve.allocator import share_heap
+from engine.serve.server.run import GracefulServer
+from engine.serve.service.engine_slot import EngineSlot
+from engine.serve.service.service import Service
 from engine.serve.settings import ServeSettings
 
 KEYS = ("hostile", "witness")

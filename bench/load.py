@@ -28,9 +28,9 @@ import httpx
 from bench.record import emit, record, sha256
 from bench.tally import quantile
 from bench.tiny import tiny_config
-from engine.client.acceptance_plan import INFERENCE_SCHEMA, TASKS
+from engine.client.acceptance.plan import INFERENCE_SCHEMA, TASKS
 from engine.client.environment import auth_headers
-from engine.client.fallback import judge
+from engine.client.providers.fallback import judge
 from engine.serve.prices import LISTED
 
 LEVELS = (1, 2, 4, 8, 16, 32, 64)
@@ -212,9 +212,9 @@ def service(options: argparse.Namespace) -> Iterator[str]:
     import threading
 
     from engine import Engine
-    from engine.serve.lifecycle import EngineSlot
-    from engine.serve.run import GracefulServer
-    from engine.serve.service import Service
+    from engine.serve.server.run import GracefulServer
+    from engine.serve.service.engine_slot import EngineSlot
+    from engine.serve.service.service import Service
 
     with TemporaryDirectory() as folder:
         served = Service(EngineSlot.holding(Engine(tiny_config(Path(folder)))))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli.serve import add_arguments
+from engine.cli.commands.serve import add_arguments
 from engine.errors import RequestError
-from engine.serve.run import refuse_open_host
+from engine.serve.server.run import refuse_open_host
 from engine.serve.settings import ServeSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ def test_what_is_copied_is_enough_to_build_the_package(tmp_path: Path) -> None:
     build = "from hatchling.build import build_wheel; print(build_wheel('.'))"
     ran = subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True, check=True)
     names = zipfile.ZipFile(tmp_path / ran.stdout.split()[-1]).namelist()
-    assert {"engine/cli/serve.py", "engine/data/schemas/lift_ir.json", "engine/py.typed"} <= set(names)
+    assert {"engine/cli/commands/serve.py", "engine/data/schemas/lift_ir.json", "engine/py.typed"} <= set(names)
 
 
 def test_the_build_context_holds_what_is_copied_and_nothing_else() -> None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from engine.serve.deployment import Deployment, variable_of
+from engine.serve.modal.deployment import Deployment, variable_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "environment.md").read_text()

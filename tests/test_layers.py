@@ -121,7 +121,7 @@ def test_each_third_party_package_has_one_home() -> None:
     ("schema", "engine.grammar.service", True),
     ("request", "engine.schema", True),
     ("decode", "engine.grammar", False),
-    ("cli", "engine.serve.run", False),
+    ("cli", "engine.serve.server.run", False),
     ("schema", "engine.schema.verdict", False),
     ("model", "engine.errors", False),
 ])  # fmt: skip

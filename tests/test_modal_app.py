@@ -22,12 +22,12 @@ from starlette.testclient import TestClient
 from engine.config import PRODUCT_MODEL, PRODUCT_REVISION
 from engine.errors import ModelError, RequestError
 from engine.model import source
-from engine.serve import deployment as deployment_module
-from engine.serve.checkpoint_job import CheckpointJob
-from engine.serve.deployment import Deployment
-from engine.serve.modal_service import ModalService, engine_config
+from engine.serve.modal import deployment as deployment_module
+from engine.serve.modal.checkpoint_job import CheckpointJob
+from engine.serve.modal.container import ModalService, engine_config
+from engine.serve.modal.deployment import Deployment
+from engine.serve.modal.remote_state import create_health_app, state_report
 from engine.serve.prices import LISTED
-from engine.serve.remote_state import create_health_app, state_report
 from tests.serve.fakes import DOCUMENT, FakeEngine
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -169,7 +169,7 @@ def test_the_checkpoint_on_the_volume_is_loaded_and_quantize_writes_exactly_it(t
     config = engine_config(deployment, tmp_path)
     assert (config.model, config.quantization, config.max_sequence) == (str(folder), None, 8192)
     assert command[:2] == ["quantize", PRODUCT_MODEL]
-    from engine.cli import quantize
+    from engine.cli.commands import quantize
 
     parser = argparse.ArgumentParser()
     quantize.add_arguments(parser)
@@ -329,9 +329,9 @@ def test_what_a_module_wrote_is_kept_and_its_exit_code_returned(monkeypatch):
 
 
 def test_test_inference_runs_here_and_prints_a_valid_document(capsys, monkeypatch):
-    from engine.client.acceptance_plan import INFERENCE_SCHEMA
-    from engine.client.fallback import judge
-    from engine.serve import modal_service
+    from engine.client.acceptance.plan import INFERENCE_SCHEMA
+    from engine.client.providers.fallback import judge
+    from engine.serve.modal import container as modal_service
 
     good = {"name": "add", "parameters": [{"name": "a", "type": "int"}], "returns": "int", "body": "return a + b"}
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from engine.errors import EngineError, MissingExtra, ModelError, RequestError, missing_extra
+from engine.cli.terminal import BAD_INPUT, FAILED, INTERRUPTED, OK, exit_code, one_line, say
+from engine.errors import EngineError, missing_extra
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -36,7 +37,6 @@ EXTRA_OF = {
     "anthropic": "anthropic",
 }
 """The extra that brings a package, for packages whose absence is the user's to mend."""
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -117,22 +117,6 @@ def _delivered() -> bool:
     return delivered
 
 
-def exit_code(error: EngineError) -> int:
-    """2 for what the user can mend in the request, the model's name or the installation; 1 for what broke here."""
-    return BAD_INPUT if isinstance(error, RequestError | ModelError | MissingExtra) else FAILED
-
-
-def one_line(error: EngineError) -> str:
-    """The message on one line, with the JSON pointer when it does not name it already."""
-    text = " ".join(error.message.split())
-    return f"{text} (at {error.pointer})" if error.pointer and error.pointer not in text else text
-
-
-def say(line: str) -> None:
-    """One line on stderr."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def _dispatch(argv: list[str]) -> int:
     parser = Parser(prog="maskloop", description="A language model's output that obeys a schema.", add_help=False)
     parser.add_argument("-h", "--help", action="store_true")
@@ -147,7 +131,7 @@ def _dispatch(argv: list[str]) -> int:
         return OK if args.help else BAD_INPUT
     if args.command not in COMMANDS:
         parser.error(f"there is no command {args.command!r}; there are: {', '.join(COMMANDS)}")
-    command = importlib.import_module(f"engine.cli.{args.command}")
+    command = importlib.import_module(f"engine.cli.commands.{args.command}")
     own = Parser(
         prog=f"maskloop {args.command}", description=command.__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -3,11 +3,11 @@
 Knows the wire contract and the environment variables of a caller. Does not know torch, models or grammars.
 """
 
-from engine.client.fallback import FallbackProvider
-from engine.client.function_provider import ModalFunctionProvider
 from engine.client.ir import IR
-from engine.client.problems import BadAnswer, ColdStart, ProviderError, Refused, Unreachable
-from engine.client.provider import ModalProvider, Provider, ProviderCapabilities
+from engine.client.providers.fallback import FallbackProvider
+from engine.client.providers.function import ModalFunctionProvider
+from engine.client.providers.http import ModalProvider, Provider, ProviderCapabilities
+from engine.client.providers.problems import BadAnswer, ColdStart, ProviderError, Refused, Unreachable
 from engine.client.translator import XGrammarIRTranslator
 
 __all__ = [

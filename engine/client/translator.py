@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.client.ir import IR
-from engine.client.provider import Provider
+from engine.client.providers.http import Provider
 
 MAX_TOKENS = 3072
 TEMPERATURE = 0.3

@@ -19,15 +19,16 @@ from starlette.exceptions import HTTPException
 import engine
 from engine.errors import EngineError, EngineFailure
 from engine.serve.docs_page import docs_page
-from engine.serve.engine_protocol import ServedEngine
-from engine.serve.failure import Failure, Malformed, MethodNotAllowed, NotFound
-from engine.serve.lifecycle import EngineSlot
-from engine.serve.lift_body import first_problem
-from engine.serve.lift_routes import lift_routes
-from engine.serve.middleware import Gate
-from engine.serve.openai_routes import openai_routes
-from engine.serve.service import Service
+from engine.serve.lift.routes import lift_routes
+from engine.serve.openai.routes import openai_routes
+from engine.serve.service.engine_protocol import ServedEngine
+from engine.serve.service.engine_slot import EngineSlot
+from engine.serve.service.service import Service
 from engine.serve.settings import ServeSettings
+from engine.serve.state_routes import state_routes
+from engine.serve.wire.body import first_problem
+from engine.serve.wire.failure import Failure, Malformed, MethodNotAllowed, NotFound
+from engine.serve.wire.gate import Gate
 
 
 def create_app(source: ServedEngine | EngineSlot | Service, settings: ServeSettings | None = None) -> FastAPI:
@@ -46,9 +47,10 @@ def create_app(source: ServedEngine | EngineSlot | Service, settings: ServeSetti
     )
     app.state.service = service
     app.include_router(lift_routes(service))
+    app.include_router(state_routes(service))
     app.include_router(openai_routes(service))
     app.add_api_route("/docs", lambda: HTMLResponse(docs_page(app.openapi())), include_in_schema=False)
-    app.add_middleware(Gate, settings=service.settings, log=service.ledger.log)
+    app.add_middleware(Gate, settings=service.settings, log=service.accounting.log)
     app.add_exception_handler(EngineError, _typed)
     app.add_exception_handler(RequestValidationError, _unreadable)
     app.add_exception_handler(HTTPException, _routing)
@@ -71,7 +73,7 @@ async def _load(service: Service) -> None:
         await service.load()
     except Exception as error:  # noqa: BLE001 - the server stays up to tell why it is not ready
         reason = error.message if isinstance(error, EngineError) else type(error).__name__
-        service.ledger.log.write("load_failed", error_type=type(error).__name__, reason=reason)
+        service.accounting.log.write("load_failed", error_type=type(error).__name__, reason=reason)
 
 
 async def _typed(_: HTTPRequest, error: Any) -> JSONResponse:

@@ -123,7 +123,8 @@ def heed_interrupts() -> Callable[[], None]:
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
     """`generate`, `batch` and `trace replay` find this engine instead of loading one."""
-    from engine.cli import batch, generate, replay
+    from engine.cli.commands import batch, generate
+    from engine.cli.commands import trace_replay as replay
 
     engine = ScriptedEngine()
 

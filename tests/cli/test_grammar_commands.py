@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.cli import grammar_session
+from engine.cli.sessions import grammar_session
 from engine.config import default_cache_dir
 from tests.cli.conftest import Run
 

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from engine.cli import engine_session
-from engine.cli.engine_session import Progress
+from engine.cli import terminal
+from engine.cli.terminal import Progress
 
 
 class Terminal(io.StringIO):
@@ -34,7 +34,7 @@ def test_a_log_file_gets_whole_lines() -> None:
 
 
 def test_a_terminal_is_redrawn_and_left_clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_session, "REDRAW_S", -1.0)
+    monkeypatch.setattr(terminal, "REDRAW_S", -1.0)
     stream = Terminal()
     play(Progress(stream))
     drawn = stream.getvalue()
@@ -45,7 +45,7 @@ def test_a_terminal_is_redrawn_and_left_clean(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_first_token_has_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_session, "REDRAW_S", -1.0)
+    monkeypatch.setattr(terminal, "REDRAW_S", -1.0)
     stream = Terminal()
     progress = Progress(stream)
     progress.token()
@@ -53,7 +53,7 @@ def test_the_first_token_has_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_log_file_is_told_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_session, "REPEAT_S", -1.0)
+    monkeypatch.setattr(terminal, "REPEAT_S", -1.0)
     stream = io.StringIO()
     play(Progress(stream))
     assert re.search(r"^3 tokens, [\d.]+ tokens/s$", stream.getvalue(), re.MULTILINE)

@@ -7,8 +7,8 @@ import json
 
 from engine.client.batch import CHUNK, run_batch
 from engine.request import Request, Result
-from engine.serve.functions import Functions
-from engine.serve.service import Service
+from engine.serve.lift.functions import Functions
+from engine.serve.service.service import Service
 from tests.serve.fakes import DOCUMENT, FakeEngine, document
 
 

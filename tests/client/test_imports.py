@@ -15,6 +15,6 @@ def test_importing_the_client_imports_nothing_heavy():
 
 
 def test_importing_the_service_imports_no_torch():
-    code = "import sys, engine.serve.run, engine.serve.functions; print('torch' in sys.modules)"
+    code = "import sys, engine.serve.server.run, engine.serve.lift.functions; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

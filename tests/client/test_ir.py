@@ -8,7 +8,7 @@ import pytest
 
 from engine.bundled import bundled_folder
 from engine.client import IR, ModalFunctionProvider, XGrammarIRTranslator
-from engine.client.provider import Provider, ProviderCapabilities
+from engine.client.providers.http import Provider, ProviderCapabilities
 
 FULL = {
     "intent": {"summary": "Add two integers", "rationale": None, "holes": []},

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine import Request, SamplingParams
 from tests.decode.fakes import fake_engine, random_logits
-from tests.serve.test_hard_clients import wait_for
+from tests.serve.server.test_hard_clients import wait_for
 
 MANY = 3_000
 """Objects a piece of text: more than enough for a full collection in the middle of a document."""

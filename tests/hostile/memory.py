@@ -27,7 +27,7 @@ from typing import Any
 from engine.config import Limits
 from engine.grammar.compiler import Compiler
 from engine.schema.kept import Kept
-from engine.serve.heap import allocated, give_back, share_heap, take_python_too
+from engine.serve.allocator import allocated, give_back, share_heap, take_python_too
 from tests.decode.fakes import fake_engine, random_logits
 from tests.hostile.requests import ALL as REQUESTS
 from tests.hostile.schemas import ALL as SCHEMAS

@@ -17,12 +17,12 @@ import pytest
 
 from engine import Constraint, Engine, Limits, Request
 from engine.sandbox import Task
-from engine.serve.ledger import key_label
+from engine.serve.log.accounting import key_label
 from engine.serve.settings import ServeSettings
 from tests.hostile.test_bounded import nested_choice
 from tests.serve.fakes import Server
-from tests.serve.test_connections import connect, is_open
-from tests.serve.test_hard_clients import wait_for
+from tests.serve.server.test_connections import connect, is_open
+from tests.serve.server.test_hard_clients import wait_for
 
 LIMITS = Limits(compile_s=3_000.0, judge_s=3_000.0)
 SETTINGS = ServeSettings(api_keys=("alpha", "beta"))

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from engine import Engine
-from engine.cli import batch, generate, replay
+from engine.cli.commands import batch, generate
+from engine.cli.commands import trace_replay as replay
 from engine.config import EngineConfig
 from tests.cli.conftest import maskloop  # noqa: F401 - the fixture
 from tests.mistakes import world

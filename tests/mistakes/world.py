@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.cli.inputs import READ_AT_MOST
+from engine.cli.arguments.inputs import READ_AT_MOST
 from engine.trace.format import DEMANDED
 
 STEP = json.dumps({"kind": "step", **dict.fromkeys(DEMANDED, 0), "request_id": "a"}).encode()

@@ -41,7 +41,7 @@ from typing import Any
 
 import pytest
 
-from engine.serve.deployment import HEALTH_PACKAGES
+from engine.serve.modal.deployment import HEALTH_PACKAGES
 from tests.modal import roots
 from tests.modal.environments import Environment
 from tests.modal.models import write_tiny

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.serve.deployment import Deployment
+from engine.serve.modal.deployment import Deployment
 from tests.modal.plane import Plane
 from tests.modal.scripted_app import BROKEN, DEAR, ECHO, GOOD, GPU_S, LIAR
 

@@ -11,7 +11,7 @@ import httpx
 import modal
 import pytest
 
-from engine.serve.deployment import HEALTH_PACKAGES, PACKAGES
+from engine.serve.modal.deployment import HEALTH_PACKAGES, PACKAGES
 from tests.modal import images
 from tests.modal.conftest import HEALTH, Deploy
 from tests.modal.environments import canonical

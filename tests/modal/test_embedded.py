@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from bench.tiny import embedded_tokenizer
-from engine.client.acceptance_plan import INFERENCE_SCHEMA
-from engine.client.fallback import judge
+from engine.client.acceptance.plan import INFERENCE_SCHEMA
+from engine.client.providers.fallback import judge
 from tests.modal.plane import Plane
 
 TRIAL = {"MASKLOOP_MODEL": "smollm2-135m", "MASKLOOP_QUANTIZATION": "bf16", "MASKLOOP_MODAL_APP": "trial"}

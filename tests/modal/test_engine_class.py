@@ -17,9 +17,9 @@ import pytest
 
 from engine.config import Limits
 from engine.serve.app import create_app
-from engine.serve.deployment import Deployment
-from engine.serve.lifecycle import EngineSlot
-from engine.serve.service import Service
+from engine.serve.modal.deployment import Deployment
+from engine.serve.service.engine_slot import EngineSlot
+from engine.serve.service.service import Service
 from tests.modal.plane import PATIENCE_S, ROOT, Plane
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}

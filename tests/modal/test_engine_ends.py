@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.serve.watchdog import EXIT_WEDGED
+from engine.serve.service.watchdog import EXIT_WEDGED
 from tests.modal.conftest import Deploy
 from tests.modal.functions import Function
 from tests.modal.plane import PATIENCE_S, ROOT, Plane

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.client.health_url import health_url
+from engine.client.providers.health_url import health_url
 from engine.serve.prices import LISTED
 from tests.modal import images
 from tests.modal.conftest import TINY, Deploy

@@ -18,7 +18,7 @@ from engine.errors import BudgetTooSmall, NotReady, SchemaRefused
 from engine.judge import judge
 from engine.request import Constraint, Request, Result, Timings, Usage
 from engine.serve.app import create_app
-from engine.serve.run import server_config
+from engine.serve.server.run import server_config
 from engine.serve.settings import ServeSettings
 
 DOCUMENT = {"name": "add", "ok": True}

@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from engine.serve.app import create_app
-from engine.serve.functions import Functions
-from engine.serve.service import Service
+from engine.serve.lift.functions import Functions
+from engine.serve.service.service import Service
 from tests.serve.fakes import FakeEngine
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -82,7 +82,7 @@ def test_every_route_named_exists_and_every_variable_is_read(name):
 
 def test_the_cost_table_is_what_the_script_prints():
     from bench.cost import days, table
-    from engine.serve.deployment import Deployment
+    from engine.serve.modal.deployment import Deployment
 
     cells = list(days(service_s=3.0, load_s=60.0, usd_per_s=Deployment().container_usd_per_s))
     text = (DOCS / "deploy.md").read_text()

@@ -14,7 +14,7 @@ import pytest
 
 from engine.bundled import bundled_schema
 from engine.client import ModalProvider
-from engine.client.fallback import judge
+from engine.client.providers.fallback import judge
 from engine.serve.settings import ServeSettings
 from tests.serve.fakes import Server
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from engine.errors import ModelError
-from engine.serve.lifecycle import EngineSlot
+from engine.serve.service.engine_slot import EngineSlot
 from engine.serve.settings import ServeSettings
 from tests.serve.fakes import FakeEngine
 

@@ -1,0 +1,1 @@
+"""From a command line's words and files to the engine's types."""

@@ -1,0 +1,1 @@
+"""LIFT's contract: bodies, answers, routes, and the same as plain functions."""

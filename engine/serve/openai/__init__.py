@@ -1,0 +1,1 @@
+"""OpenAI's contract: chat completions, completions and responses, with tools and streams."""

@@ -1,0 +1,1 @@
+"""`maskloop serve`: connections that are counted and read strictly, and uvicorn with an orderly end."""

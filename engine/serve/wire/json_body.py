@@ -1,0 +1,99 @@
+"""A request's body from bytes to plain values: strict JSON, bounded before it is parsed, and not on the event loop.
+
+Knows bytes. Does not know which fields there are. A parser written in C keeps the interpreter's lock for as long as it
+works, so what bounds it is the number of values; a long text costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from fastapi import Request as HTTPRequest
+from fastapi import Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from engine.plain_json import DEEPEST, check_json
+from engine.serve.wire.failure import BodyTooLarge, Malformed
+
+MOST_VALUES = 100_000
+"""Twice what a schema may have; parsing them takes 20 ms."""
+ON_THE_LOOP = 16 << 10
+"""Bytes that are parsed sooner than handed to a thread."""
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class JsonRoute(APIRoute):
+    """A route whose body comes through `read_json`."""
+
+    def get_route_handler(self) -> Callable[[HTTPRequest], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def read(http: HTTPRequest) -> Response:
+            _refuse_other_forms(http.headers)
+            return await handle(_JsonRequest(http.scope, http.receive))
+
+        return read
+
+
+def _refuse_other_forms(headers: Mapping[str, str]) -> None:
+    """What a body is said to be; without a word about it `curl --data` says a form. GET has none."""
+    if headers.get("content-encoding", "identity") != "identity":
+        raise Malformed("the body is compressed (content-encoding), which is not read here: send it as it is")
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if headers.get("content-length", "0") != "0" and not re.fullmatch(r"application/(.+\+)?json", kind):
+        raise Malformed(f"the header content-type must be application/json, got {kind[:100]!r}")
+
+
+class _JsonRequest(HTTPRequest):
+    async def json(self) -> Any:
+        body = await self.body()
+        return read_json(body) if len(body) <= ON_THE_LOOP else await run_in_threadpool(read_json, body)
+
+
+def read_json(body: bytes) -> Any:
+    """Plain values. Malformed says what is wrong and where; BodyTooLarge when there are too many values."""
+    if not _few_values(body):
+        raise BodyTooLarge(f"the body has over {MOST_VALUES} values")
+    try:
+        value = json.loads(body.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the body is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise Malformed(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise Malformed("the body is nested too deeply to read") from None
+    except ValueError as error:
+        raise Malformed(f"the body is not JSON: {error}") from None
+    if _ESCAPED_SURROGATE.search(body) or body.count(b"[") + body.count(b"{") > DEEPEST:
+        check_json(None, value)
+    return value
+
+
+def _few_values(body: bytes) -> bool:
+    """Whether at most MOST_VALUES commas and brackets stand outside strings; each value needs one, but the first."""
+    if _marks(body) <= MOST_VALUES:
+        return True
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if unescaped.count(b'"') > 4 * MOST_VALUES:  # a key and a value, two quotes each
+        return False
+    return _marks(b"".join(unescaped.split(b'"')[::2])) <= MOST_VALUES
+
+
+def _marks(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is larger than any number here")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
