@@ -26,8 +26,8 @@ import torch
 
 from bench import neighbours
 from bench.record import emit, record
-from engine.model.checkpoint import load_checkpoint, save_checkpoint
-from engine.model.manifest import Manifest
+from engine.model.checkpoint.checkpoint import load_checkpoint, save_checkpoint
+from engine.model.checkpoint.manifest import Manifest
 
 BLOCK = "16M"
 QUICK_MIB = 48

@@ -83,9 +83,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _one(options: argparse.Namespace, quantization: str, ceiling: float, figures: dict[str, Any]) -> None:
     """All figures of one quantisation."""
-    from engine.model.cuda_runner import CudaRunner
-    from engine.model.random_weights import random_weights
-    from engine.model.settings import read_config
+    from engine.model.cuda.cuda_runner import CudaRunner
+    from engine.model.files.settings import read_config
+    from engine.model.hf.random_weights import random_weights
 
     cuda = options.device != "cpu"
     started = time.perf_counter()

@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from engine.model.fast_forward import FEW, FastForward
-from engine.model.kernels.attention import Step
-from engine.model.kernels.router import Pairs
-from engine.model.wide_forward import WideForward
+from engine.model.cuda.decode_forward import FEW, DecodeForward
+from engine.model.cuda.wide_forward import WideForward
+from engine.model.kernels.attention.attention import Step
+from engine.model.kernels.routing.router import Pairs
 
 Works = dict[str, tuple[Callable[[], None], float]]
 """By kernel: its calls of a step, for all layers, and the bytes that one call must read."""
 
 
 def kernel_table(
-    few: FastForward, wide: WideForward, batches: Sequence[int], position: int, ceiling: float
+    few: DecodeForward, wide: WideForward, batches: Sequence[int], position: int, ceiling: float
 ) -> list[dict[str, Any]]:
     """One row per batch and kernel: microseconds a layer (the head: a step), bytes, share of the ceiling."""
     if not few.x.is_cuda:
@@ -59,7 +59,7 @@ def kernel_table(
     return rows
 
 
-def _works(few: FastForward, step: Step, position: int) -> Works:
+def _works(few: DecodeForward, step: Step, position: int) -> Works:
     """What each kernel of the few-token forward is called with."""
     model, op, batch = few.model, few.operations, step.tokens.shape[0]
     layers, shape = list(enumerate(model.layers)), model.shape
@@ -137,7 +137,7 @@ def _works(few: FastForward, step: Step, position: int) -> Works:
     return works
 
 
-def _wide_works(few: FastForward, wide: WideForward, step: Step, position: int) -> Works:
+def _wide_works(few: DecodeForward, wide: WideForward, step: Step, position: int) -> Works:
     """What each kernel of the wide forward is called with; the residual stream is random, so that experts differ."""
     model, op, batch = few.model, wide._operations, step.tokens.shape[0]
     shape, one, layers = model.shape, model.layers[0], list(enumerate(model.layers))

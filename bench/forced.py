@@ -25,7 +25,8 @@ from bench.record import emit, record, sha256
 from bench.replayed import Recording, ReplayRunner
 from bench.tiny import tiny_config
 from engine import Constraint, Engine, EngineConfig, EngineError, Request, Result, SamplingParams
-from engine.model.loader import LoadedModel, load
+from engine.model.loaded_model import LoadedModel
+from engine.model.loader import load
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
 

@@ -23,7 +23,7 @@ from bench.sleeping import SleepingRunner
 from bench.soak import left_behind
 from bench.tiny import embedded_tokenizer
 from engine import Engine, EngineConfig
-from engine.model.loader import LoadedModel
+from engine.model.loaded_model import LoadedModel
 from engine.model.tokenizer import load_tokenizer
 from engine.serve.allocator import share_heap
 from engine.serve.server.run import GracefulServer

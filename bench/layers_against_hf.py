@@ -26,15 +26,15 @@ from torch import Tensor, nn
 from bench.decode import TINY_CONFIG
 from bench.record import emit, record
 from engine.interfaces import RowInput
-from engine.model.cuda_runner import CudaRunner
-from engine.model.engine_weights import RANDOM_SEED
-from engine.model.inventory import PLAIN, wanted_format
-from engine.model.kernels.attention import Step
-from engine.model.kernels.tile_attention import Tiles
-from engine.model.quantized_model import empty_model
-from engine.model.random_weights import _matrices, _plain, _seed_of, random_weights
-from engine.model.rounding import quantize_slices
-from engine.model.settings import read_config
+from engine.model.cpu.engine_weights import RANDOM_SEED
+from engine.model.cuda.cuda_runner import CudaRunner
+from engine.model.files.settings import read_config
+from engine.model.hf.quantized_model import empty_model
+from engine.model.hf.random_weights import _matrices, _plain, _seed_of, random_weights
+from engine.model.kernels.attention.attention import Step
+from engine.model.kernels.attention.tile_attention import Tiles
+from engine.model.weights.inventory import PLAIN, wanted_format
+from engine.model.weights.rounding import quantize_slices
 
 PREFILL_ROWS = 6
 """Rows of the step that goes through the prefill: more than 64 tokens, so that it takes its library products."""

@@ -32,7 +32,8 @@ from bench.tally import quantile
 from bench.tiny import tiny_config
 from engine import Constraint, Engine, EngineConfig
 from engine.errors import EngineError
-from engine.model.loader import LoadedModel, load
+from engine.model.loaded_model import LoadedModel
+from engine.model.loader import load
 
 DOCUMENT_TOKENS = (145, 403)
 A100_OVER_H100 = 3.35 / 2.04

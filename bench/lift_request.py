@@ -26,7 +26,8 @@ from bench.record import emit, record
 from bench.replayed import Recording, ReplayRunner
 from bench.tiny import tiny_config
 from engine import Constraint, Engine, EngineConfig, Request, Result, SamplingParams
-from engine.model.loader import LoadedModel, load
+from engine.model.loaded_model import LoadedModel
+from engine.model.loader import load
 
 SCHEMA = Path(__file__).resolve().parent.parent / "schemas" / "lift_ir.json"
 WANTED_TOKENS = 150

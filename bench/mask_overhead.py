@@ -34,7 +34,8 @@ from bench.tiny import tiny_config
 from engine.config import EngineConfig
 from engine.decode.engine import Engine
 from engine.interfaces import StepRecord
-from engine.model.loader import LoadedModel, load
+from engine.model.loaded_model import LoadedModel
+from engine.model.loader import load
 from engine.request import Constraint, Request, SamplingParams
 from engine.trace import TraceWriter
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.overhead_sets import PROMPT, schema_set
 from bench.replayed import median
-from engine.model.loader import LoadedModel
+from engine.model.loaded_model import LoadedModel
 
 
 def peer_runs(loaded: LoadedModel, options: argparse.Namespace) -> list[dict[str, Any]]:

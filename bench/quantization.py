@@ -28,8 +28,8 @@ from bench.tables import print_table
 from bench.tiny import tiny_config
 from bench.variants import FORMATS, Variant, bytes_per_token, make
 from engine.config import EngineConfig
+from engine.model.files.source import resolve
 from engine.model.quantize import local_folder
-from engine.model.source import resolve
 from engine.model.source_format import reference_label, source_format, weight_hashes
 
 SCORES = ("kl_all", "kl_legal", "legal_share", "flips_free", "flips_legal", "mass", "mass_shift", "mass_distance")

@@ -15,10 +15,10 @@ from transformers import AutoConfig, DynamicCache
 
 from bench.peers.hf_model import hf_model
 from bench.variants import is_changed
-from engine.model.engine_weights import RANDOM_SEED
-from engine.model.quantized_model import apply_quantized, empty_model
-from engine.model.random_weights import random_weights
-from engine.model.source import resolve
+from engine.model.cpu.engine_weights import RANDOM_SEED
+from engine.model.files.source import resolve
+from engine.model.hf.quantized_model import apply_quantized, empty_model
+from engine.model.hf.random_weights import random_weights
 
 
 class Scorer:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.interfaces import RowInput, Sampled, SampleInputs, Tokenizer
-from engine.model.kv_blocks import BlockTables, Prefix
+from engine.model.cpu.kv_blocks import BlockTables, Prefix
 
 
 class SleepingRunner:

@@ -19,7 +19,7 @@ WATCHED = {
     "accelerate", "bitsandbytes", "engine", "fastapi", "gguf", "jsonschema_rs", "modal", "modal_app", "numpy",
     "pydantic", "regex", "safetensors", "tokenizers", "torch", "transformers", "triton", "tvm_ffi", "uvicorn",
     "xgrammar",
-    "engine.decode.engine", "engine.model.accelerated", "engine.serve.modal.container",
+    "engine.decode.engine", "engine.model.cuda.cuda_loader", "engine.serve.modal.container",
 }  # fmt: skip
 
 

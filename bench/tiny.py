@@ -36,7 +36,7 @@ def tiny_config(folder: Path, **settings: Any) -> EngineConfig:
 
 def embedded_tokenizer() -> str:
     """Folder with the tokenizer of the embedded model, converted on first use."""
-    from engine.model.converted import converted_gguf
-    from engine.model.source import embedded_gguf
+    from engine.model.files.converted import converted_gguf
+    from engine.model.files.source import embedded_gguf
 
     return str(converted_gguf(embedded_gguf(), EngineConfig().cache_dir))

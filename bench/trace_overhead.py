@@ -31,7 +31,8 @@ from engine.config import EngineConfig
 from engine.decode.engine import Engine
 from engine.grammar import Matcher
 from engine.interfaces import StepRecord
-from engine.model.loader import LoadedModel, load
+from engine.model.loaded_model import LoadedModel
+from engine.model.loader import load
 from engine.request import Constraint, Request, SamplingParams
 from engine.trace import TraceWriter
 

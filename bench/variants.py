@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.model.inventory import PLAIN, Inventory, Weight, inventory, wanted_format
-from engine.model.quantized_tensor import QuantizedTensor
-from engine.model.rounding import quantize_tensor
+from engine.model.weights.inventory import PLAIN, Inventory, Weight, inventory, wanted_format
+from engine.model.weights.quantized_tensor import QuantizedTensor
+from engine.model.weights.rounding import quantize_tensor
 
 FORMATS = ("bf16", "int8", "nf4", "nf4-dq", "fp4", "int4")
 

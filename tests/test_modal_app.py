@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 
 from engine.config import PRODUCT_MODEL, PRODUCT_REVISION
 from engine.errors import ModelError, RequestError
-from engine.model import source
+from engine.model.files import source
 from engine.serve.modal import deployment as deployment_module
 from engine.serve.modal.checkpoint_job import CheckpointJob
 from engine.serve.modal.container import ModalService, engine_config

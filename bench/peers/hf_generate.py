@@ -20,7 +20,7 @@ TOKENS = 12
 def measure(config: Path, batches: Sequence[int], prompt: int) -> list[dict[str, Any]]:
     """One row per batch and form: ms per token of generate(), the time of prefill taken out by a second, shorter
     run."""
-    from engine.model.settings import read_config
+    from engine.model.files.settings import read_config
 
     settings = read_config(config)
     if not torch.cuda.is_available():

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.config import EngineConfig
-from engine.model.converted import CONVERTED, converted_gguf
+from engine.model.files.converted import CONVERTED, converted_gguf
+from engine.model.files.source import resolve
 from engine.model.loader import choose_device
-from engine.model.source import resolve
 
 
 def hf_model(name: str, revision: str | None, device: str) -> Any:

@@ -19,7 +19,7 @@ from engine.config import EngineConfig
 from engine.decode.job import Job, OnText
 from engine.decode.outcome import Identity, failed_result
 from engine.errors import EngineError, RequestError
-from engine.model.loader import LoadedModel
+from engine.model.loaded_model import LoadedModel
 from engine.options import RequestOptions
 from engine.request import Request, Result
 

@@ -29,7 +29,8 @@ from engine.errors import EngineError, RequestError
 from engine.grammar import GrammarService
 from engine.grammar.check import Checking, check_constraint
 from engine.judge.service import JudgeService
-from engine.model.loader import LoadedModel, Progress, load
+from engine.model.loaded_model import LoadedModel, Progress
+from engine.model.loader import load
 from engine.options import EngineOptions
 from engine.request import Constraint, Request, Result
 from engine.schema_source import SchemaSource

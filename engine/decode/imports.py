@@ -13,4 +13,4 @@ def import_all() -> None:
     """Seconds; reads no setting and no file of a model."""
     os.environ["TVM_FFI_DISABLE_TORCH_C_DLPACK"] = "1"
     import engine.decode.engine
-    import engine.model.accelerated  # noqa: F401 - what only a GPU's loader needs
+    import engine.model.cuda.cuda_loader  # noqa: F401 - what only a GPU's loader needs

@@ -15,18 +15,18 @@ from torch import Tensor
 
 from engine.errors import ModelError
 from engine.model import damage
-from engine.model.checkpoint import load_checkpoint
+from engine.model.checkpoint.checkpoint import load_checkpoint
+from engine.model.cpu.packed_weights import Opened, open_folder, open_gguf
 from engine.model.damage import Facts, Finding
+from engine.model.files.hashes import sha256_of
+from engine.model.files.source import Source, resolve
+from engine.model.formats.gguf_checkpoint import is_read
 from engine.model.formats.gguf_file import read_gguf
 from engine.model.formats.schemes import Scheme, scheme_of
 from engine.model.formats.stored import Stored
-from engine.model.gguf_checkpoint import is_read
-from engine.model.hashes import sha256_of
-from engine.model.inventory import AnyWeight, Inventory, format_of, inventory, kind_of
-from engine.model.packed_weights import Opened, open_folder, open_gguf
-from engine.model.quantized_tensor import QuantizedTensor
-from engine.model.source import Source, resolve
-from engine.model.stacked import StackedWeight
+from engine.model.weights.inventory import AnyWeight, Inventory, format_of, inventory, kind_of
+from engine.model.weights.quantized_tensor import QuantizedTensor
+from engine.model.weights.stacked import StackedWeight
 
 Progress = Callable[[float, str], None]
 

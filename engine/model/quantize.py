@@ -13,19 +13,19 @@ import torch
 
 from engine.config import QUANTIZATIONS, default_cache_dir
 from engine.errors import ModelError, RequestError
-from engine.model.checkpoint import save_checkpoint
-from engine.model.checkpoint_writer import FILE_BYTES, CheckpointWriter
-from engine.model.hub import download
-from engine.model.inventory import PLAIN, quantize_named, wanted_format
+from engine.model.checkpoint.checkpoint import save_checkpoint
+from engine.model.checkpoint.checkpoint_writer import FILE_BYTES, CheckpointWriter
+from engine.model.checkpoint.manifest import Manifest
+from engine.model.files.hub import download
+from engine.model.files.settings import read_config
+from engine.model.files.source import Source, resolve
+from engine.model.files.source_checkpoint import SourceCheckpoint
+from engine.model.formats.packed_source import packed_label
+from engine.model.hf.quantized_model import empty_model, stored_names
+from engine.model.hf.random_weights import random_weights
 from engine.model.loader import choose_device
-from engine.model.manifest import Manifest
-from engine.model.packed_source import packed_label
-from engine.model.quantized_model import empty_model, stored_names
-from engine.model.quantized_tensor import part_shapes
-from engine.model.random_weights import random_weights
-from engine.model.settings import read_config
-from engine.model.source import Source, resolve
-from engine.model.source_checkpoint import SourceCheckpoint
+from engine.model.weights.inventory import PLAIN, quantize_named, wanted_format
+from engine.model.weights.quantized_tensor import part_shapes
 
 Progress = Callable[[int, int, str], None]
 """Called after each weight with (weights done, weights in all, name); counts are single numbers, not tensors."""
@@ -118,7 +118,7 @@ def _check_formats(quantization: str, lm_head: str) -> None:
 def local_folder(source: Source, cache_dir: Path) -> Path:
     """The folder with a source's float weights: downloaded from the hub or dequantised from GGUF where need be."""
     if source.kind == "gguf" and source.path is not None:
-        from engine.model.converted import converted_gguf
+        from engine.model.files.converted import converted_gguf
 
         return converted_gguf(source.path, cache_dir)
     if source.path is not None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from gguf import GGUFReader
 
+from engine.model.checkpoint.manifest import read_manifest
+from engine.model.files.hashes import sha256_of
+from engine.model.files.source import Source
 from engine.model.formats.schemes import scheme_of
-from engine.model.hashes import sha256_of
-from engine.model.manifest import read_manifest
-from engine.model.source import Source
 
 FLOATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from bench import quantization
 from bench.plots_quantization import plot_quantization
 from bench.variants import FORMATS, Variant, bytes_per_token, is_changed, make
-from engine.model.source import Source, embedded_gguf
+from engine.model.files.source import Source, embedded_gguf
 from engine.model.source_format import reference_label, source_format, weight_hashes
 
 

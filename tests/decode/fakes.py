@@ -13,9 +13,9 @@ import torch
 
 from engine.config import EngineConfig
 from engine.decode.engine import Engine
-from engine.model.cpu_runner import CpuRunner
-from engine.model.kv_blocks import BlockTables
-from engine.model.loader import LoadedModel
+from engine.model.cpu.cpu_runner import CpuRunner
+from engine.model.cpu.kv_blocks import BlockTables
+from engine.model.loaded_model import LoadedModel
 
 MERGES = [
     b'{"',

@@ -12,13 +12,14 @@ import torch
 
 from engine import Constraint, EngineConfig, Request, SamplingParams
 from engine.decode.engine import Engine
-from engine.model.accelerated import load_accelerated
-from engine.model.checkpoint import save_checkpoint
-from engine.model.cpu_cache import Span
-from engine.model.loader import Phases, load
-from engine.model.random_weights import random_weights
-from engine.model.settings import read_config
-from engine.model.source import resolve
+from engine.model.checkpoint.checkpoint import save_checkpoint
+from engine.model.cpu.cpu_cache import Span
+from engine.model.cuda.cuda_loader import load_accelerated
+from engine.model.files.settings import read_config
+from engine.model.files.source import resolve
+from engine.model.hf.random_weights import random_weights
+from engine.model.loaded_model import Phases
+from engine.model.loader import load
 from tests.decode.fakes import ByteTokenizer, V
 from tests.decode.test_identical import SCHEMA
 
@@ -75,8 +76,7 @@ def config_for(tmp_path: Path, quantization: str, **settings: Any) -> EngineConf
 @pytest.fixture(autouse=True)
 def no_tokenizer_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """The byte tokenizer stands in for the files that a real checkpoint has."""
-    for module in ("accelerated", "loader"):
-        monkeypatch.setattr(f"engine.model.{module}.load_tokenizer", lambda *_, **__: ByteTokenizer())
+    monkeypatch.setattr("engine.model.loaded_model.load_tokenizer", lambda *_, **__: ByteTokenizer())
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])

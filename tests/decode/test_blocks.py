@@ -9,7 +9,7 @@ import pytest
 from engine import Request, SamplingParams
 from engine.decode.engine import Engine
 from engine.decode.job import Sample
-from engine.model.kv_blocks import BlockTables
+from engine.model.cpu.kv_blocks import BlockTables
 from tests.decode.fakes import fake_engine, random_logits, wants
 from tests.decode.test_sharing import (  # noqa: F401 - fixtures
     MIXED,

@@ -28,8 +28,8 @@ from engine.decode.inbox import Inbox
 from engine.decode.judge import Judging
 from engine.decode.loop import Loop
 from engine.decode.scheduler import Scheduler
-from engine.model.cpu_runner import CpuRunner
-from engine.model.loader import LoadedModel
+from engine.model.cpu.cpu_runner import CpuRunner
+from engine.model.loaded_model import LoadedModel
 from tests.decode.fakes import ByteTokenizer, FakeNetwork, fake_engine, random_logits, wants
 
 CALLS = ("reset_slot", "load_prefix", "save_prefix", "mark_seen", "forward", "sample", "wait", "timings")

@@ -21,10 +21,10 @@ from engine import Constraint, EngineConfig, Request, SamplingParams
 from engine.decode.engine import Engine
 from engine.grammar import BitmaskBuffer
 from engine.interfaces import RowInput
-from engine.model.cpu_runner import CpuRunner
-from engine.model.decoder import Decoder, Shape, is_supported
-from engine.model.hf_network import HfNetwork
-from engine.model.loader import LoadedModel
+from engine.model.cpu.cpu_runner import CpuRunner
+from engine.model.cpu.decoder import Decoder, Shape, is_supported
+from engine.model.cpu.hf_network import HfNetwork
+from engine.model.loaded_model import LoadedModel
 from tests.decode.fakes import ByteTokenizer, V
 
 COMMON: dict[str, Any] = {
@@ -119,7 +119,7 @@ def _common(a: Any, b: Any) -> int:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_equal_hugging_faces_in_chunks_batches_and_after_rollback(name: str, tmp_path: Path) -> None:
-    from engine.model.cpu_cache import Span
+    from engine.model.cpu.cpu_cache import Span
 
     model = tiny(name)
     decoder = Decoder(Shape.from_config(model.config), model.state_dict(), slots=2, positions=64, dtype=torch.float32)

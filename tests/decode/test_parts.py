@@ -17,7 +17,7 @@ from engine.decode.prefix import PrefixCache
 from engine.decode.sampler import uniform
 from engine.decode.scheduler import Scheduler
 from engine.decode.text import TextStream
-from engine.model.sampling import RowParams, choose, unpack_bitmask
+from engine.model.cpu.sampling import RowParams, choose, unpack_bitmask
 from engine.request import Request
 from tests.decode.test_sharing import scheduler_of
 

@@ -19,7 +19,7 @@ from engine.decode.job import Job, Sample
 from engine.decode.prompts import Prompts
 from engine.decode.scheduler import Scheduler
 from engine.decode.text import TextStream
-from engine.model.kv_blocks import BlockTables
+from engine.model.cpu.kv_blocks import BlockTables
 from tests.decode.fakes import fake_engine, random_logits, wants
 
 

@@ -9,24 +9,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from engine.model import kv_blocks
-from engine.model.kernels import (
-    attend_one,
-    attention,
-    experts,
-    groups,
-    launch,
-    linear,
-    plane,
-    prefill,
-    router,
-    sampling,
-    strips,
-    threshold,
-    tile_attention,
-    token,
-)
-from engine.model.kernels.units import LUT_BYTES
+from engine.model.cpu import kv_blocks
+from engine.model.kernels.attention import attend_one, attention, tile_attention
+from engine.model.kernels.device import launch, plane
+from engine.model.kernels.device.units import LUT_BYTES
+from engine.model.kernels.products import experts, linear, prefill, strips, token
+from engine.model.kernels.routing import groups, router
+from engine.model.kernels.sampling import sampling, threshold
 
 SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227}
 """What one block may have (CUDA programming guide, compute capabilities)."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from torch import Tensor
 
-from engine.model.kernels import experts, fragments, linear, prefill
-from engine.model.kernels.fragments import FragmentWeight
+from engine.model.kernels.device import fragments
+from engine.model.kernels.device.fragments import FragmentWeight
+from engine.model.kernels.products import experts, linear, prefill
 
 
 @pytest.fixture(autouse=True)

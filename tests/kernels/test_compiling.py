@@ -12,7 +12,9 @@ SCRIPT = """
 import torch, triton
 from pathlib import Path
 from triton.backends.compiler import GPUTarget
-from engine.model.kernels import compiling, launch, token
+from engine.model.kernels import compiling
+from engine.model.kernels.device import launch
+from engine.model.kernels.products import token
 
 class Driver(compiling._Target):
     def get_current_stream(self, device):

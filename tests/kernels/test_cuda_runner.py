@@ -10,11 +10,11 @@ import torch
 
 from engine.errors import EngineFailure, ModelError
 from engine.interfaces import FROM_DEVICE, RowInput, SampleInputs
-from engine.model.cpu_cache import Span
-from engine.model.cuda_runner import CudaRunner
-from engine.model.decoder import Decoder
-from engine.model.kv_blocks import BLOCK
-from engine.model.kv_cache import RESERVE, position_bytes, tables_that_fit, told
+from engine.model.cpu.cpu_cache import Span
+from engine.model.cpu.decoder import Decoder
+from engine.model.cpu.kv_blocks import BLOCK
+from engine.model.cuda.cuda_runner import CudaRunner
+from engine.model.cuda.kv_cache import RESERVE, position_bytes, tables_that_fit, told
 from tests.kernels import tiny
 
 

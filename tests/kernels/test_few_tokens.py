@@ -8,12 +8,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.model.codebook import codebook
-from engine.model.kernels import attend_one, attention, experts, linear, router, strips, token
-from engine.model.kernels.attention import Cache, HeadNorm, Step
-from engine.model.kernels.fragments import FragmentWeight, fragment_codes, fragment_scales, pair_table, unfragment
-from engine.model.kernels.router import Pairs, Routes, group_bound
-from engine.model.kv_blocks import BLOCK
+from engine.model.cpu.kv_blocks import BLOCK
+from engine.model.kernels.attention import attend_one, attention
+from engine.model.kernels.attention.attention import Cache, HeadNorm, Step
+from engine.model.kernels.device.fragments import (
+    FragmentWeight,
+    fragment_codes,
+    fragment_scales,
+    pair_table,
+    unfragment,
+)
+from engine.model.kernels.products import experts, linear, strips, token
+from engine.model.kernels.routing import router
+from engine.model.kernels.routing.router import Pairs, Routes, group_bound
+from engine.model.weights.codebook import codebook
 from tests.kernels.weights import NF4, distance, random_weight
 
 EXPERTS, HIDDEN, INNER, CHOSEN = 6, 128, 64, 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from engine.model.kernels.launch import compiled_key
+from engine.model.kernels.device.launch import compiled_key
 
 
 def test_forms_of_a_kernel_differ_by_constants_types_and_alignment() -> None:

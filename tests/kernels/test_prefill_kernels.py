@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.model.kernels import groups, plane, prefill, router, tile_attention
-from engine.model.kernels.attention import Cache, Step
-from engine.model.kernels.groups import group_pairs
-from engine.model.kernels.plane import plane_order
-from engine.model.kernels.tile_attention import Tiles
-from engine.model.kv_blocks import BLOCK
+from engine.model.cpu.kv_blocks import BLOCK
+from engine.model.kernels.attention import tile_attention
+from engine.model.kernels.attention.attention import Cache, Step
+from engine.model.kernels.attention.tile_attention import Tiles
+from engine.model.kernels.device import plane
+from engine.model.kernels.device.plane import plane_order
+from engine.model.kernels.products import prefill
+from engine.model.kernels.routing import groups, router
+from engine.model.kernels.routing.groups import group_pairs
 from tests.kernels.weights import distance, random_weight
 
 EXPERTS, HIDDEN, INNER, CHOSEN = 5, 128, 64, 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.model.kernels import sampling
+from engine.model.kernels.sampling import sampling
 
 VOCAB, ROWS = 4500, 4
 WORDS = -(-VOCAB // 32)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.model.kernels import attention, launch, plane, router, strips
-from engine.model.kernels.attention import Cache, HeadNorm, Step
-from engine.model.kv_blocks import BLOCK
+from engine.model.cpu.kv_blocks import BLOCK
+from engine.model.kernels.attention import attention
+from engine.model.kernels.attention.attention import Cache, HeadNorm, Step
+from engine.model.kernels.device import launch, plane
+from engine.model.kernels.products import strips
+from engine.model.kernels.routing import router
 from tests.kernels.weights import distance, random_weight
 
 EXPERTS, HIDDEN, INNER, CHOSEN = 5, 128, 64, 2

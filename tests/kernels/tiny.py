@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from engine.model.decoder import Shape
-from engine.model.quantized_tensor import QuantizedTensor
-from engine.model.rounding import quantize_tensor
+from engine.model.cpu.decoder import Shape
+from engine.model.weights.quantized_tensor import QuantizedTensor
+from engine.model.weights.rounding import quantize_tensor
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS, INNER, CHOSEN, VOCAB = 128, 4, 2, 64, 8, 64, 3, 300
 

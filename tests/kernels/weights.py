@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.model.codebook import codebook
-from engine.model.kernels.fragments import (
+from engine.model.kernels.device.fragments import (
     FragmentWeight,
     fragment_bytes,
     fragment_codes,
@@ -14,6 +13,7 @@ from engine.model.kernels.fragments import (
     fragment_scales,
     pair_table,
 )
+from engine.model.weights.codebook import codebook
 
 NF4 = codebook("nf4", torch.device("cpu"))
 

@@ -19,7 +19,7 @@ FILES = 3
 
 
 def slow() -> None:
-    from engine.model import checkpoint_writer
+    from engine.model.checkpoint import checkpoint_writer
 
     class Writer(checkpoint_writer.CheckpointWriter):
         def __init__(self, *arguments: Any, **settings: Any) -> None:

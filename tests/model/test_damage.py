@@ -14,9 +14,9 @@ from torch import Tensor
 from engine.cli.main import main
 from engine.model.damage import FEWEST, Facts, Finding, against, alone, among_siblings, beyond, facts_of
 from engine.model.inspection import inspect
-from engine.model.rounding import quantize_tensor
+from engine.model.weights.rounding import quantize_tensor
 from tests.model import foreign, gguf_writer
-from tests.model.test_foreign_folders import CASES, gptq_config
+from tests.model.formats.test_foreign_folders import CASES, gptq_config
 
 EXPERTS, ROWS, COLUMNS = 8, 32, 256
 

@@ -15,15 +15,15 @@ from transformers import LlamaConfig, MistralConfig, MistralForCausalLM
 
 from engine.config import EngineConfig
 from engine.errors import ModelError, RequestError
-from engine.model.checkpoint import load_checkpoint
-from engine.model.engine_weights import load_engine_weights, read_engine_weights, requantized
-from engine.model.inventory import inventory
-from engine.model.loader import _read
+from engine.model.checkpoint.checkpoint import load_checkpoint
+from engine.model.cpu.cpu_loader import read_weights
+from engine.model.cpu.engine_weights import load_engine_weights, read_engine_weights, requantized
+from engine.model.files.source import resolve
+from engine.model.hf.quantized_model import empty_model, quantize_model
 from engine.model.quantize import quantize, quantize_checkpoint
-from engine.model.quantized_model import empty_model, quantize_model
-from engine.model.quantized_tensor import QuantizedTensor
-from engine.model.rounding import quantize_tensor
-from engine.model.source import resolve
+from engine.model.weights.inventory import inventory
+from engine.model.weights.quantized_tensor import QuantizedTensor
+from engine.model.weights.rounding import quantize_tensor
 from tests.model import tiny_moe
 
 
@@ -279,8 +279,8 @@ def test_an_architecture_that_only_transformers_computes_is_quantised_too(tmp_pa
     quantize(str(tmp_path / "source"), "nf4", tmp_path / "out")
     name = str(tmp_path / "source")
     loaded = [
-        _read(EngineConfig(model=name, quantization="nf4"), resolve(name)),
-        _read(EngineConfig(model=str(tmp_path / "out")), resolve(str(tmp_path / "out"))),
+        read_weights(EngineConfig(model=name, quantization="nf4"), resolve(name)),
+        read_weights(EngineConfig(model=str(tmp_path / "out")), resolve(str(tmp_path / "out"))),
     ]
     ids = torch.arange(7)[None]
     quantize_model(model, "nf4")

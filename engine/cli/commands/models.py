@@ -82,7 +82,7 @@ def known_models(cache_dir: Path) -> Iterator[dict[str, Any]]:
 def _embedded() -> dict[str, Any]:
     row: dict[str, Any] = {"model": EMBEDDED_MODEL, "what": "embedded: SmolLM2-135M-Instruct (Apache-2.0)"}
     try:
-        from engine.model.source import embedded_gguf
+        from engine.model.files.source import embedded_gguf
 
         path = embedded_gguf()
     except EngineError as error:

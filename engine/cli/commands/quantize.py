@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from engine.model.source import resolve
+    from engine.model.files.source import resolve
 
     require_local()
     resolve(args.model, args.revision)  # a wrong name is told before seconds are spent on imports

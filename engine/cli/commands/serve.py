@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError(f"--port must be between 0 and 65535, got {args.port}", param="port")
     config = options.engine_config(args)
     take_python_too()
-    from engine.model.source import resolve
+    from engine.model.files.source import resolve
     from engine.serve.server.run import refuse_open_host, refuse_taken_port, serve
     from engine.serve.settings import ServeSettings
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @contextmanager
 def open_engine(config: EngineConfig, progress: Progress) -> Iterator[Engine]:
     """Load the model, each phase told. An error or Ctrl-C cancels what still runs instead of waiting for it."""
-    from engine.model.source import resolve
+    from engine.model.files.source import resolve
 
     require_local()
     resolve(config.model, config.revision)  # a wrong name is told before seconds are spent on imports

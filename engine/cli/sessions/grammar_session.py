@@ -44,8 +44,8 @@ def open_grammars(args: argparse.Namespace) -> Iterator[Grammars]:
 
 def load_vocabulary(name: str | None, cache_dir: Path) -> Any:
     """From a folder, a tokenizer.json (`.xz` too), or the embedded model. ModelError says what is wrong."""
-    from engine.model.converted import converted_gguf
-    from engine.model.source import embedded_gguf, existing_tokenizer
+    from engine.model.files.converted import converted_gguf
+    from engine.model.files.source import embedded_gguf, existing_tokenizer
     from engine.model.tokenizer import load_tokenizer
 
     if name is None:

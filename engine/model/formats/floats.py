@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import torch
 
-from engine.model.coding import Coding
 from engine.model.formats.bits import swap_nibbles
 from engine.model.formats.stored import FLOATS, Stored
-from engine.model.quantized_tensor import QuantizedTensor
+from engine.model.weights.coding import Coding
+from engine.model.weights.quantized_tensor import QuantizedTensor
 
 _SCALE_DTYPES = (*FLOATS, torch.float8_e8m0fnu)
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engine.model.coding import Coding
 from engine.model.formats.bits import pack_nibbles, pack_plane
-from engine.model.quantized_tensor import QuantizedTensor, from_parts
+from engine.model.weights.coding import Coding
+from engine.model.weights.quantized_tensor import QuantizedTensor, from_parts
 
 Parts = dict[str, Tensor]
 

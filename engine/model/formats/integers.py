@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.model.coding import Coding
 from engine.model.formats.bits import pack_nibbles, unpack_words
 from engine.model.formats.stored import FLOATS, Stored
-from engine.model.quantized_tensor import QuantizedTensor
+from engine.model.weights.coding import Coding
+from engine.model.weights.quantized_tensor import QuantizedTensor
 
 _AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 """The column, among eight, that each nibble of an AutoAWQ word belongs to."""

@@ -19,7 +19,7 @@ from engine.errors import ModelError
 from engine.model.formats.floats import read_bytes, read_fp4
 from engine.model.formats.integers import read_awq, read_gptq, read_packed
 from engine.model.formats.stored import Stored
-from engine.model.quantized_tensor import QuantizedTensor
+from engine.model.weights.quantized_tensor import QuantizedTensor
 
 Plain = Mapping[str, Any]
 _BLOCK = (128, 128)

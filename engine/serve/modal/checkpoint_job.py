@@ -47,7 +47,7 @@ class CheckpointJob:
 
         RuntimeError says what is wrong: an exception class of our own could not be read by who called.
         """
-        from engine.model.hub import download
+        from engine.model.files.hub import download
 
         try:
             download(self._deployment.model, self._deployment.revision or None)
@@ -56,7 +56,7 @@ class CheckpointJob:
 
     def remove_source(self) -> None:
         """Delete the download: only the checkpoint is read from now on."""
-        from engine.model.hub import remove
+        from engine.model.files.hub import remove
 
         remove(self._deployment.model)
 

@@ -1,0 +1,1 @@
+"""Everything in plain torch: the decoder, its cache, sampling and the runner. The specification of cuda/."""

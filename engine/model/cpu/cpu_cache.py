@@ -1,0 +1,107 @@
+"""The KV cache of the plain decoder, and attention over it: a row's entries lie in stretches of places.
+
+Axis letters: T tokens of a row, N query heads, K key/value heads, D head size, S positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name every torch program gives it
+from torch import Tensor
+
+from engine.errors import ModelError
+from engine.model.cpu.kv_blocks import BLOCK
+
+Runs = tuple[tuple[int, int], ...]
+"""Stretches of places in the KV cache, each its first place and its length; together a row's positions, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where one row's tokens lie in the flattened step: [start, stop), the first at `position` of `slot`."""
+
+    slot: int
+    start: int
+    stop: int
+    position: int
+    runs: Runs = ()
+    """Of all positions up to the last of these tokens. Where none is named: the slot's own stretch of the cache."""
+
+    @property
+    def end(self) -> int:
+        """The position after the last of the tokens."""
+        return self.position + self.stop - self.start
+
+
+class CpuCache:
+    """Keys and values [layers, places, K, D]: places for `slots` rows of `positions`, in whole blocks. ModelError where
+    the machine has no such memory."""
+
+    def __init__(
+        self, layers: int, kv_heads: int, head_dim: int, *, slots: int, positions: int, dtype: torch.dtype
+    ) -> None:
+        self._stretch = -(-positions // BLOCK) * BLOCK
+        self.position_bytes = 2 * layers * kv_heads * head_dim * dtype.itemsize
+        shape = (layers, slots * self._stretch, kv_heads, head_dim)
+        try:  # empty, not zeros: pages that are never written are never backed by memory
+            self.keys, self.values = torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype)
+        except RuntimeError:
+            gib = slots * self._stretch * self.position_bytes / 2**30
+            raise ModelError(
+                f"{slots} requests of {positions} tokens need {gib:,.0f} GiB of keys and values, not to be had here: "
+                "lower max_batch or max_sequence",
+                param="max_batch",
+            ) from None
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Copy the entries of `count` places, from `source` on, to those from `target` on."""
+        for entries in (self.keys, self.values):
+            entries[:, target : target + count] = entries[:, source : source + count]
+
+    def attend(self, layer: int, span: Span, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Write the span's keys and values [T, K, D], then attend over everything up to each token: [T, N, D]."""
+        keys, values = self.keys[layer], self.values[layer]
+        runs = span.runs or ((span.slot * self._stretch, span.end),)
+        for place, at, length in _stretches(runs, span.position):
+            keys[place : place + length] = k[at : at + length]
+            values[place : place + length] = v[at : at + length]
+        if len(q) == 1 and len(runs) > 1:
+            return _attend_in_parts(q, keys, values, runs)
+        mask = torch.ones(len(q), span.end, dtype=torch.bool).tril(span.position) if len(q) > 1 else None
+        out = F.scaled_dot_product_attention(
+            q.transpose(0, 1).unsqueeze(0),
+            _joined(keys, runs).transpose(0, 1).unsqueeze(0),
+            _joined(values, runs).transpose(0, 1).unsqueeze(0),
+            attn_mask=mask,
+            enable_gqa=True,
+        )
+        return out[0].transpose(0, 1)
+
+
+def _stretches(runs: Runs, position: int) -> Iterator[tuple[int, int, int]]:
+    """Where the positions from `position` on lie: first place, offset from `position`, length."""
+    begin = 0
+    for place, length in runs:
+        skipped = min(length, max(0, position - begin))
+        if skipped < length:
+            yield place + skipped, begin + skipped - position, length - skipped
+        begin += length
+
+
+def _joined(entries: Tensor, runs: Runs) -> Tensor:
+    """The row's entries [S, K, D]: a view where they lie together, as those of a row do that shares nothing."""
+    parts = [entries[place : place + length] for place, length in runs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _attend_in_parts(q: Tensor, keys: Tensor, values: Tensor, runs: Runs) -> Tensor:
+    """Attention of one token's q [1, N, D] over entries that lie apart, without gathering them."""
+    grouped = q.reshape(keys.shape[1], -1, q.shape[-1])  # [K, N/K, D]
+    parts = [slice(place, place + length) for place, length in runs]
+    scores = torch.cat([grouped @ keys[part].permute(1, 2, 0) for part in parts], dim=-1)
+    weights = (scores * q.shape[-1] ** -0.5).softmax(-1).split([length for _, length in runs], dim=-1)
+    mixed = [weight @ values[part].transpose(0, 1) for weight, part in zip(weights, parts, strict=True)]
+    return torch.stack(mixed).sum(0).view_as(q)

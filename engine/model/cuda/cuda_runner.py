@@ -1,0 +1,238 @@
+"""The runner for a GPU: fast forwards behind captured graphs, masks on a side stream, one synchronisation a step.
+
+Implements `engine.interfaces.Runner`. A step of up to 64 tokens, or 256 where no row has many, replays one graph
+(layers, head) chosen by its token count, padded to a power of two; others go through the prefill, in a graph up to
+2,048 tokens. Sampling is a second
+graph behind the event that says the masks have arrived. On a CPU the same code runs with the kernels' references and
+no graphs, which is how it is tested. Not thread-safe.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import EngineFailure
+from engine.interfaces import RowInput, Sampled, SampleInputs, step_rows
+from engine.model.cpu.decoder import Shape
+from engine.model.cpu.kv_blocks import Prefix
+from engine.model.cuda import kv_cache
+from engine.model.cuda.decode_forward import FEW, KERNELS, REFERENCES, DecodeForward
+from engine.model.cuda.device_sampler import DeviceSampler, bucket_of
+from engine.model.cuda.device_streams import DeviceStreams
+from engine.model.cuda.fragment_model import FragmentModel, Weights, fragment_model
+from engine.model.cuda.prefill_forward import LONG_KERNELS, LONG_REFERENCES, PrefillForward
+from engine.model.cuda.step_input import StepInput
+from engine.model.cuda.wide_forward import WIDE, WIDE_KERNELS, WIDE_REFERENCES, WideForward, reads_much
+from engine.model.kernels.attention.attention import Step
+from engine.model.kernels.attention.tile_attention import Tiles
+from engine.model.kernels.sampling.sampling import chunks_of_block, sample, sample_reference
+
+if TYPE_CHECKING:
+    from engine.model.kernels.compiling import Compilers
+
+SHORT = 64
+"""Steps of so many tokens need no query tiles, whoever's the tokens are."""
+LONGEST_GRAPH = 2048
+"""Longer prefills are launched kernel by kernel: the device is then slower than the host."""
+_PASSES = [
+    (stages, filtered, facts)
+    for stages, filtered in (((), False), ((), True), ((0,), True), ((1,), True), ((0, 1), True))
+    for facts in (False, True)
+]
+"""Every set of the sampler's kernels: compiled before the first request, captured when one asks for it."""
+Path = tuple[int, int, bool]
+"""Tokens of a captured forward, rows that its head computes, and whether it takes rows in tiles of queries."""
+_CLOCKS = ("begin", "ready", "copying", "masked", "woken", "done")
+
+
+class CudaRunner:
+    """See `engine.interfaces.Runner`. The cache has blocks for `max_batch` rows of `max_sequence`, or what fits."""
+
+    def __init__(
+        self, weights: Weights | FragmentModel, config: Any, *, max_batch: int, max_sequence: int,
+        device: str = "cuda:0",
+        quantization: str = "bf16", dtype: torch.dtype = torch.float16,
+    ) -> None:  # fmt: skip
+        """`weights` by Hugging Face's names on `device` (the mapping is emptied), or already laid out. `config`: the
+        transformers config, or a `Shape`. ModelError where not one request of `max_sequence` fits."""
+        self._machine = DeviceStreams(torch.device(device))
+        shape = config if isinstance(config, Shape) else Shape.from_config(config)
+        with self._machine.on_main(), torch.inference_mode():
+            model = weights if isinstance(weights, FragmentModel) else fragment_model(weights, shape)
+            if self._machine.cuda:
+                torch.cuda.empty_cache()
+            self.max_batch, self.max_sequence = max_batch, max_sequence
+            self.quantization, self.device = quantization, self._machine.name
+            self.blocks = kv_cache.tables_that_fit(shape, max_sequence, max_batch, self._machine.free_bytes(), dtype)
+            self.memory = kv_cache.told(self.blocks, max_sequence)
+            self._cache = kv_cache.make_cache(shape, self.blocks.free, self._machine.device, dtype)
+            self._make(model, step_rows(max_batch))
+        self._machine.synchronize()
+
+    def _make(self, model: FragmentModel, rows: int) -> None:
+        cuda, device = self._machine.cuda, self._machine.device
+        self.vocab_size = int(model.head.rows if not isinstance(model.head, Tensor) else model.head.shape[0])
+        self._last = torch.zeros(self.max_batch, dtype=torch.int32, device=device)
+        self._input = StepInput(self._machine, LONGEST_GRAPH, rows, self.max_batch, self.blocks)
+        table, operations = self._input.table, KERNELS if cuda else REFERENCES
+        self._few = DecodeForward(model, self._cache, table, self._last, operations, WIDE)
+        self._wide = WideForward(self._few, WIDE_KERNELS if cuda else WIDE_REFERENCES)
+        self._long = PrefillForward(self._few, LONG_KERNELS if cuda else LONG_REFERENCES)
+        self._logits = torch.zeros(rows, self.vocab_size, device=device)
+        self._sampler = DeviceSampler(self._machine, self._logits, self._last, sample if cuda else sample_reference)
+        self._graphs: dict[Path, Callable[[], None]] = {}
+        self._apply: dict[int, float] = {}
+        self._clocks = [{name: self._machine.event() for name in _CLOCKS} for _ in range(4)]
+        self._turn = 0
+        self._sampling: dict[str, Any] = {}
+        self._times: dict[str, float] = {}
+        self.warm_s: dict[str, float] = {}
+        """Seconds of `warm`: compile, capture."""
+
+    def warm(self, tiled: Sequence[int] = (128, 256, 512, 640), compilers: Compilers | None = None) -> None:
+        """Compile and capture what serving will need, before the first request: all short steps, and prefills of
+        `tiled` tokens. `compilers` was started before."""
+        most = max(SHORT, bucket_of(self.max_batch, WIDE))
+        short = [1 << power for power in range(most.bit_length())]
+        paths = [(count, count, False) for count in short] + [(count, min(count, SHORT), True) for count in tiled]
+        sampled = [count for count in short if count <= bucket_of(self.max_batch, self._sampler.capacity)]
+        variants = [
+            (count, stages, filtered, False) for count in sampled for stages, filtered in (((), False), ((1,), True))
+        ]
+        with self._machine.on_main(), torch.inference_mode():
+            self._input.silence()
+            works = [self._work(path) for path in paths]
+            alike = {chunks_of_block(count): count for count in sampled}  # rows that take the same kernels
+            works += [self._sampler.work((count, *passes)) for count in alike.values() for passes in _PASSES]
+            with self._few.one_block():
+                self.warm_s["compile"] = self._machine.compile(works, compilers)
+            started = time.perf_counter()
+            for path in paths:
+                self._graph(path)
+            for variant in variants:
+                self._sampler.graph(variant)
+            self._apply = {count: self._sampler.mask_cost(count) for count in sampled}
+        self._machine.synchronize()
+        self.warm_s["capture"] = time.perf_counter() - started
+
+    def forward(self, rows: Sequence[RowInput]) -> None:
+        """One graph replay, after one copy of the step's integers to the device."""
+        self._turn = (self._turn + 1) % len(self._clocks)
+        clock = self._clocks[self._turn]
+        for row in rows:
+            end = row.position + (1 if row.tokens is None else len(row.tokens))
+            if not self.blocks.reserve(row.slot, row.position, end):
+                raise EngineFailure(f"no free block of the KV cache for slot {row.slot} up to position {end}")
+        with self._machine.on_main(), torch.inference_mode():
+            kv_cache.copy_blocks(self._cache, self.blocks.take_copies())
+            count, wanted = self._input.fill(rows)
+            if wanted > self._sampler.capacity:
+                raise EngineFailure(f"a step wants {wanted} logits rows, the runner has {self._sampler.capacity}")
+            self._machine.record(clock["begin"])
+            if count <= LONGEST_GRAPH:
+                self._graph(self._path(rows, count, wanted))()
+            else:
+                self._run_long(self._head_rows(count, wanted), *self._input.exact(count))
+            self._machine.record(clock["ready"])
+
+    def _path(self, rows: Sequence[RowInput], count: int, wanted: int) -> Path:
+        """The graph for the step. Many tokens of one row share the reading of its cache only as a tile of queries."""
+        tiled = count > WIDE or (count > SHORT and any(reads_much(row) for row in rows))
+        step = 128 if count <= 1024 else 256
+        bucket = -(-count // step) * step if tiled else bucket_of(count, WIDE)
+        return bucket, self._head_rows(bucket, wanted), tiled
+
+    def _head_rows(self, count: int, wanted: int) -> int:
+        """Rows that the head computes: none, all of a short step, 64 of a long one, or as many as there can be."""
+        return 0 if not wanted else min(count, SHORT if wanted <= SHORT else self._sampler.capacity)
+
+    def _graph(self, path: Path) -> Callable[[], None]:
+        """The captured forward."""
+        if path not in self._graphs:
+            self._input.silence()
+            self._graphs[path] = self._machine.capture(self._work(path), self._few.one_block())
+            self._input.restore()
+        return self._graphs[path]
+
+    def _work(self, path: Path) -> Callable[[], None]:
+        """The launches of a step."""
+        bucket, head, tiled = path
+        step, tiles = self._input.view(bucket)
+        if tiled:
+            return lambda: self._run_long(head, step, tiles)
+        if bucket > FEW:
+            return lambda: self._logits_of(head, self._wide.layers(step))
+
+        def few() -> None:
+            self._few.layers(step)
+            self._logits_of(head, self._few.x)
+
+        return few
+
+    def _run_long(self, head: int, step: Step, tiles: Tiles) -> None:
+        self._logits_of(head, self._long.layers(step, tiles))
+
+    def _logits_of(self, head: int, x: Tensor) -> None:
+        if head:
+            self._few.logits(x, self._input.wanted[:head], self._logits[:head])
+
+    def sample(self, inputs: SampleInputs) -> None:
+        """Masks travel on the side stream while the forward runs; the main stream waits for them, then samples."""
+        clock = self._clocks[self._turn]
+        with torch.inference_mode():
+            if inputs.bitmask is not None:
+                with self._machine.on_side():
+                    self._machine.record(clock["copying"], side=True)
+                    self._sampler.copy_mask(inputs.bitmask)
+                    self._machine.record(clock["masked"], side=True)
+            with self._machine.on_main():
+                bucket = self._sampler.stage(inputs)
+                if inputs.bitmask is not None:
+                    self._machine.main_waits(clock["masked"])
+                self._machine.record(clock["woken"])
+                self._sampler.run(bucket)
+                self._machine.record(clock["done"])
+                # the next step's mask may not overwrite this one's before it has been used
+                self._machine.side_waits(clock["done"])
+        self._sampling = {**clock, "copied": inputs.bitmask is not None, "rows": bucket}
+
+    def wait(self) -> Sampled:
+        """Waits for the event behind the copied ids, and for nothing that was enqueued after it."""
+        clock = self._sampling
+        self._machine.finish(clock["done"])
+        took = self._machine.microseconds
+        late = max(0.0, took(clock["ready"], clock["masked"])) if clock["copied"] else 0.0
+        self._times = {
+            "forward": took(clock["begin"], clock["ready"]),
+            "mask_wait": late,
+            "copy": took(clock["copying"], clock["masked"]) if clock["copied"] else 0.0,
+            "apply": self._apply.get(clock["rows"], 0.0) if clock["copied"] else 0.0,
+            "sample": took(clock["woken"], clock["done"]),
+        }
+        return self._sampler.result()
+
+    def reset_slot(self, slot: int, seen: Sequence[int] = ()) -> None:
+        self._sampler.mark(slot, seen, fresh=True)
+
+    def mark_seen(self, slot: int, tokens: Sequence[int]) -> None:
+        self._sampler.mark(slot, tokens)
+
+    def save_prefix(self, slot: int, length: int) -> Prefix:
+        return self.blocks.share(slot, length)
+
+    def load_prefix(self, slot: int, prefix: Prefix, length: int) -> None:
+        self.blocks.adopt(slot, prefix, length)
+
+    def timings(self) -> dict[str, float]:
+        return dict(self._times)
+
+    def close(self) -> None:
+        """Drop graphs and cache; the device memory goes back to torch's pool."""
+        self._machine.synchronize()
+        self._graphs.clear()
+        del self._few, self._wide, self._long, self._cache, self._logits, self._sampler

@@ -1,0 +1,203 @@
+"""The forward of up to 8 flattened tokens over fragment weights: six launches a layer for one token, nine for more.
+
+The same code runs with the Triton kernels and with their plain-torch references (`Operations`), which is how a machine
+without a GPU checks it. Every buffer is made once, so that a step can be captured as a CUDA graph. Knows the order of
+operations. Knows nothing of graphs, sampling or requests. Axis letters: see `kernels.attention` and `kernels.router`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.model.cuda.fragment_model import FragmentLayer, FragmentModel
+from engine.model.kernels.attention import attend_one, attention
+from engine.model.kernels.attention.attention import Cache, Step
+from engine.model.kernels.device.fragments import FragmentWeight
+from engine.model.kernels.products import experts, linear, strips, token
+from engine.model.kernels.routing import router
+from engine.model.kernels.routing.router import Pairs, Routes
+
+FEW = 8
+"""The most tokens of a step that goes through here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What the forward is made of; every field has the signature of the kernel of that name."""
+
+    embed: Callable[..., None]
+    linear: Callable[..., None]
+    rope: Callable[..., None]
+    attention: Callable[..., None]
+    attend_one: Callable[..., None]
+    router: Callable[..., None]
+    route: Callable[..., None]
+    experts_one: Callable[..., None]
+    strips_product: Callable[..., None]
+    combine: Callable[..., None]
+    final_norm: Callable[..., None]
+    head: Callable[..., None]
+
+
+KERNELS = Operations(
+    token.embed, linear.linear, attention.rope, attention.attention, attend_one.attend_one, router.router, router.route,
+    experts.experts_one, strips.strips_product, experts.combine, token.final_norm, token.head,
+)  # fmt: skip
+REFERENCES = Operations(
+    token.embed_reference, linear.linear_reference, attention.rope_reference, attention.attention_reference,
+    attend_one.attend_one_reference, router.router_reference, router.route_reference, experts.experts_one_reference,
+    strips.strips_product_reference, experts.combine_reference, token.final_norm_reference, token.head_reference,
+)  # fmt: skip
+
+
+class DecodeForward:
+    """Buffers and order of one model's few-token forward. `cache`: fp16 [layers, 2, blocks, K, B, D], and `table` int32
+    [slots, M] says which of its blocks a slot has; `rows` logits rows and as many tokens of attention are the most that
+    wider forwards ask of it."""
+
+    def __init__(
+        self, model: FragmentModel, cache: Tensor, table: Tensor, last: Tensor, operations: Operations = KERNELS,
+        rows: int = FEW,
+    ) -> None:  # fmt: skip
+        self.model = model
+        self.operations = operations
+        self.last = last
+        self.caches = [Cache(layer[0], layer[1], table) for layer in cache]
+        self.turns = rope_tables(model, table.shape[1] * cache.shape[4], cache.device)
+        self.depth = len(model.layers)
+        """How many blocks `layers` runs."""
+        self._buffers(FEW, rows, cache.device)
+
+    def _buffers(self, tokens: int, rows: int, device: torch.device) -> None:
+        model, shape = self.model, self.model.shape
+        pairs = tokens * model.chosen
+        half = self.caches[0].keys.dtype  # fp16; fp32 with the references, to compare with an fp32 forward
+
+        def make(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(size, dtype=dtype, device=device)
+
+        self.x, self.half = make(tokens, shape.hidden), make(tokens, shape.hidden, dtype=half)
+        self.normed = make(tokens, shape.hidden, dtype=half)
+        self.qkv = make(tokens, (shape.heads + 2 * shape.kv_heads) * shape.head_dim)
+        self.query = make(tokens, shape.heads * shape.head_dim, dtype=half)
+        self.mixed = make(tokens, shape.heads * shape.head_dim, dtype=half)
+        self.inner = make(pairs, model.inner, dtype=half)
+        self.parts = make(pairs, shape.hidden)
+        integer = torch.int32
+        self.routes = Routes(
+            make(tokens, model.experts), make(pairs, dtype=integer), make(pairs) + 1, make(pairs, dtype=integer),
+            make(3, 1, dtype=integer), make(1, dtype=integer),
+        )  # fmt: skip
+        self._groups = {t: make(3, self._group_count(t), dtype=integer) for t in range(1, tokens + 1)}
+        self.scratch = attention.make_scratch(rows, shape.heads, shape.kv_heads, shape.head_dim, device)
+        self.everyone = torch.arange(tokens, dtype=integer, device=device)
+        head = model.head
+        self.final = make(rows, shape.hidden, dtype=half if isinstance(head, FragmentWeight) else head.dtype)
+
+    @contextmanager
+    def one_block(self) -> Iterator[None]:
+        """Meanwhile a forward runs its first block alone: every kernel that it has, and a fraction of its launches."""
+        before, self.depth = self.depth, 1
+        try:
+            yield
+        finally:
+            self.depth = before
+
+    def layers(self, step: Step) -> None:
+        """Enqueue all blocks for the step's T tokens; the residual stream is left in `x`."""
+        count, model = step.tokens.shape[0], self.model
+        assert count <= FEW, "longer steps go through the wide forward"
+        first = model.layers[0].input_gain
+        self.operations.embed(
+            step.tokens, step.slots, self.last, model.embedding, first, self.x[:count], self.half[:count],
+            self.normed[:count],
+            eps=model.shape.eps,
+        )  # fmt: skip
+        gains = [layer.input_gain for layer in model.layers[1:]] + [model.final_gain]
+        blocks = list(zip(model.layers, self.caches, gains, strict=True))
+        for layer, cache, gain in blocks[: self.depth]:
+            self._attention(layer, cache, step)
+            self._mixture(layer, step, gain)
+
+    def _attention(self, layer: FragmentLayer, cache: Cache, step: Step) -> None:
+        count, op, eps = step.tokens.shape[0], self.operations, self.model.shape.eps
+        x, half, qkv = self.x[:count], self.half[:count], self.qkv[:count]
+        query, mixed = self.query[:count], self.mixed[:count]
+        if count == 1:
+            op.linear(half, layer.qkv, qkv, gain=layer.input_gain, eps=eps)
+        else:
+            op.linear(self.normed[:count], layer.qkv, qkv)
+        if count == 1 and self.model.shape.head_dim >= attend_one.LEAST_HEAD:
+            op.attend_one(qkv, layer.head_norm, self.turns, step, cache, self.scratch, query, mixed)
+        else:
+            op.rope(qkv, layer.head_norm, self.turns, step, query, cache)
+            op.attention(query, cache, step, self.scratch, mixed)
+        op.linear(mixed, layer.output, x, half=half)
+
+    def _mixture(self, layer: FragmentLayer, step: Step, next_gain: Tensor) -> None:
+        count, op, model = step.tokens.shape[0], self.operations, self.model
+        x, half, normed = self.x[:count], self.half[:count], self.normed[:count]
+        routes, chosen, eps = self._routes(count), model.chosen, model.shape.eps
+        choice: dict[str, Any] = {"chosen": chosen, "norm_topk": model.shape.norm_topk}
+        if layer.router is not None:
+            op.router(x, layer.post_gain, layer.router, normed, routes, eps=eps, **choice)
+        else:
+            op.final_norm(x, self.everyone[:count], layer.post_gain, normed, eps=eps)
+        if count == 1:
+            op.experts_one(normed, routes, layer.gate_up, layer.down, self.inner, x, half, chosen=chosen)
+            return
+        if layer.router is not None:
+            op.route(routes, step.live, **choice)
+        else:
+            routes.groups.copy_(self._dense_groups(step.live, count))
+            routes.pairs.copy_(self.everyone[:count])
+        parts = self.parts[: count * chosen]
+        pairs = Pairs(routes.ids, routes.weights, routes.pairs, routes.groups, 8)
+        op.strips_product(normed, pairs, layer.gate_up, layer.down, self.inner, parts, chosen=chosen)
+        op.combine(parts, x, half, next_gain, normed, step.live, chosen=chosen, eps=eps)
+
+    def _group_count(self, count: int) -> int:
+        if self.model.experts == 1:
+            return -(-count // 8)
+        return router.group_bound(count, self.model.chosen, self.model.experts)
+
+    def _dense_groups(self, live: Tensor, count: int) -> Tensor:
+        """All tokens on the one expert, by eights."""
+        first = self.everyone[: -(-count // 8)] * 8
+        return torch.stack((first * 0, first, (live - first).clamp(0, 8)))
+
+    def _routes(self, count: int) -> Routes:
+        pairs = count * self.model.chosen
+        all_ = self.routes
+        return Routes(
+            all_.logits[:count],
+            all_.ids[:pairs],
+            all_.weights[:pairs],
+            all_.pairs[:pairs],
+            self._groups[count],
+            all_.arrived,
+        )
+
+    def logits(self, x: Tensor, wanted: Tensor, out: Tensor) -> None:
+        """out fp32 [R, V]: final norm and head of the tokens `wanted` int32 [R] of the residual stream x."""
+        count, model = wanted.shape[0], self.model
+        final = self.final[:count]
+        self.operations.final_norm(x, wanted, model.final_gain, final, eps=model.shape.eps)
+        if isinstance(model.head, FragmentWeight):
+            self.operations.linear(final, model.head, out)
+        else:
+            self.operations.head(final, model.head, out)
+
+
+def rope_tables(model: FragmentModel, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin, fp32 [S, D/2]."""
+    shape = model.shape
+    exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
+    angles = torch.outer(torch.arange(positions, dtype=torch.float32), 1.0 / shape.rope_theta**exponents)
+    return angles.cos().to(device), angles.sin().to(device)

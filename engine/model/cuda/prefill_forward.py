@@ -1,0 +1,116 @@
+"""The forward of many flattened tokens (prefill chunks, and steps too long for `DecodeForward`).
+
+Products decode weights inside the tensor-core loop, so nothing is dequantised to memory; tokens are sorted by expert
+with
+tensor operations that never synchronise. Runs with kernels or with their references. Knows the order of operations;
+knows nothing of graphs, sampling or requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.model.cuda.decode_forward import DecodeForward
+from engine.model.cuda.fragment_model import FragmentLayer
+from engine.model.kernels.attention import tile_attention
+from engine.model.kernels.attention.attention import Cache, Step
+from engine.model.kernels.attention.tile_attention import Tiles
+from engine.model.kernels.device import plane
+from engine.model.kernels.device.plane import plane_order
+from engine.model.kernels.products import prefill
+from engine.model.kernels.routing import groups
+
+
+@dataclass(frozen=True, slots=True)
+class LongOperations:
+    """Every field has the signature of the kernel of that name."""
+
+    norm: Callable[..., None]
+    product: Callable[..., None]
+    group: Callable[..., groups.Sorted]
+    experts_product: Callable[..., None]
+    combine: Callable[..., None]
+    tile_attention: Callable[..., None]
+
+
+LONG_KERNELS = LongOperations(
+    plane.norm, prefill.product, groups.group, prefill.experts_product, plane.combine, tile_attention.tile_attention
+)
+LONG_REFERENCES = LongOperations(
+    plane.norm_reference, prefill.product_reference, groups.group_reference, prefill.experts_product_reference,
+    plane.combine_reference, tile_attention.tile_attention_reference,
+)  # fmt: skip
+
+
+class PrefillForward:
+    """Shares weights, cache and rotary tables with the few-token forward `few`."""
+
+    def __init__(self, few: DecodeForward, operations: LongOperations = LONG_KERNELS) -> None:
+        self._few = few
+        self._operations = operations
+        model = few.model
+        order = plane_order(model.shape.hidden, few.x.device)
+        self._routers = [
+            None if layer.router is None else layer.router.to(few.normed.dtype)[:, order].contiguous()
+            for layer in model.layers
+        ]
+
+    def layers(self, step: Step, tiles: Tiles) -> Tensor:
+        """Enqueue all blocks; gives the residual stream fp32 [T, H]. Rows of the step lie in `tiles`."""
+        few, shape = self._few, self._few.model.shape
+        layers = few.model.layers
+        x = torch.empty(step.tokens.shape[0], shape.hidden, device=few.x.device)
+        half, normed = (torch.empty(x.shape, dtype=few.half.dtype, device=x.device) for _ in range(2))
+        gain = layers[0].input_gain
+        few.operations.embed(
+            step.tokens, step.slots, few.last, few.model.embedding, gain, x, half, normed, eps=shape.eps
+        )
+        self._operations.norm(x, gain, normed, eps=shape.eps)
+        for index, layer in enumerate(layers[: few.depth]):
+            following = layers[(index + 1) % len(layers)].input_gain
+            self._attention(layer, few.caches[index], x, normed, step, tiles)
+            self._mixture(layer, self._routers[index], x, normed, step.live, following)
+        return x
+
+    def _attention(
+        self, layer: FragmentLayer, cache: Cache, x: Tensor, normed: Tensor, step: Step, tiles: Tiles
+    ) -> None:
+        few, op = self._few, self._operations
+        qkv = torch.empty(x.shape[0], layer.qkv.rows, device=x.device)
+        op.product(normed, layer.qkv, qkv)
+        query = torch.empty(x.shape[0], layer.output.columns, dtype=normed.dtype, device=x.device)
+        few.operations.rope(qkv, layer.head_norm, few.turns, step, query, cache)
+        mixed = torch.empty_like(query)  # padding tokens are in no tile: what they hold stays in their own rows
+        op.tile_attention(query, cache, step, tiles, mixed)
+        op.product(mixed, layer.output, x, add=True)
+
+    def _mixture(
+        self, layer: FragmentLayer, router: Tensor | None, x: Tensor, normed: Tensor, live: Tensor, following: Tensor
+    ) -> None:
+        """Adds the experts' outputs to x and leaves the next layer's input in `normed`; `following` is its gain."""
+        model, op, eps = self._few.model, self._operations, self._few.model.shape.eps
+        op.norm(x, layer.post_gain, normed, eps=eps)
+        chosen, pairs = model.chosen, x.shape[0] * model.chosen
+        logits = torch.zeros(x.shape[0], 1, device=x.device) if router is None else _logits(normed, router)
+        found = op.group(logits, live, chosen=chosen, norm_topk=model.shape.norm_topk)
+        inner = torch.empty(pairs, model.inner, dtype=normed.dtype, device=x.device)
+        parts = torch.empty(pairs, x.shape[1], dtype=_parts_dtype(normed), device=x.device)
+        op.experts_product(
+            normed, found.pairs, found.weights, found.groups, layer.gate_up, layer.down, inner, parts, chosen=chosen
+        )
+        op.combine(parts, x, following, normed, live, chosen=chosen, eps=eps)
+
+
+def _logits(normed: Tensor, router: Tensor) -> Tensor:
+    """fp32 [T, E]."""
+    if normed.is_cuda:
+        return torch.mm(normed, router.t(), out_dtype=torch.float32)
+    return normed.float() @ router.float().t()
+
+
+def _parts_dtype(normed: Tensor) -> torch.dtype:
+    return torch.float32 if normed.dtype == torch.float32 else torch.bfloat16

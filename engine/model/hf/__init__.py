@@ -1,0 +1,1 @@
+"""transformers' models with quantised weights in them."""

@@ -1,0 +1,1 @@
+"""Products of activations with packed weights, and the ends of the network."""

@@ -1,0 +1,247 @@
+"""The experts' products over the chosen experts' fragment units alone: nothing is gathered or copied but tokens.
+
+One token: one block per weight tile and chosen expert; the down kernel requests its weights before the gate/up kernel
+has ended. Several tokens: `kernels.strips`. Axis letters as in `router`; I inner size.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from engine.model.kernels.device import launch
+from engine.model.kernels.device.fragments import FragmentWeight, unfragment
+from engine.model.kernels.device.units import (
+    HALF_SCALE,
+    decode,
+    load_words,
+    plane_products,
+    prepare_table,
+    release_next,
+    row_token,
+    row_unit,
+    unit_products,
+    wait_for_previous,
+)
+from engine.model.kernels.routing.router import Routes
+
+
+@triton.jit
+def _silu_product(y, BT: tl.constexpr):
+    """[16, BT] of 8 gate and 8 up rows to silu(gate) * up [8, BT]."""
+    gate, up = tl.split(tl.trans(tl.reshape(y, [2, 8, BT]), 1, 2, 0))
+    return gate * tl.sigmoid(gate) * up
+
+
+@triton.jit
+def gate_up_one_kernel(
+    x, ids, weights, words, scales, table, inner,
+    I: tl.constexpr, K: tl.constexpr,
+    B: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Grid (2I/16, C), one token: inner fp16 [C, I] = route weight * silu(gate) * up / 64."""
+    BLOCKS: tl.constexpr = K // 64
+    tile = tl.program_id(0)
+    slot = tl.program_id(1)
+    lane = prepare_table(table, WARPS, BITS, ASM)
+    wait_for_previous(PDL)
+    release_next(PDL)  # after the wait: the next kernel reads the ids without waiting for us
+    expert = tl.load(ids + slot)
+    weight = tl.load(weights + slot)
+    first = (expert.to(tl.int64) * (2 * I // 16) + tile) * BLOCKS
+    token = row_token(B, 8)
+    live = (token < 1)[:, None]
+    column = row_unit(B, 8)[:, None] * 64 + tl.arange(0, 32)[None, :]
+    acc = tl.zeros([16, 8], tl.float32)
+    for c in tl.static_range(BLOCKS // B):
+        unit = first + c * B + tl.arange(0, B)
+        w0, w1, w2, w3 = load_words(words, unit, BITS)
+        s = tl.zeros([B, 16], tl.float32)
+        if BITS == 4:
+            s = tl.load(scales + unit[:, None] * 16 + tl.arange(0, 16)[None, :])
+        xa = tl.load(x + c * B * 64 + column, mask=live, other=0.0)
+        xb = tl.load(x + c * B * 64 + column + 32, mask=live, other=0.0)
+        acc += tl.sum(unit_products(w0, w1, w2, w3, s, xa, xb, lane, table, B, 8, BITS, ASM), axis=0)
+    if BITS == 8:
+        acc = acc * tl.load(scales + expert * (2 * I) + tile * 16 + tl.arange(0, 16))[:, None]
+    value = _silu_product(acc, 8) * (weight / HALF_SCALE)
+    n = tile * 8 + tl.arange(0, 8)
+    t = tl.arange(0, 8)
+    tl.store(inner + slot * I + n[:, None] + t[None, :] * 0, value.to(tl.float16), mask=(t < 1)[None, :])
+
+
+@triton.jit
+def _down_words(
+    words,
+    scales,
+    experts,
+    tile,
+    c: tl.constexpr,
+    N: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    B: tl.constexpr,
+    BITS: tl.constexpr,
+):
+    """Words, block scales and row scales of units c * B .. of the chosen experts' joined columns."""
+    j = c * B + tl.arange(0, B)
+    unit = (experts.to(tl.int64) * (N // 16) + tile) * BLOCKS + (j - j // BLOCKS * BLOCKS)
+    w0, w1, w2, w3 = load_words(words, unit, BITS)
+    r = tl.arange(0, 16)
+    s = tl.zeros([B, 16], tl.float32)
+    if BITS == 4:
+        s = tl.load(scales + unit[:, None] * 16 + r[None, :])
+    elif BITS == 8:
+        s = tl.load(scales + (experts * N)[:, None] + tile * 16 + r[None, :])
+    return w0, w1, w2, w3, s
+
+
+@triton.jit
+def down_one_kernel(
+    inner, ids, words, scales, table, out, half,
+    N: tl.constexpr, I: tl.constexpr, C: tl.constexpr, EARLY: tl.constexpr,
+    B: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Grid (N/16), one token: out fp32 [N] += sum over experts of W_e inner_e * 64; half = fp16(out / 64)."""
+    BLOCKS: tl.constexpr = I // 64
+    tile = tl.program_id(0)
+    release_next(PDL)
+    live = (row_token(B, 8) < 1)[:, None]
+    column = row_unit(B, 8)[:, None] * 64 + tl.arange(0, 32)[None, :]
+    acc = tl.zeros([B, 16, 8], tl.float32)
+    lane = 0
+    ahead = ()
+    for c in tl.static_range(C * BLOCKS // B):  # all weights are requested before the wait
+        experts = tl.load(ids + (c * B + tl.arange(0, B)) // BLOCKS)
+        ahead = ahead + (_down_words(words, scales, experts, tile, c, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
+    lane = prepare_table(table, WARPS, BITS, ASM)
+    if EARLY:
+        w0, w1, w2, w3, s = ahead[0]
+        a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
+    wait_for_previous(PDL)
+    for c in tl.static_range(C * BLOCKS // B):
+        w0, w1, w2, w3, s = ahead[c]
+        if not (EARLY and c == 0):
+            a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
+        xa = tl.load(inner + c * B * 64 + column, mask=live, other=0.0)
+        xb = tl.load(inner + c * B * 64 + column + 32, mask=live, other=0.0)
+        part = plane_products(a0, a1, a2, a3, s, xa, xb, B, 8, BITS)
+        if BITS == 8:
+            part = part * s[:, :, None]
+        acc += part
+    n = tile * 16 + tl.arange(0, 16)
+    t = tl.arange(0, 8)
+    at = n[:, None] + t[None, :] * 0
+    keep = (t < 1)[None, :]
+    result = tl.sum(acc, axis=0) * HALF_SCALE + tl.load(out + at, mask=keep, other=0.0)
+    tl.store(out + at, result, mask=keep)
+    tl.store(half + at, (result / HALF_SCALE).to(tl.float16), mask=keep)
+
+
+def experts_one(
+    x: Tensor,
+    routes: Routes,
+    gate_up: FragmentWeight,
+    down: FragmentWeight,
+    inner: Tensor,
+    out: Tensor,
+    half: Tensor,
+    *,
+    chosen: int,
+) -> None:
+    """out fp32 [1, H] += mixture of experts of x fp16 [1, H]; half = fp16(out / 64); inner fp16 [C, I] is scratch."""
+    width = down.columns
+    shared = {"BITS": down.bits, **launch.options(x)}
+    gate_up_one_kernel[(gate_up.rows // 16, chosen)](
+        x, routes.ids, routes.weights, gate_up.words, gate_up.scales, gate_up.table, inner, I=width, K=gate_up.columns,
+        maxnreg=80, **launch.tuned("gate_up_one", gate_up.columns // 64), **shared,
+    )  # fmt: skip
+    down_one_kernel[(down.rows // 16,)](
+        inner, routes.ids, down.words, down.scales, down.table, out, half, N=down.rows, I=width, C=chosen,
+        EARLY="down_one" in launch.EARLY, **launch.tuned("down_one", chosen * width // 64), **shared,
+    )  # fmt: skip
+
+
+@triton.jit
+def combine_kernel(
+    parts, out, half, gain, normed, live, eps, H: tl.constexpr, HP: tl.constexpr, C: tl.constexpr, PDL: tl.constexpr
+):
+    """Grid (T): out fp32 [T, H] += the token's C parts in order; half = fp16(out / 64); normed = fp16(norm(out) *
+    gain)."""
+    token = tl.program_id(0)
+    release_next(PDL)
+    h = tl.arange(0, HP)
+    g = tl.load(gain + h, mask=h < H, other=0.0).to(tl.float32)
+    wait_for_previous(PDL)
+    value = tl.load(out + token * H + h, mask=h < H, other=0.0)
+    if token < tl.load(live):
+        for c in tl.static_range(C):
+            value += tl.load(parts + (token * C + c) * H + h, mask=h < H, other=0.0)
+    tl.store(out + token * H + h, value, mask=h < H)
+    tl.store(half + token * H + h, (value / HALF_SCALE).to(tl.float16), mask=h < H)
+    value = value / tl.sqrt(tl.sum(value * value) / H + eps) * g
+    tl.store(normed + token * H + h, value.to(tl.float16), mask=h < H)
+
+
+def combine(
+    parts: Tensor, out: Tensor, half: Tensor, gain: Tensor, normed: Tensor, live: Tensor, *, chosen: int, eps: float
+) -> None:
+    """out fp32 [T, H] += parts of the first live[0] tokens; half and normed as the next layer needs them."""
+    tokens, hidden = out.shape
+    flags = launch.options(out)
+    flags.pop("ASM")
+    combine_kernel[(tokens,)](
+        parts,
+        out,
+        half,
+        gain,
+        normed,
+        live,
+        eps,
+        H=hidden,
+        HP=triton.next_power_of_2(hidden),
+        C=chosen,
+        num_warps=8,
+        **flags,
+    )
+
+
+def combine_reference(
+    parts: Tensor, out: Tensor, half: Tensor, gain: Tensor, normed: Tensor, live: Tensor, *, chosen: int, eps: float
+) -> None:
+    count = int(live[0])
+    out[:count] += parts.view(-1, chosen, out.shape[1])[:count].sum(1)
+    half.copy_(out / 64.0)
+    normed.copy_(out * torch.rsqrt(out.square().mean(-1, keepdim=True) + eps) * gain.float())
+
+
+def pair_products_reference(
+    x: Tensor, ids: Tensor, weights: Tensor, gate_up: FragmentWeight, down: FragmentWeight
+) -> Tensor:
+    """fp32 [T, C, H]: every chosen expert's output, route weight applied, inner activations rounded as the kernels
+    do."""
+    result = x.new_zeros((*ids.shape, down.rows), dtype=torch.float32)
+    up, back = unfragment(gate_up), unfragment(down)
+    for token, row in enumerate(ids.tolist()):
+        for place, expert in enumerate(row):
+            both = (up[expert] @ x[token].float()).view(-1, 2, 8)
+            gate, value = both[:, 0].reshape(-1), both[:, 1].reshape(-1)
+            inner = torch.nn.functional.silu(gate) * value * (weights[token, place] / 64.0)
+            result[token, place] = back[expert] @ inner.to(x.dtype).float() * 64.0
+    return result
+
+
+def experts_one_reference(
+    x: Tensor,
+    routes: Routes,
+    gate_up: FragmentWeight,
+    down: FragmentWeight,
+    inner: Tensor,
+    out: Tensor,
+    half: Tensor,
+    *,
+    chosen: int,
+) -> None:
+    out += pair_products_reference(x, routes.ids.view(1, -1), routes.weights.view(1, -1), gate_up, down).sum(1)
+    half.copy_(out / 64.0)

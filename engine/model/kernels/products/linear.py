@@ -1,0 +1,140 @@
+"""y = x W^T for few tokens, W in fragment units of 4, 8 or 16 bits; norm before it and residual after it fused.
+
+One block computes 16 outputs for all tokens of its tile: all its weights are requested at once, before the wait for the
+previous kernel, then decoded in registers. Bound by the bytes of W; x comes out of the cache.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from engine.model.kernels.device import launch
+from engine.model.kernels.device.fragments import FragmentWeight, unfragment
+from engine.model.kernels.device.units import (
+    HALF_SCALE,
+    decode,
+    load_words,
+    plane_products,
+    prepare_table,
+    release_next,
+    row_token,
+    row_unit,
+    wait_for_previous,
+)
+
+
+@triton.jit
+def linear_kernel(
+    x, gain, words, scales, table, out, half, T, eps,
+    N: tl.constexpr, K: tl.constexpr, B: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr, NORM: tl.constexpr,
+    RESIDUAL: tl.constexpr, EARLY: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Grid (N/16, ceil(T/BT)). x fp16 [T, K] (with NORM: the residual's half copy, T = 1); out fp32 [T, N]."""
+    BLOCKS: tl.constexpr = K // 64
+    tile = tl.program_id(0)
+    first = tl.program_id(1) * BT
+    release_next(PDL)
+    r = tl.arange(0, 16)
+    units = tl.arange(0, B)
+    token = first + row_token(B, BT)
+    live = (token < T)[:, None]
+    column = row_unit(B, BT)[:, None] * 64 + tl.arange(0, 32)[None, :]
+    acc = tl.zeros([16, BT], tl.float32)
+    inverse = 1.0
+    lane = 0
+    for c in tl.static_range(BLOCKS // B):
+        unit = tile * BLOCKS + c * B + units
+        w0, w1, w2, w3 = load_words(words, unit, BITS)
+        s = tl.zeros([B, 16], tl.float32)
+        if BITS == 4:
+            s = tl.load(scales + unit[:, None] * 16 + r[None, :])
+        if c == 0:
+            lane = prepare_table(table, WARPS, BITS, ASM)
+            if EARLY:
+                w0, w1, w2, w3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
+            wait_for_previous(PDL)
+            if NORM:
+                inverse = _inverse_rms(x, eps, K)
+        at = x + token[:, None] * K + c * B * 64 + column
+        xa = tl.load(at, mask=live, other=0.0)
+        xb = tl.load(at + 32, mask=live, other=0.0)
+        if NORM:
+            g = gain + c * B * 64 + column
+            xa = xa * tl.load(g, mask=live, other=0.0)
+            xb = xb * tl.load(g + 32, mask=live, other=0.0)
+        if not (EARLY and c == 0):
+            w0, w1, w2, w3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
+        part = plane_products(w0, w1, w2, w3, s, xa, xb, B, BT, BITS)
+        acc += tl.sum(part, axis=0)
+    n = tile * 16 + r
+    if NORM:
+        acc = acc * inverse
+    if BITS == 8:
+        acc = acc * tl.load(scales + n)[:, None]
+    t = first + tl.arange(0, BT)
+    at = t[None, :] * N + n[:, None]
+    keep = (t < T)[None, :]
+    if RESIDUAL:
+        acc += tl.load(out + at, mask=keep, other=0.0)
+        tl.store(half + at, (acc / HALF_SCALE).to(tl.float16), mask=keep)
+    tl.store(out + at, acc, mask=keep)
+
+
+@triton.jit
+def _inverse_rms(x, eps, K: tl.constexpr):
+    """1 / rms of one token's residual, whose half copy is divided by HALF_SCALE: also undoes that."""
+    value = tl.load(
+        x + tl.arange(0, triton.next_power_of_2(K)), mask=tl.arange(0, triton.next_power_of_2(K)) < K, other=0.0
+    )
+    value = value.to(tl.float32) * HALF_SCALE
+    return HALF_SCALE / tl.sqrt(tl.sum(value * value) / K + eps)
+
+
+def linear(
+    x: Tensor,
+    weight: FragmentWeight,
+    out: Tensor,
+    *,
+    gain: Tensor | None = None,
+    half: Tensor | None = None,
+    eps: float = 0.0,
+) -> None:
+    """out fp32 [T, N] = norm(x) W^T, or with `half` out += x W^T and half = fp16(out / 64).
+
+    x: fp16 [T, K]; with `gain` fp16 [K] the half copy of one token's residual, normalised on the way in.
+    """
+    tokens = x.shape[0]
+    token_tile = 8 if tokens <= 8 else 16
+    kind = "linear_wide" if weight.columns >= 4096 and tokens <= 8 else "linear"
+    grid = (weight.rows // 16, -(-tokens // token_tile))
+    linear_kernel[grid](
+        x, x if gain is None else gain, weight.words, weight.scales, weight.table, out, out if half is None else half,
+        tokens, eps,
+        N=weight.rows, K=weight.columns, BT=token_tile, BITS=weight.bits, NORM=gain is not None,
+        RESIDUAL=half is not None, EARLY=kind in launch.EARLY,
+        **launch.tuned(kind, weight.columns // 64), **launch.options(x),
+    )  # fmt: skip
+
+
+def linear_reference(
+    x: Tensor,
+    weight: FragmentWeight,
+    out: Tensor,
+    *,
+    gain: Tensor | None = None,
+    half: Tensor | None = None,
+    eps: float = 0.0,
+) -> None:
+    """The specification of `linear`, in fp32 on dequantised weights."""
+    value = x.float()
+    inverse = 1.0
+    if gain is not None:
+        inverse = 64.0 * torch.rsqrt((value * 64.0).square().mean(-1, keepdim=True) + eps)
+        value = (x * gain).float()
+    result = value @ unfragment(weight).t() * inverse
+    out.copy_(out + result if half is not None else result)
+    if half is not None:
+        half.copy_(out / 64.0)

@@ -1,0 +1,320 @@
+"""Products of many tokens over fragment units, with tensor cores at full width.
+
+A block decodes up to 128 rows x 64 columns at a time and multiplies them with 16 to 128 tokens, so that a weight is
+read and decoded once for all of them. The activations come in plane order (`kernels.plane`). Axis letters: T tokens,
+P token-expert pairs, G groups, N rows of a weight, K columns, S splits of K.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from engine.model.kernels.device import launch
+from engine.model.kernels.device.fragments import FragmentWeight, unfragment
+from engine.model.kernels.device.plane import place_of, plane_order
+from engine.model.kernels.device.units import (
+    HALF_SCALE,
+    decode,
+    load_words,
+    prepare_table,
+    release_next,
+    wait_for_previous,
+)
+from engine.model.kernels.routing.groups import Groups
+
+EXPANDED = 65
+"""From so many tokens on, decoding a dense weight once to memory and a library product are faster than decoding in
+it."""
+
+
+@triton.jit
+def _weight_tile(w0, w1, w2, w3, lane, table, R: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
+    """Words of R row tiles to [16 R, 64] in plane order. No data moves between threads."""
+    a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, R, BITS, ASM)
+    a = tl.join(tl.join(a0, a2), tl.join(a1, a3))  # R, (g t h half i), p high, p low
+    a = tl.reshape(a, [R, 8, 4, 2, 2, 2, 2, 2])
+    return tl.reshape(tl.trans(a, 0, 4, 1, 6, 7, 3, 2, 5), [16 * R, 64])
+
+
+@triton.jit
+def _load_units(words, unit, scales, U: tl.constexpr, BITS: tl.constexpr):
+    """Words and block scales of U following units of every row tile."""
+    found = ()
+    for u in tl.static_range(U):
+        w0, w1, w2, w3 = load_words(words, unit + u, BITS)
+        s = 1.0
+        if BITS == 4:
+            s = tl.load(scales + u * 16)
+        found = found + ((w0, w1, w2, w3, s),)  # noqa: RUF005 - Triton knows no unpacking
+    return found
+
+
+@triton.jit
+def _load_scales(scales, U: tl.constexpr):
+    found = ()
+    for u in tl.static_range(U):
+        found = found + ((tl.load(scales + u * 16),),)  # noqa: RUF005 - Triton knows no unpacking
+    return found
+
+
+@triton.jit
+def _row_sums(
+    at, live, words, unit, scales, lane, table,
+    BLOCKS: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, U: tl.constexpr, BITS: tl.constexpr,
+    AHEAD: tl.constexpr, ASM: tl.constexpr,
+):  # fmt: skip
+    """fp32 [16 R, BT]: BLOCKS units of R row tiles times the activations at `at` [BT, 64]. With AHEAD the next units
+    are on their way to registers meanwhile: a block's scale is wanted so late that nothing else would hide its way."""
+    acc = tl.zeros([16 * R, BT], tl.float32)
+    if AHEAD == 2:
+        due = _load_scales(scales, U)
+        for b in tl.range(0, BLOCKS, U):
+            later = _load_scales(scales + tl.minimum(b + U, BLOCKS - U) * 16, U)
+            for u in tl.static_range(U):
+                w0, w1, w2, w3 = load_words(words, unit + b + u, BITS)
+                value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
+                a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
+                part = tl.dot(a, tl.trans(value.to(a.dtype)))
+                acc += part * due[u][0][:, None]
+            due = later
+    elif AHEAD:
+        now = _load_units(words, unit, scales, U, BITS)
+        for b in tl.range(0, BLOCKS, U):
+            following = tl.minimum(b + U, BLOCKS - U)
+            ahead = _load_units(words, unit + following, scales + following * 16, U, BITS)
+            for u in tl.static_range(U):
+                w0, w1, w2, w3, s = now[u]
+                value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
+                a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
+                part = tl.dot(a, tl.trans(value.to(a.dtype)))
+                if BITS == 4:
+                    part = part * s[:, None]
+                acc += part
+            now = ahead
+    else:
+        for b in tl.range(0, BLOCKS, U):
+            for u in tl.static_range(U):
+                w0, w1, w2, w3 = load_words(words, unit + b + u, BITS)
+                value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
+                a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
+                part = tl.dot(a, tl.trans(value.to(a.dtype)))
+                if BITS == 4:
+                    part = part * tl.load(scales + (b + u) * 16)[:, None]
+                acc += part
+    return acc
+
+
+@triton.jit
+def _expert_rows(
+    x, pair, live, expert, tile, words, scales, weights, out, lane, table,
+    N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, U: tl.constexpr,
+    GATE: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, ASM: tl.constexpr,
+):  # fmt: skip
+    """R row tiles of one expert for the pairs `pair` [BT] that are `live`."""
+    row = pair // C if GATE else pair
+    at = x + row[:, None] * K + tl.arange(0, 64)[None, :]
+    unit = (expert * (N // 16) + tile + tl.arange(0, R)) * (K // 64)
+    r = tl.arange(0, 16 * R)
+    n = tile * 16 + r
+    scale = scales + (expert * (N // 16) + tile + r // 16) * (K // 64) * 16 + r % 16
+    acc = _row_sums(at, live, words, unit, scale, lane, table, K // 64, R, BT, U, BITS, AHEAD, ASM)
+    if BITS == 8:
+        acc = acc * tl.load(scales + expert * N + n)[:, None]
+    if GATE:
+        weight = tl.load(weights + pair, mask=live, other=0.0) / HALF_SCALE
+        gate, up = tl.split(tl.trans(tl.reshape(acc, [R, 2, 8, BT]), 0, 2, 3, 1))
+        inner = tl.reshape(gate * tl.sigmoid(gate) * up, [8 * R, BT]) * weight[None, :]
+        m = place_of(tile * 8 + tl.arange(0, 8 * R))
+        tl.store(out + pair[None, :] * (N // 2) + m[:, None], inner.to(tl.float16), mask=live[None, :])
+    else:
+        part = (acc * HALF_SCALE).to(out.dtype.element_ty)
+        tl.store(out + pair[None, :] * N + n[:, None], part, mask=live[None, :])
+
+
+@triton.jit
+def experts_kernel(
+    x, sources, experts, starts, counts, words, scales, table, weights, out,
+    N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, U: tl.constexpr,
+    GATE: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
+    PDL: tl.constexpr,
+):  # fmt: skip
+    """Grid (N/16/R, G). GATE: out fp16 [P, N/2], route weight applied, divided by 64, in plane order, of the group's
+    pairs; else out [P, N], times 64."""
+    wait_for_previous(PDL)
+    release_next(PDL)
+    group = tl.program_id(1)
+    count = tl.load(counts + group)
+    if count > 0:
+        lane = prepare_table(table, WARPS, BITS, ASM)
+        t = tl.arange(0, BT)
+        live = t < count
+        pair = tl.load(sources + tl.load(starts + group) + t, mask=live, other=0).to(tl.int64)
+        expert = tl.load(experts + group).to(tl.int64)
+        _expert_rows(
+            x, pair, live, expert, tl.program_id(0) * R, words, scales, weights, out, lane, table, N, K, C, R, BT, U,
+            GATE, BITS, AHEAD, ASM,
+        )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["T"])
+def product_kernel(
+    x, words, scales, table, out, T,
+    N: tl.constexpr, K: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, S: tl.constexpr, U: tl.constexpr,
+    ADD: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
+    PDL: tl.constexpr,
+):  # fmt: skip
+    """Grid (N/16/R, ceil(T/BT), S): out fp32 [T, S, N], the sums over S stretches of K of x W^T; with ADD (S = 1) added
+    to what is there."""
+    BLOCKS: tl.constexpr = K // 64 // S
+    tile = tl.program_id(0) * R
+    split = tl.program_id(2)
+    lane = prepare_table(table, WARPS, BITS, ASM)
+    wait_for_previous(PDL)
+    release_next(PDL)
+    t = tl.program_id(1) * BT + tl.arange(0, BT)
+    live = t < T
+    row = t.to(tl.int64)
+    r = tl.arange(0, 16 * R)
+    at = x + row[:, None] * K + split * BLOCKS * 64 + tl.arange(0, 64)[None, :]
+    unit = (tile + tl.arange(0, R)) * (K // 64) + split * BLOCKS
+    scale = scales + ((tile + r // 16) * (K // 64) + split * BLOCKS) * 16 + r % 16
+    acc = _row_sums(at, live, words, unit, scale, lane, table, BLOCKS, R, BT, U, BITS, AHEAD, ASM)
+    n = tile * 16 + r
+    if BITS == 8:
+        acc = acc * tl.load(scales + n)[:, None]
+    target = out + (row * S + split)[None, :] * N + n[:, None]
+    if ADD:
+        acc += tl.load(target, mask=live[None, :], other=0.0)
+    tl.store(target, acc, mask=live[None, :])
+
+
+@triton.jit
+def expand_kernel(
+    words, scales, table, out,
+    K: tl.constexpr, R: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
+):  # fmt: skip
+    """Grid (N/16/R, K/64/8): out fp16 (bf16 for 16 bits) [N, K] = the weight, columns in plane order."""
+    BLOCKS: tl.constexpr = K // 64
+    lane = prepare_table(table, WARPS, BITS, ASM)
+    tile = tl.program_id(0) * R
+    r = tl.arange(0, 16 * R)
+    n = tile * 16 + r
+    for j in tl.range(0, 8, num_stages=1):
+        block = tl.program_id(1) * 8 + j
+        if block < BLOCKS:
+            w0, w1, w2, w3 = load_words(words, (tile + tl.arange(0, R)) * BLOCKS + block, BITS)
+            a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM).to(tl.float32)
+            if BITS == 4:
+                a = a * tl.load(scales + ((tile + r // 16) * BLOCKS + block) * 16 + r % 16)[:, None]
+            elif BITS == 8:
+                a = a * tl.load(scales + n)[:, None]
+            at = out + n.to(tl.int64)[:, None] * K + block * 64 + tl.arange(0, 64)[None, :]
+            tl.store(at, a.to(out.dtype.element_ty))
+
+
+def expand(weight: FragmentWeight, out: Tensor) -> None:
+    """out [N, K] = the weight in fp16 with its columns in plane order, for a library product."""
+    flags = launch.options(out)
+    flags.pop("PDL")
+    flags.pop("launch_pdl", None)
+    tiles = launch.chunk(weight.rows // 16, 4)
+    launch.start(
+        expand_kernel, (weight.rows // 16 // tiles, -(-weight.columns // 512)), weight.words, weight.scales,
+        weight.table, out,
+        K=weight.columns, R=tiles, BITS=weight.bits, WARPS=4, num_warps=4, **flags,
+    )  # fmt: skip
+
+
+def product(x: Tensor, weight: FragmentWeight, out: Tensor, *, add: bool = False) -> None:
+    """out fp32 [T, N] = (out +) x W^T; x fp16 [T, K] in plane order."""
+    tokens = x.shape[0]
+    if x.is_cuda and tokens >= EXPANDED and weight.bits != 16:
+        whole = torch.empty(weight.rows, weight.columns, dtype=torch.float16, device=x.device)
+        expand(weight, whole)
+        if add:
+            out += torch.mm(x, whole.t(), out_dtype=torch.float32)
+        else:
+            torch.mm(x, whole.t(), out_dtype=torch.float32, out=out)
+        return
+    _product(x, weight, out, 128 if tokens > 64 else 64, 1, add)
+
+
+def _product(x: Tensor, weight: FragmentWeight, out: Tensor, size: int, splits: int, add: bool) -> None:
+    shape = launch.product_shape(launch.DENSE[size], size, weight, splits)
+    launch.start(
+        product_kernel, (weight.rows // 16 // shape["R"], -(-x.shape[0] // size), splits), x, weight.words,
+        weight.scales, weight.table, out, x.shape[0], N=weight.rows, K=weight.columns, S=splits, ADD=add, **shape,
+        **launch.options(x),
+    )  # fmt: skip
+
+
+def splits_of(weight: FragmentWeight, tokens: int) -> int:
+    """How many stretches of K `product_parts` sums apart, so that a few hundred blocks share the weight."""
+    size = dense_size(tokens)
+    blocks = weight.rows // 16 // launch.chunk(weight.rows // 16, launch.DENSE[size][0]) * -(-tokens // size)
+    wanted = 1 << max(0, -(-launch.DENSE_BLOCKS // blocks) - 1).bit_length()
+    return launch.chunk(weight.columns // 64, min(8, wanted))
+
+
+def dense_size(tokens: int) -> int:
+    """Tokens of one tile of a dense product."""
+    return min(64, max(16, 1 << (tokens - 1).bit_length()))
+
+
+def product_parts(x: Tensor, weight: FragmentWeight, parts: Tensor) -> None:
+    """parts fp32 [T, S, N]: the S sums whose sum is x W^T; x fp16 [T, K] in plane order, S from `splits_of`."""
+    size = dense_size(x.shape[0])
+    _product(x, weight, parts, size, parts.shape[1], False)
+
+
+def product_parts_reference(x: Tensor, weight: FragmentWeight, parts: Tensor) -> None:
+    natural = torch.empty_like(x)
+    natural[:, plane_order(x.shape[1], x.device)] = x
+    stretch = x.shape[1] // parts.shape[1]
+    whole = unfragment(weight)
+    for split in range(parts.shape[1]):
+        here = slice(split * stretch, (split + 1) * stretch)
+        parts[:, split] = natural[:, here].float() @ whole[:, here].t()
+
+
+def product_reference(x: Tensor, weight: FragmentWeight, out: Tensor, *, add: bool = False) -> None:
+    natural = torch.empty_like(x)
+    natural[:, plane_order(x.shape[1], x.device)] = x
+    result = natural.float() @ unfragment(weight).t()
+    out.copy_(out + result if add else result)
+
+
+def experts_product(
+    x: Tensor, pairs: Tensor, weights: Tensor, groups: Groups, gate_up: FragmentWeight, down: FragmentWeight,
+    inner: Tensor, parts: Tensor,
+    *, chosen: int,
+) -> None:  # fmt: skip
+    """parts [P, H] (bf16 or fp32): every pair's expert output, route weight applied. x fp16 [T, H] and inner fp16
+    [P, I] in plane order, pairs int32 [P] sorted by expert, weights fp32 [P] by pair."""
+    for source, weight, out in ((x, gate_up, inner), (inner, down, parts)):
+        shape = launch.product_shape(launch.EXPERTS[weight.bits == 4, groups.size][weight is down], groups.size, weight)
+        launch.start(
+            experts_kernel, (weight.rows // 16 // shape["R"], len(groups.count)), source, pairs, groups.expert,
+            groups.start, groups.count, weight.words, weight.scales, weight.table, weights, out, N=weight.rows,
+            K=weight.columns, C=chosen, GATE=weight is gate_up, **shape, **launch.options(x),
+        )  # fmt: skip
+
+
+def experts_product_reference(
+    x: Tensor, pairs: Tensor, weights: Tensor, groups: Groups, gate_up: FragmentWeight, down: FragmentWeight,
+    inner: Tensor, parts: Tensor,
+    *, chosen: int,
+) -> None:  # fmt: skip
+    natural = torch.empty_like(x)
+    natural[:, plane_order(x.shape[1], x.device)] = x
+    up, back = unfragment(gate_up), unfragment(down)
+    for expert, start, count in zip(groups.expert.tolist(), groups.start.tolist(), groups.count.tolist(), strict=True):
+        if count:
+            chosen_pairs = pairs[start : start + count].long()
+            both = (natural[chosen_pairs // chosen].float() @ up[expert].t()).view(count, -1, 2, 8)
+            gate, value = both[:, :, 0].reshape(count, -1), both[:, :, 1].reshape(count, -1)
+            hidden = torch.nn.functional.silu(gate) * value * (weights[chosen_pairs] / 64.0).unsqueeze(-1)
+            parts[chosen_pairs] = (hidden.to(inner.dtype).float() @ back[expert].t() * 64.0).to(parts.dtype)

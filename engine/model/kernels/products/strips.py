@@ -1,0 +1,161 @@
+"""The experts' products for the few tokens that each expert gets in a decode step: a warp per strip of 16 rows.
+
+A warp walks its strip over all columns alone: weights come straight into the registers where the product takes them,
+the next ones on their way meanwhile, activations out of the first-level cache, and nothing is summed across warps, so
+that the loop has no barrier. Pairs are sorted by expert (`router.sort_pairs`) and a block takes one group of them.
+Axis letters: T tokens, P token-expert pairs, G groups, N rows of a weight, K columns, W strips a warp each, I inner.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from engine.model.kernels.device import launch
+from engine.model.kernels.device.fragments import FragmentWeight
+from engine.model.kernels.device.units import (
+    HALF_SCALE,
+    activation_planes,
+    decode,
+    load_words,
+    prepare_table,
+    release_next,
+    row_token,
+    wait_for_previous,
+    weight_plane,
+)
+from engine.model.kernels.products.experts import pair_products_reference
+from engine.model.kernels.routing.router import Pairs
+
+
+@triton.jit
+def _load_strips(words, scales, unit, stride, ROWS: tl.constexpr, W: tl.constexpr, U: tl.constexpr, BITS: tl.constexpr):
+    """Words and block scales of U following units of ROWS x W strips; `unit` [W], `stride` from one W to the next."""
+    found = ()
+    for u in tl.static_range(U):
+        for row in tl.static_range(ROWS):
+            at = unit + row * stride + u
+            w0, w1, w2, w3 = load_words(words, at, BITS)
+            s = tl.zeros([W, 16], tl.float32)
+            if BITS == 4:
+                s = tl.load(scales + at[:, None] * 16 + tl.arange(0, 16)[None, :])
+            found = found + ((w0, w1, w2, w3, s),)  # noqa: RUF005 - Triton knows no unpacking
+    return found
+
+
+@triton.jit
+def _strip_product(
+    held, x0, x1, x2, x3, lane, table, acc, W: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr
+):  # fmt: skip
+    """acc fp32 [W, 16, BT] plus one unit of every strip times its activations."""
+    w0, w1, w2, w3, s = held
+    a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, W, BITS, ASM)
+    part = tl.dot(weight_plane(a0, W), x0)
+    part = tl.dot(weight_plane(a1, W), x1, part)
+    part = tl.dot(weight_plane(a2, W), x2, part)
+    part = tl.dot(weight_plane(a3, W), x3, part)
+    if BITS == 4:
+        part = part * s[:, :, None]
+    return acc + part
+
+
+@triton.jit
+def strips_kernel(
+    x, pairs, groups, words, scales, table, weights, out, G,
+    N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, U: tl.constexpr,
+    BT: tl.constexpr, GATE: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
+    PDL: tl.constexpr,
+):  # fmt: skip
+    """Grid (N/16/W/ROWS, G). GATE: out fp16 [P, N/2] of the group's pairs, route weight applied, divided by 64; else
+    out fp32 [P, N], times 64."""
+    BLOCKS: tl.constexpr = K // 64
+    if GATE:  # the other product's pairs and groups were there before this one's kernel began
+        wait_for_previous(PDL)
+    release_next(PDL)
+    group = tl.program_id(1)
+    count = tl.load(groups + 2 * G + group)
+    if count > 0:
+        expert = tl.load(groups + group)
+        start = tl.load(groups + G + group)
+        first = expert * (N // 16) + tl.program_id(0) * (W * ROWS)
+        unit = (first.to(tl.int64) + tl.arange(0, W)) * BLOCKS
+        ahead = _load_strips(words, scales, unit, W * BLOCKS, ROWS, W, U, BITS)
+        lane = prepare_table(table, WARPS, BITS, ASM)
+        row = row_token(W, BT)
+        live = (row < count)[:, None]
+        source = tl.load(pairs + start + row, mask=row < count, other=0)
+        if GATE:
+            source = source // C
+        at = x + source[:, None].to(tl.int64) * K + tl.arange(0, 32)[None, :]
+        if not GATE:
+            wait_for_previous(PDL)
+        sums = ()
+        for _ in tl.static_range(ROWS):
+            sums = sums + (tl.zeros([W, 16, BT], tl.float32),)  # noqa: RUF005 - Triton unrolls tuples by +
+        for b in tl.range(0, BLOCKS, U, num_stages=1):
+            now = ahead
+            ahead = _load_strips(words, scales, unit + tl.minimum(b + U, BLOCKS - U), W * BLOCKS, ROWS, W, U, BITS)
+            for u in tl.static_range(U):
+                xa = tl.load(at + (b + u) * 64, mask=live, other=0.0)
+                xb = tl.load(at + (b + u) * 64 + 32, mask=live, other=0.0)
+                if BITS == 16:
+                    xa = xa.to(tl.bfloat16) if ASM else xa.to(tl.float32)
+                    xb = xb.to(tl.bfloat16) if ASM else xb.to(tl.float32)
+                x0, x1 = activation_planes(xa, W, BT)
+                x2, x3 = activation_planes(xb, W, BT)
+                new = ()
+                for row_ in tl.static_range(ROWS):
+                    new = new + (_strip_product(  # noqa: RUF005 - Triton unrolls tuples by +
+                        now[u * ROWS + row_], x0, x1, x2, x3, lane, table, sums[row_], W, BITS, ASM
+                    ),)  # fmt: skip
+                sums = new
+        t = tl.arange(0, BT)
+        pair = tl.load(pairs + start + t, mask=t < count, other=0).to(tl.int64)
+        keep = (t < count)[None, None, :]
+        for row_ in tl.static_range(ROWS):
+            acc = sums[row_]
+            strip = tl.program_id(0) * (W * ROWS) + row_ * W + tl.arange(0, W)
+            if BITS == 8:
+                n = (expert * N + strip * 16)[:, None] + tl.arange(0, 16)[None, :]
+                acc = acc * tl.load(scales + n)[:, :, None]
+            if GATE:
+                weight = tl.load(weights + pair, mask=t < count, other=0.0) / HALF_SCALE
+                gate, up = tl.split(tl.trans(tl.reshape(acc, [W, 2, 8, BT]), 0, 2, 3, 1))
+                value = gate * tl.sigmoid(gate) * up * weight[None, None, :]
+                n = (strip * 8)[:, None, None] + tl.arange(0, 8)[None, :, None]
+                tl.store(out + pair[None, None, :] * (N // 2) + n, value.to(tl.float16), mask=keep)
+            else:
+                n = (strip * 16)[:, None, None] + tl.arange(0, 16)[None, :, None]
+                tl.store(out + pair[None, None, :] * N + n, acc * HALF_SCALE, mask=keep)
+
+
+def strips_product(
+    x: Tensor, pairs: Pairs, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, parts: Tensor, *, chosen: int
+) -> None:
+    """parts fp32 [P, H]: every pair's expert output, route weight applied. x fp16 [T, H]; inner fp16 [P, I] is
+    scratch."""
+    for source, weight, out in ((x, gate_up, inner), (inner, down, parts)):
+        warps, rows, units = (launch.STRIPS_FEW if len(pairs.ids) <= 4 * chosen else launch.STRIPS)[weight.bits][
+            weight is down
+        ]
+        tiles = weight.rows // 16
+        warps = launch.chunk(tiles, warps)
+        rows = launch.chunk(tiles // warps, rows)
+        strips_kernel[(tiles // warps // rows, pairs.groups.shape[1])](
+            source, pairs.order, pairs.groups, weight.words, weight.scales, weight.table, pairs.weights, out,
+            pairs.groups.shape[1], N=weight.rows, K=weight.columns, C=chosen, W=warps, ROWS=rows,
+            U=launch.chunk(weight.columns // 64, units), BT=pairs.size, GATE=weight is gate_up, BITS=weight.bits,
+            WARPS=warps, num_warps=warps, **launch.options(x),
+        )  # fmt: skip
+
+
+def strips_product_reference(
+    x: Tensor, pairs: Pairs, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, parts: Tensor, *, chosen: int
+) -> None:
+    shape = (x.shape[0], chosen)
+    alive = pairs.ids >= 0
+    products = pair_products_reference(
+        x, pairs.ids.clamp(min=0).view(shape), pairs.weights.view(shape), gate_up, down
+    ).view(-1, down.rows)
+    parts[alive] = products[alive].to(parts.dtype)
