@@ -15,7 +15,7 @@ PIP_FLAGS = --no-compile --disable-pip-version-check --no-input $(if $(TORCH_IND
 PIP_INSTALL = $(BIN)/python -m pip install $(PIP_FLAGS)
 PROMPT ?= Write a function that adds two integers
 
-.PHONY: setup demo test clients lift lint clean
+.PHONY: setup demo check test clients lift lint clean
 
 setup: $(STAMP) $(HEALTH)/.installed
 
@@ -37,6 +37,10 @@ $(HEALTH)/.installed: $(STAMP) engine/serve/modal/deployment.py
 demo: setup
 	$(BIN)/maskloop generate --schema schemas/lift_ir.json --prompt "$(PROMPT)" --temperature 0 --max-tokens 400
 
+# Before a commit: lint, types and the fast tests of what changed. make check SINCE=main: of what came since.
+check: lint
+	$(BIN)/python -m tests.changed $(SINCE)
+
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
@@ -52,6 +56,7 @@ lift:
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
