@@ -1,7 +1,7 @@
 """`make check`: the fast tests of what has changed. `python -m tests.changed [REV]`.
 
 `engine/serve/wire/gate.py` is tested by the files of `tests/serve/wire`, and where a room has no tests of its own, by
-those that lie directly in its part's folder. What differs from REV (default: HEAD) counts, and what git does not track yet.
+those that lie directly in its part's folder. What differs from REV (default: HEAD) counts, and what is not tracked yet.
 """
 
 from __future__ import annotations
