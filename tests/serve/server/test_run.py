@@ -55,7 +55,8 @@ sys.exit(serve(lambda: FakeEngine(delay_s=float(sys.argv[2])), port=int(sys.argv
 
 COMMAND = """
 import sys
-from engine.cli import main, serve
+from engine.cli import main
+from engine.cli.commands import serve
 from tests.serve.fakes import FakeEngine
 serve._load = lambda config: FakeEngine(delay_s=float(sys.argv[2]))
 sys.exit(main(["serve", "--port", sys.argv[1]]))
