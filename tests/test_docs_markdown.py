@@ -1,4 +1,4 @@
-"""Markdown that is shown as it was meant: links between the documents lead somewhere, tables are whole."""
+"""Markdown that is shown as it was meant: links and files that are named exist, tables are whole."""
 
 from __future__ import annotations
 
@@ -33,3 +33,10 @@ def test_every_table_has_a_head(document: Path) -> None:
     """Rows that a blank line parts from their table are shown as text."""
     for table in re.findall(r"(?:^\|.*\n)+", document.read_text(), re.MULTILINE):
         assert re.search(r"\A.*\n\|[-:| ]+\|\n", table), table
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(document: Path) -> None:
+    """From the root, or from `engine/` or `engine/model/` where a page is about these."""
+    for name in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", document.read_text()):
+        assert any((place / name).exists() for place in (ROOT, ROOT / "engine", ROOT / "engine" / "model")), name
