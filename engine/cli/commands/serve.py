@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     settings = ServeSettings.from_env(served_model_name=args.served_model_name)
     refuse_open_host(args.host, settings, insecure=args.insecure)
     refuse_taken_port(args.host, args.port)
-    say(f"maskloop: http://{args.host}:{args.port}/ready answers 200 once {config.model} is loaded; Ctrl-C stops")
+    say(f"maskloop: http://{args.host}:{args.port}/ready answers 200 once {config.model} is loaded")
+    say(f"maskloop: Ctrl-C stops once what runs is answered, within {settings.drain_s:.0f} s; twice, at once")
     return serve(lambda: _load(config), host=args.host, port=args.port, insecure=args.insecure, settings=settings)
 
 

@@ -131,7 +131,7 @@ class GracefulServer(uvicorn.Server):
     def __init__(self, service: Service, host: str, port: int) -> None:
         self._service = service
         self._stop_at: float | None = None
-        self.interrupted = False
+        self.interrupted = self._told = False
         app = create_app(service)
         super().__init__(server_config(app, host=host, port=port, timeout_graceful_shutdown=int(STOP_S / 2)))
 
@@ -154,6 +154,11 @@ class GracefulServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """uvicorn asks ten times a second whether to stop."""
         if self._stop_at is not None and not self.should_exit:
+            if not self._told:  # not in the signal's handler, which may interrupt the writing of another line
+                self._told = True
+                self._service.accounting.log.write(
+                    "draining", in_flight=len(self._service.in_flight), drain_s=self._service.settings.drain_s
+                )
             over = time.monotonic() >= self._stop_at
             if over:
                 self._service.cancel_all()

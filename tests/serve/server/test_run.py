@@ -149,8 +149,15 @@ def test_the_command_answers_what_runs_and_its_exit_code_tells_the_signal(free_p
     _, err = process.communicate(timeout=60)
     assert [answer.status_code for answer in answers] == [200]
     assert process.returncode == code, err
-    said = [line for line in err.decode().splitlines() if not line.startswith("{")]
-    assert said[1:] == last
+    said, logged = [], []
+    for line in err.decode().splitlines():
+        if line.startswith("{"):
+            logged.append(json.loads(line))
+        else:
+            said.append(line)
+    assert said[2:] == last
+    (drain,) = [line for line in logged if line["event"] == "draining"]
+    assert (drain["in_flight"], drain["drain_s"]) == (1, 30.0)
 
 
 HANGS = SCRIPT.replace("sys.exit(", "FakeEngine.close = lambda self: time.sleep(60)\nrun.STOP_S = 2.0\nsys.exit(")
