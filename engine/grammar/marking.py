@@ -18,7 +18,7 @@ from engine.schema.grammar import KEY_MARK
 MARK = KEY_MARK.encode()
 _PAST_KEY = re.compile(rb'"(?:\s*:|\s+\Z)')
 _WHOLE_KEY = re.compile(rb'".*"(?:\s*:|\s+\Z)', re.DOTALL)
-_WITHIN = re.compile(rb'".*".*"(?:\s*:|\s+\Z)', re.DOTALL)
+_LATER = re.compile(rb'[{,].*".*"(?:\s*:|\s+\Z)', re.DOTALL)
 
 
 class KeyTokens:
@@ -30,8 +30,8 @@ class KeyTokens:
         """Those that go on behind the end of a key, perhaps."""
         self.whole = [token for token, text in past if _WHOLE_KEY.search(text)]
         """Those of them that hold a whole key."""
-        self.within = [token for token, text in past if _WITHIN.search(text)]
-        """Those that end a string before it."""
+        self.later = [token for token, text in past if _LATER.search(text)]
+        """Those that come to it from elsewhere than where a key is expected."""
         self.writable = ~bitmask.from_ids([t for t, text in enumerate(texts) if text and MARK in text], len(texts))
         """All tokens but those that hold a mark, which JSON cannot."""
 

@@ -15,7 +15,7 @@ from engine.grammar import bitmask
 from engine.grammar.cursor import Cursor, Frame
 from engine.grammar.levels import bounds, effect
 from engine.grammar.position import Position, follow, open_move
-from engine.grammar.pushdown import Gate, Place, Pushdown, Stack, string_length, string_rule
+from engine.grammar.pushdown import Place, Pushdown, Stack, gated, string_length, string_rule
 from engine.grammar.segment import NEVER
 from engine.grammar.string_tokens import StringTokens
 from engine.grammar.symbols import Literal, Nonterminal
@@ -56,6 +56,7 @@ class Narrowing:
         for rule in pushdown.rules:
             effect(rule)  # of thousands of keys the first mask would take long for it
         self._behind_keys: dict[Stack, bitmask.Row] = {}
+        self._key_ends: dict[Nonterminal, list[tuple[int, bytes]]] = {}
         self._declaring: dict[str, list[int]] = {}
         self._deep = tokens.deep | (long & tokens.closing)
 
@@ -149,7 +150,7 @@ class Narrowing:
         those that end this key some are left to be judged by its text, or by what is counted behind it."""
         keys = self._tokens.keys
         if not at.cursor.is_key:
-            yield from self._set(row, at, keys.within if at.cursor.in_string else keys.whole)
+            yield from self._set(row, at, keys.whole if at.cursor.expects else keys.later)
         elif self._picky:
             yield from self._set(row, at, keys.past)
         else:
@@ -161,18 +162,35 @@ class Narrowing:
         """The tokens that end the key on this stack and go on behind it, if all guards hold."""
         found = self._behind_keys.get(stack)
         if found is None:
-            place, run = self._pushdown.place([stack]), self._pushdown.run
-            legal, heads = [], dict[bytes, tuple[Place, int]]()
-            for token in self._tokens.keys.past:
-                head, tail = self._tokens.cut(token, self._texts[token] or b"")
-                if head not in heads:
-                    behind = run(place, head)
-                    heads[head] = behind, behind.first_bytes()
-                behind, first = heads[head]
-                if run(behind, tail).stacks if tail and first >> tail[0] & 1 else not tail and behind.stacks:
+            run, firsts = self._pushdown.run, dict[Place, int]()
+            legal = []
+            for token, tail, behind in self._past(stack):
+                if behind not in firsts:
+                    firsts[behind] = behind.first_bytes()
+                if not tail or (firsts[behind] >> tail[0] & 1 and run(behind, tail).stacks):
                     legal.append(token)
             found = self._behind_keys[stack] = bitmask.from_ids(legal, self._vocabulary.size)
         return found
+
+    def _past(self, stack: Stack) -> Iterable[tuple[int, bytes, Place]]:
+        """The tokens that end the key on this stack, with what they write behind its quote, and where that stands."""
+        pushdown, rule, rest = self._pushdown, stack.symbol, stack.rest
+        if not isinstance(rule, Nonterminal) or rule is not string_rule(stack) or rest is None:
+            return self._ends(pushdown.place([stack]))
+        ends = self._key_ends.get(rule)
+        if ends is None:
+            ends = self._key_ends[rule] = [(token, tail) for token, tail, _ in self._ends(pushdown.alone(rule))]
+        behind = pushdown.place([rest])
+        return ((token, tail, behind) for token, tail in ends)
+
+    def _ends(self, place: Place) -> Iterator[tuple[int, bytes, Place]]:
+        heads: dict[bytes, Place] = {}
+        for token in self._tokens.keys.past:
+            head, tail = self._tokens.cut(token, self._texts[token] or b"")
+            if head not in heads:
+                heads[head] = self._pushdown.run(place, head)
+            if heads[head].stacks:
+                yield token, tail, heads[head]
 
     def _set(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> Iterator[None]:
         """Set those of these tokens through which the document can be followed."""
@@ -187,9 +205,8 @@ class Narrowing:
         """By the first byte: whether guards let all pass, none, or some."""
         tokens = self._tokens
         doubtful = bitmask.ids(row & self._structural).tolist()
-        for byte in states_of(at.wide.first_bytes()):
-            if at.place is at.wide and not isinstance(self._pushdown.step(at.place, byte), Gate):
-                continue
+        bytes_ahead = at.wide.first_bytes() & (gated(at.place) if at.place is at.wide else -1)
+        for byte in states_of(bytes_ahead):
             open_to = open_move(self._pushdown, at.wide, byte)
             lets = follow(self._pushdown, at, bytes((byte,))).place
             if lets is open_to:

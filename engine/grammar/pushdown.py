@@ -28,6 +28,7 @@ _REPORTED = 2_048
 """Stacks and places added between two looks at what all grammars hold together."""
 _MAX_TEXT = 1 << 20
 _MAX_FORCED = 4_096
+_ANY_BYTE = (1 << 256) - 1
 
 
 _numbers = count()
@@ -214,6 +215,10 @@ class Pushdown:
         """Whether some keys are marked for the matcher's compiler."""
         return self._symbols.marked
 
+    def alone(self, rule: Nonterminal) -> Place:
+        """The start of this rule, with nothing behind it."""
+        return self.place([self._stack(rule, self._end)])
+
     def unmarked(self, place: Place) -> Place:
         """What is left where no mark is written behind a key."""
         return self.place([s for s in place.stacks if not (isinstance(s.symbol, Nonterminal) and s.symbol.is_mark)])
@@ -365,6 +370,36 @@ class Pushdown:
         stacks = tuple(stacks)
         key = frozenset(stacks)
         return self._places.get(key) or self._places.setdefault(key, Place(stacks))
+
+
+def gated(place: Place) -> int:
+    """Bit b is set where a guard may stand before byte b."""
+    found = 0
+    for top in place.stacks:
+        stack: Stack | None = top
+        while stack is not None and stack.symbol is not None:
+            if isinstance(stack.symbol, Nonterminal) and stack.symbol.asks:
+                found |= _gated(stack.symbol)
+            stack = stack.rest if stack.symbol.nullable else None
+    return found
+
+
+def _gated(first: Nonterminal) -> int:
+    if first.gated is None:
+        found, seen, pending = 0, {first}, [first]
+        while pending:
+            rule = pending.pop()
+            for index, alternative in enumerate(rule.alternatives):
+                if rule.guards and rule.guards[index] is not None:
+                    found |= _ANY_BYTE if rule.nullables[index] else rule.firsts[index]
+                for symbol in alternative:
+                    if isinstance(symbol, Nonterminal) and symbol.asks and symbol not in seen:
+                        seen.add(symbol)
+                        pending.append(symbol)
+                    if not symbol.nullable:
+                        break
+        first.gated = found
+    return first.gated
 
 
 def string_rule(stack: Stack) -> Nonterminal | None:

@@ -70,8 +70,8 @@ class Nonterminal:
     """
 
     __slots__ = (
-        "alternatives", "asks", "best", "effect", "first", "firsts", "guards", "is_mark", "keys", "least", "name",
-        "nullable", "nullables", "prices", "regions", "serial", "shared", "size", "spread", "tokens",
+        "alternatives", "asks", "best", "effect", "first", "firsts", "gated", "guards", "is_mark", "keys", "least",
+        "name", "nullable", "nullables", "prices", "regions", "serial", "shared", "size", "spread", "tokens",
     )  # fmt: skip
 
     def __init__(self, name: str, serial: int) -> None:
@@ -84,6 +84,8 @@ class Nonterminal:
         """See `levels`."""
         self.prices: dict[str, int] | None = None
         """See `least_cost`."""
+        self.gated: int | None = None
+        """See `pushdown`."""
         self.guards: tuple[Guard | None, ...] = ()
         self.asks = False
         """Whether it has guards, or derives something that has."""
