@@ -52,6 +52,15 @@ EXCUSED = {
 }
 """Usages that a tiny model may fail although the server does what it is asked."""
 
+HEAD = """# Clients
+
+Unchanged clients, used in ways that their own documentation shows, against `maskloop serve` with the embedded model:
+point the base URL at `http://HOST:PORT/v1` and use any key (one of the service's where it has keys). *Works* means that
+the usage ran to its end and gave what it is for. *Served* means that the server did what it was asked, which did not
+include a schema, so that the answer's form depends on the model. All rows are of one run of `make clients` on {day} on
+a CPU, at commit {commit}. The code is in `tests/clients/usages`.
+"""
+
 
 def main() -> int:
     """Run the clients asked for (default: all)."""
@@ -62,6 +71,8 @@ def main() -> int:
     args = parser.parse_args()
     if unknown := set(args.names) - set(CLIENTS):
         parser.error(f"no client {', '.join(sorted(unknown))}; there are: {', '.join(CLIENTS)}")
+    if args.write and args.names:
+        parser.error("--write puts a whole run into docs/clients.md; name no client beside it")
     rows: list[dict[str, Any]] = []
     with server(args.url) as url:
         for name in args.names or CLIENTS:
@@ -116,12 +127,7 @@ def _version(name: str) -> str:
 
 def _page(rows: list[dict[str, Any]]) -> str:
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    parts = [
-        "# Clients\n",
-        "Clients as they are, each in ways that its own documentation shows, against `maskloop serve` with the embedded"
-        "\nmodel: point the base URL at `http://HOST:PORT/v1` and use any key. Every row is a run of `make clients`"
-        f"\n(commit {head.stdout.strip()}, {date.today().isoformat()}, CPU); the code is in `tests/clients/usages`.\n",
-    ]
+    parts = [HEAD.format(day=date.today().isoformat(), commit=head.stdout.strip())]
     for name in dict.fromkeys(row["client"] for row in rows):
         title = _version(name) if name == "npm" else f"{CLIENTS[name][0]} {_version(name)}"
         parts += [f"## {title}\n", "| usage | |\n|--|--|"]
