@@ -18,6 +18,7 @@ from typing import Any
 
 import modal
 
+from engine.config import QUANTIZATIONS
 from engine.serve.modal import deployment as settings
 
 HERE = Path(__file__).parent
@@ -205,8 +206,8 @@ def make_checkpoint(to: str, keep_source: bool) -> int:
 @app.local_entrypoint()
 def quantize(to: str = DEPLOYMENT.quantization, keep_source: bool = False) -> None:
     """The deployment's model as a checkpoint on the weights volume; an interrupted run goes on where it stopped."""
-    if to not in settings.QUANTIZATIONS:
-        raise SystemExit(f"maskloop: --to must be one of {', '.join(settings.QUANTIZATIONS)}, got {to!r}")
+    if to not in QUANTIZATIONS:
+        raise SystemExit(f"maskloop: --to must be one of {', '.join(QUANTIZATIONS)}, got {to!r}")
     if not {"-d", "--detach"} & set(sys.argv):
         print("This run ends with this terminal. One that does not: modal run --detach modal_app.py::quantize")
     call = make_checkpoint.spawn(to, keep_source)

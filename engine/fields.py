@@ -37,18 +37,39 @@ class Range:
         return f"in {'(' if self.open_low else '['}{self.low}, {self.high}]"
 
 
-def check_fields(instance: Any) -> None:
+def check_fields(instance: Any, called: Callable[[str], str] = str) -> None:
     """Every field of a dataclass has the type and range of its annotation; what may be given otherwise is converted.
 
-    Raises RequestError that names the field, what it must be, and what was given.
+    Raises RequestError that names the field (as `called` says people call it), what it must be, and what was given.
     """
     for name, annotation in _annotations(instance.__class__).items():
         given = getattr(instance, name)
-        value = _accepted(given, annotation, name)
+        value = _accepted(given, annotation, name, called(name))
         if value is _REFUSED:
-            raise RequestError(f"{name} must be {_wanted(annotation)}, got {_shown(given)}", param=name)
+            raise RequestError(f"{called(name)} must be {_wanted(annotation)}, got {_shown(given)}", param=name)
         if value is not given:
             object.__setattr__(instance, name, value)
+
+
+def read_fields(kind: type, environ: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of a dataclass out of an environment, as their annotations say; `variables` names each field's variable.
+
+    What is absent or empty is left out. RequestError names the variable of a number that is none.
+    """
+    found: dict[str, Any] = {}
+    for name, variable in variables.items():
+        text = environ.get(variable, "").strip()
+        annotation = _annotations(kind)[name]
+        kinds = {get_args(part)[0] if get_origin(part) is Annotated else part for part in _options(annotation)}
+        if text and int in kinds and not text.isdecimal():
+            raise RequestError(f"{variable} must be a whole number, got {_shown(text)}", param=name)
+        if text:
+            found[name] = int(text) if int in kinds else Path(text) if Path in kinds else text
+    return found
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
 def one_of(param: str, value: Any, allowed: Sequence[str]) -> None:
@@ -63,23 +84,23 @@ def _annotations(kind: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(kind)}
 
 
-def _accepted(value: Any, annotation: Any, name: str) -> Any:
+def _accepted(value: Any, annotation: Any, name: str, called: str) -> Any:
     """The value, converted if need be, or `_REFUSED`. A number out of its range raises: its message names the range."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        accepted = _accepted(value, arguments[0], name)
+        accepted = _accepted(value, arguments[0], name, called)
         if accepted is not _REFUSED and not arguments[1].holds(accepted):
-            raise RequestError(f"{name} must be {arguments[1]}, got {_shown(value)}", param=name)
+            raise RequestError(f"{called} must be {arguments[1]}, got {_shown(value)}", param=name)
         return accepted
     if origin in (Union, types.UnionType):
-        found = (_accepted(value, option, name) for option in arguments)
+        found = (_accepted(value, option, name, called) for option in arguments)
         return next((accepted for accepted in found if accepted is not _REFUSED), _REFUSED)
     if origin is Literal:
         return value if isinstance(value, str) and value in arguments else _REFUSED
     if origin is Sequence:
         if not isinstance(value, list | tuple):
             return _REFUSED
-        items = tuple(_accepted(item, arguments[0], name) for item in value)
+        items = tuple(_accepted(item, arguments[0], name, called) for item in value)
         return _REFUSED if any(item is _REFUSED for item in items) else items
     return _plain(value, annotation if origin is None else origin)
 

@@ -20,7 +20,7 @@ class CheckpointJob:
 
     def __init__(self, deployment: Deployment, to: str, weights: str) -> None:
         """RequestError where `to` is no quantisation."""
-        self._deployment = replace(deployment, quantization=to)
+        self._deployment = replace(deployment, quantization=to)  # type: ignore[arg-type]  # checked when it is made
         self.out = Path(weights) / self._deployment.checkpoint
 
     @property

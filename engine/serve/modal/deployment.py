@@ -10,16 +10,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from engine.config import EMBEDDED_MODEL, PINNED, PRODUCT_MODEL, QUANTIZATIONS, Limits
+from engine.config import EMBEDDED_MODEL, PINNED, PRODUCT_MODEL, Count, Limits, Quantization
 from engine.errors import RequestError
+from engine.fields import check_fields, read_fields
 from engine.serve.allocator import PYTHON_TOO
 from engine.serve.prices import Prices
 from engine.serve.settings import ServeSettings, json_file
 
-AUTHS = ("proxy", "bearer", "none")
-SNAPSHOTS = ("off", "cpu")
 PREFIX = "MASKLOOP_"
 DAY_S = 86_400
 PYTHON_VERSION = "3.12"
@@ -69,25 +68,25 @@ class Deployment:
 
     modal_app: str = "maskloop"
     label_prefix: str = "maskloop-"
-    auth: str = "proxy"
+    auth: Literal["proxy", "bearer", "none"] = "proxy"
     """Who may call over HTTP: `proxy` Modal's tokens, `bearer` keys of the Secret `maskloop`, `none` anyone."""
     gpu: str = "A100-80GB"
     model: str = PRODUCT_MODEL
     revision: str | None = None
     """Of a hub model. None: the pinned one of a model that the project pins, else none; empty: none."""
-    quantization: str = "nf4"
-    max_sequence: int = 8192
-    max_batch: int = 8
-    concurrent_inputs: int | None = None
+    quantization: Quantization = "nf4"
+    max_sequence: Count = 8192
+    max_batch: Count = 8
+    concurrent_inputs: Count | None = None
     """Calls that one container takes at once; None: what its engine runs and queues, and 32 beside them."""
-    timeout: int = 300
-    startup_timeout: int = 1200
-    scaledown_window: int = 120
-    max_containers: int = 2
-    snapshot: str = "off"
+    timeout: Count = 300
+    startup_timeout: Count = 1200
+    scaledown_window: Count = 120
+    max_containers: Count = 2
+    snapshot: Literal["off", "cpu"] = "off"
     hf_endpoint: str | None = None
     """The hub, by its own variable HF_ENDPOINT."""
-    max_concurrent_per_key: int | None = None
+    max_concurrent_per_key: Count | None = None
     ir_schema: str | None = None
     prices: str | None = None
 
@@ -96,35 +95,22 @@ class Deployment:
             object.__setattr__(self, "revision", PINNED.get(self.model, ""))
         if self.concurrent_inputs is None:
             object.__setattr__(self, "concurrent_inputs", self.max_batch + Limits().queue + BESIDE_INPUTS)
-        if self.snapshot == "gpu":
+        if str(self.snapshot) == "gpu":
             raise RequestError(
                 f"{PREFIX}SNAPSHOT=gpu is refused until a run on Modal has shown it to work; use off or cpu",
                 param="snapshot",
             )
-        for name, allowed in (("auth", AUTHS), ("snapshot", SNAPSHOTS), ("quantization", QUANTIZATIONS)):
-            if getattr(self, name) not in allowed:
-                raise RequestError(
-                    f"{PREFIX}{name.upper()} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}",
-                    param=name,
-                )
-        for name in _numbers(self):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise RequestError(f"{PREFIX}{name.upper()} must be at least 1", param=name)
+        check_fields(self, variable_of)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Deployment:
         """RequestError names the variable at fault."""
         env = os.environ if environ is None else environ
-        given: dict[str, Any] = {}
-        for field in fields(cls):
-            name = variable_of(field.name)
-            text = env.get(name, "").strip()
-            if not text and not (name in env and field.name in ("label_prefix", "revision")):
-                continue
-            if field.name in _numbers(cls) and not text.isdecimal():
-                raise RequestError(f"{name} must be a whole number, got {text!r}", param=field.name)
-            given[field.name] = int(text) if field.name in _numbers(cls) else text
-        return cls(**given)
+        given = read_fields(cls, env, {field.name: variable_of(field.name) for field in fields(cls)})
+        emptied = {
+            name: "" for name in ("label_prefix", "revision") if env.get(variable_of(name), "unset").strip() == ""
+        }
+        return cls(**{**given, **emptied})
 
     def to_env(self) -> dict[str, str]:
         """The variables that make `from_env` give this deployment again."""
@@ -220,7 +206,3 @@ def from_env_or_exit(*, check_files: bool) -> Deployment:
 def variable_of(field: str) -> str:
     """The environment variable that sets a field."""
     return "HF_ENDPOINT" if field == "hf_endpoint" else PREFIX + field.upper()
-
-
-def _numbers(deployment: Deployment | type[Deployment]) -> set[str]:
-    return {field.name for field in fields(deployment) if field.type in ("int", "int | None")}
