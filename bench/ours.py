@@ -41,9 +41,6 @@ class BenchTokenizer:
     def token_bytes(self, token_id: int) -> bytes | None:
         return self._vocabulary.tokens[token_id]
 
-    def special_token_ids(self) -> frozenset[int]:
-        return frozenset(number for number, token in enumerate(self._vocabulary.tokens) if token is None)
-
     def chat(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
         raise NotImplementedError("a bench vocabulary has no chat template")
 

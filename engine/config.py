@@ -79,7 +79,7 @@ class EngineConfig:
     """Fill masks while the forward runs. Off only to measure what it hides."""
     launch_ahead: bool | None = None
     """Start a forward before the host has seen the token it starts from; None: on a GPU only."""
-    forced_runs: Literal["off", "verify", "trust"] = "verify"
+    forced_runs: Literal["off", "verify"] = "verify"
     threads: Annotated[int, Range(1, 1024)] | None = None
     """CPU threads of the forward; None: what torch chooses. Some tens of thousands end the process in OpenMP."""
     cpu_dtype: Literal["float32", "bfloat16"] = "float32"

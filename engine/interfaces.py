@@ -33,9 +33,6 @@ class Tokenizer(Protocol):
     def token_bytes(self, token_id: int) -> bytes | None:
         """The bytes a token writes; None for special, added and padding ids, which write no text."""
 
-    def special_token_ids(self) -> frozenset[int]:
-        """Every id that is not text (added and control tokens)."""
-
     def chat(self, messages: Sequence[dict[str, Any]], *, tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
         """Ids of the conversation through the model's chat template, with the generation prompt."""
 

@@ -29,7 +29,7 @@ class EngineOptions(TypedDict, total=False):
     limits: Limits
     overlap: bool
     launch_ahead: bool | None
-    forced_runs: Literal["off", "verify", "trust"]
+    forced_runs: Literal["off", "verify"]
     threads: int | None
     cpu_dtype: Literal["float32", "bfloat16"]
 

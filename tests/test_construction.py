@@ -37,7 +37,7 @@ class Unwritable:
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (EngineConfig, {"forced_runs": "banana"}, "forced_runs must be one of off, verify, trust, got 'banana'"),
+        (EngineConfig, {"forced_runs": "banana"}, "forced_runs must be one of off, verify, got 'banana'"),
         (EngineConfig, {"cpu_dtype": "fp16"}, "cpu_dtype must be one of float32, bfloat16, got 'fp16'"),
         (EngineConfig, {"threads": -3}, "threads must be in [1, 1024], got -3"),
         (EngineConfig, {"max_batch": "8"}, "max_batch must be an integer, got '8'"),

@@ -1,7 +1,4 @@
-"""What a caller imports: providers with LIFT's interface, the IR, the fallback. httpx and the standard library alone.
-
-Knows the wire contract and the environment variables of a caller. Does not know torch, models or grammars.
-"""
+"""What a caller imports: providers with LIFT's interface, the IR, the fallback. Needs httpx and nothing else."""
 
 from engine.client.ir import IR
 from engine.client.providers.fallback import FallbackProvider

@@ -1,6 +1,6 @@
 """LIFT's intermediate representation as plain dataclasses.
 
-Knows field names and shapes. Does not validate meaning: the engine has validated the document against the schema.
+Does not validate meaning: the engine has validated the document against the schema.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From a wish in plain words to an IR, over any provider.
 
-Knows the one sentence that is added to the wish. The schema reaches the model only when `schema_in_prompt` is left on.
+The schema reaches the model only when `schema_in_prompt` is left on.
 """
 
 from __future__ import annotations

@@ -66,9 +66,6 @@ class HfTokenizer:
     def token_bytes(self, token_id: int) -> bytes | None:
         return self._bytes[token_id] if 0 <= token_id < self.vocab_size else None
 
-    def special_token_ids(self) -> frozenset[int]:
-        return frozenset(self._added)
-
     @cached_property
     def special_tokens(self) -> Mapping[str, int]:
         """Text of each added or control token, to its id."""

@@ -1,6 +1,6 @@
 """The one ASGI app: LIFT's contract, OpenAI's contract and the state routes over one service.
 
-Knows how the parts are put together. FastAPI carries it: it turns the body classes into the OpenAPI document.
+FastAPI carries it: it turns the body classes into the OpenAPI document.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""`GET /docs`: the routes and their fields on one page, made from the OpenAPI document. No script, no network.
-
-Knows OpenAPI and HTML. Does not know what a route does.
-"""
+"""`GET /docs`: the routes and their fields on one page, made from the OpenAPI document. No script, no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Per-step records of decoding: written, read back, summed up, shown. Knows records; does not know the loop."""
+"""Per-step records of decoding: written, read back, summed up, shown."""
 
 from __future__ import annotations
 

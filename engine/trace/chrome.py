@@ -1,4 +1,4 @@
-"""Chrome's trace-event format, for its tracing page and Perfetto. Knows spans and tracks; does not measure.
+"""Chrome's trace-event format, for its tracing page and Perfetto.
 
 A record holds durations and the time it was written. Spans are laid out backwards from there: forward, exposed mask,
 sampling, accepting; fill and copy lie under the forward, where they ran.

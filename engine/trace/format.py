@@ -1,4 +1,4 @@
-"""The trace file: JSON lines, versioned. Knows field names and versions; does not know files, the loop or HTML.
+"""The trace file: JSON lines, versioned.
 
 Line 1 is the header: `{"maskloop_trace": 1, "holds_text": ..., "notice": ..., "run": {...}}`. Every later line has a
 `kind`: `request` (id, schema hash, verdicts), `step` (the fields of StepRecord and `at_us`), `result` (status, usage,

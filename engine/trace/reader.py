@@ -1,4 +1,4 @@
-"""Reads a trace file. Knows lines and versions; an unknown version is refused by name, an unknown kind is skipped."""
+"""Reads a trace file."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Figures over the steps of a trace: percentiles of mask work, what was hidden, and what the constraint did.
 
-Knows records only. Shares are of wall time per step, where rows of one step count once.
+Shares are of wall time per step, where rows of one step count once.
 """
 
 from __future__ import annotations
@@ -64,12 +64,6 @@ def per_step(records: Iterable[StepRecord], time: Callable[[StepRecord], float])
 def exposed_share(records: Sequence[StepRecord]) -> float:
     """Exposed mask time as a share of all step time, in [0, 1]."""
     return _share(sum(per_step(records, attrgetter("exposed_us"))), sum(per_step(records, step_time)))
-
-
-def imbalance(records: Iterable[StepRecord]) -> float:
-    """Largest |hidden + exposed - (fill + copy + apply)| in microseconds; more than rounding is a broken trace."""
-    sums = (r.hidden_us + r.exposed_us - r.fill_us - r.copy_us - r.apply_us for r in records)
-    return max((abs(value) for value in sums), default=0.0)
 
 
 def _distribution(records: Sequence[StepRecord]) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """One self-contained HTML file from a trace: document, timeline, verdicts, figures. No network, no dependency.
 
-Knows the data that the page's script expects. Does not draw: that is `assets/viewer.{html,css,js}`.
+Does not draw: that is `assets/viewer.{html,css,js}`.
 """
 
 from __future__ import annotations

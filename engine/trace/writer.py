@@ -1,4 +1,4 @@
-"""Writes a trace. Knows files and buffering; does not know the loop that calls it, except that it must not wait.
+"""Writes a trace.
 
 A call from the decode thread appends to a list (about half a microsecond); lines are formatted when a result is
 written, when the buffer is full and at close. A process that dies before then loses the buffered steps.

@@ -61,9 +61,6 @@ class ByteTokenizer:
     def token_bytes(self, token_id: int) -> bytes | None:
         return TOKENS[token_id] if 0 <= token_id < len(TOKENS) else None
 
-    def special_token_ids(self) -> frozenset[int]:
-        return frozenset({EOS, SPECIAL})
-
     def chat(self, messages: Sequence[dict[str, Any]], *, tools: Any = None) -> list[int]:
         text = "".join(f"[{message['role']}]{message['content']}" for message in messages)
         return self.encode(text + "[assistant]")

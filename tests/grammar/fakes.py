@@ -49,9 +49,6 @@ class TableTokenizer:
     def token_bytes(self, token_id: int) -> bytes | None:
         return self.table[token_id] if 0 <= token_id < self.vocab_size else None
 
-    def special_token_ids(self) -> frozenset[int]:
-        return frozenset(i for i, text in enumerate(self.table) if text is None)
-
     def chat(self, messages: Sequence[dict[str, Any]], *, tools: Any = None) -> list[int]:
         raise NotImplementedError
 

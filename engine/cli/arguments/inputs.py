@@ -1,7 +1,4 @@
-"""Files and arguments turned into values; every failure is a RequestError that names the file and the place in it.
-
-Knows JSON, JSON lines, `.xz` and the bundled schemas. Knows nothing of requests.
-"""
+"""Files and arguments turned into values; every failure is a RequestError that names the file and the place in it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`trace replay FILE`: ask a recorded request again, with its seed, and compare the texts.
 
 Same request, seed, engine and device give the same tokens; on another device or with other weights they may differ, and
-the first difference is told. Knows traces and requests; not how tokens are drawn.
+the first difference is told.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A grammar service without a model: what `check` and `accepts` need. Knows where tokenizers come from."""
+"""A grammar service without a model: what `check` and `accepts` need."""
 
 from __future__ import annotations
 

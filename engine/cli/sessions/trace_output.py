@@ -1,6 +1,6 @@
 """`generate --trace FILE`: a wrong path is refused before the model is loaded; a run that raises leaves no file behind.
 
-Knows paths and the order of lines. What stands in a line is engine.trace's business.
+What stands in a line is engine.trace's business.
 """
 
 from __future__ import annotations

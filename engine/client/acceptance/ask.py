@@ -1,6 +1,6 @@
 """How the acceptance run reaches an engine: `ask` is a coroutine function from a request dict to an answer dict.
 
-Knows HTTP and Modal's function handles. Does not judge.
+Does not judge.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What the acceptance run sends and what it requires. Data only.
-
-Knows prompts, a schema and limits. Does not know how anything is sent or judged.
-"""
+"""What the acceptance run sends and what it requires. Data only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The requests of an acceptance run, sent: one, then one by one, then many at once; answers with their seconds.
 
-Knows the order. Does not judge. Never raises for an engine's failure: it is kept as that request's answer.
+Does not judge. Never raises for an engine's failure: it is kept as that request's answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """LIFT's provider over a Modal function call: no 150 s limit, no redirects, no open URL.
 
-Knows `modal.Cls.from_name`. The modal package is imported when the provider is initialised, so that importing this file
-needs neither it nor a token.
+The modal package is imported when the provider is initialised, so that importing this file needs neither it nor a
+token.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What an engine checkpoint says of itself (`manifest.json`), and weights in memory together with it.
 
-Knows the manifest's fields and refuses what it cannot read. Does not touch weight files (checkpoint.py).
+Does not touch weight files (checkpoint.py).
 """
 
 from __future__ import annotations

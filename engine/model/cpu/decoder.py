@@ -57,6 +57,11 @@ class Shape:
             tied=bool(getattr(config, "tie_word_embeddings", False)),
         )
 
+    def rope_angles(self, positions: int) -> Tensor:
+        """The rotation of each pair of a head at each position, fp32 [S, D/2]."""
+        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
+        return torch.outer(torch.arange(positions, dtype=torch.float32), 1.0 / self.rope_theta**exponents)
+
 
 def is_supported(config: Any) -> bool:
     """Whether this forward computes the config's model exactly: known type, plain RoPE, SiLU, no sliding window."""
@@ -173,8 +178,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _rope_table(shape: Shape, positions: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
-    angles = torch.outer(torch.arange(positions, dtype=torch.float32), 1.0 / shape.rope_theta**exponents)
+    angles = shape.rope_angles(positions)
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 

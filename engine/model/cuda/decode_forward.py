@@ -197,7 +197,5 @@ class DecodeForward:
 
 def rope_tables(model: FragmentModel, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """cos and sin, fp32 [S, D/2]."""
-    shape = model.shape
-    exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
-    angles = torch.outer(torch.arange(positions, dtype=torch.float32), 1.0 / shape.rope_theta**exponents)
+    angles = model.shape.rope_angles(positions)
     return angles.cos().to(device), angles.sin().to(device)

@@ -1,7 +1,7 @@
 """Streams, events, pinned memory and captured graphs of one CUDA device, or their plain stand-ins on a CPU.
 
-The stand-ins run everything at once, in order, so that the runner built on them can be tested without a GPU. Knows no
-model. Not thread-safe.
+The stand-ins run everything at once, in order, so that the runner built on them can be tested without a GPU. Not
+thread-safe.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Codes out of the words that files pack them into, and into our own layout. Knows bits; no format."""
+"""Codes out of the words that files pack them into, and into our own layout."""
 
 from __future__ import annotations
 

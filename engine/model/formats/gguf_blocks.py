@@ -1,4 +1,4 @@
-"""Blocks of GGUF files taken apart into our planes of codes and scales. Knows bytes of blocks; no file and no model.
+"""Blocks of GGUF files taken apart into our planes of codes and scales.
 
     type        block   value                      type        block   value
     q8_0        32      d q                        q4_k, q5_k  256     d sc[32] q - dmin m[32]

@@ -1,7 +1,4 @@
-"""transformers' model with quantised weights: the model stays the model, only its weights change their form.
-
-Knows which module holds which weight. Does not know where weights come from (checkpoint.py, random_weights.py).
-"""
+"""transformers' model with quantised weights: the model stays the model, only its weights change their form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of the 8- and 4-bit formats, and the search for a value's nearest entry. Knows no layout.
+"""The tables of the 8- and 4-bit formats, and the search for a value's nearest entry.
 
 A codebook maps a 4-bit code to a number in [-1, 1] (int4 reaches -8/7, but code 0 is never written; e2m1, which is only
 read, reaches 6). Ties between two entries go to the lower one, which is bitsandbytes' rule.

@@ -1,4 +1,4 @@
-"""What the codes of a format mean: the one description that every quantised weight carries. Knows numbers; no file.
+"""What the codes of a format mean: the one description that every quantised weight carries.
 
 The value of an element whose code is c, in a group with scale s, zero point z and minimum m:
 

@@ -1,4 +1,4 @@
-"""From stored codes and scales to fp32 numbers. Knows bits and tensors; a weight as a whole is quantized_tensor.py."""
+"""From stored codes and scales to fp32 numbers."""
 
 from __future__ import annotations
 

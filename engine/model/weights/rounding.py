@@ -1,8 +1,7 @@
 """Floats rounded to the formats that this engine writes: nearest codes under the absmax of each block.
 
-Knows tensors; knows no module and no file. Ties between two codes go to the lower value (bitsandbytes' rule; int4
-follows it), and where K is a multiple of 64 nf4, fp4 and nf4-dq hold the same bytes as its quantiser writes (tests
-compare them); bitsandbytes itself is not needed.
+Ties between two codes go to the lower value (bitsandbytes' rule; int4 follows it), and where K is a multiple of 64 nf4,
+fp4 and nf4-dq hold the same bytes as its quantiser writes (tests compare them); bitsandbytes itself is not needed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """LIFT's answer: the parsed value under both names its two servers used, and everything else we know.
 
-Knows the 200 body of the LIFT contract. A success never has an `error` key: LIFT's client takes any for a failure.
+A success never has an `error` key: LIFT's client takes any for a failure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What happened to every request: metrics for a scraper and one log line for the bill. Never text of a caller.
-
-Knows outcomes. Does not know how they were delivered.
-"""
+"""What happened to every request: metrics for a scraper and one log line for the bill. Never text of a caller."""
 
 from __future__ import annotations
 

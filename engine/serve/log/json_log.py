@@ -1,7 +1,4 @@
-"""One JSON object a line, for machines; never a prompt, a schema or a document.
-
-Knows how a line is written. Does not know what the events mean.
-"""
+"""One JSON object a line, for machines; never a prompt, a schema or a document."""
 
 from __future__ import annotations
 

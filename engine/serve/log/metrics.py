@@ -1,7 +1,6 @@
 """Prometheus metrics of one service, in a registry of its own.
 
-Knows names, labels and buckets. Does not know when anything happens: the accounting calls. `prometheus_client` is used
-because its text format and histograms are what every scraper expects.
+`prometheus_client` is used because its text format and histograms are what every scraper expects.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One checkpoint of a deployment's model: what is downloaded, what quantises it, where it lands.
 
-Knows names and folders. Does not import modal; `modal_app.py` says where each step runs.
+Does not import modal; `modal_app.py` says where each step runs.
 """
 
 from __future__ import annotations

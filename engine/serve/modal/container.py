@@ -1,7 +1,7 @@
 """What one Modal container runs: engine, service, watchdog, and the entry that the health function reads.
 
-Knows the order of a container's life. Does not import modal: `modal_app.py` hands in the volume's path, a mapping for
-the entries and a way to be replaced, so that all of it runs in a test.
+Does not import modal: `modal_app.py` hands in the volume's path, a mapping for the entries and a way to be replaced, so
+that all of it runs in a test.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """OpenAI's messages as the chat template takes them: plain text, known roles, tool arguments as objects.
 
-Knows the message types of the official client. Refuses what a text model cannot read, by position and name.
+Refuses what a text model cannot read, by position and name.
 """
 
 from __future__ import annotations

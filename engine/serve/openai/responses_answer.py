@@ -1,6 +1,6 @@
 """The object that `POST /v1/responses` answers with, whole or while it is still being written.
 
-Knows the official client's response types. What OpenAI has no field for stands under `maskloop`.
+What OpenAI has no field for stands under `maskloop`.
 """
 
 from __future__ import annotations

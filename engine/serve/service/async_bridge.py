@@ -1,7 +1,4 @@
-"""Between the event loop and the engine's threads: one submission, one stream, one answer.
-
-Knows threads and loops. Does not know what the requests are.
-"""
+"""Between the event loop and the engine's threads: one submission, one stream, one answer."""
 
 from __future__ import annotations
 

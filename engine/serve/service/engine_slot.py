@@ -1,7 +1,4 @@
-"""Where the engine is in its life: cold, loading, ready, failed, wedged, draining or stopped.
-
-Knows when an engine may be used. Does not know what it is used for.
-"""
+"""Where the engine is in its life: cold, loading, ready, failed, wedged, draining or stopped."""
 
 from __future__ import annotations
 

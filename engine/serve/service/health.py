@@ -1,6 +1,6 @@
 """How the service is, told without asking the engine: nothing here takes a lock, a thread or a GPU.
 
-Knows the states and the identity copied at load. LIFT's client reads only the status code; people read the rest.
+LIFT's client reads only the status code; people read the rest.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Notices an engine that has stopped moving, and asks for a new process; while nobody is served, gives memory back.
 
 Where a thread holds the interpreter's lock for so long that nothing here runs, a timer ends the process (exit code 1).
-Knows the age of the last sign of life. Does not know how a process is replaced: `on_wedged` does (here: exit with 70,
-so that a supervisor restarts; on Modal: stop fetching inputs first).
+`on_wedged` replaces the process (here: exit with 70, so that a supervisor restarts; on Modal: stop fetching inputs
+first).
 """
 
 from __future__ import annotations

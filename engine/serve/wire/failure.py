@@ -62,20 +62,14 @@ class HTTPFailure(EngineError):
 
 
 class Malformed(HTTPFailure):
-    """The body is not the JSON object that the route reads."""
-
     status_code = 400
 
 
 class InvalidKey(HTTPFailure):
-    """No key, or one nobody was given."""
-
     status_code = 401
 
 
 class NotFound(HTTPFailure):
-    """No such route."""
-
     status_code = 404
 
 
@@ -84,32 +78,22 @@ class ModelNotFound(NotFound):
 
 
 class MethodNotAllowed(HTTPFailure):
-    """The route exists for another method."""
-
     status_code = 405
 
 
 class SlowBody(HTTPFailure):
-    """The body did not arrive in time."""
-
     status_code = 408
 
 
 class BodyTooLarge(HTTPFailure):
-    """The body is over `max_body_bytes`."""
-
     status_code = 413
 
 
 class KeyBusy(HTTPFailure):
-    """This key has its allowed number of requests running."""
-
     status_code = 429
 
 
 class TooManyConnections(HTTPFailure):
-    """Every connection that there may be is at work on a request."""
-
     status_code = 503
 
 

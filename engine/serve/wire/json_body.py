@@ -1,7 +1,7 @@
 """A request's body from bytes to plain values: strict JSON, bounded before it is parsed, and not on the event loop.
 
-Knows bytes. Does not know which fields there are. A parser written in C keeps the interpreter's lock for as long as it
-works, so what bounds it is the number of values; a long text costs next to nothing.
+A parser written in C keeps the interpreter's lock for as long as it works, so what bounds it is the number of values; a
+long text costs next to nothing.
 """
 
 from __future__ import annotations

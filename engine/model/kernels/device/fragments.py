@@ -8,7 +8,7 @@ column c = 8 h + 2 t + i. The matching B operand is eight consecutive activation
 (i = 0, 1) being plane j with i = 0 in the low nibble, so that a byte indexes a table of pairs. 8-bit units store planes
 (0, 1) and (2, 3) one after the other, 16-bit units four planes.
 
-Knows layouts and tensors. Knows no kernel. Axis letters: N rows, K columns, E experts, `...` is empty or [E].
+Axis letters: N rows, K columns, E experts, `...` is empty or [E].
 """
 
 from __future__ import annotations

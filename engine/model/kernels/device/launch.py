@@ -1,22 +1,13 @@
-"""How kernels are launched here: inline assembly and dependent launch where the device has them.
-
-Knows the device's capability and whether Triton interprets. Knows no kernel.
-"""
+"""How kernels are launched here: inline assembly and dependent launch where the device has them."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-
-
-def interpreted() -> bool:
-    """Whether kernels run in Triton's interpreter (on a CPU, one block after another)."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @cache
