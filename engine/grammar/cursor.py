@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from engine.config import Limits
 from engine.grammar.many_keys import with_key
+from engine.schema.counting_automaton import CountingAutomaton, State
 from engine.schema.distinct import canonical
 
 _QUOTE = 0x22
@@ -30,6 +31,34 @@ _ESCAPE = re.compile(
 _CONTINUATION = bytes(range(0x80, 0xC0))
 _NO_KEYS: frozenset[str] = frozenset()
 _made = tuple.__new__  # half the time of the class's own call
+
+
+class Letters:
+    """What is written of an open string, a piece a time, and where patterns stand behind it. Pieces are shared."""
+
+    __slots__ = ("_before", "_piece", "_reached")
+
+    def __init__(self, before: Letters | None = None, piece: bytes = b"") -> None:
+        self._before = before
+        self._piece = piece
+        self._reached: dict[str, tuple[State | None, bytes]] = {}
+
+    def reached(self, automaton: CountingAutomaton) -> State | None:
+        """Where a pattern stands behind the finished characters. Each piece is read once a pattern."""
+        pending, node, pattern = list[Letters](), self, automaton.pattern
+        while pattern not in node._reached and node._before is not None:
+            pending.append(node)
+            node = node._before
+        state, cut = node._reached.get(pattern, (automaton.start, b""))
+        for node in reversed(pending):
+            whole, cut = _finished(cut + node._piece)
+            state = automaton.run(state, whole)
+            node._reached[pattern] = state, cut
+        return state
+
+
+NO_LETTERS = Letters()
+"""At the start of every string."""
 
 
 class Frame(NamedTuple):
@@ -76,6 +105,8 @@ class Cursor(NamedTuple):
     """The bytes of an escape, or pair, that is not finished."""
     text: bytes | None = None
     """All that was read, from a cursor on that had an empty text; None: it is not kept."""
+    letters: Letters | None = None
+    """What is written of the open string; None: it is not kept."""
 
     @property
     def in_escape(self) -> bool:
@@ -86,6 +117,10 @@ class Cursor(NamedTuple):
     def key(self) -> str:
         """The finished characters of the open key, decoded; empty elsewhere."""
         return spelled(self.raw[: len(self.raw) - len(self.escape)])
+
+    def reached(self, automaton: CountingAutomaton) -> State | None:
+        """Where a pattern stands behind the finished characters of the open string; at its start outside of all."""
+        return (self.letters or NO_LETTERS).reached(automaton)
 
     @property
     def keys(self) -> Set[str]:
@@ -107,12 +142,16 @@ class Cursor(NamedTuple):
         """The same of the item that stands last and is not among them, where it is whole."""
         return canonical(self.text[self.frame.start :]) if self.frame and self.text else None
 
+    def fresh(self) -> Cursor:
+        """At the start of a document, keeping as much."""
+        return Cursor(text=None if self.text is None else b"", letters=self.letters and NO_LETTERS)
+
     def out(self, levels: int) -> Cursor:
         """The facts as they are seen `levels` containers further out, between its members."""
         frame = self.frame
         for _ in range(levels):
             frame = frame and frame.outside
-        return Cursor(frame, text=self.text)
+        return Cursor(frame, text=self.text, letters=self.letters and NO_LETTERS)
 
     def over(self, limits: Limits) -> bool:
         """Whether the open string, number or array is beyond its guard; an array is where it must get an item more."""
@@ -123,16 +162,17 @@ class Cursor(NamedTuple):
 
     def read(self, text: bytes) -> Cursor:
         """The cursor after more bytes, cut anywhere. About a microsecond for a token within a string, 2 for others."""
-        frame, expects, in_string, is_key, chars, digits, raw, escape, whole = self
+        frame, expects, in_string, is_key, chars, digits, raw, escape, whole, letters = self
         whole = whole if whole is None else whole + text
         if in_string and not escape and b'"' not in text and b"\\" not in text:
-            raw += text * is_key
-            return _made(Cursor, (frame, False, True, is_key, chars + beginning(text), 0, raw, b"", whole))
+            letters, raw = letters and Letters(letters, text), raw + text * is_key
+            return _made(Cursor, (frame, False, True, is_key, chars + beginning(text), 0, raw, b"", whole, letters))
         at, end = 0, len(text)
         while at < end:
             if in_string:
                 close = closing_quote(text, at, escape)
                 raw += text[at:close] * is_key
+                letters = letters and (Letters(letters, text[at:close]) if close == end else NO_LETTERS)
                 if close == end:
                     chars, escape = _more(chars, escape, text[at:])
                     break
@@ -154,19 +194,30 @@ class Cursor(NamedTuple):
                 if byte == _QUOTE:
                     in_string, is_key, expects, digits = True, expects, False, 0
                 elif byte in b"{[":
-                    frame, expects = (
-                        Frame(_NO_KEYS if byte == 0x7B else None, 0, frame, start=_at(whole, end - at)),
-                        True,
-                    )
+                    frame = Frame(_NO_KEYS if byte == 0x7B else None, 0, frame, start=_at(whole, end - at))
+                    expects = True
                 elif digits or byte in b"-0123456789":
                     digits += 1
-        return _made(Cursor, (frame, expects, in_string, is_key, chars, digits, raw, escape, whole))
+        return _made(Cursor, (frame, expects, in_string, is_key, chars, digits, raw, escape, whole, letters))
 
 
 def _more(chars: int, escape: bytes, piece: bytes) -> tuple[int, bytes]:
     """The characters so far, and the escape that is open, behind one more piece of a string."""
     count, unfinished = characters(escape + piece)
     return chars - (escape != b"") + count, unfinished
+
+
+def _finished(piece: bytes) -> tuple[str, bytes]:
+    """The characters that end in a piece of a string, decoded, and the bytes of one that does not."""
+    try:
+        text, end = piece.decode(), len(piece)
+    except UnicodeDecodeError as error:
+        end = error.start
+        text = piece[:end].decode()
+    if "\\" in text:
+        end -= len(characters(piece)[1]) if end == len(piece) else 0
+        text = spelled(piece[:end])
+    return text, piece[end:]
 
 
 def _at(text: bytes | None, left: int) -> int:

@@ -5,7 +5,8 @@ Knows strings and rules. The construction is the string-matching automaton of Ah
 
 from __future__ import annotations
 
-from engine.schema.grammar import MAX_CODE_POINT, Chars, Ref, Rule, Sequence, normalise_ranges
+from engine.schema.alphabet import MAX_CODE_POINT, normalise_ranges
+from engine.schema.grammar import Chars, Ref, Rule, Sequence
 
 _TEXT = ((0, 0xD7FF), (0xE000, MAX_CODE_POINT))
 

@@ -12,7 +12,7 @@ from engine.grammar.levels import effect
 from engine.grammar.pushdown import Stack
 from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Nonterminal, Symbol
-from engine.schema.guards import Enough, Items, Length, Member, Members
+from engine.schema.guards import Enough, Items, Length, Matching, Member, Members
 
 _CHARACTER = 6
 """Most tokens of one character: an escape."""
@@ -51,6 +51,10 @@ def _counted(rule: Nonterminal, facts: Cursor, costs: Mapping[Length, int]) -> i
             match guard.region:
                 case Length(low=low) as region:
                     more = max(0, low - facts.chars) + costs.get(region, 0) + 1
+                    return min(_CHARACTER * more + end, NEVER)
+                case Matching() as region:
+                    state = facts.reached(region.automaton)
+                    more = NEVER if state is None else region.left(state, facts.chars) + 1
                     return min(_CHARACTER * more + end, NEVER)
                 case Items(low=low):
                     return min(max(0, low - facts.count) * _item(rule) + end, NEVER)

@@ -39,7 +39,7 @@ def least_text(stack: Stack, cursor: Cursor) -> bytes | None:
             if chosen is None:
                 return None
             if _is_document(chosen):
-                cursor = Cursor(text=None if cursor.text is None else b"")  # what stands before it is not counted
+                cursor = cursor.fresh()  # what stands before it is not counted
             rest = joined(repeated(symbol, chosen, cursor), after)
             continue
         else:

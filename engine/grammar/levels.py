@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from engine.grammar.pushdown import Place, Stack
 from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol
-from engine.schema.guards import Items, Length, Members, Region, regions
+from engine.schema.guards import Bounds, Length, Matching, Region, regions
 
 Bound = tuple[int, Region]
 """A region, and how many containers further out it lies; strings count with the container they stand in."""
@@ -46,7 +46,7 @@ def _regions(symbol: Nonterminal) -> tuple[Region, ...]:
     """Those of its alternatives, of rules that these begin a member with, and of all that it can become in the same
     string or container."""
     if symbol.regions is None:
-        found: dict[Length | Members | Items, None] = {}
+        found: dict[Bounds, None] = {}
         queue, seen = [symbol], {symbol}
         for rule in queue:
             asked = (guard for part in (rule, *_beside(rule)) for guard in part.guards if guard is not None)
@@ -76,7 +76,7 @@ def _beside(symbol: Nonterminal) -> Iterator[Nonterminal]:
 
 
 def _is_string(rule: Nonterminal) -> bool:
-    return any(isinstance(region, Length) for guard in rule.guards if guard for region in regions(guard))
+    return any(isinstance(region, Length | Matching) for guard in rule.guards if guard for region in regions(guard))
 
 
 _Effect = tuple[tuple[int, bool], tuple[int, bool]]

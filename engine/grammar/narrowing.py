@@ -15,13 +15,13 @@ from engine.grammar import bitmask
 from engine.grammar.cursor import Cursor, Frame
 from engine.grammar.levels import bounds, effect
 from engine.grammar.position import Position, follow, open_move
-from engine.grammar.pushdown import Place, Pushdown, Stack, gated, string_length, string_rule
+from engine.grammar.pushdown import Place, Pushdown, Stack, gated, string_length, string_pattern, string_rule
 from engine.grammar.segment import NEVER
 from engine.grammar.string_tokens import StringTokens
 from engine.grammar.symbols import Literal, Nonterminal
 from engine.grammar.unused import doubts, open_string, strings
 from engine.grammar.vocabulary import Vocabulary
-from engine.schema.guards import Length, Members, Reach, Region
+from engine.schema.guards import Length, Matching, Members, Reach, Region
 from engine.schema.states import states_of
 
 _QUOTE = 0x22
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     """What guards look at from a place: the bounds of the open string, or of those that may be open; those of
     containers, how many of them further out each lies, and how far a token goes in it."""
 
-    lengths: tuple[tuple[Length, Reach], ...]
+    lengths: tuple[tuple[Length | Matching, Reach], ...]
     frames: tuple[tuple[int, Region, Reach], ...]
 
 
@@ -50,6 +50,7 @@ class Narrowing:
         self._costs = pushdown.costs
         self._unrepeated, self._picky, self._distinct = pushdown.unrepeated, pushdown.picky, pushdown.distinct
         least = min((r.high - cost for r, cost in pushdown.costs.items() if r.high is not None), default=NEVER)
+        least = min([least, *(region.alike_for(region.automaton.start, 0) for region in pushdown.matching)])
         long = tokens.opened_over(0 if self._picky else max(0, least))
         self._structural = tokens.structural | long
         self._closing = tokens.structural & tokens.closing
@@ -99,7 +100,7 @@ class Narrowing:
     def _look(self, at: Position) -> Asked:
         found = bounds(at.place, in_string=at.cursor.in_string, deepest=self._tokens.closes)
         near = at.cursor.is_key or any(_asks_at_once(stack) for stack in at.place.stacks)
-        lengths = [(region, self._reach(region)) for _, region in found if isinstance(region, Length)]
+        lengths = [(region, self._reach(region)) for _, region in found if isinstance(region, Length | Matching)]
         frames = [(level, region, self._within(region, near)) for level, region in found if region not in dict(lengths)]
         asked = Asked(tuple(lengths), tuple(frames))
         at.place.asked = asked
@@ -112,9 +113,11 @@ class Narrowing:
             return reach
         return Reach(reach.chars, reach.items, frozenset(filter(self._tokens.may_begin, region.names)))
 
-    def _reach(self, region: Length) -> Reach:
+    def _reach(self, region: Length | Matching) -> Reach:
         """How far a token goes, with what must still come behind it."""
         reach = self._tokens.reach
+        if isinstance(region, Matching):
+            return reach
         return Reach(reach.chars + self._costs.get(region, 0), reach.items)
 
     def _keys_ahead(self, at: Position) -> Hashable:
@@ -254,6 +257,10 @@ class Narrowing:
         if len(spelled) == len(at.place.stacks) and at.place is not at.wide:
             yield from self._only(row, at, spelled)
             return
+        matching = [string_pattern(string_rule(stack)) for stack in at.place.stacks]
+        if any(matching):
+            yield from self._match(row, at, matching)
+            return
         doubtful = self._dropped(at)
         if doubtful is not None and self._distinct:
             doubtful += self._alike(row, at, b"")
@@ -289,6 +296,32 @@ class Narrowing:
         """The tokens that end a key so, or, where its characters are asked, may do."""
         ends = self._tokens.closers.get(rest, ())
         return [*ends, *self._vocabulary.beside(_quoted(rest))] if self._picky else ends
+
+    def _match(self, row: bitmask.Row, at: Position, regions: list[Matching | None]) -> Iterator[None]:
+        """Clear the tokens that go on as no pattern does by its counts. Those that are short pass as they are, others
+        that leave the string open are read by the patterns alone."""
+        chars = at.cursor.chars
+        reached = [(r, state) for r in regions if r and (state := at.cursor.reached(r.automaton)) is not None]
+        if at.cursor.in_escape or at.place.inside or len(reached) < len(regions):
+            yield from self._keep(row, at, bitmask.ids(row).tolist())
+            return
+        sure = min(region.alike_for(state, chars) for region, state in reached) if at.place is at.wide else 0
+        marked = self._tokens.marked
+        cut: list[int] = []
+        for number, token in enumerate(bitmask.ids(row & ~marked & ~self._tokens.at_most(sure)).tolist(), 1):
+            if number % _PIECE == 0:
+                yield
+            try:
+                text = (self._texts[token] or b"").decode()
+            except UnicodeDecodeError:
+                cut.append(token)
+                continue
+            ends = ((region, region.automaton.run(state, text)) for region, state in reached)
+            if not any(end is not None and region.fits(end, chars + len(text)) for region, end in ends):
+                bitmask.clear(row, token)
+        doubtful = [*cut, *bitmask.ids(row & marked).tolist()]
+        doubtful += self._alike(row & ~marked, at, b"") if self._distinct else []
+        yield from self._keep(row, at, bitmask.among(row, doubtful))
 
     def _behind(self, row: bitmask.Row, at: Position, doubtful: list[int]) -> Iterator[None]:
         """Clear the tokens that go on in a wrong way behind a string that may be closed: one of each text behind it is

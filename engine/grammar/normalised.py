@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 
 from engine.grammar.dispatch import dispatch_rules
-from engine.schema.grammar import MAX_CODE_POINT, Chars, Grammar, Ref, Rule, Sequence, Symbol, Text, normalise_ranges
+from engine.schema.alphabet import MAX_CODE_POINT, normalise_ranges
+from engine.schema.grammar import Chars, Grammar, Ref, Rule, Sequence, Symbol, Text
 
 _TOKEN = re.compile(
     r"""\s*(?:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from engine.grammar.cursor import Cursor
+from engine.grammar.cursor import NO_LETTERS, Cursor
 from engine.grammar.pushdown import Gate, Place, Pushdown
 from engine.grammar.unused import is_alive
 
@@ -25,12 +25,14 @@ class Position(NamedTuple):
     """Offsets in the text that led here behind which the compiler's matcher reads the mark of an undeclared key."""
 
 
-_FRESH, _KEEPING = Cursor(), Cursor(text=b"")
+_FRESH = Cursor()
 
 
 def fresh(pushdown: Pushdown) -> Cursor:
-    """A cursor for the start of a document."""
-    return _KEEPING if pushdown.distinct else _FRESH
+    """A cursor for the start of a document, which keeps what is asked for."""
+    if not (pushdown.distinct or pushdown.matching):
+        return _FRESH
+    return Cursor(text=b"" if pushdown.distinct else None, letters=NO_LETTERS if pushdown.matching else None)
 
 
 def follow(pushdown: Pushdown, at: Position, text: bytes, *, counting: bool = True) -> Position:

@@ -15,7 +15,7 @@ from typing import Any
 from engine.grammar.allowance import Allowance
 from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol, Symbols
-from engine.schema.guards import Enough, Facts, Guard, Length, Room
+from engine.schema.guards import Enough, Facts, Guard, Length, Letter, Matching, Room
 
 DOCUMENT_END = "json.end"
 """The rule, of no text, that stands behind each JSON document (`documents`): it is in a stack from the document's first
@@ -244,6 +244,11 @@ class Pushdown:
         return self._symbols.distinct
 
     @property
+    def matching(self) -> frozenset[Matching]:
+        """The strings whose patterns are counted, so that what is written of them is kept."""
+        return self._symbols.matching
+
+    @property
     def longer(self) -> int:
         """Tokens by which a key may have to be longer for each key that its object has."""
         return self._symbols.longer
@@ -256,10 +261,9 @@ class Pushdown:
     def roomy(self, place: Place) -> int:
         """Within a string that is no key, characters up to which all guards hold as long as it stays open."""
         if place.roomy is None:
-            regions = [string_length(string_rule(stack)) for stack in place.stacks]
-            place.roomy = min(
-                (r.high - self.costs.get(r, 0) for r in regions if r is not None and r.high is not None), default=NEVER
-            )
+            rules = [string_rule(stack) for stack in place.stacks]
+            highs = [r.high - self.costs.get(r, 0) for r in map(string_length, rules) if r and r.high is not None]
+            place.roomy = -1 if any(map(string_pattern, rules)) else min(highs, default=NEVER)
         return place.roomy
 
     def step(self, place: Place, byte: int) -> Place | Gate:
@@ -418,6 +422,14 @@ def string_length(rule: Nonterminal | None) -> Length | None:
     """The bounds of the string whose rule this is."""
     for guard in () if rule is None else rule.guards:
         if isinstance(guard, Room | Enough) and isinstance(guard.region, Length):
+            return guard.region
+    return None
+
+
+def string_pattern(rule: Nonterminal | None) -> Matching | None:
+    """What is counted of the string whose rule this is, where it is the repeats of a pattern."""
+    for guard in () if rule is None else rule.guards:
+        if isinstance(guard, Letter | Enough) and isinstance(guard.region, Matching):
             return guard.region
     return None
 

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.utf8 import ByteNode, byte_automaton
 from engine.schema.grammar import EITHER, UNDECLARED, Chars, Grammar, Ref, Rule, Sequence, Text, fused
-from engine.schema.guards import Guard, Items, Length, Members, Room, Unrepeated, regions
+from engine.schema.guards import Bounds, Guard, Items, Length, Letter, Members, Room, Unrepeated, regions
 
 _TRIED_COMPLETIONS = 256
 _CUT_COMPLETIONS = 16
@@ -80,7 +80,7 @@ class Nonterminal:
         self.alternatives: list[tuple[Symbol, ...]] = []
         self.effect: tuple[tuple[int, bool], tuple[int, bool]] | None = None
         """See `levels`."""
-        self.regions: tuple[Length | Members | Items, ...] | None = None
+        self.regions: tuple[Bounds, ...] | None = None
         """See `levels`."""
         self.prices: dict[str, int] | None = None
         """See `least_cost`."""
@@ -138,6 +138,10 @@ class Symbols:
         self.names = tuple(sorted(frozenset().union(*(guard.names for guard in self.compared))))
         self.distinct = any(map(is_distinct, self._rules.values()))
         """Whether some arrays hold no value twice."""
+        self.matching = frozenset(
+            guard.region for rule in self._rules.values() for guard in rule.guards if isinstance(guard, Letter)
+        )
+        """The strings whose patterns are counted."""
         self.costs = _costs(self._rules.values())
         rules = self.rules = list(self._rules.values())
         _find_asking(rules)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from engine.grammar.cursor import Cursor
 from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Nonterminal, Symbol
-from engine.schema.guards import Another, AnyOf, Enough, Guard, Length, Member, Room, Unrepeated
+from engine.schema.guards import Another, AnyOf, Enough, Guard, Length, Letter, Member, Room, Unrepeated
 
 MAX_TEXT = 1 << 20
 """Bytes that an ending may have."""
@@ -42,6 +42,8 @@ def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
             return 1, 0
         case Another(region, names, _) if names & region.required - cursor.keys:
             return 1, 0
+        case Letter():
+            return 1, guard.left(cursor) or 0
         case Room(region=region, cost=cost):
             return (1, 0) if cursor.chars + cost <= region.low else (2, cost)
         case AnyOf(guards):

@@ -12,7 +12,8 @@ from engine.errors import LimitExceeded
 from engine.schema import intervals
 from engine.schema.automaton import Automaton
 from engine.schema.covering import ALTERNATIVES, widest
-from engine.schema.lengths import bounded, lower_of
+from engine.schema.lengths import lower_of
+from engine.schema.pattern_counts import both_strings, restricted
 from engine.schema.products import join, meet
 from engine.schema.shape import (
     ArrayShape,
@@ -63,17 +64,13 @@ def capped(parts: Iterable[T | None]) -> tuple[T, ...]:
     return tuple(found)
 
 
-def both_strings(a: StringSet, b: StringSet) -> StringSet | None:
-    return bounded(meet(a.automaton, b.automaton), max(a.low, b.low), lower_of(a.high, b.high))
-
-
 def _unite_strings(first: tuple[StringSet, ...], second: tuple[StringSet, ...]) -> tuple[StringSet, ...]:
-    """One automaton for all that have the same bounds."""
-    union: dict[tuple[int, int | None], Automaton] = {}
+    """One automaton for all that have the same bounds and counts."""
+    union: dict[tuple[int, int | None, str | None], Automaton] = {}
     for part in (*first, *second):
-        known = union.get((part.low, part.high))
-        union[part.low, part.high] = part.automaton if known is None else join(known, part.automaton)
-    return capped(bounded(automaton, *bounds) for bounds, automaton in union.items())
+        bounds = part.low, part.high, part.pattern
+        union[bounds] = join(union[bounds], part.automaton) if bounds in union else part.automaton
+    return capped(restricted(StringSet(automaton, *bounds), 0, None) for bounds, automaton in union.items())
 
 
 def both_arrays(terms: Terms, is_empty: IsEmpty, a: ArrayShape, b: ArrayShape) -> ArrayShape | None:

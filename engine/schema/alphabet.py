@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from engine.schema.grammar import MAX_CODE_POINT, normalise_ranges
-
 Ranges = tuple[tuple[int, int], ...]
 
+MAX_CODE_POINT = 0x10FFFF
 SURROGATES = (0xD800, 0xDFFF)
 NO_CLASS = -1
 SCALARS: Ranges = ((0, 0xD7FF), (0xE000, MAX_CODE_POINT))
@@ -88,6 +87,17 @@ class Alphabet:
             found.update(self.classes[first:last])
         found.discard(NO_CLASS)
         return tuple(sorted(found))
+
+
+def normalise_ranges(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Sorted, disjoint, merged ranges."""
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        else:
+            merged.append((low, high))
+    return tuple(merged)
 
 
 def from_labels(starts: Iterable[int], labels: Iterable[object]) -> Alphabet:

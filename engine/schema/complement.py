@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.schema import intervals
-from engine.schema.algebra import IsEmpty, both_arrays, both_objects, both_strings, capped
+from engine.schema.algebra import IsEmpty, both_arrays, both_objects, capped
 from engine.schema.automaton import Automaton
 from engine.schema.covering import widest
 from engine.schema.lengths import bounded
+from engine.schema.pattern_counts import both_strings, uncounted
 from engine.schema.products import meet
 from engine.schema.shape import (
     ANY_STRING,
@@ -58,6 +59,7 @@ def subtract(
 
 
 def _outside_string(part: StringSet) -> list[StringSet]:
+    part = uncounted(part)
     outside = ~part.automaton
     found = [] if outside.is_empty else [StringSet(outside)]
     under = bounded(part.automaton, 0, part.low - 1)

@@ -9,8 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from engine.schema.alphabet import Alphabet, partition, refine
-from engine.schema.grammar import normalise_ranges
+from engine.schema.alphabet import Alphabet, normalise_ranges, partition, refine
 from engine.schema.states import DEAD, STATE_LIMIT, AutomatonTooLarge, Row, Table
 
 Made = tuple[Alphabet, Table, list[bool]]

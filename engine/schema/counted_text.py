@@ -14,10 +14,11 @@ from typing import Protocol
 
 from engine.schema.alphabet import Ranges, intersect, plainest, without
 from engine.schema.automaton import Automaton
+from engine.schema.counting_automaton import CountingAutomaton, State
 from engine.schema.escapes import canonical, inline_escapes, loop_escapes
 from engine.schema.fewest import words
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text, literal, one_of
-from engine.schema.guards import Enough, Guard, Length, Room, Unrepeated
+from engine.schema.guards import Enough, Guard, Length, Letter, Matching, Room, Unrepeated
 from engine.schema.lengths import measures
 from engine.schema.states import DEAD
 from engine.schema.suffixes import short_digest, suffix_digests
@@ -97,6 +98,37 @@ class Counting:
         low = self.length.low if most is None else min(self.length.low, most)  # less is left only behind other ones
         word = shortest_word(self.automaton, state, low)
         return "".join([canonical(ord(character)) for character in word])
+
+
+@dataclass(frozen=True, slots=True)
+class CountingRepeats:
+    """The repeats of a pattern are counted; `automaton` leaves out how often each may come."""
+
+    automaton: Automaton
+    region: Matching
+
+    def name(self) -> str:
+        return repr(self.region)
+
+    def quote(self, state: int) -> Guard:  # noqa: ARG002 - the same everywhere
+        return Enough(self.region)
+
+    def moves(self, spans: Ranges, target: int) -> Iterator[tuple[Ranges, Guard | None]]:  # noqa: ARG002 - see above
+        for kind in self.region.automaton.kinds:
+            part = intersect(spans, self.region.automaton.spans(kind))
+            if part:
+                yield part, Letter(self.region, kind)
+
+    def least(self, state: int) -> str | None:
+        """Of all counts that there may be, by those that need most."""
+        counts = _beside(self.region.automaton, self.automaton)[state]
+        word = self.region.least(max(counts, key=self.region.automaton.fewest))
+        return "".join([canonical(ord(character)) for character in word])
+
+
+@lru_cache(maxsize=4)
+def _beside(counting: CountingAutomaton, automaton: Automaton) -> dict[int, list[State]]:
+    return counting.beside(automaton)
 
 
 class Comparing:

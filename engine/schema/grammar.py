@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from engine.schema.alphabet import normalise_ranges
 from engine.schema.guards import Guard
 
-MAX_CODE_POINT = 0x10FFFF
 CARET = 0x5E
 
 KEY_MARK = "\x01"
@@ -182,17 +182,6 @@ def fused(symbols: list[Symbol]) -> Sequence:
             symbol = Text(found.pop().text + symbol.text)  # type: ignore[union-attr]  # the line above saw a Text
         found.append(symbol)
     return tuple(found)
-
-
-def normalise_ranges(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Sorted, disjoint, merged ranges."""
-    merged: list[tuple[int, int]] = []
-    for low, high in sorted(spans):
-        if merged and low <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
-        else:
-            merged.append((low, high))
-    return tuple(merged)
 
 
 def print_alternatives(alternatives: Iterable[Sequence], names: Mapping[str, str] | None = None) -> list[str]:

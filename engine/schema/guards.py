@@ -11,6 +11,7 @@ from collections.abc import Hashable, Set
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
+from engine.schema.counting_automaton import CountingAutomaton, State, counting_automaton
 from engine.schema.distinct import can_differ
 
 
@@ -20,6 +21,9 @@ class Facts(Protocol):
     @property
     def chars(self) -> int:
         """Code points of the open string so far; an escape, or a pair of surrogates, counts once."""
+
+    def reached(self, automaton: CountingAutomaton) -> State | None:
+        """Where a pattern stands behind the open string so far; None: it does not match any more."""
 
     @property
     def key(self) -> str:
@@ -69,6 +73,56 @@ class Length:
     def view(self, facts: Facts, reach: Reach) -> Hashable:
         room = None if self.high is None else min(self.high - facts.chars, reach.chars)
         return max(0, min(self.low - facts.chars, reach.chars + 1)), room
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Strings of `low` to `high` code points in which a pattern matches whose repeats are counted."""
+
+    pattern: str
+    low: int = 0
+    high: int | None = None
+
+    @property
+    def automaton(self) -> CountingAutomaton:
+        """What counts them."""
+        return counting_automaton(self.pattern)
+
+    def view(self, facts: Facts, reach: Reach) -> Hashable:
+        automaton = self.automaton
+        state = facts.reached(automaton)
+        within = reach.chars + (automaton.longest_rest if self.low or self.high is not None else 0)
+        length = Length(self.low, self.high).view(facts, Reach(within, 0))
+        return state and automaton.view(state, reach.chars), length
+
+    def fits(self, state: State, chars: int) -> bool:
+        """Whether some word goes on from here, behind so many characters."""
+        if self.high is not None and chars + self.automaton.fewest(state) > self.high:
+            return False
+        most = self.automaton.most(state) if chars < self.low else None
+        return most is None or chars + most >= self.low
+
+    def left(self, state: State, chars: int) -> int:
+        """How many more characters such a word has at least, or hardly more."""
+        return max(self.automaton.fewest(state), self.low - chars)
+
+    def alike_for(self, state: State, chars: int) -> int:
+        """Characters up to which what goes on goes on as if nothing were counted, behind so many."""
+        automaton = self.automaton
+        room = automaton.alike_for(state)
+        if self.low > chars and automaton.most(automaton.start) is not None:
+            return 0
+        return room if self.high is None else min(room, self.high - chars - automaton.longest_rest)
+
+    def least(self, state: State) -> str:
+        """A shortest end of a word from here, as if nothing stood before it, or hardly a longer one."""
+        automaton, letters = self.automaton, list[str]()
+        while not automaton.accepts(state) or len(letters) < self.low:
+            size = len(letters) + 1
+            ways = [(letter, target) for letter, target in automaton.moves(state) if self.fits(target, size)]
+            letter, state = min(ways, key=lambda way: self.left(way[1], size))
+            letters.append(letter)
+        return "".join(letters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,18 +212,40 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Letter:
+    """In a string: a character of one class of the pattern's automaton may come."""
+
+    region: Matching
+    kind: int
+
+    def holds(self, facts: Facts) -> bool:
+        return self.left(facts) is not None
+
+    def left(self, facts: Facts) -> int | None:
+        """How many characters must still come then; None where it may not."""
+        region = self.region
+        state = facts.reached(region.automaton)
+        onward = None if state is None else region.automaton.step(state, self.kind)
+        chars = facts.chars + 1
+        return None if onward is None or not region.fits(onward, chars) else region.left(onward, chars)
+
+
+@dataclass(frozen=True, slots=True)
 class Enough:
     """The string or container may end here."""
 
-    region: Length | Members | Items
+    region: Length | Matching | Members | Items
 
     def holds(self, facts: Facts) -> bool:
         region = self.region
-        size = facts.chars if isinstance(region, Length) else facts.count
+        size = facts.chars if isinstance(region, Length | Matching) else facts.count
         if size < region.low or (region.high is not None and size > region.high):
             return False
         if isinstance(region, Items):
             return region.allows(facts, more=False)
+        if isinstance(region, Matching):
+            state = facts.reached(region.automaton)
+            return state is not None and region.automaton.accepts(state)
         return not isinstance(region, Members) or not missing(region.required, facts.keys)
 
 
@@ -226,25 +302,27 @@ class Unrepeated:
 class AnyOf:
     """One of these holds. They are of one kind and differ in their regions alone."""
 
-    guards: tuple[Room | Enough | Member | Another | Item, ...]
+    guards: tuple[Room | Letter | Enough | Member | Another | Item, ...]
 
     def holds(self, facts: Facts) -> bool:
         return any(guard.holds(facts) for guard in self.guards)
 
 
-Guard = Room | Enough | Member | Another | Item | Unrepeated | AnyOf
+Bounds = Length | Matching | Members | Items
+Guard = Room | Letter | Enough | Member | Another | Item | Unrepeated | AnyOf
 
 
-def regions(guard: Guard) -> tuple[Length | Members | Items, ...]:
+def regions(guard: Guard) -> tuple[Bounds, ...]:
     """The bounds that a guard looks at; `Unrepeated` has none, since it sees the text of keys."""
     if isinstance(guard, AnyOf):
         return tuple(dict.fromkeys(part.region for part in guard.guards))
     return () if isinstance(guard, Unrepeated) else (guard.region,)
 
 
-_REGIONS: dict[str, type[Length | Members | Items]] = {"length": Length, "members": Members, "items": Items}
+_REGIONS: dict[str, type[Bounds]] = {"length": Length, "matching": Matching, "members": Members, "items": Items}
 _GUARDS: dict[str, Any] = {
-    "room": Room, "enough": Enough, "member": Member, "another": Another, "item": Item, "unrepeated": Unrepeated,
+    "room": Room, "letter": Letter, "enough": Enough, "member": Member, "another": Another, "item": Item,
+    "unrepeated": Unrepeated,
 }  # fmt: skip
 _NAMES = {kind: name for name, kind in (*_REGIONS.items(), *_GUARDS.items())}
 _FIELDS = {kind: [entry.name for entry in fields(kind)] for kind in _NAMES}
@@ -252,7 +330,7 @@ _FIELDS = {kind: [entry.name for entry in fields(kind)] for kind in _NAMES}
 
 def packed(guards: tuple[Guard | None, ...]) -> list[Any]:
     """Guards as JSON: their regions, each once, and then the guards. Equal in every process for equal guards."""
-    known: dict[Length | Members | Items, int] = {}
+    known: dict[Bounds, int] = {}
     plain = [guard if guard is None else _plain(guard, known) for guard in guards]
     return [[[_NAMES[type(region)], *map(_plain_value, _values(region))] for region in known], plain]
 
@@ -265,7 +343,7 @@ def unpacked(plain: list[Any], seen: dict[Any, Any]) -> tuple[Guard | None, ...]
     return tuple(None if guard is None else _guard(guard, known) for guard in plain[1])
 
 
-def _plain(guard: Guard, known: dict[Length | Members | Items, int]) -> list[Any]:
+def _plain(guard: Guard, known: dict[Bounds, int]) -> list[Any]:
     if isinstance(guard, Unrepeated):
         return ["unrepeated", guard.rest, sorted(guard.names)]
     first, *_ = parts = guard.guards if isinstance(guard, AnyOf) else (guard,)

@@ -39,7 +39,7 @@ HOW: dict[str, tuple[str, str]] = {
     ),
     "maxLength": ("as `minLength`", f"over {lengths.FOLDED_LENGTH} where strings have no quotes"),
     "pattern": (
-        "ECMA-262, unanchored, lookaround included",
+        "ECMA-262, unanchored, lookaround included; long repeats are counted where the text tells them apart",
         "it is no regular language (back references), or too large",
     ),
     "format": ("asserted in every draft that knows the name; some formats narrowed to a subset", ""),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.pattern import from_pattern
 from engine.schema.products import meet
 from engine.schema.shape import StringSet
 from engine.schema.states import DEAD, states_of
@@ -76,9 +77,10 @@ def in_states(part: StringSet) -> tuple[Automaton, bool]:
     low = part.low if part.low <= FOLDED_LENGTH else 0
     high = part.high if part.high is not None and part.high <= FOLDED_LENGTH else None
     try:
-        return meet(part.automaton, Automaton.length(low, high)), (low, high) == (part.low, part.high)
+        automaton = part.automaton if part.pattern is None else from_pattern(part.pattern)
+        return meet(automaton, Automaton.length(low, high)), (low, high) == (part.low, part.high)
     except AutomatonTooLarge:
-        return part.automaton, not (part.low or part.high is not None)
+        return part.automaton, not part.is_bounded
 
 
 def lower_of(first: int | None, second: int | None) -> int | None:

@@ -11,10 +11,8 @@ from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.dialect import Draft
 from engine.schema.intervals import Interval, Numbers, rational
 from engine.schema.keywords import asserts_format, speaks
-from engine.schema.lengths import bounded, lower_of
 from engine.schema.pattern import PatternInvalid, PatternUnsupported, from_pattern, full_match
-from engine.schema.pattern_counts import counted_pattern
-from engine.schema.products import meet
+from engine.schema.pattern_counts import both_strings, counted_pattern, restricted
 from engine.schema.reference import Location
 from engine.schema.report import Report
 from engine.schema.shape import StringSet
@@ -26,30 +24,30 @@ BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9
 def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bool]:
     """Strings that the string keywords allow, and whether exactly those."""
     schema = at.schema
-    automaton, exact = Automaton.anything(), True
-    low, high = count(schema.get("minLength"), 0) or 0, count(schema.get("maxLength"), None)
+    strings: StringSet | None
+    strings, exact = StringSet(Automaton.anything()), True
     if isinstance(schema.get("pattern"), str):
         try:
-            matched = counted_pattern(schema["pattern"])
+            strings = counted_pattern(schema["pattern"])
         except PATTERN_ERRORS as error:
             _mark_pattern(report, at, "pattern", schema["pattern"], error)
             exact = False
-        else:
-            if matched is None:
-                return (), exact
-            automaton, low, high = matched.automaton, max(low, matched.low), lower_of(high, matched.high)
+    if strings is None:
+        return (), exact
     named = schema.get("format")
     found = formats.from_format(named) if isinstance(named, str) else None
     if found is not None:
-        automaton = meet(automaton, found)
+        strings = strings and both_strings(strings, StringSet(found))
         exact = exact and formats.EXACT[named] and asserts_format(at.draft, named)
         if not formats.EXACT[named]:
             report.mark(at, "format", "narrowed", f"a subset of {named!r} is written")
         elif not asserts_format(at.draft, named):
             report.mark(at, "format", "narrowed", f"{named!r} is younger than this draft, but held like in later ones")
     if speaks(at.draft, "contentEncoding") and ("contentEncoding" in schema or "contentMediaType" in schema):
-        automaton, exact = meet(automaton, _encoded(schema)), exact and _content_exact(report, at)
-    strings = bounded(automaton, low, high)
+        strings = strings and both_strings(strings, StringSet(_encoded(schema)))
+        exact = exact and _content_exact(report, at)
+    low, high = count(schema.get("minLength"), 0) or 0, count(schema.get("maxLength"), None)
+    strings = strings and restricted(strings, low, high)
     return () if strings is None else (strings,), exact
 
 

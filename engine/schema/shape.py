@@ -19,16 +19,20 @@ ALL_ITEMS = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class StringSet:
-    """Strings in `automaton` with `low` to `high` code points. Made by `lengths.bounded` where there are bounds."""
+    """Strings in `automaton` with `low` to `high` code points. Made by `lengths.bounded` where there are bounds.
+
+    With a `pattern` only those of them in which it matches: its repeats are counted, which the automaton leaves out.
+    """
 
     automaton: Automaton
     low: int = 0
     high: int | None = None
+    pattern: str | None = None
 
     @property
     def is_bounded(self) -> bool:
-        """Whether a length is said beside the automaton."""
-        return self.low > 0 or self.high is not None
+        """Whether something is counted beside the automaton."""
+        return self.low > 0 or self.high is not None or self.pattern is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from typing import Literal
 
 from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
-from engine.schema.counted_text import Comparing, Counting, Judge, write_counted
+from engine.schema.counted_text import Comparing, Counting, CountingRepeats, Judge, write_counted
 from engine.schema.grammar import Chars, Ref, Rule, Text
-from engine.schema.guards import Length
+from engine.schema.guards import Length, Matching
 from engine.schema.kept import keeps
 from engine.schema.number_rules import write_number
 from engine.schema.shortest import Shortest
@@ -51,8 +51,10 @@ class Spelled:
         self._prefix = f"{prefix}s"
         self._limit = limit
 
-    def text(self, kind: Kind, automaton: Automaton, follow: Chars | None, length: Length | None = None) -> Ref:
-        """Rules for the words of an automaton, strings with their quotes; strings of some `length`, if there is one.
+    def text(
+        self, kind: Kind, automaton: Automaton, follow: Chars | None, length: Length | Matching | None = None
+    ) -> Ref:
+        """Rules for the words of an automaton, strings with their quotes; of some `length`, if there is one.
 
         LimitExceeded when they are too many.
         """
@@ -99,8 +101,9 @@ def _key(prefix: str, automaton: Automaton, follow: Chars | None, names: frozens
 
 
 @keeps(TEXT_RULES, _rules)
-def _counted(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None, length: Length) -> Group:
-    return _guarded(prefix, automaton, follow, Counting(automaton, length), every=kind == "every")
+def _counted(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None, length: Length | Matching) -> Group:
+    judge = Counting(automaton, length) if isinstance(length, Length) else CountingRepeats(automaton, length)
+    return _guarded(prefix, automaton, follow, judge, every=kind == "every")
 
 
 def _guarded(

@@ -13,7 +13,7 @@ from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.expand import Expander
 from engine.schema.grammar import EITHER, UNDECLARED, Ref, Rule, Sequence, Text
-from engine.schema.guards import Length
+from engine.schema.guards import Length, Matching
 from engine.schema.intervals import ALL_NUMBERS
 from engine.schema.layout import Follow, Layout
 from engine.schema.lengths import FOLDED_LENGTH, in_states, is_countable
@@ -152,10 +152,12 @@ class ValueWriter:
             found.append((self.spelled.text(kind, automaton, ahead, length),))
         return found
 
-    def _length(self, part: StringSet, term: Term) -> tuple[Automaton, Length | None]:
+    def _length(self, part: StringSet, term: Term) -> tuple[Automaton, Length | Matching | None]:
         """The strings with what is counted of them."""
         if not self.counted:
             return self.uncounted(part, term), None
+        if part.pattern is not None:
+            return part.automaton, Matching(part.pattern, part.low, part.high)
         if is_countable(part):
             return part.automaton, Length(part.low, part.high)
         reason = "which lengths the pattern allows changes from word to word"
@@ -166,7 +168,8 @@ class ValueWriter:
         """The strings where nobody counts."""
         automaton, whole = in_states(part)
         if not whole:
-            mark(self.expander, term, ("minLength", "maxLength"), "checked", f"over {FOLDED_LENGTH}, in a parameter")
+            keywords = ("minLength", "maxLength") if part.pattern is None else ("pattern", "minLength", "maxLength")
+            mark(self.expander, term, keywords, "checked", f"over {FOLDED_LENGTH}, in a parameter")
         return automaton
 
     def key(self, keys: Automaton, names: frozenset[str] = frozenset()) -> Sequence:

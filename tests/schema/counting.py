@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from engine.schema.counting_automaton import CountingAutomaton, State
 from engine.schema.grammar import Chars, Grammar, Ref, Symbol, Text
 
 Stack = tuple[Symbol, ...]
@@ -18,11 +19,16 @@ class Counts:
     """What guards may ask for, after some text."""
 
     chars: int = 0
+    string: str = ""
     key: str = ""
     keys: frozenset[str] = frozenset()
     count: int = 0
     values: frozenset[str] = frozenset()
     item: str | None = None
+
+    def reached(self, automaton: CountingAutomaton) -> State | None:
+        """Where a pattern stands behind the open string."""
+        return automaton.run(automaton.start, self.string)
 
 
 @dataclass
@@ -50,7 +56,7 @@ def counts(text: str) -> Counts:
             is_key = top is not None and top.is_object and top.expects
             if at > len(text):
                 keys = frozenset(top.keys) if top else frozenset()
-                return Counts(len(letters), "".join(letters) if is_key else "", keys, _size(top))
+                return Counts(len(letters), "".join(letters), "".join(letters) if is_key else "", keys, _size(top))
             if is_key and top:
                 top.keys.append("".join(letters))
                 top.expects = False

@@ -12,9 +12,9 @@ from typing import Any
 import xgrammar as xg
 
 from engine.schema.grammar import EITHER, UNDECLARED, Chars, Grammar, Ref, Sequence, Symbol, Text
-from engine.schema.guards import Another, AnyOf, Guard, Member, Room
+from engine.schema.guards import Another, AnyOf, Guard, Letter, Member, Room
 from engine.schema.shortest import Shortest
-from tests.schema.counting import Reader, counts
+from tests.schema.counting import Counts, Reader, counts
 
 BYTES = [bytes([value]) for value in range(256)]
 PIECES = [
@@ -92,28 +92,31 @@ class Sampler:
                 text += chr(self.random.choice([low, high, self.random.randint(low, high)]))
             else:
                 budget -= 1
-                allowed = self._allowed(symbol.name, text)
+                facts = counts(text)
+                allowed = self._allowed(symbol.name, facts)
                 if not allowed:
                     raise ValueError(f"nothing is allowed any more: {text}")
-                way, _ = min(allowed, key=self._size) if budget < 0 else self.random.choice(allowed)
-                stack.extend(reversed(way))
+                ranked = [(self._size(way, facts), number) for number, way in enumerate(allowed)] if budget < 0 else []
+                chosen = allowed[min(ranked)[1]] if ranked else self.random.choice(allowed)
+                stack.extend(reversed(chosen[0]))
         raise ValueError(f"no end after {most} steps: {text}")
 
-    def _allowed(self, name: str, text: str) -> list[tuple[Sequence, Guard | None]]:
-        """Alternatives that derive something and whose guards hold behind `text`."""
+    def _allowed(self, name: str, facts: Counts) -> list[tuple[Sequence, Guard | None]]:
+        """Alternatives that derive something and whose guards hold."""
         rule = self.grammar.rules[name]
         alive = [all(not isinstance(x, Ref) or x.name in self.short for x in way) for way in rule.alternatives]
         guards = rule.guards or (None,) * len(alive)
-        facts = counts(text)
         ways = zip(rule.alternatives, guards, alive, strict=True)
         return [(way, guard) for way, guard, able in ways if able and (guard is None or guard.holds(facts))]
 
-    def _size(self, choice: tuple[Sequence, Guard | None]) -> int:
+    def _size(self, choice: tuple[Sequence, Guard | None], facts: Counts) -> int:
         """Of a shortest text; in a string what is missing counts, and required members stand first: only they lead to
         the end."""
         way, guard = choice
         if isinstance(guard, Room):
             return guard.cost
+        if isinstance(guard, Letter):
+            return 1 + (guard.left(facts) or 0)
         parts = guard.guards if isinstance(guard, AnyOf) else (guard,)
         needed = any(
             (isinstance(part, Member) and part.name in part.region.required)

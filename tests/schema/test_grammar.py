@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from engine.schema.grammar import Chars, Grammar, Ref, Rule, Symbol, Text, chars, normalise_ranges
+from engine.schema.alphabet import normalise_ranges
+from engine.schema.grammar import Chars, Grammar, Ref, Rule, Symbol, Text, chars
 
 xgrammar = pytest.importorskip("xgrammar")
 

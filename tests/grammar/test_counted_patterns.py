@@ -1,0 +1,79 @@
+"""Patterns whose repeats are counted: masks hold exactly the tokens that go on to some word, at random states."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from engine.grammar import CompiledGrammar, GrammarService
+from engine.grammar.bitmask import ids, words
+from engine.judge import judge
+from engine.request import Constraint
+from engine.schema.automaton import Automaton
+from engine.schema.pattern import from_pattern
+from engine.schema.pattern_counts import counted_pattern
+from engine.schema.states import AutomatonTooLarge
+from tests.schema.generated_patterns import patterns, word
+
+MADE = [made.pattern for made in patterns(200)]
+
+
+def expected(grammar: CompiledGrammar, automaton: Automaton, written: bytes) -> set[int]:
+    """The tokens that go on from `written`, a beginning of a string, by the pattern's states."""
+    texts = grammar.vocabulary.texts
+    return {token for token, text in enumerate(texts) if text and goes_on(automaton, written + text)}
+
+
+def goes_on(automaton: Automaton, text: bytes) -> bool:
+    """Whether some word, spelled as json.dumps does and with its quotes, begins so."""
+    at, state = 1, 0
+    while at < len(text):
+        if text[at : at + 1] == b'"':
+            return state in automaton.accepting and at + 1 == len(text)
+        end = next((end for end in range(at + 1, len(text) + 1) if text[at:end] in _WHOLE), None)
+        if end is None:
+            return any(automaton.run(character, state) is not None for character in _BEGUN.get(text[at:], ()))
+        target = automaton.run(_WHOLE[text[at:end]], state)
+        if target is None:
+            return False
+        state, at = target, end
+    return True
+
+
+_POINTS = (*range(0x800), *range(0x800, 0xD800, 0x40), *range(0xE000, 0x110000, 0x40))
+_WHOLE = {json.dumps(chr(point), ensure_ascii=False)[1:-1].encode(): chr(point) for point in _POINTS}
+_BEGUN: dict[bytes, list[str]] = {}
+for _written, _character in _WHOLE.items():
+    for _end in range(1, len(_written)):
+        _BEGUN.setdefault(_written[:_end], []).append(_character)
+
+
+@pytest.mark.parametrize("number", range(200))
+def test_masks_are_exact_at_random_states(byte_service: GrammarService, number: int) -> None:
+    pattern = MADE[number]
+    try:
+        strings, automaton = counted_pattern(pattern), from_pattern(pattern)
+    except AutomatonTooLarge:
+        pytest.skip("ambiguous, and too many states")
+    if strings is None or strings.pattern is None:
+        pytest.skip("counted by its length, or in states")
+    grammar = byte_service.compile(Constraint.json_schema({"type": "string", "pattern": pattern}))
+    assert grammar.judge is None
+    row = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
+    chance = random.Random(number)
+    for _ in range(2):
+        document = json.dumps(word(pattern, chance), ensure_ascii=False).encode()
+        for cut in sorted(chance.randrange(1, len(document)) for _ in range(3)):
+            matcher = grammar.matcher()
+            for byte in document[:cut]:
+                assert matcher.accept(byte), (document, cut)
+            matcher.fill(row, 0)
+            legal = set(ids(row[0]).tolist())
+            wanted = expected(grammar, automaton, document[:cut])
+            texts = grammar.vocabulary.texts
+            assert legal == wanted, (document[:cut], [(texts[t], t in legal) for t in legal ^ wanted])
+            text = (document[:cut] + matcher.text(matcher.shortest_ending())).decode()
+            assert judge(grammar.constraint, text).valid, text
