@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,15 @@ from engine.schema.states import AutomatonTooLarge
 from tests.schema.generated_patterns import patterns, word
 
 MADE = [made.pattern for made in patterns(200)]
+
+
+def is_counted(pattern: str) -> bool:
+    """Whether a pattern's repeats are counted, not its length; nor are they in states, or too many for that."""
+    try:
+        strings = counted_pattern(pattern)
+    except AutomatonTooLarge:
+        return False
+    return strings is not None and strings.pattern is not None
 
 
 def expected(grammar: CompiledGrammar, automaton: Automaton, written: bytes) -> set[int]:
@@ -54,12 +64,9 @@ for _written, _character in _WHOLE.items():
 @pytest.mark.parametrize("number", range(200))
 def test_masks_are_exact_at_random_states(byte_service: GrammarService, number: int) -> None:
     pattern = MADE[number]
-    try:
-        strings, automaton = counted_pattern(pattern), from_pattern(pattern)
-    except AutomatonTooLarge:
-        pytest.skip("ambiguous, and too many states")
-    if strings is None or strings.pattern is None:
+    if not is_counted(pattern):
         pytest.skip("counted by its length, or in states")
+    automaton = from_pattern(pattern)
     grammar = byte_service.compile(Constraint.json_schema({"type": "string", "pattern": pattern}))
     assert grammar.judge is None
     row = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
@@ -77,3 +84,55 @@ def test_masks_are_exact_at_random_states(byte_service: GrammarService, number: 
             assert legal == wanted, (document[:cut], [(texts[t], t in legal) for t in legal ^ wanted])
             text = (document[:cut] + matcher.text(matcher.shortest_ending())).decode()
             assert judge(grammar.constraint, text).valid, text
+
+
+def embedded(schema: dict[str, Any]) -> list[tuple[Constraint, str, str]]:
+    """A schema in a tag, in a parameter of a call and in Lark's %json: what stands before it and behind."""
+    tag = {"type": "tag", "begin": "<a>", "content": {"type": "json_schema", "json_schema": schema}, "end": "</a>"}
+    call = {"type": "object", "properties": {"p": {"type": "array", "items": schema}}, "required": ["p"]}
+    parameters = {"type": "json_schema", "json_schema": call, "style": "qwen_xml"}
+    return [
+        (Constraint.structural_tag({"format": tag}), "<a>", "</a>"),
+        (Constraint.structural_tag({"format": parameters}), "<parameter=p>\n[", "]\n</parameter>\n"),
+        (Constraint.lark(f'start: "<" %json {json.dumps(schema)} ">"'), "<", ">"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(1, 200, 10))
+def test_an_embedded_pattern_is_counted_as_alone(byte_service: GrammarService, number: int) -> None:
+    schema = {"type": "string", "pattern": MADE[number]}
+    if not is_counted(MADE[number]):
+        pytest.skip("counted by its length, or in states")
+    alone = byte_service.compile(Constraint.json_schema(schema))
+    row = np.zeros((1, words(alone.vocabulary.size)), dtype=np.int32)
+    texts, chance = alone.vocabulary.texts, random.Random(number)
+    within = {token for token, text in enumerate(texts) if text and b'"' not in text}
+    for constraint, before, behind in embedded(schema):
+        grammar = byte_service.compile(constraint)
+        document = json.dumps(word(MADE[number], chance), ensure_ascii=False).encode()
+        here, there = alone.matcher(), grammar.matcher()
+        for byte in before.encode():
+            assert there.accept(byte)
+        for byte in document[:-1]:
+            assert here.accept(byte)
+            assert there.accept(byte)
+        kept = []
+        for _ in range(min(6, len(document) - 2)):
+            here.fill(row, 0)
+            legal = set(ids(row[0]).tolist())
+            there.fill(row, 0)
+            found = set(ids(row[0]).tolist())
+            assert found & within == legal & within, document
+            assert (document[-1] in found) == (document[-1] in legal)
+            copy = there.fork()
+            copy.fill(row, 0)
+            assert set(ids(row[0]).tolist()) == found
+            kept.append(found)
+            here.rollback(1)
+            there.rollback(1)
+        for byte, found in zip(document[len(document) - 1 - len(kept) : -1], reversed(kept), strict=True):
+            assert there.accept(byte)
+            there.fill(row, 0)
+            assert set(ids(row[0]).tolist()) == found
+        for byte in document[-1:] + behind.encode():
+            assert there.accept(byte), (document, behind)
