@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The checkpoint, the deployment, the starts."""
-    from tests.modal import roots
-    from tests.modal.plane import Plane
+    from tests.modal.control_plane import roots
+    from tests.modal.control_plane.plane import Plane
 
     why = roots.why_no_namespace()
     settings = {"MASKLOOP_AUTH": "none", "MASKLOOP_QUANTIZATION": options.quantization, "MASKLOOP_MAX_CONTAINERS": "1"}
@@ -126,7 +126,7 @@ def make_checkpoint(options: argparse.Namespace, folder: Path, checkpoint: Path,
     """Random weights of the shape, quantised in a process of their own, under the name of the product's checkpoint."""
     shape = folder / "shape"
     if options.quick:
-        from tests.modal.models import write_tiny
+        from tests.modal.deployed.models import write_tiny
 
         config = write_tiny(shape)
     else:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bench import cold_start
-from tests.modal import roots
+from tests.modal.control_plane import roots
 
 LOADED = {"event": "loaded", "ts": 110.0, "phases_s": {"weights": 4.0, "tokenizer": 1.0}}
 PROBES = [

@@ -42,10 +42,10 @@ from typing import Any
 import pytest
 
 from engine.serve.modal.deployment import HEALTH_PACKAGES
-from tests.modal import roots
-from tests.modal.environments import Environment
-from tests.modal.models import write_tiny
-from tests.modal.plane import Plane
+from tests.modal.control_plane import roots
+from tests.modal.control_plane.environments import Environment
+from tests.modal.control_plane.plane import Plane
+from tests.modal.deployed.models import write_tiny
 
 WEIGHTS = "maskloop-weights"
 TINY = {"MASKLOOP_MODEL": "random:/weights/tiny/config.json", "MASKLOOP_QUANTIZATION": "bf16", "MASKLOOP_AUTH": "none"}
@@ -96,5 +96,5 @@ def served(plane: Plane, deploy: Deploy) -> Any:
 @pytest.fixture(scope="session")
 def probe(plane: Plane) -> Any:
     """The class of `probe_app.py`: a container without an engine, up in a second."""
-    plane.deploy(file="tests/modal/probe_app.py")
+    plane.deploy(file="tests/modal/deployed/probe_app.py")
     return plane.cls("probe", "Probe")

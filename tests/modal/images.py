@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from modal_proto import api_pb2 as pb
 
-from tests.modal.uploads import Uploads
+from tests.modal.control_plane.uploads import Uploads
 
 INSTALL = re.compile(r"\buv\s+pip\s+install\b(?P<arguments>.*)")
 SUBSTITUTION = re.compile(r"\$\([^)]*\)")

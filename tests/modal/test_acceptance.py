@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from engine.serve.modal.deployment import Deployment
-from tests.modal.plane import Plane
-from tests.modal.scripted_app import BROKEN, DEAR, ECHO, GOOD, GPU_S, LIAR
+from tests.modal.control_plane.plane import Plane
+from tests.modal.deployed.scripted_app import BROKEN, DEAR, ECHO, GOOD, GPU_S, LIAR
 
 JUDGED = {"responds", "constrains", "valid", "warm latency", "cost warm"}
 
 
 @pytest.fixture(scope="module")
 def scripted(plane: Plane) -> None:
-    plane.deploy(file="tests/modal/scripted_app.py")
+    plane.deploy(file="tests/modal/deployed/scripted_app.py")
 
 
 def accept(plane: Plane, out: Path, script: int) -> subprocess.CompletedProcess[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.modal.environments import canonical
-from tests.modal.launcher import HERE
-from tests.modal.plane import ROOT
+from tests.modal.control_plane.environments import canonical
+from tests.modal.control_plane.launcher import HERE
+from tests.modal.control_plane.plane import ROOT
 
 
 def test_a_container_sees_what_was_uploaded_and_not_the_checkout(probe: Any) -> None:

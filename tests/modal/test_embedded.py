@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.tiny import embedded_tokenizer
 from engine.client.acceptance.plan import INFERENCE_SCHEMA
 from engine.client.providers.fallback import judge
-from tests.modal.plane import Plane
+from tests.modal.control_plane.plane import Plane
 
 TRIAL = {"MASKLOOP_MODEL": "smollm2-135m", "MASKLOOP_QUANTIZATION": "bf16", "MASKLOOP_MODAL_APP": "trial"}
 

@@ -20,7 +20,7 @@ from engine.serve.app import create_app
 from engine.serve.modal.deployment import Deployment
 from engine.serve.service.engine_slot import EngineSlot
 from engine.serve.service.service import Service
-from tests.modal.plane import PATIENCE_S, ROOT, Plane
+from tests.modal.control_plane.plane import PATIENCE_S, ROOT, Plane
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 ASK = {"prompt": "hello", "schema": SCHEMA, "max_tokens": 60}

@@ -9,8 +9,8 @@ import pytest
 
 from engine.serve.service.watchdog import EXIT_WEDGED
 from tests.modal.conftest import Deploy
-from tests.modal.functions import Function
-from tests.modal.plane import PATIENCE_S, ROOT, Plane
+from tests.modal.control_plane.functions import Function
+from tests.modal.control_plane.plane import PATIENCE_S, ROOT, Plane
 
 LONG = {"temperature": 0.0, "max_tokens": 7000}
 """Greedy text of the tiny model, which does not end by itself: tens of seconds."""
@@ -19,7 +19,7 @@ LONG = {"temperature": 0.0, "max_tokens": 7000}
 @pytest.fixture(scope="module")
 def ends(plane: Plane, deploy: Deploy) -> Any:
     """An app whose containers are lost one after the other."""
-    plane.container_modules["sitecustomize"] = str(ROOT / "tests/modal/stuck_step.py")
+    plane.container_modules["sitecustomize"] = str(ROOT / "tests/modal/deployed/stuck_step.py")
     engine = deploy("ends", MASKLOOP_SCALEDOWN_WINDOW="4", MASKLOOP_MAX_CONTAINERS="1")
     engine.info.remote()
     return engine

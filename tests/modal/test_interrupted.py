@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tests.modal.conftest import Deploy
-from tests.modal.containers import Container
-from tests.modal.plane import PATIENCE_S, Plane
+from tests.modal.control_plane.containers import Container
+from tests.modal.control_plane.plane import PATIENCE_S, Plane
 
 LONG = {"temperature": 0.0, "max_tokens": 7000}
 DOCUMENT = {"type": "string"}

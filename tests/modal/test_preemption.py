@@ -15,8 +15,8 @@ import modal
 import pytest
 from modal_proto import api_pb2 as pb
 
-from tests.modal.containers import Container
-from tests.modal.plane import Plane
+from tests.modal.control_plane.containers import Container
+from tests.modal.control_plane.plane import Plane
 
 STATUS = pb.GenericResult
 Outcomes = dict[str, Future[Any]]

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.modal import images
-from tests.modal.apps import App
 from tests.modal.conftest import WEIGHTS
-from tests.modal.containers import Container
-from tests.modal.functions import Function
-from tests.modal.plane import PATIENCE_S, ROOT, Plane
+from tests.modal.control_plane.apps import App
+from tests.modal.control_plane.containers import Container
+from tests.modal.control_plane.functions import Function
+from tests.modal.control_plane.plane import PATIENCE_S, ROOT, Plane
 from tests.model.hub import Hub
 
 NAME = "org/tiny"
@@ -31,7 +31,7 @@ TERMINAL = "This run ends with this terminal"
 def hub(tmp_path_factory: pytest.TempPathFactory, plane: Plane) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("source")
     subprocess.run([sys.executable, "-c", CODE, str(folder)], cwd=ROOT, check=True)  # apart: it imports torch
-    plane.container_modules["sitecustomize"] = str(ROOT / "tests/modal/slow_writer.py")
+    plane.container_modules["sitecustomize"] = str(ROOT / "tests/modal/deployed/slow_writer.py")
     with Hub(NAME, folder) as running:
         running.token = TOKEN
         running.spoil[large(running)] = 1

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.modal.conftest import Deploy
-from tests.modal.functions import Function
-from tests.modal.plane import PATIENCE_S, Plane
+from tests.modal.control_plane.functions import Function
+from tests.modal.control_plane.plane import PATIENCE_S, Plane
 
 APP = "pair"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from modal_proto import api_pb2 as pb
 
-from tests.modal.calls import Input
+from tests.modal.control_plane.calls import Input
 
 
 @dataclass(eq=False)

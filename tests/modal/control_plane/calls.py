@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from modal_proto import api_pb2 as pb
 
-from tests.modal.uploads import new_id
+from tests.modal.control_plane.uploads import new_id
 
 DONE = pb.GenericResult
 

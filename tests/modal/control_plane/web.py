@@ -14,11 +14,11 @@ from aiohttp import web
 from modal._serialization import deserialize_data_format, serialize_data_format
 from modal_proto import api_pb2 as pb
 
-from tests.modal.calls import Call
+from tests.modal.control_plane.calls import Call
 
 if TYPE_CHECKING:
-    from tests.modal.functions import Function
-    from tests.modal.plane import Plane
+    from tests.modal.control_plane.functions import Function
+    from tests.modal.control_plane.plane import Plane
 
 PROXY_TOKEN = {"Modal-Key": "wk-plane", "Modal-Secret": "ws-plane"}
 """The headers that open an endpoint with proxy auth."""

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2 as pb
 
-from tests.modal import apps
-from tests.modal.apps import App
-from tests.modal.calls import Call
-from tests.modal.functions import Function
-from tests.modal.rpc import Rpcs, not_found
-from tests.modal.uploads import new_id
+from tests.modal.control_plane import apps
+from tests.modal.control_plane.apps import App
+from tests.modal.control_plane.calls import Call
+from tests.modal.control_plane.functions import Function
+from tests.modal.control_plane.rpc import Rpcs, not_found
+from tests.modal.control_plane.uploads import new_id
 
 if TYPE_CHECKING:
-    from tests.modal.plane import Plane
+    from tests.modal.control_plane.plane import Plane
 
 BUILDER = "2026.10"
 """Modal's newest image builder: the client is mounted, not installed in the image."""

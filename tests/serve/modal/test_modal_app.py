@@ -30,7 +30,7 @@ from engine.serve.modal.remote_state import create_health_app, state_report
 from engine.serve.prices import LISTED
 from tests.serve.fakes import DOCUMENT, FakeEngine
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_bad_setting_ends_the_deployment_with_one_line():

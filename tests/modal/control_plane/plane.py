@@ -22,17 +22,17 @@ import modal
 from grpclib.server import Server
 from modal_proto import api_pb2 as pb
 
-from tests.modal import apps, web
-from tests.modal.apps import App
-from tests.modal.calls import Call
-from tests.modal.containers import Container
-from tests.modal.control_rpcs import ContainerRpcs, ControlRpcs
-from tests.modal.environments import Environment
-from tests.modal.functions import Function
-from tests.modal.launcher import Launcher, socket_of
-from tests.modal.uploads import Uploads, new_id
+from tests.modal.control_plane import apps, web
+from tests.modal.control_plane.apps import App
+from tests.modal.control_plane.calls import Call
+from tests.modal.control_plane.containers import Container
+from tests.modal.control_plane.control_rpcs import ContainerRpcs, ControlRpcs
+from tests.modal.control_plane.environments import Environment
+from tests.modal.control_plane.functions import Function
+from tests.modal.control_plane.launcher import Launcher, socket_of
+from tests.modal.control_plane.uploads import Uploads, new_id
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TOKEN = ("ak-plane", "as-plane")
 PATIENCE_S = 300
 """How long anything may take: a container starts in five seconds, on a machine full of others in a minute."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from modal_proto import api_pb2 as pb
 
-from tests.modal.functions import Function
+from tests.modal.control_plane.functions import Function
 
 
 @dataclass(eq=False)

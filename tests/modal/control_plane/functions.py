@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from modal_proto import api_pb2 as pb
 
-from tests.modal.calls import Call, Input
-from tests.modal.containers import Container
+from tests.modal.control_plane.calls import Call, Input
+from tests.modal.control_plane.containers import Container
 
 FAILED = (pb.GenericResult.GENERIC_STATUS_FAILURE, pb.GenericResult.GENERIC_STATUS_TIMEOUT)
 MAX_CRASHES = 3
