@@ -12,12 +12,12 @@ import modal
 import pytest
 
 from engine.serve.modal.deployment import HEALTH_PACKAGES, PACKAGES
-from tests.modal import images
 from tests.modal.conftest import HEALTH, Deploy
 from tests.modal.control_plane.environments import canonical
 from tests.modal.control_plane.launcher import HERE
 from tests.modal.control_plane.plane import PATIENCE_S, Plane
 from tests.modal.control_plane.web import PROXY_TOKEN
+from tests.modal.deployed import images
 
 
 def test_health_answers_from_an_image_of_its_own_packages_without_an_engine(plane: Plane, deploy: Deploy) -> None:

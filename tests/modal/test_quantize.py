@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.modal import images
 from tests.modal.conftest import WEIGHTS
 from tests.modal.control_plane.apps import App
 from tests.modal.control_plane.containers import Container
 from tests.modal.control_plane.functions import Function
 from tests.modal.control_plane.plane import PATIENCE_S, ROOT, Plane
+from tests.modal.deployed import images
 from tests.model.hub import Hub
 
 NAME = "org/tiny"

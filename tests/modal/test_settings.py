@@ -14,11 +14,11 @@ import pytest
 
 from engine.client.providers.health_url import health_url
 from engine.serve.prices import LISTED
-from tests.modal import images
 from tests.modal.conftest import TINY, Deploy
 from tests.modal.control_plane.containers import Container
 from tests.modal.control_plane.functions import Function
 from tests.modal.control_plane.plane import PATIENCE_S, Plane
+from tests.modal.deployed import images
 
 SCHEMA = {"type": "object", "properties": {"mine": {"const": 7}}, "required": ["mine"], "additionalProperties": False}
 

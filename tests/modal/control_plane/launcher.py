@@ -14,11 +14,11 @@ from pathlib import Path
 
 from modal_proto import api_pb2 as pb
 
-from tests.modal import images
 from tests.modal.control_plane import roots
 from tests.modal.control_plane.containers import Container
 from tests.modal.control_plane.environments import Environment
 from tests.modal.control_plane.uploads import Uploads
+from tests.modal.deployed import images
 
 CLIENT = "modal"
 """Modal mounts its own client, with what that needs, beside the image's packages."""
