@@ -223,7 +223,7 @@ def quantization_study(arguments: str = "") -> None:
     """The study on the deployment's GPU; results land on the weights volume."""
     product = [DEPLOYMENT.model, "--revision", DEPLOYMENT.revision]
     where = ["--out", f"{WEIGHTS}/studies"]
-    raise SystemExit(run_module.remote("bench.quantization", [*product, *where, *arguments.split()]))
+    raise SystemExit(run_module.remote("bench.quantization.__main__", [*product, *where, *arguments.split()]))
 
 
 @app.local_entrypoint()

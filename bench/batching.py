@@ -9,51 +9,49 @@ requests share an instruction of 1,079 tokens; the second one's time to first to
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from statistics import median
 from typing import Any
 
-from bench.record import emit, record
-from bench.tiny import tiny_config
+from bench.datasets.lift_documents import PROMPT_TOKENS, all_schemas
+from bench.harness.commandline import Options
+from bench.harness.models import chosen_config, model_name
+from bench.harness.record import emit, record
+from bench.harness.tables import print_figures
 from engine import Constraint, Engine, EngineConfig, Request, Result, SamplingParams
 
-SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
-INSTRUCTION_TOKENS = 1079
 SENTENCE = "State what the function does, name its parameters with their types, and list every effect it has. "
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
-    repeats = 1 if options.quick else options.repeats
-    config = EngineConfig(model=options.model, max_batch=8, max_sequence=2048)
-    with TemporaryDirectory() as folder, Engine(tiny_config(Path(folder)) if options.quick else config) as engine:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when both sides wrote the same."""
+    parser = Options("batching", __doc__, "a tiny random model, short documents, one repeat")
+    parser.add_model("model", model=EngineConfig().model)
+    parser.add(repeats=3)
+    options = parser.read(arguments, repeats=1)
+    with chosen_config(options, {}, max_batch=8, max_sequence=2048) as config, Engine(config) as engine:
         print("ceiling: eight at once in 1/8 of the time; a shared instruction at the cost of its last token")
         requests = mixed(12 if options.quick else 60)
         _together(engine, requests)  # warm-up: grammars, buffers
-        figures = batching(engine, requests, repeats) | prefixes(engine, 200 if options.quick else INSTRUCTION_TOKENS)
-    for name, value in figures.items():
-        print(f"{name:18} {value}")
-    model = "tiny random llama" if options.quick else options.model
-    configuration = {"model": model, "requests": len(requests), "max_batch": 8}
-    emit(record("batching", figures, configuration=configuration, repeats=repeats), options.out)
+        figures = batching(engine, requests, options.repeats)
+        figures |= prefixes(engine, 200 if options.quick else PROMPT_TOKENS)
+    print_figures(figures)
+    configuration = {"model": model_name(options), "requests": len(requests), "max_batch": 8}
+    emit(record("batching", figures, configuration=configuration, repeats=options.repeats), options.out)
     return 0 if figures["equal"] else 1
 
 
 def mixed(tokens: int) -> list[Request]:
     """Eight greedy requests of different kinds and lengths; budgets of `tokens` and a half of it."""
-    schemas = [None, *sorted(SCHEMAS.glob("*.json")), None]
     return [
         Request(
             prompt=f"Request {index}: " + SENTENCE * (1 + index % 3),
-            constraint=Constraint.json_schema(path.read_text()) if path else None,
-            sampling=SamplingParams(temperature=0, max_tokens=max(tokens // (1 + index % 2), 48 if path else 6)),
+            constraint=Constraint.json_schema(schema) if schema else None,
+            sampling=SamplingParams(temperature=0, max_tokens=max(tokens // (1 + index % 2), 48 if schema else 6)),
         )
-        for index, path in enumerate(schemas)
+        for index, schema in enumerate([None, *all_schemas(), None])
     ]
 
 
@@ -67,9 +65,9 @@ def batching(engine: Engine, requests: list[Request], repeats: int) -> dict[str,
         together.append(batch_s)
         equal = equal and [r.token_ids for r in solo] == [r.token_ids for r in batch]
     return {
-        "one_by_one_s": round(statistics.median(alone), 4),
-        "together_s": round(statistics.median(together), 4),
-        "ratio": round(statistics.median(b / a for a, b in zip(alone, together, strict=True)), 4),
+        "one_by_one_s": round(median(alone), 4),
+        "together_s": round(median(together), 4),
+        "ratio": round(median(b / a for a, b in zip(alone, together, strict=True)), 4),
         "equal": equal,
     }
 
@@ -100,17 +98,6 @@ def prefixes(engine: Engine, tokens: int) -> dict[str, Any]:
         "second_ttft_ms": round(second.timings_ms.prefill, 3),
         "ttft_ratio": round(second.timings_ms.prefill / first.timings_ms.prefill, 4),
     }
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bench.batching", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="a tiny random model, short documents, one repeat")
-    parser.add_argument("--out", type=Path)
-    return parser
 
 
 if __name__ == "__main__":

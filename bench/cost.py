@@ -9,18 +9,20 @@ least any deployment can cost): work alone, without idle or start-up.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import product
 
-from bench.record import emit, record
+from bench.harness.commandline import Options
+from bench.harness.record import emit, record
 from engine.serve.modal.deployment import DAY_S, Deployment
 from engine.serve.prices import LISTED
 
 REQUESTS = (10, 100, 1_000, 10_000)
 WINDOWS_S = (20, 120, 300)
 BURST = 10
+"""Requests that come at once, where they come in bursts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +44,10 @@ def day(requests: int, burst: int, window_s: int, *, service_s: float, load_s: f
     """The day of one container, played through. Work that does not fit into a day is refused: it needs a second one."""
     if requests * service_s > DAY_S:
         raise ValueError(f"{requests} requests of {service_s:g} s do not fit into one container's day")
-    starts, up_s = play(requests // burst, burst * service_s, window_s, load_s)
-    closes = starts > 1 or up_s < DAY_S
-    up_s = min(up_s, float(DAY_S))
-    return Day(
-        requests=requests,
-        arrival=f"bursts of {burst}" if burst > 1 else "even",
-        window_s=window_s,
-        starts=starts,
-        up_s=up_s,
-        closes=closes,
-        work_usd=requests * service_s * usd_per_s,
-        day_usd=up_s * usd_per_s,
-        per_request_usd=up_s * usd_per_s / requests,
-    )
+    starts, played_s = play(requests // burst, burst * service_s, window_s, load_s)
+    up_s, arrival = min(played_s, float(DAY_S)), f"bursts of {burst}" if burst > 1 else "even"
+    work, paid = requests * service_s * usd_per_s, up_s * usd_per_s
+    return Day(requests, arrival, window_s, starts, up_s, starts > 1 or played_s < DAY_S, work, paid, paid / requests)
 
 
 def play(batches: int, busy_s: float, window_s: float, load_s: float) -> tuple[int, float]:
@@ -73,10 +65,8 @@ def play(batches: int, busy_s: float, window_s: float, load_s: float) -> tuple[i
 
 def days(*, service_s: float, load_s: float, usd_per_s: float) -> Iterator[Day]:
     """Every cell of the table that one container can serve."""
-    for burst in (1, BURST):
-        for requests in REQUESTS:
-            for window_s in WINDOWS_S:
-                yield day(requests, burst, window_s, service_s=service_s, load_s=load_s, usd_per_s=usd_per_s)
+    for burst, requests, window_s in product((1, BURST), REQUESTS, WINDOWS_S):
+        yield day(requests, burst, window_s, service_s=service_s, load_s=load_s, usd_per_s=usd_per_s)
 
 
 def table(cells: Sequence[Day]) -> str:
@@ -93,34 +83,22 @@ def table(cells: Sequence[Day]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the assumptions, the table and the JSON line."""
-    defaults = Deployment()
-    parser = argparse.ArgumentParser(prog="python -m bench.cost", description="What a day costs; computed.")
+    parser = Options("cost", __doc__, "the same: it takes no time")
     parser.add_argument("--service-s", type=float, default=3.0, help="GPU seconds of one document (default 3)")
     parser.add_argument("--load-s", type=float, default=60.0, help="seconds of one cold start (default 60)")
-    parser.add_argument("--gpu", default=defaults.gpu, help=f"default {defaults.gpu}")
-    parser.add_argument("--quick", action="store_true", help="the same: it takes no time")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args(arguments)
-    usd_per_s = Deployment(gpu=options.gpu).container_usd_per_s
-    cells = list(days(service_s=options.service_s, load_s=options.load_s, usd_per_s=usd_per_s))
-    print(f"{options.gpu} container ${usd_per_s:.6f}/s, list prices of {LISTED.as_of};")
+    parser.add(gpu=Deployment().gpu)
+    options = parser.read(arguments)
+    assumed = {"service_s": options.service_s, "load_s": options.load_s}
+    assumed["usd_per_s"] = Deployment(gpu=options.gpu).container_usd_per_s
+    cells = list(days(**assumed))
+    print(f"{options.gpu} container ${assumed['usd_per_s']:.6f}/s, list prices of {LISTED.as_of};")
     print(f"{options.service_s:g} s a document, {options.load_s:g} s a cold start; * the container never closes\n")
     print(table(cells))
-    line = record(
-        "cost",
-        {"cells": [asdict(cell) for cell in cells]},
-        configuration={
-            "gpu": options.gpu,
-            "service_s": options.service_s,
-            "load_s": options.load_s,
-            "usd_per_s": usd_per_s,
-            "prices_as_of": LISTED.as_of,
-        },
-        label="computed",
-    )
-    emit(line, options.out)
+    configuration = {"gpu": options.gpu, **assumed, "prices_as_of": LISTED.as_of}
+    figures = {"cells": [asdict(cell) for cell in cells]}
+    emit(record("cost", figures, configuration=configuration, label="computed"), options.out)
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

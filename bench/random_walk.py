@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy
 
-from bench.cases import Case, data_sha256, load_cases
-from bench.maskbench import OWN_DATA
-from bench.naming import failures, named, validator
-from bench.ours import Ours
+from bench.conformance.failures import failures, named, validator
+from bench.datasets.cases import OWN_CASES, Case, data_files, load_cases
+from bench.datasets.vocabulary import BYTES, Vocabulary, load_vocabulary
+from bench.harness.commandline import Options
+from bench.harness.record import emit, record
+from bench.harness.tables import print_table
 from bench.peers import Compiled, RefusedError
-from bench.record import emit, record
-from bench.tables import print_table
-from bench.vocabulary import BYTES, Vocabulary, load_vocabulary
+from bench.peers.ours import Ours
 from engine.grammar.matcher import NO_ENDING, Matcher
 from engine.schema.validator import JsonInvalid, parse_json
 
@@ -47,12 +47,10 @@ class Walker:
     """Random walks through one vocabulary."""
 
     def __init__(self, vocabulary: Vocabulary, steps: int) -> None:
-        self.vocabulary = vocabulary
+        self._vocabulary = vocabulary
         self._steps = steps
-        width = (vocabulary.width + 31) // 32
-        self._mask = numpy.zeros((1, width), dtype=numpy.int32)
-        single = [token is not None and len(token) == 1 for token in vocabulary.tokens]
-        self._single = numpy.array(single, dtype=bool)
+        self._mask = numpy.zeros((1, (vocabulary.width + 31) // 32), dtype=numpy.int32)
+        self._single = numpy.array([token is not None and len(token) == 1 for token in vocabulary.tokens])
 
     def text(self, matcher: Matcher, rng: random.Random) -> bytes | str:
         """The bytes of one finished text, or the name of what went wrong."""
@@ -64,7 +62,7 @@ class Walker:
             token = int(legal[rng.randrange(len(legal))])
             if not matcher.accept(token):
                 return "desync"
-            if token in self.vocabulary.stop_ids:
+            if token in self._vocabulary.stop_ids:
                 return self._bytes(written)
             written.append(token)
         ending = matcher.ending(NO_ENDING)
@@ -74,58 +72,57 @@ class Walker:
         """Ids to choose from: all legal ones, or half of the time the single bytes among them; None where none is."""
         if not matcher.fill(self._mask, 0):
             return None
-        bits = numpy.unpackbits(self._mask[0].view(numpy.uint8), bitorder="little")[: self.vocabulary.width]
+        bits = numpy.unpackbits(self._mask[0].view(numpy.uint8), bitorder="little")[: self._vocabulary.width]
         legal = numpy.flatnonzero(bits)
         single = legal[self._single[legal]]
         return single if len(single) and rng.random() < 0.5 else legal
 
     def _bytes(self, tokens: Sequence[int]) -> bytes:
-        return b"".join(self.vocabulary.tokens[token] or b"" for token in tokens)
+        return b"".join(self._vocabulary.tokens[token] or b"" for token in tokens)
 
 
 def judge(text: bytes | str, subject: Subject) -> str:
     """'ok', 'checked' (invalid, and a verdict says so), or one of WRONG."""
     if isinstance(text, str):
         return text
+    verdicts = subject.compiled.verdicts
     try:
         value = parse_json(text)
     except JsonInvalid as error:
         if "duplicate key" in str(error):
-            return "checked" if _is_checked(subject) else "repeated key"
+            return "checked" if any(one["verdict"] == "checked" for one in verdicts) else "repeated key"
         return "not UTF-8" if "UTF-8" in str(error) else "not JSON"
     found = failures(subject.case.schema, subject.check, value)
     if not found:
         return "ok"
-    return "checked" if named(found, subject.compiled.verdicts) else "invalid"
+    return "checked" if named(found, verdicts) else "invalid"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when nothing is wrong, else 1; each wrong text is printed with its schema's name."""
-    options = _parse(arguments)
+    options = _options(arguments)
     cases = load_cases(options.data)
     random.Random(options.seed).shuffle(cases)
     cases = cases[: options.schemas]
-    levels = {"byte": BYTES, "token": options.tokenizer}
-    names = [name for name in levels if options.level in (name, "both")]
     print(f"ceiling: 0 wrong of {options.texts} texts through {len(cases)} schemas", flush=True)
-    counts = {name: _level(name, levels[name], cases, options) for name in names}
-    print_table(["level", "ok", "checked", *WRONG], [[name, *_row(count)] for name, count in counts.items()])
-    figures = {"levels": {name: dict(count) for name, count in counts.items()}}
+    levels = {"byte": BYTES, "token": options.tokenizer}
+    if options.level != "both":
+        levels = {options.level: levels[options.level]}
+    each = max(1, options.texts // len(levels) // max(1, len(cases)))
+    counts = {name: _level(name, tokenizer, cases, each, options) for name, tokenizer in levels.items()}
+    words = ("ok", "checked", *WRONG)
+    print_table(["level", *words], [[name, *(str(count[word]) for word in words)] for name, count in counts.items()])
     configuration = {key: getattr(options, key) for key in ("texts", "schemas", "steps", "level", "conformance")}
-    line = record(
-        "random_walk", figures, configuration=configuration, seeds=[options.seed], data_sha256=data_sha256(options.data)
-    )
-    emit(line, options.out)
+    figures = {"levels": {name: dict(count) for name, count in counts.items()}}
+    data = data_files(options.data)
+    emit(record("random_walk", figures, configuration=configuration, seeds=[options.seed], data=data), options.out)
     return 1 if any(count[word] for count in counts.values() for word in WRONG) else 0
 
 
-def _level(name: str, tokenizer: str, cases: Sequence[Case], options: argparse.Namespace) -> Counter[str]:
-    """All texts of one level, spread evenly over the schemas that compile."""
+def _level(name: str, tokenizer: str, cases: Sequence[Case], each: int, options: argparse.Namespace) -> Counter[str]:
+    """`each` texts of every schema that compiles."""
     vocabulary = load_vocabulary(tokenizer)
-    engine = Ours(vocabulary, options.conformance)
-    walker = Walker(vocabulary, options.steps)
-    shares = 2 if options.level == "both" else 1
-    each = max(1, options.texts // shares // max(1, len(cases)))
+    engine, walker = Ours(vocabulary, options.conformance), Walker(vocabulary, options.steps)
     counts: Counter[str] = Counter()
     for subject in _subjects(engine, cases, counts):
         for number in range(each):
@@ -149,32 +146,15 @@ def _subjects(engine: Ours, cases: Sequence[Case], counts: Counter[str]) -> Iter
         yield Subject(case, compiled, validator(case.schema))
 
 
-def _is_checked(subject: Subject) -> bool:
-    return any(verdict["verdict"] == "checked" for verdict in subject.compiled.verdicts)
-
-
-def _row(count: Counter[str]) -> list[str]:
-    return [str(count[word]) for word in ("ok", "checked", *WRONG)]
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.random_walk", description="Random texts through our grammars"
-    )
-    parser.add_argument("data", type=Path, nargs="?", default=OWN_DATA)
-    parser.add_argument("--texts", type=int, default=10_000)
-    parser.add_argument("--schemas", type=int, default=300)
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = Options("random_walk", __doc__, "200 texts through our own schemas, tight, byte level")
+    parser.add_argument("data", type=Path, nargs="?", default=OWN_CASES)
+    parser.add(texts=10_000, schemas=300, seed=0)
     parser.add_argument("--steps", type=int, default=80, help="random steps before the text is closed")
     parser.add_argument("--level", choices=("byte", "token", "both"), default="both")
     parser.add_argument("--tokenizer", default=BYTES, help="the vocabulary of the token level")
     parser.add_argument("--conformance", choices=("spec", "tight"), default="spec")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="200 texts through our own schemas, tight, byte level")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args(arguments)
-    if options.quick:
-        options.texts, options.level, options.conformance = 200, "byte", "tight"
-    return options
+    return parser.read(arguments, texts=200, level="byte", conformance="tight")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The official JSON Schema suite against our grammars: a table by keyword and an expected-outcome file.
 
-    python -m bench.suite DATA [--expected FILE] [--update] [--engine ours] [--tokenizer bytes] [--findings FILE]
+    python -m bench.suite DATA [--expected FILE] [--update] [--engine ours] [--tokenizer bytes]
 
 DATA is JSON lines with `draft`, `file`, `description`, `schema`, `tests`. One letter a test:
 
@@ -18,16 +18,17 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from bench.cases import Case, data_sha256, load_cases
-from bench.findings import narrowed, write_findings
+from bench.conformance.engine_process import EngineProcess, Outcome, Settings
+from bench.conformance.judged import Judge, Judged
+from bench.datasets.cases import Case, data_files, load_cases
+from bench.datasets.vocabulary import BYTES
+from bench.harness.commandline import Options
+from bench.harness.record import emit, record
+from bench.harness.tables import print_table
 from bench.peers import MODULES
-from bench.record import emit, record
-from bench.tables import print_table
-from bench.tally import Judge, Judged
-from bench.vocabulary import BYTES
-from bench.worker import Outcome, Settings, Worker
 
 LEFT_OUT = ("draft7/format.json", "draft2020-12/format.json")
 LETTERS = ".ncrX"
@@ -35,20 +36,19 @@ LETTERS = ".ncrX"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when no test is wrong and nothing differs from the expected outcomes, else 1."""
-    options = _parse(arguments)
+    options = _options(arguments)
     cases = [case for case in load_cases(options.data) if case.group not in LEFT_OUT]
     print(f"ceiling: 0 wrong of {sum(len(case.tests) for case in cases)} tests in {len(cases)} groups", flush=True)
-    outcomes = _run(cases, options.engine, Settings(options.tokenizer, conformance=options.conformance, repeats=1))
-    judge = Judge(cases)
-    judged = {outcome.case: judge.judge(outcome) for outcome in outcomes}
+    settings = Settings(options.tokenizer, conformance=options.conformance, repeats=1)
+    with closing(EngineProcess(options.engine, settings)) as process:
+        outcomes = [process.run(case) for case in cases]
+    judged = Judge(cases).judge_all(outcomes)
     found = {outcome.case: letters(outcome, judged[outcome.case]) for outcome in outcomes}
     totals = _print(cases, found)
-    if options.findings:
-        write_findings(options.findings, outcomes, judged, options.tokenizer)
-    differing = _compare(options.expected, _by_file(cases, found), options.update)
+    differing = compare(options.expected, _by_file(cases, found), options.update)
     figures = {"tests": sum(totals.values()), "outcomes": dict(totals), "differing": len(differing)}
-    configuration = {"engine": options.engine, "tokenizer": options.tokenizer, "conformance": options.conformance}
-    emit(record("suite", figures, configuration=configuration, data_sha256=data_sha256(options.data)), options.out)
+    configuration = {name: getattr(options, name) for name in ("engine", "tokenizer", "conformance")}
+    emit(record("suite", figures, configuration=configuration, data=data_files(options.data)), options.out)
     return 1 if totals["X"] or differing else 0
 
 
@@ -63,29 +63,8 @@ def _letter(outcome: Outcome, test: Judged) -> str:
     if test.accepted == test.valid:
         return "."
     if test.valid:
-        return "n" if narrowed(outcome) else "X"
+        return "n" if outcome.narrowed else "X"
     return "c" if test.named else "X"
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.suite", description="The official JSON Schema suite")
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--expected", type=Path, help="JSON file {file: [letters of each group]} to compare with")
-    parser.add_argument("--update", action="store_true", help="write the expected file instead of comparing")
-    parser.add_argument("--engine", choices=sorted(MODULES), default="ours")
-    parser.add_argument("--tokenizer", default=BYTES)
-    parser.add_argument("--conformance", choices=("spec", "tight"), default="spec")
-    parser.add_argument("--findings", type=Path, help="write what is wrong to this file")
-    parser.add_argument("--out", type=Path)
-    return parser.parse_args(arguments)
-
-
-def _run(cases: Sequence[Case], engine: str, settings: Settings) -> list[Outcome]:
-    worker = Worker(engine, settings)
-    try:
-        return [worker.run(case) for case in cases]
-    finally:
-        worker.close()
 
 
 def _print(cases: Sequence[Case], found: Mapping[str, str]) -> Counter[str]:
@@ -101,13 +80,13 @@ def _print(cases: Sequence[Case], found: Mapping[str, str]) -> Counter[str]:
 
 def _by_file(cases: Sequence[Case], found: Mapping[str, str]) -> dict[str, list[str]]:
     """Letters of the groups of each file, in order: no text of the suite, so that the file can be kept anywhere."""
-    listed: dict[str, list[str]] = defaultdict(list)
+    groups: dict[str, list[str]] = defaultdict(list)
     for case in cases:
-        listed[case.group].append(found[case.name])
-    return dict(sorted(listed.items()))
+        groups[case.group].append(found[case.name])
+    return dict(sorted(groups.items()))
 
 
-def _compare(file: Path | None, found: Mapping[str, list[str]], update: bool) -> list[str]:
+def compare(file: Path | None, found: Mapping[str, list[str]], update: bool) -> list[str]:
     """Files of the suite whose letters differ from the expected ones; each is printed."""
     if file is None:
         return []
@@ -120,6 +99,17 @@ def _compare(file: Path | None, found: Mapping[str, list[str]], update: bool) ->
     for name in differing:
         print(f"differs: {name}: expected {expected.get(name)}, found {found.get(name)}")
     return differing
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = Options("suite", __doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--expected", type=Path, help="JSON file {file: [letters of each group]} to compare with")
+    parser.add_argument("--update", action="store_true", help="write the expected file instead of comparing")
+    parser.add_argument("--engine", choices=sorted(MODULES), default="ours")
+    parser.add_argument("--tokenizer", default=BYTES)
+    parser.add_argument("--conformance", choices=("spec", "tight"), default="spec")
+    return parser.read(arguments)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import importlib
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from bench.vocabulary import Vocabulary
+from bench.datasets.vocabulary import Vocabulary
 
 MODULES = {
-    "ours": "bench.ours",
+    "ours": "bench.peers.ours",
     "xgrammar": "bench.peers.xgrammar_converter",
     "xgrammar_dynamic": "bench.peers.xgrammar_dynamic",
     "llguidance": "bench.peers.llguidance_engine",

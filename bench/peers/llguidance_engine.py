@@ -10,8 +10,8 @@ from typing import Any
 
 import llguidance
 
+from bench.datasets.vocabulary import Vocabulary
 from bench.peers import Compiled, RefusedError
-from bench.vocabulary import Vocabulary
 
 
 class _Wrapped:

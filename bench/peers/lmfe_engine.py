@@ -10,8 +10,8 @@ from typing import Any
 
 from lmformatenforcer import JsonSchemaParser, TokenEnforcer, TokenEnforcerTokenizerData
 
+from bench.datasets.vocabulary import Vocabulary
 from bench.peers import Compiled, RefusedError
-from bench.vocabulary import Vocabulary
 
 
 class EnforcerMatcher:

@@ -13,8 +13,8 @@ from outlines_core import Guide, Index
 from outlines_core import Vocabulary as OutlinesVocabulary
 from outlines_core.json_schema import build_regex_from_schema
 
+from bench.datasets.vocabulary import Vocabulary
 from bench.peers import Compiled, RefusedError
-from bench.vocabulary import Vocabulary
 
 
 class OutlinesMatcher:

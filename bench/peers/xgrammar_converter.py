@@ -11,8 +11,8 @@ from typing import Any
 
 import xgrammar
 
+from bench.datasets.vocabulary import Vocabulary
 from bench.peers import Compiled, RefusedError
-from bench.vocabulary import Vocabulary
 
 
 class XGrammarMatcher:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.datasets.vocabulary import Vocabulary
 from bench.peers.xgrammar_converter import XGrammarConverter
-from bench.vocabulary import Vocabulary
 
 
 def load(vocabulary: Vocabulary, options: dict[str, Any]) -> XGrammarConverter:

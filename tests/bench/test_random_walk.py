@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench import random_walk
-from bench.cases import Case
-from bench.naming import validator
+from bench.conformance.failures import validator
+from bench.datasets.cases import Case
 from bench.peers import Compiled
 from bench.random_walk import Subject, judge
 

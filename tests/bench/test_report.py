@@ -1,4 +1,4 @@
-"""The joined report: every run is in it with its configuration, markup is escaped, bars are in proportion."""
+"""The joined report: every run is in it with its configuration, markup is escaped."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import re
 
 import pytest
 
-from bench.charts import bars
-from bench.record import record
+from bench.harness.record import record
 from bench.report import main, read_lines
 
 
@@ -34,21 +33,7 @@ def test_the_page_holds_every_run_escaped_and_with_its_configuration(tmp_path):
     assert "<ours>" not in page
     assert "m &amp; n" in page
     assert page.count("<details>") == 2
-    assert "fill_us.p99 (logarithmic)" not in page
     assert not re.search(r"https?://|src=", page)
-
-
-def test_bars_are_in_proportion():
-    widths = [float(w) for w in re.findall(r'<rect [^>]*width="([\d.]+)"', bars("t", ["a", "b", "c"], [1.0, 2.0, 0.0]))]
-    assert widths[1] == pytest.approx(2 * widths[0], rel=0.01)
-    assert widths[2] == 0
-
-
-def test_a_wide_spread_is_drawn_on_a_logarithmic_axis_and_says_so():
-    chart = bars("t", ["a", "b"], [1.0, 10_000.0])
-    widths = [float(w) for w in re.findall(r'<rect [^>]*width="([\d.]+)"', chart)]
-    assert "logarithmic" in chart
-    assert widths[0] > widths[1] / 50
 
 
 def test_no_line_is_an_exit_of_1_and_a_broken_one_is_named(tmp_path, capsys):

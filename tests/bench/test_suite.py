@@ -7,9 +7,12 @@ import json
 import pytest
 
 from bench import suite
-from bench.cases import load_cases
-from bench.naming import validator
-from bench.record import ROOT
+from bench.conformance.engine_process import Outcome
+from bench.conformance.failures import validator
+from bench.conformance.judged import Judge
+from bench.conformance.walk import Walk
+from bench.datasets.cases import Case, Instance, load_cases
+from bench.harness.record import ROOT
 
 OWN = ROOT / "bench" / "data" / "suite" / "own.jsonl"
 EXPECTED = OWN.with_name("own_expected.json")
@@ -30,7 +33,7 @@ def test_outcomes_are_the_expected_ones_and_a_changed_letter_is_told(tmp_path, c
     assert sum(line["outcomes"].values()) == line["tests"] == sum(len(case.tests) for case in load_cases(OWN))
     changed = json.loads(EXPECTED.read_text(encoding="utf-8"))
     changed["draft7/type.json"] = ["...X"]
-    assert suite._compare(EXPECTED, changed, update=False) == ["draft7/type.json"]
+    assert suite.compare(EXPECTED, changed, update=False) == ["draft7/type.json"]
     assert "draft7/type.json" in capsys.readouterr().out
 
 
@@ -40,10 +43,6 @@ def test_format_json_is_left_out():
 
 @pytest.mark.parametrize(("accepted", "letters"), [([True, False], ".."), ([False, True], "XX"), ([True, True], ".X")])
 def test_letters_without_verdicts(accepted, letters):
-    from bench.cases import Case, Instance
-    from bench.tally import Judge
-    from bench.worker import Outcome
-
     case = Case("c", {"type": "integer"}, (Instance(1, True), Instance("a", False)))
-    outcome = Outcome("e", "c", compiled=True, accepted=accepted)
+    outcome = Outcome("e", "c", compiled=True, walks=[Walk(one) for one in accepted])
     assert suite.letters(outcome, Judge([case]).judge(outcome)) == letters

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from bench.tiny import embedded_tokenizer
+from bench.harness.models import embedded_tokenizer
 from engine.client.acceptance.plan import INFERENCE_SCHEMA
 from engine.client.providers.fallback import judge
 from tests.modal.control_plane.plane import Plane

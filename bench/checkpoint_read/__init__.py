@@ -1,0 +1,1 @@
+"""How fast weights leave the disk: the bench, and the readers it compares."""

@@ -1,0 +1,1 @@
+"""How fast tokens come: the bench, the loops it times, and every kernel alone."""

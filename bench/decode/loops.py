@@ -1,0 +1,118 @@
+"""What `bench.decode` times: prefill, steps and sampling over one runner, and the bytes a step must read.
+
+Knows the runner's calls and the command line's options, not records. A step's time is the wall clock of a loop that
+launches the next forward before it reads the tokens of the last, as the engine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+from typing import Any
+
+import torch
+
+from engine.interfaces import FROM_DEVICE, RowInput, SampleInputs
+
+SETTINGS: dict[str, dict[str, float]] = {
+    "greedy": {"temperature": 0.0},
+    "temperature": {},
+    "top_p 0.95": {"top_p": 0.95},
+}
+
+
+def prefill(runner: Any, options: argparse.Namespace, tokens: int) -> dict[str, Any]:
+    """Time to the first logits of one prompt, the median after two warm-ups."""
+    draw = random.Random(tokens)
+    times = []
+    for _ in range(options.repeats + 2):
+        row = RowInput(0, [draw.randrange(runner.vocab_size) for _ in range(tokens)], 0)
+        started = time.perf_counter()
+        runner.forward([row])
+        runner._machine.synchronize()
+        times.append((time.perf_counter() - started) * 1e3)
+    return {"quantization": runner.quantization, "tokens": tokens, "ms": round(statistics.median(times[2:]), 3)}
+
+
+def decode(runner: Any, options: argparse.Namespace, batch: int, ceiling: float) -> list[dict[str, Any]]:
+    """Free and constrained steps in turn; `ceiling` in TB/s."""
+    mask = _fill(runner, options, batch)
+    for bits in (mask, None):  # a warm-up
+        _steps(runner, options, batch, bits)
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(options.repeats):
+        for constrained in (False, True):
+            times[constrained].append(_steps(runner, options, batch, mask if constrained else None)[0])
+    moved = step_bytes(runner._few.model, batch, options.prompt + options.steps // 2)
+    runs = []
+    for constrained, found in times.items():
+        ms = statistics.median(found)
+        runs.append({
+            "quantization": runner.quantization, "batch": batch, "prompt_tokens": options.prompt,
+            "constrained": constrained, "ms_per_step": round(ms, 4), "tokens_per_s": round(batch / ms * 1e3, 1),
+            "document_tokens_per_s": round(batch / ms * 1e3, 1),
+            "bytes_per_step": moved, "ceiling_share": round(moved / (ms * 1e-3) / (ceiling * 1e12), 4),
+            "ms_spread": [round(min(found), 4), round(max(found), 4)],
+        })  # fmt: skip
+    return runs
+
+
+def sampling(runner: Any, options: argparse.Namespace, batch: int) -> list[dict[str, Any]]:
+    """Device microseconds of mask and sampling together, per kind of sampling."""
+    mask, rows = _fill(runner, options, batch), []
+    for name, settings in SETTINGS.items():
+        row: dict[str, Any] = {"quantization": runner.quantization, "batch": batch, "sampling": name}
+        for label, bits in (("free", None), ("masked", mask)):
+            _, times = _steps(runner, options, batch, bits, **settings)
+            row[f"{label}_us"] = round(statistics.median(one["sample"] for one in times), 1)
+            row[f"{label}_mask_wait_us"] = round(statistics.median(one["mask_wait"] for one in times), 1)
+        row["apply_us"] = round(statistics.median(one["apply"] for one in times), 2)
+        rows.append(row)
+    return rows
+
+
+def step_bytes(model: Any, batch: int, positions: int) -> int:
+    """Bytes that one step of `batch` tokens must read once; experts by the expected number of distinct ones."""
+    shape, layer = model.shape, model.layers[0]
+    chosen = model.experts * (1 - (1 - model.chosen / model.experts) ** batch)
+    experts = (layer.gate_up.nbytes + layer.down.nbytes) / model.experts * chosen
+    router = 0 if layer.router is None else layer.router.nbytes
+    cache = batch * positions * 2 * shape.kv_heads * shape.head_dim * 2
+    each = layer.qkv.nbytes + layer.output.nbytes + experts + router + cache
+    return int(shape.layers * each + model.head.nbytes)
+
+
+def _steps(
+    runner: Any, options: argparse.Namespace, batch: int, mask: Any, **sampling: float
+) -> tuple[float, list[dict[str, float]]]:
+    """ms per step of `steps` steps after each row's prompt, and the device's own times of each."""
+    slots, draw = range(batch), random.Random(batch)
+    runner.forward([RowInput(slot, [draw.randrange(runner.vocab_size)], options.prompt) for slot in slots])
+    runner.sample(_inputs(draw, batch, mask, **sampling))
+    times = []
+    started = time.perf_counter()
+    for step in range(1, options.steps + 1):
+        runner.forward([RowInput(slot, FROM_DEVICE, options.prompt + step) for slot in slots])
+        runner.wait()
+        times.append(runner.timings())
+        runner.sample(_inputs(draw, batch, mask, **sampling))
+    runner.wait()
+    return (time.perf_counter() - started) / options.steps * 1e3, times
+
+
+def _inputs(draw: random.Random, batch: int, mask: Any, *, temperature: float = 1.0, top_p: float = 1.0) -> Any:
+    uniform, ones = [draw.random() for _ in range(batch)], [1.0] * batch
+    return SampleInputs(
+        [temperature] * batch, [top_p] * batch, [0] * batch, [0.0] * batch, ones, uniform, list(range(batch)), mask
+    )
+
+
+def _fill(runner: Any, options: argparse.Namespace, batch: int) -> Any:
+    """Every row its own random prompt; gives a pinned mask of half the vocabulary for every row."""
+    draw = random.Random(7)
+    for slot in range(batch):
+        runner.forward([RowInput(slot, [draw.randrange(runner.vocab_size) for _ in range(options.prompt)], 0, 0)])
+    words = torch.randint(-(2**31), 2**31 - 1, (batch, -(-runner.vocab_size // 32)), dtype=torch.int32)
+    return words.pin_memory() if options.device != "cpu" else words

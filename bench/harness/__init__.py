@@ -1,0 +1,1 @@
+"""What every bench is run with: its options, its model, its statistics, its tables and its last line."""

@@ -1,0 +1,1 @@
+"""The fast path at full depth against Hugging Face's modules: the comparison and its reference."""

@@ -1,0 +1,194 @@
+r"""What a constraint costs per step: hidden under the forward, and exposed.
+
+    python -m bench.mask_overhead [--model M] [--quantization Q] [--batches 1,8,32] [--sets trivial,typical,hard]
+                                  [--tokenizer FOLDER] [--overlap on] [--forced off] [--repeats 3] [--peer] [--quick]
+                                  [--out DIR]
+
+Every run replays one document, token by token, through the same model: our loop with overlap off and on, forced runs
+off and verified, and (`--peer`) Hugging Face's forward with XGrammar's LogitsProcessor. Constrained and unconstrained
+runs are interleaved; the difference of their medians per step is the cross-check of what the records say. Ceiling: 0.
+Sets `lift` (LIFT's six schemas) and `mix` (32 schemas of MaskBench's development set, in MASKLOOP_DATA) give every row
+of a batch another schema and document. `exposed_share` is the mean exposed time of a step over the mean step;
+`trace_share` is what a trace written to a file adds. On a GPU:
+    python -m bench.mask_overhead --model random:CONFIG.json --quantization nf4 --sets lift,mix --overlap on \
+                                  --forced off
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, product
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench.datasets.schema_sets import PROMPT, SchemaSet, mixed_pairs, schema_set
+from bench.harness.commandline import Options
+from bench.harness.models import chosen_config
+from bench.harness.record import emit, record
+from bench.harness.statistics import median, quantile
+from bench.harness.tables import print_table
+from bench.mask_overhead.peer import peer_runs
+from bench.replay.engine import ReplayedEngine, accepts, with_stop
+from bench.replay.runner import decode_step_ms
+from engine.config import EngineConfig
+from engine.decode.engine import Engine
+from engine.interfaces import StepRecord
+from engine.model.loaded_model import LoadedModel
+from engine.model.loader import load
+from engine.request import Constraint, Request, SamplingParams
+from engine.trace import TraceWriter
+
+MIX_SCHEMAS = 32
+"""One a row of the largest batch."""
+MIX_TOKENS = range(100, 221)
+"""Documents about as long as LIFT's, so that rows end at about the same time."""
+KINDS = (("constrained_ms", True, True), ("free_ms", False, True), ("untraced_ms", True, False))
+"""Which step times a run adds to, and whether it has a mask and a trace."""
+
+
+@dataclass(slots=True)
+class Samples:
+    """One configuration: step times with the mask, without it, with it and no trace, and the records of the first."""
+
+    constrained_ms: list[float] = field(default_factory=list)
+    free_ms: list[float] = field(default_factory=list)
+    untraced_ms: list[float] = field(default_factory=list)
+    records: list[StepRecord] = field(default_factory=list)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run everything, print the table and the JSON line."""
+    options = _options(arguments)
+    print("ceiling: 0 µs exposed, 0 µs of a step added by the mask", flush=True)
+    with chosen_config(options, {"max_batch": 1}, max_batch=max(options.batches), max_sequence=2048) as config:
+        loaded = load(config)
+        runs = list(_ours(loaded, options))
+        if options.peer:
+            runs += peer_runs(loaded, options)
+    names = ["loop", "batch", "schema_set", "overlap", "forced", "ms_per_step", "unconstrained_ms_per_step"]
+    names += ["mask_hidden_us", "mask_exposed_us", "exposed_share", "added_us", "steps"]
+    heads = [name.replace("unconstrained_ms_per_step", "free ms").replace("_", " ") for name in names]
+    print_table(heads, [[str(run[name]) for name in names] for run in runs])
+    if options.out is not None and not options.quick:
+        from bench.mask_overhead.plot import plot_mask_overhead  # matplotlib is an extra
+
+        plot_mask_overhead(runs, options.out)
+    configuration = {name: getattr(options, name) for name in ("batches", "sets", "quick")}
+    configuration |= {"model": _model_name(loaded.name), "quantization": loaded.runner.quantization}
+    line = record(
+        "mask_overhead", {"runs": runs}, configuration=configuration, repeats=options.repeats,
+        model_revision=loaded.revision, device=loaded.runner.device,
+    )  # fmt: skip
+    emit(line, options.out)
+    return 0
+
+
+def _model_name(name: str) -> str:
+    """A model of random weights by its config's file name: where that lay says nothing."""
+    return f"random:{Path(name.removeprefix('random:')).name}" if name.startswith("random:") else name
+
+
+def _ours(loaded: LoadedModel, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    most, sets = max(options.batches), []
+    for overlap, forced in product(options.overlap, options.forced):
+        config = EngineConfig(overlap=overlap == "on", forced_runs=forced, max_batch=most, prefix_cache_bytes=0)
+        with ReplayedEngine(config, loaded) as engine:
+            sets = sets or [_mixed_set(engine) if name == "mix" else schema_set(name) for name in options.sets]
+            for batch, chosen in product(options.batches, sets):
+                if chosen.name == "mix" and batch != most:
+                    continue
+                about = {"loop": "ours", "batch": batch, "schema_set": chosen.name, "overlap": overlap == "on"}
+                about["forced"] = forced
+                figures = _figures(_measured(engine, chosen, batch, options.repeats), drafted=forced != "off")
+                yield about | figures
+                print(f"{about} exposed {figures['exposed_share']:.4%}", file=sys.stderr, flush=True)
+
+
+def _mixed_set(engine: Engine) -> SchemaSet:
+    """The first MIX_SCHEMAS of the data set whose grammar takes a document of MIX_TOKENS."""
+    taken = (
+        (schema, text)
+        for schema, text in mixed_pairs()
+        if len(tokens := with_stop(engine.tokenizer, text)) - 1 in MIX_TOKENS
+        and accepts(engine, Constraint.json_schema(schema), tokens)
+    )
+    return SchemaSet("mix", tuple(islice(taken, MIX_SCHEMAS)))
+
+
+def _measured(engine: ReplayedEngine, chosen: SchemaSet, batch: int, repeats: int) -> Samples:
+    """Repeats of (constrained and traced, free and traced, constrained and untraced), interleaved; a warm-up first."""
+    pairs = {f"{row}: {PROMPT}": chosen.pair(row) for row in range(batch)}  # a slot is told by its own prompt
+    documents = {prompt: with_stop(engine.tokenizer, text) for prompt, (_, text) in pairs.items()}
+    constraints = {prompt: Constraint.json_schema(schema) for prompt, (schema, _) in pairs.items()}
+    samples = Samples()
+    for turn in range(repeats + 1):
+        for name, masked, traced in KINDS[turn % 3 :] + KINDS[: turn % 3] if turn else KINDS[:1]:
+            engine.replay(documents)
+            records = _replay(engine, {p: mask if masked else None for p, mask in constraints.items()}, traced)
+            if turn == 0:
+                continue
+            getattr(samples, name).extend(decode_step_ms(engine.replaying.recording.marks, batch))
+            if name == "constrained_ms":
+                samples.records += [record for record in records if record.rows == batch]
+    return samples
+
+
+def _replay(engine: Engine, masks: dict[str, Constraint | None], traced: bool) -> list[StepRecord]:
+    """One document in every row at once; with a trace it is kept and written to a file."""
+    records: list[StepRecord] = []
+    sampling = SamplingParams(temperature=0.0)
+    with TemporaryDirectory() as folder, TraceWriter(Path(folder) / "trace.jsonl") as writer:
+
+        def trace(record: StepRecord) -> None:
+            records.append(record)
+            writer(record)
+
+        requests = [
+            Request(prompt=prompt, template="raw", constraint=mask, sampling=sampling) for prompt, mask in masks.items()
+        ]
+        for future in [engine.submit(request, trace=trace if traced else None) for request in requests]:
+            writer.result(future.result(timeout=3600).to_dict())
+    return records
+
+
+def _figures(samples: Samples, *, drafted: bool) -> dict[str, Any]:
+    """The contract's fields, then the cross-check. Medians, but for the share; hidden and exposed are per row and step.
+
+    With drafts a constrained step does more tokens than a free one, so there is no difference to tell.
+    """
+    records = samples.records
+    us = {n: median([getattr(r, f"{n}_us") for r in records]) for n in ("hidden", "exposed", "fill", "copy", "apply")}
+    exposed = sorted(r.exposed_us for r in records)
+    step, free, untraced = (median(v) for v in (samples.constrained_ms, samples.free_ms, samples.untraced_ms))
+    steps = {(r.request_id, r.step) for r in records}
+    return {
+        "ms_per_step": round(step, 4),
+        "mask_hidden_us": round(us["hidden"], 2),
+        "mask_exposed_us": round(us["exposed"], 2),
+        "exposed_share": round(mean(exposed) / (mean(samples.constrained_ms) * 1e3), 6),
+        "exposed_p99_us": round(quantile(exposed, 0.99) or 0.0, 2),
+        "unconstrained_ms_per_step": round(free, 4),
+        "added_us": None if drafted else round((step - free) * 1e3, 2),
+        **{f"{name}_us": round(us[name], 2) for name in ("fill", "copy", "apply")},
+        "tokens_per_step": round(len(records) / len(steps), 4) if steps else 0.0,
+        "trace_share": round((step - untraced) / untraced, 6) if untraced else 0.0,
+        "steps": len(samples.constrained_ms),
+    }
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = Options("mask_overhead", __doc__, "a tiny random model, batch 1, one repeat")
+    parser.add_model(model=EngineConfig().model)
+    parser.add(batches=(1, 8, 32), sets=("trivial", "typical", "hard"), overlap=("off", "on"))
+    parser.add(forced=("off", "verify"), repeats=3)
+    parser.add_argument("--peer", action="store_true", help="also Hugging Face's forward with xgrammar's processor")
+    return parser.read(arguments, batches=[1], repeats=1, sets=["trivial"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""MaskBench over several engines: the run, its figures and its tables."""

@@ -1,0 +1,110 @@
+"""A runner that replays recorded documents: the model computes as ever, and what it samples is replaced.
+
+So a constrained and an unconstrained run, or two loops, go through identical tokens. Knows token arithmetic and the
+clock; knows nothing of grammars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from time import perf_counter
+from typing import Any
+
+from engine.interfaces import RowInput, Runner, Sampled, SampleInputs
+
+
+@dataclass(slots=True)
+class Mark:
+    """One forward: when it was asked for, how many rows, and whether all of them only decoded."""
+
+    at: float
+    rows: int
+    decode: bool
+
+
+@dataclass(slots=True)
+class Recording:
+    """Documents by the prompt that each follows; a slot replays that of the prompt which its first tokens (those fed at
+    position 0) begin. A single document is every slot's, whatever came before it. Without one, samples pass through."""
+
+    by_prompt: Mapping[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
+    marks: list[Mark] = field(default_factory=list)
+    slots: dict[int, tuple[tuple[int, ...], int]] = field(default_factory=dict)
+    """What each slot replays, and its prompt's length."""
+
+    def of(self, slot: int) -> tuple[tuple[int, ...] | None, int]:
+        """The slot's document and the length of the prompt before it."""
+        if len(self.by_prompt) == 1:
+            ((prompt, document),) = self.by_prompt.items()
+            return document, len(prompt)
+        return self.slots.get(slot, (None, 0))
+
+    def begin(self, row: RowInput) -> None:
+        """Note which document a slot replays when its prompt comes; drafts may follow the prompt at once."""
+        if row.position == 0 and row.tokens is not None:
+            fed = tuple(row.tokens)
+            for prompt, document in self.by_prompt.items():
+                if prompt[: len(fed)] == fed[: len(prompt)]:
+                    self.slots[row.slot] = (document, len(prompt))
+
+
+class ReplayRunner:
+    """Wraps a `Runner`; `recording` may be replaced between requests. Everything else passes through."""
+
+    def __init__(self, inner: Runner) -> None:
+        self.inner = inner
+        self.recording = Recording()
+        self._wanted: list[tuple[int, int]] = []
+        self._sampled: list[tuple[int, int]] = []
+        """Slots and places of the step whose tokens are waited for; the next forward may have been launched by then."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def forward(self, rows: Sequence[RowInput]) -> None:
+        decode = all(row.logits > 0 and _fed(row) == row.logits for row in rows)
+        self.recording.marks.append(Mark(perf_counter(), len(rows), decode))
+        for row in rows:
+            self.recording.begin(row)
+        self._wanted = [(row.slot, position) for row in rows for position in self._positions(row)]
+        self.inner.forward([self._explicit(row) for row in rows])
+
+    def close(self) -> None:
+        """Nothing: several engines share the model, and whoever loaded it closes `inner`."""
+
+    def sample(self, inputs: SampleInputs) -> None:
+        self._sampled = self._wanted
+        self.inner.sample(inputs)
+
+    def wait(self) -> Sampled:
+        """The inner sample with its ids replaced, position by position."""
+        sampled = self.inner.wait()
+        for index, (slot, position) in enumerate(self._sampled):
+            document, _ = self.recording.of(slot)
+            if document is not None:
+                sampled.token_ids[index] = document[min(position, len(document) - 1)]
+        return sampled
+
+    def _positions(self, row: RowInput) -> range:
+        """Places in the document of the ids that this row's logits rows will sample."""
+        following = row.position + _fed(row) - self.recording.of(row.slot)[1]
+        return range(following - row.logits + 1, following + 1)
+
+    def _explicit(self, row: RowInput) -> RowInput:
+        """A row that would feed what the device sampled last feeds the document's token instead."""
+        document, prompt_tokens = self.recording.of(row.slot)
+        if row.tokens is not None or document is None:
+            return row
+        token = document[row.position - prompt_tokens]
+        return RowInput(row.slot, [token], row.position, row.logits)
+
+
+def _fed(row: RowInput) -> int:
+    return 1 if row.tokens is None else len(row.tokens)
+
+
+def decode_step_ms(marks: Sequence[Mark], rows: int) -> list[float]:
+    """Times between one decode step with `rows` rows and the next, in milliseconds. The first of a run is left out."""
+    return [(b.at - a.at) * 1e3 for a, b in pairwise(marks) if a.decode and b.decode and a.rows == b.rows == rows][1:]

@@ -1,0 +1,1 @@
+"""What a trace costs a step, and whether what it writes is right."""
