@@ -24,7 +24,6 @@ from engine.schema.states import (
     Table,
     minimise,
     number_breadth_first,
-    topological,
     trim,
 )
 
@@ -123,11 +122,6 @@ class Automaton:
         return not self.accepting
 
     @cached_property
-    def is_finite(self) -> bool:
-        """Only finitely many strings are accepted."""
-        return topological([*self.table]) is not None
-
-    @cached_property
     def is_universal(self) -> bool:
         """Every string is accepted."""
         return self == _ANYTHING
@@ -163,14 +157,6 @@ class Automaton:
     def few(self) -> list[str] | None:
         """All words in code-point order when there are at most FEW, else None: enough to work on them one by one."""
         return listing.strings(self, FEW)
-
-    def disjoint(self, other: Automaton) -> bool:
-        """No string is in both languages."""
-        return (self & other).is_empty
-
-    def includes(self, other: Automaton) -> bool:
-        """Every word of `other` is a word of this language."""
-        return (other - self).is_empty
 
     def moves(self, state: int) -> Moves:
         """Where `state` leads: sorted ranges and target, one entry per target, in order of the first code point."""

@@ -20,7 +20,7 @@ from engine.schema.pattern_syntax import parse
 from engine.schema.pattern_tree import Choice, Edge, Node, Repeat, Sequence, Set
 
 MOST_POSITIONS = 200
-MOST_CHARACTERS = 50_000
+MOST_CHARACTERS = 10_000
 """Of the shortest word."""
 KEPT = 16
 """Positions that a repeat may have together and stay a repeat in `without_counts`."""
