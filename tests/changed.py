@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ALWAYS = ("tests/test_layers.py", "tests/test_construction.py")
+NOT_FAST = ("modal", "clients", "hostile")
+"""Folders of tests that start containers, clients or attacks: minutes. They run in `make test`."""
 DOCUMENTS = ("tests/test_docs_commands.py", "tests/test_usage.py")
 
 
@@ -26,6 +28,8 @@ def changed(rev: str) -> list[str]:
 def tests_of(path: str) -> Iterator[str]:
     """The tests of a file: itself, those of the folder that mirrors its own, or of the nearest above that has any."""
     parts = Path(path).parts
+    if parts[0] == "tests" and parts[1] in NOT_FAST:
+        return
     if parts[0] == "tests" and Path(path).name.startswith("test_"):
         yield path
     elif parts[0] == "docs" or path in ("README.md", "CONTRIBUTING.md"):
