@@ -115,12 +115,15 @@ class Matching:
         return room if self.high is None else min(room, self.high - chars - automaton.longest_rest)
 
     def least(self, state: State) -> str:
-        """A shortest end of a word from here, as if nothing stood before it, or hardly a longer one."""
+        """A shortest end of a word from here, as if nothing stood before it as far as that can be, or hardly a longer
+        one."""
         automaton, letters = self.automaton, list[str]()
-        while not automaton.accepts(state) or len(letters) < self.low:
+        most = automaton.most(state)
+        region = Matching(self.pattern, self.low if most is None else min(self.low, most))
+        while not automaton.accepts(state) or len(letters) < region.low:
             size = len(letters) + 1
-            ways = [(letter, target) for letter, target in automaton.moves(state) if self.fits(target, size)]
-            letter, state = min(ways, key=lambda way: self.left(way[1], size))
+            ways = [(letter, target) for letter, target in automaton.moves(state) if region.fits(target, size)]
+            letter, state = min(ways, key=lambda way: region.left(way[1], size))
             letters.append(letter)
         return "".join(letters)
 

@@ -31,6 +31,7 @@ STRINGS: list[dict[str, Any]] = [
     {"pattern": "^(a{1,40}b){2,3}$", "maxLength": 7},
     {"pattern": "^(a{0,40}b|\n){1,3}$", "minLength": 3, "maxLength": 6},
     {"pattern": "^(aab){2,40}$", "minLength": 5},
+    {"pattern": "^(a{1,40}b){1,3}[0-9]{2}$|^\n{3}$", "minLength": 5, "maxLength": 6},
     {"pattern": "aa|b$", "maxLength": 4},
     {"pattern": "^[a-z]*\\.js$|^b", "minLength": 2, "maxLength": 5},
     {"enum": ["a", "ab", "bab", "abba"], "minLength": 2, "maxLength": 3},
