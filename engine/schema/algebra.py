@@ -112,8 +112,7 @@ def settle_array(is_empty: IsEmpty, array: ArrayShape) -> ArrayShape | None:
 
 def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape) -> ObjectShape | None:
     known = dict.fromkeys(_values_in_both(terms, a, b, a.required | b.required))
-    # Most pairs fail here, by a choice of values, so that nothing else of them is put together.
-    if any(map(is_empty, sorted(known, key=terms.is_choice, reverse=True))):
+    if any(map(is_empty, known)):  # most pairs fail here, so that nothing else of them is put together
         return None
     high = lower_of(a.high, b.high)
     seen = a.seen_keys if b.seen_keys is None else b.seen_keys if a.seen_keys is None else a.seen_keys | b.seen_keys

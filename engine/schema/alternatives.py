@@ -147,7 +147,7 @@ def _union(expander: Expander, shapes: list[Shape]) -> Shape:
 def _without(expander: Expander, at: Location, keyword: str, shape: Shape, term: Term, other: Term) -> Shape:
     """`shape` (in `term`) less the values of `other`."""
     try:
-        if expander.are_apart(shape, expander.shape(other)) or expander.is_empty(expander.terms.all_of((term, other))):
+        if expander.is_empty(expander.terms.all_of((term, other))):
             return shape
         if expander.bold and expander.is_exact(other):
             return expander.subtract(shape, other)

@@ -71,14 +71,6 @@ class Expander:
         self.spend(1 + len(first.objects) * len(second.objects))
         return algebra.intersect(self.terms, self.is_empty, first, second)
 
-    def are_apart(self, first: Shape, second: Shape) -> bool:
-        """Whether no object is in both shapes and one of them holds nothing but objects. Sound; quadratic in them."""
-        if not (first.only_objects or second.only_objects):
-            return False
-        self.spend(1 + len(first.objects) * len(second.objects))
-        pairs = ((a, b) for a in first.objects for b in second.objects)
-        return all(algebra.both_objects(self.terms, self.is_empty, a, b) is None for a, b in pairs)
-
     def complement(self, shape: Shape) -> Shape:
         """Values outside an exact shape."""
         self.spend(1 + len(shape.objects))

@@ -29,7 +29,6 @@ class Terms:
         self.constants: dict[Term, Any] = {}
         self._both: dict[tuple[Term, Term], Term] = {}
         self._implied: dict[tuple[Term, Term], bool] = {}
-        self._choices: dict[Term, bool] = {}
 
     def kind(self, term: Term) -> Kind:
         return self._keys[term][0]
@@ -98,20 +97,6 @@ class Terms:
         if self.kind(narrow) == "all" and wide in self.parts(narrow):
             return True
         return self.kind(wide) == "any" and narrow in self.parts(wide)
-
-    def is_choice(self, term: Term) -> bool:
-        """Whether the term is plainly one of a few values: what tells branches apart at little cost. Remembered."""
-        found = self._choices.get(term)
-        if found is None:
-            found = self._choices[term] = self._is_choice(term)
-        return found
-
-    def _is_choice(self, term: Term) -> bool:
-        kind = self.kind(term)
-        if kind == "node":
-            schema = self.nodes[term][0].schema
-            return isinstance(schema, dict) and ("const" in schema or "enum" in schema)
-        return kind == "const" or (kind == "all" and any(self.is_choice(part) for part in self.parts(term)))
 
     def any_of(self, terms: Iterable[Term]) -> Term:
         return self._join(terms, "any", FALSE, TRUE)
