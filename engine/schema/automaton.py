@@ -141,10 +141,6 @@ class Automaton:
                 return None
         return state
 
-    def shortest(self) -> str | None:
-        """A shortest word, of plain characters where there is a choice; None for the empty language."""
-        return listing.shortest(self)
-
     def strings(self, limit: int) -> list[str] | None:
         """All words in code-point order when there are at most `limit`, else None."""
         return listing.strings(self, limit)

@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Protocol
 
-from engine.schema.alphabet import Ranges, intersect, plainest, without
+from engine.schema.alphabet import Ranges, intersect, without
 from engine.schema.automaton import Automaton
 from engine.schema.counting_automaton import CountingAutomaton, State
 from engine.schema.escapes import canonical, inline_escapes, loop_escapes
-from engine.schema.fewest import words
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text, literal, one_of
 from engine.schema.guards import Enough, Guard, Length, Letter, Matching, Room, Unrepeated
 from engine.schema.lengths import measures
-from engine.schema.states import DEAD
 from engine.schema.suffixes import short_digest, suffix_digests
 from engine.schema.text import RAW, TextRules
+from engine.schema.words import ascending, shortest_word
 
 SINGLE, ENDINGS, ASCII = 128, 512, 0x80
 """Characters of a set that are asked for one by one, and endings of keys up to which that is done."""
@@ -182,67 +180,5 @@ class Comparing:
         """Any will do but, from the start, a declared one."""
         if state or not self.names:
             return None
-        word = next((word for word in words(self.automaton) if word not in self.names), None)
+        word = next((word for word in ascending(self.automaton) if word not in self.names), None)
         return None if word is None else "".join([canonical(ord(character)) for character in word])
-
-
-def shortest_word(automaton: Automaton, state: int, low: int) -> str:
-    """A shortest word from `state` on of at least `low` code points, of plain characters where there is a choice.
-
-    Where a state on the shortest way leads to itself, the word is that way with the loop in it; else all lengths up to
-    `low` are tried. ValueError where there is no such word.
-    """
-    fewest = measures(automaton).fewest
-    way = [state]
-    while fewest[way[-1]]:
-        way.append(next(t for t in automaton.table[way[-1]] if t != DEAD and fewest[t] < fewest[way[-1]]))
-    letters = [_targets(automaton)[at][onward] for at, onward in pairwise(way)]
-    if len(letters) >= low:
-        return "".join(letters)
-    for place, at in enumerate(way):
-        if at in automaton.table[at]:
-            loop = _targets(automaton)[at][at] * (low - len(letters))
-            return "".join([*letters[:place], loop, *letters[place:]])
-    return _search(automaton, state, low)
-
-
-def _search(automaton: Automaton, state: int, low: int) -> str:
-    """By sets of states from which a word of just so many code points is possible."""
-    able = _able(automaton, low)
-    size = next((size for size in range(low, len(able)) if state in able[size]), None)
-    if size is None:
-        raise ValueError(f"no word of {low} code points")
-    letters = []
-    for left in reversed(able[:size]):
-        target = next(target for target in _targets(automaton)[state] if target in left)
-        letters.append(_targets(automaton)[state][target])
-        state = target
-    return "".join(letters)
-
-
-@lru_cache(maxsize=4)
-def _able(automaton: Automaton, low: int) -> list[frozenset[int]]:
-    """The states from which a word of 0, 1, 2 ... code points is possible, to where each has one of `low` or more."""
-    sources: dict[int, set[int]] = {}
-    for state, row in enumerate(automaton.table):
-        for target in set(row) - {DEAD}:
-            sources.setdefault(target, set()).add(state)
-    found = [frozenset(automaton.accepting)]
-    left = {state for state in range(automaton.states) if _reaches(automaton, state, low)}
-    while found[-1] and (len(found) <= low or left):
-        found.append(frozenset().union(*(sources.get(state, ()) for state in found[-1])))
-        if len(found) > low:
-            left -= found[-1]
-    return found
-
-
-def _reaches(automaton: Automaton, state: int, low: int) -> bool:
-    most = measures(automaton).most[state]
-    return most is None or most >= low
-
-
-@lru_cache(maxsize=64)
-def _targets(automaton: Automaton) -> list[dict[int, str]]:
-    """Where each state leads, and a plain character that leads there."""
-    moves = (automaton.moves(state) for state in range(automaton.states))
-    return [{target: chr(plainest(spans)) for spans, target in part} for part in moves]

@@ -10,20 +10,16 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from engine.schema.automaton import Automaton
-from engine.schema.lengths import measures
 from engine.schema.object_state import Member, ObjectState
 from engine.schema.products import less
 from engine.schema.shortest import Fewest, Ranked
-from engine.schema.states import DEAD
+from engine.schema.words import ascending
 
 if TYPE_CHECKING:
     from engine.schema.objects import ObjectWriter
 
 WAYS = 8
 """Ways to have all that is needed that are compared."""
-TRIED = 256
-"""Beginnings of words that are looked at together."""
-PLAIN = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_- "
 
 
 def fewest_members(shape: ObjectWriter, state: ObjectState) -> tuple[Fewest, ...]:
@@ -63,42 +59,16 @@ def _fewest(shape: ObjectWriter, state: ObjectState, met: tuple[Member, ...]) ->
     last = len(shape.named)
     for member in met:
         if member.keys is not None:
-            word = next(word for word in words(member.keys) if word not in always)
+            word = next(word for word in ascending(member.keys) if word not in always)
             always[word] = (last, (*layout.key(word), *value(member.value)))
     more = max(0, shape.item.low - len(always))
     if state.position:
         others = others[:more]  # in the middle of an object any will do
     for keys, term in shape.free if more > len(others) or (more and not state.position) else ():
         declared = Automaton.of(key for key, _ in shape.item.named if keys.accepts(key))
-        free = (word for word in words(less(keys, declared)) if word not in always)
+        free = (word for word in ascending(less(keys, declared)) if word not in always)
         others.extend((last, (*layout.key(word), *value(term))) for word in islice(free, more))
     if state.position:
         more = min(more, len(others))  # what is left out has come before
     comma, end = layout.comma(), layout.closed("}")
     return Fewest(tuple(always.values()), tuple(others), more, comma, end, not state.first)
-
-
-def words(automaton: Automaton) -> Iterator[str]:
-    """Words, shorter ones first, of plain characters where there is a choice; not all of them."""
-    first = automaton.shortest()
-    if first is not None:
-        yield first
-    fewest = measures(automaton).fewest
-    characters = [_characters(automaton, index) for index in range(automaton.alphabet.size)]
-    layer = [] if automaton.is_empty else [(0, "")]
-    while layer:
-        yield from (word for state, word in layer if state in automaton.accepting and word != first)
-        onward = [
-            (target, word + character)
-            for state, word in layer
-            for index, target in enumerate(automaton.table[state])
-            if target != DEAD
-            for character in characters[index]
-        ]
-        layer = sorted(onward, key=lambda reached: fewest[reached[0]])[:TRIED]
-
-
-def _characters(automaton: Automaton, index: int) -> str:
-    spans = automaton.alphabet.ranges[index]
-    plain = "".join(c for c in PLAIN if any(low <= ord(c) <= high for low, high in spans))
-    return plain or chr(spans[0][0])

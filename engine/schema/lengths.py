@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.components import components
 from engine.schema.pattern import from_pattern
 from engine.schema.products import meet
 from engine.schema.shape import StringSet
 from engine.schema.states import DEAD, states_of
-from engine.schema.suffixes import components
+from engine.schema.suffixes import successors_of
 
 FOLDED_STATES = 160
 """States that an automaton and a length may have together where the length cannot stay beside it."""
@@ -115,11 +116,11 @@ def _is_dense(automaton: Automaton) -> bool:
 
 def _longest(automaton: Automaton) -> tuple[int | None, ...]:
     most: list[int | None] = [0] * automaton.states
-    for component in components(automaton):
+    successors = successors_of(automaton)
+    for component in components(successors):
         for state in component:
-            targets = set(automaton.table[state]) - {DEAD}
-            lengths = [most[target] for target in targets]
-            if len(component) > 1 or state in targets or None in lengths:
+            lengths = [most[target] for target in successors[state]]
+            if len(component) > 1 or state in successors[state] or None in lengths:
                 most[state] = None
             else:
                 most[state] = max((1 + length for length in lengths if length is not None), default=0)

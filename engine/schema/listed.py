@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from engine.schema.automaton import Automaton
 from engine.schema.distinct import canonical
-from engine.schema.fewest import words
 from engine.schema.intervals import Interval, Numbers
 from engine.schema.lengths import in_states
 from engine.schema.numerals import numerals
 from engine.schema.products import less
 from engine.schema.shape import ArrayShape, ObjectShape, StringSet
 from engine.schema.term import Term
+from engine.schema.words import ascending
 
 if TYPE_CHECKING:
     from engine.schema.values import ValueWriter
@@ -144,7 +144,7 @@ class Lister:
             for part in others if not shape.required and _fits(shape, 1) else ():
                 declared = Automaton.of(key for key, _ in shape.named if part.keys.accepts(key))
                 for value in self._values(part.value, deep).spell(1):
-                    yield from (_object([_member(key, value)]) for key in words(less(part.keys, declared)))
+                    yield from (_object([_member(key, value)]) for key in ascending(less(part.keys, declared)))
 
         return Listed(None if others else _combined(prod, counts()), spell)
 
@@ -190,7 +190,7 @@ def _words(automaton: Automaton, written: Callable[[str], tuple[str, str]]) -> L
     few = count is not None and count <= FEW
     return Listed(
         count if few else None,
-        lambda limit: map(written, automaton.strings(FEW) or () if few else islice(words(automaton), limit)),
+        lambda limit: map(written, automaton.strings(FEW) or () if few else islice(ascending(automaton), limit)),
     )
 
 

@@ -1,32 +1,9 @@
-"""The words of an automaton: how many there are, which, and a shortest one. Knows tables and code points only."""
+"""The words of an automaton: how many there are, and which. Knows tables and code points only."""
 
 from __future__ import annotations
 
-from engine.schema.alphabet import plainest
 from engine.schema.constructions import Machine
 from engine.schema.states import DEAD, topological
-
-
-def shortest(machine: Machine) -> str | None:
-    """A shortest word, of plain characters where there is a choice; None for the empty language. Linear."""
-    back: dict[int, tuple[int, int]] = {}
-    queue = [0]
-    for state in queue:
-        if state in machine.accepting:
-            return _spell(machine, state, back)
-        for index, target in enumerate(machine.table[state]):
-            if target not in (DEAD, 0) and target not in back:
-                back[target] = (state, index)
-                queue.append(target)
-    return None
-
-
-def _spell(machine: Machine, state: int, back: dict[int, tuple[int, int]]) -> str:
-    letters: list[str] = []
-    while state != 0:
-        state, index = back[state]
-        letters.append(chr(plainest(machine.alphabet.ranges[index])))
-    return "".join(reversed(letters))
 
 
 def strings(machine: Machine, limit: int) -> list[str] | None:

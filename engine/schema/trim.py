@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 
+from engine.schema.components import components
 from engine.schema.grammar import Ref, Rule, Sequence, print_alternatives
 from engine.schema.guards import packed
 
@@ -48,7 +49,8 @@ def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], st
     """Equal rules merged, each named by what it derives. Names without a rule are contents already."""
     names: dict[str, str] = {}
     printed: dict[str, list[str]] = {}
-    for component in _components(rules):
+    successors = {name: [x for x in rule.printed_references if x in rules] for name, rule in rules.items()}
+    for component in components(successors):
         first = rules[component[0]]
         if len(component) == 1 and first.name not in first.printed_references:
             printed[first.name] = print_alternatives(first.alternatives, names)
@@ -122,52 +124,3 @@ def _renamed(rule: Rule, name: str, refs: Mapping[str, Ref], printed: list[str])
         guards=tuple(guard for _, guard in unique) if rule.guards else (),
         least=rule.least and tuple([refs.get(x.name, x) if isinstance(x, Ref) else x for x in rule.least]),
     )
-
-
-def _components(rules: Rules) -> list[list[str]]:
-    """Strongly connected components, referenced ones first (Tarjan 1972, without recursion)."""
-    successors = {name: [x for x in rule.printed_references if x in rules] for name, rule in rules.items()}
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    on_stack: set[str] = set()
-    found: list[list[str]] = []
-    for start in rules:
-        if start not in index:
-            _visit(start, successors, index, low, stack, on_stack, found)
-    return found
-
-
-def _visit(
-    start: str,
-    successors: dict[str, list[str]],
-    index: dict[str, int],
-    low: dict[str, int],
-    stack: list[str],
-    on_stack: set[str],
-    found: list[list[str]],
-) -> None:
-    work = [(start, 0)]
-    while work:
-        name, position = work.pop()
-        if position == 0:
-            index[name] = low[name] = len(index)
-            stack.append(name)
-            on_stack.add(name)
-        else:
-            low[name] = min(low[name], low[successors[name][position - 1]])
-        for at in range(position, len(successors[name])):
-            target = successors[name][at]
-            if target not in index:
-                work.extend([(name, at + 1), (target, 0)])
-                break
-            if target in on_stack:
-                low[name] = min(low[name], index[target])
-        else:
-            if low[name] == index[name]:
-                cut = len(stack) - 1
-                while stack[cut] != name:
-                    cut -= 1
-                found.append(stack[cut:])
-                on_stack.difference_update(stack[cut:])
-                del stack[cut:]

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from engine.schema.alphabet import SCALARS, partition, without
 from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.states import topological
+from engine.schema.words import ascending, shortest_word
 
 LETTERS = "ab😀"
 UNIVERSE = ["".join(word) for size in range(5) for word in product(LETTERS, repeat=size)]
@@ -47,6 +49,8 @@ def test_operators_are_those_of_sets(first: list[str], second: list[str]) -> Non
     assert members(a - b) == set(first) - set(second)
     assert members(~a) == set(UNIVERSE) - set(first)
     assert members(a + b) == {x + y for x in first for y in second} & set(UNIVERSE)
+    assert (a & b).is_empty == (not set(first) & set(second))
+    assert (b - a).is_empty == (set(first) >= set(second))
 
 
 @given(part=words, low=st.integers(0, 3), more=st.integers(0, 2))
@@ -75,10 +79,11 @@ def test_equal_languages_are_equal_objects(a: Automaton, b: Automaton) -> None:
 @settings(deadline=None)
 @given(a=languages())
 def test_queries(a: Automaton) -> None:
-    shortest = a.shortest()
-    assert (shortest is None) == a.is_empty
-    if shortest is not None:
+    assert a.is_empty == (next(ascending(a), None) is None)
+    if not a.is_empty:
+        shortest = shortest_word(a, 0, 0)
         assert a.accepts(shortest)
+        assert shortest == next(ascending(a))
         assert not any(a.accepts(word) for word in UNIVERSE if len(word) < len(shortest))
     listed = a.strings(2000)
     if listed is not None:
@@ -87,6 +92,7 @@ def test_queries(a: Automaton) -> None:
         assert Automaton.of(listed) == a
         if listed:
             assert a.strings(len(listed) - 1) is None
+    assert (a.count() is None) == (topological([*a.table]) is None)
 
 
 @settings(deadline=None)
@@ -127,9 +133,9 @@ def test_surrogates_are_in_no_language() -> None:
 
 
 def test_shortest_prefers_plain_characters() -> None:
-    assert Automaton.length(3, 5).shortest() == "aaa"
-    assert Automaton.characters([(0x00, 0x39)]).shortest() == "0"
-    assert Automaton.characters([(0x22, 0x22)]).shortest() == '"'
+    assert shortest_word(Automaton.length(3, 5), 0, 0) == "aaa"
+    assert shortest_word(Automaton.characters([(0x00, 0x39)]), 0, 0) == "0"
+    assert shortest_word(Automaton.characters([(0x22, 0x22)]), 0, 0) == '"'
 
 
 def test_partition_has_the_coarsest_classes() -> None:
