@@ -31,7 +31,7 @@ from engine.schema.validator import Validator
 from engine.schema.values import Options, ValueWriter
 from engine.schema.verdict import Verdict
 
-LOWERING_VERSION = 39
+LOWERING_VERSION = 40
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 
@@ -41,7 +41,6 @@ class Lowered:
 
     grammar: Grammar
     verdicts: tuple[Verdict, ...]
-    counters: tuple[Any, ...]
     min_bytes: int
     shortest: str
 
@@ -94,7 +93,7 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     rules.update((rule.name, rule) for rule in key_marks(options.prefix, marked=marked))
     root_name = f"{options.prefix}root"
     rules[root_name] = Rule(root_name, ((Ref(name),),))
-    return Lowered(Grammar(rules, root_name), report.verdicts(schemas), (), len(text.encode()), text)
+    return Lowered(Grammar(rules, root_name), report.verdicts(schemas), len(text.encode()), text)
 
 
 def _written(expander: Expander, options: Options) -> tuple[ValueWriter, str, Shortest]:

@@ -36,10 +36,6 @@ class TextRules:
         self.prefix = prefix
         self.limit = limit
 
-    def plain(self, follow: Chars | None) -> Ref:
-        """Any string after its opening quote, closing quote included, in every legal spelling."""
-        return self.string(Automaton.anything(), follow, "any")
-
     def string(self, automaton: Automaton, follow: Chars | None, escapes: Spelling = "canonical") -> Ref:
         """Values in `automaton`, written as JSON after the opening quote, closing quote included.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,9 +32,3 @@ class Verdict:
 def weakest(first: VerdictWord, second: VerdictWord) -> VerdictWord:
     """The word that promises less."""
     return max(first, second, key=WORDS.index)
-
-
-def count(verdicts: Iterable[Verdict]) -> dict[str, int]:
-    """How many occurrences carry each word, zeros included."""
-    found = Counter(verdict.verdict for verdict in verdicts)
-    return {word: found[word] for word in WORDS}

@@ -78,7 +78,7 @@ def accepts(compiler: xgrammar.GrammarCompiler, grammar: Grammar, text: str) -> 
 
 
 FAMILIES: dict[str, Grammar] = {
-    "plain": document(lambda rules, follow: rules.plain(follow)),
+    "plain": document(lambda rules, follow: rules.string(Automaton.anything(), follow, "any")),
     "length": document(lambda rules, follow: rules.string(Automaton.length(2, 9), follow, "any")),
     "pattern": document(string_of(from_pattern('^[a-z]+("|\\\\|\\n|é)[^a]*$'))),
     "words": document(string_of(Automaton.of(["a", 'a"b', "a\n", "abcbc", "日本", "\x01", "/"]))),
@@ -129,7 +129,7 @@ def test_mask_and_brute_force_agree_at_random_states(compiler: xgrammar.GrammarC
 
 def test_a_follow_set_that_is_too_narrow_would_be_noticed(compiler: xgrammar.GrammarCompiler) -> None:
     rules: dict[str, Rule] = {}
-    value = TextRules(rules).plain(chars("}"))
+    value = TextRules(rules).string(Automaton.anything(), chars("}"), "any")
     rules["root"] = Rule("root", ((Text('{"'), value, Text("}")), (Text('{"'), value, Text(',"'), value, Text("}"))))
     matcher = xgrammar.GrammarMatcher(compiler.compile_grammar(Grammar(rules).to_ebnf()))
     assert matcher.accept_string('{"a')
@@ -211,7 +211,9 @@ def test_equal_parts_of_two_automata_are_the_same_rules() -> None:
 def test_the_follow_set_is_part_of_the_name() -> None:
     rules: dict[str, Rule] = {}
     text = TextRules(rules)
-    names = {text.plain(follow).name for follow in (chars(","), chars(",}"), chars("]"), None)}
+    names = {
+        text.string(Automaton.anything(), follow, "any").name for follow in (chars(","), chars(",}"), chars("]"), None)
+    }
     assert len(names) == 4
 
 
