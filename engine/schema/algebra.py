@@ -16,6 +16,7 @@ from engine.schema.lengths import lower_of
 from engine.schema.pattern_counts import both_strings, restricted
 from engine.schema.products import join, meet
 from engine.schema.shape import (
+    ANY_STRING,
     ArrayShape,
     ObjectShape,
     Others,
@@ -34,7 +35,7 @@ def intersect(terms: Terms, is_empty: IsEmpty, first: Shape, second: Shape) -> S
         first.null and second.null,
         first.booleans & second.booleans,
         intervals.intersect(first.numbers, second.numbers),
-        capped(both_strings(a, b) for a in first.strings for b in second.strings),
+        _strings_in_both(first.strings, second.strings),
         capped(both_arrays(terms, is_empty, a, b) for a in first.arrays for b in second.arrays),
         widest(terms, (both_objects(terms, is_empty, a, b) for a in first.objects for b in second.objects)),
         first.exact and second.exact,
@@ -62,6 +63,12 @@ def capped(parts: Iterable[T | None]) -> tuple[T, ...]:
             if len(found) > ALTERNATIVES:
                 raise LimitExceeded(f"more than {ALTERNATIVES} alternatives in one place", param="schema")
     return tuple(found)
+
+
+def _strings_in_both(first: tuple[StringSet, ...], second: tuple[StringSet, ...]) -> tuple[StringSet, ...]:
+    if ANY_STRING in (first, second):
+        return second if first == ANY_STRING else first
+    return capped(both_strings(a, b) for a in first for b in second)
 
 
 def _unite_strings(first: tuple[StringSet, ...], second: tuple[StringSet, ...]) -> tuple[StringSet, ...]:

@@ -66,8 +66,10 @@ class Expander:
 
     def intersect(self, first: Shape, second: Shape) -> Shape:
         """Values in both shapes."""
-        if first is EVERYTHING or second is EVERYTHING:
-            return second if first is EVERYTHING else first
+        if first is EVERYTHING or second.is_empty:
+            return second
+        if second is EVERYTHING or first.is_empty:
+            return first
         self.spend(1 + len(first.objects) * len(second.objects))
         return algebra.intersect(self.terms, self.is_empty, first, second)
 

@@ -105,13 +105,21 @@ class UnionWriter:
 
     def _moves(self, state: Possible) -> dict[Possible, list[_Edge]]:
         found: dict[Possible, list[_Edge]] = {}
-        for key in (*self.names, None):
+        for values, keys in self.alike.items():
             asked: dict[Term, list[int]] = {}
             for number in state:
-                asked.setdefault(self._value(number, key), []).append(number)
+                asked.setdefault(values[number], []).append(number)
             for value, numbers in asked.items():
                 if value != FALSE:
-                    found.setdefault(tuple(numbers), []).append((key, value))
+                    found.setdefault(tuple(numbers), []).extend([(key, value) for key in keys])
+        return found
+
+    @cached_property
+    def alike(self) -> dict[tuple[Term, ...], list[str | None]]:
+        """Keys, None for all that are not declared, by what each shape asks of them."""
+        found: dict[tuple[Term, ...], list[str | None]] = {}
+        for key in (*self.names, None):
+            found.setdefault(tuple([self._value(number, key) for number in range(len(self.shapes))]), []).append(key)
         return found
 
     def _value(self, number: int, key: str | None) -> Term:
