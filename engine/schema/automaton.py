@@ -101,7 +101,7 @@ class Automaton:
         return Automaton(self.alphabet, *number_breadth_first(*constructions.complement(self)))
 
     def __add__(self, other: Automaton) -> Automaton:
-        return build(*joined(self.parts, other.parts))
+        return build(*(constructions.chained(self, other) or joined(self.parts, other.parts)))
 
     def star(self) -> Automaton:
         """Any number of words of this language, one after another."""
