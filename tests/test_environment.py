@@ -11,7 +11,14 @@ from engine.serve.modal.deployment import Deployment, variable_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "environment.md").read_text()
-READ_BY_OTHERS = {"HF_HOME", "HF_HUB_OFFLINE", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "ANTHROPIC_API_KEY"}
+READ_BY_OTHERS = {
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "MODAL_TOKEN_ID",
+    "MODAL_TOKEN_SECRET",
+    "ANTHROPIC_API_KEY",
+    "TRITON_INTERPRET",
+}
 """By the packages that we use."""
 OURS_TO_SET = {
     "OMP_NUM_THREADS",
