@@ -26,7 +26,7 @@ class KeyTokens:
 
     def __init__(self, texts: Sequence[bytes | None]) -> None:
         past = [(token, text) for token, text in enumerate(texts) if text and _PAST_KEY.search(text)]
-        self.past = [token for token, _ in past]
+        self.past = dict(past)
         """Those that go on behind the end of a key, perhaps."""
         self.whole = [token for token, text in past if _WHOLE_KEY.search(text)]
         """Those of them that hold a whole key."""

@@ -15,10 +15,10 @@ from engine.grammar import bitmask
 from engine.grammar.cursor import Cursor, Frame
 from engine.grammar.levels import bounds, effect
 from engine.grammar.position import Position, follow, open_move
-from engine.grammar.pushdown import Place, Pushdown, Stack, gated, string_length, string_pattern, string_rule
+from engine.grammar.pushdown import Pushdown, Stack, gated, string_length, string_pattern, string_rule
 from engine.grammar.segment import NEVER
 from engine.grammar.string_tokens import StringTokens
-from engine.grammar.symbols import Literal, Nonterminal
+from engine.grammar.symbols import Literal, Nonterminal, Symbol
 from engine.grammar.unused import doubts, open_string, strings
 from engine.grammar.vocabulary import Vocabulary
 from engine.schema.guards import Length, Matching, Members, Reach, Region
@@ -57,7 +57,7 @@ class Narrowing:
         for rule in pushdown.rules:
             effect(rule)  # of thousands of keys the first mask would take long for it
         self._behind_keys: dict[Stack, bitmask.Row] = {}
-        self._key_ends: dict[Nonterminal, list[tuple[int, bytes]]] = {}
+        self._key_ends: dict[tuple[str, bytes], bool] = {}
         self._declaring: dict[str, list[int]] = {}
         self._deep = tokens.deep | (long & tokens.closing)
 
@@ -157,43 +157,38 @@ class Narrowing:
         elif self._picky:
             yield from self._set(row, at, keys.past)
         else:
+            cut = at.cursor.in_escape or at.place.inside
             for stack in at.place.stacks:
                 if string_rule(stack) is not None:
-                    row |= self._beyond(stack)
+                    row |= self._beyond(stack, cut=cut)
 
-    def _beyond(self, stack: Stack) -> bitmask.Row:
-        """The tokens that end the key on this stack and go on behind it, if all guards hold."""
+    def _beyond(self, stack: Stack, *, cut: bool) -> bitmask.Row:
+        """The tokens that end the key on this stack and go on behind it, if all guards hold; `cut`: it stands within a
+        character or an escape."""
         found = self._behind_keys.get(stack)
         if found is None:
-            run, firsts = self._pushdown.run, dict[Place, int]()
-            legal = []
-            for token, tail, behind in self._past(stack):
-                if behind not in firsts:
-                    firsts[behind] = behind.first_bytes()
-                if not tail or (firsts[behind] >> tail[0] & 1 and run(behind, tail).stacks):
-                    legal.append(token)
+            run, place, rule, rest = self._pushdown.run, self._pushdown.place, stack.symbol, stack.rest
+            if cut or rest is None or not (isinstance(rule, Nonterminal) and _is_mark(rest.symbol)):
+                start = place([stack])
+                legal = [token for token, text in self._tokens.keys.past.items() if run(start, text).stacks]
+            else:
+                behind = place([rest])
+                first = behind.first_bytes()
+                legal = [
+                    token
+                    for token, head, tail in self._tokens.past_keys
+                    if first >> tail[0] & 1 and run(behind, tail).stacks and self._ends(rule, head)
+                ]
             found = self._behind_keys[stack] = bitmask.from_ids(legal, self._vocabulary.size)
         return found
 
-    def _past(self, stack: Stack) -> Iterable[tuple[int, bytes, Place]]:
-        """The tokens that end the key on this stack, with what they write behind its quote, and where that stands."""
-        pushdown, rule, rest = self._pushdown, stack.symbol, stack.rest
-        if not isinstance(rule, Nonterminal) or rule is not string_rule(stack) or rest is None:
-            return self._ends(pushdown.place([stack]))
-        ends = self._key_ends.get(rule)
-        if ends is None:
-            ends = self._key_ends[rule] = [(token, tail) for token, tail, _ in self._ends(pushdown.alone(rule))]
-        behind = pushdown.place([rest])
-        return ((token, tail, behind) for token, tail in ends)
-
-    def _ends(self, place: Place) -> Iterator[tuple[int, bytes, Place]]:
-        heads: dict[bytes, Place] = {}
-        for token in self._tokens.keys.past:
-            head, tail = self._tokens.cut(token, self._texts[token] or b"")
-            if head not in heads:
-                heads[head] = self._pushdown.run(place, head)
-            if heads[head].stacks:
-                yield token, tail, heads[head]
+    def _ends(self, rule: Nonterminal, head: bytes) -> bool:
+        """Whether the rest of a key can be this, quote included: the same for all rules with one skeleton."""
+        known = self._key_ends.get((rule.shared, head))
+        if known is None:
+            start = self._pushdown.alone(rule)
+            known = self._key_ends[rule.shared, head] = bool(self._pushdown.run(start, head).stacks)
+        return known
 
     def _set(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> Iterator[None]:
         """Set those of these tokens through which the document can be followed."""
@@ -424,6 +419,10 @@ class _Ahead:
         if tail not in known:
             known[tail] = bool(follow(self._pushdown, behind, tail).place.stacks)
         return known[tail]
+
+
+def _is_mark(symbol: Symbol | None) -> bool:
+    return isinstance(symbol, Nonterminal) and symbol.is_mark
 
 
 def _asks_at_once(stack: Stack | None) -> bool:

@@ -87,6 +87,12 @@ class StringTokens:
         return text[: len(text) - len(tail)], tail
 
     @cached_property
+    def past_keys(self) -> list[tuple[int, bytes, bytes]]:
+        """The tokens that end a key and go on behind it, with what they write up to its quote, and what behind."""
+        closers = [(token, *self.cut(token, text)) for token, text in self.keys.past.items()]
+        return [(token, head, tail) for token, head, tail in closers if tail]
+
+    @cached_property
     def within_value(self) -> dict[bytes, bool]:
         """Whether what stands behind the quote of a key is nothing but the beginning of its value."""
         return {tail: _PAST_MEMBER.search(tail) is None for tail in self._numbers}
