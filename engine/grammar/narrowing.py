@@ -59,6 +59,7 @@ class Narrowing:
         self._behind_keys: dict[Stack, bitmask.Row] = {}
         self._key_ends: dict[tuple[str, bytes], bool] = {}
         self._declaring: dict[str, list[int]] = {}
+        self._begun: dict[Members, Reach] = {}
         self._deep = tokens.deep | (long & tokens.closing)
 
     def view(self, at: Position) -> Hashable:
@@ -100,8 +101,8 @@ class Narrowing:
     def _look(self, at: Position) -> Asked:
         found = bounds(at.place, in_string=at.cursor.in_string, deepest=self._tokens.closes)
         near = at.cursor.is_key or any(_asks_at_once(stack) for stack in at.place.stacks)
-        lengths = [(region, self._reach(region)) for _, region in found if isinstance(region, Length | Matching)]
-        frames = [(level, region, self._within(region, near)) for level, region in found if region not in dict(lengths)]
+        lengths = [(r, self._reach(r)) for _, r in found if isinstance(r, Length | Matching)]
+        frames = [(level, r, self._within(r, near)) for level, r in found if not isinstance(r, Length | Matching)]
         asked = Asked(tuple(lengths), tuple(frames))
         at.place.asked = asked
         return asked
@@ -111,7 +112,11 @@ class Narrowing:
         reach = self._tokens.reach
         if near or not isinstance(region, Members):
             return reach
-        return Reach(reach.chars, reach.items, frozenset(filter(self._tokens.may_begin, region.names)))
+        known = self._begun.get(region)
+        if known is None:
+            names = frozenset(filter(self._tokens.may_begin, region.names))
+            known = self._begun[region] = Reach(reach.chars, reach.items, names)
+        return known
 
     def _reach(self, region: Length | Matching) -> Reach:
         """How far a token goes, with what must still come behind it."""
