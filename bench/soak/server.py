@@ -1,9 +1,9 @@
 """The server that `bench.soak --hostile` attacks, in a process of its own; all but the runner is real.
 
-    python -m bench.soak.server PORT STEP_MS
+    python -m bench.soak.server PORT [STEP_MS]
 
-Under the keys `hostile` and `witness`. A line on stdin asks for what is left behind: one JSON object on stdout. When
-stdin ends, the server stops.
+Without a step's time the runner is the embedded model's. Under the keys `hostile` and `witness`. A line on stdin asks
+for what is left behind: one JSON object on stdout. When stdin ends, the server stops.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ KEYS = ("hostile", "witness")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.soak.server")
     parser.add_argument("port", type=int)
-    parser.add_argument("step_ms", type=float)
+    parser.add_argument("step_ms", type=float, nargs="?")
     options = parser.parse_args()
     share_heap()
     with tempfile.TemporaryDirectory() as folder:
-        service = Service(EngineSlot(lambda: _engine(options, Path(folder))), ServeSettings(api_keys=KEYS, drain_s=2.0))
+        settings = ServeSettings(api_keys=KEYS, drain_s=2.0, served_model_name="sleeping")
+        service = Service(EngineSlot(lambda: _engine(options, Path(folder))), settings)
         server = GracefulServer(service, "127.0.0.1", options.port)
         threading.Thread(target=_answer, args=(service, server), daemon=True).start()
         server.run()
@@ -52,6 +53,8 @@ def main() -> int:
 
 
 def _engine(options: argparse.Namespace, folder: Path) -> Engine:
+    if options.step_ms is None:
+        return Engine(EngineConfig(cache_dir=folder, threads=1))
     tokenizer = load_tokenizer(embedded_tokenizer())
     runner = SleepingRunner(tokenizer, step_s=options.step_ms / 1e3)
     return Engine(EngineConfig(cache_dir=folder), loaded=LoadedModel("sleeping", None, runner, tokenizer))
