@@ -13,7 +13,7 @@ from engine.grammar.allowance import Allowance
 from engine.grammar.cursor import Cursor
 from engine.grammar.least_cost import least_cost
 from engine.grammar.least_text import least_text
-from engine.grammar.position import Position, follow, fresh
+from engine.grammar.position import Position, follow, forced, fresh
 from engine.grammar.pushdown import LostWay, Pushdown, Stack
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.shortest import Shortest
@@ -169,7 +169,7 @@ class Track:
         if not self.alive:
             return b""
         try:
-            return self._closer.pushdown.forced(self._positions[-1].place)
+            return forced(self._closer.pushdown, self._positions[-1])
         except LostWay:
             return b""
 

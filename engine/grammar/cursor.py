@@ -73,16 +73,18 @@ class Frame(NamedTuple):
     """The finished items of an array, as `canonical` writes them, where the text is kept."""
     start: int = 0
     """Where the open member or item begins in the text."""
+    last: str | None = None
+    """The key of an object that was written last."""
 
     def with_key(self, key: str) -> Frame:
         """The object with one more key."""
-        return _made(Frame, (with_key(self.keys or _NO_KEYS, key), self.count + 1, *self[2:]))
+        return _made(Frame, (with_key(self.keys or _NO_KEYS, key), self.count + 1, *self[2:5], key))
 
     def next(self, text: bytes, start: int) -> Frame:
         """Behind the comma that ends a member or item, at index `start` of the text."""
         value = None if self.keys is not None else canonical(text[self.start : start - 1])
         values = self.values if value is None else self.values | {value}
-        return _made(Frame, (*self[:3], values, start))
+        return _made(Frame, (*self[:3], values, start, self.last))
 
 
 class Cursor(NamedTuple):
@@ -126,6 +128,11 @@ class Cursor(NamedTuple):
     def keys(self) -> Set[str]:
         """The keys of the open object; empty elsewhere."""
         return self.frame.keys or frozenset() if self.frame else frozenset()
+
+    @property
+    def last(self) -> str | None:
+        """The key of the open object that was written last."""
+        return self.frame.last if self.frame else None
 
     @property
     def count(self) -> int:  # type: ignore[override]  # a tuple has a method of that name

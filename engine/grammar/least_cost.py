@@ -12,7 +12,7 @@ from engine.grammar.levels import effect
 from engine.grammar.pushdown import Stack
 from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Nonterminal, Symbol
-from engine.schema.guards import Enough, Items, Length, Matching, Member, Members
+from engine.schema.guards import Another, Enough, Items, Length, Matching, Member, Members
 
 _CHARACTER = 6
 """Most tokens of one character: an escape."""
@@ -80,11 +80,18 @@ def _absent(rule: Nonterminal, names: frozenset[str]) -> int:
 def _prices(rule: Nonterminal) -> dict[str, int]:
     found: dict[str, int] = {}
     for alternative in rule.alternatives:
-        if len(alternative) > 1 and alternative[-1] is rule and isinstance(member := alternative[-2], Nonterminal):
-            before = _tokens(alternative[:-2])
-            for way, guard in zip(member.alternatives, member.guards, strict=False):
-                if isinstance(guard, Member) and guard.name is not None:
-                    found[guard.name] = min(found.get(guard.name, NEVER), before + _tokens(way))
+        if len(alternative) > 1 and alternative[-1] is rule:
+            pending = [(alternative[:-1], 0)]
+            while pending:
+                symbols, before = pending.pop()
+                part, before = symbols[-1], before + _tokens(symbols[:-1])
+                if not (isinstance(part, Nonterminal) and part.spells_keys):
+                    continue
+                for way, guard in zip(part.alternatives, part.guards, strict=True):
+                    if isinstance(guard, Member) and guard.name is not None:
+                        found[guard.name] = min(found.get(guard.name, NEVER), before + _tokens(way))
+                    elif isinstance(guard, Another) and way:
+                        pending.append((way, before))
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from engine.grammar.pushdown import Place, Stack
 from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol
-from engine.schema.guards import Bounds, Length, Matching, Region, regions
+from engine.schema.guards import Bounds, Length, Matching, Members, Region, regions
 
 Bound = tuple[int, Region]
 """A region, and how many containers further out it lies; strings count with the container they stand in."""
@@ -27,6 +27,19 @@ def bounds(place: Place, *, in_string: bool, deepest: int = NEVER) -> tuple[Boun
             if level >= 0:
                 found.update(((level, region), None) for region in _regions(symbol))
     return tuple(found)
+
+
+def members(place: Place, *, in_string: bool) -> list[Members]:
+    """The bounds of the innermost open object, if a key of it may come or is open; as far as guards look at them."""
+    found: dict[Members, None] = {}
+    for stack in place.stacks:
+        for level, symbol in levels(stack, in_string=in_string):
+            if level:
+                break
+            rules = [rule for rule in (symbol, *_beside(symbol)) if rule.spells_keys]
+            seen = (region for rule in rules for guard in rule.guards if guard is not None for region in regions(guard))
+            found.update((region, None) for region in seen if isinstance(region, Members))
+    return list(found)
 
 
 def levels(stack: Stack, *, in_string: bool) -> Iterator[tuple[int, Nonterminal]]:

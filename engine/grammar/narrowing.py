@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Generator, Hashable, Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from engine.grammar import bitmask
 from engine.grammar.cursor import Cursor, Frame
-from engine.grammar.levels import bounds, effect
+from engine.grammar.key_names import KeyNames, as_written, opened
+from engine.grammar.levels import bounds, effect, members
 from engine.grammar.position import Position, follow, open_move
-from engine.grammar.pushdown import Pushdown, Stack, gated, string_length, string_pattern, string_rule
+from engine.grammar.pushdown import Place, Pushdown, Stack, gated, string_length, string_pattern, string_rule
 from engine.grammar.segment import NEVER
 from engine.grammar.string_tokens import StringTokens
 from engine.grammar.symbols import Literal, Nonterminal, Symbol
@@ -31,12 +32,17 @@ _A_TOKEN, _PIECE = 12, 1_500
 """What following a token takes beside each stack, and what is followed at one go: about a millisecond."""
 
 
+_A_NAME, _A_KEY = 3, 60
+"""What it takes to list the tokens along one name, and to follow them."""
+
+
 class Asked(NamedTuple):
     """What guards look at from a place: the bounds of the open string, or of those that may be open; those of
-    containers, how many of them further out each lies, and how far a token goes in it."""
+    containers, how many of them further out each lies, and how far a token goes in it; those of the open object."""
 
     lengths: tuple[tuple[Length | Matching, Reach], ...]
     frames: tuple[tuple[int, Region, Reach], ...]
+    members: list[Members]
 
 
 class Narrowing:
@@ -56,11 +62,13 @@ class Narrowing:
         self._closing = tokens.structural & tokens.closing
         for rule in pushdown.rules:
             effect(rule)  # of thousands of keys the first mask would take long for it
+        self._names = KeyNames()
         self._behind_keys: dict[Stack, bitmask.Row] = {}
         self._key_ends: dict[tuple[str, bytes], bool] = {}
         self._declaring: dict[str, list[int]] = {}
         self._begun: dict[Members, Reach] = {}
         self._deep = tokens.deep | (long & tokens.closing)
+        self._past_keys_row = self._deep | tokens.past_members
 
     def view(self, at: Position) -> Hashable:
         """What the mask here depends on beside the place: equal views, equal masks. None: nothing is cut off."""
@@ -92,7 +100,12 @@ class Narrowing:
         if last is not None and last[0] is cursor.frame and not cursor.is_key:
             known: Hashable = last[1]
             return known
-        seen = tuple(region.view(cursor.out(level), reach) for level, region, reach in asked.frames)
+        inner = cursor if cursor.is_key else cursor.out(0)
+        near = cursor.is_key and not cursor.raw
+        seen = tuple(
+            region.view(cursor.out(level) if level else inner, self._tokens.reach if near else reach)
+            for level, region, reach in asked.frames
+        )
         if self._unrepeated and (cursor.keys or cursor.is_key):
             seen = (*seen, self._keys_ahead(at))
         at.place.seen = (cursor.frame, seen)
@@ -100,15 +113,15 @@ class Narrowing:
 
     def _look(self, at: Position) -> Asked:
         found = bounds(at.place, in_string=at.cursor.in_string, deepest=self._tokens.closes)
-        near = at.cursor.is_key or any(_asks_at_once(stack) for stack in at.place.stacks)
+        near = _before_key(at.cursor) or (not at.cursor.is_key and any(map(_asks_at_once, at.place.stacks)))
         lengths = [(r, self._reach(r)) for _, r in found if isinstance(r, Length | Matching)]
         frames = [(level, r, self._within(r, near)) for level, r in found if not isinstance(r, Length | Matching)]
-        asked = Asked(tuple(lengths), tuple(frames))
+        asked = Asked(tuple(lengths), tuple(frames), members(at.place, in_string=at.cursor.in_string))
         at.place.asked = asked
         return asked
 
     def _within(self, region: Region, near: bool) -> Reach:
-        """How far a token goes in a container, and, unless a key is `near`, which keys it can begin."""
+        """How far a token goes in a container, and, unless one may come `near` here, which keys it can begin."""
         reach = self._tokens.reach
         if near or not isinstance(region, Members):
             return reach
@@ -208,6 +221,9 @@ class Narrowing:
         """By the first byte: whether guards let all pass, none, or some."""
         tokens = self._tokens
         doubtful = bitmask.ids(row & self._structural).tolist()
+        key_may_come = _before_key(at.cursor)
+        if key_may_come:
+            doubtful += yield from self._before_keys(row, at)
         bytes_ahead = at.wide.first_bytes() & (gated(at.place) if at.place is at.wide else -1)
         for byte in states_of(bytes_ahead):
             open_to = open_move(self._pushdown, at.wide, byte)
@@ -219,6 +235,8 @@ class Narrowing:
             spelled = [stack.symbol.text for stack in left if isinstance(stack.symbol, Literal)]
             if not lets.stacks:
                 row &= ~starting
+            elif key_may_come and byte == _QUOTE and not (_undeclared(lets) and any(map(string_rule, left))):
+                continue  # the mask is that of declared keys by now, or of all others
             elif len(spelled) == len(left):
                 for text in spelled:
                     doubtful += self._vocabulary.beside(bytes((byte,)) + text)
@@ -252,7 +270,65 @@ class Narrowing:
             if not ahead.lives(token):
                 bitmask.clear(row, token)
 
+    def _before_keys(self, row: bitmask.Row, at: Position) -> Generator[None, None, list[int]]:
+        """Clear the tokens that begin no key which may come, as far as that is told without following them; those of
+        which it is not."""
+        behind, open_to = follow(self._pushdown, at, b'"').place, open_move(self._pushdown, at.wide, _QUOTE)
+        regions = (at.place.asked or self._look(at)).members
+        if not behind.stacks or not regions:
+            return []
+        if not _undeclared(behind):
+            return (yield from self._only_declared(row, at, regions, b'"', only=_undeclared(open_to)))
+        if not self._pushdown.picky:
+            return []
+        names = set(self._pushdown.names).difference(self._opened(regions, at.cursor, behind, self._pushdown.names))
+        return [token for name in names for token in self._vocabulary.beside(b'"' + as_written(name))]
+
+    def _opened(self, regions: list[Members], cursor: Cursor, place: Place, names: Collection[str]) -> set[str]:
+        """Those of the names that may come at a place in a key; none where it is spelled as no declared one is."""
+        reached = any(string_rule(stack) is None for stack in place.stacks)
+        return opened(regions, cursor, names) if reached else set()
+
+    def _only_declared(
+        self, row: bitmask.Row, at: Position, regions: list[Members], quote: bytes, *, only: bool
+    ) -> Generator[None, None, list[int]]:
+        """The same where nothing but declared keys may come: behind the opening quote, or with it. `only`: the mask
+        holds other keys too."""
+        legal, barred = self._names.split(regions, at.cursor)
+        begun, within = len(at.cursor.raw), row & self._tokens.starting(_QUOTE) if quote else row
+        if not barred and not only:
+            return []
+        if not only and _A_KEY * len(barred) < _A_NAME * len(legal):
+            return [token for name in barred for token in self._vocabulary.beside(quote + as_written(name)[begun:])]
+        if _A_TOKEN * bitmask.popcount(within) < _A_NAME * len(legal):
+            return list(map(int, bitmask.ids(within)))
+        along, ending, seen = list[int](), list[int](), set[bytes]()
+        for number, name in enumerate(legal, 1):
+            text = quote + as_written(name)[begun:]
+            along += self._vocabulary.along(text, seen)
+            ending += self._vocabulary.behind(text)
+            if number % (_PIECE // _A_NAME) == 0:
+                yield
+        left = bitmask.from_ids(along + ending, self._vocabulary.size)
+        row &= left | ~self._tokens.starting(_QUOTE) if quote else left
+        return ending if len({(r.names, r.required) for r in regions}) == len(regions) else along + ending
+
+    def _in_declared(self, row: bitmask.Row, at: Position, asked: Asked) -> Iterator[None]:
+        """Within a key that can only be a declared one."""
+        regions = asked.members
+        doubtful = []
+        if regions:
+            doubtful = yield from self._only_declared(row, at, regions, b"", only=_undeclared(at.wide))
+        if self._pushdown.distinct:
+            doubtful += self._alike(row, at, b"")
+        cut = at.cursor.in_escape or at.place.inside
+        doubtful += bitmask.ids(row & (self._tokens.marked if cut else self._past_keys_row)).tolist()
+        yield from self._keep(row, at, bitmask.among(row, doubtful))
+
     def _in_string(self, row: bitmask.Row, at: Position, asked: Asked) -> Iterator[None]:
+        if at.cursor.is_key and not _undeclared(at.place):
+            yield from self._in_declared(row, at, asked)
+            return
         spelled = [stack.symbol.text for stack in at.place.stacks if isinstance(stack.symbol, Literal)]
         if len(spelled) == len(at.place.stacks) and at.place is not at.wide:
             yield from self._only(row, at, spelled)
@@ -276,7 +352,7 @@ class Narrowing:
         else:
             if asked.frames and not at.cursor.is_key:
                 yield from self._behind(row, at, doubtful)
-            closing = row & (self._deep | self._tokens.past_members if at.cursor.is_key else self._deep)
+            closing = row & (self._past_keys_row if at.cursor.is_key else self._deep)
         doubtful += bitmask.ids(closing).tolist()
         if at.cursor.is_key and self._unrepeated:
             doubtful += self._taken(at.cursor)
@@ -379,6 +455,8 @@ class Narrowing:
         any_of = None if self._picky else next(iter(rules), None)
         found: list[int] = []
         for stack in left:
+            if at.cursor.is_key and string_rule(stack) is None:
+                continue  # a declared key that cannot come
             if isinstance(stack.symbol, Literal):
                 found += self._only_beside(stack.symbol.text, any_of)
             elif (rule := string_rule(stack)) is None or rule.shared not in kept:
@@ -428,6 +506,15 @@ class _Ahead:
 
 def _is_mark(symbol: Symbol | None) -> bool:
     return isinstance(symbol, Nonterminal) and symbol.is_mark
+
+
+def _before_key(cursor: Cursor) -> bool:
+    return cursor.expects and cursor.frame is not None and cursor.frame.keys is not None
+
+
+def _undeclared(place: Place) -> bool:
+    """Whether the open key can be one that is not declared."""
+    return any(string_rule(stack) is not None for stack in place.stacks)
 
 
 def _asks_at_once(stack: Stack | None) -> bool:

@@ -27,7 +27,7 @@ _MAX_STACKS = 1_024
 _REPORTED = 2_048
 """Stacks and places added between two looks at what all grammars hold together."""
 _MAX_TEXT = 1 << 20
-_MAX_FORCED = 4_096
+MAX_FORCED = 4_096
 _ANY_BYTE = (1 << 256) - 1
 
 
@@ -311,10 +311,10 @@ class Pushdown:
         return place
 
     def forced(self, place: Place) -> bytes:
-        """Whole characters without choice from here, at most `_MAX_FORCED` bytes; remembered. Raises LostWay."""
+        """Whole characters without choice from here, at most `MAX_FORCED` bytes; remembered. Raises LostWay."""
         if place.forced is None:
             written, at = bytearray(), place
-            while len(written) < _MAX_FORCED and not at.completed:
+            while len(written) < MAX_FORCED and not at.completed:
                 byte = _only_byte(at)
                 if byte is None:
                     break
@@ -323,7 +323,7 @@ class Pushdown:
                 if isinstance(move, Gate):
                     break
                 at = move
-            place.forced = _whole_characters(bytes(written))
+            place.forced = whole_characters(bytes(written))
         return place.forced
 
     def _derive(self, stack: Stack, byte: int, reached: dict[Stack, list[_Guards]]) -> None:
@@ -407,11 +407,11 @@ def _gated(first: Nonterminal) -> int:
 
 
 def string_rule(stack: Stack) -> Nonterminal | None:
-    """Within a string, the rule that derives the rest of it; None where the rest is spelled out."""
+    """Within a string, the rule that derives the rest of it; None where the rest is spelled out, as declared keys."""
     node: Stack | None = stack
     while node is not None and node.symbol is not None:
         if isinstance(node.symbol, Nonterminal):
-            return node.symbol
+            return None if node.symbol.spells_keys else node.symbol
         if isinstance(node.symbol, Literal) and b'"' in node.symbol.text:
             return None
         node = node.rest
@@ -440,7 +440,7 @@ def _only_byte(place: Place) -> int | None:
     return first.bit_length() - 1 if first and not first & (first - 1) else None
 
 
-def _whole_characters(text: bytes) -> bytes:
+def whole_characters(text: bytes) -> bytes:
     """Without a last character that is cut; nothing when the first one is (the place is inside a character)."""
     try:
         text.decode("utf-8")

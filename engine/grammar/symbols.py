@@ -13,7 +13,20 @@ from itertools import chain, islice
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.utf8 import ByteNode, byte_automaton
 from engine.schema.grammar import EITHER, UNDECLARED, Chars, Grammar, Ref, Rule, Sequence, Text, fused
-from engine.schema.guards import Bounds, Guard, Items, Length, Letter, Members, Room, Unrepeated, regions
+from engine.schema.guards import (
+    Another,
+    AnyOf,
+    Bounds,
+    Guard,
+    Items,
+    Length,
+    Letter,
+    Member,
+    Members,
+    Room,
+    Unrepeated,
+    regions,
+)
 
 _TRIED_COMPLETIONS = 256
 _CUT_COMPLETIONS = 16
@@ -71,7 +84,8 @@ class Nonterminal:
 
     __slots__ = (
         "alternatives", "asks", "best", "effect", "first", "firsts", "gated", "guards", "is_mark", "keys", "least",
-        "name", "nullable", "nullables", "prices", "regions", "serial", "shared", "size", "spread", "tokens",
+        "name", "nullable", "nullables", "prices", "regions", "serial", "shared", "size", "spells_keys", "spread",
+        "tokens",
     )  # fmt: skip
 
     def __init__(self, name: str, serial: int) -> None:
@@ -89,6 +103,8 @@ class Nonterminal:
         self.guards: tuple[Guard | None, ...] = ()
         self.asks = False
         """Whether it has guards, or derives something that has."""
+        self.spells_keys = False
+        """Whether its alternatives are members, or parts of their keys."""
         self.is_mark = name.endswith(UNDECLARED)
         self.shared = name
         """The name of the rule that the matcher's compiler knows in place of this one."""
@@ -110,6 +126,10 @@ def is_distinct(rule: Nonterminal) -> bool:
     """Whether this rule goes on with an array that holds no value twice."""
     bounds = (region for guard in rule.guards if guard is not None for region in regions(guard))
     return any(isinstance(region, Items) and region.choices is not None for region in bounds)
+
+
+def _is_of_member(guard: Guard | None) -> bool:
+    return isinstance(guard, Member | Another) or (isinstance(guard, AnyOf) and any(map(_is_of_member, guard.guards)))
 
 
 _Offer = tuple[int, int, int, int, "Nonterminal"]
@@ -153,6 +173,7 @@ class Symbols:
     def _fill(self, symbol: Nonterminal, rule: Rule) -> None:
         symbol.alternatives = [self._sequence(parts) for parts in rule.alternatives]
         symbol.guards = rule.guards
+        symbol.spells_keys = any(map(_is_of_member, rule.guards))
         symbol.shared = rule.skeleton or rule.name
         symbol.least = None if rule.least is None else self._sequence(rule.least)
 
@@ -220,10 +241,29 @@ def _minimal_derivations(rules: list[Nonterminal]) -> None:
                 waiting[user, position] -= 1
                 if not waiting[user, position]:
                     _offer(heap, user, position)
-    for rule in rules:
-        if rule.guards and None not in rule.guards and rule.least is None:
-            costs = [tokens for way in rule.alternatives if (tokens := _tokens(way)) < NEVER]
-            rule.spread = max(costs) - min(costs) if costs else 0
+    _spread(rules)
+
+
+def _spread(rules: list[Nonterminal]) -> None:
+    """Parts of keys first, then what ends in them."""
+    seen: set[Nonterminal] = set()
+    pending = [rule for rule in rules if _is_guarded(rule)]
+    while pending:
+        rule = pending[-1]
+        parts = {way[-1] for way in rule.alternatives if way}
+        inner = [part for part in parts if isinstance(part, Nonterminal) and part.spells_keys and _is_guarded(part)]
+        ahead = [] if rule in seen else [part for part in inner if part not in seen]
+        seen.add(rule)
+        if ahead:
+            pending += ahead
+            continue
+        pending.pop()
+        costs = [_tokens(way) + sum(part.spread for part in way[-1:] if part in inner) for way in rule.alternatives]
+        rule.spread = max([tokens for tokens in costs if tokens < NEVER], default=rule.tokens) - rule.tokens
+
+
+def _is_guarded(rule: Nonterminal) -> bool:
+    return bool(rule.guards) and None not in rule.guards and rule.least is None
 
 
 def _own_keys(rule: Nonterminal) -> int:

@@ -40,7 +40,7 @@ def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
             return 0, 0
         case Member(region, name) if name in region.required:
             return 1, 0
-        case Another(region, names, _) if names & region.required - cursor.keys:
+        case Another(region, names) if any(name not in cursor.keys for name in names.required(region.required)):
             return 1, 0
         case Letter():
             return 1, guard.left(cursor) or 0

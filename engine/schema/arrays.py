@@ -15,7 +15,7 @@ from engine.schema.distinct import representatives
 from engine.schema.grammar import Ref, Sequence, Text
 from engine.schema.guards import Enough, Item, Items
 from engine.schema.layout import Follow
-from engine.schema.object_state import Way
+from engine.schema.object_members import Way
 from engine.schema.origins import mark
 from engine.schema.shape import ArrayShape, Contains
 from engine.schema.shortest import Fewest

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from engine.schema.automaton import Automaton
-from engine.schema.object_state import Member, ObjectState
+from engine.schema.object_members import Member
 from engine.schema.products import less
 from engine.schema.shortest import Fewest, Ranked
 from engine.schema.words import ascending
@@ -22,12 +22,13 @@ WAYS = 8
 """Ways to have all that is needed that are compared."""
 
 
-def fewest_members(shape: ObjectWriter, state: ObjectState) -> tuple[Fewest, ...]:
-    """Sets of members that the object needs from this state on; nothing where any way to its end will do."""
+def fewest_members(shape: ObjectWriter, needs: frozenset[int], first: bool) -> tuple[Fewest, ...]:
+    """Sets of members that the object needs where these needs are left, no matter what is there already (nothing, if
+    `first`); none of them where any way to its end will do."""
     item = shape.item
-    if not (state.needs or item.low or (item.required and not shape.ordered)):
+    if not (needs or item.low or item.required):
         return ()
-    return tuple(_fewest(shape, state, met) for met in islice(_meeting(shape, state.needs, frozenset()), WAYS))
+    return tuple(_fewest(shape, met, first) for met in islice(_meeting(shape, needs, frozenset()), WAYS))
 
 
 def _meeting(shape: ObjectWriter, needs: frozenset[int], taken: frozenset[str]) -> Iterator[tuple[Member, ...]]:
@@ -43,13 +44,13 @@ def _meeting(shape: ObjectWriter, needs: frozenset[int], taken: frozenset[str]) 
                 yield (member, *others)
 
 
-def _fewest(shape: ObjectWriter, state: ObjectState, met: tuple[Member, ...]) -> Fewest:
+def _fewest(shape: ObjectWriter, met: tuple[Member, ...], first: bool) -> Fewest:
     layout, value = shape.writer.layout, shape.writer.value
     needed = {member.name: member.value for member in met if member.name is not None}
     always: dict[str, Ranked] = {}
     others: list[Ranked] = []
-    for rank in range(state.position, len(shape.named)):
-        key, part = shape.named[rank][0], shape.parts[rank]
+    for rank, (key, _) in enumerate(shape.named):
+        part = shape.parts[rank]
         if key in needed:
             always[key] = (rank, (*layout.key(key), *value(needed[key])))
         elif key in shape.item.required:
@@ -62,13 +63,8 @@ def _fewest(shape: ObjectWriter, state: ObjectState, met: tuple[Member, ...]) ->
             word = next(word for word in ascending(member.keys) if word not in always)
             always[word] = (last, (*layout.key(word), *value(member.value)))
     more = max(0, shape.item.low - len(always))
-    if state.position:
-        others = others[:more]  # in the middle of an object any will do
-    for keys, term in shape.free if more > len(others) or (more and not state.position) else ():
+    for keys, term in shape.free if more else ():
         declared = Automaton.of(key for key, _ in shape.item.named if keys.accepts(key))
         free = (word for word in ascending(less(keys, declared)) if word not in always)
         others.extend((last, (*layout.key(word), *value(term))) for word in islice(free, more))
-    if state.position:
-        more = min(more, len(others))  # what is left out has come before
-    comma, end = layout.comma(), layout.closed("}")
-    return Fewest(tuple(always.values()), tuple(others), more, comma, end, not state.first)
+    return Fewest(tuple(always.values()), tuple(others), more, layout.comma(), layout.closed("}"), not first)

@@ -7,8 +7,11 @@ looked ahead for. Plain data. Knows no bytes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Set
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterable, Iterator, Set
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Protocol
 
 from engine.schema.counting_automaton import CountingAutomaton, State, counting_automaton
@@ -32,6 +35,10 @@ class Facts(Protocol):
     @property
     def keys(self) -> Set[str]:
         """The keys that the open object has."""
+
+    @property
+    def last(self) -> str | None:
+        """The key of these that was written last."""
 
     @property
     def count(self) -> int:
@@ -73,6 +80,41 @@ class Length:
     def view(self, facts: Facts, reach: Reach) -> Hashable:
         room = None if self.high is None else min(self.high - facts.chars, reach.chars)
         return max(0, min(self.low - facts.chars, reach.chars + 1)), room
+
+
+class Order:
+    """Keys that come in this order, with those that are `required`; all others behind them, where it is `open`."""
+
+    __slots__ = ("_hash", "index", "names", "open", "required", "until")
+
+    def __init__(self, names: tuple[str, ...], required: frozenset[str], *, open: bool) -> None:  # noqa: A002
+        self.names = names
+        self.required = required
+        self.open = open
+        self.index = {name: at for at, name in enumerate(names)}
+        self.until = [len(names)] * (len(names) + 1)
+        """By index, that of the first required key there or behind it."""
+        for at in range(len(names) - 1, -1, -1):
+            self.until[at] = at if names[at] in required else self.until[at + 1]
+        self._hash = hash((names, required, open))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Order)
+            and self._hash == other._hash
+            and (self.names, self.required, self.open) == (other.names, other.required, other.open)
+        )
+
+    def place(self, name: str | None) -> int:
+        """The index of a key; that behind all of them for one that is not there."""
+        return len(self.names) if name is None else self.index.get(name, len(self.names))
+
+    def next(self, facts: Facts) -> int:
+        """The index from which on keys may come."""
+        return 0 if facts.last is None else min(self.place(facts.last) + 1, len(self.names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,29 +172,140 @@ class Matching:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Objects with the `required` keys and `low` to `high` members; guards look at the keys `names` (sorted)."""
+    """Objects with the `required` keys and `low` to `high` members, in some `order` or in any. `names` are the declared
+    keys that they may have, `never` those that they may not."""
 
     names: frozenset[str]
     required: frozenset[str]
     low: int
     high: int | None
+    order: Order | None = None
+    never: frozenset[str] = frozenset()
 
     def view(self, facts: Facts, reach: Reach) -> Hashable:
-        keys, absent = facts.keys, missing(self.required, facts.keys)
+        keys, order = facts.keys, self.order
         low = max(0, min(self.low - facts.count, reach.items))
-        room = None if self.high is None else min(self.high - facts.count - absent, reach.items)
+        room = self._room(facts)
+        room = None if room is None else min(room, reach.items)
         if reach.names is None:
-            return keys & self.names, low, room
-        return keys & reach.names, not absent, low, room, self.names <= keys
+            left = self.low and self.low - facts.count
+            return (
+                (keys & self.names, low, room) if order is None else (order.next(facts), self._extra(keys), left, room)
+            )
+        near = reach.names
+        if begun := facts.key:
+            near = near.union(name for name in keys if name.startswith(begun))
+        if order is None:
+            return keys & near, not missing(self.required, keys), low, room, self.names <= keys
+        at = order.next(facts)
+        if self.low and not order.open:
+            return at, self._extra(keys), self.low - facts.count, room
+        until = order.until[at]
+        soon = frozenset(name for name in near if at <= order.place(name) <= until)
+        return at if begun else soon, self._extra(keys), until == len(order.names), low, room, at == len(order.names)
+
+    def _extra(self, keys: Set[str]) -> Hashable:
+        """Those of the keys that stand in no order."""
+        names = self._beyond()
+        return keys & names if names else None
+
+    def _beyond(self) -> frozenset[str]:
+        return frozenset() if self.order is None else _difference(self.names, self.order)
+
+    def _room(self, facts: Facts) -> int | None:
+        """Members that fit beside those that are required; None: any number."""
+        return None if self.high is None else self.high - facts.count - missing(self.required, facts.keys)
 
     def allows(self, facts: Facts, name: str | None) -> bool:
         """Whether one more member fits (with this key; None: one that is not in `names`) and leaves room for all that
         is required."""
-        if self.high is None:
-            return name not in facts.keys
-        if name in facts.keys:
+        if name in facts.keys or (self.order is not None and not self._in_order(facts, self.order.place(name))):
             return False
-        return facts.count + 1 + missing(self.required, facts.keys) - (name in self.required) <= self.high
+        room = self._room(facts)
+        return room is None or room + (name in self.required) > 0
+
+    def _in_order(self, facts: Facts, place: int) -> bool:
+        order = self.order
+        if order is None:
+            return True
+        at = order.next(facts)
+        return at <= place <= order.until[at] and place <= self._latest(facts)
+
+    def _latest(self, facts: Facts) -> int:
+        """The last index in the order at which a key leaves enough to come."""
+        assert self.order is not None
+        return len(self.order.names) if self.order.open else facts.count + len(self.order.names) - self.low
+
+    def allows_some(self, facts: Facts, names: Names) -> bool:
+        """The same for any of several declared keys. Microseconds, or linear where most of them are written."""
+        keys, room = facts.keys, self._room(facts)
+        if room is not None and room < 0:
+            return False
+        if self.order is None:
+            tried = names.all if room is None or room else names.required(self.required)
+            return len(tried) > len(keys) or any(name not in keys for name in tried)
+        at, places = self.order.next(facts), names.places(self.order)
+        first = bisect_left(places, at)
+        last = min(self.order.until[at], self._latest(facts))
+        if room == 0:
+            at = self.order.until[at]
+            return at <= last and at < len(self.order.names) and at in places[first:]
+        if first == len(places) or places[first] > last:
+            return False
+        return places[first] < len(self.order.names) or any(
+            name not in keys and name not in self.order.index for name in names.all
+        )
+
+    def open_names(self, facts: Facts) -> Set[str]:
+        """The declared keys that may come now. Linear in all of them, a microsecond for 20."""
+        keys, room, order = facts.keys, self._room(facts), self.order
+        if room is not None and room < 0:
+            return frozenset()
+        if order is None:
+            return (self.names if room is None or room else self.required) - keys
+        at = order.next(facts)
+        last = min(order.until[at], self._latest(facts))
+        found = frozenset(order.names[at if room is None or room else order.until[at] : last + 1])
+        return found if last < len(order.names) else found | (self._beyond() - keys)
+
+
+@lru_cache(maxsize=256)
+def _difference(names: frozenset[str], order: Order) -> frozenset[str]:
+    return names - order.index.keys()
+
+
+class Names:
+    """Some declared keys, which many guards of one object hold parts of."""
+
+    __slots__ = ("_places", "_required", "all")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.all = frozenset(names)
+        self._places: tuple[Order, list[int]] | None = None
+        self._required: tuple[frozenset[str], frozenset[str]] | None = None
+
+    def __hash__(self) -> int:
+        return hash(self.all)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Names) and self.all == other.all)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.all)
+
+    def places(self, order: Order) -> list[int]:
+        """Where they stand in an order, sorted; remembered for one."""
+        known = self._places
+        if known is None or known[0] is not order:
+            known = self._places = order, sorted(map(order.place, self.all))
+        return known[1]
+
+    def required(self, required: frozenset[str]) -> frozenset[str]:
+        """Those that are required; remembered for one object."""
+        known = self._required
+        if known is None or known[0] is not required:
+            known = self._required = required, self.all & required
+        return known[1]
 
 
 _KNOWN = 256
@@ -268,13 +421,11 @@ class Another:
     """One of several members may come: of the keys `names`, or, where `free`, of any other."""
 
     region: Members
-    names: frozenset[str]
-    free: bool
+    names: Names
+    free: bool = False
 
     def holds(self, facts: Facts) -> bool:
-        if self.free and self.region.allows(facts, None):
-            return True
-        return any(self.region.allows(facts, name) for name in self.names - facts.keys)
+        return (self.free and self.region.allows(facts, None)) or self.region.allows_some(facts, self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,30 +482,56 @@ _NAMES = {kind: name for name, kind in (*_REGIONS.items(), *_GUARDS.items())}
 _FIELDS = {kind: [entry.name for entry in fields(kind)] for kind in _NAMES}
 
 
-def packed(guards: tuple[Guard | None, ...]) -> list[Any]:
-    """Guards as JSON: their regions, each once, and then the guards. Equal in every process for equal guards."""
-    known: dict[Bounds, int] = {}
-    plain = [guard if guard is None else _plain(guard, known) for guard in guards]
-    return [[[_NAMES[type(region)], *map(_plain_value, _values(region))] for region in known], plain]
+class Packing:
+    """Guards as JSON, equal in every process for equal guards; their regions each once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Bounds, int] = {}
+
+    def packed(self, guards: tuple[Guard | None, ...]) -> list[Any]:
+        return [None if guard is None else _plain(guard, self._number) for guard in guards]
+
+    @property
+    def regions(self) -> list[Any]:
+        """Those that the guards so far look at."""
+        return list(map(_plain_region, self._known))
+
+    def _number(self, region: Bounds) -> int:
+        return self._known.setdefault(region, len(self._known))
 
 
-def unpacked(plain: list[Any], seen: dict[Any, Any]) -> tuple[Guard | None, ...]:
-    """The inverse of `packed`; equal regions of all that is read with the same `seen` are one object, so that they are
-    told to be equal without a look at their names."""
-    read = (_REGIONS[name](*map(_value, values)) for name, *values in plain[0])
-    known = [seen.setdefault(region, region) for region in read]
-    return tuple(None if guard is None else _guard(guard, known) for guard in plain[1])
+def unpacked(plain: list[Any], known: list[Bounds]) -> tuple[Guard | None, ...]:
+    """The inverse of `Packing.packed`."""
+    return tuple(None if guard is None else _guard(guard, known) for guard in plain)
 
 
-def _plain(guard: Guard, known: dict[Bounds, int]) -> list[Any]:
+def unpacked_regions(plain: list[Any]) -> list[Bounds]:
+    """The inverse of `Packing.regions`."""
+    return [_REGIONS[name](*map(_value, values)) for name, *values in plain]
+
+
+def contents(guards: tuple[Guard | None, ...]) -> str:
+    """What tells guards from others, in every process."""
+    return str([None if guard is None else _plain(guard, _digest) for guard in guards])
+
+
+@lru_cache(maxsize=1024)
+def _digest(region: Bounds) -> str:
+    return blake2b(str(_plain_region(region)).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _plain_region(region: Bounds) -> list[Any]:
+    return [_NAMES[type(region)], *map(_plain_value, _values(region))]
+
+
+def _plain(guard: Guard, number: Callable[[Bounds], int | str]) -> list[Any]:
     if isinstance(guard, Unrepeated):
         return ["unrepeated", guard.rest, sorted(guard.names)]
     first, *_ = parts = guard.guards if isinstance(guard, AnyOf) else (guard,)
-    numbers = [known.setdefault(part.region, len(known)) for part in parts]
-    return [_NAMES[type(first)], numbers, *map(_plain_value, _values(first)[1:])]
+    return [_NAMES[type(first)], [number(part.region) for part in parts], *map(_plain_value, _values(first)[1:])]
 
 
-def _guard(plain: list[Any], known: list[Any]) -> Any:
+def _guard(plain: list[Any], known: list[Bounds]) -> Any:
     name, first, *values = plain
     if name == "unrepeated":
         return Unrepeated(tuple(first), frozenset(values[0]))
@@ -368,12 +545,22 @@ def _values(part: Any) -> list[Any]:
 
 
 def _plain_value(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return {"each": [_plain_value(part) for part in value]}
+    match value:
+        case tuple():
+            return {"each": [_plain_value(part) for part in value]}
+        case Names():
+            return {"names": sorted(value)}
+        case Order():
+            return {"order": value.names, "required": sorted(value.required), "open": value.open}
     return sorted(value) if isinstance(value, frozenset) else value
 
 
 def _value(plain: Any) -> Any:
-    if isinstance(plain, dict):
-        return tuple([_value(part) for part in plain["each"]])
+    match plain:
+        case {"each": parts}:
+            return tuple(map(_value, parts))
+        case {"names": names}:
+            return Names(names)
+        case {"order": names, "required": required, "open": is_open}:
+            return Order(tuple(names), frozenset(required), open=is_open)
     return frozenset(plain) if isinstance(plain, list) else plain

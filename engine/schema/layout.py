@@ -15,7 +15,8 @@ GAP = 40
 """Whitespace characters in a row that the flexible layout allows."""
 BLANK = " \t\n\r"
 _FOLLOW, _FLEXIBLE_FOLLOW = chars(",}]"), chars(",}]" + BLANK)
-_quoted = json.JSONEncoder(ensure_ascii=False).encode
+spelled = json.JSONEncoder(ensure_ascii=False).encode
+"""A string as it is written, with its quotes."""
 
 
 @dataclass(slots=True)
@@ -66,7 +67,11 @@ class Layout:
 
     def key(self, name: str) -> Sequence:
         """A declared key, spelled as json.dumps(ensure_ascii=False) does, and its colon."""
-        return (Text(_quoted(name)), Ref(self.prefix + EITHER), *self.colon())
+        return (Text(spelled(name)), *self.behind_key())
+
+    def behind_key(self) -> Sequence:
+        """What follows the closing quote of a declared key."""
+        return (Ref(self.prefix + EITHER), *self.colon())
 
     def _chain(self) -> Ref:
         for left in range(GAP + 1):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from engine.schema.guards import Another, AnyOf, Enough, Guard, Member, Members
+from engine.schema.guards import Another, AnyOf, Enough, Guard, Member, Members, Names
 
 Regions = Collection[Members]
 
@@ -21,14 +21,14 @@ def end(regions: Regions) -> Guard | None:
 
 def member(regions: Regions, name: str | None) -> Guard | None:
     """Before the member with this key; None: some undeclared key."""
-    if name is None and any(region.high is None for region in regions):
+    if name is None and any(region.high is None and region.order is None for region in regions):
         return None
     return _any([Member(region, name) for region in regions])
 
 
-def another(regions: Regions, names: frozenset[str], free: bool) -> Guard | None:
+def another(regions: Regions, names: Names, free: bool) -> Guard | None:
     """Before one of several members."""
-    if free and any(region.high is None for region in regions):
+    if free and any(region.high is None and region.order is None for region in regions):
         return None
     return _any([Another(region, names, free) for region in regions])
 

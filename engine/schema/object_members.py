@@ -1,23 +1,37 @@
 """The kinds of members that one object can have: each with what it supplies of what the object needs.
 
-Knows keys, values and needs; not rules or guards.
+Knows keys, values and needs; not rules.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 from engine.schema.automaton import Automaton
 from engine.schema.grammar import Sequence
-from engine.schema.object_state import Member
+from engine.schema.guards import Guard
 from engine.schema.products import less, meet
 from engine.schema.shape import ObjectShape
 from engine.schema.term import FALSE, TRUE, Term
 
 if TYPE_CHECKING:
     from engine.schema.values import ValueWriter
+
+Way = tuple[Sequence, Guard | None]
+"""An alternative and what it asks of the object so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One kind of member: its key with colon (`keys`: out of these, if undeclared), its value, and what it supplies."""
+
+    key: Sequence
+    value: Term
+    name: str | None
+    meets: frozenset[int] = frozenset()
+    keys: Automaton | None = None
 
 
 class MemberKinds:

@@ -1,8 +1,8 @@
-"""Objects in any order, one shape or several written together: a rule knows which shapes are still possible, guards
-look at the members.
+"""Objects, one shape or several written together: a rule knows which shapes are still possible, guards look at the
+members.
 
 Written side by side, shapes that differ in a few members keep a parser state each, in every object around and inside
-them. Shapes with patterns, needs or an order are left to `objects`.
+them. Shapes with patterns or needs are left to `objects`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from engine.schema import object_guards
 from engine.schema.automaton import Automaton
 from engine.schema.fewest import fewest_members
 from engine.schema.grammar import Ref, Sequence
-from engine.schema.guards import Members
+from engine.schema.guards import Guard, Members
+from engine.schema.key_trie import write_members
 from engine.schema.object_forms import written_forms
-from engine.schema.object_state import Member, ObjectState, Way
+from engine.schema.object_members import Member, Way
 from engine.schema.objects import ObjectWriter
 from engine.schema.origins import mark
+from engine.schema.parameter_objects import ParameterObject
 from engine.schema.shortest import Fewest
 from engine.schema.term import FALSE, Term
 
@@ -39,6 +41,8 @@ _Edge = tuple[str | None, Term]
 def write_objects(writer: ValueWriter, items: tuple[ObjectShape, ...], follow: Follow, term: Term) -> list[Ref]:
     """Rules for what follows the opening brace of one of these shapes; equal ones in equal places are written once."""
     known = writer.objects.get((items, follow))
+    if not writer.counted:
+        return [ParameterObject(writer, item, follow, term).write() for item in items]
     shapes = [ObjectWriter(writer, form, follow, term) for item in items for form in _forms(writer, item, term)]
     if known is None:
         known = writer.objects[items, follow] = _write(writer, shapes)
@@ -46,8 +50,6 @@ def write_objects(writer: ValueWriter, items: tuple[ObjectShape, ...], follow: F
 
 
 def _forms(writer: ValueWriter, item: ObjectShape, term: Term) -> list[ObjectShape]:
-    if not writer.counted:
-        return [item]
     expander = writer.expander
 
     def refuse(keywords: tuple[str, ...], reason: str) -> None:
@@ -75,13 +77,10 @@ class UnionWriter:
         self.shapes = shapes
         self.values = [dict(shape.named) for shape in shapes]
         self.names = tuple(dict.fromkeys(key for shape in shapes for key, _ in shape.item.named))
-        self.regions = [self._region(shape) for shape in shapes]
-        self._together: dict[tuple[tuple[_Edge, ...], tuple[Members, ...]], Sequence] = {}
+        names = frozenset(self.names)
+        self.regions = [shape.region(names) for shape in shapes]
+        self._together: dict[tuple[tuple[_Edge, ...], tuple[Members, ...]], tuple[Sequence, Guard | None]] = {}
         self._needed: dict[tuple[int, bool], tuple[Fewest, ...]] = {}
-
-    def _region(self, shape: ObjectWriter) -> Members:
-        item = shape.item
-        return Members(frozenset(self.names), item.required, item.low, item.high)
 
     @cached_property
     def edges(self) -> dict[Possible, dict[Possible, list[_Edge]]]:
@@ -149,8 +148,7 @@ class UnionWriter:
     def _fewest(self, number: int, first: bool) -> tuple[Fewest, ...]:
         """What this shape must have, whatever others are possible beside it."""
         if (number, first) not in self._needed:
-            at = ObjectState(0, frozenset(), frozenset(), 0, first)
-            self._needed[number, first] = fewest_members(self.shapes[number], at)
+            self._needed[number, first] = fewest_members(self.shapes[number], frozenset(), first)
         return self._needed[number, first]
 
     def _ways(
@@ -160,22 +158,16 @@ class UnionWriter:
         comma = () if first else layout.comma()
         found: list[Way] = [(layout.closed("}"), object_guards.end([self.regions[number] for number in state]))]
         for target, edges in targets.items():
-            regions = tuple(self.regions[number] for number in target)
-            keys = frozenset(key for key, _ in edges if key is not None)
-            guard = object_guards.another(regions, keys, any(key is None for key, _ in edges))
-            if len(edges) == 1:
-                guard = object_guards.member(regions, edges[0][0])
-            found.append(((*comma, *self._members(tuple(edges), regions), Ref(names[target])), guard))
+            symbols, guard = self._members(tuple(edges), tuple(self.regions[number] for number in target))
+            found.append(((*comma, *symbols, Ref(names[target])), guard))
         return found
 
-    def _members(self, edges: tuple[_Edge, ...], regions: tuple[Members, ...]) -> Sequence:
+    def _members(self, edges: tuple[_Edge, ...], regions: tuple[Members, ...]) -> tuple[Sequence, Guard | None]:
         if (edges, regions) not in self._together:
-            members = [Member(self._key(key), value, key) for key, value in edges]
-            guards = [object_guards.member(regions, key) for key, _ in edges]
-            self._together[edges, regions] = self.shapes[0].together(members, guards)
+            members = [Member(() if key is not None else self._any_key, value, key) for key, value in edges]
+            self._together[edges, regions] = write_members(self.writer, members, regions)
         return self._together[edges, regions]
 
-    def _key(self, key: str | None) -> Sequence:
-        if key is not None:
-            return self.writer.layout.key(key)
+    @cached_property
+    def _any_key(self) -> Sequence:
         return self.writer.key(Automaton.anything(), frozenset(self.names))

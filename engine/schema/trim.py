@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 from engine.schema.components import components
 from engine.schema.grammar import Ref, Rule, Sequence, print_alternatives
-from engine.schema.guards import packed
+from engine.schema.guards import contents
 
 Rules = Mapping[str, Rule]
 _SLOT, _OR = "\0", "\1"
@@ -106,7 +106,7 @@ def _digest(printed: str, rule: Rule | None = None) -> str:
     if rule is not None and rule.lookahead is not None:
         content += str(rule.lookahead.ranges)
     if rule is not None and rule.guards:
-        content += str(packed(rule.guards))
+        content += contents(rule.guards)
     return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=7).hexdigest()
 
 

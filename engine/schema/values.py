@@ -19,7 +19,7 @@ from engine.schema.layout import Follow, Layout
 from engine.schema.lengths import FOLDED_LENGTH, in_states, is_countable
 from engine.schema.listed import Lister
 from engine.schema.numerals import numerals
-from engine.schema.object_state import Way
+from engine.schema.object_members import Way
 from engine.schema.origins import mark
 from engine.schema.parameter_text import Style
 from engine.schema.products import less

@@ -16,7 +16,7 @@ from engine.grammar.compiler import Compiler
 from engine.grammar.vocabulary import Vocabulary
 from engine.request import Constraint
 from engine.schema.grammar import Chars, Grammar, Ref, Rule, Sequence, Text, chars
-from engine.schema.guards import Another, Enough, Guard, Item, Items, Length, Member, Members, Room, Unrepeated
+from engine.schema.guards import Another, Enough, Guard, Item, Items, Length, Member, Members, Names, Room, Unrepeated
 from tests.grammar.fakes import byte_tokenizer
 
 EXTRA = [
@@ -163,7 +163,7 @@ def test_an_object_has_its_keys_in_any_order_and_none_twice(made, required: str,
 
     def ways(comma: Sequence) -> list[tuple[Guard | None, Sequence]]:
         each = [(Member(members, name), (*comma, Text(f'"{name}":'), Text("1"), Ref("more"))) for name in "ab"]
-        other = (Another(members, frozenset("cd"), False), (*comma, Ref("m"), Ref("more")))
+        other = (Another(members, Names("cd")), (*comma, Ref("m"), Ref("more")))
         return [(Enough(members), (Text("}"),)), *each, other]
 
     shared = [(Member(members, name), (Text(f'"{name}":1'),)) for name in "cd"]

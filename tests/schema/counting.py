@@ -25,6 +25,7 @@ class Counts:
     count: int = 0
     values: frozenset[str] = frozenset()
     item: str | None = None
+    last: str | None = None
 
     def reached(self, automaton: CountingAutomaton) -> State | None:
         """Where a pattern stands behind the open string."""
@@ -56,7 +57,8 @@ def counts(text: str) -> Counts:
             is_key = top is not None and top.is_object and top.expects
             if at > len(text):
                 keys = frozenset(top.keys) if top else frozenset()
-                return Counts(len(letters), "".join(letters), "".join(letters) if is_key else "", keys, _size(top))
+                written = "".join(letters)
+                return Counts(len(letters), written, written if is_key else "", keys, _size(top), last=_last(top))
             if is_key and top:
                 top.keys.append("".join(letters))
                 top.expects = False
@@ -72,8 +74,12 @@ def counts(text: str) -> Counts:
         at += 1
     top = frames[-1] if frames else None
     if top is None or top.is_object:
-        return Counts(keys=frozenset(top.keys) if top else frozenset(), count=_size(top))
+        return Counts(keys=frozenset(top.keys) if top else frozenset(), count=_size(top), last=_last(top))
     return Counts(count=_size(top), values=frozenset(top.values), item=_value(text[top.start :]))
+
+
+def _last(frame: _Frame | None) -> str | None:
+    return frame.keys[-1] if frame and frame.keys else None
 
 
 def _value(text: str) -> str | None:

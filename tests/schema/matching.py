@@ -120,7 +120,7 @@ class Sampler:
         parts = guard.guards if isinstance(guard, AnyOf) else (guard,)
         needed = any(
             (isinstance(part, Member) and part.name in part.region.required)
-            or (isinstance(part, Another) and part.names & part.region.required)
+            or (isinstance(part, Another) and part.names.required(part.region.required))
             for part in parts
         )
         return 0 if needed else sum(len(self.short[x.name]) if isinstance(x, Ref) else 1 for x in way)

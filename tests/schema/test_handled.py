@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.schema import alternatives, arrays, lengths, listed, members, objects
+from engine.schema import alternatives, arrays, lengths, listed, members, parameter_objects
 from engine.schema.keywords import ASSERTIONS
 
 DOCS = Path(__file__).parents[2] / "docs" / "schemas.md"
@@ -23,8 +23,7 @@ LIMITS = {
     "maxItems": (arrays.COUNTED,),
     "uniqueItems": (listed.FEW,),
     "unevaluatedItems": (alternatives.SUBSETS,),
-    "properties": (objects.OPTIONAL_RUN,),
-    "required": (objects.TRACKED,),
+    "required": (parameter_objects.TRACKED,),
     "patternProperties": (members.KEY_CLASSES, members.WIDE_KEYS),
     "dependencies": (alternatives.SPLITS,),
     "unevaluatedProperties": (alternatives.SUBSETS,),
