@@ -29,6 +29,9 @@ from engine.interfaces import Runner, Tokenizer
 from engine.judge import Judgement
 from engine.request import Result
 
+_ENDING_S = 0.5
+"""What looking for an ending and writing it may last beyond the deadline; what is longer does not fit."""
+
 
 class Crew:
     """Scheduler, prefix cache and loop of one engine."""
@@ -157,7 +160,10 @@ class Crew:
     def _close(self, sample: Sample) -> None:
         """The deadline has passed. A row that has ended but for a look of the judge has ended."""
         asked = sample.question
-        if sample.ending or (asked is not None and asked.ends):
+        if sample.closing and sample.job.overdue(_ENDING_S):
+            sample.status, sample.ending, sample.sought = "timeout", [], None
+            self._finish(sample)
+        if sample.status is not None or sample.closing or (asked is not None and asked.ends):
             return
         self._judging.drop(sample)
         if asked is not None and asked.status is not None:

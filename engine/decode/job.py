@@ -119,6 +119,8 @@ class Sample:
     told: int = 0
     ending: list[int] = field(default_factory=list)
     """What is still to be written of its ending, last token first."""
+    sought: Callable[..., None] | None = None
+    """How to go on looking for its ending, for so many `pieces`."""
     forced: int = 0
     retries: int = 0
     epoch: int = 0
@@ -167,6 +169,15 @@ class Sample:
             work()
         except BaseException as error:  # noqa: BLE001 - a row fails alone, whatever went wrong in it
             self.fail(error)
+
+    def abandon_steps(self) -> None:
+        """What has been launched for it means nothing."""
+        self.epoch, self.flying, self.hold = self.epoch + 1, 0, False
+
+    @property
+    def closing(self) -> bool:
+        """Whether its ending is looked for, or being written."""
+        return bool(self.ending) or self.sought is not None
 
     @property
     def length(self) -> int:

@@ -88,15 +88,20 @@ class Loop:
 
     def _go_on(self) -> bool:
         """A piece of what would hold up the others at once: guards asked about many tokens, a long ending written."""
-        self.writing = [sample for sample in self.writing if sample.status is None]
+        self.writing = [s for s in self.writing if s.status is None and (s.closing or s.question is not None)]
         for sample in self.writing:  # that needs neither the slot nor the device
             self._scheduler.release(sample)
             sample.slot = None
-        waiting = [*self.writing, *filter(_unfinished, self._scheduler.running)][:PIECES]
+        closing = [sample for sample in self.writing if sample.closing]
+        waiting = [*closing, *filter(_unfinished, self._scheduler.running)][:PIECES]
         for sample in waiting:
             pieces = max(1, PIECES // len(waiting))
             if sample.ending:
                 sample.guard(partial(write_on, sample, self._tokenizer, pieces / 1e3))
+            elif sample.sought is not None:
+                sample.guard(partial(sample.pursue, partial(sample.sought, pieces=pieces), ends=True))
+                if sample.question is not None:
+                    self._ask(sample)
             elif sample.matcher is not None:
                 sample.guard(partial(sample.matcher.go_on, pieces))
             if sample.status is not None:
@@ -231,7 +236,7 @@ class Loop:
 
     def _end(self, sample: Sample, *, overdue: bool = False) -> None:
         close(sample, self._tokenizer, overdue=overdue)
-        if sample.ending:
+        if sample.closing and sample not in self.writing:
             self.writing.append(sample)
 
 

@@ -7,11 +7,14 @@ which fitted before, is emitted: nothing is ever cut.
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from engine.decode.job import Sample
 from engine.decode.text import TextStream
 from engine.interfaces import Sampled, Tokenizer
 
+AT_ONCE = 10
+"""Pieces, of about a millisecond, in which an ending is looked for at one go."""
 _AT_ONCE_S = 0.01
 """Of processor time: an ending that takes longer is written in several turns."""
 
@@ -57,8 +60,8 @@ def _take_back(sample: Sample, count: int, tokenizer: Tokenizer) -> None:
     """The last `count` tokens; nothing of what they wrote has been handed on."""
     del sample.output[-count:], sample.logprobs[-count:]
     sample.retries += 1
-    sample.epoch += 1
-    sample.status, sample.flying, sample.hold = None, 0, False
+    sample.status = None
+    sample.abandon_steps()
     sample.forced = min(sample.forced, len(sample.output))
     sample.cached = min(sample.cached, sample.length - 1)  # fewer where it was put back while the judge was asked
     sample.text, sample.pieces = TextStream(sample.text.stop), []
@@ -67,23 +70,29 @@ def _take_back(sample: Sample, count: int, tokenizer: Tokenizer) -> None:
     sample.withheld = "".join(sample.pieces)[sample.told :]
 
 
-def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False) -> None:
+def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False, pieces: int = AT_ONCE) -> None:
     """End the text by its shortest legal ending: `closed`; `timeout` where none fits or there is nothing to close.
 
-    Raises Undecided as `reconsider` does.
+    Looks for it for so many `pieces`; where they do not suffice it is `sought` and this is to be called again. Raises
+    Undecided as `reconsider` does.
     """
     matcher = sample.matcher
     if matcher is None or (overdue and not sample.output):
         sample.status = "timeout"
         return
+    if not matcher.seek(sample.remaining, pieces):
+        sample.abandon_steps()
+        sample.sought = partial(close, sample, tokenizer, overdue=overdue)
+        return
+    sample.sought = None
     ending = matcher.ending(sample.remaining)
     if ending is None:
         sample.status = "timeout" if overdue else "dead_end"
         return
     sample.ending = list(reversed(ending))
     write_on(sample, tokenizer, _AT_ONCE_S)
-    if sample.ending:  # whatever has been launched for it means nothing
-        sample.epoch, sample.flying, sample.hold = sample.epoch + 1, 0, False
+    if sample.ending:
+        sample.abandon_steps()
 
 
 def write_on(sample: Sample, tokenizer: Tokenizer, seconds: float) -> None:

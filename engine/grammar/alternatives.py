@@ -25,6 +25,8 @@ Passes = Callable[[Ending], bool]
 
 _TRIES = 24
 _LONGEST_DETOUR = 4
+_LONGEST = 1_000
+"""Tokens of an ending beside which no other is looked for, which would take as long again each time."""
 _MOST_WORK = 1_500
 """Microseconds that all tries may take, as counted below: a clock would end the same text differently on a busy day."""
 _A_TRY = 80
@@ -44,6 +46,8 @@ def best_ending(matcher: Matcher, shortest: Ending, limit: int, passes: Passes) 
     `shortest` ignores what is banned here. It comes back when it is the only one that passes or fits: then the judge of
     the whole text has the last word.
     """
+    if len(shortest) > _LONGEST:
+        return shortest
     allowed = shortest if shortest[0] not in matcher.banned else _beside_bans(matcher, limit)
     if allowed and passes(allowed):
         return allowed

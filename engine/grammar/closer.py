@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 
 from engine.config import Limits
 from engine.grammar.allowance import Allowance
-from engine.grammar.cursor import Cursor
 from engine.grammar.least_cost import least_cost
 from engine.grammar.least_text import least_text
+from engine.grammar.pieces import Pieces
 from engine.grammar.position import Position, follow, forced, fresh
-from engine.grammar.pushdown import LostWay, Pushdown, Stack
+from engine.grammar.pushdown import LostWay, Pushdown
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.shortest import Shortest
 from engine.grammar.symbols import Symbols
@@ -27,6 +27,10 @@ _STEPS = 100
 _STEPS_AT_START = 1_500
 _FOLLOWED = 4_000
 """Bytes of an ending that are followed through the guards once more; of a long one that takes as long as writing it."""
+
+
+_PIECE = 400
+"""Bytes that are followed at one go."""
 
 
 class Closer:
@@ -56,9 +60,9 @@ class Closer:
         self.pushdown.start.ending = shortest
         self.pushdown.start.searched = True
 
-    def ending(self, at: Position, limit: int = NEVER) -> tuple[int, ...] | None:
-        """Tokens that end the document from here, stop token last. 20-500 microseconds, then remembered where nothing
-        that was counted matters.
+    def ending(self, at: Position, limit: int = NEVER) -> Pieces[tuple[int, ...] | None]:
+        """In pieces: tokens that end the document from here, stop token last. 20-500 microseconds, then remembered
+        where nothing that was counted matters.
 
         Where that is more than `limit`, 1-2 ms more (10-20 for a whole document) are spent once on tokens that span the
         grammar's parts.
@@ -67,7 +71,7 @@ class Closer:
         counted = self.pushdown.guarded and place is not self.pushdown.start
         ending = None if counted else place.ending
         if ending is None:
-            ending = self._shortest(at)
+            ending = yield from self._shortest(at)
         if len(ending) > limit and (counted or not place.searched):
             ending = self._improved(at, ending)
             if not counted:
@@ -91,21 +95,18 @@ class Closer:
             return ending
         return ending if better is None else (*better, self._stop)
 
-    def _shortest(self, at: Position) -> tuple[int, ...]:
+    def _shortest(self, at: Position) -> Pieces[tuple[int, ...]]:
         best: tuple[int, ...] | None = None
         tried = 0
         for stack in sorted(at.place.stacks, key=lambda s: (s.tokens, s.size))[:_TRIED_STACKS]:
             if best is not None and tried + stack.size > _TRIED_BYTES:
                 break
             tried += stack.size
-            text = self._text(stack, at.cursor)
-            pieces = None if text is None else self._segmenter.cut(text)
+            text = (yield from least_text(stack, at.cursor)) if self.pushdown.guarded else stack.text()
+            pieces = None if text is None else (yield from self._segmenter.cutting(text))
             if pieces is not None and (best is None or len(pieces) < len(best)):
                 best = pieces
         return () if best is None else (*best, self._stop)
-
-    def _text(self, stack: Stack, cursor: Cursor) -> bytes | None:
-        return least_text(stack, cursor) if self.pushdown.guarded else stack.text()
 
 
 class Track:
@@ -207,17 +208,22 @@ class Track:
         """Whether some value has run away: it should be closed now."""
         return self.at.cursor.over(self._limits)
 
-    def ends(self, text: bytes) -> tuple[int, ...] | None:
-        """The marks in these bytes, `Position.marks`; None where they do not end the document, by the guards. Where
-        nothing is asked, nobody knows better."""
+    def ends(self, text: bytes) -> Pieces[tuple[int, ...] | None]:
+        """In pieces: the marks in these bytes, `Position.marks`; None where they do not end the document, by the
+        guards. Where nothing is asked, nobody knows better."""
         pushdown = self._closer.pushdown
         if not (self.alive and pushdown.guarded) or (len(text) > _FOLLOWED and not pushdown.marked):
             return ()
-        try:
-            at = follow(pushdown, self.at, text)
-        except LostWay:
-            return ()
-        return at.marks if at.place.completed else None
+        at, marks = self.at, list[int]()
+        for start in range(0, len(text), _PIECE):
+            try:
+                at = follow(pushdown, at, text[start : start + _PIECE])
+            except LostWay:
+                return ()
+            marks += [start + mark for mark in at.marks]
+            yield
+        return tuple(marks) if at.place.completed else None
 
-    def ending(self, limit: int) -> tuple[int, ...] | None:
+    def ending(self, limit: int) -> Pieces[tuple[int, ...] | None]:
+        """See `Closer.ending`."""
         return self._closer.ending(self._positions[-1], limit)

@@ -17,6 +17,7 @@ from engine.grammar.compiler import Compiled
 from engine.grammar.documents import as_document
 from engine.grammar.matcher import Matcher
 from engine.grammar.narrowing import Narrowing
+from engine.grammar.pieces import at_once
 from engine.grammar.vocabulary import Vocabulary
 from engine.judge import Judge, judge
 from engine.request import Constraint
@@ -139,7 +140,7 @@ class CompiledGrammar:
     def accepts(self, data: bytes) -> bool:
         """Whether a fresh matcher accepts these bytes from start to end. 0.3 microseconds a byte, 2 with guards."""
         track = self.track()
-        marks = () if track is None else track.ends(data)
+        marks = () if track is None else at_once(track.ends(data))
         if marks is None:
             return False
         matcher = xgr.GrammarMatcher(self.raw)

@@ -8,29 +8,31 @@ from __future__ import annotations
 
 from engine.grammar.cursor import Cursor
 from engine.grammar.levels import levels
+from engine.grammar.pieces import Pieces
 from engine.grammar.pushdown import DOCUMENT_END, Stack, spell
 from engine.grammar.symbols import Nonterminal, Symbol, is_distinct
 from engine.grammar.unused import Rest, depth_of, joined, search
 from engine.grammar.ways import MAX_TEXT, alternative, repeated
 
+_PIECE = 300
+"""Symbols, and their ways, that are written at one go."""
 
-def least_text(stack: Stack, cursor: Cursor) -> bytes | None:
-    """None where none is found, or it is over a megabyte. 2-5 microseconds a symbol."""
-    rest = joined(stack.symbols(), None)
-    written = b""
-    open_levels = [
-        level for level, rule in levels(stack, in_string=cursor.in_string) if level >= 0 and is_distinct(rule)
-    ]
-    if open_levels:
-        found = _differing(rest, cursor, depth_of(cursor.out(max(open_levels)).frame))
-        if found is None:
-            return None
-        written, rest, cursor = found
-    pieces, size = [written], len(written)
+
+def least_text(stack: Stack, cursor: Cursor) -> Pieces[bytes | None]:
+    """None where none is found, or it is over a megabyte. 2-5 microseconds a symbol, and for each of its ways."""
+    begun = yield from _open_arrays(stack, cursor)
+    if begun is None:
+        return None
+    written, rest, cursor = begun
+    pieces, size, work = [written], len(written), 0
     while rest is not None:
         symbol, after = rest
+        work += 1 + (len(symbol.alternatives) if isinstance(symbol, Nonterminal) and symbol.asks else 0)
+        if work > _PIECE:
+            work = 0
+            yield
         if isinstance(symbol, Nonterminal) and is_distinct(symbol):
-            found = _differing(rest, cursor, depth_of(cursor.frame))
+            found = yield from _differing(rest, cursor, depth_of(cursor.frame))
             if found is None:
                 return None
             text, rest, cursor = found
@@ -56,12 +58,22 @@ def least_text(stack: Stack, cursor: Cursor) -> bytes | None:
     return b"".join(pieces)
 
 
-def _differing(rest: Rest | None, cursor: Cursor, depth: int) -> tuple[bytes, Rest | None, Cursor] | None:
+def _open_arrays(stack: Stack, cursor: Cursor) -> Pieces[tuple[bytes, Rest | None, Cursor] | None]:
+    """The end of those open arrays whose items differ, where there are any."""
+    rest = joined(stack.symbols(), None)
+    rules = levels(stack, in_string=cursor.in_string)
+    open_levels = [level for level, rule in rules if level >= 0 and is_distinct(rule)]
+    if not open_levels:
+        return b"", rest, cursor
+    return (yield from _differing(rest, cursor, depth_of(cursor.out(max(open_levels)).frame)))
+
+
+def _differing(rest: Rest | None, cursor: Cursor, depth: int) -> Pieces[tuple[bytes, Rest | None, Cursor] | None]:
     """The end of an array so many containers deep whose items differ: item by item, each a new value."""
     written = b""
     while depth_of(cursor.frame) >= depth:
         frame = cursor.out(depth_of(cursor.frame) - depth).frame
-        found = None if frame is None else search(rest, cursor, frame)
+        found = None if frame is None else (yield from search(rest, cursor, frame))
         if found is None:
             return None
         text, rest, cursor = found

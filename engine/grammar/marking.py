@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import xgrammar as xgr
@@ -38,9 +39,8 @@ class KeyTokens:
 
 def with_marks(text: bytes, offsets: tuple[int, ...]) -> bytes:
     """The text with a mark at each of these ascending offsets."""
-    for offset in reversed(offsets):
-        text = text[:offset] + MARK + text[offset:]
-    return text
+    bounds = (0, *offsets, len(text))
+    return MARK.join(text[start:end] for start, end in pairwise(bounds))
 
 
 def accept(matcher: xgr.GrammarMatcher, token_id: int, text: bytes | None) -> bool:

@@ -19,6 +19,7 @@ from engine.grammar.alternatives import best_ending
 from engine.grammar.cursor import Cursor
 from engine.grammar.mask_cache import Kept
 from engine.grammar.mask_work import MaskWork, Unfinished
+from engine.grammar.pieces import Pieces, Work, at_once
 from engine.grammar.retreat import retreat
 from engine.grammar.search import ending_bytes
 from engine.grammar.segment import NEVER
@@ -27,9 +28,11 @@ _FEW_STACKS = 16
 """Ways to go on that one mask looks at in about a millisecond, between strings; 300 take 60."""
 NO_ENDING = NEVER
 """What `need` says where no ending exists."""
-_LONG_ENDING = 2_000
-"""Tokens. A longer ending is not looked for at every step near the budget, where it would take 20 microseconds a token:
-the document is closed as soon as the bound says that it may have to be."""
+_PIECE = 4_000
+"""Bytes that XGrammar's matcher takes at one go."""
+_LONG_ENDING, _LONG_DISTINCT = 2_000, 400
+"""Tokens; the second number where items must differ. A longer ending is not looked for at every step near the budget,
+where it would take 20 microseconds a token: the document is closed as soon as the bound says that it may have to be."""
 
 if TYPE_CHECKING:
     from engine.grammar.compiled import CompiledGrammar
@@ -53,6 +56,7 @@ class Matcher:
         self._tried = NO_ENDING
         self._bans: dict[int, set[int]] = {}
         self._work: MaskWork | None = None
+        self._sought: tuple[int, Work[tuple[int, ...]]] | None = None
         self.pieces = 0
         """What the last mask has cost whoever made it: the same for the same text, whatever is remembered."""
 
@@ -88,7 +92,7 @@ class Matcher:
         if not (self._follow(token_id, text) and self._advance(token_id, text)):
             return False
         self._tokens.append(token_id)
-        self._ending = self._work = None
+        self._ending = self._work = self._sought = None
         if text is None:
             self.terminated = bool(self._matcher.is_terminated())
             if self._track is not None and not self.terminated:
@@ -154,7 +158,7 @@ class Matcher:
             self._matcher.rollback(count)
             self.terminated = False
             del self._tokens[-count:]
-            self._ending = self._work = None
+            self._ending = self._work = self._sought = None
             self._bans = {at: tokens for at, tokens in self._bans.items() if at <= self.tokens or not forget}
             if self._track is not None:
                 self._track.pop(count)
@@ -167,7 +171,7 @@ class Matcher:
         copy._tokens = list(self._tokens)
         copy._bans = {at: set(tokens) for at, tokens in self._bans.items()}
         copy._track = self._track and self._track.fork()
-        copy._work = None
+        copy._work = copy._sought = None
         return copy
 
     def fill(self, mask: Any, row: int, *, count: bool = True, pieces: int | None = None) -> int:
@@ -301,6 +305,8 @@ class Matcher:
             bound = track.counted_bound()
             if bound < tokens or _LONG_ENDING < bound < NO_ENDING:
                 return bound < tokens
+            if bound == NO_ENDING and _LONG_DISTINCT < track.bound < NO_ENDING:
+                return False
         return 0 < len(self.shortest_ending(tokens)) <= tokens
 
     def ending(self, limit: int) -> tuple[int, ...] | None:
@@ -328,10 +334,24 @@ class Matcher:
 
         Only when it is longer than `limit` a search makes sure that there is no shorter one.
         """
-        if self._ending is None or (len(self._ending) > limit and limit < self._tried and self._track is not None):
-            self._ending = () if self.terminated else self._find_ending(limit)
-            self._tried = limit
+        if self._ending is None or not self._is_sought_for(limit):
+            self._ending, self._tried = at_once(self._find_ending(limit)), limit
         return self._ending
+
+    def seek(self, limit: int, pieces: int) -> bool:
+        """Look for the shortest ending for so many pieces of about a millisecond; True when it is known."""
+        if not self._is_sought_for(limit):
+            if self._sought is None or self._sought[0] != limit:
+                self._sought = limit, Work(self._find_ending(limit))
+            if not self._sought[1].run(pieces):
+                return False
+            self._ending, self._tried, self._sought = self._sought[1].result, limit, None
+        return True
+
+    def _is_sought_for(self, limit: int) -> bool:
+        """Whether the ending is known, and is known to be the shortest where it is over this limit."""
+        known = self._ending
+        return known is not None and (len(known) <= limit or limit >= self._tried or self._track is None)
 
     def retreat(self) -> int | None:
         """Judge the values that the last token closed; on failure go back into the value and ban what it began with.
@@ -347,19 +367,26 @@ class Matcher:
         texts = self.grammar.vocabulary.texts
         return b"".join(texts[token] or b"" for token in tokens)
 
-    def _find_ending(self, limit: int) -> tuple[int, ...]:
+    def _find_ending(self, limit: int) -> Pieces[tuple[int, ...]]:
+        if self.terminated:
+            return ()
         if self._track is not None and self._track.alive:
-            found = self._track.ending(limit) if self._track.at.place.stacks else None
-            return found if found is not None and self._accepts(found) else ()
-        text = ending_bytes(self._matcher)
-        pieces = None if text is None else self.grammar.vocabulary.segmenter.cut(text)
+            found = (yield from self._track.ending(limit)) if self._track.at.place.stacks else None
+            return found if found is not None and (yield from self._accepts(found)) else ()
+        text = yield from ending_bytes(self._matcher)
+        pieces = None if text is None else (yield from self.grammar.vocabulary.segmenter.cutting(text))
         ending = () if pieces is None else (*pieces, self.grammar.vocabulary.stop_token_ids[0])
-        return ending if self._accepts(ending) else ()
+        return ending if (yield from self._accepts(ending)) else ()
 
-    def _accepts(self, tokens: tuple[int, ...]) -> bool:
+    def _accepts(self, tokens: tuple[int, ...]) -> Pieces[bool]:
         """Whether XGrammar's own matcher agrees that this ends the document. 0.3 microseconds a byte."""
         fork, text = self._matcher.fork(), self.text(tokens)
-        marks = () if self._track is None else self._track.ends(text)
+        marks = () if self._track is None else (yield from self._track.ends(text))
         if marks is None:
             return False
-        return (not text or bool(fork.accept_string(marking.with_marks(text, marks)))) and bool(fork.is_completed())
+        marked = marking.with_marks(text, marks)
+        for start in range(0, len(marked), _PIECE):
+            if not fork.accept_string(marked[start : start + _PIECE]):
+                return False
+            yield
+        return bool(fork.is_completed())

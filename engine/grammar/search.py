@@ -11,6 +11,8 @@ from collections import deque
 
 import xgrammar as xgr
 
+from engine.grammar.pieces import Pieces
+
 _OUTSIDE = [bytes([b]) for b in b'}],:01ntf"' + b"23456789[-{.e+" + bytes(range(0x61, 0x7B)) + bytes(range(0x20, 0x7F))]
 _ORDER = list(dict.fromkeys(_OUTSIDE + [b"\n", b"\t", b"\r"] + [bytes([b]) for b in range(0x80, 0x100)]))
 _QUOTE = [b'"']
@@ -21,26 +23,28 @@ _LIMIT_S = 1.0
 """Of this thread's processor time: how busy a machine is must not decide which endings exist."""
 
 
-def ending_bytes(matcher: xgr.GrammarMatcher, limit: int = _LIMIT_BYTES) -> bytes | None:
+def ending_bytes(matcher: xgr.GrammarMatcher, limit: int = _LIMIT_BYTES) -> Pieces[bytes | None]:
     """Bytes after which `matcher` (a fork is used) stands at the end of a document; None when none was found."""
     fork = matcher.fork()
-    deadline = time.thread_time() + _LIMIT_S
+    spent: list[float] = []
     written = b""
     while not fork.is_completed():
-        step = _shortest_step(fork, deadline)
+        step = yield from _shortest_step(fork, spent)
         if not step or len(written) > limit or not fork.accept_string(step):
             return None
         written += step
     return written
 
 
-def _shortest_step(fork: xgr.GrammarMatcher, deadline: float) -> bytes | None:
+def _shortest_step(fork: xgr.GrammarMatcher, spent: list[float]) -> Pieces[bytes | None]:
     """Breadth first over bytes, one path per distinct parser state, until a closing byte or the end is reached."""
     in_text = all(_takes(fork, byte) for byte in (b"a", b"Z", b"{"))
     goals = _QUOTE if in_text else _CLOSERS
     seen: set[str] = set()
     queue: deque[tuple[xgr.GrammarMatcher, bytes]] = deque([(fork.fork(), b"")])
-    while queue and len(seen) < _LIMIT_STATES and time.thread_time() < deadline:
+    while queue and len(seen) < _LIMIT_STATES and sum(spent) < _LIMIT_S:
+        yield
+        started = time.thread_time()
         state, path = queue.popleft()
         for byte in goals + _ORDER:
             if not state.accept_string(byte):
@@ -52,6 +56,7 @@ def _shortest_step(fork: xgr.GrammarMatcher, deadline: float) -> bytes | None:
                 seen.add(mark)
                 queue.append((state.fork(), path + byte))
             state.rollback(1)
+        spent[:] = [sum(spent) + time.thread_time() - started]
     return None
 
 

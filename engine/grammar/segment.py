@@ -6,6 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 
+from engine.grammar.pieces import Pieces, at_once
 from engine.grammar.texts import TextTable
 
 NEVER = 1 << 30
@@ -15,6 +16,8 @@ _LAST_BYTE = 0xFF
 _MOST_PREFIXES = 100_000
 _KEPT_OF_RUN = 2_048
 """Bytes of a long run whose tokens are looked for; what is longer is written by the longest of them."""
+_PIECE = 500
+"""Bytes of a text that are cut at one go."""
 _RUN = re.compile(rb"(.{1,4}?)\1{%d,}" % _KEPT_OF_RUN, re.DOTALL)
 
 
@@ -57,34 +60,41 @@ class Segmenter:
 
     def counts(self, text: bytes) -> list[int]:
         """For `text[i:]` at index i, how many tokens write it (0 for the empty one last); NEVER when none can."""
-        return self._solve(text)[0]
+        return at_once(self._solve(text))[0]
 
     def cut(self, text: bytes) -> tuple[int, ...] | None:
         """The ids of a shortest way to write `text`; None when there is none. About 2 microseconds a byte, less where a
         character is repeated thousands of times."""
+        return at_once(self.cutting(text))
+
+    def cutting(self, text: bytes) -> Pieces[tuple[int, ...] | None]:
+        """The same in pieces."""
         run = _RUN.search(text) if len(text) > 2 * _KEPT_OF_RUN else None
         if run is not None:
-            return self._cut_around(text, run.start(), run.end(), len(run[1]))
-        counts, ids, nexts = self._solve(text)
+            return (yield from self._cut_around(text, run.start(), run.end(), len(run[1])))
+        counts, ids, nexts = yield from self._solve(text)
         return None if counts[0] >= NEVER else tuple(_walk(ids, nexts))
 
-    def _cut_around(self, text: bytes, start: int, end: int, size: int) -> tuple[int, ...] | None:
+    def _cut_around(self, text: bytes, start: int, end: int, size: int) -> Pieces[tuple[int, ...] | None]:
         """With the middle of a run written by its longest token, again and again."""
         unit = text[start : start + size]
         times = max(n for n in range(1, _KEPT_OF_RUN // (2 * size)) if n == 1 or unit * n in self.ids)
         token = self.ids.get(unit * times)
         again = (end - start - _KEPT_OF_RUN) // (times * size) if token is not None else 0
         middle = start + _KEPT_OF_RUN // (2 * size) * size
-        before, after = self.cut(text[:middle]), self.cut(text[middle + again * times * size :])
+        before = yield from self.cutting(text[:middle])
+        after = yield from self.cutting(text[middle + again * times * size :])
         if again <= 0 or token is None or before is None or after is None:
-            counts, ids, nexts = self._solve(text)
+            counts, ids, nexts = yield from self._solve(text)
             return None if counts[0] >= NEVER else tuple(_walk(ids, nexts))
         return (*before, *(token,) * again, *after)
 
-    def _solve(self, text: bytes) -> tuple[list[int], list[int], list[int]]:
+    def _solve(self, text: bytes) -> Pieces[tuple[list[int], list[int], list[int]]]:
         size = len(text)
         counts, ids, nexts = [NEVER] * size + [0], [0] * size, [size] * size
         for start in range(size - 1, -1, -1):
+            if start % _PIECE == _PIECE - 1:
+                yield
             for length in self._lengths.get(text[start : start + 2], _SINGLE):
                 stop = start + length
                 if stop <= size and counts[stop] + 1 < counts[start]:

@@ -15,14 +15,17 @@ from typing import Any
 
 from engine.grammar.cursor import Cursor, Frame, spelled
 from engine.grammar.levels import bounds
+from engine.grammar.pieces import Pieces, at_once
 from engine.grammar.pushdown import Place
 from engine.grammar.symbols import Literal, Nonterminal, Symbol
+from engine.grammar.used import Used, used_before
 from engine.grammar.ways import MAX_TEXT, alternative, alternatives, repeated
 from engine.schema.distinct import Choices, canonical
 from engine.schema.guards import Items
 
-_TRIED = 20_000
-"""Steps of a search; 5-10 microseconds each."""
+_TRIED, _TRIED_AT_ONCE = 60_000, 8_000
+"""Steps of a search for an ending, and of one that tells whether there is any; 5-10 microseconds each."""
+_PIECE = 150
 _CHARACTERS = 16
 """Characters of a set that are tried, and as many as there are values."""
 _LONGER = 64
@@ -60,7 +63,7 @@ def is_alive(place: Place, cursor: Cursor) -> bool:
     rests = [joined(stack.symbols(), None) for stack in place.stacks]
     if any(_straight(rest, cursor, depth, size) is not None for rest in rests):
         return True
-    return any(search(rest, cursor, frame) is not None for rest in rests)
+    return any(at_once(search(rest, cursor, frame, _TRIED_AT_ONCE // len(rests))) is not None for rest in rests)
 
 
 def slack(place: Place, cursor: Cursor) -> int:
@@ -87,21 +90,22 @@ def rivals(cursor: Cursor, frame: Frame) -> list[str]:
         child = child.outside
     if child is not None and child is not frame:
         return _beginning_as(cursor.text[frame.start : child.start], frame)
+    known = used_before(frame.values)
     if cursor.in_string:
-        begun = spelled(text[1 : len(text) - len(cursor.escape)])
-        return [value for value in frame.values if value[0] == '"' and _read(value).startswith(begun)]
-    return _like(text.decode(), frame)
+        return known.strings(spelled(text[1 : len(text) - len(cursor.escape)]))
+    return _like(text.decode(), frame, known)
 
 
-def _like(text: str, frame: Frame) -> list[str]:
+def _like(text: str, frame: Frame, known: Used) -> list[str]:
     """Those which a number or word can become, or what a whole value is."""
     if text[0] in "-0123456789":
-        numbers = [value for value in frame.values if value[0] in "-0123456789"]
         begun = text.rstrip("0").rstrip(".") if "." in text else text
         every = "e" in text or "E" in text or begun in ("-", "-0")
-        return [value for value in numbers if every or "e" in value or value.startswith(begun)]
+        return known.numbers("" if every else begun)
     whole = canonical(text.encode())
-    return [value for value in frame.values if (value == whole if whole else value.startswith(text))]
+    if whole is not None:
+        return [whole] if whole in frame.values else []
+    return known.others(text)
 
 
 def _beginning_as(text: bytes, frame: Frame) -> list[str]:
@@ -121,10 +125,15 @@ def _beginning_as(text: bytes, frame: Frame) -> list[str]:
 
 
 def _same(first: Any, second: Any) -> bool:
-    return canonical(json.dumps(first).encode()) == canonical(json.dumps(second).encode())
+    """Whether two values are one to JSON Schema, which takes 1 and 1.0 for one, and not 1 and true."""
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_same, first, second))
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_same(part, second[key]) for key, part in first.items())
+    return isinstance(first, bool) == isinstance(second, bool) and bool(first == second)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _read(value: str) -> Any:
     return json.loads(value)
 
@@ -150,16 +159,17 @@ def open_string(cursor: Cursor) -> str:
     return spelled(text[at + 1 : len(text) - len(cursor.escape)])
 
 
-def search(start: Rest | None, cursor: Cursor, frame: Frame) -> tuple[bytes, Rest | None, Cursor] | None:
+def search(
+    start: Rest | None, cursor: Cursor, frame: Frame, most: int = _TRIED
+) -> Pieces[tuple[bytes, Rest | None, Cursor] | None]:
     """A short text up to behind the comma or bracket that follows the open item of `frame`, which makes it a new value;
     what is left to be derived then, and the cursor there. The texts come first that differ least from the shortest one
     (limited discrepancy search: Harvey and Ginsberg 1995)."""
     depth, size = depth_of(frame), len(frame.values)
     serial = count(0, -1)  # of equal ones the last first: into the depth
     heap: list[_State] = [(_is_doubtful(cursor, depth), 0, next(serial), b"", start, cursor)]
-    for _ in range(_TRIED):
-        if not heap:
-            break
+    left, pause = most, most - _PIECE
+    while heap and left > 0:
         doubtful, apart, _, text, rest, cursor = heappop(heap)
         if _is_over(cursor, depth, size):
             return text, rest, cursor
@@ -172,6 +182,11 @@ def search(start: Rest | None, cursor: Cursor, frame: Frame) -> tuple[bytes, Res
         for more, (piece, onward, reached) in enumerate(_steps(rest, cursor, size)):
             unsure = doubtful and (not piece or _is_doubtful(reached, depth))
             heappush(heap, (unsure, apart + more, next(serial), text + piece, onward, reached))
+            within = doubtful and depth_of(reached.frame) > depth  # each value is compared member by member
+            left -= 1 + (size // 8 if within else 0)
+        if left <= pause:
+            pause = left - _PIECE
+            yield
     return None
 
 

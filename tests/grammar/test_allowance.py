@@ -13,6 +13,7 @@ from engine.grammar import GrammarService, Matcher
 from engine.grammar.allowance import Allowance
 from engine.grammar.bitmask import to_bools, words
 from engine.grammar.closer import Closer, Track
+from engine.grammar.pieces import at_once
 from engine.request import Constraint
 
 OBJECT = {"type": "object", "additionalProperties": {"type": ["string", "number", "array"]}}
@@ -66,7 +67,7 @@ def test_forgetting_in_the_middle_of_documents_changes_no_ending(
         for token in matcher.token_ids:
             track.push(byte_service.vocabulary.texts[token] or b"")
             most = max(most, cramped.pushdown.entries)
-        ending = track.ending(0)
+        ending = at_once(track.ending(0))
         assert ending is not None
         assert len(ending) == matcher.need()
     assert most < 400

@@ -9,7 +9,7 @@ import pytest
 
 from engine import Constraint, Request, SamplingParams
 from engine.decode import loop, masks, row
-from engine.grammar import Matcher, narrowing
+from engine.grammar import Matcher, closer, least_text, matcher, narrowing, segment
 from tests.decode.fakes import fake_engine, random_logits
 
 UNION = {"anyOf": [{"type": "string", "pattern": f"^[^{c}]*$", "maxLength": 3 * n + 2} for n, c in enumerate("abcdef")]}
@@ -53,6 +53,26 @@ def test_a_mask_made_in_pieces_is_the_same_mask(tmp_path: Path, ahead: bool, mon
     assert documents(tmp_path / "b", ahead) == at_once
     assert continued[0] > 50
     assert {status for _, status in at_once} == {"complete", "closed"}
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["in step", "ahead"])
+def test_an_ending_looked_for_over_many_turns_is_the_same(
+    tmp_path: Path, ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = documents(tmp_path / "a", ahead)
+    seek, unfinished = Matcher.seek, [0]
+
+    def slowly(self: Matcher, limit: int, pieces: int) -> bool:
+        assert pieces > 0
+        found = seek(self, limit, 1)
+        unfinished[0] += not found
+        return found
+
+    monkeypatch.setattr(Matcher, "seek", slowly)
+    for part in (least_text, segment, closer, matcher):
+        monkeypatch.setattr(part, "_PIECE", 2)
+    assert documents(tmp_path / "b", ahead) == at_once
+    assert unfinished[0] > 20
 
 
 @pytest.mark.parametrize("ahead", [False, True], ids=["in step", "ahead"])
