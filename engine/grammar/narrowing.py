@@ -252,6 +252,8 @@ class Narrowing:
         values = [value for _, _, values in doubts(at.place, at.cursor) for value in values]
         if not values:
             return []
+        if at.place.inside:
+            return bitmask.ids(row).tolist()  # any may end the character that the values go on with
         tokens = self._tokens
         found: list[int] = []
         begun = "" if quote else open_string(at.cursor)

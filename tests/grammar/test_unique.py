@@ -188,3 +188,21 @@ def test_values_are_compared_as_json_schema_does(made: Make) -> None:
         matcher = grammar.matcher()
         accepted = all(matcher.accept(byte) for byte in text.encode()) and matcher.completed
         assert accepted == judge.check(text).ok, text
+
+
+@pytest.mark.parametrize(
+    "text", ['[":؁",":؁', '["a\\n","a\\n', '["a\\n","a\\u000a', '["aA","\\u0061\\u0041', '["a😀","a😀', '["a😀","a\\ud83d\\ude00'],
+    ids=ascii,
+)  # fmt: skip
+def test_a_mask_within_a_character_knows_what_it_can_become(made: Make, text: str) -> None:
+    matcher = made({**TAIL, "items": {"type": "string", "maxLength": 2}}).matcher()
+    texts = matcher.grammar.vocabulary.texts
+    row = np.zeros((1, words(len(texts))), dtype=np.int32)
+    for byte in text.encode():
+        matcher.fill(row, 0)
+        offered = {token for token in range(len(texts)) if legal(row[0], token)}
+        assert offered == {token for token in range(len(texts)) if matcher.fork().accept(token)}, matcher.token_ids
+        if not matcher.accept(byte):
+            break
+    else:
+        pytest.fail("the item before was written again")

@@ -98,7 +98,7 @@ BOMBS = [
     HostileSchema("2^30 conjunctions by reference", doubling(30, "allOf"), "ok|LimitExceeded"),
     HostileSchema("an anyOf tree of 8 by 4", tree(8, 4), "ok|LimitExceeded"),
     HostileSchema(
-        "anyOf of 1,000 objects", {"anyOf": [obj(**{f"k{i}": STRING}) for i in range(1000)]}, "ok|LimitExceeded", 20
+        "anyOf of 1,000 objects", {"anyOf": [obj(**{f"k{i}": STRING}) for i in range(1000)]}, "ok|LimitExceeded"
     ),
     HostileSchema(
         "oneOf of 300 overlapping objects",
@@ -143,11 +143,9 @@ BOMBS = [
     HostileSchema("maxLength 10^5", {"type": "string", "maxLength": 100_000}, OK),
     HostileSchema("maxLength 10^9", {"type": "string", "maxLength": 10**9}, OK),
     HostileSchema(
-        "minLength 10^5", {"type": "string", "minLength": 100_000}, "BudgetTooSmall|LimitExceeded|ok|Invalid", 20
+        "minLength 10^5", {"type": "string", "minLength": 100_000}, "BudgetTooSmall|LimitExceeded|ok|Invalid"
     ),
-    HostileSchema(
-        "minLength 10^9", {"type": "string", "minLength": 10**9}, "BudgetTooSmall|LimitExceeded|ok|Invalid", 20
-    ),
+    HostileSchema("minLength 10^9", {"type": "string", "minLength": 10**9}, "BudgetTooSmall|LimitExceeded|ok|Invalid"),
     HostileSchema("minItems 10^9", {"type": "array", "minItems": 10**9}, "BudgetTooSmall|LimitExceeded"),
     HostileSchema(
         "minItems 10,000",
@@ -174,9 +172,7 @@ BOMBS = [
         {"type": "array", "contains": {"const": 1}, "minContains": 1000},
         "BudgetTooSmall|LimitExceeded|Invalid",
     ),
-    HostileSchema(
-        "a property name of 50 kB", {"type": "object", "properties": {"k" * 50_000: {"type": "null"}}}, OK, 20
-    ),
+    HostileSchema("a property name of 50 kB", {"type": "object", "properties": {"k" * 50_000: {"type": "null"}}}, OK),
     HostileSchema(
         "multipleOf 10^-30",
         {"type": "number", "multipleOf": 1e-30},
@@ -184,7 +180,7 @@ BOMBS = [
     ),
     HostileSchema("multipleOf a large prime", {"type": "integer", "multipleOf": 1_000_003}, "ok|LimitExceeded"),
     HostileSchema(
-        "an integer between 1 and 10^300", {"type": "integer", "minimum": 1, "maximum": 10**300}, "ok|LimitExceeded", 20
+        "an integer between 1 and 10^300", {"type": "integer", "minimum": 1, "maximum": 10**300}, "ok|LimitExceeded"
     ),
 ]
 
