@@ -191,7 +191,9 @@ def test_values_are_compared_as_json_schema_does(made: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['[":؁",":؁', '["a\\n","a\\n', '["a\\n","a\\u000a', '["aA","\\u0061\\u0041', '["a😀","a😀', '["a😀","a\\ud83d\\ude00'],
+    "text",
+    ['[":؁",":؁', '["a\\n","a\\n', '["a\\n","a\\u000a', '["aA","\\u0061\\u0041',
+     '["a😀","a😀', '["a😀","a\\ud83d\\ude00'],
     ids=ascii,
 )  # fmt: skip
 def test_a_mask_within_a_character_knows_what_it_can_become(made: Make, text: str) -> None:
