@@ -87,16 +87,16 @@ class Order:
 
     __slots__ = ("_hash", "index", "names", "open", "required", "until")
 
-    def __init__(self, names: tuple[str, ...], required: frozenset[str], *, open: bool) -> None:  # noqa: A002
+    def __init__(self, names: tuple[str, ...], required: frozenset[str], *, is_open: bool) -> None:
         self.names = names
         self.required = required
-        self.open = open
+        self.open = is_open
         self.index = {name: at for at, name in enumerate(names)}
         self.until = [len(names)] * (len(names) + 1)
         """By index, that of the first required key there or behind it."""
         for at in range(len(names) - 1, -1, -1):
             self.until[at] = at if names[at] in required else self.until[at + 1]
-        self._hash = hash((names, required, open))
+        self._hash = hash((names, required, is_open))
 
     def __hash__(self) -> int:
         return self._hash
@@ -562,5 +562,5 @@ def _value(plain: Any) -> Any:
         case {"names": names}:
             return Names(names)
         case {"order": names, "required": required, "open": is_open}:
-            return Order(tuple(names), frozenset(required), open=is_open)
+            return Order(tuple(names), frozenset(required), is_open=is_open)
     return frozenset(plain) if isinstance(plain, list) else plain

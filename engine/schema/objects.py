@@ -76,7 +76,7 @@ class ObjectWriter:
         """The order of the keys, if there is one."""
         if not self.ordered:
             return None
-        return Order(tuple(key for key, _ in self.named), self.item.required, open=bool(self.free))
+        return Order(tuple(key for key, _ in self.named), self.item.required, is_open=bool(self.free))
 
     def region(self, names: frozenset[str], still_needed: int = 0) -> Members:
         """What the guards ask for, of the keys `names`, with room for members that are needed for what they are."""
