@@ -61,7 +61,7 @@ def read_fields(kind: type, environ: Mapping[str, str], variables: Mapping[str, 
         text = environ.get(variable, "").strip()
         annotation = _annotations(kind)[name]
         kinds = {get_args(part)[0] if get_origin(part) is Annotated else part for part in _options(annotation)}
-        if text and int in kinds and not text.isdecimal():
+        if text and int in kinds and not text.removeprefix("-").isdecimal():
             raise RequestError(f"{variable} must be a whole number, got {_shown(text)}", param=name)
         if text:
             found[name] = int(text) if int in kinds else Path(text) if Path in kinds else text
