@@ -14,6 +14,11 @@ from typing import Any
 import pytest
 
 DATA = Path(os.environ.get("MASKLOOP_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
+BOMB = {
+    "type": "object",
+    "patternProperties": {f"{a}.*{b}.*{c}": {} for a, b, c in ("abc", "bcd", "cde", "def", "efg", "fgh", "ghi", "hij")},
+}
+"""Small, and takes seconds to lower: all that a key may have matched of eight patterns, in one automaton."""
 
 
 class TableTokenizer:

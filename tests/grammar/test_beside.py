@@ -16,10 +16,9 @@ from engine.errors import LimitExceeded
 from engine.grammar import CompiledGrammar, GrammarService
 from engine.grammar.bitmask import to_bools, words
 from engine.request import Constraint
-from tests.grammar.fakes import byte_tokenizer
+from tests.grammar.fakes import BOMB, byte_tokenizer
 
 STEP_S = 0.004
-BOMB = Constraint.json_schema({"type": "string", "pattern": "^([^-]{1,9}-){1,1000}$"})
 
 
 def steps(grammar: CompiledGrammar, until: threading.Event, most: int) -> list[float]:
@@ -46,7 +45,7 @@ def test_a_bomb_delays_no_step_by_more_than_a_step(tmp_path: Path) -> None:
     grammar = service.compile(Constraint.json_schema({"type": "array", "items": {"type": "integer"}}))
     alone = steps(grammar, threading.Event(), 150)
     over = threading.Event()
-    bomb = service.submit(BOMB)
+    bomb = service.submit(Constraint.json_schema(BOMB))
     bomb.add_done_callback(lambda _: over.set())
     beside = steps(grammar, over, 10_000)
     with pytest.raises(LimitExceeded):

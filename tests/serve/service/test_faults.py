@@ -14,12 +14,12 @@ import pytest
 from engine import Engine, Limits
 from engine.serve.settings import ServeSettings
 from tests.decode.fakes import fake_engine, random_logits
+from tests.grammar.fakes import BOMB
 from tests.serve.fakes import Server
 
-HEAVY = {"type": "string", "pattern": "^([^-]{1,9}-){1,1000}$"}
-"""Outlives COMPILE_S in the worker."""
 MODEST = {"enum": list(range(400))}
 COMPILE_S = 2.0
+"""Seconds, less than BOMB takes."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_killed_compile_worker_costs_its_request_at_most(
     answers, answered = [], threading.Event()
 
     def post() -> None:
-        answers.append(ask(server, {**HEAVY, "title": f"{kills} kills"}))
+        answers.append(ask(server, {**BOMB, "title": f"{kills} kills"}))
         answered.set()
 
     client = threading.Thread(target=post)
