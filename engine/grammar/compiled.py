@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,14 +19,19 @@ from engine.grammar.documents import as_document
 from engine.grammar.matcher import Matcher
 from engine.grammar.narrowing import Narrowing
 from engine.grammar.pieces import at_once
+from engine.grammar.segment import NEVER
+from engine.grammar.stopping import error_of
 from engine.grammar.vocabulary import Vocabulary
 from engine.judge import Judge, judge
 from engine.request import Constraint
+from engine.sandbox import Stopped
 from engine.schema.grammar import Grammar
 from engine.schema.verdict import REPEATED_KEYS, Verdict
 
 Made = TypeVar("Made")
 Source = Literal["memory", "disk", "compiled"]
+_PIECES = 50
+"""Of about a millisecond, between two looks at the clock."""
 _SYMBOL_BYTES = 250
 """Memory of one symbol of a rule, or of one alternative: 190 in the rule, 40-60 in the tables; measured."""
 
@@ -109,18 +115,27 @@ class CompiledGrammar:
         return Matcher(self, request_id)
 
     @property
+    def shortest(self) -> tuple[int, ...]:
+        """The shortest document, stop token last; empty where none is known. Raises LimitExceeded where it takes longer
+        than a grammar may: finding hundreds of values that differ has no other bound."""
+        return self._once("shortest", self._shortest)
+
+    def _shortest(self) -> tuple[int, ...]:
+        matcher, began = self.matcher(), time.thread_time()
+        while not matcher.seek(0, _PIECES):
+            if time.thread_time() - began > self.limits.compile_s:
+                raise error_of(Stopped("cpu"), self.constraint, self.limits)
+        return matcher.shortest_ending(0)
+
+    @property
     def min_tokens(self) -> int:
         """Tokens of the shortest document, stop token included."""
-        return self._once("min_tokens", lambda: self.matcher().need())
+        return len(self.shortest) or NEVER
 
     @property
     def min_bytes(self) -> int:
         """Bytes of that document."""
-        return self._once("min_bytes", self._min_bytes)
-
-    def _min_bytes(self) -> int:
-        ending = self.matcher().shortest_ending()
-        return sum(len(self.vocabulary.token_bytes(token) or b"") for token in ending)
+        return sum(len(self.vocabulary.token_bytes(token) or b"") for token in self.shortest)
 
     @property
     def min_tokens_exact(self) -> bool:

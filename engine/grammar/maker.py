@@ -162,7 +162,7 @@ class Maker:
         constraint, key = making.constraint, making.key
         grammar = CompiledGrammar(constraint, key, compiled, self._vocabulary, source, elapsed, self._limits)
         _refuse_empty(grammar)
-        _ = grammar.min_tokens  # 1-100 ms that the decode thread would spend otherwise: it admits by this number
+        _ = grammar.shortest  # 1-100 ms that the decode thread would spend otherwise: it admits by this number
         self._memory.put(key, grammar)
         making.settle(grammar)
 
@@ -194,8 +194,7 @@ class Maker:
     def _store(self, grammar: CompiledGrammar, content: bytes) -> None:
         constraint = grammar.constraint
         about = {"kind": constraint.kind, "schema_hash": constraint.schema_hash, "compile_ms": grammar.compile_ms}
-        shortest = grammar.matcher().shortest_ending(0)
-        self._disk.put(grammar.key, content, **about, shortest=shortest, load_ms=_loading_s(content) * 1e3)
+        self._disk.put(grammar.key, content, **about, shortest=grammar.shortest, load_ms=_loading_s(content) * 1e3)
 
 
 def _loading_s(content: bytes) -> float:

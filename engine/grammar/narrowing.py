@@ -253,7 +253,7 @@ class Narrowing:
         if not values:
             return []
         if at.place.inside:
-            return bitmask.ids(row).tolist()  # any may end the character that the values go on with
+            return [*bitmask.ids(row).tolist()]  # any may end the character that the values go on with
         tokens = self._tokens
         found: list[int] = []
         begun = "" if quote else open_string(at.cursor)

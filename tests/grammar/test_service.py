@@ -286,6 +286,13 @@ def test_limits_name_themselves_and_the_place(sandboxed: GrammarService) -> None
     assert accepts(sandboxed.compile(Constraint.json_schema(PERSON)), {"name": "x"})
 
 
+def test_the_search_for_the_shortest_document_is_limited_too(sandboxed: GrammarService) -> None:
+    unlike = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True, "minItems": 3000}
+    with pytest.raises(LimitExceeded, match="compile_s = 2 s"):
+        sandboxed.compile(Constraint.json_schema(unlike))
+    assert sandboxed.compile(Constraint.json_schema({**unlike, "minItems": 3})).min_bytes == len("[0,1,2]")
+
+
 def test_memory_is_limited_too(tmp_path: Path) -> None:
     service = service_at(tmp_path, compile_memory_bytes=16 << 20)
     with pytest.raises(LimitExceeded, match="compile_memory_bytes = 16777216"):
