@@ -30,7 +30,7 @@ from engine.schema.verdict import REPEATED_KEYS, Verdict
 
 Made = TypeVar("Made")
 Source = Literal["memory", "disk", "compiled"]
-_PIECES = 50
+_PIECES = 20
 """Of about a millisecond, between two looks at the clock."""
 _SYMBOL_BYTES = 250
 """Memory of one symbol of a rule, or of one alternative: 190 in the rule, 40-60 in the tables; measured."""
@@ -121,11 +121,19 @@ class CompiledGrammar:
         return self._once("shortest", self._shortest)
 
     def _shortest(self) -> tuple[int, ...]:
-        matcher, began = self.matcher(), time.thread_time()
-        while not matcher.seek(0, _PIECES):
+        began = time.thread_time()
+        while not self.seek_shortest():
             if time.thread_time() - began > self.limits.compile_s:
                 raise error_of(Stopped("cpu"), self.constraint, self.limits)
-        return matcher.shortest_ending(0)
+        return self._seeker.shortest_ending(0)
+
+    def seek_shortest(self) -> bool:
+        """Look for it for some 20 milliseconds; whether it is known by now. One thread at a time."""
+        return self._seeker.seek(0, _PIECES)
+
+    @property
+    def _seeker(self) -> Matcher:
+        return self._once("seeker", self.matcher)
 
     @property
     def min_tokens(self) -> int:

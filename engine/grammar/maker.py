@@ -162,8 +162,14 @@ class Maker:
         constraint, key = making.constraint, making.key
         grammar = CompiledGrammar(constraint, key, compiled, self._vocabulary, source, elapsed, self._limits)
         _refuse_empty(grammar)
-        _ = grammar.shortest  # 1-100 ms that the decode thread would spend otherwise: it admits by this number
-        self._memory.put(key, grammar)
+        if grammar.seek_shortest():
+            self._settle(making, grammar)
+        else:
+            self._put(self._bulk, making, lambda _: self._settle(making, grammar))
+
+    def _settle(self, making: Making, grammar: CompiledGrammar) -> None:
+        _ = grammar.shortest  # the decode thread admits by this number
+        self._memory.put(making.key, grammar)
         making.settle(grammar)
 
     def _keep(self, done: Future[CompiledGrammar], content: bytes) -> None:

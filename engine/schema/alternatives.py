@@ -148,11 +148,12 @@ def _without(expander: Expander, at: Location, keyword: str, shape: Shape, term:
     """`shape` (in `term`) less the values of `other`."""
     try:
         taken = expander.shape(other)
-        # What stands beside the branches may require the key that tells them apart. Of objects alone: strings may be
-        # held narrower than they are meant, and that no two of those overlap would prove nothing.
-        if (shape.only_objects or taken.only_objects) and expander.intersect(shape, taken).is_empty:
+        # Strings may be held narrower than they are meant: that no two of those overlap proves nothing.
+        sure = not (shape.strings and taken.strings) or (shape.exact and taken.exact)
+        # What stands beside the branches may require the key that tells them apart.
+        if sure and expander.intersect(shape, taken).is_empty:
             return shape
-        if expander.is_empty(expander.terms.all_of((term, other))):
+        if sure and expander.is_empty(expander.terms.all_of((term, other))):
             return shape
         if expander.bold and expander.is_exact(other):
             return expander.subtract(shape, other)

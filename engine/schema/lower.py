@@ -31,7 +31,7 @@ from engine.schema.validator import Validator
 from engine.schema.values import Options, ValueWriter
 from engine.schema.verdict import Verdict
 
-LOWERING_VERSION = 42
+LOWERING_VERSION = 43
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 

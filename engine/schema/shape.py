@@ -148,11 +148,6 @@ class Shape:
         """Nothing is allowed, without looking at children."""
         return not (self.null or self.booleans or self.numbers or self.strings or self.arrays or self.objects)
 
-    @property
-    def only_objects(self) -> bool:
-        """No value of another type is allowed."""
-        return not (self.null or self.booleans or self.numbers or self.strings or self.arrays)
-
 
 ANY_STRING = (StringSet(Automaton.anything()),)
 BOTH = frozenset({False, True})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from typing import Any
 
@@ -201,6 +202,19 @@ def test_branches_are_compared_within_what_stands_beside_them(nested: bool) -> N
         for needed in ("", "k")
     }  # fmt: skip
     assert words == {"": {"checked"}, "k": {"enforced"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("regex", "(?<a>x)\\k<a>"), ("date-time", "1990-12-31T15:59:60-08:00"), ("email", f"a@{'b' * 63}.c")],
+)
+def test_a_format_that_is_held_in_part_does_not_tell_branches_apart(name: str, text: str) -> None:
+    branches = [{"type": "string", "format": name}, {"enum": [text]}]
+    schema = {"$schema": "http://json-schema.org/draft-07/schema#", "oneOf": branches}
+    lowered = lower(schema, conformance="spec")
+    assert not Validator(schema).check(json.dumps(text)).ok
+    assert Language(lowered.grammar).accepts(text)
+    assert [verdict.verdict for verdict in lowered.verdicts if verdict.keyword == "oneOf"] == ["checked"]
 
 
 def test_the_negation_of_a_length_that_stays_beside_its_pattern_is_held() -> None:
