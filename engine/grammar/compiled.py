@@ -116,8 +116,8 @@ class CompiledGrammar:
 
     @property
     def shortest(self) -> tuple[int, ...]:
-        """The shortest document, stop token last; empty where none is known. Raises LimitExceeded where it takes longer
-        than a grammar may: finding hundreds of values that differ has no other bound."""
+        """The document of fewest tokens, stop token last; empty where none is known. Raises LimitExceeded where finding
+        it takes longer than a grammar may: hundreds of values that differ have no other bound."""
         return self._once("shortest", self._shortest)
 
     def _shortest(self) -> tuple[int, ...]:
@@ -142,8 +142,12 @@ class CompiledGrammar:
 
     @property
     def min_bytes(self) -> int:
-        """Bytes of that document."""
-        return sum(len(self.vocabulary.token_bytes(token) or b"") for token in self.shortest)
+        """Bytes of the document that is shortest in bytes."""
+        return self._once("min_bytes", self._min_bytes)
+
+    def _min_bytes(self) -> int:
+        matcher = self.matcher()
+        return len(matcher.text(matcher.shortest_ending()))
 
     @property
     def min_tokens_exact(self) -> bool:
