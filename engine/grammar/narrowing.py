@@ -7,13 +7,12 @@ leave it open are told by their number of characters, elsewhere only brackets, c
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections.abc import Collection, Generator, Hashable, Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from engine.grammar import bitmask
 from engine.grammar.cursor import Cursor, Frame
-from engine.grammar.key_names import KeyNames, as_written, opened
+from engine.grammar.key_names import KeyNames, alike, as_written, opened
 from engine.grammar.levels import bounds, effect, members
 from engine.grammar.position import Position, follow, open_move
 from engine.grammar.pushdown import Place, Pushdown, Stack, gated, string_length, string_pattern, string_rule
@@ -150,11 +149,7 @@ class Narrowing:
 
     def _declared(self, begun: str) -> Iterator[str]:
         """The declared names that begin so, without their beginning."""
-        names = self._pushdown.names
-        for index in range(bisect_left(names, begun), len(names)):
-            if not names[index].startswith(begun):
-                break
-            yield names[index][len(begun) :]
+        return (name[len(begun) :] for name in alike(self._pushdown.names, begun))
 
     def narrow(self, row: bitmask.Row, at: Position) -> Iterator[None]:
         """Clear in `row`, the mask of `at.wide`, what the guards forbid, and set what only marks stand in the way of:
@@ -258,7 +253,7 @@ class Narrowing:
         found: list[int] = []
         begun = "" if quote else open_string(at.cursor)
         for text in {text[len(begun) :] for text in strings(values) if text.startswith(begun)}:
-            found += self._vocabulary.beside(quote + _quoted(text))
+            found += self._vocabulary.beside(quote + as_written(text))
             found += [] if quote else tokens.closers.get(text, ())
         others = row & ~tokens.starting(_QUOTE) if quote else row & tokens.reopening
         return list(dict.fromkeys([*found, *bitmask.ids(others).tolist()]))
@@ -373,7 +368,7 @@ class Narrowing:
     def _towards(self, rest: str) -> Sequence[int]:
         """The tokens that end a key so, or, where its characters are asked, may do."""
         ends = self._tokens.closers.get(rest, ())
-        return [*ends, *self._vocabulary.beside(_quoted(rest))] if self._picky else ends
+        return [*ends, *self._vocabulary.beside(as_written(rest))] if self._picky else ends
 
     def _match(self, row: bitmask.Row, at: Position, regions: list[Matching | None]) -> Iterator[None]:
         """Clear the tokens that go on as no pattern does by its counts. Those that are short pass as they are, others
@@ -529,11 +524,6 @@ def _asks_at_once(stack: Stack | None) -> bool:
 
 def _rests(keys: Set[str], begun: str) -> Iterator[str]:
     return (key[len(begun) :] for key in keys if key.startswith(begun))
-
-
-def _quoted(rest: str) -> bytes:
-    """The end of a key, spelled as json.dumps(ensure_ascii=False) does, and its quote."""
-    return json.dumps(rest, ensure_ascii=False).encode("utf-8", "surrogatepass")[1:]
 
 
 def _at_one_go(stacks: int) -> int:

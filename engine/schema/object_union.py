@@ -40,9 +40,9 @@ _Edge = tuple[str | None, Term]
 
 def write_objects(writer: ValueWriter, items: tuple[ObjectShape, ...], follow: Follow, term: Term) -> list[Ref]:
     """Rules for what follows the opening brace of one of these shapes; equal ones in equal places are written once."""
-    known = writer.objects.get((items, follow))
     if not writer.counted:
         return [ParameterObject(writer, item, follow, term).write() for item in items]
+    known = writer.objects.get((items, follow))
     shapes = [ObjectWriter(writer, form, follow, term) for item in items for form in _forms(writer, item, term)]
     if known is None:
         known = writer.objects[items, follow] = _write(writer, shapes)

@@ -6,8 +6,9 @@ change nothing, so that the states stay small.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import LimitExceeded
 from engine.schema import object_guards
@@ -49,8 +50,8 @@ class ObjectWriter:
         self.named = [(key, term) for key, term in item.named if term != FALSE]
         self.free = [(part.keys, part.value) for part in item.others if part.explicit or not self.closed]
         self.members = MemberKinds(writer, item, self.free)
-        self._names: dict[tuple[Needs, bool], str] = {}
-        self._pending: list[tuple[Needs, bool]] = []
+        self._names: dict[Hashable, str] = {}
+        self._pending: list[Any] = []
         if self.ordered and self.named:
             self.mark(
                 ("properties",) if item.declared else ("required",), "narrowed", "keys are written in schema order"
@@ -101,7 +102,8 @@ class ObjectWriter:
         """Name keywords of this shape."""
         mark(self.writer.expander, self.term, keywords, word, reason)
 
-    def _name(self, state: tuple[Needs, bool]) -> str:
+    def _name(self, state: Hashable) -> str:
+        """The rule of a state, which is still to be written where it is new."""
         if state not in self._names:
             if len(self._names) >= STATE_LIMIT:
                 raise LimitExceeded(f"an object needs more than {STATE_LIMIT} rules", param="schema")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from engine.errors import LimitExceeded
 from engine.schema.grammar import Ref, Sequence
 from engine.schema.layout import Follow
 from engine.schema.object_members import Member
@@ -44,8 +43,6 @@ class ParameterObject(ObjectWriter):
         self.item = item = self._countable(item)
         self.count_to = max(item.low, (item.high or -1) + 1, 0)
         self.tracked = self._tracked()
-        self._states: dict[_State, str] = {}
-        self._left: list[_State] = []
         if self.free or (not self.ordered and self.named):
             name_repeats(writer.expander)
         if (self.free or not self.ordered) and item.low > len(item.required):
@@ -56,10 +53,10 @@ class ParameterObject(ObjectWriter):
 
     def write(self) -> Ref:
         missing = frozenset() if self.ordered else self.tracked
-        start = self._rule(_State(0, missing, frozenset(range(len(self.item.needs))), 0, True))
-        while self._left:
-            state = self._left.pop()
-            self.writer.add(self._states[state], self._ways(state), self.follow)
+        start = self._name(_State(0, missing, frozenset(range(len(self.item.needs))), 0, True))
+        while self._pending:
+            state = self._pending.pop()
+            self.writer.add(self._names[state], self._ways(state), self.follow)
         return Ref(start)
 
     def _countable(self, item: ObjectShape) -> ObjectShape:
@@ -78,14 +75,6 @@ class ParameterObject(ObjectWriter):
             self.mark(("required",), "checked", f"more than {TRACKED} required keys in any order")
             return frozenset(required[:TRACKED])
         return frozenset(required)
-
-    def _rule(self, state: _State) -> str:
-        if state not in self._states:
-            if len(self._states) >= STATE_LIMIT:
-                raise LimitExceeded(f"an object needs more than {STATE_LIMIT} rules", param="schema")
-            self._states[state] = self.writer.fresh("o")
-            self._left.append(state)
-        return self._states[state]
 
     def _ways(self, state: _State) -> list[Sequence]:
         """The brace, or the next member and what follows it."""
@@ -112,7 +101,7 @@ class ParameterObject(ObjectWriter):
         kinds = self.members.declared(key, term, state.needs)
         found = [self._step(member, state, comma, state.position + 1) for member in kinds]
         if key not in self.item.required and self._worth(state.position + 1):
-            found.append((Ref(self._rule(replace(state, position=state.position + 1))),))
+            found.append((Ref(self._name(replace(state, position=state.position + 1))),))
         return found
 
     def _worth(self, position: int) -> bool:
@@ -128,7 +117,7 @@ class ParameterObject(ObjectWriter):
             if member.name not in gone:
                 symbols = (*member.key, *self.writer.value(member.value))
                 by_state.setdefault(state.after(member, self.count_to, 0), []).append(symbols)
-        return [(*comma, *self._one_of(ways), Ref(self._rule(onward))) for onward, ways in by_state.items()]
+        return [(*comma, *self._one_of(ways), Ref(self._name(onward))) for onward, ways in by_state.items()]
 
     def _one_of(self, ways: list[Sequence]) -> Sequence:
         if len(ways) == 1:
@@ -139,4 +128,4 @@ class ParameterObject(ObjectWriter):
 
     def _step(self, member: Member, state: _State, comma: Sequence, position: int) -> Sequence:
         onward = state.after(member, self.count_to, position)
-        return (*comma, *member.key, *self.writer.value(member.value), Ref(self._rule(onward)))
+        return (*comma, *member.key, *self.writer.value(member.value), Ref(self._name(onward)))

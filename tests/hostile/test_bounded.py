@@ -10,29 +10,18 @@ from typing import Any
 
 import pytest
 
+from bench.soak.attacks import nested_choice
 from engine import Constraint, Engine, Limits, Request, SamplingParams
 from engine.errors import JudgingLimit, LimitExceeded
 from engine.schema.validator import Validator
 from tests.decode.fakes import fake_engine, wants
+from tests.grammar.fakes import BOMB
 from tests.hostile.families import families
 from tests.hostile.growth import Report, grow, measured
 from tests.serve.fakes import Server
 
 LIMITS = Limits(compile_s=1.0, judge_s=0.3)
 SLOW = 10
-
-
-def nested_choice(n: int) -> dict[str, Any]:
-    """The validator tries both branches at every level."""
-    defs: dict[str, Any] = {f"d{n}": {"type": "null"}}
-    for i in range(n):
-        below = {"$ref": f"#/$defs/d{i + 1}"}
-        branches = [
-            {"type": "object", "properties": {"x": below, "k": k}, "required": ["x", "k"]}
-            for k in (False, {"const": 2})
-        ]
-        defs[f"d{i}"] = {"anyOf": branches}
-    return {"$defs": defs, "$ref": "#/$defs/d0"}
 
 
 def doubling(n: int) -> dict[str, Any]:
@@ -47,11 +36,8 @@ HEAVY: dict[str, Constraint] = {
     "keys": Constraint.json_schema(
         {"type": "object", "patternProperties": {"(a|b)*a(a|b){14}": {}, "(a|b)*b(a|b){13}c": {}}}
     ),
-    "many keys": Constraint.json_schema(
-        {"type": "object", "patternProperties": {
-            f"{a}.*{b}.*{c}": {} for a, b, c in ("abc", "bcd", "cde", "def", "efg", "fgh", "ghi", "hij")}}
-    ),
-}  # fmt: skip
+    "many keys": Constraint.json_schema(BOMB),
+}
 
 
 @pytest.mark.parametrize("schema", [nested_choice(40), doubling(18), doubling(40)], ids=["choice", "18", "40"])
