@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.errors import SchemaInvalid, SchemaRefused
-from engine.judge.earley import recognises
-from engine.judge.ebnf import ebnf_grammar
-from engine.judge.ebnf_tokens import WrongGrammar
 from engine.judge.judgement import Judge, Judgement
-from engine.judge.lark import lark_grammar
-from engine.judge.productions import Productions
-from engine.judge.structural_tag import tag_grammar
-from engine.judge.work import Work
+from engine.judge.notations.ebnf import ebnf_grammar
+from engine.judge.notations.ebnf_tokens import WrongGrammar
+from engine.judge.notations.lark import lark_grammar
+from engine.judge.notations.structural_tag import tag_grammar
+from engine.judge.recogniser.earley import recognises
+from engine.judge.recogniser.productions import Productions
+from engine.judge.recogniser.work import Work
 from engine.patterns.tree import NotARegex, Undecidable
 from engine.request import Constraint
 from engine.schema.parameter_text import Style, read_parameters

@@ -11,11 +11,11 @@ import pytest
 
 from engine.errors import JudgingLimit, LimitExceeded
 from engine.judge import judge_of
-from engine.judge.earley import recognises
-from engine.judge.ebnf import ebnf_grammar
-from engine.judge.productions import Productions
-from engine.judge.structural_tag import tag_grammar
-from engine.judge.work import STEPS, Work
+from engine.judge.notations.ebnf import ebnf_grammar
+from engine.judge.notations.structural_tag import tag_grammar
+from engine.judge.recogniser.earley import recognises
+from engine.judge.recogniser.productions import Productions
+from engine.judge.recogniser.work import STEPS, Work
 from engine.request import Constraint
 
 

@@ -9,11 +9,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from engine.judge.ebnf import dispatch, ebnf_rules
-from engine.judge.ebnf_tokens import WrongGrammar
-from engine.judge.lark import JsonCheck
-from engine.judge.productions import Call, Productions
-from engine.judge.terminals import FreeText, JsonValue, Literal, Parameters
+from engine.judge.notations.ebnf import dispatch, ebnf_rules
+from engine.judge.notations.ebnf_tokens import WrongGrammar
+from engine.judge.notations.lark import JsonCheck
+from engine.judge.recogniser.productions import Call, Productions
+from engine.judge.recogniser.terminals import FreeText, JsonValue, Literal, Parameters
 from engine.patterns.dialect import read_regex
 from engine.patterns.tree import Choice, Node, Repeat, Undecidable
 from engine.patterns.tree import Sequence as Row

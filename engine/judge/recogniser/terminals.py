@@ -6,8 +6,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from engine.judge.productions import Terminal
-from engine.judge.work import Work
+from engine.judge.recogniser.productions import Terminal
+from engine.judge.recogniser.work import Work
 from engine.patterns.tree import Undecidable
 from engine.schema.parameter_text import find_parameters
 from engine.schema.validator import Checked

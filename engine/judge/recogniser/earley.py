@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
 
-from engine.judge.productions import Productions, Symbol, Terminal
-from engine.judge.work import Work
+from engine.judge.recogniser.productions import Productions, Symbol, Terminal
+from engine.judge.recogniser.work import Work
 
 Item = tuple[int, int, int]
 """A production, how many of its symbols are behind, and where it began. A counted rule R is production -1 - R, and the

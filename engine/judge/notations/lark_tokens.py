@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from engine.judge.ebnf_tokens import WrongGrammar
+from engine.judge.notations.ebnf_tokens import WrongGrammar
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\f]+ | (?:\#|//)[^\r\n]*)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.judge.ebnf import dispatch
-from engine.judge.ebnf_tokens import WrongGrammar
-from engine.judge.lark_syntax import Definition, Document, Leaf, parse_lark, text_of
-from engine.judge.lark_terminals import ANY_TEXT, COMMON, chunks_of, parts_of, regex_of, string_of
-from engine.judge.productions import Call, Productions, Regular, regular_size
-from engine.judge.terminals import FreeText, JsonValue, UpTo
+from engine.judge.notations.ebnf import dispatch
+from engine.judge.notations.ebnf_tokens import WrongGrammar
+from engine.judge.notations.lark_syntax import Definition, Document, Leaf, parse_lark, text_of
+from engine.judge.notations.lark_terminals import ANY_TEXT, COMMON, chunks_of, parts_of, regex_of, string_of
+from engine.judge.recogniser.productions import Call, Productions, Regular, regular_size
+from engine.judge.recogniser.terminals import FreeText, JsonValue, UpTo
 from engine.patterns.dialect import read_regex
 from engine.patterns.tree import Choice, Class, Node, Repeat, Sequence, Undecidable
 from engine.schema.validator import Checked

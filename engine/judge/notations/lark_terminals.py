@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.judge.ebnf import literal
-from engine.judge.ebnf_tokens import WrongGrammar
-from engine.judge.lark_syntax import Leaf, text_of
-from engine.judge.terminals import Chunks
+from engine.judge.notations.ebnf import literal
+from engine.judge.notations.ebnf_tokens import WrongGrammar
+from engine.judge.notations.lark_syntax import Leaf, text_of
+from engine.judge.recogniser.terminals import Chunks
 from engine.patterns.dialect import read_regex
 from engine.patterns.tree import Class, Node, Sequence, Undecidable
 

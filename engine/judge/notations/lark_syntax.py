@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.judge.ebnf_tokens import WrongGrammar
-from engine.judge.lark_tokens import Token, tokens
+from engine.judge.notations.ebnf_tokens import WrongGrammar
+from engine.judge.notations.lark_tokens import Token, tokens
 from engine.patterns.tree import Choice, Node, Repeat, Sequence, Undecidable
 
 DEPTH = 200

@@ -1,6 +1,6 @@
 """Grammars as Earley's recogniser reads them: rules of plain sequences, regular parts as terminals, counted repeats.
 
-A grammar comes in as named expressions over the nodes of `regex_tree` with two kinds more: `Call` of another rule and
+A grammar comes in as named expressions over the nodes of `patterns.tree` with two kinds more: `Call` of another rule and
 `Terminal`.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from engine.judge.regex_automaton import Automaton
-from engine.judge.work import Work
+from engine.judge.recogniser.regex_automaton import Automaton
+from engine.judge.recogniser.work import Work
 from engine.patterns.tree import Choice, Class, Node, Repeat, Sequence, Undecidable
 
 _REGULAR = 400

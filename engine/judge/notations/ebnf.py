@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from engine.judge.ebnf_tokens import Token, WrongGrammar, class_of, string_of, tokens
-from engine.judge.productions import Call, Productions, Regular, Terminal
-from engine.judge.terminals import Chunks, FreeText, UpTo, refuse_nested
+from engine.judge.notations.ebnf_tokens import Token, WrongGrammar, class_of, string_of, tokens
+from engine.judge.recogniser.productions import Call, Productions, Regular, Terminal
+from engine.judge.recogniser.terminals import Chunks, FreeText, UpTo, refuse_nested
 from engine.patterns.dialect import read_regex
 from engine.patterns.tree import Choice, Class, Node, Repeat, Undecidable
 from engine.patterns.tree import Sequence as Row

@@ -1,0 +1,1 @@
+"""Grammars as callers write them, read from the source into productions: EBNF, Lark, structural tags."""
