@@ -24,7 +24,7 @@ from bench.harness.record import emit, record
 from bench.harness.statistics import mean
 from bench.harness.tables import interval, print_table
 from engine import Constraint, Engine, EngineConfig, Request, SamplingParams
-from engine.decode.prompt import SCHEMA_SENTENCE
+from engine.decode.requests.prompt import SCHEMA_SENTENCE
 
 MAX_TOKENS = 128
 """Above the longest expected document by a factor of two."""

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ALWAYS = ("tests/test_layers.py", "tests/test_construction.py")
 NOT_FAST = ("modal", "clients", "hostile")
 """Folders of tests that start containers, clients or attacks: minutes. They run in `make test`."""
-DOCUMENTS = ("tests/test_docs_commands.py", "tests/test_usage.py")
+DOCUMENTS = ("tests/docs/test_commands.py", "tests/docs/test_usage.py")
 
 
 def changed(rev: str) -> list[str]:

@@ -19,7 +19,7 @@ from bench.harness.statistics import mean
 from bench.replay.engine import legal_masks, with_stop
 from engine.config import EngineConfig
 from engine.decode.engine import Engine
-from engine.decode.prompt import encode_prompt
+from engine.decode.requests.prompt import encode_prompt
 from engine.request import Constraint, Request, Result, SamplingParams
 
 MAX_TOKENS = 96

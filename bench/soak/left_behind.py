@@ -7,8 +7,8 @@ from engine import Engine
 
 def left_behind(engine: Engine) -> dict[str, int]:
     """What should be 0: requests, slots and queue places held, bytes over a cache's limit."""
-    crew = engine._thread._crew
-    scheduler, prefixes, runner = crew._scheduler, crew._prompts.stored, engine.loaded.runner
+    core = engine._thread._core
+    scheduler, prefixes, runner = core._scheduler, core._prompts.stored, engine.loaded.runner
     return {
         "requests": engine.info()["in_flight"],
         "slots": runner.max_batch - len(scheduler._free),

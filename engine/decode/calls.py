@@ -16,8 +16,8 @@ from itertools import islice
 from typing import Any, Unpack
 
 from engine.config import EngineConfig
-from engine.decode.job import Job, OnText
-from engine.decode.outcome import Identity, failed_result
+from engine.decode.requests.job import Job, OnText
+from engine.decode.requests.outcome import Identity, failed_result
 from engine.errors import EngineError, RequestError
 from engine.model.loaded_model import LoadedModel
 from engine.options import RequestOptions

@@ -15,16 +15,16 @@ from typing import Any, Unpack
 from engine import __version__
 from engine.config import EngineConfig
 from engine.decode.calls import Calls
-from engine.decode.crew import Crew
-from engine.decode.inbox import Inbox
-from engine.decode.interpreter import settle
-from engine.decode.job import Job, OnText, Trace
-from engine.decode.judge import Judging
-from engine.decode.mask_maker import MaskMaker
-from engine.decode.outcome import Identity
-from engine.decode.prompt import encode_prompt
-from engine.decode.sampler import draw_seed
-from engine.decode.thread import DecodeThread
+from engine.decode.core.engine_core import EngineCore
+from engine.decode.core.inbox import Inbox
+from engine.decode.core.process import settle
+from engine.decode.core.thread import DecodeThread
+from engine.decode.requests.job import Job, OnText, Trace
+from engine.decode.requests.judge import Judging
+from engine.decode.requests.outcome import Identity
+from engine.decode.requests.prompt import encode_prompt
+from engine.decode.step.mask_maker import MaskMaker
+from engine.decode.step.sampler import draw_seed
 from engine.errors import EngineError, RequestError
 from engine.grammar import GrammarService
 from engine.grammar.check import Checking, check_constraint
@@ -66,9 +66,11 @@ class Engine(Calls):
         judging = Judging(self.judge, self._inbox.wake)
         vocabulary = self.grammars.vocabulary
         maker = MaskMaker(self._inbox.wake)
-        crew = Crew(self.config, runner, self.tokenizer, vocabulary, self.identity, judging, maker, self._inbox.forget)
+        core = EngineCore(
+            self.config, runner, self.tokenizer, vocabulary, self.identity, judging, maker, self._inbox.forget
+        )
         settle()
-        self._thread = DecodeThread(crew, self._inbox, self.judge.close, maker.close, self.grammars.close, runner.close)
+        self._thread = DecodeThread(core, self._inbox, self.judge.close, maker.close, self.grammars.close, runner.close)
         self._thread.start()
         weakref.finalize(self, self._inbox.close, drain=True).atexit = False
 

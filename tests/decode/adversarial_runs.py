@@ -30,8 +30,8 @@ import jsonschema
 
 from engine import BudgetTooSmall, Constraint, ConstraintError, EngineError, Request, Result, SamplingParams
 from engine.decode.engine import Engine
-from engine.decode.judge import GRACE_S
-from engine.decode.scheduler import Scheduler
+from engine.decode.requests.judge import GRACE_S
+from engine.decode.scheduling.scheduler import Scheduler
 from tests.decode.adversarial_schemas import schemas
 from tests.decode.adversaries import ADVERSARIES, logits_of
 from tests.decode.fakes import STEP_S, FakeNetwork, clock_of_steps, fake_engine
@@ -160,7 +160,7 @@ def outcomes(numbers: Sequence[int], cache_dir: Path, **settings: Any) -> Iterat
 def _await_late_judgements(engine: Engine) -> None:
     """A step of a few microseconds counts as `STEP_S` of the time that judging has behind a deadline, but the judge is
     a process that knows no steps: it gets that time, many times over where the machine is busy."""
-    judging = engine._thread._crew._judging
+    judging = engine._thread._core._judging
     asked = [(s, s.question.answer) for s in judging._asking[:] if s.question is not None]
     ended = [(s, answer) for s, (_, answer) in list(judging._ended.items())]
     wait([answer for s, answer in (*asked, *ended) if answer is not None and s.job.overdue()], JUDGED_S)

@@ -176,5 +176,5 @@ def clock_of_steps(network: FakeNetwork, *, most_s: float = float("inf")) -> Ite
     def now() -> float:
         return min(network.forwards * STEP_S, most_s)
 
-    with patch("engine.decode.job.now", now):
+    with patch("engine.decode.requests.job.now", now):
         yield now

@@ -12,14 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.decode.job import Job, Sample
-from engine.decode.prefix import PrefixCache
-from engine.decode.sampler import uniform
-from engine.decode.scheduler import Scheduler
-from engine.decode.text import TextStream
+from engine.decode.requests.detokenizer import Detokenizer
+from engine.decode.requests.job import Job, Sample
+from engine.decode.scheduling.prefix import PrefixCache
+from engine.decode.scheduling.scheduler import Scheduler
+from engine.decode.step.sampler import uniform
 from engine.model.cpu.sampling import RowParams, choose, unpack_bitmask
 from engine.request import Request
-from tests.decode.test_sharing import scheduler_of
+from tests.decode.scheduling.test_sharing import scheduler_of
 
 
 def row(**changes: float) -> RowParams:
@@ -72,7 +72,7 @@ def test_bit_j_of_word_i_is_token_32i_plus_j() -> None:
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(alphabet="abé日", max_size=30), stop=st.lists(st.text(alphabet="abé", min_size=1, max_size=3)))
 def test_a_stream_releases_exactly_what_precedes_the_first_stop(text: str, stop: list[str]) -> None:
-    stream = TextStream(stop)
+    stream = Detokenizer(stop)
     pieces = [stream.feed(bytes([byte])) for byte in text.encode()]
     out = "".join(pieces) + stream.finish()
     # byte by byte, the stop string that is completed first wins; ties go to the one that began first
@@ -81,7 +81,7 @@ def test_a_stream_releases_exactly_what_precedes_the_first_stop(text: str, stop:
 
 
 def test_incomplete_utf8_at_the_end_is_replaced() -> None:
-    stream = TextStream()
+    stream = Detokenizer()
     assert stream.feed(b"a\xe6\x97") + stream.finish() == "a\ufffd"
 
 
@@ -134,7 +134,7 @@ def test_the_least_recently_used_prefix_goes_first_and_pinned_ones_stay() -> Non
 
 def sample(prompt: int, output: int = 0) -> Sample:
     job = Job(Request(prompt="x"), list(range(prompt)), 0, None, Future())
-    made = Sample(job, 0, 0, 100, TextStream())
+    made = Sample(job, 0, 0, 100, Detokenizer())
     made.output = list(range(output))
     return made
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from engine import BudgetTooSmall, Constraint, NotReady, Request, SamplingParams, SchemaRefused, Usage
 from engine.decode.engine import Engine
-from engine.decode.judge import GRACE_S
-from engine.decode.outcome import Identity, failed_result
+from engine.decode.requests.judge import GRACE_S
+from engine.decode.requests.outcome import Identity, failed_result
 from engine.errors import JudgingLimit
 from tests.decode.adversarial_runs import is_wrong, outcome, outcomes, run
 from tests.decode.fakes import ByteTokenizer, clock_of_steps, fake_engine, random_logits

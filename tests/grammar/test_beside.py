@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engine.config import EngineConfig, Limits
-from engine.decode.interpreter import settle
+from engine.decode.core.process import settle
 from engine.errors import LimitExceeded
 from engine.grammar import CompiledGrammar, GrammarService
 from engine.grammar.bitmask import to_bools, words

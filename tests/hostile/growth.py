@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import Limits
-from engine.decode.crew import Crew
+from engine.decode.core.engine_core import EngineCore
 from engine.grammar.lanes import Lane
 from engine.sandbox.pool import Pool
 from engine.sandbox.task import Task
@@ -69,7 +69,7 @@ def timed(pieces: Pieces, kind: str, call: Callable[..., Any]) -> Callable[..., 
 def measured() -> Iterator[Pieces]:
     """Every engine and event loop of this process, while it lasts."""
     pieces = Pieces()
-    turn, run, put, remove = Crew.turn, asyncio.Handle._run, Lane.put, Pool._remove
+    turn, run, put, remove = EngineCore.tick, asyncio.Handle._run, Lane.put, Pool._remove
 
     def put_timed(self: Lane, owner: Any, work: Callable[[], object]) -> None:
         put(self, owner, timed(pieces, "bulk load" if self._name.endswith("bulk") else "light load", work))
@@ -78,13 +78,13 @@ def measured() -> Iterator[Pieces]:
         pieces.note(task.job.module.split(".")[1] + " job", task._used_s)
         remove(self, task)
 
-    Crew.turn = timed(pieces, "decode turn", turn)  # type: ignore[method-assign]
+    EngineCore.tick = timed(pieces, "decode turn", turn)  # type: ignore[method-assign]
     asyncio.Handle._run = timed(pieces, "event loop", run)  # type: ignore[method-assign, attr-defined]
     Lane.put, Pool._remove = put_timed, remove_noted  # type: ignore[method-assign]
     try:
         yield pieces
     finally:
-        Crew.turn, asyncio.Handle._run = turn, run  # type: ignore[method-assign, attr-defined]
+        EngineCore.tick, asyncio.Handle._run = turn, run  # type: ignore[method-assign, attr-defined]
         Lane.put, Pool._remove = put, remove  # type: ignore[method-assign]
 
 

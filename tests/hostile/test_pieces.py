@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine import Constraint, Request, SamplingParams
-from engine.decode import loop, masks, row
+from engine.decode.step import loop, masks, row
 from engine.grammar import Matcher, closer, least_text, matcher, narrowing, segment
 from tests.decode.fakes import fake_engine, random_logits
 
@@ -87,7 +87,7 @@ def test_an_ending_written_over_many_turns_is_the_same(
         write_on(sample, tokenizer, -1.0)
 
     monkeypatch.setattr(row, "write_on", slowly)
-    monkeypatch.setattr("engine.decode.loop.write_on", slowly)
+    monkeypatch.setattr("engine.decode.step.loop.write_on", slowly)
     assert documents(tmp_path / "b", ahead) == at_once
     assert written[0] > 20
 
@@ -104,12 +104,12 @@ def test_while_an_ending_is_written_its_slot_and_its_blocks_are_somebody_elses(
         if sample not in began:
             began.append(sample)
         elif sample is began[0]:
-            beside[0] += any(len(running.output) > 1 for running in engine._thread._crew._scheduler.running)
+            beside[0] += any(len(running.output) > 1 for running in engine._thread._core._scheduler.running)
             assert sample.slot is None
         write_on(sample, tokenizer, -1.0)
 
     monkeypatch.setattr(row, "write_on", slowly)
-    monkeypatch.setattr("engine.decode.loop.write_on", slowly)
+    monkeypatch.setattr("engine.decode.step.loop.write_on", slowly)
     constraint = Constraint.json_schema({"type": "string", "minLength": 60}, conformance="spec")
     engine, network = fake_engine(random_logits(3), tmp_path, launch_ahead=ahead, max_batch=1, prefix_cache_bytes=0)
     with engine:

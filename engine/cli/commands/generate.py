@@ -11,7 +11,7 @@ from engine.cli.arguments.inputs import compact, read_text
 from engine.cli.sessions.engine_session import open_engine, wait_for
 from engine.cli.sessions.trace_output import TraceOutput, open_trace
 from engine.cli.terminal import FAILED, OK, Progress, say
-from engine.decode.prompt import refuse_oversized
+from engine.decode.requests.prompt import refuse_oversized
 from engine.errors import RequestError
 from engine.interfaces import StepRecord
 from engine.request import SUCCESSES, Request, Result
@@ -76,7 +76,7 @@ def build_request(args: argparse.Namespace) -> Request:
 
 def prompt_text(engine: Engine, request: Request) -> str:
     """What the model reads, special tokens shown."""
-    from engine.decode.prompt import encode_prompt
+    from engine.decode.requests.prompt import encode_prompt
 
     ids = encode_prompt(
         request,

@@ -1,7 +1,7 @@
 """Grammars as Earley's recogniser reads them: rules of plain sequences, regular parts as terminals, counted repeats.
 
-A grammar comes in as named expressions over the nodes of `patterns.tree` with two kinds more: `Call` of another rule and
-`Terminal`.
+A grammar comes in as named expressions over the nodes of `patterns.tree` with two kinds more: `Call` of another rule
+and `Terminal`.
 """
 
 from __future__ import annotations

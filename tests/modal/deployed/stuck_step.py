@@ -12,7 +12,7 @@ from typing import Any
 
 
 def hang(*_: Any) -> None:
-    from engine.decode.loop import Loop
+    from engine.decode.step.loop import Loop
     from engine.serve.settings import ServeSettings
 
     Loop.step = lambda self: threading.Event().wait()

@@ -1,0 +1,1 @@
+"""The decode thread and what it does between two steps."""

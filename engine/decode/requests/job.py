@@ -1,0 +1,218 @@
+"""One request in flight and its samples. Holds state that others change; decides nothing.
+
+A `Job` is a request after its prompt was encoded; a `Sample` is one of its n texts and occupies one slot while it runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.decode.requests.detokenizer import Detokenizer
+from engine.decode.requests.opinions import Opinions, Question
+from engine.errors import EngineError, EngineFailure
+from engine.grammar import CompiledGrammar, Matcher
+from engine.interfaces import StepRecord
+from engine.judge import Undecided
+from engine.request import Request, Result, Status
+
+OnText = Callable[[int, str], None]
+"""Called from the decode thread with (sample, settled text)."""
+Trace = Callable[[StepRecord], None]
+
+
+def now() -> float:
+    """Seconds of the clock that deadlines are measured by."""
+    return time.perf_counter()
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A request between submission and its result. `grammar` is a future while it compiles, None for free text."""
+
+    request: Request
+    prompt: list[int]
+    seed: int
+    grammar: Future[CompiledGrammar] | None
+    future: Future[Result]
+    owner: str | None = None
+    """Whose request it is: ids are unique, and rows are shared, by owner."""
+    on_text: OnText | None = None
+    trace: Trace | None = None
+    want_stats: bool = False
+    submitted: float = field(default_factory=time.perf_counter)
+    created: float = field(default_factory=time.time)
+    samples: list[Sample] = field(default_factory=list)
+    cancelled: bool = False
+    deadline: float | None = field(init=False)
+    """Time by `now` after which nothing more is decoded."""
+    admitted: bool = False
+    """Its grammar was there and its budget suffices, or it is free text."""
+    keeper: object = None
+    """Kept alive while the job is in flight: the engine, which nobody else may hold."""
+
+    def __post_init__(self) -> None:
+        self.deadline = None if self.request.deadline_s is None else now() + self.request.deadline_s
+
+    @property
+    def salt(self) -> str:
+        return self.request.cache_salt or ""
+
+    def expire(self) -> None:
+        """Its deadline is now, whatever the request says."""
+        self.deadline = now() if self.deadline is None else min(now(), self.deadline)
+
+    def overdue(self, grace_s: float = 0.0) -> bool:
+        """Whether its deadline was `grace_s` ago, or longer."""
+        return self.deadline is not None and now() >= self.deadline + grace_s
+
+    @property
+    def compiling(self) -> bool:
+        """Its grammar is not there yet: a row of it could not decode."""
+        return self.grammar is not None and not self.grammar.done()
+
+    def settle(self, outcome: Result | EngineError) -> None:
+        """Tell whoever waits. What a callback of the future raises is the caller's affair, not the decode thread's."""
+        self.keeper = None
+        if self.grammar is not None:
+            self.grammar.cancel()  # where it is not there yet nobody needs it
+        with suppress(BaseException):
+            if self.future.set_running_or_notify_cancel():
+                if isinstance(outcome, Result):
+                    self.future.set_result(outcome)
+                else:
+                    self.future.set_exception(outcome)
+
+    def compiled(self) -> CompiledGrammar | None:
+        """The grammar, once it is there. Raises the typed error of a failed compilation."""
+        return self.grammar.result() if self.grammar is not None and self.grammar.done() else None
+
+
+@dataclass(eq=False, slots=True)
+class Sample:
+    """One text being decoded. `cached` of its tokens are in the KV cache; the rest is what the next step feeds."""
+
+    job: Job
+    index: int
+    seed: int
+    budget: int
+    """Most completion tokens, the stop token included."""
+    text: Detokenizer
+    slot: int | None = None
+    cached: int = 0
+    flying: int = 0
+    """Launched steps whose token the host has not seen; that token follows the known ones."""
+    hold: bool = False
+    """Do not launch ahead of the host: the step in flight holds a draft, or a forced run is about to be one."""
+    output: list[int] = field(default_factory=list)
+    draft: list[int] = field(default_factory=list)
+    matcher: Matcher | None = None
+    pieces: list[str] = field(default_factory=list)
+    withheld: str = ""
+    """The end of the text, which may still be taken back; `told` characters before it were handed on."""
+    told: int = 0
+    ending: list[int] = field(default_factory=list)
+    """What is still to be written of its ending, last token first."""
+    sought: Callable[..., None] | None = None
+    """How to go on looking for its ending, for so many `pieces`."""
+    forced: int = 0
+    retries: int = 0
+    epoch: int = 0
+    """Raised when tokens are taken back or the row is put back: steps launched before that are void."""
+    since: int = 0
+    """The scheduler's step at which it got its slot."""
+    put_back: int = 0
+    """Times it had to give its slot to somebody else."""
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    opinions: Opinions = field(default_factory=Opinions)
+    question: Question | None = None
+    """What must be judged before the row can go on."""
+    mask: Future[float] | None = None
+    """The mask without which it cannot go on, being made or there, and after how many tokens it is wanted."""
+    made_at: int = -1
+    status: Status | None = None
+    error: EngineError | None = None
+    started: float | None = None
+    first_token: float | None = None
+    ended: float | None = None
+    fill_s: float = 0.0
+    exposed_s: float = 0.0
+    device_s: float = 0.0
+    text_s: float = 0.0
+
+    @property
+    def masked(self) -> bool:
+        """Whether no mask is being made for it."""
+        return self.mask is None or self.mask.done()
+
+    def pursue(self, work: Callable[[], None], *, ends: bool = False) -> None:
+        """Do what may need the judge: then the row has a `question`, and does it once more with the answer."""
+        try:
+            work()
+        except Undecided as asked:
+            self.question = Question(asked.texts, work, self.status, ends)
+            self.status = None
+
+    def fail(self, error: BaseException) -> None:
+        """It ends here, as `error`; what is no typed error becomes one."""
+        self.status, self.error = "error", typed(error, self.job)
+
+    def guard(self, work: Callable[[], None]) -> None:
+        """What goes wrong with one row is that row's status; the others go on."""
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - a row fails alone, whatever went wrong in it
+            self.fail(error)
+
+    def abandon_steps(self) -> None:
+        """What has been launched for it means nothing."""
+        self.epoch, self.flying, self.hold = self.epoch + 1, 0, False
+
+    @property
+    def closing(self) -> bool:
+        """Whether its ending is looked for, or being written."""
+        return bool(self.ending) or self.sought is not None
+
+    @property
+    def length(self) -> int:
+        """Prompt and output tokens."""
+        return len(self.job.prompt) + len(self.output)
+
+    @property
+    def asks(self) -> bool:
+        """Whether the judge is asked in the middle of the text, so that text may be taken back: some keyword is only
+        `checked`."""
+        return self.matcher is not None and self.matcher.judge is not None
+
+    @property
+    def remaining(self) -> int:
+        """Completion tokens still allowed."""
+        return self.budget - len(self.output)
+
+    def pending(self, limit: int) -> list[int]:
+        """At most `limit` of the tokens that are not in the cache yet."""
+        prompt, start = self.job.prompt, self.cached
+        if start >= len(prompt):
+            return self.output[start - len(prompt) : start - len(prompt) + limit]
+        return (prompt[start : start + limit] + self.output[: max(0, start + limit - len(prompt))])[:limit]
+
+    @property
+    def missing(self) -> int:
+        """Tokens that the cache lacks, one in flight included."""
+        return self.length + self.flying - self.cached
+
+
+def typed(error: BaseException, job: Job) -> EngineError:
+    """The error as callers may meet it: an EngineFailure that names the request, if it is not typed already."""
+    return error if isinstance(error, EngineError) else EngineFailure(f"request {job.request.id}: {error!r}")
+
+
+def prompt_sha256(prompt: list[int]) -> str:
+    """sha256 of the prompt's token ids as little-endian uint32."""
+    return hashlib.sha256(struct.pack(f"<{len(prompt)}I", *prompt)).hexdigest()

@@ -1,0 +1,162 @@
+"""What one token does to one row: accept, keep or close, emit. Sets statuses; knows no batch and no device.
+
+A token is kept only if the shortest ending after it still fits the budget. Otherwise it is taken back and that ending,
+which fitted before, is emitted: nothing is ever cut.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from engine.decode.requests.detokenizer import Detokenizer
+from engine.decode.requests.job import Sample
+from engine.interfaces import Sampled, Tokenizer
+
+AT_ONCE = 10
+"""Pieces, of about a millisecond, in which an ending is looked for at one go."""
+_AT_ONCE_S = 0.01
+"""Of processor time: an ending that takes longer is written in several turns."""
+
+
+def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> bool:
+    """Take one sampled token (row `index` of `sampled`); False when it was dropped: the row must be closed instead.
+
+    Raises GrammarDesync when the matcher refuses a token whose bit was set.
+    """
+    matcher = sample.matcher
+    if matcher is None:
+        _take_free(sample, token, tokenizer)
+    else:
+        if not matcher.accept(token):
+            raise matcher.fail(token_id=token)
+        if not matcher.fits(sample.remaining - 1):
+            matcher.rollback(1)
+            return False
+        _take(sample, token, tokenizer)
+        if matcher.terminated:
+            sample.status = "complete"
+    _note_logprobs(sample, token, tokenizer, sampled, index)
+    return True
+
+
+def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
+    """Judge what the last token closed; on failure go back before that value. True when tokens were taken back.
+
+    Only grammars with a `checked` keyword ask. After `retries` a text with a value that fails goes on and ends
+    `invalid`. Raises Undecided and has changed nothing, where the judge must be asked first.
+    """
+    matcher = sample.matcher
+    if matcher is None or matcher.judge is None or sample.retries >= retries:
+        return False
+    count = matcher.retreat()
+    if count is None:
+        return False
+    _take_back(sample, count, tokenizer)
+    return True
+
+
+def _take_back(sample: Sample, count: int, tokenizer: Tokenizer) -> None:
+    """The last `count` tokens; nothing of what they wrote has been handed on."""
+    del sample.output[-count:], sample.logprobs[-count:]
+    sample.retries += 1
+    sample.status = None
+    sample.abandon_steps()
+    sample.forced = min(sample.forced, len(sample.output))
+    sample.cached = min(sample.cached, sample.length - 1)  # fewer where it was put back while the judge was asked
+    sample.text, sample.pieces = Detokenizer(sample.text.stop), []
+    for token in sample.output:
+        sample.pieces.append(sample.text.feed(tokenizer.token_bytes(token) or b""))
+    sample.withheld = "".join(sample.pieces)[sample.told :]
+
+
+def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False, pieces: int = AT_ONCE) -> None:
+    """End the text by its shortest legal ending: `closed`; `timeout` where none fits or there is nothing to close.
+
+    Looks for it for so many `pieces`; where they do not suffice it is `sought` and this is to be called again. Raises
+    Undecided as `reconsider` does.
+    """
+    matcher = sample.matcher
+    if matcher is None or (overdue and not sample.output):
+        sample.status = "timeout"
+        return
+    if not matcher.seek(sample.remaining, pieces):
+        sample.abandon_steps()
+        sample.sought = partial(close, sample, tokenizer, overdue=overdue)
+        return
+    sample.sought = None
+    ending = matcher.ending(sample.remaining)
+    if ending is None:
+        sample.status = "timeout" if overdue else "dead_end"
+        return
+    sample.ending = list(reversed(ending))
+    write_on(sample, tokenizer, _AT_ONCE_S)
+    if sample.ending:
+        sample.abandon_steps()
+
+
+def write_on(sample: Sample, tokenizer: Tokenizer, seconds: float) -> None:
+    """Write its ending for so many seconds of processor time, a token at least; `closed` at the end of it."""
+    until, matcher = time.thread_time() + seconds, sample.matcher
+    while sample.ending and matcher is not None:
+        token = sample.ending.pop()
+        if not matcher.accept(token):
+            raise matcher.fail(token_id=token)
+        _take(sample, token, tokenizer)
+        if time.thread_time() >= until:
+            break
+    if not sample.ending:
+        sample.status = "closed"
+
+
+def _take(sample: Sample, token: int, tokenizer: Tokenizer) -> None:
+    sample.output.append(token)
+    emit(sample, sample.text.feed(tokenizer.token_bytes(token) or b""))
+
+
+def _take_free(sample: Sample, token: int, tokenizer: Tokenizer) -> None:
+    sample.output.append(token)
+    if token in tokenizer.stop_token_ids:
+        sample.status = "complete"
+        return
+    emit(sample, sample.text.feed(tokenizer.token_bytes(token) or b""))
+    if sample.text.stopped:
+        sample.status = "complete"
+    elif sample.remaining == 0:
+        sample.status = "length"
+
+
+def emit(sample: Sample, text: str) -> None:
+    """Keep settled text, and hand it on unless it may be taken back. A listener that raises fails this row only."""
+    if text:
+        sample.pieces.append(text)
+        sample.withheld += text
+    if not sample.asks:
+        release(sample)
+
+
+def release(sample: Sample) -> None:
+    """Hand on what was held back because it could have been taken back."""
+    text, sample.withheld = sample.withheld, ""
+    sample.told += len(text)
+    if text and sample.job.on_text is not None:
+        sample.job.on_text(sample.index, text)
+
+
+def _note_logprobs(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> None:
+    asked = sample.job.request.sampling.logprobs
+    if asked is None or sampled.logprob is None or sampled.logprob_raw is None or sampled.top is None:
+        return
+    top = [
+        {"token_id": i, "token": tokenizer.decode([i]), "raw": raw, "constrained": constrained}
+        for i, raw, constrained in sampled.top[index][:asked]
+    ]
+    sample.logprobs.append(
+        {
+            "token_id": token,
+            "token": tokenizer.decode([token]),
+            "raw": sampled.logprob_raw[index],
+            "constrained": sampled.logprob[index],
+            "top": top,
+        }
+    )
