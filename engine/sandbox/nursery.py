@@ -148,7 +148,7 @@ class Nursery:
                 if child.pid is None or child in self._resting:  # who rests ends when it holds too much
                     self._bury(child, 0)
             elif child.pid is None:
-                child.pid = int(message)
+                child.born(int(message))
             elif child in self._children:
                 self._heard(child, message)
 

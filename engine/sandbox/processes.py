@@ -34,17 +34,27 @@ class Child:
         self.paused = False
         self.gone = False
         self.used_at = time.monotonic()
+        self._unsent = [name.encode() + b"\n" + setup]
         server.fork(theirs)
-        self.channel.send(name.encode() + b"\n" + setup)
 
     @property
     def cpu_s(self) -> float:
         """CPU time so far, its start included."""
         return (cpu_s(self.pid) or 0.0) if self.pid else 0.0
 
+    def born(self, pid: int) -> None:
+        """It has told its number, by which it can be killed: only now does it hear what it is for."""
+        self.pid = pid
+        self._tell()
+
     def ask(self, cpu_limit_s: float, memory_bytes: int, payload: bytes) -> None:
         head = json.dumps({"cpu_s": cpu_limit_s, "memory_bytes": memory_bytes}).encode()
-        self.channel.send(head + b"\n" + payload)
+        self._unsent.append(head + b"\n" + payload)
+        self._tell()
+
+    def _tell(self) -> None:
+        while self.pid and self._unsent:
+            self.channel.send(self._unsent.pop(0))
 
     def pause(self, paused: bool) -> None:
         if self.pid and paused != self.paused:
@@ -56,7 +66,7 @@ class Child:
         return self.pid is not None and is_stopped(self.pid)
 
     def kill(self) -> None:
-        """End it; closing the channel ends one that has no number yet."""
+        """End it; closing the channel ends one that has no number yet, and so has not been asked anything."""
         self._signal(signal.SIGKILL)
         self.channel.close()
 

@@ -6,17 +6,22 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from engine import Constraint
-from engine.sandbox import Job, Pool, Stopped
+from engine.sandbox import Job, Pool, Stopped, Task
+from engine.sandbox.frames import LENGTH_BYTES
+from engine.sandbox.nursery import Nursery
+from engine.sandbox.processes import Child
 
 MODULE = "tests.sandbox.worker"
 
@@ -105,6 +110,32 @@ def test_what_nobody_waits_for_is_stopped(pool: Pool) -> None:
         task.cancel()
     assert all(task.finished.wait(120) for task in tasks)
     assert answer(pool, "'free'", "a") == "free"
+
+
+def test_what_is_given_up_before_its_process_was_heard_of_never_begins(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert answer(pool, "'ready'", session="before") == "ready"
+    told: list[int] = []
+    tasks: SimpleQueue[Task] = SimpleQueue()
+    read = Nursery._read_child
+
+    def given_up_first(nursery: Nursery, child: Child) -> None:
+        if child.session != "late":
+            read(nursery, child)
+        elif not told:  # its number has come, and is not read
+            told.append(int(child.channel.socket.recv(1024, socket.MSG_PEEK)[LENGTH_BYTES:]))
+            tasks.get().cancel()
+
+    monkeypatch.setattr(Nursery, "_read_child", given_up_first)
+    task = pool.submit(job(f"meet({str(tmp_path)!r}, 2)", session="late"), ["a"])
+    tasks.put(task)
+    assert task.finished.wait(120)
+    until = time.monotonic() + 60
+    while alive(told[0]) and not list(tmp_path.iterdir()) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not alive(told[0])
+    assert not list(tmp_path.iterdir()), "it has begun, and nobody can stop it"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
