@@ -18,15 +18,19 @@ from engine.grammar.position import Position, follow, open_move
 from engine.grammar.pushdown import Place, Pushdown, Stack, gated, string_length, string_pattern, string_rule
 from engine.grammar.segment import NEVER
 from engine.grammar.string_tokens import StringTokens
-from engine.grammar.symbols import Literal, Nonterminal, Symbol
+from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol
 from engine.grammar.unused import doubts, open_string, strings
+from engine.grammar.utf8 import byte_automaton
 from engine.grammar.vocabulary import Vocabulary
 from engine.schema.guards import Length, Matching, Members, Reach, Region
 from engine.schema.states import states_of
+from engine.schema.text import RAW
 
 _QUOTE = 0x22
 _ESCAPE = 12
 """Bytes of a pair of surrogates."""
+_ANY = byte_automaton(RAW)
+"""One character that a string holds as it is."""
 _A_TOKEN, _PIECE = 12, 1_500
 """What following a token takes beside each stack, and what is followed at one go: about a millisecond."""
 
@@ -230,8 +234,8 @@ class Narrowing:
             spelled = [stack.symbol.text for stack in left if isinstance(stack.symbol, Literal)]
             if not lets.stacks:
                 row &= ~starting
-            elif key_may_come and byte == _QUOTE and not (_undeclared(lets) and any(map(string_rule, left))):
-                continue  # the mask is that of declared keys by now, or of all others
+            elif key_may_come and byte == _QUOTE and self._needless(lets, left):
+                continue
             elif len(spelled) == len(left):
                 for text in spelled:
                     doubtful += self._vocabulary.beside(bytes((byte,)) + text)
@@ -240,6 +244,12 @@ class Narrowing:
         if self._distinct:
             doubtful += self._alike(row, at, b'"')
         yield from self._keep(row, at, bitmask.among(row, doubtful))
+
+    def _needless(self, lets: Place, left: list[Stack]) -> bool:
+        """Whether the ways to a key that guards have `left` out tell nothing of what begins with its quote: the mask is
+        that of declared keys by now, or declared ones alone are left out, and another key may go on as they do."""
+        rules = [rule for rule in map(string_rule, lets.stacks) if rule is not None]
+        return not rules or (not any(map(string_rule, left)) and any(map(_takes_any, rules)))
 
     def _alike(self, row: bitmask.Row, at: Position, quote: bytes) -> list[int]:
         """The tokens after which an open item may be like one before, of an array that holds no value twice; those that
@@ -452,8 +462,8 @@ class Narrowing:
         any_of = None if self._picky else next(iter(rules), None)
         found: list[int] = []
         for stack in left:
-            if at.cursor.is_key and string_rule(stack) is None:
-                continue  # a declared key that cannot come
+            if at.cursor.is_key and string_rule(stack) is None and any(map(_takes_any, rules.values())):
+                continue  # a declared key that cannot come, and another may go on as it does
             if isinstance(stack.symbol, Literal):
                 found += self._only_beside(stack.symbol.text, any_of)
             elif (rule := string_rule(stack)) is None or rule.shared not in kept:
@@ -499,6 +509,15 @@ class _Ahead:
         if tail not in known:
             known[tail] = bool(follow(self._pushdown, behind, tail).place.stacks)
         return known[tail]
+
+
+def _takes_any(rule: Nonterminal) -> bool:
+    """Whether a string goes on from this rule with any text. A rule that says it in another way is taken for a narrower
+    one, which costs time alone."""
+    return any(
+        len(way) == 2 and way[1] is rule and isinstance(way[0], Character) and way[0].node is _ANY
+        for way in rule.alternatives
+    )
 
 
 def _is_mark(symbol: Symbol | None) -> bool:

@@ -46,6 +46,19 @@ SCHEMAS += [
         "type": "object",
     },
     {
+        "properties": {"aab": {"type": "string"}},
+        "patternProperties": {"^a": {"type": "number"}},
+        "dependentRequired": {"ab": ["b"]},
+        "type": "object",
+    },
+    {
+        "properties": {"ba": {"type": "null"}, "b": {"type": "null"}},
+        "required": ["ba", "b"],
+        "patternProperties": {"^[ac]": {"type": "null"}},
+        "additionalProperties": False,
+        "type": "object",
+    },
+    {
         "items": {"type": "object", "additionalProperties": {"type": "array", "maxItems": 1}, "maxProperties": 2},
         "type": "array",
     },
