@@ -5,19 +5,18 @@ Exact through complements where these can be had; where not, the keyword is name
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 from engine.errors import LimitExceeded
 from engine.schema import algebra
+from engine.schema.automaton import Automaton
 from engine.schema.dialect import Draft
+from engine.schema.expand import Expander
 from engine.schema.members import string_list
 from engine.schema.reference import Location, Scope
-from engine.schema.shape import EVERYTHING, NOTHING, UNKNOWN, ArrayShape, ObjectShape, Shape
+from engine.schema.shape import ALL_ITEMS, EVERYTHING, NOTHING, UNKNOWN, ArrayShape, ObjectShape, Shape
 from engine.schema.term import FALSE, Term
-
-if TYPE_CHECKING:
-    from engine.schema.expand import Expander
 
 SUBSETS = 4
 """anyOf branches of which every subset is formed under unevaluated*."""
@@ -180,11 +179,6 @@ def _together(expander: Expander, shapes: list[Shape]) -> list[Shape]:
 
 def _unseen(shape: Shape) -> Shape:
     """The same with everything evaluated, which lets unevaluated* refuse nothing."""
-    from dataclasses import replace
-
-    from engine.schema.automaton import Automaton
-    from engine.schema.shape import ALL_ITEMS
-
     objects = tuple(replace(item, seen_keys=Automaton.anything()) for item in shape.objects)
     arrays: tuple[ArrayShape, ...] = tuple(replace(array, seen_items=ALL_ITEMS) for array in shape.arrays)
     return replace(shape, objects=objects, arrays=arrays, exact=False)

@@ -8,21 +8,17 @@ inside.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from engine.errors import LimitExceeded
 from engine.schema.distinct import representatives
-from engine.schema.grammar import Ref, Sequence, Text
+from engine.schema.grammar import Ref, Sequence, Text, Way
 from engine.schema.guards import Enough, Item, Items
 from engine.schema.layout import Follow
-from engine.schema.object_members import Way
 from engine.schema.origins import mark
 from engine.schema.shape import ArrayShape, Contains
 from engine.schema.shortest import Fewest
 from engine.schema.term import FALSE, Term
-
-if TYPE_CHECKING:
-    from engine.schema.values import ValueWriter
+from engine.schema.values import ValueWriter
 
 STATE_LIMIT = 5_000
 """Rules of one array."""

@@ -5,6 +5,7 @@ Knows how shapes combine and when a term is empty or exact. Keywords are given t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from engine.errors import LimitExceeded
@@ -28,12 +29,14 @@ class _Undecided(Exception):
 
 
 class Expander:
-    """One lowering's table of shapes. `bold`: use complements and products; off after they grew too large."""
+    """One lowering's table of shapes. `node_shape(expander, at, scope, annotated)` is what one subschema says. `bold`:
+    use complements and products; off after they grew too large."""
 
-    def __init__(self, schemas: Schemas, report: Report, *, bold: bool = True) -> None:
+    def __init__(self, schemas: Schemas, report: Report, node_shape: NodeShape, *, bold: bool = True) -> None:
         self.schemas = schemas
         self.report = report
         self.terms = Terms()
+        self._node_shape = node_shape
         self.bold = bold
         self._shapes: dict[tuple[Term, bool], Shape] = {}
         self._open: dict[tuple[Term, bool], int] = {}
@@ -123,8 +126,6 @@ class Expander:
         return all(self.is_exact(child) for child in children(shape))
 
     def _expand(self, term: Term, annotated: bool) -> Shape:
-        from engine.schema.keyword_shapes import node_shape
-
         self.spend(1)
         kind, parts = self.terms.kind(term), self.terms.parts(term)
         if kind in ("true", "false"):
@@ -132,7 +133,7 @@ class Expander:
         if kind == "const":
             return const_shape(self.terms, self.terms.constants[term])
         if kind == "node":
-            return node_shape(self, *self.terms.nodes[term], annotated)
+            return self._node_shape(self, *self.terms.nodes[term], annotated)
         if kind == "not":
             return self.complement(self.shape(parts[0])) if self.is_exact(parts[0]) else EVERYTHING
         shape = EVERYTHING if kind == "all" else NOTHING
@@ -140,6 +141,9 @@ class Expander:
             other = self.shape(part, annotated)
             shape = self.intersect(shape, other) if kind == "all" else algebra.unite(self.terms, shape, other)
         return shape
+
+
+NodeShape = Callable[[Expander, Location, Scope, bool], Shape]
 
 
 def children(shape: Shape) -> list[Term]:

@@ -7,22 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from engine.schema.automaton import Automaton
-from engine.schema.object_members import Member
+from engine.schema.grammar import Sequence
+from engine.schema.object_members import Member, MemberKinds
 from engine.schema.products import less
+from engine.schema.shape import ObjectShape
 from engine.schema.shortest import Fewest, Ranked
+from engine.schema.term import Term
+from engine.schema.values import ValueWriter
 from engine.schema.words import ascending
-
-if TYPE_CHECKING:
-    from engine.schema.objects import ObjectWriter
 
 WAYS = 8
 """Ways to have all that is needed that are compared."""
 
 
-def fewest_members(shape: ObjectWriter, needs: frozenset[int], first: bool) -> tuple[Fewest, ...]:
+class WrittenObject(Protocol):
+    """One object shape in one place, as its writer sees it."""
+
+    writer: ValueWriter
+    item: ObjectShape
+    named: list[tuple[str, Term]]
+    free: list[tuple[Automaton, Term]]
+    members: MemberKinds
+
+    @property
+    def parts(self) -> list[Sequence]: ...
+
+
+def fewest_members(shape: WrittenObject, needs: frozenset[int], first: bool) -> tuple[Fewest, ...]:
     """Sets of members that the object needs where these needs are left, no matter what is there already (nothing, if
     `first`); none of them where any way to its end will do."""
     item = shape.item
@@ -31,7 +45,7 @@ def fewest_members(shape: ObjectWriter, needs: frozenset[int], first: bool) -> t
     return tuple(_fewest(shape, met, first) for met in islice(_meeting(shape, needs, frozenset()), WAYS))
 
 
-def _meeting(shape: ObjectWriter, needs: frozenset[int], taken: frozenset[str]) -> Iterator[tuple[Member, ...]]:
+def _meeting(shape: WrittenObject, needs: frozenset[int], taken: frozenset[str]) -> Iterator[tuple[Member, ...]]:
     """Members that together are what is needed."""
     if not needs:
         yield ()
@@ -44,7 +58,7 @@ def _meeting(shape: ObjectWriter, needs: frozenset[int], taken: frozenset[str]) 
                 yield (member, *others)
 
 
-def _fewest(shape: ObjectWriter, met: tuple[Member, ...], first: bool) -> Fewest:
+def _fewest(shape: WrittenObject, met: tuple[Member, ...], first: bool) -> Fewest:
     layout, value = shape.writer.layout, shape.writer.value
     needed = {member.name: member.value for member in met if member.name is not None}
     always: dict[str, Ranked] = {}

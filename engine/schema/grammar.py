@@ -49,6 +49,8 @@ class Ref:
 
 Symbol = Chars | Text | Ref
 Sequence = tuple[Symbol, ...]
+Way = tuple[Sequence, Guard | None]
+"""An alternative and what it asks of the document so far."""
 
 
 @dataclass(frozen=True, slots=True)

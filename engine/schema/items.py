@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from engine.schema.algebra import settle_array
 from engine.schema.dialect import Draft
+from engine.schema.expand import Expander
 from engine.schema.reference import Location, Scope
 from engine.schema.scalars import count
 from engine.schema.shape import ArrayShape, Contains
 from engine.schema.term import TRUE, Term
-
-if TYPE_CHECKING:
-    from engine.schema.expand import Expander
 
 
 def array_shape(expander: Expander, at: Location, scope: Scope) -> tuple[ArrayShape | None, bool]:

@@ -6,16 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from engine.schema import object_guards
-from engine.schema.grammar import Ref, Sequence, literal
+from engine.schema.grammar import Ref, Sequence, Way, literal
 from engine.schema.guards import Guard, Members, Names
 from engine.schema.layout import spelled
-from engine.schema.object_members import Member, Way
-
-if TYPE_CHECKING:
-    from engine.schema.values import ValueWriter
+from engine.schema.object_members import Member
+from engine.schema.values import ValueWriter
 
 FEW = 4
 """Names that are written out beside each other."""

@@ -5,19 +5,17 @@ Knows the order in which keywords act. Each family of keywords has its own modul
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.schema.alternatives import any_of, conditional, dependencies, negation, one_of
 from engine.schema.constant import const_shape, enum_shape
+from engine.schema.expand import Expander
 from engine.schema.items import array_shape
 from engine.schema.members import object_shape
 from engine.schema.reference import Location, Scope
 from engine.schema.scalars import number_set, string_sets
 from engine.schema.shape import BOTH, EVERYTHING, NOTHING, UNKNOWN, Shape
 from engine.schema.unevaluated import unevaluated
-
-if TYPE_CHECKING:
-    from engine.schema.expand import Expander
 
 UNEVALUATED = frozenset({"unevaluatedProperties", "unevaluatedItems"})
 TYPES = frozenset({"null", "boolean", "number", "integer", "string", "array", "object"})

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, islice, permutations, product
 from math import prod
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from engine.schema.automaton import Automaton
 from engine.schema.distinct import canonical
@@ -20,12 +20,9 @@ from engine.schema.intervals import Interval, Numbers
 from engine.schema.lengths import in_states
 from engine.schema.numerals import numerals
 from engine.schema.products import less
-from engine.schema.shape import ArrayShape, ObjectShape, StringSet
+from engine.schema.shape import ArrayShape, ObjectShape, Shape, StringSet
 from engine.schema.term import Term
 from engine.schema.words import ascending
-
-if TYPE_CHECKING:
-    from engine.schema.values import ValueWriter
 
 FEW = 4096
 """Values up to which all are listed."""
@@ -53,11 +50,22 @@ class Listed:
 _MANY = Listed(None, lambda _: ())
 
 
+class Meanings(Protocol):
+    """What terms allow as they are written: a writer of values."""
+
+    @property
+    def tight(self) -> bool: ...
+
+    def is_empty(self, term: Term) -> bool: ...
+
+    def shape(self, term: Term) -> Shape: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Lister:
     """The values of terms as one writer writes them."""
 
-    writer: ValueWriter
+    writer: Meanings
     known: dict[tuple[Term, int], Listed] = field(default_factory=dict)
 
     def values(self, term: Term, some: int) -> tuple[dict[str, str], bool]:
@@ -121,7 +129,7 @@ class Lister:
         named = [(key, term) for key, term in shape.named if not self.writer.is_empty(term)]
         if shape.needs or shape.required - dict(named).keys() or len(named) > SIZES:
             return _MANY
-        closed = self.writer.options.tight and shape.declared
+        closed = self.writer.tight and shape.declared
         others = [part for part in shape.others if part.explicit or not closed]
         others = [part for part in others if not self.writer.is_empty(part.value)]
         optional = dict(named).keys() - shape.required

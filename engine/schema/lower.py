@@ -19,6 +19,8 @@ from engine.schema.dialect import is_known
 from engine.schema.expand import Expander
 from engine.schema.expansion import refuse_circles
 from engine.schema.grammar import EITHER, UNDECLARED, Grammar, Ref, Rule, key_marks
+from engine.schema.json_values import JsonWriter
+from engine.schema.keyword_shapes import node_shape
 from engine.schema.parameter_text import Style
 from engine.schema.parameters import ParameterWriter
 from engine.schema.reference import Schemas
@@ -28,7 +30,7 @@ from engine.schema.spelled import Group
 from engine.schema.term import Term
 from engine.schema.trim import canonical, prune
 from engine.schema.validator import Validator
-from engine.schema.values import Options, ValueWriter
+from engine.schema.values import Options
 from engine.schema.verdict import Verdict
 
 LOWERING_VERSION = 43
@@ -80,7 +82,7 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     report = Report()
     if not is_known(schemas.root.schema):
         report.mark(schemas.root, "$schema", "narrowed", "an unknown dialect is read as draft 2020-12")
-    expander = Expander(schemas, report, bold=bold)
+    expander = Expander(schemas, report, node_shape, bold=bold)
     writer, name, texts = _written(expander, options)
     if name not in texts:
         raise SchemaRefused("the schema is unsatisfiable: no document is valid", param="schema", pointer="")
@@ -96,13 +98,13 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     return Lowered(Grammar(rules, root_name), report.verdicts(schemas), len(text.encode()), text)
 
 
-def _written(expander: Expander, options: Options) -> tuple[ValueWriter, str, Shortest]:
+def _written(expander: Expander, options: Options) -> tuple[JsonWriter, str, Shortest]:
     """All rules, the name of the first one and shortest texts; written anew where values turned out to be impossible,
     so that no guard counts on a member that cannot be."""
     root = expander.schemas.root
     impossible = frozenset[Term]()
     while True:
-        writer = (ParameterWriter if options.style == "qwen_xml" else ValueWriter)(expander, options)
+        writer = (ParameterWriter if options.style == "qwen_xml" else JsonWriter)(expander, options)
         writer.impossible = impossible
         name = writer.write(expander.terms.node(root, expander.schemas.enter((), root)))
         known = {key: group.shortest for key, group in writer.spelled.groups.items()}

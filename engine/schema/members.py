@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.schema.algebra import settle_object
 from engine.schema.automaton import Automaton, AutomatonTooLarge
+from engine.schema.expand import Expander
 from engine.schema.lengths import FOLDED_LENGTH, in_states
 from engine.schema.products import less, meet
 from engine.schema.reference import Location, Scope
@@ -14,9 +15,6 @@ from engine.schema.scalars import count, pattern_automaton
 from engine.schema.shape import ObjectShape, Others
 from engine.schema.states import DEAD
 from engine.schema.term import FALSE, TRUE, Term
-
-if TYPE_CHECKING:
-    from engine.schema.expand import Expander
 
 KEY_CLASSES = 64
 """Regions into which the patterns of one object may cut the keys."""

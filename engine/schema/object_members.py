@@ -7,20 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 from engine.schema.automaton import Automaton
 from engine.schema.grammar import Sequence
-from engine.schema.guards import Guard
 from engine.schema.products import less, meet
 from engine.schema.shape import ObjectShape
 from engine.schema.term import FALSE, TRUE, Term
-
-if TYPE_CHECKING:
-    from engine.schema.values import ValueWriter
-
-Way = tuple[Sequence, Guard | None]
-"""An alternative and what it asks of the object so far."""
+from engine.schema.values import ValueWriter
 
 
 @dataclass(frozen=True, slots=True)

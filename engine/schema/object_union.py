@@ -8,26 +8,23 @@ them. Shapes with patterns or needs are left to `objects`.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from engine.schema import object_guards
 from engine.schema.automaton import Automaton
 from engine.schema.fewest import fewest_members
-from engine.schema.grammar import Ref, Sequence
+from engine.schema.grammar import Ref, Sequence, Way
 from engine.schema.guards import Guard, Members
 from engine.schema.key_trie import write_members
+from engine.schema.layout import Follow
 from engine.schema.object_forms import written_forms
-from engine.schema.object_members import Member, Way
+from engine.schema.object_members import Member
 from engine.schema.objects import ObjectWriter
 from engine.schema.origins import mark
 from engine.schema.parameter_objects import ParameterObject
+from engine.schema.shape import ObjectShape
 from engine.schema.shortest import Fewest
 from engine.schema.term import FALSE, Term
-
-if TYPE_CHECKING:
-    from engine.schema.layout import Follow
-    from engine.schema.shape import ObjectShape
-    from engine.schema.values import ValueWriter
+from engine.schema.values import ValueWriter
 
 STATES, MEMBERS = 4, 20_000
 """Rules a shape, and members that all rules of one union may offer; with more, shapes are written side by side."""

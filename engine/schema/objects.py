@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.errors import LimitExceeded
 from engine.schema import object_guards
 from engine.schema.fewest import fewest_members
-from engine.schema.grammar import Ref, Sequence
+from engine.schema.grammar import Ref, Sequence, Way
 from engine.schema.guards import Members, Order
 from engine.schema.key_trie import write_members
 from engine.schema.layout import Follow
-from engine.schema.object_members import Member, MemberKinds, Way
+from engine.schema.object_members import Member, MemberKinds
 from engine.schema.origins import mark
 from engine.schema.shape import ObjectShape
 from engine.schema.term import FALSE, Term
+from engine.schema.values import ValueWriter
 from engine.schema.verdict import VerdictWord
-
-if TYPE_CHECKING:
-    from engine.schema.values import ValueWriter
 
 WRITABLE = 10_000
 """Most members that an object may be required to have."""

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.errors import ConstraintError
+from engine.schema.expand import Expander
 from engine.schema.reference import Location, Scope
 from engine.schema.term import Term
 from engine.schema.verdict import REPEATED_KEYS, VerdictWord
-
-if TYPE_CHECKING:
-    from engine.schema.expand import Expander
 
 _LISTS = ("allOf", "anyOf", "oneOf")
 _SINGLE = ("if", "then", "else", "not")

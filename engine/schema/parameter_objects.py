@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from engine.schema.grammar import Ref, Sequence
 from engine.schema.layout import Follow
@@ -12,9 +11,7 @@ from engine.schema.objects import STATE_LIMIT, ObjectWriter
 from engine.schema.origins import name_repeats
 from engine.schema.shape import ObjectShape
 from engine.schema.term import Term
-
-if TYPE_CHECKING:
-    from engine.schema.values import ValueWriter
+from engine.schema.values import ValueWriter
 
 TRACKED = 7
 """Required keys whose presence is remembered in any order: every subset of them is a state."""

@@ -11,23 +11,24 @@ from engine.errors import SchemaRefused
 from engine.schema.automaton import Automaton
 from engine.schema.expand import Expander
 from engine.schema.grammar import Chars, Ref, Sequence, Text, chars
+from engine.schema.json_values import JsonWriter
 from engine.schema.layout import Follow, Layout
 from engine.schema.object_union import write_objects
 from engine.schema.parameter_text import CLOSE, END, KEY, OPEN
 from engine.schema.pattern import full_match
 from engine.schema.shape import Shape
 from engine.schema.term import Term
-from engine.schema.values import Options, ValueWriter
+from engine.schema.values import Options
 
 
-class ParameterWriter(ValueWriter):
+class ParameterWriter(JsonWriter):
     """The rules of one object as parameters; what stands inside a value is JSON."""
 
     closes = True
 
     def __init__(self, expander: Expander, options: Options) -> None:
         super().__init__(expander, replace(options, prefix=f"{options.prefix}p"))
-        self.inner = ValueWriter(expander, options)
+        self.inner = JsonWriter(expander, options)
         self.inner.rules, self.inner.spelled, self.inner.layout.rules = self.rules, self.spelled, self.rules
         self.layout = _ParameterLayout(self.rules, options.flexible)
 

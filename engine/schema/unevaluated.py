@@ -7,19 +7,16 @@ acts branch by branch.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from engine.schema.algebra import settle_array, settle_object
 from engine.schema.automaton import Automaton
 from engine.schema.dialect import Draft
+from engine.schema.expand import Expander
 from engine.schema.pattern import PatternInvalid, PatternUnsupported, from_pattern
 from engine.schema.products import meet
 from engine.schema.reference import Location, Scope
 from engine.schema.shape import ALL_ITEMS, ArrayShape, ObjectShape, Others, Shape
 from engine.schema.term import FALSE, Term
-
-if TYPE_CHECKING:
-    from engine.schema.expand import Expander
 
 
 def unevaluated(expander: Expander, at: Location, scope: Scope, shape: Shape) -> Shape:

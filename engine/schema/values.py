@@ -1,25 +1,25 @@
 """Shapes become grammar rules. One rule per term and place; what a rule needs of its children is asked by name.
 
-Knows JSON values and where they stand. Objects and arrays have their own writers; scalars are automata.
+Knows JSON values and where they stand, and how scalars are written: they are automata. Containers are its heir's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from abc import ABC, abstractmethod
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from weakref import proxy
 
 from engine.errors import LimitExceeded
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.expand import Expander
-from engine.schema.grammar import EITHER, UNDECLARED, Ref, Rule, Sequence, Text
+from engine.schema.grammar import EITHER, UNDECLARED, Ref, Rule, Sequence, Text, Way
 from engine.schema.guards import Length, Matching
 from engine.schema.intervals import ALL_NUMBERS
 from engine.schema.layout import Follow, Layout
 from engine.schema.lengths import FOLDED_LENGTH, in_states, is_countable
 from engine.schema.listed import Lister
 from engine.schema.numerals import numerals
-from engine.schema.object_members import Way
 from engine.schema.origins import mark
 from engine.schema.parameter_text import Style
 from engine.schema.products import less
@@ -42,7 +42,7 @@ class Options:
     style: Style = "json"
 
 
-class ValueWriter:
+class ValueWriter(ABC):
     """The rules of one grammar in the making."""
 
     closes = False
@@ -82,6 +82,10 @@ class ValueWriter:
     def found_impossible(self, productive: Container[str]) -> frozenset[Term]:
         """Terms whose rules turned out to derive nothing."""
         return frozenset([term for (term, _), name in self._values.items() if name not in productive])
+
+    @property
+    def tight(self) -> bool:
+        return self.options.tight
 
     def is_empty(self, term: Term) -> bool:
         """No value of the term can be written, as far as anybody knows."""
@@ -126,16 +130,15 @@ class ValueWriter:
 
     def alternatives(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:
         """Symbols for each kind of value in a shape, which is the term's or a part of it."""
-        from engine.schema.arrays import ArrayWriter
-        from engine.schema.object_union import write_objects
-
         alternatives: list[Sequence] = [(Text("null"),)] if shape.null else []
         alternatives.extend((Text("true" if flag else "false"),) for flag in sorted(shape.booleans, reverse=True))
         alternatives.extend(self._scalars(shape, follow, term))
-        open_array, open_object = self.layout.opened("["), self.layout.opened("{")
-        alternatives.extend((*open_array, ArrayWriter(self, array, follow, term).write()) for array in shape.arrays)
-        alternatives.extend((*open_object, ref) for ref in write_objects(self, shape.objects, follow, term))
+        alternatives.extend(self.containers(shape, follow, term))
         return alternatives
+
+    @abstractmethod
+    def containers(self, shape: Shape, follow: Follow, term: Term) -> Iterable[Sequence]:
+        """Symbols for each kind of array and object in a shape."""
 
     def _scalars(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:
         ahead = self.layout.follow(follow)
