@@ -28,7 +28,7 @@ from bench.harness.record import emit, record
 from bench.harness.tables import print_table
 from bench.peers import Compiled, RefusedError
 from bench.peers.ours import Ours
-from engine.grammar.matcher import NO_ENDING, Matcher
+from engine.grammar import NO_ENDING, Matcher
 from engine.schema.validator import JsonInvalid, parse_json
 
 WRONG = ("not UTF-8", "not JSON", "repeated key", "invalid", "dead end", "desync")

@@ -14,9 +14,9 @@ from bench.datasets.vocabulary import Vocabulary
 from bench.peers import Compiled, RefusedError
 from engine.config import Limits
 from engine.errors import ConstraintError
+from engine.grammar import Matcher
 from engine.grammar.compiled import CompiledGrammar
 from engine.grammar.compiler import Compiler
-from engine.grammar.matcher import Matcher
 from engine.grammar.vocabulary import Vocabulary as EngineVocabulary
 from engine.request import Constraint
 

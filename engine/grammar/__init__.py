@@ -2,8 +2,9 @@
 
 from engine.grammar.bitmask import BitmaskBuffer
 from engine.grammar.compiled import CompiledGrammar
+from engine.grammar.judged import Matcher
 from engine.grammar.mask_work import Unfinished
-from engine.grammar.matcher import NO_ENDING, Matcher
+from engine.grammar.matcher import NO_ENDING
 from engine.grammar.service import GrammarService
 from engine.grammar.vocabulary import Vocabulary
 

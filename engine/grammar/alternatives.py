@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.grammar.bitmask import Rows, draw, words
 from engine.grammar.mask_work import Unfinished
+from engine.grammar.matcher import TokenMatcher
 from engine.judge import Undecided
-
-if TYPE_CHECKING:
-    from engine.grammar.matcher import Matcher
 
 Ending = tuple[int, ...]
 Passes = Callable[[Ending], bool]
@@ -40,7 +37,7 @@ _FEW = 32
 """Beginnings that are tried beside a banned one; where there are more, those of a single byte."""
 
 
-def best_ending(matcher: Matcher, shortest: Ending, limit: int, passes: Passes) -> Ending:
+def best_ending(matcher: TokenMatcher, shortest: Ending, limit: int, passes: Passes) -> Ending:
     """An ending of at most `limit` tokens that passes; one that does not when a few tries found none. 1-3 ms.
 
     `shortest` ignores what is banned here. It comes back when it is the only one that passes or fits: then the judge of
@@ -57,7 +54,7 @@ def best_ending(matcher: Matcher, shortest: Ending, limit: int, passes: Passes) 
     return shortest if not allowed or passes(shortest) else allowed
 
 
-def _beside_bans(matcher: Matcher, limit: int) -> Ending:
+def _beside_bans(matcher: TokenMatcher, limit: int) -> Ending:
     """A short ending that begins with another token than the banned ones; empty where none of those tried fits."""
     begins = matcher.grammar.vocabulary.legal(_mask(matcher))
     if len(begins) > _FEW:
@@ -75,7 +72,7 @@ def _beside_bans(matcher: Matcher, limit: int) -> Ending:
     return best
 
 
-def _detour(matcher: Matcher, limit: int, passes: Passes) -> Ending | None:
+def _detour(matcher: TokenMatcher, limit: int, passes: Passes) -> Ending | None:
     chance = random.Random(matcher.tokens)
     a_try = _A_TRY + len(matcher.text(matcher.token_ids)) // _BYTES_JUDGED
     spent = 0
@@ -105,14 +102,14 @@ def _detour(matcher: Matcher, limit: int, passes: Passes) -> Ending | None:
     return None
 
 
-def _take_forced(fork: Matcher) -> None:
+def _take_forced(fork: TokenMatcher) -> None:
     """Go on to where the grammar leaves a choice: a detour of four tokens would often end within a key."""
     for token in fork.grammar.vocabulary.segmenter.cut(fork.forced()) or ():
         if not fork.accept(token):
             break
 
 
-def _quick_mask(fork: Matcher) -> Rows | None:
+def _quick_mask(fork: TokenMatcher) -> Rows | None:
     """None where it takes too long, or has taken whoever made it: the same text has the same ending."""
     try:
         row = _mask(fork, pieces=_PIECES)
@@ -121,7 +118,7 @@ def _quick_mask(fork: Matcher) -> Rows | None:
     return row if fork.pieces <= _PIECES else None
 
 
-def _mask(matcher: Matcher, *, pieces: int | None = None) -> Rows:
+def _mask(matcher: TokenMatcher, *, pieces: int | None = None) -> Rows:
     """What is legal and not banned, one row [W]."""
     rows = np.zeros((1, words(matcher.grammar.vocabulary.size)), dtype=np.int32)
     matcher.fill(rows, 0, count=False, pieces=pieces)

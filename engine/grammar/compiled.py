@@ -16,7 +16,7 @@ from engine.grammar import marking
 from engine.grammar.closer import Closer, Track
 from engine.grammar.compiler import Compiled
 from engine.grammar.documents import as_document
-from engine.grammar.matcher import Matcher
+from engine.grammar.judged import Matcher
 from engine.grammar.narrowing import Narrowing
 from engine.grammar.pieces import at_once
 from engine.grammar.segment import NEVER

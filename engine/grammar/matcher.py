@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 import xgrammar as xgr
 
 from engine.errors import EngineError, GrammarDesync
 from engine.grammar import bitmask, marking
-from engine.grammar.alternatives import best_ending
+from engine.grammar.closer import Closer, Track
 from engine.grammar.cursor import Cursor
 from engine.grammar.mask_cache import Kept
 from engine.grammar.mask_work import MaskWork, Unfinished
+from engine.grammar.narrowing import Narrowing
 from engine.grammar.pieces import Pieces, Work, at_once
-from engine.grammar.retreat import retreat
 from engine.grammar.search import ending_bytes
 from engine.grammar.segment import NEVER
+from engine.grammar.vocabulary import Vocabulary
+from engine.judge import Judge
 
 _FEW_STACKS = 16
 """Ways to go on that one mask looks at in about a millisecond, between strings; 300 take 60."""
@@ -34,14 +36,35 @@ _LONG_ENDING, _LONG_DISTINCT = 2_000, 400
 """Tokens; the second number where items must differ. A longer ending is not looked for at every step near the budget,
 where it would take 20 microseconds a token: the document is closed as soon as the bound says that it may have to be."""
 
-if TYPE_CHECKING:
-    from engine.grammar.compiled import CompiledGrammar
+
+class Tables(Protocol):
+    """What a matcher needs of its grammar, shared by all its matchers."""
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def raw(self) -> xgr.CompiledGrammar: ...
+
+    @property
+    def closer(self) -> Closer | None: ...
+
+    @property
+    def narrowing(self) -> Narrowing | None: ...
+
+    @property
+    def marked(self) -> bool: ...
+
+    @property
+    def judge(self) -> Judge | None: ...
+
+    def track(self) -> Track | None: ...
 
 
-class Matcher:
+class TokenMatcher:
     """States: running, `terminated` (a stop token was accepted; no more masks), failed (`error` set)."""
 
-    def __init__(self, grammar: CompiledGrammar, request_id: str = "") -> None:
+    def __init__(self, grammar: Tables, request_id: str = "") -> None:
         self.grammar = grammar
         self.request_id = request_id
         self.error: EngineError | None = None
@@ -163,9 +186,9 @@ class Matcher:
             if self._track is not None:
                 self._track.pop(count)
 
-    def fork(self) -> Matcher:
+    def fork(self) -> Self:
         """An independent copy. 10-60 microseconds."""
-        copy = object.__new__(Matcher)
+        copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy._matcher = self._matcher.fork()
         copy._tokens = list(self._tokens)
@@ -309,22 +332,6 @@ class Matcher:
                 return False
         return 0 < len(self.shortest_ending(tokens)) <= tokens
 
-    def ending(self, limit: int) -> tuple[int, ...] | None:
-        """Tokens that end the document legally, stop token last; None when there are none within `limit` tokens.
-
-        One that passes the validator is preferred, if a few tries find one; a banned token begins it only where nothing
-        else does. Below a millisecond from the rules, 0.1-75 ms where it must be searched.
-        """
-        if self.terminated:
-            return ()
-        ending = self.shortest_ending(limit)
-        if not 0 < len(ending) <= limit:
-            return None
-        best = best_ending(self, ending, limit, self._passes)
-        if best[0] in self.banned:
-            del self._bans[len(self._tokens)]  # the document ends here, and the judge of the whole text decides
-        return best
-
     def need(self) -> int:
         """Tokens of the shortest ending, stop token included; `NO_ENDING` where there is none."""
         return len(self.shortest_ending(0)) or (0 if self.terminated else NO_ENDING)
@@ -352,15 +359,6 @@ class Matcher:
         """Whether the ending is known, and is known to be the shortest where it is over this limit."""
         known = self._ending
         return known is not None and (len(known) <= limit or limit >= self._tried or self._track is None)
-
-    def retreat(self) -> int | None:
-        """Judge the values that the last token closed; on failure go back into the value and ban what it began with.
-
-        Returns how many tokens were taken back; None when nothing failed for good, or nothing else could be written."""
-        return retreat(self)
-
-    def _passes(self, ending: Sequence[int]) -> bool:
-        return self.judge is None or self.judge(self.text([*self._tokens, *ending])).valid
 
     def text(self, tokens: Sequence[int]) -> bytes:
         """The bytes that these tokens write."""

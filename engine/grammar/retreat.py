@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from engine.grammar import bitmask
+from engine.grammar.matcher import TokenMatcher
 from engine.grammar.postcheck import CLOSERS, failing_start
 
-if TYPE_CHECKING:
-    from engine.grammar.matcher import Matcher
 
-
-def retreat(matcher: Matcher) -> int | None:
+def retreat(matcher: TokenMatcher) -> int | None:
     """See `Matcher.retreat`.
 
     The ban falls on the first token of the value beside which another was legal: a bracket that had to come stays. Only
@@ -34,7 +30,7 @@ def retreat(matcher: Matcher) -> int | None:
     return None
 
 
-def _wrong_from(matcher: Matcher) -> int | None:
+def _wrong_from(matcher: TokenMatcher) -> int | None:
     """Offset of the value that fails for good, as of the last token."""
     judge, tokens = matcher.judge, matcher.token_ids
     if judge is None or not tokens:
@@ -44,13 +40,13 @@ def _wrong_from(matcher: Matcher) -> int | None:
     return failing_start(judge, matcher.text(tokens), matcher.text(matcher.shortest_ending()))
 
 
-def _offers_another(matcher: Matcher, token_id: int) -> bool:
+def _offers_another(matcher: TokenMatcher, token_id: int) -> bool:
     """Whether anything else than this token is legal here."""
     mask = np.zeros((1, bitmask.words(matcher.grammar.vocabulary.size)), dtype=np.int32)
     return matcher.fill(mask, 0) - bitmask.legal(mask[0], token_id) > 0
 
 
-def _token_at(matcher: Matcher, offset: int) -> int:
+def _token_at(matcher: TokenMatcher, offset: int) -> int:
     """Index of the token that writes the byte at `offset`."""
     position = 0
     tokens = matcher.token_ids

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from engine.config import EngineConfig, Limits
-from engine.grammar import GrammarService
-from engine.grammar.matcher import Matcher
+from engine.grammar import GrammarService, Matcher
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
 from engine.schema.number import integers, numbers
