@@ -1,15 +1,16 @@
 r"""What a constraint costs per step: hidden under the forward, and exposed.
 
     python -m bench.mask_overhead [--model M] [--quantization Q] [--batches 1,8,32] [--sets trivial,typical,hard]
-                                  [--tokenizer FOLDER] [--overlap on] [--forced off] [--repeats 3] [--peer] [--quick]
-                                  [--out DIR]
+                                  [--tokenizer FOLDER] [--overlap on] [--forced off] [--repeats 3] [--first 100]
+                                  [--peer] [--quick] [--out DIR]
 
 Every run replays one document, token by token, through the same model: our loop with overlap off and on, forced runs
 off and verified, and (`--peer`) Hugging Face's forward with XGrammar's LogitsProcessor. Constrained and unconstrained
 runs are interleaved; the difference of their medians per step is the cross-check of what the records say. Ceiling: 0.
 Sets `lift` (LIFT's six schemas) and `mix` (32 schemas of MaskBench's development set, in MASKLOOP_DATA) give every row
 of a batch another schema and document. `exposed_share` is the mean exposed time of a step over the mean step;
-`trace_share` is what a trace written to a file adds. On a GPU:
+`trace_share` is what a trace written to a file adds. `--first N` adds a run of each set in an engine that has seen none
+of its schemas: no cache, no warm-up, once, and the first N tokens of every row alone. On a GPU:
     python -m bench.mask_overhead --model random:CONFIG.json --quantization nf4 --sets lift,mix --overlap on \
                                   --forced off
 """
@@ -33,7 +34,7 @@ from bench.harness.record import emit, record
 from bench.harness.statistics import median, quantile
 from bench.harness.tables import print_table
 from bench.mask_overhead.peer import peer_runs
-from bench.replay.engine import ReplayedEngine, accepts, with_stop
+from bench.replay.engine import ReplayedEngine, Tokens, accepts, with_stop
 from bench.replay.runner import decode_step_ms
 from engine.config import EngineConfig
 from engine.decode.engine import Engine
@@ -42,6 +43,7 @@ from engine.model.loaded_model import LoadedModel
 from engine.model.loader import load
 from engine.request import Constraint, Request, SamplingParams
 from engine.trace import TraceWriter
+from engine.trace.statistics import exposed_share, per_step
 
 MIX_SCHEMAS = 32
 """One a row of the largest batch."""
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = ["loop", "batch", "schema_set", "overlap", "forced", "ms_per_step", "unconstrained_ms_per_step"]
     names += ["mask_hidden_us", "mask_exposed_us", "exposed_share", "added_us", "steps"]
     heads = [name.replace("unconstrained_ms_per_step", "free ms").replace("_", " ") for name in names]
-    print_table(heads, [[str(run[name]) for name in names] for run in runs])
+    print_table(heads, [[str(run.get(name, "")) for name in names] for run in runs])
     if options.out is not None and not options.quick:
         from bench.mask_overhead.plot import plot_mask_overhead  # matplotlib is an extra
 
@@ -107,6 +109,39 @@ def _ours(loaded: LoadedModel, options: argparse.Namespace) -> Iterator[dict[str
                 figures = _figures(_measured(engine, chosen, batch, options.repeats), drafted=forced != "off")
                 yield about | figures
                 print(f"{about} exposed {figures['exposed_share']:.4%}", file=sys.stderr, flush=True)
+    if options.first:
+        yield from (_unseen(loaded, chosen, most, options.first) for chosen in sets)
+
+
+def _unseen(loaded: LoadedModel, chosen: SchemaSet, batch: int, first: int) -> dict[str, Any]:
+    """The first tokens of every row's document in an engine that compiles each schema for it; free text goes before.
+    Rows begin as their grammars are there, so that steps have fewer rows than the batch."""
+    with TemporaryDirectory() as cache:
+        config = EngineConfig(max_batch=batch, prefix_cache_bytes=0, forced_runs="off", cache_dir=cache)
+        with ReplayedEngine(config, loaded) as engine:
+            documents, constraints = _rows(engine, chosen, batch)
+            for masks in (dict.fromkeys(constraints), constraints):
+                engine.replay(documents)
+                records = [record for record in _replay(engine, masks, True) if record.position < first]
+    exposed = per_step(records, lambda record: record.exposed_us)
+    about = {"loop": "ours", "batch": batch, "schema_set": f"{chosen.name}, unseen", "overlap": True, "forced": "off"}
+    us = {name: median([getattr(r, f"{name}_us") for r in records]) for name in ("hidden", "exposed", "fill")}
+    return about | {
+        **{f"mask_{name}_us": round(us[name], 2) for name in ("hidden", "exposed")},
+        "fill_us": round(us["fill"], 2),
+        "fill_max_us": round(max(record.fill_us for record in records), 2),
+        "exposed_share": round(exposed_share(records), 6),
+        "exposed_max_us": round(max(exposed), 2),
+        "first": first,
+        "steps": len(exposed),
+    }
+
+
+def _rows(engine: Engine, chosen: SchemaSet, batch: int) -> tuple[dict[str, Tokens], dict[str, Constraint | None]]:
+    """Documents and constraints by the prompt of each row: a slot is told by its own."""
+    pairs = {f"{row}: {PROMPT}": chosen.pair(row) for row in range(batch)}
+    documents = {prompt: with_stop(engine.tokenizer, text) for prompt, (_, text) in pairs.items()}
+    return documents, {prompt: Constraint.json_schema(schema) for prompt, (schema, _) in pairs.items()}
 
 
 def _mixed_set(engine: Engine) -> SchemaSet:
@@ -122,9 +157,7 @@ def _mixed_set(engine: Engine) -> SchemaSet:
 
 def _measured(engine: ReplayedEngine, chosen: SchemaSet, batch: int, repeats: int) -> Samples:
     """Repeats of (constrained and traced, free and traced, constrained and untraced), interleaved; a warm-up first."""
-    pairs = {f"{row}: {PROMPT}": chosen.pair(row) for row in range(batch)}  # a slot is told by its own prompt
-    documents = {prompt: with_stop(engine.tokenizer, text) for prompt, (_, text) in pairs.items()}
-    constraints = {prompt: Constraint.json_schema(schema) for prompt, (schema, _) in pairs.items()}
+    documents, constraints = _rows(engine, chosen, batch)
     samples = Samples()
     for turn in range(repeats + 1):
         for name, masked, traced in KINDS[turn % 3 :] + KINDS[: turn % 3] if turn else KINDS[:1]:
@@ -185,7 +218,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Options("mask_overhead", __doc__, "a tiny random model, batch 1, one repeat")
     parser.add_model(model=EngineConfig().model)
     parser.add(batches=(1, 8, 32), sets=("trivial", "typical", "hard"), overlap=("off", "on"))
-    parser.add(forced=("off", "verify"), repeats=3)
+    parser.add(forced=("off", "verify"), repeats=3, first=0)
     parser.add_argument("--peer", action="store_true", help="also Hugging Face's forward with xgrammar's processor")
     return parser.read(arguments, batches=[1], repeats=1, sets=["trivial"])
 
