@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from engine.grammar.pushdown import DOCUMENT_END
 from engine.schema.grammar import Grammar, Ref, Rule
+
+DOCUMENT_END = "json.end"
+"""The rule, of no text, that stands behind each JSON document: it is in a stack from the document's first byte until
+something else comes."""
 
 
 def as_document(grammar: Grammar, name: str = "json") -> Grammar:

@@ -7,9 +7,10 @@ differ are searched for.
 from __future__ import annotations
 
 from engine.grammar.cursor import Cursor
+from engine.grammar.documents import DOCUMENT_END
 from engine.grammar.levels import levels
 from engine.grammar.pieces import Pieces
-from engine.grammar.pushdown import DOCUMENT_END, Stack, spell
+from engine.grammar.pushdown import Stack, spell
 from engine.grammar.symbols import Nonterminal, Symbol, is_distinct
 from engine.grammar.unused import Rest, depth_of, joined, search
 from engine.grammar.ways import MAX_TEXT, alternative, repeated

@@ -13,13 +13,11 @@ from itertools import count
 from typing import Any
 
 from engine.grammar.allowance import Allowance
+from engine.grammar.documents import DOCUMENT_END
 from engine.grammar.segment import NEVER
 from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol, Symbols
 from engine.schema.guards import Enough, Facts, Guard, Length, Letter, Matching, Room
 
-DOCUMENT_END = "json.end"
-"""The rule, of no text, that stands behind each JSON document (`documents`): it is in a stack from the document's first
-byte until something else comes."""
 _MAX_EXPANSIONS = 4_096
 """More expansions of one symbol than this for one byte: the grammar is left-recursive or hopelessly ambiguous."""
 _MAX_STACKS = 1_024
