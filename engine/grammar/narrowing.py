@@ -234,8 +234,8 @@ class Narrowing:
             spelled = [stack.symbol.text for stack in left if isinstance(stack.symbol, Literal)]
             if not lets.stacks:
                 row &= ~starting
-            elif key_may_come and byte == _QUOTE and self._needless(lets, left):
-                continue
+            elif key_may_come and byte == _QUOTE and not (_undeclared(lets) and any(map(string_rule, left))):
+                continue  # the mask is that of declared keys by now, or of all others
             elif len(spelled) == len(left):
                 for text in spelled:
                     doubtful += self._vocabulary.beside(bytes((byte,)) + text)
@@ -244,12 +244,6 @@ class Narrowing:
         if self._distinct:
             doubtful += self._alike(row, at, b'"')
         yield from self._keep(row, at, bitmask.among(row, doubtful))
-
-    def _needless(self, lets: Place, left: list[Stack]) -> bool:
-        """Whether the ways to a key that guards have `left` out tell nothing of what begins with its quote: the mask is
-        that of declared keys by now, or declared ones alone are left out, and another key may go on as they do."""
-        rules = [rule for rule in map(string_rule, lets.stacks) if rule is not None]
-        return not rules or (not any(map(string_rule, left)) and any(map(_takes_any, rules)))
 
     def _alike(self, row: bitmask.Row, at: Position, quote: bytes) -> list[int]:
         """The tokens after which an open item may be like one before, of an array that holds no value twice; those that
@@ -282,14 +276,27 @@ class Narrowing:
         which it is not."""
         behind, open_to = follow(self._pushdown, at, b'"').place, open_move(self._pushdown, at.wide, _QUOTE)
         regions = (at.place.asked or self._look(at)).members
-        if not behind.stacks or not regions:
+        if not behind.stacks:
             return []
         if not _undeclared(behind):
-            return (yield from self._only_declared(row, at, regions, b'"', only=_undeclared(open_to)))
-        if not self._pushdown.picky:
-            return []
+            only = _undeclared(open_to)
+            return (yield from self._only_declared(row, at, regions, b'"', only=only)) if regions else []
+        barred = self._barred(at, behind, b'"')
+        if not regions or not self._pushdown.picky:
+            return barred
         names = set(self._pushdown.names).difference(self._opened(regions, at.cursor, behind, self._pushdown.names))
-        return [token for name in names for token in self._vocabulary.beside(b'"' + as_written(name))]
+        return barred + [token for name in names for token in self._vocabulary.beside(b'"' + as_written(name))]
+
+    def _barred(self, at: Position, place: Place, quote: bytes) -> list[int]:
+        """The tokens along declared keys that may not come at a place in a key, unless another key may go on as they
+        do; behind the opening quote, or with it."""
+        if any(_takes_any(rule) for rule in map(string_rule, place.stacks) if rule is not None):
+            return []
+        everywhere = members(at.wide, in_string=at.cursor.in_string)
+        names = set[str]().union(*self._names.split(everywhere, at.cursor))
+        names -= self._opened((at.place.asked or self._look(at)).members, at.cursor, place, names)
+        rests = [as_written(name)[len(at.cursor.raw) :] for name in names]
+        return [token for rest in rests for token in self._vocabulary.beside(quote + rest)]
 
     def _opened(self, regions: list[Members], cursor: Cursor, place: Place, names: Collection[str]) -> set[str]:
         """Those of the names that may come at a place in a key; none where it is spelled as no declared one is."""
@@ -345,6 +352,8 @@ class Narrowing:
             yield from self._match(row, at, matching)
             return
         doubtful = self._dropped(at)
+        if doubtful is not None and at.cursor.is_key:
+            doubtful += self._barred(at, at.place, b"")
         if doubtful is not None and self._distinct:
             doubtful += self._alike(row, at, b"")
         if doubtful is None:
@@ -462,8 +471,8 @@ class Narrowing:
         any_of = None if self._picky else next(iter(rules), None)
         found: list[int] = []
         for stack in left:
-            if at.cursor.is_key and string_rule(stack) is None and any(map(_takes_any, rules.values())):
-                continue  # a declared key that cannot come, and another may go on as it does
+            if at.cursor.is_key and string_rule(stack) is None:
+                continue  # a declared key that cannot come
             if isinstance(stack.symbol, Literal):
                 found += self._only_beside(stack.symbol.text, any_of)
             elif (rule := string_rule(stack)) is None or rule.shared not in kept:

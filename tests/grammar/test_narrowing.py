@@ -52,6 +52,23 @@ SCHEMAS += [
         "type": "object",
     },
     {
+        "anyOf": [
+            {
+                "properties": {"ab": {}, "b": {}, "bb": {}, "": {}},
+                "required": ["ab", "b"],
+                "additionalProperties": False,
+            },
+            {"patternProperties": {"^a": {"type": "null"}}, "additionalProperties": False},
+        ],
+        "type": "object",
+    },
+    {
+        "properties": {"": {"type": "null"}, "b": {"type": "null"}},
+        "patternProperties": {"^[ab]{1,3}$": {"type": "null"}, "^(ab){2}": {"type": "null"}},
+        "required": ["a", 'a"b'],
+        "type": "object",
+    },
+    {
         "properties": {"ba": {"type": "null"}, "b": {"type": "null"}},
         "required": ["ba", "b"],
         "patternProperties": {"^[ac]": {"type": "null"}},
