@@ -6,8 +6,7 @@ Knows alphabets and tables, not what makes an automaton canonical. Raises Automa
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from engine.schema.alphabet import Alphabet, normalise_ranges, partition, refine
 from engine.schema.states import DEAD, STATE_LIMIT, AutomatonTooLarge, Row, Table
@@ -109,41 +108,30 @@ def complement(machine: Machine) -> tuple[Table, list[bool]]:
     return rows, [state not in machine.accepting for state in range(sink + 1)]
 
 
-def words(sorted_words: Sequence[str]) -> Made:
-    """Sorted unique words, at least one, as a minimal table (Daciuk et al. 2000). Linear in the characters."""
-    states: dict[_Finished, int] = {}
-    path = [_Open()]
-    previous, size = "", 1
-    for word in sorted_words:
-        shared = _shared_prefix(previous, word)
-        _close(path, previous, shared, states)
-        path.extend(_Open() for _ in word[shared:])
-        path[-1].final = True
-        previous, size = word, size + len(word) - shared
-        if size > STATE_LIMIT:
-            raise AutomatonTooLarge(f"more than {STATE_LIMIT} states")
-    _close(path, previous, 0, states)
-    start = states.setdefault((path[0].final, tuple(path[0].moves)), len(states))
-    return _dense(list(states), start)
-
-
 _Finished = tuple[bool, tuple[tuple[str, int], ...]]
+"""Whether a word ends here, and the moves."""
 
 
-@dataclass(slots=True)
-class _Open:
-    """A state on the way of the last word: whether a word ends there, and its moves so far."""
-
-    final: bool = False
-    moves: list[tuple[str, int]] = field(default_factory=list)
-
-
-def _close(path: list[_Open], word: str, depth: int, states: dict[_Finished, int]) -> None:
-    """Give the states of `word` beyond `depth` their numbers: no further word passes through them."""
-    while len(path) > depth + 1:
-        done = path.pop()
-        number = states.setdefault((done.final, tuple(done.moves)), len(states))
-        path[-1].moves.append((word[len(path) - 1], number))
+def words(sorted_words: Sequence[str]) -> Made:
+    """Sorted unique words, at least one, as a minimal table: ends that words share are one state. Linear."""
+    root: dict[str, Any] = {}
+    trie, ends = [root], set[int]()
+    for word in sorted_words:
+        here = root
+        for character in word:
+            if character not in here:
+                here[character] = {}
+                trie.append(here[character])
+            here = here[character]
+        ends.add(id(here))
+        if len(trie) > STATE_LIMIT:
+            raise AutomatonTooLarge(f"more than {STATE_LIMIT} states")
+    states: dict[_Finished, int] = {}
+    numbers: dict[int, int] = {}
+    for node in reversed(trie):  # what comes behind a node was entered after it
+        moves = tuple([(character, numbers[id(target)]) for character, target in node.items()])
+        numbers[id(node)] = states.setdefault((id(node) in ends, moves), len(states))
+    return _dense(list(states), numbers[id(root)])
 
 
 def _dense(states: list[_Finished], start: int) -> Made:
@@ -165,15 +153,6 @@ def _dense(states: list[_Finished], start: int) -> Made:
     order = [start, *(number for number in range(len(states)) if number != start)]
     place = {number: rank for rank, number in enumerate(order)} | {DEAD: DEAD}
     return letters, [[place[t] for t in rows[number]] for number in order], [states[number][0] for number in order]
-
-
-def _shared_prefix(first: str, second: str) -> int:
-    shared = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        shared += 1
-    return shared
 
 
 def has_surrogate(word: str) -> bool:
