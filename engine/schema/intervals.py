@@ -38,20 +38,22 @@ class Interval:
             return False
         if self.low > self.high or (self.low == self.high and (self.open_low or self.open_high)):
             return True
-        return self.step is not None and self._first(self.step) > self._last(self.step)
+        first, last = (None, None) if self.step is None else self.ends(self.step)
+        return first is not None and last is not None and first > last
 
     @property
     def single(self) -> Fraction | None:
         """The one number inside, when the bounds say so."""
         return self.low if self.low is not None and self.low == self.high else None
 
-    def _first(self, step: Fraction) -> int:
-        low = Fraction(0) if self.low is None else self.low
-        return floor(low / step) + 1 if self.open_low else ceil(low / step)
-
-    def _last(self, step: Fraction) -> int:
-        high = Fraction(0) if self.high is None else self.high
-        return ceil(high / step) - 1 if self.open_high else floor(high / step)
+    def ends(self, step: Fraction) -> tuple[int | None, int | None]:
+        """The first and the last multiple of a step between the bounds, divided by it; None where there is no bound."""
+        low = self.low and self.low / step
+        high = self.high and self.high / step
+        return (
+            low if low is None else floor(low) + 1 if self.open_low else ceil(low),
+            high if high is None else ceil(high) - 1 if self.open_high else floor(high),
+        )
 
     def __and__(self, other: Interval) -> Interval:
         low, open_low = _tighter(self.low, self.open_low, other.low, other.open_low, lower=True)

@@ -9,9 +9,11 @@ XGrammar makes of them: its automaton of one expression with optional groups beh
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 
 from engine.schema.automaton import Automaton
+from engine.schema.intervals import Interval
 from engine.schema.number import integers, numbers
 
 Parts = tuple[str, ...]
@@ -49,15 +51,16 @@ def blocks(part: str) -> tuple[Parts, ...]:
 
 @lru_cache(maxsize=1)
 def _known() -> dict[Automaton, tuple[Parts, ...]]:
+    from_zero, from_one = Interval(low=Fraction(0)), Interval(low=Fraction(1))
     return {
-        numbers(): _free(),
-        numbers(minimum=0): _from_zero(),
-        integers(): _whole("0|", "-?"),
-        integers(minimum=0): _whole("0|", ""),
-        integers(minimum=1): _whole("", ""),
-        integers(integral_fractions=True): _spelled("-?0|", "-?"),
-        integers(minimum=0, integral_fractions=True): _spelled("-?0|", ""),
-        integers(minimum=1, integral_fractions=True): _spelled("", ""),
+        numbers(Interval()): _free(),
+        numbers(from_zero): _from_zero(),
+        integers(Interval()): _whole("0|", "-?"),
+        integers(from_zero): _whole("0|", ""),
+        integers(from_one): _whole("", ""),
+        integers(Interval(), integral_fractions=True): _spelled("-?0|", "-?"),
+        integers(from_zero, integral_fractions=True): _spelled("-?0|", ""),
+        integers(from_one, integral_fractions=True): _spelled("", ""),
     }
 
 

@@ -26,16 +26,10 @@ def numerals(numbers: Numbers, every_spelling: bool) -> Automaton:
 
 @lru_cache(maxsize=512)
 def _interval(interval: Interval, every_spelling: bool) -> Automaton:
-    bounds = {
-        "exclusive_minimum" if interval.open_low else "minimum": interval.low,
-        "exclusive_maximum" if interval.open_high else "maximum": interval.high,
-    }
     if interval.step is not None and interval.step.denominator == 1:
-        step = None if interval.step == 1 else interval.step
-        spelled = every_spelling and not interval.plain
-        texts = number.integers(**bounds, multiple_of=step, integral_fractions=spelled)
+        texts = number.integers(interval, integral_fractions=every_spelling and not interval.plain)
     else:
-        texts = number.numbers(**bounds, multiple_of=interval.step)
+        texts = number.numbers(interval)
     for hole in interval.holes:
         texts = (texts & full_match(POINT_FREE)) - _multiples(hole)
     return texts
@@ -43,9 +37,8 @@ def _interval(interval: Interval, every_spelling: bool) -> Automaton:
 
 @lru_cache(maxsize=64)
 def _multiples(step: Fraction) -> Automaton:
-    if step.denominator == 1:
-        return number.integers(multiple_of=None if step == 1 else step, integral_fractions=True)
-    return number.numbers(multiple_of=step)
+    multiples = Interval(step=step)
+    return number.integers(multiples, integral_fractions=True) if step.denominator == 1 else number.numbers(multiples)
 
 
 def _points(interval: Interval, every: bool) -> set[str]:

@@ -88,7 +88,12 @@ def number_set(report: Report, at: Location) -> Numbers:
     """Numbers that `type` and the number keywords allow. Exact."""
     schema = at.schema
     interval = Interval()
-    interval = replace(interval, **_bounds(schema, at.draft))
+    older = at.draft == Draft.D4
+    bounds = [(name, older and schema.get(f"exclusive{name.capitalize()}") is True) for name in ("minimum", "maximum")]
+    for keyword, is_open in bounds if older else (*bounds, ("exclusiveMinimum", True), ("exclusiveMaximum", True)):
+        if _is_number(schema.get(keyword)):
+            bound, is_low = rational(schema[keyword]), keyword.lower().endswith("minimum")
+            interval &= Interval(low=bound, open_low=is_open) if is_low else Interval(high=bound, open_high=is_open)
     if _is_number(schema.get("multipleOf")) and schema["multipleOf"] > 0:
         interval = replace(interval, step=abs(rational(schema["multipleOf"])))
         report.mark(at, "multipleOf", "narrowed", "written without exponent, in a bounded number of digits")
@@ -97,21 +102,6 @@ def number_set(report: Report, at: Location) -> Numbers:
     if names is not None and "number" not in names:
         interval &= Interval(step=Fraction(1), plain=at.draft == Draft.D4)
     return () if interval.is_empty else (interval,)
-
-
-def _bounds(schema: dict[str, Any], draft: Draft) -> dict[str, Any]:
-    low, high = Interval(), Interval()
-    if _is_number(schema.get("minimum")):
-        exclusive = draft == Draft.D4 and schema.get("exclusiveMinimum") is True
-        low &= Interval(low=rational(schema["minimum"]), open_low=exclusive)
-    if _is_number(schema.get("maximum")):
-        exclusive = draft == Draft.D4 and schema.get("exclusiveMaximum") is True
-        high &= Interval(high=rational(schema["maximum"]), open_high=exclusive)
-    if draft != Draft.D4 and _is_number(schema.get("exclusiveMinimum")):
-        low &= Interval(low=rational(schema["exclusiveMinimum"]), open_low=True)
-    if draft != Draft.D4 and _is_number(schema.get("exclusiveMaximum")):
-        high &= Interval(high=rational(schema["exclusiveMaximum"]), open_high=True)
-    return {"low": low.low, "open_low": low.open_low, "high": high.high, "open_high": high.open_high}
 
 
 def _is_number(value: Any) -> bool:

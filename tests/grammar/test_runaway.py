@@ -14,8 +14,8 @@ from engine.config import EngineConfig, Limits
 from engine.grammar import GrammarService, Matcher
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
-from engine.schema.number import integers, numbers
 from tests.grammar.fakes import byte_tokenizer
+from tests.schema.number_sets import integers, numbers
 
 LIMITS = Limits(string_chars=20, number_chars=6, array_items=4)
 FREE: dict[str, Any] = {"type": "object", "additionalProperties": True}

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.schema import number
 from engine.schema.automaton import Automaton, AutomatonTooLarge
 from engine.schema.formats import from_format
 from engine.schema.grammar import Chars, Grammar, Ref, Rule, Text, chars
 from engine.schema.pattern import from_pattern
 from engine.schema.text import Spelling, TextRules
 from tests.schema.matching import Language
+from tests.schema.number_sets import integers, numbers
 
 xgrammar = pytest.importorskip("xgrammar")
 
@@ -88,9 +88,9 @@ FAMILIES: dict[str, Grammar] = {
     "not words": document(string_of(~Automaton.of(["a", "abc", "日本", 'x"'])), ),
     "date-time": document(string_of(from_format("date-time") or Automaton.nothing())),
     "uri": document(string_of(from_format("uri") or Automaton.nothing())),
-    "integer": document(lambda rules, follow: rules.scalar(number.integers(-20, 2024), follow), ""),
-    "number": document(lambda rules, follow: rules.scalar(number.numbers(), follow), ""),
-    "multiple": document(lambda rules, follow: rules.scalar(number.numbers(multiple_of=0.25), follow), ""),
+    "integer": document(lambda rules, follow: rules.scalar(integers(-20, 2024), follow), ""),
+    "number": document(lambda rules, follow: rules.scalar(numbers(), follow), ""),
+    "multiple": document(lambda rules, follow: rules.scalar(numbers(multiple_of=0.25), follow), ""),
 }  # fmt: skip
 
 

@@ -1,0 +1,40 @@
+"""Sets of numbers by the keywords that bound them, as automata over their text."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from engine.schema import number
+from engine.schema.automaton import Automaton
+from engine.schema.intervals import Interval
+
+
+def exact(value: Any) -> Fraction:
+    """The number as written: a float counts as its shortest decimal spelling."""
+    return Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
+
+
+def _interval(
+    minimum: Any = None,
+    maximum: Any = None,
+    exclusive_minimum: Any = None,
+    exclusive_maximum: Any = None,
+    multiple_of: Any = None,
+) -> Interval:
+    low, high, above, below, step = (
+        None if value is None else exact(value)
+        for value in (minimum, maximum, exclusive_minimum, exclusive_maximum, multiple_of)
+    )
+    return Interval(low, high, step=step) & Interval(above, below, open_low=True, open_high=True)
+
+
+def integers(*bounds: Any, integral_fractions: bool = False, **named: Any) -> Automaton:
+    interval = _interval(*bounds, **named)
+    if interval.step is not None:
+        interval &= Interval(step=Fraction(1))
+    return number.integers(interval, integral_fractions=integral_fractions)
+
+
+def numbers(*bounds: Any, **named: Any) -> Automaton:
+    return number.numbers(_interval(*bounds, **named))
