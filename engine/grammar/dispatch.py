@@ -5,10 +5,8 @@ Knows strings and rules. The construction is the string-matching automaton of Ah
 
 from __future__ import annotations
 
-from engine.schema.alphabet import MAX_CODE_POINT, normalise_ranges
+from engine.schema.alphabet import normalise_ranges, without
 from engine.schema.grammar import Chars, Ref, Rule, Sequence
-
-_TEXT = ((0, 0xD7FF), (0xE000, MAX_CODE_POINT))
 
 
 def dispatch_rules(name: str, triggers: list[tuple[str, str]], excludes: list[str], *, loop: bool) -> dict[str, Rule]:
@@ -33,7 +31,7 @@ def dispatch_rules(name: str, triggers: list[tuple[str, str]], excludes: list[st
             elif hit in targets:
                 rest = (Ref(name),) if loop else ()
                 alternatives.append((Chars(((ord(letter), ord(letter)),)), Ref(targets[hit]), *rest))
-        onward.setdefault("", []).extend(_without(seen))
+        onward.setdefault("", []).extend(without(seen))
         for target, spans in onward.items():
             if spans:
                 alternatives.append((Chars(normalise_ranges(spans)), Ref(names[target])))
@@ -47,17 +45,3 @@ def _ends_with(text: str, words: list[str]) -> str | None:
 
 def _longest(text: str, names: dict[str, str]) -> str:
     return next(text[start:] for start in range(len(text) + 1) if text[start:] in names)
-
-
-def _without(letters: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    gaps = []
-    for low, high in _TEXT:
-        start = low
-        for letter, _ in letters:
-            if start <= letter <= high:
-                if start < letter:
-                    gaps.append((start, letter - 1))
-                start = letter + 1
-        if start <= high:
-            gaps.append((start, high))
-    return gaps

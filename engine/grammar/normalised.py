@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from engine.grammar.dispatch import dispatch_rules
-from engine.schema.alphabet import MAX_CODE_POINT, normalise_ranges
+from engine.schema.alphabet import normalise_ranges, without
 from engine.schema.grammar import Chars, Grammar, Ref, Rule, Sequence, Symbol, Text
 
 _TOKEN = re.compile(
@@ -214,14 +214,4 @@ def _ranges(printed: str) -> tuple[tuple[int, int], ...]:
             spans.append((parts[index][0], parts[index][0]))
             index += 1
     ranges = normalise_ranges(spans)
-    return complement(ranges) if negated else ranges
-
-
-def complement(ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-    """Every code point outside sorted, disjoint ranges."""
-    gaps, start = [], 0
-    for low, high in ranges:
-        if start < low:
-            gaps.append((start, low - 1))
-        start = high + 1
-    return (*gaps, (start, MAX_CODE_POINT)) if start <= MAX_CODE_POINT else tuple(gaps)
+    return without(ranges) if negated else ranges

@@ -14,9 +14,10 @@ from typing import Protocol
 from engine.schema.alphabet import Ranges, intersect, without
 from engine.schema.automaton import Automaton
 from engine.schema.counting_automaton import CountingAutomaton, State
-from engine.schema.escapes import canonical, inline_escapes, loop_escapes
+from engine.schema.escapes import inline_escapes, loop_escapes
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Text, literal, one_of
 from engine.schema.guards import Enough, Guard, Length, Letter, Matching, Room, Unrepeated
+from engine.schema.layout import spelled
 from engine.schema.lengths import measures
 from engine.schema.suffixes import short_digest, suffix_digests
 from engine.schema.text import RAW, TextRules
@@ -95,7 +96,7 @@ class Counting:
         most = measures(self.automaton).most[state]
         low = self.length.low if most is None else min(self.length.low, most)  # less is left only behind other ones
         word = shortest_word(self.automaton, state, low)
-        return "".join([canonical(ord(character)) for character in word])
+        return spelled(word)[1:-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class CountingRepeats:
         """Of all counts that there may be, by those that need most."""
         counts = _beside(self.region.automaton, self.automaton)[state]
         word = self.region.least(max(counts, key=self.region.automaton.fewest))
-        return "".join([canonical(ord(character)) for character in word])
+        return spelled(word)[1:-1]
 
 
 @lru_cache(maxsize=4)
@@ -181,4 +182,4 @@ class Comparing:
         if state or not self.names:
             return None
         word = next((word for word in ascending(self.automaton) if word not in self.names), None)
-        return None if word is None else "".join([canonical(ord(character)) for character in word])
+        return None if word is None else spelled(word)[1:-1]

@@ -16,13 +16,16 @@ Choices = Sequence[frozenset[str] | None]
 
 @lru_cache(maxsize=4096)
 def canonical(text: bytes) -> str | None:
-    """The one text of the value that this spells: of 1, 1.0 and 1e0, whatever the order of keys and the escapes. None
-    where it is no JSON."""
+    """`of_value` of the value that this spells, whatever its escapes; None where it is no JSON."""
     try:
-        value = json.loads(text)
-        return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
+        return of_value(json.loads(text))
     except (ValueError, RecursionError):
         return None
+
+
+def of_value(value: Any) -> str:
+    """The one text of all JSON values that JSON Schema calls equal to this: 1 is 1.0 and 1e0, key order is nothing."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:

@@ -18,13 +18,6 @@ FIRST_CONTROL_FREE = 0x20
 Move = tuple[Ranges, Sequence]
 
 
-def canonical(code_point: int) -> str:
-    """The spelling of json.dumps(ensure_ascii=False)."""
-    if code_point in SHORT and code_point not in OPTIONAL:
-        return "\\" + SHORT[code_point]
-    return f"\\u{code_point:04x}" if code_point < FIRST_CONTROL_FREE else chr(code_point)
-
-
 def inline_escapes(moves: ListLike[Move]) -> list[Sequence]:
     """json.dumps' own escapes as alternatives of one rule, backslash included."""
     return [(*escape, *tail) for kind in (_short, _controls) for spans, tail in moves for escape in kind(spans)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from engine.errors import LimitExceeded
+from engine.schema.alphabet import plainest
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, Text, fused
 
 Rules = Mapping[str, Rule]
@@ -76,7 +77,7 @@ class Shortest(Mapping[str, str]):
         while stack:
             symbol = stack.pop()
             if not isinstance(symbol, Ref):
-                parts.append(symbol.text if isinstance(symbol, Text) else chr(_plainest(symbol)))
+                parts.append(symbol.text if isinstance(symbol, Text) else chr(plainest(symbol.ranges)))
             elif symbol.name in self._texts:
                 parts.append(self._texts[symbol.name])
             else:
@@ -144,7 +145,7 @@ class _Search:
             elif isinstance(symbol, Text):
                 size += len(symbol.text) if symbol.text.isascii() else _size(symbol.text)
             else:
-                size += 1 if symbol.ranges[0][0] < ASCII else _size(chr(_plainest(symbol)))
+                size += 1 if symbol.ranges[0][0] < ASCII else _size(chr(plainest(symbol.ranges)))
         if not missing:
             self._push(size, name, sequence)
             return
@@ -203,11 +204,3 @@ def _length(sequence: Sequence) -> int:
 
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
-
-
-def _plainest(symbol: Chars) -> int:
-    for low, high in ((0x61, 0x7A), (0x30, 0x39), (0x41, 0x5A)):
-        for first, last in symbol.ranges:
-            if first <= high and last >= low:
-                return max(first, low)
-    return symbol.ranges[0][0]

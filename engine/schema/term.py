@@ -6,10 +6,10 @@ The conjunctions that arise from one document are finitely many, which is what m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from engine.schema.distinct import of_value
 from engine.schema.reference import Location, Scope
 
 Term = int
@@ -50,7 +50,7 @@ class Terms:
 
     def const(self, value: Any) -> Term:
         """Exactly this JSON value; numbers compare as numbers."""
-        term = self._intern("const", canonical(value))
+        term = self._intern("const", of_value(value))
         self.constants[term] = value
         return term
 
@@ -118,18 +118,3 @@ class Terms:
         if term == len(self._keys):
             self._keys.append((kind, key))
         return term
-
-
-def canonical(value: Any) -> str:
-    """A text that two JSON values share exactly when JSON Schema calls them equal (1 = 1.0, key order is nothing)."""
-    return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value

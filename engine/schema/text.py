@@ -11,13 +11,9 @@ from typing import Literal
 
 from engine.schema.alphabet import SCALARS, Ranges, intersect
 from engine.schema.automaton import Automaton, AutomatonTooLarge
-from engine.schema.escapes import (
-    ANY_STRING,
-    canonical,
-    inline_escapes,
-    loop_escapes,
-)
+from engine.schema.escapes import ANY_STRING, inline_escapes, loop_escapes
 from engine.schema.grammar import Chars, Ref, Rule, Sequence, Symbol, fused, literal, one_of
+from engine.schema.layout import spelled
 from engine.schema.suffixes import short_digest, suffix_digests
 
 Spelling = Literal["canonical", "any"]
@@ -175,7 +171,7 @@ class _StringWriter(_Writer):
         return ANY_STRING if free else None
 
     def spell(self, code_point: int) -> str:
-        return canonical(code_point)
+        return spelled(chr(code_point))[1:-1]
 
     def spellings(self, onward: Onward) -> list[Sequence]:
         raw = super().spellings([(part, tail) for whole, tail in onward if (part := intersect(whole, RAW))])
