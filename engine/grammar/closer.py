@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from engine.config import Limits
 from engine.grammar.allowance import Allowance
+from engine.grammar.known import Known
 from engine.grammar.least_cost import least_cost
 from engine.grammar.least_text import least_text
 from engine.grammar.pieces import Pieces
@@ -37,11 +38,17 @@ class Closer:
     """Per grammar: its pushdown tables and the vocabulary. Shared by all matchers."""
 
     def __init__(
-        self, grammar: Grammar, segmenter: Segmenter, stop_token_id: int, allowance: Allowance | None = None
+        self,
+        grammar: Grammar,
+        segmenter: Segmenter,
+        stop_token_id: int,
+        allowance: Allowance | None = None,
+        known: Known | None = None,
     ) -> None:
+        """`known`: see `Symbols`."""
         self._segmenter = segmenter
         self._stop = stop_token_id
-        self._symbols = Symbols(grammar, segmenter)
+        self._symbols = Symbols(grammar, segmenter, known or Known(allowance))
         self.pushdown = Pushdown(self._symbols, allowance)
 
     @property

@@ -74,9 +74,10 @@ class CompiledGrammar:
         grammar, vocabulary = self.compiled.grammar, self.vocabulary
         if grammar is None:
             return None
+        known = None
         if self.constraint.is_json:
-            grammar = as_document(grammar)
-        closer = Closer(grammar, vocabulary.segmenter, vocabulary.stop_token_ids[0], vocabulary.allowance)
+            grammar, known = as_document(grammar), vocabulary.known
+        closer = Closer(grammar, vocabulary.segmenter, vocabulary.stop_token_ids[0], vocabulary.allowance, known)
         if self.compiled.shortest:
             closer.remember(self.compiled.shortest)
         return closer

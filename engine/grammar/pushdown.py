@@ -44,20 +44,21 @@ class Stack:
     def __init__(self, symbol: Symbol | None, rest: Stack | None) -> None:
         self.symbol = symbol
         self.rest = rest
-        self.asks: bool = (isinstance(symbol, Nonterminal) and symbol.asks) or (rest is not None and rest.asks)
+        self.asks: bool = False
         """Whether guards may come."""
-        own = isinstance(symbol, Nonterminal) and symbol.name == DOCUMENT_END
-        self.in_document: bool = own or (rest is not None and rest.in_document)
+        self.in_document: bool = False
         """Whether the last byte belongs to a JSON document."""
-        own_keys = symbol.keys if isinstance(symbol, Nonterminal) else 0
-        self.keys: int = own_keys + (rest.keys if rest is not None else 0)
+        self.keys: int = 0
         """See `Nonterminal.keys`."""
         self.tokens: int = 0
         self.size: int = 0
         self.nullable: bool = True
         if symbol is not None and rest is not None:
-            spread = symbol.spread if isinstance(symbol, Nonterminal) else 0
-            self.tokens = min(symbol.tokens + spread + rest.tokens, NEVER)
+            self.asks = symbol.asks or rest.asks
+            self.in_document = rest.in_document or (isinstance(symbol, Nonterminal) and symbol.name == DOCUMENT_END)
+            self.keys = symbol.keys + rest.keys
+            tokens = symbol.tokens + symbol.spread + rest.tokens
+            self.tokens = tokens if tokens < NEVER else NEVER
             self.size = symbol.size + rest.size
             self.nullable = symbol.nullable and rest.nullable
 
@@ -124,7 +125,7 @@ class Place:
         self.roomy: int | None = None
         """See `Pushdown.roomy`."""
         self.inside = any(isinstance(s.symbol, Character) and s.symbol.node.inside for s in stacks)
-        self.marks = any(isinstance(s.symbol, Nonterminal) and s.symbol.is_mark for s in stacks)
+        self.marks = any(s.symbol is not None and s.symbol.is_mark for s in stacks)
         """Right behind a key that may be none of the declared ones."""
 
     def first_bytes(self) -> int:
@@ -182,8 +183,8 @@ class Pushdown:
 
     @property
     def entries(self) -> int:
-        """Stacks and places held, and ways through symbols; about half a kilobyte each."""
-        return len(self._stacks) + len(self._places) + len(self._ways)
+        """Stacks and places held; about half a kilobyte each."""
+        return len(self._stacks) + len(self._places)
 
     def forget(self) -> None:
         """Start afresh, in any thread and at any time: whoever stands at an old place goes on from there."""
@@ -192,7 +193,6 @@ class Pushdown:
         self._reported = 0
         self._stacks: dict[tuple[Symbol, Stack], Stack] = {}
         self._places = {}
-        self._ways: dict[tuple[Nonterminal, int], tuple[tuple[tuple[Symbol, ...], _Guards], ...]] = {}
         root = self._symbols.root
         beginning = root.alternatives[0] if len(root.alternatives) == 1 and not root.guards else (root,)
         self.start = self.place([self._stacked(beginning, self._end)])
@@ -219,7 +219,7 @@ class Pushdown:
 
     def unmarked(self, place: Place) -> Place:
         """What is left where no mark is written behind a key."""
-        return self.place([s for s in place.stacks if not (isinstance(s.symbol, Nonterminal) and s.symbol.is_mark)])
+        return self.place([s for s in place.stacks if s.symbol is None or not s.symbol.is_mark])
 
     @property
     def unrepeated(self) -> bool:
@@ -293,12 +293,14 @@ class Pushdown:
 
     def _ways_through(self, rule: Nonterminal, byte: int) -> tuple[tuple[tuple[Symbol, ...], _Guards], ...]:
         """What can be left of a rule behind its first byte: found once, however many stacks it is on."""
-        found = self._ways.get((rule, byte))
+        known = self._symbols.known
+        found = known.ways.get((rule, byte))
         if found is None:
             reached: dict[Stack, list[_Guards]] = {}
             self._derive(self._stack(rule, self._end), byte, reached)
             ways = [(tuple(stack.symbols()), guards) for stack, each in reached.items() for guards in each]
-            found = self._ways[rule, byte] = tuple(ways)
+            found = known.ways[rule, byte] = tuple(ways)
+            known.report()
         return found
 
     def run(self, place: Place, text: bytes) -> Place:

@@ -7,9 +7,10 @@ text needs. Minimal derivations by Knuth's generalisation of Dijkstra's algorith
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 
+from engine.grammar.known import Known
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.utf8 import ByteNode, byte_automaton
 from engine.schema.grammar import EITHER, UNDECLARED, Chars, Grammar, Ref, Rule, Sequence, Text, fused
@@ -37,13 +38,14 @@ _PLAIN = [bytes([c]) for c in b"a0A1 -_." + bytes(range(0x21, 0x7F))]
 class Literal:
     """Bytes that come one after another; never empty. `counts[i]` is the token count of `text[i:]`."""
 
-    __slots__ = ("_counts", "_tail", "first", "nullable", "text", "tokens")
+    __slots__ = ("_counts", "_tail", "first", "text", "tokens")
+    asks = nullable = is_mark = False
+    keys = spread = 0
 
     def __init__(self, text: bytes, counts: list[int], start: int = 0) -> None:
         self.text = text
         self.tokens = counts[start]
         self.first = 1 << text[0]
-        self.nullable = False
         self._counts = counts
         self._tail: Literal | None = None
 
@@ -62,14 +64,15 @@ class Literal:
 class Character:
     """One character (or the rest of one) out of a set; `text` is the one an ending writes."""
 
-    __slots__ = ("first", "node", "nullable", "text", "tokens")
+    __slots__ = ("first", "node", "text", "tokens")
+    asks = nullable = is_mark = False
+    keys = spread = 0
 
     def __init__(self, node: ByteNode, text: bytes, tokens: int) -> None:
         self.node = node
         self.text = text
         self.tokens = tokens
         self.first = node.first
-        self.nullable = False
 
     @property
     def size(self) -> int:
@@ -84,12 +87,13 @@ class Nonterminal:
 
     __slots__ = (
         "alternatives", "asks", "best", "effect", "first", "firsts", "gated", "guards", "is_mark", "keys", "least",
-        "name", "nullable", "nullables", "prices", "regions", "serial", "shared", "size", "spells_keys", "spread",
-        "tokens",
+        "name", "nullable", "nullables", "prices", "regions", "serial", "shared", "size", "source", "spells_keys",
+        "spread", "tokens", "writes_marks",
     )  # fmt: skip
 
-    def __init__(self, name: str, serial: int) -> None:
-        self.name = name
+    def __init__(self, source: Rule, serial: int) -> None:
+        self.source = source
+        self.name = name = source.name
         self.serial = serial
         self.alternatives: list[tuple[Symbol, ...]] = []
         self.effect: tuple[tuple[int, bool], tuple[int, bool]] | None = None
@@ -106,6 +110,7 @@ class Nonterminal:
         self.spells_keys = False
         """Whether its alternatives are members, or parts of their keys."""
         self.is_mark = name.endswith(UNDECLARED)
+        self.writes_marks = False
         self.shared = name
         """The name of the rule that the matcher's compiler knows in place of this one."""
         self.least: tuple[Symbol, ...] | None = None
@@ -138,40 +143,53 @@ Symbol = Literal | Character | Nonterminal
 
 
 class Symbols:
-    """The byte form of a grammar for one vocabulary. About 15 microseconds a rule."""
+    """The byte form of a grammar for one vocabulary. About 15 microseconds a rule that is not known."""
 
-    def __init__(self, grammar: Grammar, segmenter: Segmenter) -> None:
+    def __init__(self, grammar: Grammar, segmenter: Segmenter, known: Known | None = None) -> None:
+        """`known`: the rules of other grammars in which names mean the same, but for where documents begin."""
+        self.known = known = known or Known()
         self._counts = segmenter.counts
         self._ids = segmenter.ids
-        self._literals: dict[bytes, Literal] = {}
-        self._characters: dict[ByteNode, Character] = {}
-        self._rules = {name: Nonterminal(name, serial) for serial, name in enumerate(grammar.rules)}
-        for rule in grammar.rules.values():
-            self._fill(self._rules[rule.name], rule)
+        self._literals: dict[bytes, Literal] = known.literals
+        self._characters: dict[ByteNode, Character] = known.characters
+        self._rules: dict[str, Nonterminal] = {}
+        fresh = list(self._unknown(grammar, known.rules))
+        for rule in fresh:
+            self._fill(rule)
         self.root = self._rules[grammar.root]
-        self.guarded = any(rule.guards for rule in self._rules.values())
-        """Whether some alternative asks something of the document so far."""
-        parts = (part for rule in self._rules.values() for way in rule.alternatives for part in way)
-        self.marked = any(isinstance(part, Nonterminal) and part.is_mark for part in parts)
-        """Whether some keys are marked for the matcher's compiler."""
-        self.compared = [g for rule in self._rules.values() for g in rule.guards if isinstance(g, Unrepeated)]
-        self.names = tuple(sorted(frozenset().union(*(guard.names for guard in self.compared))))
-        self.distinct = any(map(is_distinct, self._rules.values()))
-        """Whether some arrays hold no value twice."""
-        self.matching = frozenset(
-            guard.region for rule in self._rules.values() for guard in rule.guards if isinstance(guard, Letter)
-        )
-        """The strings whose patterns are counted."""
-        self.costs = _costs(self._rules.values())
         rules = self.rules = list(self._rules.values())
-        _find_asking(rules)
-        _minimal_derivations(rules)
-        self.longer = _longer(rules)
+        asking = [rule for rule in rules if rule.guards]
+        self.guarded = bool(asking)
+        """Whether some alternative asks something of the document so far."""
+        self.marked = any(rule.writes_marks for rule in rules)
+        """Whether some keys are marked for the matcher's compiler."""
+        self.compared = [g for rule in asking for g in rule.guards if isinstance(g, Unrepeated)]
+        self.names = tuple(sorted(frozenset().union(*(guard.names for guard in self.compared))))
+        self.distinct = any(map(is_distinct, asking))
+        """Whether some arrays hold no value twice."""
+        self.matching = frozenset(guard.region for rule in asking for guard in rule.guards if isinstance(guard, Letter))
+        """The strings whose patterns are counted."""
+        self.costs = _costs(asking)
+        _find_asking(fresh)
+        _minimal_derivations(fresh)
+        self.longer = _longer(asking)
         """Tokens by which a key may have to be longer for each key that its object has."""
-        _first_bytes(rules)
+        _first_bytes(fresh)
+        beginning = {grammar.root, *grammar.rules[grammar.root].references}
+        known.add({rule.name: rule for rule in fresh if rule.name not in beginning})
 
-    def _fill(self, symbol: Nonterminal, rule: Rule) -> None:
+    def _unknown(self, grammar: Grammar, known: Mapping[str, Nonterminal]) -> Iterator[Nonterminal]:
+        for serial, rule in enumerate(grammar.rules.values()):
+            found = known.get(rule.name)
+            if found is None or found.source != rule:
+                found = Nonterminal(rule, serial)
+                yield found
+            self._rules[rule.name] = found
+
+    def _fill(self, symbol: Nonterminal) -> None:
+        rule = symbol.source
         symbol.alternatives = [self._sequence(parts) for parts in rule.alternatives]
+        symbol.writes_marks = any(part.is_mark for parts in symbol.alternatives for part in parts)
         symbol.guards = rule.guards
         symbol.spells_keys = any(map(_is_of_member, rule.guards))
         symbol.shared = rule.skeleton or rule.name
@@ -221,22 +239,24 @@ def _pieces(text: bytes) -> Iterator[bytes]:
 
 
 def _minimal_derivations(rules: list[Nonterminal]) -> None:
+    """Of rules that are new; what else they are made of has its costs."""
     users: dict[Nonterminal, list[tuple[Nonterminal, int]]] = {rule: [] for rule in rules}
     waiting: dict[tuple[Nonterminal, int], int] = {}
     heap: list[_Offer] = []
     for rule in rules:
         for index, alternative in enumerate(_derivations(rule)):
-            needed = [symbol for symbol in alternative if isinstance(symbol, Nonterminal)]
-            waiting[rule, index] = len(needed)
-            for symbol in needed:
-                users[symbol].append((rule, index))
-            if not needed:
+            needed = [symbol for symbol in alternative if symbol in users]
+            if needed:
+                waiting[rule, index] = len(needed)
+                for symbol in needed:
+                    users[symbol].append((rule, index))
+            else:
                 _offer(heap, rule, index)
     while heap:
         tokens, size, _, index, rule = heapq.heappop(heap)
         if rule.best is None:
             rule.best, rule.tokens, rule.size = _derivations(rule)[index], tokens, size
-            rule.keys = min(_own_keys(rule) + sum(s.keys for s in rule.best if isinstance(s, Nonterminal)), NEVER)
+            rule.keys = min(_own_keys(rule) + sum(symbol.keys for symbol in rule.best), NEVER)
             for user, position in users[rule]:
                 waiting[user, position] -= 1
                 if not waiting[user, position]:
@@ -246,14 +266,14 @@ def _minimal_derivations(rules: list[Nonterminal]) -> None:
 
 def _spread(rules: list[Nonterminal]) -> None:
     """Parts of keys first, then what ends in them."""
-    seen: set[Nonterminal] = set()
     pending = [rule for rule in rules if _is_guarded(rule)]
+    unseen = set(pending)
     while pending:
         rule = pending[-1]
         parts = {way[-1] for way in rule.alternatives if way}
         inner = [part for part in parts if isinstance(part, Nonterminal) and part.spells_keys and _is_guarded(part)]
-        ahead = [] if rule in seen else [part for part in inner if part not in seen]
-        seen.add(rule)
+        ahead = [part for part in inner if part in unseen and part is not rule] if rule in unseen else []
+        unseen.discard(rule)
         if ahead:
             pending += ahead
             continue
@@ -284,12 +304,15 @@ def _longer(rules: list[Nonterminal]) -> int:
 
 
 def _find_asking(rules: list[Nonterminal]) -> None:
-    users: dict[Nonterminal, list[Nonterminal]] = {rule: [] for rule in rules}
+    users: dict[Symbol, list[Nonterminal]] = {rule: [] for rule in rules}
+    pending = []
     for rule in rules:
-        for part in {part for alternative in rule.alternatives for part in alternative}:
-            if isinstance(part, Nonterminal):
+        parts = {part for alternative in rule.alternatives for part in alternative}
+        if rule.guards or any(part.asks for part in parts):
+            pending.append(rule)
+        for part in parts:
+            if part in users:
                 users[part].append(rule)
-    pending = [rule for rule in rules if rule.guards]
     while pending:
         rule = pending.pop()
         if not rule.asks:
@@ -327,11 +350,11 @@ def _offer(heap: list[_Offer], rule: Nonterminal, index: int) -> None:
 
 def _first_bytes(rules: list[Nonterminal]) -> None:
     """Bytes that can come first, and which rules derive the empty text: the least fixpoint, by rounds over users."""
-    users: dict[Nonterminal, set[Nonterminal]] = {rule: set() for rule in rules}
+    users: dict[Symbol, set[Nonterminal]] = {rule: set() for rule in rules}
     for rule in rules:
         for alternative in rule.alternatives:
             for symbol in alternative:
-                if isinstance(symbol, Nonterminal):
+                if symbol in users:
                     users[symbol].add(rule)
     queue = dict.fromkeys(rules)
     while queue:

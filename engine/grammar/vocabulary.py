@@ -19,6 +19,7 @@ from engine.errors import ModelError
 from engine.grammar import bitmask
 from engine.grammar.allowance import Allowance
 from engine.grammar.files import read_sealed, write_sealed
+from engine.grammar.known import Known
 from engine.grammar.mask_cache import MaskCache
 from engine.grammar.segment import Segmenter
 from engine.grammar.string_tokens import StringTokens
@@ -72,6 +73,8 @@ class Vocabulary:
         self._beside: dict[bytes, tuple[int, ...]] = {}
         self.allowance = Allowance()
         """What the tables of all grammars over this vocabulary may hold."""
+        self.known = Known(self.allowance)
+        """Rules of JSON grammars."""
         path = None if cache_dir is None else cache_dir / f"vocabulary-{self.fingerprint}.bin"
         self._built = _BUILT.get(self.fingerprint) or _BUILT.setdefault(self.fingerprint, self._build(path))
         if path is not None and not path.exists():  # built for another folder
