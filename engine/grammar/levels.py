@@ -24,8 +24,9 @@ def bounds(place: Place, *, in_string: bool, deepest: int = NEVER) -> tuple[Boun
         for level, symbol in levels(stack, in_string=in_string):
             if level > deepest:
                 break
-            if level >= 0:
-                found.update(((level, region), None) for region in _regions(symbol))
+            if level >= 0 and symbol.asks:
+                for region in _regions(symbol):
+                    found[level, region] = None
     return tuple(found)
 
 
@@ -36,10 +37,17 @@ def members(place: Place, *, in_string: bool) -> list[Members]:
         for level, symbol in levels(stack, in_string=in_string):
             if level:
                 break
-            rules = [rule for rule in (symbol, *_beside(symbol)) if rule.spells_keys]
-            seen = (region for rule in rules for guard in rule.guards if guard is not None for region in regions(guard))
-            found.update((region, None) for region in seen if isinstance(region, Members))
+            if symbol.asks:
+                found.update(dict.fromkeys(_members(symbol)))
     return list(found)
+
+
+def _members(symbol: Nonterminal) -> tuple[Members, ...]:
+    if symbol.members is None:
+        rules = [rule for rule in (symbol, *_beside(symbol)) if rule.spells_keys]
+        seen = (region for rule in rules for guard in rule.guards if guard is not None for region in regions(guard))
+        symbol.members = tuple(dict.fromkeys(region for region in seen if isinstance(region, Members)))
+    return symbol.members
 
 
 def levels(stack: Stack, *, in_string: bool) -> Iterator[tuple[int, Nonterminal]]:
@@ -99,10 +107,13 @@ _NOTHING: _Effect = ((0, False), (0, True))
 
 def effect(symbol: Symbol) -> _Effect:
     """Brackets opened less those closed, and whether a string is open afterwards: by whether one is open before."""
-    if not isinstance(symbol, Nonterminal):
-        return _of_terminal(symbol)
+    if isinstance(symbol, Character):
+        return _NOTHING  # brackets and quotes of JSON are literals; this is part of a string or a number
     if symbol.effect is None:
-        _settle(symbol)
+        if isinstance(symbol, Literal):
+            symbol.effect = _scan(symbol.text, False), _scan(symbol.text, True)
+        else:
+            _settle(symbol)
     return symbol.effect or _NOTHING
 
 
@@ -126,11 +137,6 @@ def _joined(parts: tuple[Symbol, ...], inside: bool) -> tuple[int, bool]:
         more, inside = effect(part)[inside]
         opened += more
     return opened, inside
-
-
-def _of_terminal(symbol: Literal | Character) -> _Effect:
-    """Brackets and quotes of JSON are literals; a character out of a set is one of a string or a number."""
-    return (_scan(symbol.text, False), _scan(symbol.text, True)) if isinstance(symbol, Literal) else _NOTHING
 
 
 def _scan(text: bytes, inside: bool) -> tuple[int, bool]:

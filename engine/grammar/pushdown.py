@@ -103,11 +103,17 @@ class Place:
         self.number = next(_numbers)
         """No two places of this process share one."""
         self.moves: dict[int, Place | Gate] = {}
-        self.tokens = min((stack.tokens for stack in stacks), default=NEVER)
-        self.keys = max((stack.keys for stack in stacks), default=0)
-        self.completed = any(stack.nullable for stack in stacks)
-        self.in_document = any(stack.in_document for stack in stacks)
-        self.asks = any(stack.asks for stack in stacks)
+        self.tokens, self.keys = NEVER, 0
+        self.completed = self.in_document = self.asks = self.inside = self.marks = False
+        """`marks`: right behind a key that may be none of the declared ones."""
+        for stack in stacks:
+            self.tokens, self.keys = min(self.tokens, stack.tokens), max(self.keys, stack.keys)
+            self.completed |= stack.nullable
+            self.in_document |= stack.in_document
+            self.asks |= stack.asks
+            if stack.symbol is not None:
+                self.inside |= stack.symbol.inside
+                self.marks |= stack.symbol.is_mark
         self.ending: tuple[int, ...] | None = None
         self.searched = False
         self.forced: bytes | None = None
@@ -124,9 +130,6 @@ class Place:
         and which are needed for several places, where that is known (`unused`)."""
         self.roomy: int | None = None
         """See `Pushdown.roomy`."""
-        self.inside = any(isinstance(s.symbol, Character) and s.symbol.node.inside for s in stacks)
-        self.marks = any(s.symbol is not None and s.symbol.is_mark for s in stacks)
-        """Right behind a key that may be none of the declared ones."""
 
     def first_bytes(self) -> int:
         """Bit b is set when byte b can come next."""
@@ -368,12 +371,15 @@ class Pushdown:
 
     def place(self, stacks: Iterable[Stack]) -> Place:
         """The one place of these stacks."""
-        if self.entries > self._reported + _REPORTED:
-            self._reported = self.entries
-            self._allowance.grown(self)
         stacks = tuple(stacks)
         key = frozenset(stacks)
-        return self._places.get(key) or self._places.setdefault(key, Place(stacks))
+        found = self._places.get(key)
+        if found is None:
+            if self.entries > self._reported + _REPORTED:
+                self._reported = self.entries
+                self._allowance.grown(self)
+            found = self._places.setdefault(key, Place(stacks))
+        return found
 
 
 def gated(place: Place) -> int:

@@ -38,12 +38,14 @@ _PLAIN = [bytes([c]) for c in b"a0A1 -_." + bytes(range(0x21, 0x7F))]
 class Literal:
     """Bytes that come one after another; never empty. `counts[i]` is the token count of `text[i:]`."""
 
-    __slots__ = ("_counts", "_tail", "first", "text", "tokens")
-    asks = nullable = is_mark = False
+    __slots__ = ("_counts", "_tail", "effect", "first", "text", "tokens")
+    asks = inside = is_mark = nullable = False
     keys = spread = 0
 
     def __init__(self, text: bytes, counts: list[int], start: int = 0) -> None:
         self.text = text
+        self.effect: tuple[tuple[int, bool], tuple[int, bool]] | None = None
+        """See `levels`."""
         self.tokens = counts[start]
         self.first = 1 << text[0]
         self._counts = counts
@@ -64,12 +66,13 @@ class Literal:
 class Character:
     """One character (or the rest of one) out of a set; `text` is the one an ending writes."""
 
-    __slots__ = ("first", "node", "text", "tokens")
-    asks = nullable = is_mark = False
+    __slots__ = ("first", "inside", "node", "text", "tokens")
+    asks = is_mark = nullable = False
     keys = spread = 0
 
     def __init__(self, node: ByteNode, text: bytes, tokens: int) -> None:
         self.node = node
+        self.inside = node.inside
         self.text = text
         self.tokens = tokens
         self.first = node.first
@@ -87,9 +90,10 @@ class Nonterminal:
 
     __slots__ = (
         "alternatives", "asks", "best", "effect", "first", "firsts", "gated", "guards", "is_mark", "keys", "least",
-        "name", "nullable", "nullables", "prices", "regions", "serial", "shared", "size", "source", "spells_keys",
-        "spread", "tokens", "writes_marks",
+        "members", "name", "nullable", "nullables", "prices", "regions", "serial", "shared", "size", "source",
+        "spells_keys", "spread", "tokens", "writes_marks",
     )  # fmt: skip
+    inside = False
 
     def __init__(self, source: Rule, serial: int) -> None:
         self.source = source
@@ -99,6 +103,8 @@ class Nonterminal:
         self.effect: tuple[tuple[int, bool], tuple[int, bool]] | None = None
         """See `levels`."""
         self.regions: tuple[Bounds, ...] | None = None
+        """See `levels`."""
+        self.members: tuple[Members, ...] | None = None
         """See `levels`."""
         self.prices: dict[str, int] | None = None
         """See `least_cost`."""
@@ -181,7 +187,7 @@ class Symbols:
     def _unknown(self, grammar: Grammar, known: Mapping[str, Nonterminal]) -> Iterator[Nonterminal]:
         for serial, rule in enumerate(grammar.rules.values()):
             found = known.get(rule.name)
-            if found is None or found.source != rule:
+            if found is None or (found.source is not rule and found.source != rule):
                 found = Nonterminal(rule, serial)
                 yield found
             self._rules[rule.name] = found
