@@ -69,9 +69,17 @@ def write_counted(texts: TextRules, automaton: Automaton, every: bool, judge: Ju
 
 def _spelled(spans: Ranges, target: Ref, every: bool) -> list[Sequence]:
     """One character out of `spans` and what follows it."""
+    if every:
+        raw = intersect(spans, RAW)
+        return [*([(one_of(raw), target)] if raw else []), *loop_escapes((target,))]
+    return [(*spelling, target) for spelling in _spellings(spans)]
+
+
+@lru_cache(maxsize=4096)
+def _spellings(spans: Ranges) -> list[Sequence]:
+    """One character out of `spans`, as json.dumps writes it."""
     raw = intersect(spans, RAW)
-    found: list[Sequence] = [(one_of(raw), target)] if raw else []
-    return found + (loop_escapes((target,)) if every else inline_escapes([(spans, (target,))]))
+    return [*([(one_of(raw),)] if raw else []), *inline_escapes([(spans, ())])]
 
 
 @dataclass(frozen=True, slots=True)

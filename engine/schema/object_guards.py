@@ -34,5 +34,5 @@ def another(regions: Regions, names: Names, free: bool) -> Guard | None:
 
 
 def _any(guards: Sequence[Enough | Member | Another]) -> Guard:
-    unique = tuple(dict.fromkeys(guards))
-    return unique[0] if len(unique) == 1 else AnyOf(unique)
+    unique = tuple(dict.fromkeys(guards)) if len(guards) > 1 else guards
+    return unique[0] if len(unique) == 1 else AnyOf(tuple(unique))

@@ -116,7 +116,9 @@ def _guarded(
     body = write_counted(texts, automaton, every, judge, follow)
     name = f"{texts.prefix}q{short_digest(body.name)}"
     texts.write(Rule(name, ((Text('"'), body),), follow, skeleton=plain.ref.name))
-    return _group(texts, Ref(name))
+    others = {rule.name for rule in plain.rules}
+    counted = {name: rule for name, rule in texts.rules.items() if name not in others}
+    return Group(Ref(name), tuple(texts.rules.values()), Shortest(counted)[name])
 
 
 def _quoted(texts: TextRules, body: Ref, follow: Chars | None) -> Group:
