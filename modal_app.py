@@ -196,7 +196,7 @@ def make_checkpoint(to: str, keep_source: bool) -> int:
     if job.from_hub:
         job.download()
         weights.commit()
-    code = run_module.remote("engine.cli.main", job.command, offline=job.from_hub)
+    code = run_module.remote("engine.cli", job.command, offline=job.from_hub)
     if code == 0 and job.from_hub and not keep_source:
         job.remove_source()
         weights.commit()

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from engine.config import EngineConfig, Limits
-from engine.errors import (
-    BudgetTooSmall,
-    ConstraintError,
-    EngineError,
-    EngineFailure,
-    GrammarDesync,
-    LimitExceeded,
-    MissingExtra,
-    ModelError,
-    NotReady,
-    PromptTooLong,
-    QueueFull,
-    RequestError,
-    SchemaInvalid,
-    SchemaRefused,
-    UnknownOption,
-)
-from engine.request import Constraint, Request, Result, SamplingParams, Timings, Usage
-
 if TYPE_CHECKING:
+    from engine.config import EngineConfig, Limits
     from engine.decode.engine import Engine
+    from engine.errors import (
+        BudgetTooSmall,
+        ConstraintError,
+        EngineError,
+        EngineFailure,
+        GrammarDesync,
+        LimitExceeded,
+        MissingExtra,
+        ModelError,
+        NotReady,
+        PromptTooLong,
+        QueueFull,
+        RequestError,
+        SchemaInvalid,
+        SchemaRefused,
+        UnknownOption,
+    )
+    from engine.request import Constraint, Request, Result, SamplingParams, Timings, Usage
 
 __version__ = "0.1.0"
 
@@ -58,13 +58,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """`Engine` is imported on first use, since it needs torch."""
-    if name == "Engine":
-        from engine.decode.engine import Engine
+_REQUESTS = ("Constraint", "Request", "Result", "SamplingParams", "Timings", "Usage")
+_HOMES = {
+    "Engine": "decode.engine",
+    **dict.fromkeys(("EngineConfig", "Limits"), "config"),
+    **dict.fromkeys(_REQUESTS, "request"),
+}
+"""Modules of the public names; the others are errors."""
 
-        return Engine
-    raise AttributeError(f"module 'engine' has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    """A public name, imported on first use: `Engine` needs torch, and a command starts sooner without the rest."""
+    if name not in __all__:
+        raise AttributeError(f"module 'engine' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"engine.{_HOMES.get(name, 'errors')}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -19,10 +19,10 @@ from engine.grammar.messages import invalid
 from engine.grammar.normalised import NotReadable, read
 from engine.grammar.recipe import Recipe
 from engine.grammar.regex_parts import plain_in_ebnf
-from engine.judge import judge_of
+from engine.judge import refuse_unreadable
 from engine.request import Constraint
 from engine.schema.automaton import Automaton
-from engine.schema.embed import Embedded, embed, refuse_broken
+from engine.schema.embed import Embedded, embed
 from engine.schema.grammar import Grammar, Rule
 from engine.schema.lower import lower
 from engine.schema.pattern import PatternInvalid, PatternUnsupported, full_match
@@ -64,8 +64,7 @@ class Compiler:
         """Milliseconds to seconds; releases the GIL inside. Raises SchemaInvalid or SchemaRefused."""
         compile_kind = getattr(self, f"_{constraint.kind}")
         if not constraint.is_json:
-            refuse_broken(constraint)
-            judge_of(constraint)  # what cannot be judged is refused, by name, before anything is decoded
+            refuse_unreadable(constraint)  # what cannot be judged is refused, by name, before anything is decoded
         try:
             return compile_kind(constraint)  # type: ignore[no-any-return]  # looked up by name
         except AutomatonTooLarge as error:

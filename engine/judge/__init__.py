@@ -3,7 +3,7 @@
 No judge shares code with the compiler of its kind, so that it can judge what the grammar let through.
 """
 
-from engine.judge.dispatch import judge, judge_of
+from engine.judge.dispatch import judge, judge_of, refuse_unreadable
 from engine.judge.judgement import Judge, Judgement, Undecided
 
-__all__ = ["Judge", "Judgement", "Undecided", "judge", "judge_of"]
+__all__ = ["Judge", "Judgement", "Undecided", "judge", "judge_of", "refuse_unreadable"]

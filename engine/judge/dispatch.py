@@ -7,6 +7,7 @@ from importlib import import_module
 
 from engine.judge.judgement import Judge, Judgement
 from engine.request import Constraint
+from engine.schema.embed import refuse_broken
 
 JUDGES = {
     "json_schema": "json_schema",
@@ -31,3 +32,10 @@ def judge_of(constraint: Constraint) -> Judge:
     module = import_module(f"engine.judge.{JUDGES[constraint.kind]}")
     made: Judge = module.make(constraint)
     return made
+
+
+def refuse_unreadable(constraint: Constraint) -> None:
+    """ConstraintError, with the place, for what is none of its kind and for what no judge can read."""
+    refuse_broken(constraint)
+    if not constraint.is_json:
+        judge_of(constraint)

@@ -19,6 +19,8 @@ from engine.request import Constraint
 from engine.schema.parameter_text import Style, read_parameters
 from engine.schema.validator import Checked, Validator
 
+CALLED = {"ebnf": "an EBNF grammar", "lark": "a Lark grammar", "structural_tag": "a structural tag"}
+
 
 def make(constraint: Constraint) -> Judge:
     """Raises SchemaInvalid for what is none of its kind, SchemaRefused for a part that is not enforced, by name."""
@@ -26,7 +28,9 @@ def make(constraint: Constraint) -> Judge:
     try:
         grammar = _grammar(constraint)
     except (WrongGrammar, NotARegex) as error:
-        raise SchemaInvalid(f"not a {kind}: {error}", param=kind, pointer=getattr(error, "pointer", None)) from None
+        raise SchemaInvalid(
+            f"not {CALLED[kind]}: {error}", param=kind, pointer=getattr(error, "pointer", None)
+        ) from None
     except Undecidable as error:
         message = f"{kind}: this part is not enforced here: {error}"
         raise SchemaRefused(message, param=kind, pointer=getattr(error, "pointer", None)) from None

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from engine.cli.main import main
+from engine.cli import main
 from engine.config import EngineConfig
 from engine.errors import EngineError
 from engine.interfaces import StepRecord

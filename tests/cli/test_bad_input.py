@@ -49,6 +49,25 @@ def test_a_trace_path_that_cannot_be_written_costs_no_model(maskloop: Run, scrip
     assert "--trace /no/such/folder/t.jsonl: No such file" in ran.error
 
 
+@pytest.mark.parametrize(("option", "text", "told"), [
+    ("--schema", '{"pattern": "(a"}', "c.txt: not a valid JSON Schema"),
+    ("--ebnf", 'root ::= "a', "c.txt: not an EBNF grammar"),
+    ("--lark", 'start: %json {"type": "strin"}', "c.txt: not a valid JSON Schema"),
+    ("--lark", "start: /(a/", "c.txt: not a Lark grammar"),
+    ("--lark", "start: /a(?=b)/", "lookaround"),
+    ("--structural-tag", '{"format": {"type": "tug"}}', "c.txt: not a structural tag"),
+    ("--regex", None, "not an ECMA-262 regular expression"),
+])  # fmt: skip
+def test_a_broken_constraint_costs_no_model(
+    maskloop: Run, scripted: ScriptedEngine, tmp_path: Path, option: str, text: str | None, told: str
+) -> None:
+    file = tmp_path / "c.txt"
+    file.write_text(text or "")
+    ran = maskloop("generate", *PROMPT, option, "(a" if text is None else str(file))
+    assert (ran.code, scripted.seen) == (2, [])
+    assert told in ran.error
+
+
 def test_a_byte_order_mark_is_not_part_of_a_file(maskloop: Run, scripted: ScriptedEngine, tmp_path: Path) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text('{"type": "null"}', encoding="utf-8-sig")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine import __version__
-from engine.cli.main import COMMANDS
+from engine.cli.dispatch import COMMANDS
 from tests.cli.conftest import Run
 
 

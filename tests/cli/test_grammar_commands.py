@@ -89,9 +89,42 @@ def test_accepts_one_schema(maskloop: Run, tmp_path: Path) -> None:
     good.write_text('{"a": 1,\n "b": [true]}')
     ran = maskloop("accepts", str(schema), str(good), '{"b":1}', '{"b":1,"a":2}')
     assert ran.code == 1
-    assert ran.out.splitlines() == [f"accepted: {good}", 'rejected: {"b":1}', 'rejected: {"b":1,"a":2}']
+    stop = "stops at character 2, after '{\"', before"
+    assert ran.out.splitlines() == [
+        f"accepted: {good}",
+        f"""rejected: {{"b":1}}: {stop} 'b":1}}'""",
+        f"""rejected: {{"b":1,"a":2}}: {stop} 'b":1,"a":2}}'""",
+    ]
     spec = maskloop("accepts", str(schema), '{"b":1,"a":2}', '{"a":1,"z":0}', "--conformance", "spec", "--json")
-    assert (spec.code, json.loads(spec.out)["accepted"]) == (0, [True, True])
+    found = json.loads(spec.out)
+    assert (spec.code, found["accepted"], found["stops_at"]) == (0, [True, True], [None, None])
+
+
+@pytest.mark.parametrize(("text", "stops_at"), [
+    ('{"a":"größe","b":1}', 14),
+    ('{"a":"größe"}', 12),
+    ('{"a":"größer"}', 11),
+    ('{"a":"größe","k":-12.5}', None),
+    ('{"a":"größe","k":-125}', 20),
+    ("[]", 0),
+])  # fmt: skip
+def test_a_rejected_document_is_told_the_character_where_it_stops(
+    maskloop: Run, tmp_path: Path, text: str, stops_at: int | None
+) -> None:
+    schema = tmp_path / "s.json"
+    number = {"type": "number", "multipleOf": 0.5, "minimum": -100}
+    schema.write_text(json.dumps({"properties": {"a": {"const": "größe"}, "k": number}, "required": ["a", "k"]}))
+    ran = maskloop("accepts", str(schema), text, "--json")
+    assert json.loads(ran.out)["stops_at"] == [stops_at]
+
+
+def test_what_lies_far_from_the_place_is_left_out(maskloop: Run, tmp_path: Path) -> None:
+    schema = tmp_path / "s.json"
+    schema.write_text('{"type": "string", "maxLength": 99}')
+    ran = maskloop("accepts", str(schema), f'"{"0123456789" * 20}"')
+    assert ran.out.rstrip().endswith(
+        ": stops at character 100, after ...'901234567890123456789012345678', before '901234567890123456789012345678'"
+    )
 
 
 def test_what_this_vocabulary_cannot_write_is_neither_accepted_nor_rejected(maskloop: Run, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli.main import main
+from engine.cli import main
 from tests.cli.conftest import ScriptedEngine
 
 MAIN = "import sys; from engine.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -59,6 +59,29 @@ def test_ctrl_c_while_loading_exits_130_and_leaves_nothing(tmp_path: Path, heed_
     assert (out, list(tmp_path.iterdir())) == ("", [])
     assert "Traceback" not in err
     assert err.splitlines()[-1] == "maskloop: interrupted"
+
+
+INTERRUPTED_AT = """
+import signal, sys
+class Interrupts:
+    def find_spec(self, name, *rest):
+        if name == sys.argv[1]:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+from engine.cli import main
+sys.exit(main(["models"]))
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["engine.cli.dispatch", "argparse", "engine.cli.terminal", "engine.errors", "engine.cli.commands.models"]
+)
+def test_ctrl_c_while_a_command_starts_is_one_line_too(module: str, heed_interrupts: Callable[[], None]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT, module],
+        capture_output=True, text=True, timeout=120, preexec_fn=heed_interrupts,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "maskloop: interrupted\n")
 
 
 def broken_pipe() -> int:

@@ -36,7 +36,7 @@ def server(url: str | None) -> Iterator[str]:
             server.terminate()
 
 
-def _wait(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 180) -> None:
+def _wait(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 900) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until and server.poll() is None:
         try:
@@ -55,7 +55,7 @@ def python_of(name: str) -> str:
     if not made.exists() or made.stat().st_mtime < lock.stat().st_mtime:
         print(f"{name:<12} installing into {folder.relative_to(ROOT)}", flush=True)
         venv.create(folder, with_pip=True, clear=True)
-        quiet = ("-qq", "--disable-pip-version-check", "--no-input")  # errors alone
+        quiet = ("-qq", "--no-compile", "--disable-pip-version-check", "--no-input")  # errors alone
         subprocess.run([python, "-m", "pip", "install", *quiet, "--no-deps", "-r", lock], check=True)
         made.touch()
     return str(python)

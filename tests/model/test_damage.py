@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.cli.main import main
+from engine.cli import main
 from engine.model.damage import FEWEST, Facts, Finding, against, alone, among_siblings, beyond, facts_of
 from engine.model.inspection import inspect
 from engine.model.weights.rounding import quantize_tensor

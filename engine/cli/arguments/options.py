@@ -6,16 +6,15 @@ Knows option names and help texts. Ranges and contradictions are the engine type
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 from engine.cli.arguments.inputs import parse_json, read_schema, read_text
 from engine.config import EMBEDDED_MODEL, QUANTIZATIONS, EngineConfig, default_cache_dir
-from engine.constraint import Draft, in_draft
-from engine.errors import RequestError, SchemaInvalid
+from engine.constraint import Draft
+from engine.errors import ConstraintError, RequestError
+from engine.judge import refuse_unreadable
 from engine.request import Constraint, SamplingParams
-from engine.schema import Validator
 
 ENGINE_FIELDS = (
     "model", "revision", "quantization", "device", "tokenizer", "max_batch", "max_sequence", "cache_dir", "threads",
@@ -128,8 +127,8 @@ def add_constraint(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--require-enforced", action="store_true", help="refuse a schema that is not enforced entirely")
 
 
-def constraint(args: argparse.Namespace, *, read: Callable[..., Any] | None = None) -> Constraint | None:
-    """The constraint these options describe; `read` reads a schema, if not as what must be a usable one."""
+def constraint(args: argparse.Namespace, *, told: type[ConstraintError] = ConstraintError) -> Constraint | None:
+    """The constraint these options describe. Errors of class `told` in it are raised here, before a model is loaded."""
     names = ("regex", "choice", "json_object")
     given: dict[str, Any] = {name: getattr(args, name, None) for name in names}
     for name in ("ebnf", "lark", "structural_tag"):
@@ -139,8 +138,11 @@ def constraint(args: argparse.Namespace, *, read: Callable[..., Any] | None = No
         tag = parse_json(given["structural_tag"], where=args.structural_tag, param="structural_tag")
         given["structural_tag"] = tag
     if args.schema is not None:
-        given["schema"] = read(args.schema) if read else _readable_schema(args.schema, args.draft)
-    return Constraint.from_mapping({**given, **_schema_options(args)})
+        given["schema"] = read_schema(args.schema)
+    made = Constraint.from_mapping({**given, **_schema_options(args)})
+    if made is not None:
+        _look_over(made, args.schema or args.ebnf or args.lark or args.structural_tag, told)
+    return made
 
 
 def _schema_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -152,14 +154,16 @@ def _schema_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def schema_constraint(name: str, args: argparse.Namespace) -> Constraint:
     """The constraint of a schema file or bundled name."""
-    return Constraint.json_schema(_readable_schema(name, getattr(args, "draft", None)), **_schema_options(args))
+    made = Constraint.json_schema(read_schema(name), **_schema_options(args))
+    _look_over(made, name, ConstraintError)
+    return made
 
 
-def _readable_schema(name: str, draft: Draft | None) -> Any:
-    """A schema file's or bundled schema's content; what is no schema is told before a model is loaded."""
-    schema = read_schema(name)
+def _look_over(made: Constraint, file: str | None, told: type[ConstraintError]) -> None:
     try:
-        Validator(in_draft(schema, draft))
-    except SchemaInvalid as error:
-        raise SchemaInvalid(f"{name}: {error.message}", param="schema", pointer=error.pointer) from None
-    return schema
+        refuse_unreadable(made)
+    except told as error:
+        message = f"{file}: {error.message}" if file else error.message
+        raise type(error)(message, param=error.param, pointer=error.pointer) from None
+    except ConstraintError:
+        pass  # whoever compiles it tells it

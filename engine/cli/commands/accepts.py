@@ -1,7 +1,8 @@
 """Whether a schema's grammar accepts documents, token by token, with the matcher that decoding uses.
 
 A document is serialised compactly with its own key order and tokenised; a token counts only if its bit is set in the
-mask and the matcher accepts it, up to the stop token. The check of the finished text plays no part. An INSTANCE is a
+mask and the matcher accepts it, up to the stop token. The check of the finished text plays no part. Of a rejected one
+the first character that no accepted text goes on with is told, counted from 0 in that serialisation. An INSTANCE is a
 JSON file, a .jsonl file with one document a line, - for stdin, or JSON text. --cases reads lines of
 {"name", "schema", "tests": [{"data", "valid"}]} and prints one line a case.
 """
@@ -24,7 +25,12 @@ from engine.interfaces import Tokenizer
 from engine.request import Conformance, Constraint
 
 if TYPE_CHECKING:
+    from engine.grammar.bitmask import Rows
     from engine.grammar.compiled import CompiledGrammar
+    from engine.grammar.matcher import Matcher
+
+SHOWN = 30
+"""Characters on either side of the place where a document stops being accepted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,11 +57,11 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("name at least one INSTANCE", param="instances")
     case = {"name": args.schema, "schema": read_schema(args.schema), "tests": [{"data": d} for _, d in documents]}
     with open_grammars(args) as grammars:
-        found = judge(grammars, case, args.conformance)
+        found = judge(grammars, case, args.conformance, places=True)
     if args.json:
         print(compact(found))
     else:
-        print("\n".join(_lines(found, [where for where, _ in documents])))
+        print("\n".join(_lines(found, documents)))
     return OK if all(found["accepted"]) else FAILED
 
 
@@ -87,8 +93,13 @@ def read_instances(name: str) -> Iterator[tuple[str, Any]]:
         yield name, parse_json(read_text(name, param="instances"), where=name, param="instances")
 
 
-def judge(grammars: Grammars, case: dict[str, Any], conformance: Conformance) -> dict[str, Any]:
-    """One case under the compile limits: what is refused is a reason, and `accepted` is null for each of its tests."""
+def judge(
+    grammars: Grammars, case: dict[str, Any], conformance: Conformance, *, places: bool = False
+) -> dict[str, Any]:
+    """One case under the compile limits: what is refused is a reason, and `accepted` is null for each of its tests.
+
+    `places` adds `stops_at`: for each test that is rejected the character from which on it is.
+    """
     started = time.perf_counter()
     tests = case["tests"]
     found: dict[str, Any] = {"name": case["name"], "supported": True, "reason": None, "verdicts": []}
@@ -99,26 +110,58 @@ def judge(grammars: Grammars, case: dict[str, Any], conformance: Conformance) ->
         found |= {"supported": False, "reason": told}
         compile_ms = (time.perf_counter() - started) * 1e3
         accepted: list[bool | None] = [None] * len(tests)
+        stops: list[int | None] = [None] * len(tests)
     else:
         found["verdicts"] = [verdict.to_dict() for verdict in grammar.verdicts]
         compile_ms = grammar.compile_ms
-        accepted = [accepts(grammar, grammars.tokenizer, test["data"]) for test in tests]
-    return found | {"compile_ms": round(compile_ms, 3), "accepted": accepted}
+        ways = [follow(grammar, grammars.tokenizer, test["data"], places=places) for test in tests]
+        accepted, stops = [way[0] for way in ways], [way[1] for way in ways]
+    found |= {"compile_ms": round(compile_ms, 3), "accepted": accepted}
+    return found | {"stops_at": stops} if places else found
 
 
-def accepts(grammar: CompiledGrammar, tokenizer: Tokenizer, document: Any) -> bool | None:
-    """Whether mask and matcher let the document through to the stop token; None when no tokens write it."""
+def follow(
+    grammar: CompiledGrammar, tokenizer: Tokenizer, document: Any, *, places: bool = False
+) -> tuple[bool | None, int | None]:
+    """Whether mask and matcher let the document through to the stop token (None when no tokens write it).
+
+    Where they do not, and with `places`, the character at which they stop, too.
+    """
     from engine.grammar.bitmask import BitmaskBuffer, legal
 
     ids = written(tokenizer, document)
     if ids is None:
-        return None
+        return None, None
     matcher = grammar.matcher()
-    row = BitmaskBuffer(1, grammar.vocabulary.size).array
+    rows = BitmaskBuffer(1, grammar.vocabulary.size).array
     for token in (*ids, tokenizer.stop_token_ids[0]):
-        if not matcher.fill(row, 0) or not legal(row[0], token) or not matcher.accept(token):
-            return False
-    return matcher.terminated
+        if not matcher.fill(rows, 0) or not legal(rows[0], token) or not matcher.accept(token):
+            if not places:
+                return False, None
+            text = compact(document).encode("utf-8")
+            done = len(b"".join(tokenizer.token_bytes(i) or b"" for i in matcher.token_ids))
+            done += _further(matcher, rows, text[done:])
+            return False, len(text[:done].decode("utf-8", "ignore"))
+    return True, None
+
+
+def _further(matcher: Matcher, rows: Rows, rest: bytes) -> int:
+    """How many bytes of `rest` texts of the grammar go on with, whatever tokens they are made of."""
+    from engine.grammar.bitmask import ids
+
+    texts, done = matcher.grammar.vocabulary.texts, 0
+    while rest and matcher.fill(rows, 0):
+        near = [(token, text) for token in ids(rows[0]).tolist() if (text := texts[token]) and text[:1] == rest[:1]]
+        whole = [(len(text), token) for token, text in near if rest.startswith(text)]
+        if not whole or not matcher.accept(max(whole)[1]):
+            return done + max((_common(text, rest) for _, text in near), default=0)
+        done, rest = done + max(whole)[0], rest[max(whole)[0] :]
+    return done
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """Bytes that both begin with."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def written(tokenizer: Tokenizer, document: Any) -> list[int] | None:
@@ -135,10 +178,17 @@ def written(tokenizer: Tokenizer, document: Any) -> list[int] | None:
     return ids if b"".join(tokenizer.token_bytes(i) or b"" for i in ids) == wanted else None
 
 
-def _lines(found: dict[str, Any], places: list[str]) -> Iterator[str]:
+def _lines(found: dict[str, Any], documents: list[tuple[str, Any]]) -> Iterator[str]:
     if not found["supported"]:
         yield f"refused: {found['reason']}"
         return
     words = {True: "accepted", False: "rejected", None: "cannot be written in this vocabulary"}
-    for where, answer in zip(places, found["accepted"], strict=True):
-        yield f"{words[answer]}: {where}"
+    for (where, document), answer, place in zip(documents, found["accepted"], found["stops_at"], strict=True):
+        yield f"{words[answer]}: {where}{'' if place is None else _stop(compact(document), place)}"
+
+
+def _stop(text: str, place: int) -> str:
+    """Where it stops, shown with what stands around it."""
+    before = repr(text[:place]) if place <= SHOWN else f"...{text[place - SHOWN : place]!r}"
+    after = repr(text[place : place + SHOWN]) if place < len(text) else "the end"
+    return f": stops at character {place}, after {before}, before {after}"

@@ -11,10 +11,10 @@ from collections import Counter
 from typing import Any
 
 from engine.cli.arguments import options
-from engine.cli.arguments.inputs import compact, read_schema
+from engine.cli.arguments.inputs import compact
 from engine.cli.sessions.grammar_session import open_grammars
 from engine.cli.terminal import FAILED, OK
-from engine.errors import RequestError
+from engine.errors import RequestError, SchemaInvalid
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    constraint = options.constraint(args, read=read_schema)
+    constraint = options.constraint(args, told=SchemaInvalid)  # what is refused has its row in the table
     if constraint is None:
         kinds = "--regex, --ebnf, --lark, --choice or --structural-tag"
         raise RequestError(f"name a SCHEMA, or give {kinds}", param="schema")

@@ -323,7 +323,7 @@ def test_what_a_module_wrote_is_kept_and_its_exit_code_returned(monkeypatch):
     volume = type("V", (), {"reload": lambda _: called.append("reload"), "commit": lambda _: called.append("commit")})
     called = []
     monkeypatch.setattr(modal_app, "weights", volume())
-    assert modal_app.run_module.local("engine.cli.main", ["no-such-command"]) == 2
+    assert modal_app.run_module.local("engine.cli", ["no-such-command"]) == 2
     assert modal_app.run_module.local("bench.cost", ["--quick"]) == 0
     assert called == ["reload", "commit"] * 2
 

@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(BAD_INPUT)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code. Never raises for a user's mistake.
 
     A closed pipe (`| head`) is FAILED and silence, whichever stream it is.
