@@ -25,9 +25,9 @@ from engine.interfaces import Tokenizer
 from engine.request import Conformance, Constraint
 
 if TYPE_CHECKING:
+    from engine.grammar import Matcher
     from engine.grammar.bitmask import Rows
     from engine.grammar.compiled import CompiledGrammar
-    from engine.grammar.matcher import Matcher
 
 SHOWN = 30
 """Characters on either side of the place where a document stops being accepted."""
