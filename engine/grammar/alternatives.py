@@ -32,8 +32,8 @@ _AN_ENDING_TOKEN = 4
 _BYTES_JUDGED = 50
 """A microsecond's worth of judging."""
 _PIECES = 3
-"""Milliseconds, about, of one mask."""
-_FEW = 32
+"""Milliseconds, about, of one mask, or one ending."""
+_FEW = 16
 """Beginnings that are tried beside a banned one; where there are more, those of a single byte."""
 
 
@@ -65,8 +65,8 @@ def _beside_bans(matcher: TokenMatcher, limit: int) -> Ending:
         if best and len(best) <= least + 1:
             break  # hardly any could be shorter
         fork = matcher.fork()
-        if fork.accept(token):
-            rest = fork.shortest_ending()
+        if fork.accept(token, legal=True):
+            rest = fork.quick_ending(pieces=_PIECES) or ()
             if (rest or fork.terminated) and len(rest) < (len(best) - 1 if best else limit):
                 best = (token, *rest)
     return best
@@ -86,9 +86,9 @@ def _detour(matcher: TokenMatcher, limit: int, passes: Passes) -> Ending | None:
             row = None if fork.terminated or (drawn and fork.inside_character) else _quick_mask(fork)
             if row is None or not row.any():
                 break
-            fork.accept(draw(row, chance))
+            fork.accept(draw(row, chance), legal=True)
         detour = fork.token_ids[matcher.tokens :]
-        rest = fork.shortest_ending()
+        rest = fork.quick_ending(pieces=_PIECES) or ()
         whole = (*detour, *rest)
         spent += a_try + _A_DRAW * len(detour) + _AN_ENDING_TOKEN * len(whole)
         if (rest or fork.terminated) and len(whole) <= limit:
@@ -105,7 +105,7 @@ def _detour(matcher: TokenMatcher, limit: int, passes: Passes) -> Ending | None:
 def _take_forced(fork: TokenMatcher) -> None:
     """Go on to where the grammar leaves a choice: a detour of four tokens would often end within a key."""
     for token in fork.grammar.vocabulary.segmenter.cut(fork.forced()) or ():
-        if not fork.accept(token):
+        if not fork.accept(token, legal=True):
             break
 
 

@@ -44,6 +44,10 @@ class BitmaskBuffer:
         """Copy one row of words in (for example `Vocabulary.free_row`). About 1 microsecond."""
         self.array[row] = bits
 
+    def legal(self, row: int, token_id: int) -> bool:
+        """Whether one bit of a row is set."""
+        return legal(self.array[row], token_id)
+
 
 def from_ids(ids: Any, vocab_size: int) -> Row:
     """A row with exactly these ids set."""

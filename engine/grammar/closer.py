@@ -14,7 +14,7 @@ from engine.grammar.known import Known
 from engine.grammar.least_cost import least_cost
 from engine.grammar.least_text import least_text
 from engine.grammar.pieces import Pieces
-from engine.grammar.position import Position, follow, forced, fresh
+from engine.grammar.position import Position, follow, followed, forced, fresh
 from engine.grammar.pushdown import LostWay, Pushdown
 from engine.grammar.segment import NEVER, Segmenter
 from engine.grammar.shortest import Shortest
@@ -80,7 +80,7 @@ class Closer:
         if ending is None:
             ending = yield from self._shortest(at)
         if len(ending) > limit and (counted or not place.searched):
-            ending = self._improved(at, ending)
+            ending = yield from self._improved(at, ending)
             if not counted:
                 place.ending = ending
                 place.searched = True  # last: another thread must not take the unimproved ending for the searched one
@@ -93,11 +93,11 @@ class Closer:
         costs, cheapest = self.pushdown.costs, sorted(at.place.stacks, key=lambda s: s.tokens)[:_TRIED_STACKS]
         return min((least_cost(stack, at.cursor, costs) for stack in cheapest), default=NEVER)
 
-    def _improved(self, at: Position, ending: tuple[int, ...]) -> tuple[int, ...]:
+    def _improved(self, at: Position, ending: tuple[int, ...]) -> Pieces[tuple[int, ...]]:
         steps = _STEPS_AT_START if at.place is self.pushdown.start else _STEPS
         search = Shortest(self.pushdown, self._segmenter, steps)
         try:
-            better = search.below(at, len(ending) - 1) if len(ending) > 2 else None
+            better = (yield from search.below(at, len(ending) - 1)) if len(ending) > 2 else None
         except LostWay:
             return ending
         return ending if better is None else (*better, self._stop)
@@ -133,12 +133,12 @@ class Track:
         """Where the document stands."""
         return self._positions[-1]
 
-    def push(self, text: bytes) -> None:
-        """Follow one token's bytes (none for a stop token)."""
+    def push(self, text: bytes, *, legal: bool = False) -> None:
+        """Follow one token's bytes (none for a stop token); without a look ahead where it is known to be `legal`."""
         at = self._positions[-1]
         if self.alive:
             try:
-                at = follow(self._closer.pushdown, at, text)
+                at = (followed if legal else follow)(self._closer.pushdown, at, text)
             except LostWay:
                 self.alive = False
         if not self.alive and at.place.in_document:
@@ -224,7 +224,7 @@ class Track:
         at, marks = self.at, list[int]()
         for start in range(0, len(text), _PIECE):
             try:
-                at = follow(pushdown, at, text[start : start + _PIECE])
+                at = followed(pushdown, at, text[start : start + _PIECE])
             except LostWay:
                 return ()
             marks += [start + mark for mark in at.marks]

@@ -30,7 +30,7 @@ from engine.schema.verdict import REPEATED_KEYS, Verdict
 
 Made = TypeVar("Made")
 Source = Literal["memory", "disk", "compiled"]
-_PIECES = 6
+_PIECES = 3
 """Of about a millisecond, between two looks at the clock."""
 _SYMBOL_BYTES = 250
 """Memory of one symbol of a rule, or of one alternative: 190 in the rule, 40-60 in the tables; measured."""
@@ -129,7 +129,7 @@ class CompiledGrammar:
         return self._seeker.shortest_ending(0)
 
     def seek_shortest(self) -> bool:
-        """Look for it for some 10 milliseconds; whether it is known by now. One thread at a time."""
+        """Look for it for some milliseconds; whether it is known by now. One thread at a time."""
         return self._seeker.seek(0, _PIECES)
 
     @property

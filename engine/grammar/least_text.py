@@ -12,11 +12,13 @@ from engine.grammar.levels import levels
 from engine.grammar.pieces import Pieces
 from engine.grammar.pushdown import Stack, spell
 from engine.grammar.symbols import Nonterminal, Symbol, is_distinct
-from engine.grammar.unused import Rest, depth_of, joined, search
+from engine.grammar.unused import Rest, depth_of, joined, search, together
 from engine.grammar.ways import MAX_TEXT, alternative, repeated
 
 _PIECE = 300
 """Symbols, and their ways, that are written at one go."""
+_SPELLED = 8
+"""Bytes of a symbol's text that take as long as a symbol."""
 
 
 def least_text(stack: Stack, cursor: Cursor) -> Pieces[bytes | None]:
@@ -45,14 +47,18 @@ def least_text(stack: Stack, cursor: Cursor) -> Pieces[bytes | None]:
                 cursor = cursor.fresh()  # what stands before it is not counted
             rest = joined(repeated(symbol, chosen, cursor), after)
             continue
-        else:
-            if isinstance(symbol, Nonterminal) and symbol.best is None:
+        elif isinstance(symbol, Nonterminal):
+            if symbol.best is None:
                 return None
             own: list[bytes] = []
             spell(symbol, own)
             text, rest = b"".join(own), after
             cursor = cursor.read(text)
+        else:
+            text, rest = together(symbol, after, cursor)
+            cursor = cursor.read(text)
         size += len(text)
+        work += len(text) // _SPELLED
         if size > MAX_TEXT:
             return None
         pieces.append(text)

@@ -37,7 +37,7 @@ from engine.sandbox import Answer, Job, Stopped, Task, shared_pool
 _WORTH_STORING_S = 0.005
 """Below this, loading costs about as much as lowering and compiling."""
 _PATIENCE_S = 0.5
-_LIGHT_S = 0.05
+_LIGHT_S = 0.02
 """What takes longer to load waits in a line of its own."""
 _BYTE_S = 8e-7
 """What this process takes for the tables of a grammar, a byte of its encoded form; measured: up to that."""

@@ -7,6 +7,7 @@ that a kept mask keeps no grammar's tables alive. Does not know grammars or matc
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Hashable
 
@@ -19,11 +20,12 @@ OVERHEAD_BYTES = 500
 class Kept:
     """One mask, int32 [W], how many bits it has set (counted when first asked), and the pieces of work that it took."""
 
-    __slots__ = ("_count", "bits", "empty", "pieces")
+    __slots__ = ("_count", "bits", "empty", "nbytes", "pieces")
 
-    def __init__(self, bits: bitmask.Row, pieces: int) -> None:
+    def __init__(self, bits: bitmask.Row, pieces: int, nbytes: int) -> None:
         self.bits = bits
         self.pieces = pieces
+        self.nbytes = nbytes
         self.empty = bitmask.is_empty(bits)
         self._count: int | None = None
 
@@ -35,7 +37,8 @@ class Kept:
 
 
 class MaskCache:
-    """At most `limit_bytes` of rows, the least recently used ones dropped. Any thread may use it."""
+    """At most `limit_bytes` of rows and of what they are kept for, the least recently used ones dropped. Any thread may
+    use it."""
 
     def __init__(self, limit_bytes: int = 64 << 20) -> None:
         self._limit = limit_bytes
@@ -56,20 +59,27 @@ class MaskCache:
         return kept
 
     def put(self, place: Hashable, row: bitmask.Row, pieces: int = 0) -> Kept:
-        """Remember a copy of `row`. About 2 microseconds."""
-        kept = Kept(row.copy(), pieces)
+        """Remember a copy of `row`. About 2 microseconds, and what it takes to look at all that is in `place`."""
+        kept = Kept(row.copy(), pieces, row.nbytes + OVERHEAD_BYTES + _size(place))
         if place not in self._kept:
-            self.nbytes += row.nbytes + OVERHEAD_BYTES
+            self.nbytes += kept.nbytes
         self._kept[place] = kept
         while self.nbytes > self._limit and len(self._kept) > 1:
             try:
                 _, old = self._kept.popitem(last=False)
             except KeyError:
                 break
-            self.nbytes -= old.bits.nbytes + OVERHEAD_BYTES
+            self.nbytes -= old.nbytes
         return kept
 
     def clear(self) -> None:
         """Forget all of them."""
         self._kept.clear()
         self.nbytes = 0
+
+
+def _size(part: Hashable) -> int:
+    """Bytes of what a mask is kept for: texts and sets of a document. What several hold counts for each of them."""
+    if isinstance(part, tuple | frozenset):
+        return sys.getsizeof(part) + sum(map(_size, part))
+    return len(part) if isinstance(part, str | bytes) else 0

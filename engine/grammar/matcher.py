@@ -32,6 +32,8 @@ NO_ENDING = NEVER
 """What `need` says where no ending exists."""
 _PIECE = 4_000
 """Bytes that XGrammar's matcher takes at one go."""
+_QUICK = 5
+"""Milliseconds, about, in which the ending is looked for at a step."""
 _LONG_ENDING, _LONG_DISTINCT = 2_000, 400
 """Tokens; the second number where items must differ. A longer ending is not looked for at every step near the budget,
 where it would take 20 microseconds a token: the document is closed as soon as the bound says that it may have to be."""
@@ -105,14 +107,18 @@ class TokenMatcher:
         """The last token ended within a character; the mask here takes 10-50 milliseconds where it is new."""
         return self._track is not None and self._track.at.place.inside
 
-    def accept(self, token_id: int) -> bool:
-        """Advance by one token; False leaves the state unchanged. About 8 microseconds."""
+    def accept(self, token_id: int, *, legal: bool = False) -> bool:
+        """Advance by one token; False leaves the state unchanged. About 8 microseconds.
+
+        `legal`: its bit was set in the mask here, or it is one of an ending. For any other it looks whether items that
+        must differ still can, which may take a tenth of a second.
+        """
         if self.error is not None or self.terminated or token_id in self.banned:
             return False
         if not 0 <= token_id < self.grammar.vocabulary.size:
             return False
         text = self.grammar.vocabulary.texts[token_id]
-        if not (self._follow(token_id, text) and self._advance(token_id, text)):
+        if not (self._follow(token_id, text, legal) and self._advance(token_id, text)):
             return False
         self._tokens.append(token_id)
         self._ending = self._work = self._sought = None
@@ -122,14 +128,14 @@ class TokenMatcher:
                 self._track.alive = False  # a special token by id: our tables know text only
         return True
 
-    def _follow(self, token_id: int, text: bytes | None) -> bool:
+    def _follow(self, token_id: int, text: bytes | None, legal: bool) -> bool:
         """Count this token; False, and nothing is counted, where a guard refuses it."""
         track = self._track
         if track is None:
             return True
         if self._narrowing is not None and token_id in self.grammar.vocabulary.stop_token_ids and not self.completed:
             return False
-        track.push(text or b"")
+        track.push(text or b"", legal=legal)
         if self._narrowing is not None and text and track.alive and not track.at.place.stacks:
             track.pop(1)
             return False
@@ -317,7 +323,8 @@ class TokenMatcher:
     def fits(self, tokens: int) -> bool:
         """Whether the document can go on and still end within `tokens` more, stop token included. 1 microsecond.
 
-        False too where a string, number or array has outgrown its guard (`Limits`). Milliseconds near the limit.
+        False too where a string, number or array has outgrown its guard (`Limits`), and near the limit where that takes
+        longer to tell than a few milliseconds.
         """
         track = self._track
         if self.terminated or (track is not None and track.over):
@@ -330,7 +337,7 @@ class TokenMatcher:
                 return bound < tokens
             if bound == NO_ENDING and _LONG_DISTINCT < track.bound < NO_ENDING:
                 return False
-        return 0 < len(self.shortest_ending(tokens)) <= tokens
+        return 0 < len(self.quick_ending(tokens) or ()) <= tokens
 
     def need(self) -> int:
         """Tokens of the shortest ending, stop token included; `NO_ENDING` where there is none."""
@@ -354,6 +361,10 @@ class TokenMatcher:
                 return False
             self._ending, self._tried, self._sought = self._sought[1].result, limit, None
         return True
+
+    def quick_ending(self, limit: int = NO_ENDING, pieces: int = _QUICK) -> tuple[int, ...] | None:
+        """The same as `shortest_ending`; None where so many pieces are not enough."""
+        return self.shortest_ending(limit) if self.seek(limit, pieces) else None
 
     def _is_sought_for(self, limit: int) -> bool:
         """Whether the ending is known, and is known to be the shortest where it is over this limit."""

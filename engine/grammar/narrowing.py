@@ -7,19 +7,20 @@ leave it open are told by their number of characters, elsewhere only brackets, c
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Generator, Hashable, Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from engine.grammar import bitmask
-from engine.grammar.cursor import Cursor, Frame
+from engine.grammar.cursor import Cursor
 from engine.grammar.key_names import KeyNames, alike, as_written, opened
 from engine.grammar.levels import bounds, effect, members
-from engine.grammar.position import Position, follow, open_move
+from engine.grammar.pieces import Pieces
+from engine.grammar.position import Position, followed, looked, open_move
 from engine.grammar.pushdown import Place, Pushdown, Stack, gated, string_length, string_pattern, string_rule
 from engine.grammar.segment import NEVER
 from engine.grammar.string_tokens import StringTokens
 from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol
-from engine.grammar.unused import doubts, open_string, strings
+from engine.grammar.unused import Doubt, doubts, open_string, strings
 from engine.grammar.utf8 import byte_automaton
 from engine.grammar.vocabulary import Vocabulary
 from engine.schema.guards import Length, Matching, Members, Reach, Region
@@ -37,6 +38,8 @@ _A_TOKEN, _PIECE = 12, 1_500
 
 _A_NAME, _A_KEY = 3, 60
 """What it takes to list the tokens along one name, and to follow them."""
+_MOST_ROWS = 64
+"""Rows of tokens behind keys that one grammar keeps, of 20 kilobytes each."""
 
 
 class Asked(NamedTuple):
@@ -83,13 +86,14 @@ class Narrowing:
         if asked.frames or self._unrepeated:
             seen.append(self._frames(at, asked))
         if self._distinct:
-            seen += [self._unlike(cursor, *doubt) for doubt in doubts(place, cursor)]
+            seen += [self._unlike(cursor, doubt) for doubt in doubts(place, cursor)]
         return (place.number, wide.number, *seen)
 
-    def _unlike(self, cursor: Cursor, frame: Frame, few: bool, values: list[str]) -> Hashable:
-        """What the mask depends on where items must differ; with `values` that the open item is like, on its text."""
+    def _unlike(self, cursor: Cursor, doubt: Doubt) -> Hashable:
+        """What the mask depends on where items must differ; where the open item is like some value, on its text."""
+        frame = doubt.frame
         text = cursor.text and cursor.text[frame.start :]
-        if few or values or not cursor.in_string:
+        if doubt.few or not cursor.in_string or doubt.holds(cursor):
             return frame.values, text
         if cursor.frame is not frame:
             return frame.values
@@ -177,27 +181,30 @@ class Narrowing:
             cut = at.cursor.in_escape or at.place.inside
             for stack in at.place.stacks:
                 if string_rule(stack) is not None:
-                    row |= self._beyond(stack, cut=cut)
+                    row |= yield from self._beyond(stack, cut=cut)
 
-    def _beyond(self, stack: Stack, *, cut: bool) -> bitmask.Row:
+    def _beyond(self, stack: Stack, *, cut: bool) -> Pieces[bitmask.Row]:
         """The tokens that end the key on this stack and go on behind it, if all guards hold; `cut`: it stands within a
         character or an escape."""
-        found = self._behind_keys.get(stack)
-        if found is None:
-            run, place, rule, rest = self._pushdown.run, self._pushdown.place, stack.symbol, stack.rest
-            if cut or rest is None or not (isinstance(rule, Nonterminal) and _is_mark(rest.symbol)):
-                start = place([stack])
-                legal = [token for token, text in self._tokens.keys.past.items() if run(start, text).stacks]
-            else:
-                behind = place([rest])
-                first = behind.first_bytes()
-                legal = [
-                    token
-                    for token, head, tail in self._tokens.past_keys
-                    if first >> tail[0] & 1 and run(behind, tail).stacks and self._ends(rule, head)
-                ]
-            found = self._behind_keys[stack] = bitmask.from_ids(legal, self._vocabulary.size)
-        return found
+        known = self._behind_keys.get(stack)
+        if known is not None:
+            return known
+        run, rule, rest = self._pushdown.run, stack.symbol, stack.rest
+        simple = not cut and rest is not None and isinstance(rule, Nonterminal) and _is_mark(rest.symbol)
+        start = self._pushdown.place([rest if simple and rest is not None else stack])
+        first, legal = start.first_bytes(), list[int]()
+        whole = ((token, b"", text) for token, text in self._tokens.keys.past.items())
+        for number, (token, head, tail) in enumerate(self._tokens.past_keys if simple else whole, 1):
+            if number % _at_one_go(len(start.stacks)) == 0:
+                yield
+            if not (first >> tail[0] & 1 and run(start, tail).stacks):
+                continue
+            if not simple or (isinstance(rule, Nonterminal) and self._ends(rule, head)):
+                legal.append(token)
+        if len(self._behind_keys) >= _MOST_ROWS:
+            self._behind_keys.clear()
+        known = self._behind_keys[stack] = bitmask.from_ids(legal, self._vocabulary.size)
+        return known
 
     def _ends(self, rule: Nonterminal, head: bytes) -> bool:
         """Whether the rest of a key can be this, quote included: the same for all rules with one skeleton."""
@@ -207,14 +214,31 @@ class Narrowing:
             known = self._key_ends[rule.shared, head] = bool(self._pushdown.run(start, head).stacks)
         return known
 
-    def _set(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> Iterator[None]:
+    def _set(self, row: bitmask.Row, at: Position, tokens: Collection[int]) -> Iterator[None]:
         """Set those of these tokens through which the document can be followed."""
-        ahead = _Ahead(self._pushdown, self._tokens, self._texts, at)
+        dead = set((yield from self._dead(at, tokens)))
+        for token in tokens:
+            if token not in dead:
+                bitmask.set_bit(row, token)
+
+    def _dead(self, at: Position, tokens: Iterable[int]) -> Pieces[list[int]]:
+        """Those of these tokens through which the document cannot be followed. Raises LostWay."""
+        ahead, found = _Ahead(self._pushdown, self._tokens, self._texts, at), list[int]()
         for number, token in enumerate(tokens, 1):
             if number % _at_one_go(len(at.place.stacks)) == 0:
                 yield
-            if ahead.lives(token):
-                bitmask.set_bit(row, token)
+            if not ((yield from ahead.looks(token)) if self._distinct else ahead.lives(token)):
+                found.append(token)
+        return found
+
+    def _along(self, texts: Iterable[bytes]) -> Pieces[list[int]]:
+        """The tokens along these texts."""
+        found = list[int]()
+        for number, text in enumerate(texts, 1):
+            if number % (_PIECE // _A_KEY) == 0:
+                yield
+            found += self._vocabulary.beside(text)
+        return found
 
     def _outside(self, row: bitmask.Row, at: Position) -> Iterator[None]:
         """By the first byte: whether guards let all pass, none, or some."""
@@ -226,7 +250,7 @@ class Narrowing:
         bytes_ahead = at.wide.first_bytes() & (gated(at.place) if at.place is at.wide else -1)
         for byte in states_of(bytes_ahead):
             open_to = open_move(self._pushdown, at.wide, byte)
-            lets = follow(self._pushdown, at, bytes((byte,))).place
+            lets = (yield from looked(self._pushdown, at, bytes((byte,)))).place
             if lets is open_to:
                 continue
             starting = tokens.starting(byte)
@@ -237,57 +261,52 @@ class Narrowing:
             elif key_may_come and byte == _QUOTE and not (_undeclared(lets) and any(map(string_rule, left))):
                 continue  # the mask is that of declared keys by now, or of all others
             elif len(spelled) == len(left):
-                for text in spelled:
-                    doubtful += self._vocabulary.beside(bytes((byte,)) + text)
+                doubtful += yield from self._along(bytes((byte,)) + text for text in spelled)
             else:
                 doubtful += bitmask.ids(row & starting).tolist()
         if self._distinct:
-            doubtful += self._alike(row, at, b'"')
+            doubtful += yield from self._alike(row, at, b'"')
         yield from self._keep(row, at, bitmask.among(row, doubtful))
 
-    def _alike(self, row: bitmask.Row, at: Position, quote: bytes) -> list[int]:
+    def _alike(self, row: bitmask.Row, at: Position, quote: bytes) -> Pieces[list[int]]:
         """The tokens after which an open item may be like one before, of an array that holds no value twice; those that
         open a string where there is a `quote`."""
-        values = [value for _, _, values in doubts(at.place, at.cursor) for value in values]
+        values = [value for doubt in doubts(at.place, at.cursor) for value in doubt.values(at.cursor)]
         if not values:
             return []
         if at.place.inside:
             return [*bitmask.ids(row).tolist()]  # any may end the character that the values go on with
         tokens = self._tokens
-        found: list[int] = []
         begun = "" if quote else open_string(at.cursor)
-        for text in {text[len(begun) :] for text in strings(values) if text.startswith(begun)}:
-            found += self._vocabulary.beside(quote + as_written(text))
-            found += [] if quote else tokens.closers.get(text, ())
+        rests = {text[len(begun) :] for text in strings(values) if text.startswith(begun)}
+        found = yield from self._along(quote + as_written(text) for text in rests)
+        found += [] if quote else [token for text in rests for token in tokens.closers.get(text, ())]
         others = row & ~tokens.starting(_QUOTE) if quote else row & tokens.reopening
         return list(dict.fromkeys([*found, *bitmask.ids(others).tolist()]))
 
     def _keep(self, row: bitmask.Row, at: Position, tokens: Iterable[int]) -> Iterator[None]:
         """Clear those of these tokens through which the document cannot be followed."""
-        ahead = _Ahead(self._pushdown, self._tokens, self._texts, at)
-        for number, token in enumerate(tokens, 1):
-            if number % _at_one_go(len(at.place.stacks)) == 0:
-                yield
-            if not ahead.lives(token):
-                bitmask.clear(row, token)
+        for token in (yield from self._dead(at, tokens)):
+            bitmask.clear(row, token)
 
-    def _before_keys(self, row: bitmask.Row, at: Position) -> Generator[None, None, list[int]]:
+    def _before_keys(self, row: bitmask.Row, at: Position) -> Pieces[list[int]]:
         """Clear the tokens that begin no key which may come, as far as that is told without following them; those of
         which it is not."""
-        behind, open_to = follow(self._pushdown, at, b'"').place, open_move(self._pushdown, at.wide, _QUOTE)
+        behind = (yield from looked(self._pushdown, at, b'"')).place
+        open_to = open_move(self._pushdown, at.wide, _QUOTE)
         regions = (at.place.asked or self._look(at)).members
         if not behind.stacks:
             return []
         if not _undeclared(behind):
             only = _undeclared(open_to)
             return (yield from self._only_declared(row, at, regions, b'"', only=only)) if regions else []
-        barred = self._barred(at, behind, b'"')
+        barred = yield from self._barred(at, behind, b'"')
         if not regions or not self._pushdown.picky:
             return barred
         names = set(self._pushdown.names).difference(self._opened(regions, at.cursor, behind, self._pushdown.names))
-        return barred + [token for name in names for token in self._vocabulary.beside(b'"' + as_written(name))]
+        return barred + (yield from self._along(b'"' + as_written(name) for name in names))
 
-    def _barred(self, at: Position, place: Place, quote: bytes) -> list[int]:
+    def _barred(self, at: Position, place: Place, quote: bytes) -> Pieces[list[int]]:
         """The tokens along declared keys that may not come at a place in a key, unless another key may go on as they
         do; behind the opening quote, or with it."""
         if any(_takes_any(rule) for rule in map(string_rule, place.stacks) if rule is not None):
@@ -295,8 +314,8 @@ class Narrowing:
         everywhere = members(at.wide, in_string=at.cursor.in_string)
         names = set[str]().union(*self._names.split(everywhere, at.cursor))
         names -= self._opened((at.place.asked or self._look(at)).members, at.cursor, place, names)
-        rests = [as_written(name)[len(at.cursor.raw) :] for name in names]
-        return [token for rest in rests for token in self._vocabulary.beside(quote + rest)]
+        begun = len(at.cursor.raw)
+        return (yield from self._along(quote + as_written(name)[begun:] for name in names))
 
     def _opened(self, regions: list[Members], cursor: Cursor, place: Place, names: Collection[str]) -> set[str]:
         """Those of the names that may come at a place in a key; none where it is spelled as no declared one is."""
@@ -305,7 +324,7 @@ class Narrowing:
 
     def _only_declared(
         self, row: bitmask.Row, at: Position, regions: list[Members], quote: bytes, *, only: bool
-    ) -> Generator[None, None, list[int]]:
+    ) -> Pieces[list[int]]:
         """The same where nothing but declared keys may come: behind the opening quote, or with it. `only`: the mask
         holds other keys too."""
         legal, barred = self._names.split(regions, at.cursor)
@@ -313,7 +332,7 @@ class Narrowing:
         if not barred and not only:
             return []
         if not only and _A_KEY * len(barred) < _A_NAME * len(legal):
-            return [token for name in barred for token in self._vocabulary.beside(quote + as_written(name)[begun:])]
+            return (yield from self._along(quote + as_written(name)[begun:] for name in barred))
         if _A_TOKEN * bitmask.popcount(within) < _A_NAME * len(legal):
             return list(map(int, bitmask.ids(within)))
         along, ending, seen = list[int](), list[int](), set[bytes]()
@@ -334,7 +353,7 @@ class Narrowing:
         if regions:
             doubtful = yield from self._only_declared(row, at, regions, b"", only=_undeclared(at.wide))
         if self._pushdown.distinct:
-            doubtful += self._alike(row, at, b"")
+            doubtful += yield from self._alike(row, at, b"")
         cut = at.cursor.in_escape or at.place.inside
         doubtful += bitmask.ids(row & (self._tokens.marked if cut else self._past_keys_row)).tolist()
         yield from self._keep(row, at, bitmask.among(row, doubtful))
@@ -351,11 +370,11 @@ class Narrowing:
         if any(matching):
             yield from self._match(row, at, matching)
             return
-        doubtful = self._dropped(at)
+        doubtful = yield from self._dropped(at)
         if doubtful is not None and at.cursor.is_key:
-            doubtful += self._barred(at, at.place, b"")
+            doubtful += yield from self._barred(at, at.place, b"")
         if doubtful is not None and self._distinct:
-            doubtful += self._alike(row, at, b"")
+            doubtful += yield from self._alike(row, at, b"")
         if doubtful is None:
             yield from self._keep(row, at, bitmask.ids(row).tolist())
             return
@@ -371,23 +390,23 @@ class Narrowing:
             closing = row & (self._past_keys_row if at.cursor.is_key else self._deep)
         doubtful += bitmask.ids(closing).tolist()
         if at.cursor.is_key and self._unrepeated:
-            doubtful += self._taken(at.cursor)
+            doubtful += yield from self._taken(at.cursor)
         yield from self._keep(row, at, bitmask.among(row, doubtful))
 
-    def _taken(self, cursor: Cursor) -> list[int]:
+    def _taken(self, cursor: Cursor) -> Pieces[list[int]]:
         """The tokens that may make the open key one that is declared, or that the object has."""
         begun = cursor.key
         declared = self._declaring.get(begun)
         if declared is None:
-            declared = [token for rest in self._declared(begun) for token in self._towards(rest)]
+            declared = yield from self._towards(list(self._declared(begun)))
             if declared:
                 self._declaring[begun] = declared
-        return [*declared, *(token for rest in _rests(cursor.keys, begun) for token in self._towards(rest))]
+        return [*declared, *(yield from self._towards(list(_rests(cursor.keys, begun))))]
 
-    def _towards(self, rest: str) -> Sequence[int]:
-        """The tokens that end a key so, or, where its characters are asked, may do."""
-        ends = self._tokens.closers.get(rest, ())
-        return [*ends, *self._vocabulary.beside(as_written(rest))] if self._picky else ends
+    def _towards(self, rests: Sequence[str]) -> Pieces[list[int]]:
+        """The tokens that end a key in one of these ways, or, where its characters are asked, may do."""
+        ends = [token for rest in rests for token in self._tokens.closers.get(rest, ())]
+        return [*ends, *(yield from self._along(map(as_written, rests)))] if self._picky else ends
 
     def _match(self, row: bitmask.Row, at: Position, regions: list[Matching | None]) -> Iterator[None]:
         """Clear the tokens that go on as no pattern does by its counts. Those that are short pass as they are, others
@@ -412,7 +431,7 @@ class Narrowing:
             if not any(end is not None and region.fits(end, chars + len(text)) for region, end in ends):
                 bitmask.clear(row, token)
         doubtful = [*cut, *bitmask.ids(row & marked).tolist()]
-        doubtful += self._alike(row & ~marked, at, b"") if self._distinct else []
+        doubtful += (yield from self._alike(row & ~marked, at, b"")) if self._distinct else []
         yield from self._keep(row, at, bitmask.among(row, doubtful))
 
     def _behind(self, row: bitmask.Row, at: Position, doubtful: list[int]) -> Iterator[None]:
@@ -423,15 +442,11 @@ class Narrowing:
         for token, tail in zip(closing.tolist(), self._tokens.tails[closing].tolist(), strict=True):
             if token not in apart:
                 groups.setdefault(tail, []).append(token)
-        ahead = _Ahead(self._pushdown, self._tokens, self._texts, at)
-        for number, group in enumerate(groups.values(), 1):
-            if number % _at_one_go(len(at.place.stacks)) == 0:
-                yield
-            if not ahead.lives(group[0]):
-                for token in group:
-                    bitmask.clear(row, token)
+        dead = set((yield from self._dead(at, [group[0] for group in groups.values()])))
+        for token in (token for group in groups.values() if group[0] in dead for token in group):
+            bitmask.clear(row, token)
 
-    def _fit(self, row: bitmask.Row, at: Position, *, cut: bool) -> Generator[None, None, bool]:
+    def _fit(self, row: bitmask.Row, at: Position, *, cut: bool) -> Pieces[bool]:
         """Clear the tokens that are too long, or close the string too soon; whether all stacks ask the same.
 
         `cut`: a character or escape is not finished, so that a token may begin with up to _ESCAPE bytes of it.
@@ -456,12 +471,12 @@ class Narrowing:
 
     def _only(self, row: bitmask.Row, at: Position, spelled: list[bytes]) -> Iterator[None]:
         """Nothing but tokens along these texts, which are all that guards have left."""
-        tokens = dict.fromkeys(token for text in spelled for token in self._vocabulary.beside(text))
+        tokens = dict.fromkeys((yield from self._along(spelled)))
         legal = [token for token in tokens if bitmask.legal(row, token)]
         row[:] = bitmask.from_ids(legal, self._vocabulary.size)
         yield from self._keep(row, at, legal)
 
-    def _dropped(self, at: Position) -> list[int] | None:
+    def _dropped(self, at: Position) -> Pieces[list[int] | None]:
         """The tokens that may be in the mask only for stacks that guards have cut off; None where that may be most."""
         if at.place is at.wide:
             return []
@@ -474,18 +489,19 @@ class Narrowing:
             if at.cursor.is_key and string_rule(stack) is None:
                 continue  # a declared key that cannot come
             if isinstance(stack.symbol, Literal):
-                found += self._only_beside(stack.symbol.text, any_of)
+                found += yield from self._only_beside(stack.symbol.text, any_of)
             elif (rule := string_rule(stack)) is None or rule.shared not in kept:
                 return None
         return found
 
-    def _only_beside(self, text: bytes, other: Stack | None) -> Sequence[int]:
+    def _only_beside(self, text: bytes, other: Stack | None) -> Pieces[Sequence[int]]:
         """The tokens along this text, without those that leave the string open on the `other` stack too."""
         beside = self._vocabulary.beside(text)
         if other is None:
             return beside
         place = self._pushdown.place([other])
         if text not in place.beside:
+            yield
             run, tails = self._pushdown.run, self._tokens.tails
             place.beside[text] = [t for t in beside if tails[t] >= 0 or not run(place, self._texts[t] or b"").stacks]
         return place.beside[text]
@@ -497,26 +513,31 @@ class _Ahead:
     def __init__(self, pushdown: Pushdown, tokens: StringTokens, texts: Sequence[bytes | None], at: Position) -> None:
         self._pushdown, self._tokens, self._texts, self._at = pushdown, tokens, texts, at
         cursor = at.cursor
-        self._whole = not cursor.in_string or cursor.in_escape or at.place.inside or pushdown.distinct
+        self._whole = not cursor.in_string or cursor.in_escape or at.place.inside
         self._heads: dict[bytes, tuple[Position, int]] = {}
+
+    def looks(self, token: int) -> Pieces[bool]:
+        """The same with a look ahead, where items must differ."""
+        behind = yield from looked(self._pushdown, self._at, self._texts[token] or b"")
+        return bool(behind.place.stacks)
 
     def lives(self, token: int) -> bool:
         """Whether the document can be followed through it. Raises LostWay."""
         text = self._texts[token] or b""
         if self._whole:
-            return bool(follow(self._pushdown, self._at, text).place.stacks)
+            return bool(followed(self._pushdown, self._at, text).place.stacks)
         head, tail = self._tokens.cut(token, text)
         if head not in self._heads:
-            behind = follow(self._pushdown, self._at, head)
+            behind = followed(self._pushdown, self._at, head)
             self._heads[head] = behind, behind.place.first_bytes()
         behind, first = self._heads[head]
         if not tail or not first >> tail[0] & 1:
             return not tail and bool(behind.place.stacks)
         if not (self._at.cursor.is_key and self._tokens.within_value[tail]):
-            return bool(follow(self._pushdown, behind, tail).place.stacks)
+            return bool(followed(self._pushdown, behind, tail).place.stacks)
         known = behind.place.tails  # guards within a value look at what it opens itself
         if tail not in known:
-            known[tail] = bool(follow(self._pushdown, behind, tail).place.stacks)
+            known[tail] = bool(followed(self._pushdown, behind, tail).place.stacks)
         return known[tail]
 
 

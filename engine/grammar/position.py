@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.grammar.cursor import NO_LETTERS, Cursor
+from engine.grammar.pieces import Pieces, at_once
 from engine.grammar.pushdown import MAX_FORCED, Gate, Place, Pushdown, whole_characters
-from engine.grammar.unused import is_alive
+from engine.grammar.unused import living
 from engine.schema.states import states_of
 
 
@@ -44,13 +45,23 @@ def follow(pushdown: Pushdown, at: Position, text: bytes, *, counting: bool = Tr
     Only what belongs to a JSON document is counted, and outside of every one the cursor is fresh. Without `counting` it
     stays as it is where no rule of the grammar asks anything.
     """
-    found = _followed(pushdown, at, text, counting)
-    if not pushdown.distinct or not found.place.stacks or is_alive(found.place, found.cursor):
-        return found
-    return found._replace(place=pushdown.place(()))
+    found = followed(pushdown, at, text, counting=counting)
+    return at_once(_looking_ahead(pushdown, found)) if pushdown.distinct else found
 
 
-def _followed(pushdown: Pushdown, at: Position, text: bytes, counting: bool) -> Position:
+def looked(pushdown: Pushdown, at: Position, text: bytes, *, counting: bool = True) -> Pieces[Position]:
+    """The same in pieces: where items must differ it looks ahead, which may take a tenth of a second."""
+    found = followed(pushdown, at, text, counting=counting)
+    return (yield from _looking_ahead(pushdown, found)) if pushdown.distinct else found
+
+
+def _looking_ahead(pushdown: Pushdown, at: Position) -> Pieces[Position]:
+    alive = not at.place.stacks or (yield from living(at.place, at.cursor))
+    return at if alive else at._replace(place=pushdown.place(()))
+
+
+def followed(pushdown: Pushdown, at: Position, text: bytes, *, counting: bool = True) -> Position:
+    """The same without a look ahead: it is known that the document can go on, or does not matter."""
     place, wide, cursor, _ = at
     if not (counting or pushdown.guarded):
         place = pushdown.run(place, text)
@@ -88,7 +99,7 @@ def forced(pushdown: Pushdown, at: Position) -> bytes:
         return written
     more = written
     while len(written) < MAX_FORCED:
-        at = follow(pushdown, at, more)
+        at = followed(pushdown, at, more)
         more = pushdown.forced(at.place) or _only_byte(pushdown, at)
         if not more:
             break

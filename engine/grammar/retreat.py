@@ -26,18 +26,19 @@ def retreat(matcher: TokenMatcher) -> int | None:
         if _offers_another(matcher, token):
             matcher.ban(token)
             return len(taken) - kept
-        matcher.accept(token)
+        matcher.accept(token, legal=True)
     return None
 
 
 def _wrong_from(matcher: TokenMatcher) -> int | None:
-    """Offset of the value that fails for good, as of the last token."""
+    """Offset of the value that fails for good, as of the last token; None too where no ending is found quickly."""
     judge, tokens = matcher.judge, matcher.token_ids
     if judge is None or not tokens:
         return None
     if not matcher.terminated and CLOSERS.isdisjoint(matcher.text(tokens[-1:])):
         return None
-    return failing_start(judge, matcher.text(tokens), matcher.text(matcher.shortest_ending()))
+    ending = matcher.quick_ending()
+    return None if ending is None else failing_start(judge, matcher.text(tokens), matcher.text(ending))
 
 
 def _offers_another(matcher: TokenMatcher, token_id: int) -> bool:

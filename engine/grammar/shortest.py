@@ -6,9 +6,13 @@ those, as long as few places can be reached; it gives up after a fixed number of
 
 from __future__ import annotations
 
-from engine.grammar.position import Position, follow
+from engine.grammar.pieces import Pieces
+from engine.grammar.position import Position, followed
 from engine.grammar.pushdown import Pushdown
 from engine.grammar.segment import Segmenter
+
+_PIECE = 80
+"""Steps at one go."""
 
 
 class OutOfSteps(Exception):
@@ -24,16 +28,18 @@ class Shortest:
         self._segmenter = segmenter
         self._ids = segmenter.ids
         self._steps = most_steps
+        self._pause = most_steps - _PIECE
 
-    def below(self, start: Position, limit: int) -> tuple[int, ...] | None:
-        """Fewer than `limit` tokens from `start` to a complete document; None when there are none, or nobody knows."""
+    def below(self, start: Position, limit: int) -> Pieces[tuple[int, ...] | None]:
+        """In pieces: fewer than `limit` tokens from `start` to a complete document; None when there are none, or nobody
+        knows."""
         reached: dict[Position, tuple[int, ...]] = {start: ()}
         frontier = [start]
         try:
             for _ in range(limit - 1):
                 following: list[Position] = []
                 for position in frontier:
-                    for target, token in self._tokens_from(position).items():
+                    for target, token in (yield from self._tokens_from(position)).items():
                         if target not in reached:
                             reached[target] = (*reached[position], token)
                             following.append(target)
@@ -44,19 +50,22 @@ class Shortest:
             return None
         return None
 
-    def _tokens_from(self, start: Position) -> dict[Position, int]:
+    def _tokens_from(self, start: Position) -> Pieces[dict[Position, int]]:
         """Every position that one token leads to, with such a token."""
         found: dict[Position, int] = {}
         pending: list[tuple[Position, bytes]] = [(start, b"")]
         while pending:
             position, prefix = pending.pop()
+            if self._steps <= self._pause:
+                self._pause = self._steps - _PIECE
+                yield
             legal = position.place.first_bytes() & self._segmenter.continuations(prefix)
             while legal:
                 byte = (legal & -legal).bit_length() - 1
                 legal &= legal - 1
                 text = prefix + bytes((byte,))
                 self._spend(1 + len(position.place.stacks) // 2)
-                target = follow(self._pushdown, position, text[-1:], counting=False)
+                target = followed(self._pushdown, position, text[-1:], counting=False)
                 self._spend(len(target.place.stacks) // 4)
                 if target.place.stacks:
                     pending.append((target, text))

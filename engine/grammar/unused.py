@@ -10,33 +10,53 @@ import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from heapq import heappop, heappush
-from itertools import count, islice
-from typing import Any
+from itertools import chain, count, islice
+from typing import Any, NamedTuple
 
 from engine.grammar.cursor import Cursor, Frame, spelled
 from engine.grammar.levels import bounds
-from engine.grammar.pieces import Pieces, at_once
+from engine.grammar.pieces import Pieces
 from engine.grammar.pushdown import Place
-from engine.grammar.symbols import Literal, Nonterminal, Symbol
+from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol
 from engine.grammar.used import Used, used_before
 from engine.grammar.ways import MAX_TEXT, alternative, alternatives, repeated
 from engine.schema.distinct import Choices, canonical
 from engine.schema.guards import Items
 
-_TRIED, _TRIED_AT_ONCE = 60_000, 8_000
-"""Steps of a search for an ending, and of one that tells whether there is any; 5-10 microseconds each."""
-_PIECE = 150
+_TRIED, _TRIED_AHEAD = 60_000, 8_000
+"""Steps of a search for an ending, and of one that tells whether there is any; 10-20 microseconds each."""
+_PIECE = 50
+"""Steps at one go."""
 _CHARACTERS = 16
 """Characters of a set that are tried, and as many as there are values."""
+_DIGITS, _PLACES = 64, 64
+"""Characters of which keys that must differ are made, and how many of each key."""
 _LONGER = 64
 
 Rest = tuple[Symbol, Any]
 """A symbol, and what follows it (the same again, or None)."""
 
 
-def doubts(place: Place, cursor: Cursor) -> list[tuple[Frame, bool, list[str]]]:
-    """The open arrays without equal items, innermost first: each with whether some of its places have few values, and
-    those that its open item may become although they are used, or needed for other places."""
+class Doubt(NamedTuple):
+    """An open array without equal items."""
+
+    frame: Frame
+    few: bool
+    """Some of its places have few values."""
+    needed: tuple[str, ...]
+    """The values that may be needed for another place."""
+
+    def values(self, cursor: Cursor) -> Iterator[str]:
+        """Those that its open item may become although they are used, or needed for other places."""
+        return chain(rivals(cursor, self.frame), self.needed)
+
+    def holds(self, cursor: Cursor) -> bool:
+        """Whether there are any."""
+        return next(self.values(cursor), None) is not None
+
+
+def doubts(place: Place, cursor: Cursor) -> list[Doubt]:
+    """The open arrays without equal items, innermost first."""
     if place.distinct is None:
         found = bounds(place, in_string=cursor.in_string)
         place.distinct = tuple(
@@ -45,7 +65,7 @@ def doubts(place: Place, cursor: Cursor) -> list[tuple[Frame, bool, list[str]]]:
             if isinstance(region, Items) and region.choices is not None
         )
     frames = [(cursor.out(level).frame, few, needed) for level, few, needed in place.distinct]
-    return [(frame, few, [*rivals(cursor, frame), *needed]) for frame, few, needed in frames if frame is not None]
+    return [Doubt(frame, few, needed) for frame, few, needed in frames if frame is not None]
 
 
 def _needed(choices: Choices) -> tuple[str, ...]:
@@ -53,22 +73,27 @@ def _needed(choices: Choices) -> tuple[str, ...]:
     return tuple(sorted(frozenset().union(*filter(None, choices)))) if len(set(choices)) > 1 else ()
 
 
-def is_alive(place: Place, cursor: Cursor) -> bool:
-    """Whether all open items can still become new values. Microseconds where none looks like one from before."""
+def living(place: Place, cursor: Cursor) -> Pieces[bool]:
+    """In pieces: whether all open items can still become new values. Microseconds where none looks like one from
+    before."""
     found = doubts(place, cursor)
-    if not any(values for _, _, values in found):
+    if not any(doubt.holds(cursor) for doubt in found):
         return True
-    frame = max((frame for frame, _, _ in found), key=lambda frame: -depth_of(frame))
+    frame = min((doubt.frame for doubt in found), key=depth_of)
     depth, size = depth_of(frame), len(frame.values)
     rests = [joined(stack.symbols(), None) for stack in place.stacks]
-    if any(_straight(rest, cursor, depth, size) is not None for rest in rests):
-        return True
-    return any(at_once(search(rest, cursor, frame, _TRIED_AT_ONCE // len(rests))) is not None for rest in rests)
+    for rest in rests:
+        if (yield from _straight(rest, cursor, depth, size)) is not None:
+            return True
+    for rest in rests:
+        if (yield from search(rest, cursor, frame, _TRIED_AHEAD // len(rests))) is not None:
+            return True
+    return False
 
 
 def slack(place: Place, cursor: Cursor) -> int:
     """Bytes by which the open items may have to be longer than the shortest ones."""
-    return sum(_LONGER + max(map(len, frame.values), default=0) for frame, _, _ in doubts(place, cursor))
+    return sum(_LONGER + max(map(len, doubt.frame.values), default=0) for doubt in doubts(place, cursor))
 
 
 def joined(symbols: Iterable[Symbol], rest: Rest | None) -> Rest | None:
@@ -78,13 +103,13 @@ def joined(symbols: Iterable[Symbol], rest: Rest | None) -> Rest | None:
     return rest
 
 
-def rivals(cursor: Cursor, frame: Frame) -> list[str]:
+def rivals(cursor: Cursor, frame: Frame) -> Iterator[str]:
     """The values of an open array that its open item may still become, and perhaps others."""
     if not frame.values or cursor.text is None:
-        return []
+        return iter(())
     text = cursor.text[frame.start :].lstrip()
     if not text:
-        return list(frame.values)
+        return iter(frame.values)
     child = cursor.frame
     while child is not None and child is not frame and child.outside is not frame:
         child = child.outside
@@ -96,7 +121,7 @@ def rivals(cursor: Cursor, frame: Frame) -> list[str]:
     return _like(text.decode(), frame, known)
 
 
-def _like(text: str, frame: Frame, known: Used) -> list[str]:
+def _like(text: str, frame: Frame, known: Used) -> Iterator[str]:
     """Those which a number or word can become, or what a whole value is."""
     if text[0] in "-0123456789":
         begun = text.rstrip("0").rstrip(".") if "." in text else text
@@ -104,15 +129,14 @@ def _like(text: str, frame: Frame, known: Used) -> list[str]:
         return known.numbers("" if every else begun)
     whole = canonical(text.encode())
     if whole is not None:
-        return [whole] if whole in frame.values else []
+        return iter((whole,) if whole in frame.values else ())
     return known.others(text)
 
 
-def _beginning_as(text: bytes, frame: Frame) -> list[str]:
+def _beginning_as(text: bytes, frame: Frame) -> Iterator[str]:
     """Those that have the finished members of an open object, or the finished items of an open array."""
     text = text.strip()
     known = _read((text.removesuffix(b",") + (b"}" if text[:1] == b"{" else b"]")).decode())
-    found = []
     for value in frame.values:
         other = _read(value)
         if isinstance(other, dict) and isinstance(known, dict):
@@ -120,8 +144,7 @@ def _beginning_as(text: bytes, frame: Frame) -> list[str]:
         else:
             alike = isinstance(other, list) and isinstance(known, list) and _same(known, other[: len(known)])
         if alike:
-            found.append(value)
-    return found
+            yield value
 
 
 def _same(first: Any, second: Any) -> bool:
@@ -159,9 +182,10 @@ def open_string(cursor: Cursor) -> str:
     return spelled(text[at + 1 : len(text) - len(cursor.escape)])
 
 
-def search(
-    start: Rest | None, cursor: Cursor, frame: Frame, most: int = _TRIED
-) -> Pieces[tuple[bytes, Rest | None, Cursor] | None]:
+_Reached = tuple[bytes, Rest | None, Cursor]
+
+
+def search(start: Rest | None, cursor: Cursor, frame: Frame, most: int = _TRIED) -> Pieces[_Reached | None]:
     """A short text up to behind the comma or bracket that follows the open item of `frame`, which makes it a new value;
     what is left to be derived then, and the cursor there. The texts come first that differ least from the shortest one
     (limited discrepancy search: Harvey and Ginsberg 1995)."""
@@ -176,7 +200,7 @@ def search(
         if rest is None:
             continue
         if not doubtful:
-            found = _straight(rest, cursor, depth, size)
+            found = yield from _straight(rest, cursor, depth, size)
             if found is not None:
                 return text + found[0], found[1], found[2]
         for more, (piece, onward, reached) in enumerate(_steps(rest, cursor, size)):
@@ -199,11 +223,13 @@ def _is_over(cursor: Cursor, depth: int, size: int) -> bool:
     return now < depth or (now == depth and cursor.frame is not None and len(cursor.frame.values) > size)
 
 
-def _straight(rest: Rest | None, cursor: Cursor, depth: int, size: int) -> tuple[bytes, Rest | None, Cursor] | None:
-    """The shortest way to the item's end, where any is as good as another."""
-    written = b""
-    while not _is_over(cursor, depth, size):
-        if rest is None or len(written) > MAX_TEXT:
+def _straight(rest: Rest | None, cursor: Cursor, depth: int, size: int) -> Pieces[_Reached | None]:
+    """In pieces: the shortest way to the item's end, where any is as good as another."""
+    written, length = list[bytes](), 0
+    for step in count(1):
+        if _is_over(cursor, depth, size):
+            break
+        if rest is None or length > MAX_TEXT:
             return None
         symbol, rest = rest
         if isinstance(symbol, Nonterminal):
@@ -211,10 +237,29 @@ def _straight(rest: Rest | None, cursor: Cursor, depth: int, size: int) -> tuple
             if chosen is None:
                 return None
             rest = joined(repeated(symbol, chosen, cursor), rest)
-            continue
-        written += symbol.text
-        cursor = cursor.read(symbol.text)
-    return written, rest, cursor
+        else:
+            text, rest = together(symbol, rest, cursor)
+            written.append(text)
+            length += len(text)
+            cursor = cursor.read(text)
+        if step % _PIECE == 0:
+            yield
+    return b"".join(written), rest, cursor
+
+
+def together(symbol: Literal | Character, rest: Rest | None, cursor: Cursor) -> tuple[bytes, Rest | None]:
+    """What this terminal writes with all like it that follow, and what follows these: characters of a string, which may
+    be thousands. Of a key, one that keys before will hardly have there: a digit of their number."""
+    if isinstance(symbol, Literal):
+        return symbol.text, rest
+    if cursor.is_key and cursor.keys:
+        digits = list(dict.fromkeys((symbol.text, *islice(symbol.node.completions(), _DIGITS))))
+        return digits[len(cursor.keys) // len(digits) ** min(cursor.chars, _PLACES) % len(digits)], rest
+    texts = [symbol.text]
+    while rest is not None and isinstance(rest[0], Character):
+        texts.append(rest[0].text)
+        rest = rest[1]
+    return b"".join(texts), rest
 
 
 def _steps(rest: Rest, cursor: Cursor, size: int) -> Iterator[tuple[bytes, Rest | None, Cursor]]:
@@ -238,7 +283,7 @@ def _is_doubtful(cursor: Cursor, depth: int) -> bool:
     frame = cursor.frame
     while frame is not None and depth_of(frame) > depth:
         frame = frame.outside
-    return frame is not None and bool(rivals(cursor, frame))
+    return frame is not None and next(rivals(cursor, frame), None) is not None
 
 
 def depth_of(frame: Frame | None) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-_FEW = 64
+_FEW = 16
 """Values that are looked at one by one, beside those that are sorted."""
 _recent: list[frozenset[str]] = []
 """The last sets that were sorted; threads may write it at once and lose one of theirs, which is sorted once more."""
@@ -24,22 +24,32 @@ class Used:
         self._sorted = _sorted(values)
         self._rest = tuple(rest)
 
-    def strings(self, begun: str) -> list[str]:
+    def strings(self, begun: str) -> Iterator[str]:
         """The strings that begin so, decoded."""
-        found = [value for text, value in _beginning(self._sorted[0], begun)]
-        return found + [value for value in self._rest if value[0] == '"' and json.loads(value).startswith(begun)]
+        for _, value in _beginning(self._sorted[0], begun):
+            yield value
+        for value in self._rest:
+            if value[0] == '"' and json.loads(value).startswith(begun):
+                yield value
 
-    def numbers(self, begun: str) -> list[str]:
+    def numbers(self, begun: str) -> Iterator[str]:
         """The numbers that begin so, and those with an exponent."""
-        found = [value for _, value in _beginning(self._sorted[1], begun)]
-        found += [value for _, value in self._sorted[2] if begun and not value.startswith(begun)]
-        rest = (value for value in self._rest if value[0] in "-0123456789")
-        return found + [value for value in rest if "e" in value or value.startswith(begun)]
+        for _, value in _beginning(self._sorted[1], begun):
+            yield value
+        for _, value in self._sorted[2] if begun else ():
+            if not value.startswith(begun):
+                yield value
+        for value in self._rest:
+            if value[0] in "-0123456789" and ("e" in value or value.startswith(begun)):
+                yield value
 
-    def others(self, begun: str) -> list[str]:
+    def others(self, begun: str) -> Iterator[str]:
         """All else that begins so."""
-        found = [value for _, value in _beginning(self._sorted[3], begun)]
-        return found + [value for value in self._rest if value[0] not in '"-0123456789' and value.startswith(begun)]
+        for _, value in _beginning(self._sorted[3], begun):
+            yield value
+        for value in self._rest:
+            if value[0] not in '"-0123456789' and value.startswith(begun):
+                yield value
 
 
 _Kind = list[tuple[str, str]]

@@ -13,6 +13,8 @@ from engine.schema.guards import Another, AnyOf, Enough, Guard, Length, Letter, 
 
 MAX_TEXT = 1 << 20
 """Bytes that an ending may have."""
+_AT_ONE_GO = 2_000
+"""Characters that are chosen at once."""
 
 _Rank = tuple[int, int, int, int]
 
@@ -52,9 +54,9 @@ def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
 
 
 def repeated(rule: Nonterminal, chosen: tuple[Symbol, ...], cursor: Cursor) -> tuple[Symbol, ...]:
-    """What was chosen, as often as the least length asks at once, where the rule goes on with itself."""
+    """What was chosen, as often as the least length asks, or thousands of times, where the rule goes on with itself."""
     if len(chosen) != 2 or chosen[1] is not rule or isinstance(chosen[0], Nonterminal):
         return chosen
     lows = [guard.region.low for guard in rule.guards if isinstance(guard, Enough) and isinstance(guard.region, Length)]
-    more = min(max(lows, default=0) - cursor.chars, MAX_TEXT)
+    more = min(max(lows, default=0) - cursor.chars, _AT_ONE_GO)
     return (*[chosen[0]] * max(1, more), rule)

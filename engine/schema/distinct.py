@@ -36,38 +36,80 @@ def _plain(value: Any) -> Any:
     return {key: _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
-def can_differ(places: Choices, used: Set[str]) -> bool:
-    """Whether each place can have a value of its own, none of them `used`."""
-    if not places or places[0] is None or any(choices is not places[0] for choices in places):
-        return representatives(places, used) is not None
-    return len(places) + sum(value in places[0] for value in used) <= len(places[0])
+def are_enough(
+    choices: tuple[frozenset[str] | None, ...], first: int, last: int, used: frozenset[str], item: str | None
+) -> bool:
+    """Whether the places from `first` to before `last` can each have a value of its own, neither `used` nor `item`. The
+    last of the choices is for all further places. A microsecond, where those left differ some for each, once."""
+    own = choices[first : min(last, len(choices) - 1)]
+    further, common = last - max(first, len(choices) - 1), choices[-1]
+    if any(own):
+        return _match((*own, *[common] * max(0, further)), used, item)
+    if common is None or further <= 0:
+        return True
+    return further + _held(common, used) + (item in common and item not in used) <= len(common)
 
 
-def representatives(places: Choices, used: Set[str] = frozenset()) -> list[str | None] | None:
-    """A value for each place, no two of them equal and none `used` (None for one that can have any); None where there
-    are not enough. By augmenting paths (Kuhn 1955)."""
-    left = {choices: sorted(choices - used) for choices in places if choices is not None}
+@lru_cache(maxsize=32)
+def _held(choices: frozenset[str], used: frozenset[str]) -> int:
+    """How many of these values are used."""
+    few, many = (used, choices) if len(used) < len(choices) else (choices, used)
+    return sum(value in many for value in few)
+
+
+@lru_cache(maxsize=64)
+def _match(places: tuple[frozenset[str] | None, ...], used: frozenset[str], item: str | None) -> bool:
+    gone = used if item is None else used | {item}
+    return _matched(places, {c: list(c) for c in places if c is not None}, gone) is not None
+
+
+def representatives(places: Choices) -> list[str | None] | None:
+    """A value for each place, no two of them equal (None for one that can have any); None where there are not
+    enough."""
+    return _matched(places, {choices: sorted(choices) for choices in places if choices is not None}, frozenset())
+
+
+def _matched(places: Choices, values: dict[frozenset[str], list[str]], used: Set[str]) -> list[str | None] | None:
+    """The same without those `used`. The first that nobody has, else by augmenting paths (Kuhn 1955)."""
     taken: dict[str, int] = {}
     owned: dict[int, str] = {}
+    tried = dict.fromkeys(values, 0)
     for start, choices in enumerate(places):
         if choices is None:
             continue
-        reached: dict[str, int] = {}
-        pending = [start]
-        free = None
-        while pending and free is None:
-            place = pending.pop()
-            for value in left[places[place]]:  # type: ignore[index]  # no place with any value is taken
-                if value not in reached:
-                    reached[value] = place
-                    if value not in taken:
-                        free = value
-                        break
-                    pending.append(taken[value])
-        while free is not None:
-            place = reached[free]
-            taken[free] = place
-            owned[place], free = free, owned.get(place)
-        if start not in owned:
+        own, at = values[choices], tried[choices]
+        while at < len(own) and (own[at] in taken or own[at] in used):
+            at += 1
+        tried[choices] = at
+        if at < len(own):
+            taken[own[at]], owned[start] = start, own[at]
+        elif not _augment(start, places, values, used, taken, owned):
             return None
     return [owned.get(place) for place in range(len(places))]
+
+
+def _augment(
+    start: int,
+    places: Choices,
+    values: dict[frozenset[str], list[str]],
+    used: Set[str],
+    taken: dict[str, int],
+    owned: dict[int, str],
+) -> bool:
+    """Give this place a value, and others another than they have."""
+    reached: dict[str, int] = {}
+    pending, free = [start], None
+    while pending and free is None:
+        place = pending.pop()
+        for value in values[places[place]]:  # type: ignore[index]  # no place with any value is taken
+            if value not in reached and value not in used:
+                reached[value] = place
+                if value not in taken:
+                    free = value
+                    break
+                pending.append(taken[value])
+    while free is not None:
+        place = reached[free]
+        taken[free] = place
+        owned[place], free = free, owned.get(place)
+    return start in owned

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from engine.schema.counting_automaton import CountingAutomaton, State, counting_automaton
-from engine.schema.distinct import can_differ
+from engine.schema.distinct import are_enough
 
 
 class Facts(Protocol):
@@ -348,9 +348,7 @@ class Items:
         item, used = facts.item, facts.values
         if item in used:
             return False
-        used = used if item is None else used | {item}
-        last = max(self.low, facts.count + more)
-        return can_differ([self.choices[min(at, len(self.choices) - 1)] for at in range(facts.count, last)], used)
+        return are_enough(self.choices, facts.count, max(self.low, facts.count + more), used, item)
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ class Masks:
                     del row.draft[walked - 1 :]
                     break
                 self._mask(row, matcher, pieces)
-                if token is None or not matcher.accept(token) or matcher.terminated:
+                if token is None or not self._accepted(row, matcher, token) or matcher.terminated:
                     break
                 walked += 1
         except Unfinished:  # the row waits for it, as for one that is made beside
@@ -153,6 +153,10 @@ class Masks:
             del row.draft[max(0, walked - 1) :]
         finally:
             matcher.rollback(walked)
+
+    def _accepted(self, row: Row, matcher: Matcher, token: int) -> bool:
+        """Whether the last mask of the row allows this drafted token, which the matcher has taken then."""
+        return self._buffer.legal(row.first + len(row.legal) - 1, token) and matcher.accept(token, legal=True)
 
     def _mask(self, row: Row, matcher: Matcher, pieces: int) -> None:
         started, index = time.perf_counter(), row.first + len(row.legal)

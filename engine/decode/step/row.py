@@ -28,7 +28,7 @@ def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, 
     if matcher is None:
         _take_free(sample, token, tokenizer)
     else:
-        if not matcher.accept(token):
+        if not matcher.accept(token, legal=True):
             raise matcher.fail(token_id=token)
         if not matcher.fits(sample.remaining - 1):
             matcher.rollback(1)
@@ -100,7 +100,7 @@ def write_on(sample: Sample, tokenizer: Tokenizer, seconds: float) -> None:
     until, matcher = time.thread_time() + seconds, sample.matcher
     while sample.ending and matcher is not None:
         token = sample.ending.pop()
-        if not matcher.accept(token):
+        if not matcher.accept(token, legal=True):
             raise matcher.fail(token_id=token)
         _take(sample, token, tokenizer)
         if time.thread_time() >= until:
