@@ -10,7 +10,7 @@ from engine.grammar.cursor import Cursor
 from engine.grammar.documents import DOCUMENT_END
 from engine.grammar.levels import levels
 from engine.grammar.pieces import Pieces
-from engine.grammar.pushdown import Stack, spell
+from engine.grammar.pushdown import Stack
 from engine.grammar.symbols import Nonterminal, Symbol, is_distinct
 from engine.grammar.unused import Rest, depth_of, joined, search, together
 from engine.grammar.ways import MAX_TEXT, alternative, repeated
@@ -47,13 +47,8 @@ def least_text(stack: Stack, cursor: Cursor) -> Pieces[bytes | None]:
                 cursor = cursor.fresh()  # what stands before it is not counted
             rest = joined(repeated(symbol, chosen, cursor), after)
             continue
-        elif isinstance(symbol, Nonterminal):
-            if symbol.best is None:
-                return None
-            own: list[bytes] = []
-            spell(symbol, own)
-            text, rest = b"".join(own), after
-            cursor = cursor.read(text)
+        elif isinstance(symbol, Nonterminal) and symbol.best is None:
+            return None
         else:
             text, rest = together(symbol, after, cursor)
             cursor = cursor.read(text)

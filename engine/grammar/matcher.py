@@ -34,9 +34,9 @@ _PIECE = 4_000
 """Bytes that XGrammar's matcher takes at one go."""
 _QUICK = 5
 """Milliseconds, about, in which the ending is looked for at a step."""
-_LONG_ENDING, _LONG_DISTINCT = 2_000, 400
-"""Tokens; the second number where items must differ. A longer ending is not looked for at every step near the budget,
-where it would take 20 microseconds a token: the document is closed as soon as the bound says that it may have to be."""
+_LONG_ENDING = 2_000
+"""Tokens. A longer ending is not looked for at every step near the budget, where it would take 20 microseconds a token:
+the document is closed as soon as the bound says that it may have to be."""
 
 
 class Tables(Protocol):
@@ -335,8 +335,6 @@ class TokenMatcher:
             bound = track.counted_bound()
             if bound < tokens or _LONG_ENDING < bound < NO_ENDING:
                 return bound < tokens
-            if bound == NO_ENDING and _LONG_DISTINCT < track.bound < NO_ENDING:
-                return False
         return 0 < len(self.quick_ending(tokens) or ()) <= tokens
 
     def need(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from engine.grammar.cursor import Cursor, Frame, spelled
 from engine.grammar.levels import bounds
 from engine.grammar.pieces import Pieces
-from engine.grammar.pushdown import Place
+from engine.grammar.pushdown import Place, spell
 from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol
 from engine.grammar.used import Used, used_before
 from engine.grammar.ways import MAX_TEXT, alternative, alternatives, repeated
@@ -247,9 +247,13 @@ def _straight(rest: Rest | None, cursor: Cursor, depth: int, size: int) -> Piece
     return b"".join(written), rest, cursor
 
 
-def together(symbol: Literal | Character, rest: Rest | None, cursor: Cursor) -> tuple[bytes, Rest | None]:
-    """What this terminal writes with all like it that follow, and what follows these: characters of a string, which may
-    be thousands. Of a key, one that keys before will hardly have there: a digit of their number."""
+def together(symbol: Symbol, rest: Rest | None, cursor: Cursor) -> tuple[bytes, Rest | None]:
+    """What this symbol writes at the least, with all characters of a string that follow, which may be thousands; and
+    what follows these. Of a key, a character that keys before will hardly have there: a digit of their number."""
+    if isinstance(symbol, Nonterminal):
+        own: list[bytes] = []
+        spell(symbol, own)
+        return b"".join(own), rest
     if isinstance(symbol, Literal):
         return symbol.text, rest
     if cursor.is_key and cursor.keys:

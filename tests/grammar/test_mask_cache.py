@@ -84,3 +84,12 @@ def test_memory_is_bounded_and_what_was_used_last_stays() -> None:
     assert cache.get(places[4]).bits[0] == 4  # type: ignore[union-attr]
     cache.clear()
     assert (len(cache), cache.nbytes) == (0, 0)
+
+
+def test_what_masks_are_kept_for_counts_too() -> None:
+    row = np.zeros(8, dtype=np.int32)
+    cache = MaskCache(limit_bytes=100_000)
+    for number in range(100):
+        cache.put((number, frozenset(f"{number} {value}" for value in range(100)), b"x" * 5_000), row)
+    assert 1 < len(cache) < 20
+    assert cache.nbytes <= 100_000

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine import Constraint, Request, SamplingParams
 from engine.decode.step import loop, masks, row
-from engine.grammar import Matcher, closer, least_text, matcher, narrowing, segment
-from tests.decode.fakes import fake_engine, random_logits
+from engine.grammar import Matcher, Unfinished, closer, least_text, matcher, narrowing, segment, unused
+from engine.grammar.bitmask import words
+from tests.decode.fakes import V, fake_engine, random_logits
 
 UNION = {"anyOf": [{"type": "string", "pattern": f"^[^{c}]*$", "maxLength": 3 * n + 2} for n, c in enumerate("abcdef")]}
 LIST = {"$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/a"}, "maxItems": 5}}, "$ref": "#/$defs/a"}
@@ -19,6 +23,7 @@ KEYS = {
     "properties": {f"k{n}": {"type": "string", "maxLength": 3} for n in range(9)},
     "minProperties": 4,
 }
+UNLIKE = {"type": "array", "uniqueItems": True, "items": {"enum": list(range(25))}, "minItems": 20}
 
 
 def documents(folder: Path, ahead: bool) -> list[tuple[tuple[int, ...], str]]:
@@ -29,7 +34,7 @@ def documents(folder: Path, ahead: bool) -> list[tuple[tuple[int, ...], str]]:
             constraint=Constraint.json_schema(schema, conformance="spec"),
             sampling=SamplingParams(max_tokens=60, seed=seed, n=2),
         )
-        for schema in (UNION, LIST, KEYS)
+        for schema in (UNION, LIST, KEYS, UNLIKE)
         for seed in (1, 2)
     ]
     with engine:
@@ -64,6 +69,8 @@ def test_an_ending_looked_for_over_many_turns_is_the_same(
 
     def slowly(self: Matcher, limit: int, pieces: int) -> bool:
         assert pieces > 0
+        if pieces == matcher._QUICK:  # at a step: then the ending is found quickly, or the document ends there
+            return seek(self, limit, 10_000)
         found = seek(self, limit, 1)
         unfinished[0] += not found
         return found
@@ -127,3 +134,61 @@ def test_while_an_ending_is_written_its_slot_and_its_blocks_are_somebody_elses(
     assert beside[0] > 5, "the second one ran meanwhile"
     prompt = results[0].usage.prompt_tokens
     assert network.tokens < 2 * (prompt + 20), "what is written of an ending is not computed"
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many steps searches for a new item have taken, so far."""
+    taken, take = [0], unused._steps
+
+    def counted(*args: Any) -> Any:
+        taken[0] += 1
+        return take(*args)
+
+    monkeypatch.setattr(unused, "_steps", counted)
+    return taken
+
+
+def test_a_look_ahead_stops_after_few_steps(tmp_path: Path, steps: list[int]) -> None:
+    """All but one of 300 values are used: the mask looks for it a piece a time."""
+    engine, _ = fake_engine(random_logits(3), tmp_path)
+    with engine:
+        schema = {"type": "array", "uniqueItems": True, "items": {"enum": list(range(300))}, "minItems": 300}
+        document = engine.grammars.compile(Constraint.json_schema(schema)).matcher()
+        started = steps[0]
+        for byte in ("[" + ",".join(map(str, range(299))) + ",").encode():
+            assert document.accept(byte, legal=True)
+        assert steps[0] == started, "a token of the mask is taken without a look ahead"
+        mask, longest, pieces = np.zeros((1, words(V)), dtype=np.int32), 0, 0
+        with suppress(Unfinished):
+            document.fill(mask, 0, pieces=1)
+        while document.unfinished:
+            before, pieces = steps[0], pieces + 1
+            document.go_on(1)
+            longest = max(longest, steps[0] - before)
+        assert document.fill(mask, 0) == 1, "the 2 of 299"
+    assert longest <= 2 * unused._PIECE < steps[0] - started
+    assert pieces > 5
+
+
+def test_an_ending_near_the_budget_is_looked_for_in_few_steps(tmp_path: Path, steps: list[int]) -> None:
+    """One that takes longer is not looked for at every token: the document is closed."""
+    engine, _ = fake_engine(random_logits(3), tmp_path)
+    with engine:
+        schema = {"type": "array", "uniqueItems": True, "items": {"enum": list(range(300))}, "minItems": 299}
+        grammar = engine.grammars.compile(Constraint.json_schema(schema))
+        document = grammar.matcher()
+        assert document.accept(ord("["), legal=True)
+        before = steps[0]
+        assert not document.fits(grammar.min_tokens + 20)
+    assert 0 < steps[0] - before <= 2 * matcher._QUICK * unused._PIECE
+
+
+def test_keys_that_must_differ_are_short(tmp_path: Path) -> None:
+    engine, _ = fake_engine(random_logits(3), tmp_path)
+    with engine:
+        schema = {"type": "object", "minProperties": 600, "additionalProperties": {"type": "boolean"}}
+        grammar = engine.grammars.compile(Constraint.json_schema(schema, conformance="spec"))
+        document = json.loads(grammar.matcher().text(grammar.shortest))
+    assert len(document) == 600
+    assert max(map(len, document)) == 2
