@@ -192,9 +192,10 @@ def search(start: Rest | None, cursor: Cursor, frame: Frame, most: int = _TRIED)
     depth, size = depth_of(frame), len(frame.values)
     serial = count(0, -1)  # of equal ones the last first: into the depth
     heap: list[_State] = [(_is_doubtful(cursor, depth), 0, next(serial), b"", start, cursor)]
-    left, pause = most, most - _PIECE
+    left, work = most, 0
     while heap and left > 0:
         doubtful, apart, _, text, rest, cursor = heappop(heap)
+        work += 1
         if _is_over(cursor, depth, size):
             return text, rest, cursor
         if rest is None:
@@ -208,8 +209,9 @@ def search(start: Rest | None, cursor: Cursor, frame: Frame, most: int = _TRIED)
             heappush(heap, (unsure, apart + more, next(serial), text + piece, onward, reached))
             within = doubtful and depth_of(reached.frame) > depth  # each value is compared member by member
             left -= 1 + (size // 8 if within else 0)
-        if left <= pause:
-            pause = left - _PIECE
+            work += 1 + (size // 8 if within else 0)
+        if work >= _PIECE:
+            work = 0
             yield
     return None
 
