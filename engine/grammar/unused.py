@@ -210,9 +210,9 @@ def search(start: Rest | None, cursor: Cursor, frame: Frame, most: int = _TRIED)
             within = doubtful and depth_of(reached.frame) > depth  # each value is compared member by member
             left -= 1 + (size // 8 if within else 0)
             work += 1 + (size // 8 if within else 0)
-        if work >= _PIECE:
-            work = 0
-            yield
+            if work >= _PIECE:
+                work = 0
+                yield
     return None
 
 
