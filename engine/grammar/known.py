@@ -6,14 +6,9 @@ Rules of lowered grammars are named by what they derive, and most grammars hold 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 from engine.grammar.allowance import Allowance
-
-if TYPE_CHECKING:
-    from engine.grammar.symbols import Character, Literal, Nonterminal, Symbol
-    from engine.grammar.utf8 import ByteNode
-    from engine.schema.guards import Guard
 
 _REPORTED = 2_048
 """Entries added between two looks at what all tables hold together."""
@@ -29,10 +24,10 @@ class Known:
     def forget(self) -> None:
         """Start afresh; grammars keep what they use."""
         self._symbols = self._reported = 0
-        self.rules: dict[str, Nonterminal] = {}
-        self.literals: dict[bytes, Literal] = {}
-        self.characters: dict[ByteNode, Character] = {}
-        self.ways: dict[tuple[Nonterminal, int], tuple[tuple[tuple[Symbol, ...], tuple[Guard, ...]], ...]] = {}
+        self.rules: dict[str, Any] = {}
+        self.literals: dict[bytes, Any] = {}
+        self.characters: dict[Any, Any] = {}
+        self.ways: dict[tuple[Any, int], Any] = {}
         """By rule and first byte what can be left of it, and what was asked on the way (`pushdown`)."""
 
     @property
@@ -40,7 +35,7 @@ class Known:
         """Symbols and ways held, at most half a kilobyte each."""
         return self._symbols + len(self.literals) + len(self.characters) + len(self.ways)
 
-    def add(self, rules: Mapping[str, Nonterminal]) -> None:
+    def add(self, rules: Mapping[str, Any]) -> None:
         """Remember rules whose symbols are complete."""
         self._symbols += sum(1 + sum(map(len, rule.alternatives)) for rule in rules.values())
         self.rules.update(rules)
