@@ -47,7 +47,7 @@ def write_counted(texts: TextRules, automaton: Automaton, every: bool, judge: Ju
     """Rules for what follows the opening quote, closing quote included, in `every` legal spelling or json.dumps' own.
     Linear in the automaton's moves."""
     salt = f"{judge.name()}{every}{follow and follow.ranges}"
-    names = [f"{texts.prefix}l{short_digest(digest + salt)}" for digest in suffix_digests(automaton)]
+    names = [f"sl{short_digest(digest + salt)}" for digest in suffix_digests(automaton)]
     for state, name in enumerate(names):
         if name in texts.rules:
             continue

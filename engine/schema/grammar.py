@@ -138,11 +138,11 @@ class Grammar:
         return text if root == "root" else f"root ::= {root}\n{text}"
 
 
-def key_marks(prefix: str, *, marked: bool) -> tuple[Rule, Rule]:
+def key_marks(*, marked: bool) -> tuple[Rule, Rule]:
     """The rules `UNDECLARED` and `EITHER` of a grammar in which some key is `marked`, or none."""
     mark = f'"{_escape(ord(KEY_MARK), "")}"'
     either = f'"" | {mark}' if marked else '""'
-    return Rule(prefix + UNDECLARED, ((),), printed=mark), Rule(prefix + EITHER, ((),), printed=either)
+    return Rule(UNDECLARED, ((),), printed=mark), Rule(EITHER, ((),), printed=either)
 
 
 def _names(alternatives: tuple[Sequence, ...]) -> tuple[str, ...]:

@@ -25,7 +25,6 @@ class Layout:
 
     rules: dict[str, Rule]
     flexible: bool
-    prefix: str = ""
     _gap: Sequence | None = field(default=None)
 
     def follow(self, place: Follow) -> Chars | None:
@@ -71,11 +70,11 @@ class Layout:
 
     def behind_key(self) -> Sequence:
         """What follows the closing quote of a declared key."""
-        return (Ref(self.prefix + EITHER), *self.colon())
+        return (Ref(EITHER), *self.colon())
 
     def _chain(self) -> Ref:
         for left in range(GAP + 1):
-            name = f"{self.prefix}w{left}"
-            more: tuple[Sequence, ...] = ((chars(BLANK), Ref(f"{self.prefix}w{left - 1}")),) if left else ()
+            name = f"w{left}"
+            more: tuple[Sequence, ...] = ((chars(BLANK), Ref(f"w{left - 1}")),) if left else ()
             self.rules[name] = Rule(name, ((Text(""),), *more))
-        return Ref(f"{self.prefix}w{GAP}")
+        return Ref(f"w{GAP}")

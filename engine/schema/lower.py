@@ -33,7 +33,7 @@ from engine.schema.validator import Validator
 from engine.schema.values import Options
 from engine.schema.verdict import Verdict
 
-LOWERING_VERSION = 43
+LOWERING_VERSION = 44
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 
@@ -53,17 +53,16 @@ def lower(
     whitespace: Literal["compact", "flexible"] = "compact",
     conformance: Literal["tight", "spec"] = "tight",
     limits: Limits | None = None,
-    prefix: str = "",
     any_order: bool = False,
     style: Style = "json",
 ) -> Lowered:
-    """Lower a parsed schema (dict or bool). `prefix` starts every rule name, so that grammars can be joined;
-    `any_order` lets tight objects have their keys in any order; `style` says how the outermost object is written.
+    """Lower a parsed schema (dict or bool). `any_order` lets tight objects have their keys in any order; `style` says
+    how the outermost object is written.
 
     Raises SchemaInvalid (no schema), SchemaRefused (unsatisfiable, remote reference), LimitExceeded. Pure.
     """
     limits = limits or Limits()
-    options = Options(conformance == "tight", whitespace == "flexible", limits.grammar_rules, prefix, any_order, style)
+    options = Options(conformance == "tight", whitespace == "flexible", limits.grammar_rules, any_order, style)
     with _uncollected():
         schemas = Schemas(schema, depth=limits.schema_depth, nodes=limits.schema_nodes)
         Validator(schema)
@@ -88,14 +87,13 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
         raise SchemaRefused("the schema is unsatisfiable: no document is valid", param="schema", pointer="")
     report.lift(schemas)
     text = texts[name]
-    rules, name = canonical(prune(writer.rules, name, texts), name, options.prefix)
+    rules, name = canonical(prune(writer.rules, name, texts), name)
     for group in _used(rules, writer.spelled.groups):
         rules.update([(rule.name, rule) for rule in group.rules])
-    marked = any(options.prefix + UNDECLARED in rule.printed_references for rule in rules.values())
-    rules.update((rule.name, rule) for rule in key_marks(options.prefix, marked=marked))
-    root_name = f"{options.prefix}root"
-    rules[root_name] = Rule(root_name, ((Ref(name),),))
-    return Lowered(Grammar(rules, root_name), report.verdicts(schemas), len(text.encode()), text)
+    marked = any(UNDECLARED in rule.printed_references for rule in rules.values())
+    rules.update((rule.name, rule) for rule in key_marks(marked=marked))
+    rules["root"] = Rule("root", ((Ref(name),),))
+    return Lowered(Grammar(rules), report.verdicts(schemas), len(text.encode()), text)
 
 
 def _written(expander: Expander, options: Options) -> tuple[JsonWriter, str, Shortest]:
@@ -108,7 +106,7 @@ def _written(expander: Expander, options: Options) -> tuple[JsonWriter, str, Sho
         writer.impossible = impossible
         name = writer.write(expander.terms.node(root, expander.schemas.enter((), root)))
         known = {key: group.shortest for key, group in writer.spelled.groups.items()}
-        known |= {options.prefix + UNDECLARED: "", options.prefix + EITHER: ""}
+        known |= {UNDECLARED: "", EITHER: ""}
         texts = Shortest(writer.rules, known, writer.fewest)
         found = writer.found_impossible(texts)
         if found <= impossible or name not in texts:

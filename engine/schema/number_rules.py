@@ -19,7 +19,7 @@ def write_number(texts: TextRules, automaton: Automaton, follow: Chars | None) -
         return texts.scalar(automaton, follow)
     ahead = _lookahead(follow)
     refs = {part: _part(texts, part, ahead) for parts in known for part in parts}
-    name = f"{texts.prefix}n{short_digest(repr((known, follow)))}"
+    name = f"sn{short_digest(repr((known, follow)))}"
     return texts.add(name, tuple(tuple(refs[part] for part in parts) for parts in known), follow)
 
 
@@ -30,7 +30,7 @@ def _part(texts: TextRules, part: str, ahead: Chars | None) -> Ref:
     refs = {piece: texts.expression(piece, full_match(piece), follow) for piece, follow in follows.items()}
     if len(sequences) == 1:
         return refs[part]
-    name = f"{texts.prefix}i{short_digest(repr((sequences, ahead)))}"
+    name = f"si{short_digest(repr((sequences, ahead)))}"
     return texts.add(name, tuple(tuple(refs[piece] for piece in pieces) for pieces in sequences), ahead)
 
 

@@ -5,9 +5,8 @@ Knows in-place applicators and references; used to name the place when a rule ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 from engine.errors import ConstraintError
 from engine.schema.expand import Expander
@@ -49,19 +48,11 @@ def _applied(expander: Expander, at: Location, scope: Scope) -> Iterator[Locatio
             yield child
 
 
-def mark(
-    expander: Expander,
-    term: Term,
-    keywords: tuple[str, ...],
-    word: VerdictWord,
-    reason: str,
-    concerns: Callable[[str, Any], bool] = lambda _keyword, _value: True,
-) -> None:
-    """Note the same about every occurrence of `keywords` that speaks of the term's value; `concerns` (keyword, its
-    value) may leave some out."""
+def mark(expander: Expander, term: Term, keywords: tuple[str, ...], word: VerdictWord, reason: str) -> None:
+    """Note the same about every occurrence of `keywords` that speaks of the term's value."""
     for at in locations(expander, term):
         for keyword in keywords:
-            if isinstance(at.schema, dict) and keyword in at.schema and concerns(keyword, at.schema[keyword]):
+            if isinstance(at.schema, dict) and keyword in at.schema:
                 expander.report.mark(at, keyword, word, reason)
 
 

@@ -27,8 +27,9 @@ class ParameterWriter(JsonWriter):
     closes = True
 
     def __init__(self, expander: Expander, options: Options) -> None:
-        super().__init__(expander, replace(options, prefix=f"{options.prefix}p"))
+        super().__init__(expander, options)
         self.inner = JsonWriter(expander, options)
+        self.inner.serial = self.serial
         self.inner.rules, self.inner.spelled, self.inner.layout.rules = self.rules, self.spelled, self.rules
         self.layout = _ParameterLayout(self.rules, options.flexible)
 

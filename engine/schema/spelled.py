@@ -45,10 +45,9 @@ def _rules(group: Group) -> int:
 class Spelled:
     """The groups that one grammar uses, by the name of their first rule."""
 
-    def __init__(self, prefix: str, limit: int) -> None:
+    def __init__(self, limit: int) -> None:
         self.groups: dict[str, Group] = {}
         self.size = 0
-        self._prefix = f"{prefix}s"
         self._limit = limit
 
     def text(
@@ -60,13 +59,13 @@ class Spelled:
         """
         with _named_limit():
             if length is None:
-                return self._keep(_written(self._prefix, kind, automaton, follow))
-            return self._keep(_counted(self._prefix, kind, automaton, follow, length))
+                return self._keep(_written(kind, automaton, follow))
+            return self._keep(_counted(kind, automaton, follow, length))
 
     def key(self, automaton: Automaton, follow: Chars | None, names: frozenset[str]) -> Ref:
         """Rules for keys out of an automaton that are none of these names, quotes included; none is written twice."""
         with _named_limit():
-            return self._keep(_key(self._prefix, automaton, follow, names))
+            return self._keep(_key(automaton, follow, names))
 
     def _keep(self, group: Group) -> Ref:
         if group.ref.name not in self.groups:
@@ -86,8 +85,8 @@ def _named_limit() -> Iterator[None]:
 
 
 @keeps(TEXT_RULES, _rules)
-def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None) -> Group:
-    texts = TextRules({}, prefix)
+def _written(kind: Kind, automaton: Automaton, follow: Chars | None) -> Group:
+    texts = TextRules({})
     if kind == "scalar":
         return _group(texts, write_number(texts, automaton, follow))
     if kind == "text":
@@ -96,25 +95,23 @@ def _written(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None
 
 
 @keeps(TEXT_RULES, _rules)
-def _key(prefix: str, automaton: Automaton, follow: Chars | None, names: frozenset[str]) -> Group:
-    return _guarded(prefix, automaton, follow, Comparing(automaton, names))
+def _key(automaton: Automaton, follow: Chars | None, names: frozenset[str]) -> Group:
+    return _guarded(automaton, follow, Comparing(automaton, names))
 
 
 @keeps(TEXT_RULES, _rules)
-def _counted(prefix: str, kind: Kind, automaton: Automaton, follow: Chars | None, length: Length | Matching) -> Group:
+def _counted(kind: Kind, automaton: Automaton, follow: Chars | None, length: Length | Matching) -> Group:
     judge = Counting(automaton, length) if isinstance(length, Length) else CountingRepeats(automaton, length)
-    return _guarded(prefix, automaton, follow, judge, every=kind == "every")
+    return _guarded(automaton, follow, judge, every=kind == "every")
 
 
-def _guarded(
-    prefix: str, automaton: Automaton, follow: Chars | None, judge: Judge, *, every: bool | None = None
-) -> Group:
+def _guarded(automaton: Automaton, follow: Chars | None, judge: Judge, *, every: bool | None = None) -> Group:
     """The rules of strings that are counted or compared, and those that the matcher's compiler sees."""
     every = automaton.alphabet.size == 1 if every is None else every
-    plain = _written(prefix, "every" if every else "string", automaton, follow)
-    texts = TextRules({rule.name: rule for rule in plain.rules}, prefix)
+    plain = _written("every" if every else "string", automaton, follow)
+    texts = TextRules({rule.name: rule for rule in plain.rules})
     body = write_counted(texts, automaton, every, judge, follow)
-    name = f"{texts.prefix}q{short_digest(body.name)}"
+    name = f"sq{short_digest(body.name)}"
     texts.write(Rule(name, ((Text('"'), body),), follow, skeleton=plain.ref.name))
     others = {rule.name for rule in plain.rules}
     counted = {name: rule for name, rule in texts.rules.items() if name not in others}
@@ -123,7 +120,7 @@ def _guarded(
 
 def _quoted(texts: TextRules, body: Ref, follow: Chars | None) -> Group:
     """With the opening quote, as a rule of its own: its masks are remembered, those of rules in a circle are not."""
-    return _group(texts, texts.add(f"{texts.prefix}q{short_digest(body.name)}", ((Text('"'), body),), follow))
+    return _group(texts, texts.add(f"sq{short_digest(body.name)}", ((Text('"'), body),), follow))
 
 
 def _group(texts: TextRules, ref: Ref) -> Group:

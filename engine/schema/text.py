@@ -25,11 +25,10 @@ RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
 
 
 class TextRules:
-    """Adds rules to `rules`; every method returns the Ref to use. `prefix` starts each name."""
+    """Adds rules to `rules`; every method returns the Ref to use."""
 
-    def __init__(self, rules: dict[str, Rule], prefix: str = "s", limit: int = RULE_LIMIT) -> None:
+    def __init__(self, rules: dict[str, Rule], limit: int = RULE_LIMIT) -> None:
         self.rules = rules
-        self.prefix = prefix
         self.limit = limit
 
     def string(self, automaton: Automaton, follow: Chars | None, escapes: Spelling = "canonical") -> Ref:
@@ -99,7 +98,7 @@ class _Writer:
         return None
 
     def name(self, content: str) -> str:
-        return self.rules.prefix + short_digest(content)
+        return "s" + short_digest(content)
 
     def find_entries(self) -> set[int]:
         """The start, every state with a choice, and where a long road (over SHORT_ROAD) is entered from two sides."""

@@ -45,7 +45,7 @@ def _derives(sequence: Sequence, alive: set[str]) -> bool:
     return all(not isinstance(x, Ref) or x.name in alive for x in sequence)
 
 
-def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], str]:
+def canonical(rules: Rules, root: str) -> tuple[dict[str, Rule], str]:
     """Equal rules merged, each named by what it derives. Names without a rule are contents already."""
     names: dict[str, str] = {}
     printed: dict[str, list[str]] = {}
@@ -54,11 +54,11 @@ def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], st
         first = rules[component[0]]
         if len(component) == 1 and first.name not in first.printed_references:
             printed[first.name] = print_alternatives(first.alternatives, names)
-            names[first.name] = f"{prefix}r{_digest(_OR.join(printed[first.name]), first)}"
+            names[first.name] = f"r{_digest(_OR.join(printed[first.name]), first)}"
         elif len(component) == 1:
-            names[first.name], printed[first.name] = _name_loop(first, names, prefix)
+            names[first.name], printed[first.name] = _name_loop(first, names)
         else:
-            _name_component(rules, component, names, printed, prefix)
+            _name_component(rules, component, names, printed)
     refs = {old: Ref(new) for old, new in names.items()}
     merged: dict[str, Rule] = {}
     for name, rule in rules.items():
@@ -67,19 +67,17 @@ def canonical(rules: Rules, root: str, prefix: str) -> tuple[dict[str, Rule], st
     return merged, names[root]
 
 
-def _name_loop(rule: Rule, names: dict[str, str], prefix: str) -> tuple[str, list[str]]:
+def _name_loop(rule: Rule, names: dict[str, str]) -> tuple[str, list[str]]:
     """What `_name_component` finds for a rule that refers to itself alone: its name and its alternatives in print."""
     names[rule.name] = _SLOT
     text = _OR.join(print_alternatives(rule.alternatives, names))
     begun = _digest(text, rule)
     label = _digest(begun * (1 + text.count(_SLOT)))
-    name = f"{prefix}r{_digest(label + label)}"
+    name = f"r{_digest(label + label)}"
     return name, text.replace(_SLOT, name).split(_OR)
 
 
-def _name_component(
-    rules: Rules, members: list[str], names: dict[str, str], printed: dict[str, list[str]], prefix: str
-) -> None:
+def _name_component(rules: Rules, members: list[str], names: dict[str, str], printed: dict[str, list[str]]) -> None:
     """Partition refinement inside one cycle of rules; everything outside has its name. Fills `names` and `printed`."""
     texts: dict[str, list[str]] = {}
     inside: dict[str, list[str]] = {}
@@ -95,7 +93,7 @@ def _name_component(
         classes = found
         labels = {name: _digest(begun[name] + "".join([labels[part] for part in inside[name]])) for name in members}
     whole = "".join(sorted(set(labels.values())))  # another cycle may agree with this one as far as was looked
-    names.update([(name, f"{prefix}r{_digest(label + whole)}") for name, label in labels.items()])
+    names.update([(name, f"r{_digest(label + whole)}") for name, label in labels.items()])
     for name in members:
         parts = [*(text + names[part] for text, part in zip(texts[name], inside[name], strict=False)), texts[name][-1]]
         printed[name] = "".join(parts).split(_OR)

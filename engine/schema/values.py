@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
+from itertools import count
 from weakref import proxy
 
 from engine.errors import LimitExceeded
@@ -36,7 +37,6 @@ class Options:
     tight: bool
     flexible: bool
     rule_limit: int
-    prefix: str = ""
     any_order: bool = False
     """Tight, but keys in any order."""
     style: Style = "json"
@@ -52,8 +52,8 @@ class ValueWriter(ABC):
         self.expander = expander
         self.options = options
         self.rules: dict[str, Rule] = {}
-        self.layout = Layout(self.rules, options.flexible, options.prefix)
-        self.spelled = Spelled(options.prefix, options.rule_limit)
+        self.layout = Layout(self.rules, options.flexible)
+        self.spelled = Spelled(options.rule_limit)
         self.counted = options.style == "json"
         """Whether what is written is followed and counted, so that rules can have guards."""
         self.lister = Lister(proxy(self))
@@ -65,7 +65,7 @@ class ValueWriter(ABC):
         """What rules must write to obey their guards."""
         self._values: dict[tuple[Term, Follow], str] = {}
         self._pending: list[tuple[str, Term, Follow]] = []
-        self._serial = 0
+        self.serial = count(1)
 
     def write(self, root: Term) -> str:
         """All rules of a document; returns the name of the rule that derives it. Iterative, so depth costs nothing."""
@@ -97,8 +97,7 @@ class ValueWriter(ABC):
 
     def fresh(self, kind: str) -> str:
         """A new rule name; names by content are given at the end."""
-        self._serial += 1
-        return f"{self.options.prefix}{kind}{self._serial}"
+        return f"{kind}{next(self.serial)}"
 
     def add(self, name: str, alternatives: list[Sequence], follow: Follow) -> None:
         """One rule; raises LimitExceeded over the rule limit."""
@@ -181,7 +180,7 @@ class ValueWriter(ABC):
         if not self.counted:
             ref = self.spelled.text("string", less(keys, Automaton.of(names)), self.layout.after_key)
             return (ref, *self.layout.colon())
-        mark = Ref(self.options.prefix + (UNDECLARED if names else EITHER))
+        mark = Ref(UNDECLARED if names else EITHER)
         return (self.spelled.key(keys, self.layout.after_key, names), mark, *self.layout.colon())
 
 

@@ -18,7 +18,7 @@ def chain(names: str, letters: str) -> dict[str, Rule]:
 def test_cycles_that_differ_late_stay_apart() -> None:
     rules = {**chain("ab", "xy"), **chain("cde", "xyz")}
     rules["root"] = Rule("root", ((Ref("a"),), (Ref("c"),)))
-    merged, root = canonical(rules, "root", "")
+    merged, root = canonical(rules, "root")
     assert len(merged[root].alternatives) == 2
     assert len(merged) == 1 + 2 + 3
 
@@ -27,13 +27,13 @@ def test_equal_cycles_are_one_whatever_their_length() -> None:
     rules = {**chain("a", "x"), "b": Rule("b", ((Text("x"), Ref("c")), (Text("."),)))}
     rules["c"] = Rule("c", ((Text("x"), Ref("b")), (Text("."),)))
     rules["root"] = Rule("root", ((Ref("a"),), (Ref("b"),)))
-    merged, root = canonical(rules, "root", "")
+    merged, root = canonical(rules, "root")
     assert len(merged) == 2
     assert len(merged[root].alternatives) == 1
 
 
 def test_what_is_printed_is_the_rule() -> None:
     rules = {**chain("abc", "xyx"), "root": Rule("root", ((Ref("a"),), (Text('"\\\n'),), ((Text("")),)))}
-    merged, root = canonical(rules, "root", "p")
+    merged, root = canonical(rules, "root")
     plain = {name: Rule(name, rule.alternatives, rule.lookahead) for name, rule in merged.items()}
     assert Grammar(merged, root).to_ebnf() == Grammar(plain, root).to_ebnf()
