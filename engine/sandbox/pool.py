@@ -142,9 +142,8 @@ class Pool:
             self._stop(task)
         self._shares.attend({owner for task in self._tasks for owner in task.owners})
         contenders: dict[str, list[Task]] = {}
-        for task in self._tasks:
-            if task.child is None or task.child.pid:
-                contenders.setdefault(task.job.module, []).append(task)
+        for task in self._tasks:  # one whose process is still being started holds its place
+            contenders.setdefault(task.job.module, []).append(task)
         for module in contenders.values():
             chosen = self._shares.chosen(module, self._places)
             for task in module:

@@ -93,6 +93,32 @@ def test_a_small_job_of_another_owner_overtakes_long_ones(pool: Pool) -> None:
         task.cancel()
 
 
+def test_a_job_whose_process_is_being_started_holds_its_place(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = [pool.submit(job("spin(6000)", cpu_s=9000), ["a"]) for _ in range(2)]
+    until = time.monotonic() + 60
+    while not all(task.child and task.child.pid for task in long) and time.monotonic() < until:
+        time.sleep(0.01)
+    read, unborn, turns = Nursery._read_child, threading.Event(), list[list[bool]]()
+
+    def late(nursery: Nursery, child: Child) -> None:
+        if child.session == "unborn":
+            unborn.set()
+        else:
+            read(nursery, child)
+
+    monkeypatch.setattr(Nursery, "_read_child", late)
+    small = pool.submit(job("1", session="unborn"), ["b"])
+    assert unborn.wait(60)
+    for _ in range(4):
+        turned = threading.Event()
+        pool._later(lambda: turns.append([task.child.paused for task in long if task.child]))
+        pool._later(turned.set)
+        assert turned.wait(60)
+    for task in (small, *long):
+        task.cancel()
+    assert [sum(paused) for paused in turns] == [1] * 4
+
+
 def test_jobs_of_another_module_have_places_of_their_own(pool: Pool) -> None:
     held = [pool.submit(job("time.sleep(600)"), ["a"]) for _ in range(2)]  # they never get beyond their first moment
     setup = json.dumps(asdict(Constraint.json_schema(True))).encode()
