@@ -233,6 +233,7 @@ class EngineCore:
         finally:
             self._forget(job)
             job.settle(outcome)
+            job.samples = []  # a circle otherwise, which only a full collection would find
 
     def _hand_on(self, sample: Sample) -> None:
         """What is left of its text; a listener that raises is the sample's error."""

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from engine import Request, SamplingParams
+from engine.decode.requests.job import Sample
 from tests.decode.fakes import fake_engine, random_logits
 from tests.serve.server.test_hard_clients import wait_for
 
 MANY = 3_000
 """Objects a piece of text: more than enough for a full collection in the middle of a document."""
+SAMPLES = 3
 
 
 def test_a_full_collection_waits_until_nothing_is_in_flight(tmp_path: Path) -> None:
@@ -36,3 +38,21 @@ def test_a_full_collection_waits_until_nothing_is_in_flight(tmp_path: Path) -> N
     assert full[0] == (0, len(kept))
     assert len(kept) > 100 * MANY
     assert gc.get_freeze_count() > len(kept)
+
+
+def test_a_request_that_is_over_is_gone_without_a_collection(tmp_path: Path) -> None:
+    engine, _ = fake_engine(random_logits(5), tmp_path)
+
+    def samples() -> int:
+        return sum(isinstance(held, Sample) for held in gc.get_objects())
+
+    with engine:
+        gc.collect()
+        before = samples()
+        gc.disable()
+        try:
+            sampling = SamplingParams(max_tokens=20, seed=7, n=SAMPLES)
+            assert len(engine.submit(Request(prompt="x", sampling=sampling)).result(60).samples) == SAMPLES
+            wait_for(lambda: samples() == before, 60)
+        finally:
+            gc.enable()
