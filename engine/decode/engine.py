@@ -107,6 +107,10 @@ class Engine(Calls):
         """
         return self._entered(self._job(request, owner, on_text, trace, stats)).future
 
+    def refuse_when_full(self, count: int, *, owner: str | None = None) -> None:
+        """NotReady, or QueueFull where so many more requests of this owner would not all be taken."""
+        self._inbox.refuse_when_full(owner, count)
+
     def _job(
         self,
         request: Request,

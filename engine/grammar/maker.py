@@ -26,17 +26,19 @@ from engine.grammar.compiled import CompiledGrammar, Source
 from engine.grammar.compiler import Compiled, Compiler
 from engine.grammar.disk import DiskCache
 from engine.grammar.entry import cooking_s, decode
-from engine.grammar.lanes import Lane
 from engine.grammar.making import Making
 from engine.grammar.screen import screen
 from engine.grammar.stopping import error_of
 from engine.grammar.vocabulary import Vocabulary
 from engine.request import Constraint
 from engine.sandbox import Answer, Job, Stopped, Task, shared_pool
+from engine.sandbox.lanes import Lane
 
 _WORTH_STORING_S = 0.005
 """Below this, loading costs about as much as lowering and compiling."""
 _PATIENCE_S = 0.5
+_NICE = 5
+"""Decoding goes first."""
 _LIGHT_S = 0.02
 """What takes longer to load waits in a line of its own."""
 _BYTE_S = 8e-7
@@ -53,8 +55,8 @@ class Maker:
         self.compiler = Compiler(vocabulary.info, limits)
         self.sandbox, self._release = shared_pool(self)
         self._vocabulary, self._disk, self._memory, self._limits = vocabulary, disk, memory, limits
-        self._light = Lane("load", 2)
-        self._bulk = Lane("load-bulk", 2)
+        self._light = Lane("load", 2, nice=_NICE)
+        self._bulk = Lane("load-bulk", 2, nice=_NICE)
         self._storing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._lock = threading.RLock()
         self._tasks: weakref.WeakSet[Task] = weakref.WeakSet()
@@ -109,6 +111,8 @@ class Maker:
 
     def _put(self, lane: Lane, making: Making, work: Callable[[Making], None]) -> None:
         def guarded() -> None:
+            if making.future.cancelled():
+                return
             try:
                 work(making)
             except Exception as error:  # noqa: BLE001 - whatever went wrong belongs to whoever waits
@@ -117,8 +121,6 @@ class Maker:
         lane.put(making.owners, guarded)
 
     def _read(self, making: Making) -> None:
-        if making.future.cancelled():
-            return
         compiled = self._disk.get(making.key, self.compiler)
         if compiled is not None:
             self._finish(making, compiled, "disk")

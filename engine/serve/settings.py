@@ -51,7 +51,8 @@ class ServeSettings:
     """After a stop signal, what still runs after this long is cancelled and answered 503."""
     wedged_after_s: Patience = 60.0
     """Work in flight and no step for this long: not ready, and the watchdog acts."""
-    admission_threads: Count = 32
+    admission_threads: Count = 8
+    """Of one key; what keys ask beyond that waits its turn."""
     batch_width: Count = 32
     """How many requests of all `generate_batch` calls are in the engine at once: less than its queue holds."""
     ir_schema: Path | None = None

@@ -386,3 +386,21 @@ def test_threads_are_gone_after_closing(tmp_path: Path) -> None:
     service.compile(Constraint.json_schema(PERSON))
     service.close()
     assert threading.active_count() <= before
+
+
+def test_what_is_given_up_before_it_is_loaded_is_not_loaded(
+    byte_service: GrammarService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, loaded, lane = threading.Event(), list[object](), byte_service._maker._light
+    held = [lane.put([None], go.wait) for _ in range(2)]
+    monkeypatch.setattr("engine.grammar.maker.decode", lambda *_: loaded.append(1))
+    future = byte_service.submit(Constraint.json_schema({"const": "given up before it is loaded"}))
+    until = time.monotonic() + 60
+    while not lane._waiting and time.monotonic() < until:
+        time.sleep(0.01)
+    assert lane._waiting
+    assert future.cancel()
+    go.set()
+    assert all(one.result(60) for one in held)
+    lane.put([None], list).result(60)  # behind it
+    assert not loaded

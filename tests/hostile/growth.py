@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 
 from engine.config import Limits
 from engine.decode.core.engine_core import EngineCore
-from engine.grammar.lanes import Lane
+from engine.sandbox.lanes import Lane
 from engine.sandbox.pool import Pool
 from engine.sandbox.task import Task
 from tests.decode.fakes import fake_engine, random_logits
@@ -71,8 +72,9 @@ def measured() -> Iterator[Pieces]:
     pieces = Pieces()
     turn, run, put, remove = EngineCore.tick, asyncio.Handle._run, Lane.put, Pool._remove
 
-    def put_timed(self: Lane, owner: Any, work: Callable[[], object]) -> None:
-        put(self, owner, timed(pieces, "bulk load" if self._name.endswith("bulk") else "light load", work))
+    def put_timed(self: Lane, owner: Any, work: Callable[[], Any]) -> Future[Any]:
+        kinds = {"load": "light load", "load-bulk": "bulk load"}
+        return put(self, owner, timed(pieces, kinds[self._name], work) if self._name in kinds else work)
 
     def remove_noted(self: Pool, task: Task) -> None:
         pieces.note(task.job.module.split(".")[1] + " job", task._used_s)

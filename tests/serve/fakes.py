@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from engine.errors import BudgetTooSmall, NotReady, SchemaRefused
+from engine.errors import BudgetTooSmall, NotReady, QueueFull, SchemaRefused
 from engine.judge import judge
 from engine.request import Constraint, Request, Result, Timings, Usage
 from engine.serve.app import create_app
@@ -83,6 +83,7 @@ class FakeEngine:
         self.requests: list[Request] = []
         self.checks: list[FakeCheck] = []
         self.checks_hang = False
+        self.room: int | None = None
         self.owners: list[str | None] = []
         self.cancelled: list[str] = []
         self._stops: dict[str, threading.Event] = {}
@@ -94,6 +95,10 @@ class FakeEngine:
         future.set_running_or_notify_cancel()
         threading.Thread(target=lambda: self._finish(request, future, on_text), daemon=True).start()
         return future
+
+    def refuse_when_full(self, count: int, *, owner: str | None = None) -> None:
+        if self.room is not None and count > self.room:
+            raise QueueFull(f"no room for {count} requests of {owner}", param="queue")
 
     def stalled_s(self) -> float:
         return self.stalled

@@ -32,17 +32,18 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def refuse_when_full(self, owner: str | None) -> None:
-        """NotReady once closing. QueueFull where the queue is, and with it the owner's part of it."""
+    def refuse_when_full(self, owner: str | None, count: int = 1) -> None:
+        """NotReady once closing. QueueFull where `count` more would not all fit, nor into the owner's part."""
         if self.closing:
             raise NotReady("the engine has been closed")
         with self._lock:
-            waiting = len(self._jobs) - self._slots
-            if waiting >= self._queue:
+            waiting = max(0, len(self._jobs) - self._slots)
+            if len(self._jobs) + count > self._slots + self._queue:
                 owners = Counter(job.owner for job in self._jobs)
-                if owners[owner] >= max(1, self._queue // len(owners)):
+                if owners[owner] + count > max(1, self._queue // max(1, len(owners))):
+                    more = "" if count == 1 else f", {count} more do not fit"
                     raise QueueFull(
-                        f"{waiting} requests are waiting already (limits.queue); try again later", param="queue"
+                        f"{waiting} requests are waiting already (limits.queue){more}; try again later", param="queue"
                     )
 
     def put(self, job: Job) -> None:

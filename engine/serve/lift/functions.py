@@ -69,8 +69,9 @@ class Functions:
     async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[str | Answer]:
         """Pieces of text (sample 0's), then the answer (or the failure) as a dict."""
         try:
-            engine_request = await self._request(request)
-            async for item in self._service.stream(engine_request, Call(route="stream")):
+            call = Call(route="stream")
+            engine_request = await self._request(call, request)
+            async for item in self._service.stream(engine_request, call):
                 if isinstance(item, Result):
                     yield await _outcome(item, engine_request.constraint)
                 elif item.sample == 0:
@@ -83,15 +84,16 @@ class Functions:
         given = {"schema": schema, "conformance": conformance, **options}
         try:
             asked = {name: value for name, value in given.items() if value is not None}
-            constraint = await self._service.in_thread(lambda: read_body(asked, CheckBody).to_constraint())
-            return await self._service.check(constraint, Call(route="check"))
+            call = Call(route="check")
+            constraint = await self._service.for_key(call.key, lambda: read_body(asked, CheckBody).to_constraint())
+            return await self._service.check(constraint, call)
         except Exception as error:  # noqa: BLE001 - see `_failed`
             return self._failed(error)
 
     async def info(self) -> Answer:
         """Model, quantization, device, versions, and the state of the service."""
         try:
-            identity = await self._service.in_thread(self._service.identify)
+            identity = await asyncio.to_thread(self._service.identify)
         except Exception as error:  # noqa: BLE001 - see `_failed`
             return self._failed(error)
         return {"state": self._service.slot.state, "in_flight": len(self._service.in_flight), **identity}
@@ -105,16 +107,17 @@ class Functions:
 
     async def _answer(self, route: str, body: Mapping[str, Any], *, ir: bool = False) -> Answer:
         try:
-            request = await self._request(body, self._service.ir_schema() if ir else None)
-            result = await self._service.generate(request, Call(route=route))
+            call = Call(route=route)
+            request = await self._request(call, body, self._service.ir_schema() if ir else None)
+            result = await self._service.generate(request, call)
         except Exception as error:  # noqa: BLE001 - see `_failed`
             return self._failed(error)
         return await _outcome(result, request.constraint)
 
-    async def _request(self, body: Mapping[str, Any], default_schema: Schema | None = None) -> Request:
+    async def _request(self, call: Call, body: Mapping[str, Any], default_schema: Schema | None = None) -> Request:
         """Read in a thread: how large it is nobody knows before."""
-        return await self._service.in_thread(
-            lambda: read_body(body, LiftBody).to_request(default_schema=default_schema)
+        return await self._service.for_key(
+            call.key, lambda: read_body(body, LiftBody).to_request(default_schema=default_schema)
         )
 
     def _failed(self, error: Exception) -> Answer:

@@ -27,7 +27,7 @@ def lift_routes(service: Service) -> APIRouter:
         return await _answer(service, http, body, service.ir_schema())
 
     async def check(http: HTTPRequest, body: CheckBody) -> Response:
-        constraint = await service.in_thread(body.to_constraint)
+        constraint = await service.for_key(caller(http), body.to_constraint)
         call = Call(route=http.url.path, key=caller(http))
         report = await while_connected(http, service.check(constraint, call))
         return await answered(len(report["verdicts"]), lambda: report)
@@ -40,7 +40,7 @@ def lift_routes(service: Service) -> APIRouter:
 
 
 async def _answer(service: Service, http: HTTPRequest, body: LiftBody, default: Schema | None = None) -> Response:
-    request = await service.in_thread(body.to_request, default_schema=default)
+    request = await service.for_key(caller(http), body.to_request, default_schema=default)
     call = Call(route=http.url.path, key=caller(http))
     result = await while_connected(http, service.generate(request, call))
     if not result.ok:

@@ -73,7 +73,7 @@ def openai_routes(service: Service) -> APIRouter:
 
 
 async def _chat(service: Service, http: HTTPRequest, body: ChatBody) -> Response:
-    asked = await service.in_thread(chat_request, body, service.model_name)
+    asked = await service.for_key(caller(http), chat_request, body, service.model_name)
     call = Call(route=http.url.path, key=caller(http))
     if body.stream:
         with naming_tools(asked.tools):
@@ -89,7 +89,7 @@ async def _chat(service: Service, http: HTTPRequest, body: ChatBody) -> Response
 
 
 async def _responses(service: Service, http: HTTPRequest, body: ResponsesBody) -> Response:
-    asked = await service.in_thread(lambda: chat_request(body.to_chat(), service.model_name))
+    asked = await service.for_key(caller(http), lambda: chat_request(body.to_chat(), service.model_name))
     call = Call(route=http.url.path, key=caller(http))
     begun = response_object(body, asked, service.model_name, time.time())
     with naming_tools(asked.tools):
@@ -105,8 +105,9 @@ async def _responses(service: Service, http: HTTPRequest, body: ResponsesBody) -
 
 
 async def _completions(service: Service, http: HTTPRequest, body: CompletionBody) -> Response:
-    asked = await service.in_thread(completion_requests, body, service.model_name)
+    asked = await service.for_key(caller(http), completion_requests, body, service.model_name)
     call = Call(route=http.url.path, key=caller(http))
+    service.refuse_when_full([one.request for one in asked], call)
     if body.stream:
         streams = await while_connected(http, _begun(*(service.stream(one.request, call) for one in asked)))
         stream = CompletionStream(asked, service.model_name, int(time.time()), include_usage=_wants_usage(body))
@@ -122,12 +123,15 @@ async def _completions(service: Service, http: HTTPRequest, body: CompletionBody
 
 async def _all(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Their results in order, or the first error: then the others are cancelled, a refused list runs nothing."""
+    group, tasks = asyncio.TaskGroup(), list[asyncio.Task[T]]()
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in works]
+        async with group:
+            tasks.extend(group.create_task(work) for work in works)
+        return [task.result() for task in tasks]
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]
+    finally:
+        del group, tasks  # an error's traceback holds this frame: a circle through every task otherwise
 
 
 async def _begun(*streams: Items) -> list[Items]:

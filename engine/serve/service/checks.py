@@ -16,14 +16,14 @@ from engine.request import Constraint
 from engine.serve.service.async_bridge import SILENT
 from engine.serve.service.engine_protocol import ServedEngine, SubmittedCheck
 
-InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+ForKey = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 
 
 class Checks:
     """One per service, used on its event loop. `running`: how many each key has."""
 
-    def __init__(self, most: int, deadline_s: float, in_thread: InThread) -> None:
-        self._most, self._deadline_s, self._in_thread = most, deadline_s, in_thread
+    def __init__(self, most: int, deadline_s: float, for_key: ForKey) -> None:
+        self._most, self._deadline_s, self._for_key = most, deadline_s, for_key
         self.running: Counter[str] = Counter()
 
     async def run(self, engine: ServedEngine, constraint: Constraint, key: str) -> dict[str, Any]:
@@ -40,13 +40,13 @@ class Checks:
 
         try:
             async with asyncio.timeout(self._deadline_s):
-                checking = await self._in_thread(begin)
+                checking = await self._for_key(key, begin)
                 compiled = asyncio.wrap_future(checking.grammar)
                 try:
                     await asyncio.wait({compiled})
                 finally:
                     compiled.cancel()
-            report: dict[str, Any] = await self._in_thread(checking.report)
+            report: dict[str, Any] = await self._for_key(key, checking.report)
             return report
         except TimeoutError:
             raise EngineFailure(SILENT) from None

@@ -46,6 +46,9 @@ class ServedEngine(Protocol):
     def finish_now(self) -> None:
         """End everything in flight as its deadline would end it: documents by grammar. Never blocks."""
 
+    def refuse_when_full(self, count: int, *, owner: str | None = None) -> None:
+        """QueueFull where `submit` would not take so many more requests, NotReady as it. Never blocks."""
+
     def submit_check(self, constraint: Constraint, *, owner: str | None = None) -> SubmittedCheck:
         """Ask for the verdicts of a constraint. QueueFull and NotReady as `submit`."""
 

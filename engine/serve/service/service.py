@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from engine.bundled import bundled_names, bundled_schema
 from engine.errors import EngineError, EngineFailure, NotReady, RequestError
 from engine.request import Constraint, Request, Result
+from engine.sandbox.lanes import Lane
 from engine.serve.log.accounting import Accounting, Call
 from engine.serve.service.async_bridge import (
     PULSE_S,
@@ -45,8 +45,8 @@ class Service:
         self.accounting = Accounting(self.settings)
         self.in_flight: dict[tuple[str, str], Callable[[EngineError], None]] = {}
         """By key and request id, how to fail a request from any thread."""
-        self.checks = Checks(self.settings.max_checks, self.settings.deadline_s, self.in_thread)
-        self._threads = ThreadPoolExecutor(self.settings.admission_threads, thread_name_prefix="admission")
+        self.checks = Checks(self.settings.max_checks, self.settings.deadline_s, self.for_key)
+        self._admission = Lane("admission", self.settings.admission_threads)
 
     @property
     def model_name(self) -> str:
@@ -65,7 +65,7 @@ class Service:
 
     async def load(self) -> None:
         """`load_here` in a thread."""
-        await self.in_thread(self.load_here)
+        await asyncio.to_thread(self.load_here)
 
     def ir_schema(self) -> dict[str, Any]:
         """What `generate_ir` produces when the caller sends no constraint: the settings' file or LIFT's IR."""
@@ -86,10 +86,9 @@ class Service:
             self.accounting.identity = {name: value for name, value in told.items() if name not in MOMENTARY}
         return self.accounting.identity
 
-    async def in_thread(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run something that may block, off the loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+    async def for_key(self, key: str, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a key's work off the loop, in threads that keys share fairly; what is cancelled before its turn never."""
+        return await asyncio.wrap_future(self._admission.put((key,), partial(work, *args, **kwargs)))
 
     async def generate(self, request: Request, call: Call) -> Result:
         """Raises EngineError before admission. Being cancelled cancels the request in the engine."""
@@ -99,7 +98,7 @@ class Service:
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.in_flight[place] = partial(settle_from_any_thread, answer.get_loop(), answer)
         try:
-            future = await self.in_thread(submission.submit)
+            future = await self.for_key(call.key, submission.submit)
             future.add_done_callback(lambda done: settle_from_any_thread(answer.get_loop(), answer, done))
             result = await self._settled(answer, self._patience(request))
         except EngineError as error:
@@ -128,7 +127,7 @@ class Service:
         self.in_flight[place] = queue.put
         settled = False
         try:
-            future = await self.in_thread(submission.submit, queue.on_text)
+            future = await self.for_key(call.key, submission.submit, queue.on_text)
             future.add_done_callback(queue.on_done)
             async for item in queue.items(self._patience(request), self._alive):
                 if isinstance(item, Result):
@@ -146,6 +145,15 @@ class Service:
                 submission.abandon()
                 self.accounting.vanished(call, request)
 
+    def refuse_when_full(self, requests: Sequence[Request], call: Call) -> None:
+        """QueueFull where the engine would not take them all, before anything is begun for any of them."""
+        engine = self.slot.get()
+        try:
+            engine.refuse_when_full(len(requests), owner=call.key)
+        except EngineError as error:
+            self.accounting.refused(call, requests[0], error)
+            raise
+
     async def check(self, constraint: Constraint, call: Call) -> dict[str, Any]:
         """The verdict object; ConstraintError where the constraint cannot even be read. Being cancelled gives it up."""
         return await self.checks.run(self.slot.get(), constraint, call.key)
@@ -154,7 +162,7 @@ class Service:
         """Load if need be, then warm; blocks (this coroutine only) until done."""
         await self.load()
         engine = self.slot.get()
-        await self.in_thread(engine.warmup, common_constraints())
+        await asyncio.to_thread(engine.warmup, common_constraints())
         return self.identify()
 
     def drain(self) -> None:
@@ -178,7 +186,7 @@ class Service:
         """Close the engine and the threads; blocks until the decode thread has stopped."""
         self.cancel_all()
         self.slot.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._admission.close(wait=False)
 
     def _place(self, request: Request, call: Call) -> tuple[str, str]:
         """Its place among those in flight."""

@@ -43,10 +43,14 @@ def nothing_runs(server: Server) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_list_that_does_not_fit_the_queue_is_refused_and_none_of_it_runs(server: Server, stream: bool) -> None:
-    body = {"model": MODEL, "prompt": ["x"] * 20, "max_tokens": 1500, "stream": stream}
-    assert server.post("/v1/completions", body).status_code == 429
-    nothing_runs(server)
+def test_a_list_that_does_not_fit_the_queue_is_refused_before_any_of_it_begins(
+    server: Server, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []
+    monkeypatch.setattr(server.engine, "submit", lambda request, **_: begun.append(request))
+    body = {"model": MODEL, "prompt": ["x"] * 7, "max_tokens": 1500, "stream": stream}
+    assert server.post("/v1/completions", body).json()["error"]["type"] == "QueueFull"
+    assert not begun
 
 
 @pytest.mark.parametrize("stream", [False, True])

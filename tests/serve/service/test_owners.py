@@ -150,3 +150,27 @@ def test_many_checks_do_not_keep_a_request_waiting(serving: Serving) -> None:
     assert post(server, "").status_code == 200
     for one in held:
         one.close()
+
+
+def test_a_keys_long_admissions_leave_a_thread_to_others(serving: Serving) -> None:
+    go = threading.Event()
+
+    class Slow(FakeEngine):
+        def _admit(self, request: Request) -> None:
+            super()._admit(request)
+            if request.id.startswith("slow"):
+                go.wait(120)
+
+    engine = Slow()
+    server = serving(engine, ServeSettings(api_keys=("alpha", "beta"), admission_threads=2))
+    slow = [lambda number=number: post(server, "alpha", id=f"slow{number}") for number in range(6)]
+    threads, answers = in_background(*slow)
+    try:
+        wait_for(lambda: len(engine.requests) == 2)
+        assert post(server, "beta").status_code == 200
+        assert len(engine.requests) == 3
+    finally:
+        go.set()
+    for thread in threads:
+        thread.join()
+    assert [answer.status_code for answer in answers] == [200] * 6
