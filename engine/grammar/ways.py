@@ -31,7 +31,8 @@ def alternatives(rule: Nonterminal, cursor: Cursor) -> list[tuple[Symbol, ...]]:
         guard = rule.guards[index] if rule.guards else None
         tokens = sum(part.tokens for part in way)
         if tokens < NEVER and (guard is None or guard.holds(cursor)):
-            found.append(((*_nearness(guard, cursor), tokens, index), way))
+            ends = guard is None and not any(isinstance(part, Nonterminal) and part.asks for part in way)
+            found.append(((*((0, 0) if ends else _nearness(guard, cursor)), tokens, index), way))
     return [way for _, way in sorted(found, key=lambda ranked: ranked[0])]
 
 

@@ -101,7 +101,7 @@ class ArrayWriter:
                     after = Ref(self._name(onward, False))
                     ways.append(((*comma, *self.writer.value(term), after), more))
         self.writer.add_ways(name, ways, self.follow)
-        if self.array.low and (self.counted or self.array.unique):
+        if self.array.low and self.counted:
             self.writer.fewest[name] = self._fewest(state, first)
 
     def _may_end(self, state: _State) -> bool:

@@ -85,17 +85,20 @@ class Length:
 class Order:
     """Keys that come in this order, with those that are `required`; all others behind them, where it is `open`."""
 
-    __slots__ = ("_hash", "index", "names", "open", "required", "until")
+    __slots__ = ("_hash", "index", "left", "names", "open", "required", "until")
 
     def __init__(self, names: tuple[str, ...], required: frozenset[str], *, is_open: bool) -> None:
         self.names = names
         self.required = required
         self.open = is_open
         self.index = {name: at for at, name in enumerate(names)}
-        self.until = [len(names)] * (len(names) + 1)
+        self.until = [len(names)] * (len(names) + 2)
         """By index, that of the first required key there or behind it."""
+        self.left = [0] * (len(names) + 1)
+        """By index, how many required keys stand there or behind it."""
         for at in range(len(names) - 1, -1, -1):
             self.until[at] = at if names[at] in required else self.until[at + 1]
+            self.left[at] = self.left[at + 1] + (names[at] in required)
         self._hash = hash((names, required, is_open))
 
     def __hash__(self) -> int:
@@ -113,8 +116,10 @@ class Order:
         return len(self.names) if name is None else self.index.get(name, len(self.names))
 
     def next(self, facts: Facts) -> int:
-        """The index from which on keys may come."""
-        return 0 if facts.last is None else min(self.place(facts.last) + 1, len(self.names))
+        """The index from which on keys may come; one behind all others where a required key was left out, as it may be
+        where other bounds allow what was written."""
+        at = 0 if facts.last is None else min(self.place(facts.last) + 1, len(self.names))
+        return at if missing(self.required, facts.keys) <= self.left[at] else len(self.names) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +203,8 @@ class Members:
         if order is None:
             return keys & near, not missing(self.required, keys), low, room, self.names <= keys
         at = order.next(facts)
+        if at > len(order.names):
+            return None
         if self.low and not order.open:
             return at, self._extra(keys), self.low - facts.count, room
         until = order.until[at]
@@ -264,6 +271,8 @@ class Members:
         if order is None:
             return (self.names if room is None or room else self.required) - keys
         at = order.next(facts)
+        if at > len(order.names):
+            return frozenset()
         last = min(order.until[at], self._latest(facts))
         found = frozenset(order.names[at if room is None or room else order.until[at] : last + 1])
         return found if last < len(order.names) else found | (self._beyond() - keys)

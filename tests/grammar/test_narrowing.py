@@ -63,6 +63,13 @@ SCHEMAS += [
         "type": "object",
     },
     {
+        "properties": {"ab": {"type": "null"}},
+        "dependentRequired": {"c": ["d"]},
+        "dependentSchemas": {"a": {"additionalProperties": {"type": "null"}}},
+        "type": "object",
+    },
+    {"items": {"type": "integer"}, "minItems": 1, "uniqueItems": True, "contains": {"minimum": 5}, "type": "array"},
+    {
         "properties": {"": {"type": "null"}, "b": {"type": "null"}},
         "patternProperties": {"^[ab]{1,3}$": {"type": "null"}, "^(ab){2}": {"type": "null"}},
         "required": ["a", 'a"b'],
