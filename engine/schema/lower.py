@@ -33,7 +33,7 @@ from engine.schema.validator import Validator
 from engine.schema.values import Options
 from engine.schema.verdict import Verdict
 
-LOWERING_VERSION = 44
+LOWERING_VERSION = 45
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 
