@@ -65,37 +65,37 @@ def shortest_word(automaton: Automaton, state: int, low: int) -> str:
 
 def _search(automaton: Automaton, state: int, low: int) -> str:
     """By sets of states from which a word of just so many code points is possible."""
-    able = _able(automaton, low)
-    size = next((size for size in range(low, len(able)) if state in able[size]), None)
-    if size is None:
+    most = measures(automaton).most[state]
+    if most is not None and most < low:
         raise ValueError(f"no word of {low} code points")
+    size = low
+    while state not in _able(automaton, size):
+        size += 1
     letters = []
-    for left in reversed(able[:size]):
-        target = next(target for target in _targets(automaton)[state] if target in left)
+    for left in range(size - 1, -1, -1):
+        able = _able(automaton, left)
+        target = next(target for target in _targets(automaton)[state] if target in able)
         letters.append(_targets(automaton)[state][target])
         state = target
     return "".join(letters)
 
 
+def _able(automaton: Automaton, size: int) -> frozenset[int]:
+    """The states from which a word of `size` code points is possible."""
+    known, sources = _lengths(automaton)
+    for longer in range(len(known), size + 1):
+        known[longer] = frozenset().union(*(sources.get(state, ()) for state in known[longer - 1]))
+    return known[size]
+
+
 @lru_cache(maxsize=4)
-def _able(automaton: Automaton, low: int) -> list[frozenset[int]]:
-    """The states from which a word of 0, 1, 2 ... code points is possible, to where each has one of `low` or more."""
+def _lengths(automaton: Automaton) -> tuple[dict[int, frozenset[int]], dict[int, set[int]]]:
+    """What `_able` has found, by size, and where each state can be come to from."""
     sources: dict[int, set[int]] = {}
     for state, row in enumerate(automaton.table):
         for target in set(row) - {DEAD}:
             sources.setdefault(target, set()).add(state)
-    found = [frozenset(automaton.accepting)]
-    left = {state for state in range(automaton.states) if _reaches(automaton, state, low)}
-    while found[-1] and (len(found) <= low or left):
-        found.append(frozenset().union(*(sources.get(state, ()) for state in found[-1])))
-        if len(found) > low:
-            left -= found[-1]
-    return found
-
-
-def _reaches(automaton: Automaton, state: int, low: int) -> bool:
-    most = measures(automaton).most[state]
-    return most is None or most >= low
+    return {0: frozenset(automaton.accepting)}, sources
 
 
 @lru_cache(maxsize=64)
