@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from engine.errors import RequestError, UnknownOption
 from engine.fields import Range, check_fields
 
-Quantization = Literal["bf16", "int8", "nf4", "nf4-dq", "fp4", "int4"]
+Quantization = Literal["bf16", "int8", "nf4", "nf4-dq", "fp4", "int4", "nl4"]
 QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
 
 EMBEDDED_MODEL = "smollm2-135m"

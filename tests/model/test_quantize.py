@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, MistralConfig, MistralForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from engine.config import EngineConfig
 from engine.errors import ModelError, RequestError
 from engine.model.checkpoint.checkpoint import load_checkpoint
 from engine.model.cpu.cpu_loader import read_weights
 from engine.model.cpu.engine_weights import load_engine_weights, read_engine_weights, requantized
+from engine.model.cuda import cuda_loader
 from engine.model.files.source import resolve
 from engine.model.hf.quantized_model import empty_model, quantize_model
 from engine.model.quantize import quantize, quantize_checkpoint
@@ -149,6 +151,71 @@ def save_llama(folder: Path, *, hidden: int, layers: int) -> float:
     return sum(tensor.nbytes for tensors in files.values() for tensor in tensors.values()) / 1e6
 
 
+PROMPTS = ["a colour", "the name of a function", "what a list holds"]
+
+
+def with_tokenizer(folder: Path, to: Path) -> Path:
+    """The folder and a tokenizer of words."""
+    copy_of(folder, to)
+    words = {word: at for at, word in enumerate(["</s>", *sorted({word for text in PROMPTS for word in text.split()})])}
+    rust = Tokenizer(models.WordLevel(words, unk_token="</s>"))
+    rust.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=rust, eos_token="</s>").save_pretrained(to)
+    return to
+
+
+def test_prompts_change_what_is_rounded_to_and_are_told(moe_folder: Path, tmp_path: Path) -> None:
+    source = with_tokenizer(moe_folder, tmp_path / "source")
+    manifests = [
+        quantize(str(source), "nl4", tmp_path / name, calibrate=prompts)
+        for name, prompts in (("none", []), ("some", PROMPTS), ("others", PROMPTS[:1]))
+    ]
+    assert [manifest.calibration is None for manifest in manifests] == [True, False, False]
+    assert manifests[1].calibration != manifests[2].calibration
+    none, some = (load_checkpoint(tmp_path / name, "cpu").tensors for name in ("none", "some"))
+    quantised = [name for name, weight in none.items() if isinstance(weight, QuantizedTensor)]
+    assert len(quantised) == 6 * 4
+    for name in quantised:
+        assert some[name].format == "nl4"
+        assert not torch.equal(some[name].packed, none[name].packed)
+
+
+def test_an_interrupted_calibrated_run_goes_on_and_gives_the_same_bytes(moe_folder: Path, tmp_path: Path) -> None:
+    def stop(done: int, total: int, name: str) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    settings = {"file_bytes": 1 << 14, "model": "m", "calibrate": PROMPTS}
+    source = with_tokenizer(moe_folder, tmp_path / "source")
+    with pytest.raises(KeyboardInterrupt):
+        quantize_checkpoint(source, tmp_path / "out", "nl4", progress=stop, **settings)
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out.partial").glob("*.safetensors")}
+    assert kept
+    resumed = quantize_checkpoint(source, tmp_path / "out", "nl4", **settings)
+    straight = quantize_checkpoint(source, tmp_path / "straight", "nl4", **settings)
+    assert all((tmp_path / "out" / name).stat().st_mtime_ns == when for name, when in kept.items())
+    assert resumed == straight
+
+
+def test_only_nl4_of_real_weights_is_calibrated(moe_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="nf4 rounds each weight by itself; only nl4 is calibrated"):
+        quantize(str(moe_folder), "nf4", tmp_path / "out", calibrate=PROMPTS)
+    with pytest.raises(RequestError, match="random weights have nothing to calibrate"):
+        quantize(f"random:{moe_folder / 'config.json'}", "nl4", tmp_path / "out", calibrate=PROMPTS)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("quantization", ["nl4", None])
+def test_a_gpu_refuses_nl4_by_name(quantization: str | None, moe_folder: Path, tmp_path: Path) -> None:
+    model = moe_folder
+    if quantization is None:
+        quantize(str(moe_folder), "nf4", model := tmp_path / "out", lm_head="nl4")
+    config = EngineConfig(model=str(model), quantization=quantization)
+    with pytest.raises(ModelError, match=r"no GPU kernel of this engine reads nl4 yet.*--device cpu") as refusal:
+        cuda_loader._read(config, resolve(str(model)), "cpu")
+    assert "\n" not in refusal.value.message
+
+
 BAD_SOURCES = {
     "a missing shard": (
         lambda folder: next(folder.glob("model-00002*")).unlink(),
@@ -277,6 +344,8 @@ def test_an_architecture_that_only_transformers_computes_is_quantised_too(tmp_pa
     model = MistralForCausalLM(config).eval().requires_grad_(False)
     model.save_pretrained(tmp_path / "source")
     quantize(str(tmp_path / "source"), "nf4", tmp_path / "out")
+    with pytest.raises(ModelError, match=r"calibration goes through .*, not 'mistral'; quantise without it"):
+        quantize(str(tmp_path / "source"), "nl4", tmp_path / "calibrated", calibrate=PROMPTS)
     name = str(tmp_path / "source")
     loaded = [
         read_weights(EngineConfig(model=name, quantization="nf4"), resolve(name)),

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-FORMATS = ("int8", "nf4", "nf4-dq", "fp4", "int4")
+FORMATS = ("int8", "nf4", "nf4-dq", "fp4", "int4", "nl4")
 
 
 def config(**changes: object) -> Qwen3MoeConfig:

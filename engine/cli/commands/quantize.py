@@ -9,9 +9,11 @@ import argparse
 from pathlib import Path
 
 from engine.cli.arguments import options
+from engine.cli.arguments.inputs import read_lines
 from engine.cli.sessions.engine_session import require_local
 from engine.cli.terminal import OK, Progress
 from engine.config import QUANTIZATIONS
+from engine.errors import RequestError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", required=True, metavar="Q", choices=QUANTIZATIONS, help=", ".join(QUANTIZATIONS))
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the checkpoint is written")
     parser.add_argument("--lm-head", default="bf16", choices=QUANTIZATIONS, help="format of the head (default bf16)")
+    parser.add_argument(
+        "--calibrate", metavar="FILE.jsonl", help='prompts to fit nl4 to, one {"prompt": "..."} a line; - for stdin'
+    )
     parser.add_argument("--revision", help="revision of a hub model")
     parser.add_argument("--device", default="auto", help="where the arithmetic runs: auto (default), cpu, cuda, cuda:N")
     parser.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
@@ -29,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from engine.model.files.source import resolve
 
     require_local()
+    prompts = [] if args.calibrate is None else read_prompts(args.calibrate)
     resolve(args.model, args.revision)  # a wrong name is told before seconds are spent on imports
     progress = Progress(quiet=args.quiet)
     progress.phase("importing torch and transformers")
@@ -46,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             revision=args.revision,
             lm_head=args.lm_head,
+            calibrate=prompts,
             device=args.device,
             cache_dir=options.engine_config(args).cache_folder,
             progress=told,
@@ -56,3 +63,16 @@ def run(args: argparse.Namespace) -> int:
     total = sum(file.nbytes for file in manifest.files)
     print(f"{args.out}: {args.model} in {manifest.quantization}, {total / 1e6:.1f} MB in {len(manifest.files)} files")
     return OK
+
+
+def read_prompts(name: str) -> list[str]:
+    """The prompts of a file of requests; other fields are not looked at."""
+    prompts = []
+    for number, value in read_lines(name, param="calibrate"):
+        prompt = value.get("prompt") if isinstance(value, dict) else None
+        if not isinstance(prompt, str) or not prompt:
+            raise RequestError(f"{name}, line {number}: holds no prompt", param="calibrate")
+        prompts.append(prompt)
+    if not prompts:
+        raise RequestError(f"{name}: holds no prompt", param="calibrate")
+    return prompts

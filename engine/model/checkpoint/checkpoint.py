@@ -1,7 +1,8 @@
 """Engine checkpoints: a folder of safetensors files, `manifest.json`, and the model's config and tokenizer files.
 
 A quantised weight NAME is stored as its parts `NAME.packed`, `NAME.absmax` (nf4-dq also `NAME.nested_absmax` and
-`NAME.nested_offset`), see quantized_tensor.py. Reading goes straight to the device, checked piece by piece.
+`NAME.nested_offset`), see quantized_tensor.py; a codebook of its own (nl4) is in the manifest. Reading goes straight to
+the device, checked piece by piece.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from engine.model.weights.quantized_tensor import QuantizedTensor, from_parts, p
 _DTYPES = {
     "U8": torch.uint8, "I8": torch.int8, "I32": torch.int32, "I64": torch.int64,
     "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64,
+    "F8_E4M3": torch.float8_e4m3fn,
 }  # fmt: skip
 _MAX_HEADER = 100_000_000
 
@@ -120,7 +122,9 @@ def _join(stored: dict[str, Tensor], name: str, entry: dict[str, Any], folder: P
             found = "absent" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
             raise _damaged(folder, f"{name}.{part} is {found}, {quantization} needs {dtype} {tuple(size)}")
         parts[part] = tensor
-    return from_parts(parts, shape, CODINGS[quantization])
+    coding = CODINGS[quantization]
+    table = torch.tensor(entry["codebook"], device=parts["packed"].device) if coding.fitted else None
+    return from_parts(parts, shape, coding, table)
 
 
 def _damaged(path: Path, reason: str) -> ModelError:

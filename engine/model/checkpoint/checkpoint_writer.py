@@ -63,7 +63,9 @@ class CheckpointWriter:
     def add(self, name: str, weight: Weight) -> None:
         """Take one weight (copied to the CPU); writes a file when enough has gathered."""
         if isinstance(weight, QuantizedTensor):
-            entry = {"format": weight.format, "shape": list(weight.shape)}
+            entry: dict[str, Any] = {"format": weight.format, "shape": list(weight.shape)}
+            if weight.coding.fitted:
+                entry["codebook"] = weight.codebook.tolist()
             self.manifest = replace(self.manifest, tensors={**self.manifest.tensors, name: entry})
             parts = {f"{name}.{part}": tensor for part, tensor in weight.parts().items()}
         else:

@@ -12,6 +12,7 @@ from typing import Any
 
 from engine import __version__
 from engine.errors import ModelError
+from engine.model.weights.coding import CODINGS
 from engine.model.weights.inventory import PLAIN, Weight
 from engine.model.weights.quantized_tensor import FORMATS
 
@@ -34,7 +35,8 @@ class WeightFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """Where weights came from and what they are. `tensors` holds format and shape of every quantised weight."""
+    """Where weights came from and what they are. `tensors` holds format and shape of every quantised weight, and of nl4
+    its codebook."""
 
     model: str
     revision: str | None = None
@@ -42,6 +44,8 @@ class Manifest:
     lm_head: str = PLAIN
     seed: int | None = None
     """Of random weights; None for a real model."""
+    calibration: str | None = None
+    """sha256 of the token ids that second moments were taken from; None for none."""
     files: tuple[WeightFile, ...] = ()
     tensors: dict[str, dict[str, Any]] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -98,5 +102,11 @@ def _from_plain(plain: dict[str, Any]) -> Manifest:
     for name, entry in plain["tensors"].items():
         if entry["format"] not in FORMATS or len(entry["shape"]) < 2 or min(entry["shape"]) < 1:
             raise ValueError(f"weight entry {name!r}")
+        if CODINGS[entry["format"]].fitted and not _is_codebook(entry["codebook"]):
+            raise ValueError(f"codebook of {name!r}")
     values = {name: value for name, value in plain.items() if name in known}
     return Manifest(**{**values, "files": files})
+
+
+def _is_codebook(numbers: Any) -> bool:
+    return isinstance(numbers, list) and len(numbers) == 16 and all(isinstance(number, float) for number in numbers)

@@ -14,6 +14,7 @@ import torch
 from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.interfaces import Runner
+from engine.model.checkpoint.manifest import read_manifest
 from engine.model.cpu.cpu_runner import CpuRunner
 from engine.model.cpu.decoder import is_supported
 from engine.model.cpu.engine_weights import load_engine_weights
@@ -24,6 +25,7 @@ from engine.model.files.source import Source
 from engine.model.formats.packed_source import packed_label, refuse_on_gpu
 from engine.model.kernels.compiling import early
 from engine.model.loaded_model import LoadedModel, Phases, tokenizer_of
+from engine.model.weights.coding import CODINGS
 from engine.model.weights.inventory import PLAIN, check_quantized, inventory, quantize_named, wanted_format
 
 
@@ -57,6 +59,7 @@ def load_accelerated(config: EngineConfig, source: Source, device: str, phases: 
 
 
 def _read(config: EngineConfig, source: Source, device: str) -> _Read:
+    _refuse_without_kernels(config, source)
     if source.kind in ("checkpoint", "random"):
         settings, loaded = load_engine_weights(config, source, device)
         path = source.path
@@ -75,6 +78,17 @@ def _read(config: EngineConfig, source: Source, device: str) -> _Read:
     quantization = config.quantization or PLAIN
     weights = _on_device(read, quantization, device)
     return _Read(read.settings, weights, read.folder, str(inventory(weights)), quantization)
+
+
+def _refuse_without_kernels(config: EngineConfig, source: Source) -> None:
+    """ModelError for nl4, before its weights are read."""
+    held: list[str | None] = [config.quantization]
+    if source.kind == "checkpoint" and source.path is not None:
+        manifest = read_manifest(source.path)
+        held = [manifest.quantization, manifest.lm_head]
+    for name in held:
+        if name in CODINGS and CODINGS[name].fitted:
+            raise refuse_on_gpu(source.name, name)
 
 
 def _on_device(read: ReadWeights, quantization: str, device: str) -> Weights:

@@ -59,8 +59,8 @@ def check_asked(config: EngineConfig, name: str, held: str) -> None:
 def refuse_on_gpu(name: str, held: str) -> ModelError:
     """The error for a format that no GPU kernel reads yet."""
     return ModelError(
-        f"{name} is in {held}, which no GPU kernel of this engine reads yet; run it on the CPU (--device cpu), or "
-        "quantise the model's 16-bit form with: maskloop quantize MODEL --to nf4 --out DIR",
+        f"{name}: no GPU kernel of this engine reads {held} yet; run it on the CPU (--device cpu), or quantise "
+        "the model's 16-bit form with: maskloop quantize MODEL --to nf4 --out DIR",
         param="device",
     )
 

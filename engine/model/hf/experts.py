@@ -28,18 +28,22 @@ def experts_forward(module: Any, hidden_states: Tensor, top_k_index: Tensor, top
     """hidden_states [T, H], top_k_index [T, k] and top_k_weights [T, k] -> [T, H] in hidden_states' dtype.
 
     Weights may be quantised or float. Ids of E and more (an absent expert under expert parallelism) add nothing.
-    Cost: one host synchronisation, and one dequantised expert in memory at a time.
+    Cost: one host synchronisation, and one dequantised expert in memory at a time. A module's `seen(weight, expert,
+    inputs)`, where it has one, is told what each expert is multiplied with.
     """
     result = torch.zeros_like(hidden_states)
     up_name = "gate_up_proj" if getattr(module, "has_gate", True) else "up_proj"
     up, down = getattr(module, up_name), module.down_proj
     up_bias, down_bias = getattr(module, f"{up_name}_bias", None), getattr(module, "down_proj_bias", None)
+    seen = getattr(module, "seen", _unseen)
     for expert in torch.unique(top_k_index).tolist():
         if expert >= module.num_experts:
             continue
         tokens, place = torch.where(top_k_index == expert)
+        seen(up_name, expert, hidden_states[tokens])
         hidden = linear(hidden_states[tokens], _matrix(up, expert, hidden_states.dtype), _row(up_bias, expert))
         hidden = _activate(module, hidden)
+        seen("down_proj", expert, hidden)
         hidden = linear(hidden, _matrix(down, expert, hidden_states.dtype), _row(down_bias, expert))
         hidden = hidden * top_k_weights[tokens, place, None]
         result.index_add_(0, tokens, hidden.to(result.dtype))
@@ -67,6 +71,10 @@ def _activate(module: Any, hidden: Tensor) -> Tensor:
     if not getattr(module, "has_gate", True):
         return module.act_fn(hidden)  # type: ignore[no-any-return]  # a Module, whose attributes are untyped
     return module._apply_gate(hidden)  # type: ignore[no-any-return]  # as above
+
+
+def _unseen(weight: str, expert: int, inputs: Tensor) -> None:
+    """Nobody looks on."""
 
 
 def _matrix(weight: Any, expert: int, dtype: torch.dtype) -> Tensor:

@@ -6,13 +6,16 @@ read, reaches 6). Ties between two entries go to the lower one, which is bitsand
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
 _CELLS = 512
-"""Grid cells per unit in `nearest`; fine enough that no cell holds two boundaries of any codebook."""
+"""Grid cells per unit in `rank`; fine enough that no cell holds two boundaries of any codebook."""
+SPACING = 2 / _CELLS
+"""Between entries of a table that is fitted, so that its boundaries have cells of their own."""
 _NF4 = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
     -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
@@ -54,31 +57,49 @@ def pair_table(table: Tensor) -> Tensor:
     return torch.cartesian_prod(table, table)
 
 
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What `rank` needs of a table, per cell of a uniform grid: the uint8 rank of its lowest value, and the fp32
+    boundary inside it (2, out of reach, where there is none)."""
+
+    base: Tensor
+    edge: Tensor
+
+
 def nearest(values: Tensor, quantization: str) -> Tensor:
-    """uint8 rank of the nearest codebook value, for fp32 values in [-1, 1]; the same answer as a search, five times
-    as fast: a cell of a uniform grid knows the rank below it and the one boundary it may hold. Exact, since the grid
-    index is a monotone function that values and boundaries share."""
-    base, edge = _grid(quantization, values.device)
-    cells = _cell(values).view(-1)
-    ranks = base.index_select(0, cells) + (values.reshape(-1) > edge.index_select(0, cells))
+    """uint8 rank of the nearest codebook value, for fp32 values in [-1, 1]."""
+    return rank(values, _named_grid(quantization, values.device))
+
+
+def rank(values: Tensor, grid: Grid) -> Tensor:
+    """uint8 rank of the nearest entry of the grid's table, for fp32 values in [-1, 1].
+
+    The same answer as a search, many times as fast: a cell knows the rank below it and the one boundary it may hold.
+    Exact, since the grid index is a monotone function that values and boundaries share.
+    """
+    cells = _cell(values).reshape(-1)
+    ranks = grid.base.index_select(0, cells) + (values.reshape(-1) > grid.edge.index_select(0, cells))
     return ranks.view(values.shape)
 
 
-@cache
-def _grid(quantization: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Per cell: uint8 rank of its lowest value, and fp32 boundary inside it (2, out of reach, where there is none)."""
-    table = codebook(quantization, device).sort().values
+def grid_of(table: Tensor) -> Grid:
+    """The grid of an ascending table whose entries are at least `SPACING` apart."""
     boundaries = (table[:-1] + table[1:]) / 2
     cells = _cell(boundaries).long().clamp(min=0)
-    edge = torch.full((2 * _CELLS + 1,), 2.0, device=device)
-    counts = torch.zeros(2 * _CELLS + 1, dtype=torch.int64, device=device)
+    edge = torch.full((2 * _CELLS + 1,), 2.0, device=table.device)
+    counts = torch.zeros(2 * _CELLS + 1, dtype=torch.int64, device=table.device)
     reachable = boundaries > -1
     edge[cells[reachable]] = boundaries[reachable]
     counts.index_add_(0, cells, torch.ones_like(cells))
     base = counts.cumsum(0) - counts
     base[0] += int((~reachable).sum())
     assert int(counts.max()) == 1, "two boundaries share a grid cell"
-    return base.to(torch.uint8), edge
+    return Grid(base.to(torch.uint8), edge)
+
+
+@cache
+def _named_grid(quantization: str, device: torch.device) -> Grid:
+    return grid_of(codebook(quantization, device).sort().values)
 
 
 def _cell(values: Tensor) -> Tensor:

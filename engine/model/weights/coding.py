@@ -31,6 +31,8 @@ class Coding:
     """Of a code: 4, 5, 6 or 8. Codes of 5 and 6 bits lie in two planes, one of 4 and one of 1 or 2."""
     table: str | None = None
     """The codebook's name; None: a code is the number that it is (for e4m3 the packed dtype says so)."""
+    fitted: bool = False
+    """Whether every weight brings a codebook of its own."""
     group: int = 0
     """Columns that share a scale; 0: the whole row."""
     rows: int = 1
@@ -49,6 +51,8 @@ class Coding:
         """fp32 [16] for 4 bits, in the order of the codes; else fp32 [1], the step of a code."""
         if self.table is not None:
             return codebook(self.table, device)
+        if self.fitted:
+            raise ValueError(f"{self.name} has a codebook for each weight, none of the format")
         if self.bits == 4:
             return torch.arange(16, dtype=torch.float32, device=device) - self.zero
         return torch.ones(1, dtype=torch.float32, device=device)
@@ -60,5 +64,6 @@ CODINGS: dict[str, Coding] = {
     "nf4-dq": Coding(name="nf4-dq", bits=4, table="nf4", group=64),
     "fp4": Coding(name="fp4", bits=4, table="fp4", group=64),
     "int4": Coding(name="int4", bits=4, table="int4", group=64),
+    "nl4": Coding(name="nl4", bits=4, group=16, fitted=True),
 }
 """The formats that this engine writes."""

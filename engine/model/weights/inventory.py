@@ -177,9 +177,9 @@ def _count(weight: Weight) -> int:
     return total
 
 
-def quantize_named(name: str, weight: Tensor, quantization: str) -> QuantizedTensor:
+def quantize_named(name: str, weight: Tensor, quantization: str, moments: Tensor | None = None) -> QuantizedTensor:
     """`quantize_tensor` whose errors say which weight."""
     try:
-        return quantize_tensor(weight, quantization)
+        return quantize_tensor(weight, quantization, moments)
     except ModelError as error:
         raise ModelError(f"{name}: {error.message}", param=error.param) from None

@@ -34,7 +34,7 @@ from engine.model.weights.decoding import (
 )
 
 BLOCK = 64
-"""Elements along K that share one absmax in the 4-bit formats that we write."""
+"""Elements along K that share one absmax in the 4-bit formats of bitsandbytes."""
 FORMATS: tuple[str, ...] = tuple(CODINGS)
 
 
@@ -44,7 +44,8 @@ class QuantizedTensor:
 
     packed: Tensor
     scale: Tensor
-    """As stored; of our own formats the absmax of each block. `scales()` are the numbers."""
+    """As stored; of our own formats the absmax of each block (nl4: what serves it best, of either sign). `scales()` are
+    the numbers."""
     codebook: Tensor
     """fp32 [16] for codes of 4 bits; else fp32 [1], the step of a code (int8: 1/127)."""
     shape: tuple[int, ...]
@@ -72,7 +73,8 @@ class QuantizedTensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of codes and scales; the codebook is a constant of the format and not counted."""
+        """Bytes of codes and scales. A codebook is not counted: it is a constant of the format, or (nl4) 64 bytes that
+        describe the weight, as its shape does."""
         return sum(part.numel() * part.element_size() for part in self.parts().values())
 
     @property
@@ -172,7 +174,8 @@ def empty_quantized(shape: tuple[int, ...], quantization: str, device: torch.dev
     """Uninitialised storage for a weight of this shape; on `meta` it tells sizes without memory."""
     sizes = part_shapes(shape, quantization).items()
     parts = {name: torch.empty(size, dtype=dtype, device=device) for name, (size, dtype) in sizes}
-    return from_parts(parts, shape, CODINGS[quantization])
+    coding = CODINGS[quantization]
+    return from_parts(parts, shape, coding, torch.empty(16, device=device) if coding.fitted else None)
 
 
 def part_shapes(shape: tuple[int, ...], quantization: str) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
@@ -180,8 +183,11 @@ def part_shapes(shape: tuple[int, ...], quantization: str) -> dict[str, tuple[tu
     *lead, columns = shape
     if quantization == "int8":
         return {"packed": (shape, torch.int8), "absmax": (tuple(lead), torch.float32)}
-    blocks = -(-columns // BLOCK)
-    packed = {"packed": ((*lead, blocks * BLOCK // 2), torch.uint8)}
+    coding = CODINGS[quantization]
+    blocks = coding.padded(columns) // coding.group
+    packed = {"packed": ((*lead, coding.padded(columns) // 2), torch.uint8)}
+    if coding.fitted:
+        return {**packed, "absmax": ((*lead, blocks), torch.float8_e4m3fn)}
     if quantization != "nf4-dq":
         return {**packed, "absmax": ((*lead, blocks), torch.float32)}
     codes = prod(lead) * blocks

@@ -17,25 +17,32 @@ from engine.errors import ModelError
 from engine.model.weights.codebook import nearest, nearest_dynamic
 from engine.model.weights.coding import CODINGS
 from engine.model.weights.decoding import NESTED_BLOCK, NestedAbsmax, row_slices
+from engine.model.weights.fitted import quantize_fitted
 from engine.model.weights.quantized_tensor import BLOCK, FORMATS, QuantizedTensor, empty_quantized
 
 _TINY = 1e-38
 
 
-def quantize_tensor(weight: Tensor, quantization: str) -> QuantizedTensor:
-    """Quantise [..., N, K] floats (fp32, bf16, fp16) on their device; ModelError where one is not finite."""
+def quantize_tensor(weight: Tensor, quantization: str, moments: Tensor | None = None) -> QuantizedTensor:
+    """Quantise [..., N, K] floats (fp32, bf16, fp16) on their device; ModelError where one is not finite. `moments` are
+    the inputs' second moments, [..., K, K], which nl4 alone knows how to use."""
+    if quantization in CODINGS and CODINGS[quantization].fitted:
+        return quantize_fitted(weight, moments)
     return quantize_slices(weight.reshape(-1, *weight.shape[-2:]), tuple(weight.shape), quantization)
 
 
 def quantize_slices(slices: Iterable[Tensor], shape: tuple[int, ...], quantization: str) -> QuantizedTensor:
     """Quantise a weight that arrives as [N, K] slices (experts, in order), so that it never exists whole.
 
-    Gives the same bytes as `quantize_tensor` on the stacked slices. Memory: the packed result and one slice.
+    Gives the same bytes as `quantize_tensor` on the stacked slices. Memory: the packed result and one slice; nl4, whose
+    table is of the whole weight, has all slices at once.
     """
     if quantization not in FORMATS:
         raise ModelError(f"no quantisation named {quantization!r}; known: {', '.join(FORMATS)}", param="quantization")
     if len(shape) < 2 or not prod(shape):
         raise ValueError(f"a weight needs shape [..., N, K] and at least one element, got {shape}")
+    if CODINGS[quantization].fitted:
+        return quantize_fitted(torch.stack(list(slices)).view(shape))
     result: QuantizedTensor | None = None
     filled = 0
     for matrix in slices:

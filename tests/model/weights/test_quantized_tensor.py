@@ -129,9 +129,12 @@ def test_error_is_bounded_by_the_widest_gap(
 
 
 def _bound(weight: Tensor, quantized: QuantizedTensor) -> Tensor:
-    """Half the widest gap of the codebook times the block's absmax, and what a nested scale may be off by."""
+    """Half the widest gap of the codebook times the block's absmax, and what a nested scale may be off by; nl4 clips
+    where that serves the group."""
     if quantized.format == "int8":
         return weight.abs().amax(-1, keepdim=True) * (0.5001 / 127)
+    if quantized.format == "nl4":
+        return weight.abs().amax(-1, keepdim=True) / 3 + weight.abs().amax() / 4096
     table = quantized.codebook.sort().values
     gap = float(max((b - a for a, b in pairwise(table[table >= -1].tolist())))) / 2
     slack = 0.0 if quantized.nested is None else float(quantized.nested.absmax.max()) / 32
@@ -157,7 +160,7 @@ def test_int4_is_symmetric_and_never_writes_code_zero() -> None:
 
 @pytest.mark.parametrize("quantization", FORMATS)
 def test_layout_is_as_documented(quantization: str) -> None:
-    """Element 2i sits in the high nibble; every part has the documented shape and dtype; K = 70 pads to 128."""
+    """Element 2i is in the high nibble; every part has its documented shape and dtype; K = 70 pads to 128 (nl4: 80)."""
     weight = torch.randn(2, 3, 70)
     quantized = quantize_tensor(weight, quantization)
     for name, (shape, dtype) in part_shapes((2, 3, 70), quantization).items():
@@ -166,8 +169,9 @@ def test_layout_is_as_documented(quantization: str) -> None:
     if quantization == "int8":
         by_hand = quantized.packed.float() * (quantized.scale / 127)[..., None]
     else:
-        codes = torch.stack([quantized.packed >> 4, quantized.packed & 15], -1).view(2, 3, 128)
-        scales = quantized.scales().repeat_interleave(BLOCK, -1)
+        codes = torch.stack([quantized.packed >> 4, quantized.packed & 15], -1).view(2, 3, -1)
+        scales = quantized.scales().repeat_interleave(quantized.coding.group, -1)
+        assert codes.shape[-1] == scales.shape[-1] == (80 if quantization == "nl4" else 128)
         by_hand = (quantized.codebook[codes.int()] * scales)[..., :70]
     assert torch.allclose(quantized.dequantize(), by_hand, rtol=1e-6, atol=0)
 
