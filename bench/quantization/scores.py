@@ -36,7 +36,7 @@ class Replay:
     """Every prompt's document and expected document, with the reference's logits. Memory: 4 V bytes a token."""
 
     def __init__(self, prompts: Sequence[Replayed], reference: Scorer) -> None:
-        self._prompts = [(one, *reference.logits(one.prompt, [one.document, one.gold])) for one in prompts]
+        self._prompts = [(one, *_logits(reference, one)) for one in prompts]
 
     def own_scores(self) -> list[PromptScore]:
         """The reference against itself: zeros, and how much the expected document surprises it."""
@@ -44,16 +44,25 @@ class Replay:
 
     def scores(self, scorer: Scorer) -> list[PromptScore]:
         """The weights that the scorer holds now."""
-        return [
-            _compare(one, logits, *scorer.logits(one.prompt, [one.document, one.gold]))
-            for one, logits, _ in self._prompts
-        ]
+        return [_compare(one, logits, *_logits(scorer, one)) for one, logits, _ in self._prompts]
+
+
+def _logits(scorer: Scorer, one: Replayed) -> Sequence[Tensor]:
+    """Of the document and of the expected one, which a text has only one of."""
+    if one.document == one.gold:
+        return scorer.logits(one.prompt, [one.document]) * 2
+    return scorer.logits(one.prompt, [one.document, one.gold])
 
 
 def _compare(one: Replayed, reference: Tensor, ours: Tensor, gold: Tensor) -> PromptScore:
     width = reference.shape[-1]
     sums = compare(reference, ours, unpack(one.document_masks, width))
     return PromptScore(sums, len(one.gold), *surprise(gold, torch.tensor(one.gold), unpack(one.gold_masks, width)))
+
+
+def kl_of(scores: Sequence[PromptScore], base: Sequence[PromptScore], seed: int) -> list[float]:
+    """The divergence over all tokens as a share of another variant's, `[value, low, high]`."""
+    return ratio([one.sums.kl_all for one in scores], [one.sums.kl_all for one in base], seed=seed)
 
 
 def figures_of(scores: Sequence[PromptScore], seed: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ that the format makes in that tensor. What format and control share is the size 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,19 +17,28 @@ from engine.model.weights.inventory import PLAIN, Inventory, Weight, inventory, 
 from engine.model.weights.quantized_tensor import QuantizedTensor
 from engine.model.weights.rounding import quantize_tensor
 
-FORMATS = ("bf16", "int8", "nf4", "nf4-dq", "fp4", "int4")
+FORMATS = ("bf16", "int8", "nf4", "nf4-dq", "fp4", "int4", "nl4")
+CALIBRATED = "nl4+calibrated"
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """`format` is one of FORMATS; `noise` makes it that format's control."""
+    """`format` is one of FORMATS, or a name for what `stored` holds; `noise` makes it that format's control."""
 
     format: str
     noise: bool = False
+    stored: Mapping[str, Weight] | None = None
+    """Weights that a checkpoint has; without it they are rounded here."""
 
     @property
     def name(self) -> str:
         return f"noise~{self.format}" if self.noise else self.format
+
+    def packed(self, name: str, weight: Tensor) -> Weight:
+        """The weight as the format holds it."""
+        if self.stored is not None:
+            return self.stored[name].to(weight.device)
+        return weight.to(torch.bfloat16) if self.format == PLAIN else quantize_tensor(weight, self.format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ def make(weights: Iterable[tuple[str, Tensor]], variant: Variant, seed: int, put
             stored[name] = own.to("meta", torch.bfloat16)
             continue
         weight = own.float()
-        packed = weight.to(torch.bfloat16) if variant.format == PLAIN else quantize_tensor(weight, variant.format)
+        packed = variant.packed(name, weight)
         value = packed.dequantize() if isinstance(packed, QuantizedTensor) else packed.float()
         if variant.noise:
             rms = (value - weight).pow(2).mean().sqrt()

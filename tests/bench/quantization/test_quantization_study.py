@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from bench.quantization import __main__ as quantization
+from bench.quantization import trained
 from bench.quantization.plot import plot_quantization
+from bench.quantization.synthetic import errors
 from bench.quantization.variants import FORMATS, Variant, bytes_per_token, is_changed, make
 from engine.model.files.source import Source, embedded_gguf
 from engine.model.source_format import reference_label, source_format, weight_hashes
@@ -65,6 +67,54 @@ def test_two_runs_with_one_seed_give_the_same_table(line: dict[str, Any], tmp_pa
     assert again["scores"] == line["scores"]
     strip = [[{k: v for k, v in row.items() if k not in clock} for row in one["documents"]] for one in (line, again)]
     assert strip[0] == strip[1]
+
+
+SMALL = {
+    "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32,
+    "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "vocab_size": 300,
+}  # fmt: skip
+
+
+def test_a_trained_model_is_scored_on_text_that_it_has_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trained, "FULL", SMALL)
+    folder = tmp_path / "model"
+    few = ["--steps", "3", "--batch", "2", "--window", "32", "--chars", "200000", "--device", "cpu"]
+    assert trained.main(["--out", str(folder), *few]) == 0
+    calibration, evaluation = folder / "calibration.jsonl", folder / "evaluation.txt"
+    texts = ["--calibrate", str(calibration), "--text", str(evaluation)]
+    settings = ["--formats", "nf4,nl4", "--limit", "3", "--device", "cpu", "--out", str(tmp_path)]
+    assert quantization.main([str(folder), *texts, *settings]) == 0
+    told = json.loads((tmp_path / "quantization.jsonl").read_text())
+    rows = {row["variant"]: row for row in told["scores"]}
+    assert list(rows) == ["reference", *(n + v for v in ("nf4", "nl4", "nl4+calibrated") for n in ("", "noise~"))]
+    assert (told["reference"], told["documents"]) == ("bf16", [])
+    assert rows["nf4"]["kl_of_nf4"] == [1, 1, 1]
+    assert rows["reference"]["tokens"] == 3 * 255
+    for name in ("nl4", "nl4+calibrated"):
+        assert rows[name]["kl_all"] == pytest.approx(rows[name]["kl_legal"])
+        assert rows[name]["kl_of_nf4"][0] == pytest.approx(rows[name]["kl_all"][0] / rows["nf4"]["kl_all"][0])
+        assert rows[name]["bits_per_weight"] == rows["nf4"]["bits_per_weight"]
+    assert rows["nl4+calibrated"]["relative_rms"] > rows["nl4"]["relative_rms"]
+
+
+def test_texts_are_apart_and_their_files_are_of_the_library() -> None:
+    texts = trained.divided(300_000)
+    assert all(texts.values())
+    assert sum(map(len, texts["training"])) >= 10 * sum(map(len, texts["evaluation"]))
+    seen = {text for use in texts.values() for text in use}
+    assert len(seen) == sum(len({*use}) for use in texts.values())
+
+
+def test_made_up_weights_are_told_with_the_error_of_their_products() -> None:
+    rows = {(row["weights"], row["format"]): row for row in errors(["bf16", "nf4", "nl4"], 0)}
+    assert len(rows) == 3 * 3
+    for weights in ("gaussian", "student-t 5", "student-t 3"):
+        nf4, plain, fed = (rows[weights, name] for name in ("nf4", "nl4", "nl4+calibrated"))
+        assert plain["output_rms"] ** 2 < 0.8 * nf4["output_rms"] ** 2
+        assert fed["output_rms"] ** 2 < 0.55 * nf4["output_rms"] ** 2
+        assert fed["relative_rms"] > plain["relative_rms"]
 
 
 def test_the_plot_shows_every_format(line: dict[str, Any], tmp_path: Path) -> None:
