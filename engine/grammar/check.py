@@ -30,6 +30,7 @@ class Checking:
         found: dict[str, Any] = {"schema_hash": self.constraint.schema_hash, "supported": True, "verdicts": []}
         try:
             grammar = self.grammar.result()
+            least = {"min_bytes": grammar.min_bytes, "min_tokens": grammar.min_tokens}
         except SchemaInvalid:
             raise
         except ConstraintError as error:
@@ -41,8 +42,7 @@ class Checking:
         )
         return found | {
             "verdicts": [verdict.to_dict() for verdict in (*whole, *grammar.verdicts)],
-            "min_bytes": grammar.min_bytes,
-            "min_tokens": grammar.min_tokens,
+            **least,
             "min_tokens_exact": grammar.min_tokens_exact,
         }
 

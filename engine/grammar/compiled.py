@@ -119,14 +119,14 @@ class CompiledGrammar:
     def shortest(self) -> tuple[int, ...]:
         """The document of fewest tokens, stop token last; empty where none is known. Raises LimitExceeded where finding
         it takes longer than a grammar may: hundreds of values that differ have no other bound."""
-        return self._once("shortest", self._shortest)
+        return self._once("shortest", lambda: self._sought(self._seeker, 0))
 
-    def _shortest(self) -> tuple[int, ...]:
+    def _sought(self, matcher: Matcher, limit: int) -> tuple[int, ...]:
         began = time.thread_time()
-        while not self.seek_shortest():
+        while not matcher.seek(limit, _PIECES):
             if time.thread_time() - began > self.limits.compile_s:
                 raise error_of(Stopped("cpu"), self.constraint, self.limits)
-        return self._seeker.shortest_ending(0)
+        return matcher.shortest_ending(limit)
 
     def seek_shortest(self) -> bool:
         """Look for it for some milliseconds; whether it is known by now. One thread at a time."""
@@ -143,12 +143,12 @@ class CompiledGrammar:
 
     @property
     def min_bytes(self) -> int:
-        """Bytes of the document that is shortest in bytes."""
+        """Bytes of the document that is shortest in bytes. Raises LimitExceeded as `shortest` does."""
         return self._once("min_bytes", self._min_bytes)
 
     def _min_bytes(self) -> int:
         matcher = self.matcher()
-        return len(matcher.text(matcher.shortest_ending()))
+        return len(matcher.text(self._sought(matcher, NEVER)))
 
     @property
     def min_tokens_exact(self) -> bool:

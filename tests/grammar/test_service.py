@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,15 @@ def test_the_search_for_the_shortest_document_is_limited_too(sandboxed: GrammarS
     with pytest.raises(LimitExceeded, match="compile_s = 2 s"):
         sandboxed.compile(Constraint.json_schema(unlike))
     assert sandboxed.compile(Constraint.json_schema({**unlike, "minItems": 3})).min_bytes == len("[0,1,2]")
+
+
+def test_so_is_that_for_the_document_of_fewest_bytes(byte_service: GrammarService) -> None:
+    schema = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True, "minItems": 150}
+    grammar = byte_service.compile(Constraint.json_schema(schema))
+    hurried = replace(grammar, limits=replace(grammar.limits, compile_s=1e-6))
+    with pytest.raises(LimitExceeded, match="compile_s"):
+        _ = hurried.min_bytes
+    assert grammar.min_bytes > 300
 
 
 def test_memory_is_limited_too(tmp_path: Path) -> None:
