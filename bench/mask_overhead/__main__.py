@@ -109,8 +109,9 @@ def _ours(loaded: LoadedModel, options: argparse.Namespace) -> Iterator[dict[str
                 figures = _figures(_measured(engine, chosen, batch, options.repeats), drafted=forced != "off")
                 yield about | figures
                 print(f"{about} exposed {figures['exposed_share']:.4%}", file=sys.stderr, flush=True)
-    if options.first:
-        yield from (_unseen(loaded, chosen, most, options.first) for chosen in sets)
+    for batch, chosen in product(options.batches if options.first else (), sets):
+        if chosen.name != "mix" or batch == most:
+            yield _unseen(loaded, chosen, batch, options.first)
 
 
 def _unseen(loaded: LoadedModel, chosen: SchemaSet, batch: int, first: int) -> dict[str, Any]:
