@@ -59,13 +59,13 @@ def _few_works(few: DecodeForward, step: Step, position: int) -> Works:
 
     def mixture(_: int, layer: Any) -> None:
         if batch == 1:
-            op.experts_one(normed, routes, layer.gate_up, layer.down, few.inner, x, half, chosen=model.chosen)
+            op.experts_one(normed, routes.logits, layer.gate_up, layer.down, few.inner, x, half, **choice)
         else:
             pairs = Pairs(routes.ids, routes.weights, routes.pairs, routes.groups, 8)
             op.strips_product(normed, pairs, layer.gate_up, layer.down, few.inner, parts, chosen=model.chosen)
 
     def route(_: int, layer: Any) -> None:
-        op.router(x, layer.post_gain, layer.router, normed, routes, eps=shape.eps, **choice)
+        op.router(x, layer.post_gain, layer.router, normed, routes.logits, eps=shape.eps)
 
     def attend(i: int, layer: Any) -> None:
         if batch == 1:  # rope and cache are part of it

@@ -32,6 +32,16 @@ TYPES: dict[str, str] = {
     **dict.fromkeys(["T", "S", "V", "W", "RS", "G", "number", "blocks", "P", "M"], "i32"),
     "words": "*i16", "weight": "*bf16", "sums": "*i64", "state": "*i64", "eps": "fp32", "scale": "fp32",
 }  # fmt: skip
+_QKV: dict[str, Any] = {"N": 5120, "K": 2048, "BT": 8, "RESIDUAL": False, "units": 32}
+_OUTPUT: dict[str, Any] = {"N": 2048, "K": 4096, "BT": 8, "NORM": False, "RESIDUAL": True, "units": 64}
+_CHOICE: dict[str, Any] = {"E": 128, "EP": 128, "C": 8, "I": 768}
+FEW: dict[str, dict[str, Any]] = {
+    "linear": {**_QKV, "NORM": True}, "linear_few": {**_QKV, "NORM": False}, "linear_wide": _OUTPUT,
+    "linear_wide_few": _OUTPUT,
+    "gate_up_one": {**_CHOICE, "K": 2048, "CP": 8, "NORM_TOPK": True, "units": 32},
+    "down_one": {**_CHOICE, "N": 2048, "units": 96},
+}  # fmt: skip
+"""The few-token kernels at the product's sizes; `units` is what their sum runs over."""
 Case = tuple[Any, dict[str, Any], int, dict[str, str], dict[str, Any]]
 
 
@@ -41,27 +51,14 @@ def cases(capability: int) -> list[Case]:
     flags = {**asm, "PDL": capability >= 90}
     pdl = {"PDL": capability >= 90}
     made: list[Case] = []
-    for bits in (4, 8) if capability == 90 else (4,):
+    for bits in (4, 8, 16) if capability == 90 else (4,):
         base: dict[str, Any] = {"BITS": bits, **flags}
-        warps, units = launch.TUNING["linear"]
-        shape = {"N": 5120, "K": 2048, "B": units, "NORM": True, "RESIDUAL": False, "EARLY": False}
-        made.append((linear.linear_kernel, {**shape, "BT": 8, "WARPS": warps, **base}, warps, {}, {}))
-        shape = {"N": 2048, "K": 4096, "B": units, "NORM": False, "RESIDUAL": True, "EARLY": True}
-        made.append((linear.linear_kernel, {**shape, "BT": 16, "WARPS": warps, **base}, warps, {}, {}))
-        warps, units = launch.TUNING["gate_up_one"]
-        made.append(
-            (experts.gate_up_one_kernel, {"I": 768, "K": 2048, "B": units, "WARPS": warps, **base}, warps, {}, {})
-        )
-        warps, units = launch.TUNING["down_one"]
-        made.append(
-            (
-                experts.down_one_kernel,
-                {"N": 2048, "I": 768, "C": 8, "EARLY": True, "B": units, "WARPS": warps, **base},
-                warps,
-                {},
-                {},
-            )
-        )
+        for kind, shape in FEW.items():
+            kernel = {"gate_up_one": experts.gate_up_one_kernel, "down_one": experts.down_one_kernel}.get(kind)
+            found = launch.tuned(kind, shape["units"], bits, early=kind != "gate_up_one")
+            options = {"maxnreg": found.pop("maxnreg")} if "maxnreg" in found else {}
+            constants = {name: value for name, value in shape.items() if name != "units"} | found | base
+            made.append((kernel or linear.linear_kernel, constants, constants.pop("num_warps"), {}, options))
     for bits in (4, 8, 16) if capability in (80, 90) else (4,):
         product: dict[str, Any] = {"K": 2048, "BITS": bits, **flags}
         for (four, size), shapes in launch.EXPERTS.items():
@@ -86,8 +83,8 @@ def cases(capability: int) -> list[Case]:
     made.append((tile_attention.tile_attention_kernel, tile, 8, {"out": "*fp16"}, {"num_stages": depth}))
     made.append((plane.norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"x": "*fp32", "out": "*fp16"}, {}))
     route = {"E": 128, "EP": 128, "C": 8, "NORM_TOPK": True, **pdl}
-    for choose, rows, together in ((True, 2, 1), (False, 8, 8)):
-        scores = {**route, "H": 2048, "HP": 2048, "BE": rows, "CHOOSE": choose, "TB": together, "STORE": choose}
+    for rows, together in ((2, 1), (8, 8)):
+        scores = {"H": 2048, "HP": 2048, "E": 128, "BE": rows, "TB": together, "STORE": rows == 2, **pdl}
         made.append((router.router_kernel, scores, 4, {"x": "*fp32"}, {}))
     sort = {"PP": 512, "SIZE": 8, "JP": 16, **pdl}
     made.append((router.sort_kernel, sort, 4, {}, {}))

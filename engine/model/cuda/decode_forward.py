@@ -92,7 +92,7 @@ class DecodeForward:
         integer = torch.int32
         self.routes = Routes(
             make(tokens, model.experts), make(pairs, dtype=integer), make(pairs) + 1, make(pairs, dtype=integer),
-            make(3, 1, dtype=integer), make(1, dtype=integer),
+            make(3, 1, dtype=integer),
         )  # fmt: skip
         self._groups = {t: make(3, self._group_count(t), dtype=integer) for t in range(1, tokens + 1)}
         self.scratch = attention.make_scratch(rows, shape.heads, shape.kv_heads, shape.head_dim, device)
@@ -146,11 +146,11 @@ class DecodeForward:
         routes, chosen, eps = self._routes(count), model.chosen, model.shape.eps
         choice: dict[str, Any] = {"chosen": chosen, "norm_topk": model.shape.norm_topk}
         if layer.router is not None:
-            op.router(x, layer.post_gain, layer.router, normed, routes, eps=eps, **choice)
+            op.router(x, layer.post_gain, layer.router, normed, routes.logits, eps=eps)
         else:
             op.final_norm(x, self.everyone[:count], layer.post_gain, normed, eps=eps)
         if count == 1:
-            op.experts_one(normed, routes, layer.gate_up, layer.down, self.inner, x, half, chosen=chosen)
+            op.experts_one(normed, routes.logits, layer.gate_up, layer.down, self.inner, x, half, **choice)
             return
         if layer.router is not None:
             op.route(routes, step.live, **choice)
@@ -181,7 +181,6 @@ class DecodeForward:
             all_.weights[:pairs],
             all_.pairs[:pairs],
             self._groups[count],
-            all_.arrived,
         )
 
     def logits(self, x: Tensor, wanted: Tensor, out: Tensor) -> None:

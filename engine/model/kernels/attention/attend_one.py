@@ -164,7 +164,8 @@ def attend_one(
         qkv if norm.key is None else norm.key, *turns, step.slots, step.positions, step.live, *cache, scratch.acc,
         scratch.stats, scratch.arrived, out, cache.table.shape[1], norm.eps, dim**-0.5 * 1.4426950408889634,
         N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, GP=padded, MP=max(16, padded), SP=splits(1),
-        NORM=norm.query is not None, BIAS=norm.bias is not None, **launch.ATTEND_ONE, **launch.dependent(qkv),
+        NORM=norm.query is not None, BIAS=norm.bias is not None, **launch.ATTEND_ONE,
+        **launch.dependent(qkv, "attend_one"),
     )  # fmt: skip
 
 

@@ -143,7 +143,7 @@ def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, 
     """
     _, kv_heads, size, dim = cache.keys.shape
     heads = query.shape[1] // dim
-    flags = launch.options(qkv)
+    flags = launch.options(qkv, "rope")
     flags.pop("ASM")
     together = launch.chunk(math.gcd(heads, kv_heads), 4)
     rope_kernel[(qkv.shape[0], (heads + 2 * kv_heads) // together)](

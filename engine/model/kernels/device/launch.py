@@ -15,17 +15,27 @@ def _capability(index: int) -> tuple[int, int]:
     return torch.cuda.get_device_capability(index)
 
 
-def options(tensor: Tensor) -> dict[str, Any]:
+RELEASE: dict[str, int] = dict.fromkeys(
+    (
+        "attend_one", "down_one 8", "down_one 16", "linear_few 8", "linear_few 16", "linear_wide_few 4",
+        "linear_wide_few 8", "rope", "router", "strips_down", "combine_few",
+    ), 2,
+)  # fmt: skip
+"""When a kernel, of some bits, lets the next one start, where not as it says itself (`units.release_next`); measured.
+What starts early has its weights there sooner, and takes bandwidth from whoever is ahead."""
+
+
+def options(tensor: Tensor, kernel: str = "") -> dict[str, Any]:
     """The constexprs ASM and PDL, and the launch attribute that PDL needs."""
     if not tensor.is_cuda:
-        return {"ASM": False, "PDL": False}
+        return {"ASM": False, "PDL": 0}
     dependent = _capability(tensor.device.index or 0) >= (9, 0)
-    return {"ASM": True, "PDL": dependent, "launch_pdl": dependent}
+    return {"ASM": True, "PDL": RELEASE.get(kernel, 1) if dependent else 0, "launch_pdl": dependent}
 
 
-def dependent(tensor: Tensor) -> dict[str, Any]:
+def dependent(tensor: Tensor, kernel: str = "") -> dict[str, Any]:
     """`options` without ASM."""
-    chosen = options(tensor)
+    chosen = options(tensor, kernel)
     chosen.pop("ASM")
     return chosen
 
@@ -45,15 +55,21 @@ def chunk(blocks: int, most: int) -> int:
     return min(blocks & -blocks, most)
 
 
-TUNING: dict[str, tuple[int, int]] = {
-    "linear_wide": (8, 64),
-    "linear": (4, 32),
-    "gate_up_one": (4, 32),
-    "down_one": (8, 32),
+Few = tuple[int, int, int, int, int]
+"""Warps, units of a turn, turns whose words are requested and turns that are decoded before the wait for the input, and
+the registers of a thread (0: what the compiler likes)."""
+TUNING: dict[str, Few] = {
+    "linear": (4, 16, 2, 1, 0),
+    "linear 8": (4, 32, 1, 1, 0),
+    "linear_few": (4, 8, 4, 1, 0),
+    "linear_wide": (8, 32, 2, 1, 0),
+    "linear_wide 8": (4, 8, 8, 2, 0),
+    "linear_wide_few": (8, 64, 1, 1, 0),
+    "gate_up_one": (4, 16, 2, 0, 80),
+    "gate_up_one 16": (4, 8, 2, 0, 80),
+    "down_one": (8, 32, 3, 1, 0),
 }
-"""Warps, and units in flight, of each kernel; measured (docs/performance.md)."""
-EARLY = ("linear_wide", "down_one")
-"""Kernels with registers enough to decode their first units before they wait for their input."""
+"""Each few-token kernel, for all bits or those that are named; measured (docs/performance.md)."""
 Product = tuple[int, int, int, int, int]
 """Row tiles, warps, pipeline stages, units a turn, and what of 4-bit weights is loaded a turn early: 0 nothing, 1 codes
 and scales, 2 scales."""
@@ -93,7 +109,7 @@ def product_shape(found: Product, size: int, weight: Any, splits: int = 1) -> di
     }  # fmt: skip
 
 
-ATTEND_ONE = {"BK": 64, "LEAST": 64, "J": 8, "num_warps": 8}
+ATTEND_ONE = {"BK": 64, "LEAST": 64, "J": 16, "num_warps": 8}
 """A lone token's attention, as `attention_shape`."""
 
 
@@ -107,10 +123,17 @@ def attention_shape(tokens: int) -> dict[str, int]:
     return {"BK": 32, "num_stages": 4, "LEAST": min(1024, 8 * tokens), "J": 2}
 
 
-def tuned(kernel: str, blocks: int) -> dict[str, int]:
-    """Launch constants of a kernel whose sum runs over `blocks` units."""
-    warps, most = TUNING[kernel]
-    return {"B": chunk(blocks, most), "WARPS": warps, "num_warps": warps}
+def tuned(kernel: str, blocks: int, bits: int, *, early: bool = True) -> dict[str, Any]:
+    """Launch constants of a kernel whose sum runs over `blocks` units; without EARLY where it decodes nothing early."""
+    warps, most, turns, decoded, registers = TUNING.get(f"{kernel} {bits}", TUNING[kernel])
+    units = chunk(blocks, most)
+    ahead = min(turns, blocks // units)
+    found: dict[str, Any] = {"B": units, "AHEAD": ahead, "WARPS": warps, "num_warps": warps}
+    if early:
+        found["EARLY"] = min(decoded, ahead)
+    if registers:
+        found["maxnreg"] = registers
+    return found
 
 
 _MAX_DYNAMIC_SHARED = 8

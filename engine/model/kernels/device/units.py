@@ -70,19 +70,26 @@ _DECODE_8 = tl.constexpr(
 
 
 @triton.jit
+def _let_next_start():
+    tl.inline_asm_elementwise(
+        "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1
+    )
+
+
+@triton.jit
 def wait_for_previous(PDL: tl.constexpr):
     """Programmatic dependent launch: what the previous kernel wrote may be read after this, not before."""
     if PDL:
         tl.inline_asm_elementwise("griddepcontrol.wait; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1)
+    if PDL == 2:
+        _let_next_start()
 
 
 @triton.jit
 def release_next(PDL: tl.constexpr):
-    """Let the next kernel start; it still waits for our writes where it says so."""
-    if PDL:
-        tl.inline_asm_elementwise(
-            "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1
-        )
+    """Let the next kernel start; it still waits for our writes where it says so. PDL 2: after our wait."""
+    if PDL == 1:
+        _let_next_start()
 
 
 @triton.jit
@@ -114,6 +121,16 @@ def load_words(words, unit, BITS: tl.constexpr):
         w2 = tl.load(base + 512)
         w3 = tl.load(base + 768)
     return w0, w1, w2, w3
+
+
+@triton.jit
+def load_units(words, scales, unit, B: tl.constexpr, BITS: tl.constexpr):
+    """Words and block scales of the units `unit` [B]."""
+    w0, w1, w2, w3 = load_words(words, unit, BITS)
+    s = tl.zeros([B, 16], tl.float32)
+    if BITS == 4:
+        s = tl.load(scales + unit[:, None] * 16 + tl.arange(0, 16)[None, :])
+    return w0, w1, w2, w3, s
 
 
 @triton.jit

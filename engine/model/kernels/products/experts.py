@@ -16,6 +16,7 @@ from engine.model.kernels.device.fragments import FragmentWeight, unfragment
 from engine.model.kernels.device.units import (
     HALF_SCALE,
     decode,
+    load_units,
     load_words,
     plane_products,
     prepare_table,
@@ -25,7 +26,7 @@ from engine.model.kernels.device.units import (
     unit_products,
     wait_for_previous,
 )
-from engine.model.kernels.routing.router import Routes
+from engine.model.kernels.routing.choice import choose, choose_experts, expert_of, experts_of, route_logits
 
 
 @triton.jit
@@ -37,36 +38,41 @@ def _silu_product(y, BT: tl.constexpr):
 
 @triton.jit
 def gate_up_one_kernel(
-    x, ids, weights, words, scales, table, inner,
-    I: tl.constexpr, K: tl.constexpr,
-    B: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+    x, logits, words, scales, table, inner,
+    I: tl.constexpr, K: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr,
+    NORM_TOPK: tl.constexpr, AHEAD: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr,
+    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (2I/16, C), one token: inner fp16 [C, I] = route weight * silu(gate) * up / 64."""
+    """Grid (2I/16, C), one token: inner fp16 [C, I] = route weight * silu(gate) * up / 64. Every block finds the
+    experts by the router's logits [E]."""
     BLOCKS: tl.constexpr = K // 64
+    TURNS: tl.constexpr = BLOCKS // B
     tile = tl.program_id(0)
     slot = tl.program_id(1)
     lane = prepare_table(table, WARPS, BITS, ASM)
+    live = (row_token(B, 8) < 1)[:, None]
+    at = x + row_unit(B, 8)[:, None] * 64 + tl.arange(0, 32)[None, :]
     wait_for_previous(PDL)
-    release_next(PDL)  # after the wait: the next kernel reads the ids without waiting for us
-    expert = tl.load(ids + slot)
-    weight = tl.load(weights + slot)
-    first = (expert.to(tl.int64) * (2 * I // 16) + tile) * BLOCKS
-    token = row_token(B, 8)
-    live = (token < 1)[:, None]
-    column = row_unit(B, 8)[:, None] * 64 + tl.arange(0, 32)[None, :]
-    acc = tl.zeros([16, 8], tl.float32)
-    for c in tl.static_range(BLOCKS // B):
-        unit = first + c * B + tl.arange(0, B)
-        w0, w1, w2, w3 = load_words(words, unit, BITS)
-        s = tl.zeros([B, 16], tl.float32)
-        if BITS == 4:
-            s = tl.load(scales + unit[:, None] * 16 + tl.arange(0, 16)[None, :])
-        xa = tl.load(x + c * B * 64 + column, mask=live, other=0.0)
-        xb = tl.load(x + c * B * 64 + column + 32, mask=live, other=0.0)
-        acc += tl.sum(unit_products(w0, w1, w2, w3, s, xa, xb, lane, table, B, 8, BITS, ASM), axis=0)
+    release_next(PDL)  # after the wait: the next kernel reads the logits without waiting for us
+    choice = choose_experts(logits, E, EP, C, ASM)
+    expert = expert_of(choice, slot, EP, ASM)
+    first = (expert.to(tl.int64) * (2 * I // 16) + tile) * BLOCKS + tl.arange(0, B)
+    held = ()
+    for c in tl.static_range(AHEAD):
+        held = held + (load_units(words, scales, first + c * B, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
+    mine, others = route_logits(choice, expert, logits, E, EP, C, CP, NORM_TOPK, ASM)
+    acc = tl.zeros([B, 16, 8], tl.float32)
+    for c in tl.static_range(TURNS):
+        xa = tl.load(at + c * B * 64, mask=live, other=0.0)
+        xb = tl.load(at + c * B * 64 + 32, mask=live, other=0.0)
+        w0, w1, w2, w3, s = held[c]
+        if c + AHEAD < TURNS:
+            held = held + (load_units(words, scales, first + (c + AHEAD) * B, B, BITS),)  # noqa: RUF005
+        acc += unit_products(w0, w1, w2, w3, s, xa, xb, lane, table, B, 8, BITS, ASM)
+    total = tl.sum(acc, axis=0)
     if BITS == 8:
-        acc = acc * tl.load(scales + expert * (2 * I) + tile * 16 + tl.arange(0, 16))[:, None]
-    value = _silu_product(acc, 8) * (weight / HALF_SCALE)
+        total = total * tl.load(scales + expert * (2 * I) + tile * 16 + tl.arange(0, 16))[:, None]
+    value = _silu_product(total, 8) * (1.0 / tl.sum(tl.exp(others - mine)) / HALF_SCALE)
     n = tile * 8 + tl.arange(0, 8)
     t = tl.arange(0, 8)
     tl.store(inner + slot * I + n[:, None] + t[None, :] * 0, value.to(tl.float16), mask=(t < 1)[None, :])
@@ -99,49 +105,58 @@ def _down_words(
 
 @triton.jit
 def down_one_kernel(
-    inner, ids, words, scales, table, out, half,
-    N: tl.constexpr, I: tl.constexpr, C: tl.constexpr, EARLY: tl.constexpr,
-    B: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+    inner, logits, words, scales, table, out, half,
+    N: tl.constexpr, I: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, AHEAD: tl.constexpr,
+    EARLY: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (N/16), one token: out fp32 [N] += sum over experts of W_e inner_e * 64; half = fp16(out / 64)."""
     BLOCKS: tl.constexpr = I // 64
+    TURNS: tl.constexpr = C * BLOCKS // B
     tile = tl.program_id(0)
     release_next(PDL)
     live = (row_token(B, 8) < 1)[:, None]
     column = row_unit(B, 8)[:, None] * 64 + tl.arange(0, 32)[None, :]
-    acc = tl.zeros([B, 16, 8], tl.float32)
-    lane = 0
-    ahead = ()
-    for c in tl.static_range(C * BLOCKS // B):  # all weights are requested before the wait
-        experts = tl.load(ids + (c * B + tl.arange(0, B)) // BLOCKS)
-        ahead = ahead + (_down_words(words, scales, experts, tile, c, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
-    lane = prepare_table(table, WARPS, BITS, ASM)
-    if EARLY:
-        w0, w1, w2, w3, s = ahead[0]
-        a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
-    wait_for_previous(PDL)
-    for c in tl.static_range(C * BLOCKS // B):
-        w0, w1, w2, w3, s = ahead[c]
-        if not (EARLY and c == 0):
-            a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
-        xa = tl.load(inner + c * B * 64 + column, mask=live, other=0.0)
-        xb = tl.load(inner + c * B * 64 + column + 32, mask=live, other=0.0)
-        part = plane_products(a0, a1, a2, a3, s, xa, xb, B, 8, BITS)
-        if BITS == 8:
-            part = part * s[:, :, None]
-        acc += part
     n = tile * 16 + tl.arange(0, 16)
     t = tl.arange(0, 8)
     at = n[:, None] + t[None, :] * 0
     keep = (t < 1)[None, :]
-    result = tl.sum(acc, axis=0) * HALF_SCALE + tl.load(out + at, mask=keep, other=0.0)
+    choice = choose_experts(logits, E, EP, C, ASM)
+    held = ()
+    for c in tl.static_range(AHEAD):  # requested before the wait
+        experts = experts_of(choice, (c * B + tl.arange(0, B)) // BLOCKS, EP, ASM)
+        held = held + (_down_words(words, scales, experts, tile, c, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
+    lane = prepare_table(table, WARPS, BITS, ASM)
+    ready = ()
+    for c in tl.static_range(EARLY):
+        w0, w1, w2, w3, s = held[c]
+        ready = ready + (decode(w0, w1, w2, w3, lane, table, B, BITS, ASM),)  # noqa: RUF005
+    wait_for_previous(PDL)
+    before = tl.load(out + at, mask=keep, other=0.0)
+    acc = tl.zeros([B, 16, 8], tl.float32)
+    for c in tl.static_range(TURNS):
+        xa = tl.load(inner + c * B * 64 + column, mask=live, other=0.0)
+        xb = tl.load(inner + c * B * 64 + column + 32, mask=live, other=0.0)
+        w0, w1, w2, w3, s = held[c]
+        if c + AHEAD < TURNS:
+            experts = experts_of(choice, ((c + AHEAD) * B + tl.arange(0, B)) // BLOCKS, EP, ASM)
+            held = held + (_down_words(words, scales, experts, tile, c + AHEAD, N, BLOCKS, B, BITS),)  # noqa: RUF005
+        if c < EARLY:
+            a0, a1, a2, a3 = ready[c]
+        else:
+            a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
+        part = plane_products(a0, a1, a2, a3, s, xa, xb, B, 8, BITS)
+        if BITS == 8:
+            part = part * s[:, :, None]
+        acc += part
+    result = tl.sum(acc, axis=0) * HALF_SCALE + before
     tl.store(out + at, result, mask=keep)
     tl.store(half + at, (result / HALF_SCALE).to(tl.float16), mask=keep)
 
 
 def experts_one(
     x: Tensor,
-    routes: Routes,
+    logits: Tensor,
     gate_up: FragmentWeight,
     down: FragmentWeight,
     inner: Tensor,
@@ -149,17 +164,21 @@ def experts_one(
     half: Tensor,
     *,
     chosen: int,
+    norm_topk: bool,
 ) -> None:
-    """out fp32 [1, H] += mixture of experts of x fp16 [1, H]; half = fp16(out / 64); inner fp16 [C, I] is scratch."""
-    width = down.columns
-    shared = {"BITS": down.bits, **launch.options(x)}
+    """out fp32 [1, H] += mixture of experts of x fp16 [1, H], chosen by the router's logits fp32 [1, E]; half =
+    fp16(out / 64); inner fp16 [C, I] is scratch."""
+    width, experts = down.columns, logits.shape[1]
+    shared = {"E": experts, "EP": triton.next_power_of_2(experts), "C": chosen, "BITS": down.bits}
     gate_up_one_kernel[(gate_up.rows // 16, chosen)](
-        x, routes.ids, routes.weights, gate_up.words, gate_up.scales, gate_up.table, inner, I=width, K=gate_up.columns,
-        maxnreg=80, **launch.tuned("gate_up_one", gate_up.columns // 64), **shared,
+        x, logits, gate_up.words, gate_up.scales, gate_up.table, inner,
+        I=width, K=gate_up.columns, CP=triton.next_power_of_2(chosen), NORM_TOPK=norm_topk,
+        **launch.tuned("gate_up_one", gate_up.columns // 64, gate_up.bits, early=False), **shared, **launch.options(x),
     )  # fmt: skip
     down_one_kernel[(down.rows // 16,)](
-        inner, routes.ids, down.words, down.scales, down.table, out, half, N=down.rows, I=width, C=chosen,
-        EARLY="down_one" in launch.EARLY, **launch.tuned("down_one", chosen * width // 64), **shared,
+        inner, logits, down.words, down.scales, down.table, out, half, N=down.rows, I=width,
+        **launch.tuned("down_one", chosen * width // 64, down.bits), **shared,
+        **launch.options(x, f"down_one {down.bits}"),
     )  # fmt: skip
 
 
@@ -189,7 +208,7 @@ def combine(
 ) -> None:
     """out fp32 [T, H] += parts of the first live[0] tokens; half and normed as the next layer needs them."""
     tokens, hidden = out.shape
-    flags = launch.options(out)
+    flags = launch.options(out, "combine_few")
     flags.pop("ASM")
     combine_kernel[(tokens,)](
         parts,
@@ -234,7 +253,7 @@ def pair_products_reference(
 
 def experts_one_reference(
     x: Tensor,
-    routes: Routes,
+    logits: Tensor,
     gate_up: FragmentWeight,
     down: FragmentWeight,
     inner: Tensor,
@@ -242,6 +261,7 @@ def experts_one_reference(
     half: Tensor,
     *,
     chosen: int,
+    norm_topk: bool,
 ) -> None:
-    out += pair_products_reference(x, routes.ids.view(1, -1), routes.weights.view(1, -1), gate_up, down).sum(1)
+    out += pair_products_reference(x, *choose(logits, chosen, norm_topk), gate_up, down).sum(1)
     half.copy_(out / 64.0)

@@ -16,7 +16,7 @@ from engine.model.kernels.device.fragments import FragmentWeight, unfragment
 from engine.model.kernels.device.units import (
     HALF_SCALE,
     decode,
-    load_words,
+    load_units,
     plane_products,
     prepare_table,
     release_next,
@@ -30,67 +30,63 @@ from engine.model.kernels.device.units import (
 def linear_kernel(
     x, gain, words, scales, table, out, half, T, eps,
     N: tl.constexpr, K: tl.constexpr, B: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr, NORM: tl.constexpr,
-    RESIDUAL: tl.constexpr, EARLY: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+    RESIDUAL: tl.constexpr, AHEAD: tl.constexpr, EARLY: tl.constexpr, WARPS: tl.constexpr,
+    ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N/16, ceil(T/BT)). x fp16 [T, K] (with NORM: the residual's half copy, T = 1); out fp32 [T, N]."""
+    """Grid (N/16, ceil(T/BT)). x fp16 [T, K] (with NORM: the residual's half copy, T = 1); out fp32 [T, N]. The words
+    of AHEAD turns of B units are requested before the wait, those of EARLY turns decoded."""
     BLOCKS: tl.constexpr = K // 64
     tile = tl.program_id(0)
     first = tl.program_id(1) * BT
     release_next(PDL)
-    r = tl.arange(0, 16)
     units = tl.arange(0, B)
     token = first + row_token(B, BT)
     live = (token < T)[:, None]
-    column = row_unit(B, BT)[:, None] * 64 + tl.arange(0, 32)[None, :]
-    acc = tl.zeros([16, BT], tl.float32)
-    inverse = 1.0
-    lane = 0
+    at = x + token[:, None] * K + row_unit(B, BT)[:, None] * 64 + tl.arange(0, 32)[None, :]
+    t = first + tl.arange(0, BT)
+    keep = (t < T)[None, :]
+    n = tile * 16 + tl.arange(0, 16)
+    place = t[None, :] * N + n[:, None]
+    held = ()
+    for c in tl.static_range(AHEAD):
+        held = held + (load_units(words, scales, tile * BLOCKS + c * B + units, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
+    lane = prepare_table(table, WARPS, BITS, ASM)
+    ready = ()
+    for c in tl.static_range(EARLY):
+        w0, w1, w2, w3, s = held[c]
+        ready = ready + (decode(w0, w1, w2, w3, lane, table, B, BITS, ASM),)  # noqa: RUF005
+    wait_for_previous(PDL)
+    if NORM:
+        k = tl.arange(0, triton.next_power_of_2(K))
+        whole = tl.load(x + k, mask=k < K, other=0.0).to(tl.float32)
+    if RESIDUAL:
+        before = tl.load(out + place, mask=keep, other=0.0)
+    sums = tl.zeros([B, 16, BT], tl.float32)
     for c in tl.static_range(BLOCKS // B):
-        unit = tile * BLOCKS + c * B + units
-        w0, w1, w2, w3 = load_words(words, unit, BITS)
-        s = tl.zeros([B, 16], tl.float32)
-        if BITS == 4:
-            s = tl.load(scales + unit[:, None] * 16 + r[None, :])
-        if c == 0:
-            lane = prepare_table(table, WARPS, BITS, ASM)
-            if EARLY:
-                w0, w1, w2, w3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
-            wait_for_previous(PDL)
-            if NORM:
-                inverse = _inverse_rms(x, eps, K)
-        at = x + token[:, None] * K + c * B * 64 + column
-        xa = tl.load(at, mask=live, other=0.0)
-        xb = tl.load(at + 32, mask=live, other=0.0)
+        xa = tl.load(at + c * B * 64, mask=live, other=0.0)
+        xb = tl.load(at + c * B * 64 + 32, mask=live, other=0.0)
         if NORM:
-            g = gain + c * B * 64 + column
+            g = gain + c * B * 64 + row_unit(B, BT)[:, None] * 64 + tl.arange(0, 32)[None, :]
             xa = xa * tl.load(g, mask=live, other=0.0)
             xb = xb * tl.load(g + 32, mask=live, other=0.0)
-        if not (EARLY and c == 0):
-            w0, w1, w2, w3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
-        part = plane_products(w0, w1, w2, w3, s, xa, xb, B, BT, BITS)
-        acc += tl.sum(part, axis=0)
-    n = tile * 16 + r
-    if NORM:
-        acc = acc * inverse
+        w0, w1, w2, w3, s = held[c]
+        if c + AHEAD < BLOCKS // B:
+            held = held + (load_units(words, scales, tile * BLOCKS + (c + AHEAD) * B + units, B, BITS),)  # noqa: RUF005
+        if c < EARLY:
+            a0, a1, a2, a3 = ready[c]
+        else:
+            a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
+        sums += plane_products(a0, a1, a2, a3, s, xa, xb, B, BT, BITS)
+    acc = tl.sum(sums, axis=0)
+    if NORM:  # the residual's half copy is divided by HALF_SCALE: its rms undoes that too
+        whole = whole * HALF_SCALE
+        acc = acc * (HALF_SCALE / tl.sqrt(tl.sum(whole * whole) / K + eps))
     if BITS == 8:
         acc = acc * tl.load(scales + n)[:, None]
-    t = first + tl.arange(0, BT)
-    at = t[None, :] * N + n[:, None]
-    keep = (t < T)[None, :]
     if RESIDUAL:
-        acc += tl.load(out + at, mask=keep, other=0.0)
-        tl.store(half + at, (acc / HALF_SCALE).to(tl.float16), mask=keep)
-    tl.store(out + at, acc, mask=keep)
-
-
-@triton.jit
-def _inverse_rms(x, eps, K: tl.constexpr):
-    """1 / rms of one token's residual, whose half copy is divided by HALF_SCALE: also undoes that."""
-    value = tl.load(
-        x + tl.arange(0, triton.next_power_of_2(K)), mask=tl.arange(0, triton.next_power_of_2(K)) < K, other=0.0
-    )
-    value = value.to(tl.float32) * HALF_SCALE
-    return HALF_SCALE / tl.sqrt(tl.sum(value * value) / K + eps)
+        acc += before
+        tl.store(half + place, (acc / HALF_SCALE).to(tl.float16), mask=keep)
+    tl.store(out + place, acc, mask=keep)
 
 
 def linear(
@@ -108,14 +104,14 @@ def linear(
     """
     tokens = x.shape[0]
     token_tile = 8 if tokens <= 8 else 16
-    kind = "linear_wide" if weight.columns >= 4096 and tokens <= 8 else "linear"
+    kind = ("linear_wide" if weight.columns >= 4096 and tokens <= 8 else "linear") + ("" if tokens == 1 else "_few")
     grid = (weight.rows // 16, -(-tokens // token_tile))
     linear_kernel[grid](
         x, x if gain is None else gain, weight.words, weight.scales, weight.table, out, out if half is None else half,
         tokens, eps,
         N=weight.rows, K=weight.columns, BT=token_tile, BITS=weight.bits, NORM=gain is not None,
-        RESIDUAL=half is not None, EARLY=kind in launch.EARLY,
-        **launch.tuned(kind, weight.columns // 64), **launch.options(x),
+        RESIDUAL=half is not None, **launch.tuned(kind, weight.columns // 64, weight.bits),
+        **launch.options(x, f"{kind} {weight.bits}"),
     )  # fmt: skip
 
 

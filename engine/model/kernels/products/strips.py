@@ -146,7 +146,7 @@ def strips_product(
             source, pairs.order, pairs.groups, weight.words, weight.scales, weight.table, pairs.weights, out,
             pairs.groups.shape[1], N=weight.rows, K=weight.columns, C=chosen, W=warps, ROWS=rows,
             U=launch.chunk(weight.columns // 64, units), BT=pairs.size, GATE=weight is gate_up, BITS=weight.bits,
-            WARPS=warps, num_warps=warps, **launch.options(x),
+            WARPS=warps, num_warps=warps, **launch.options(x, "strips_down" if weight is down else ""),
         )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.units import release_next, wait_for_previous
-from engine.model.kernels.routing.router import choose, choose_for_many
+from engine.model.kernels.routing.choice import choose
+from engine.model.kernels.routing.router import choose_for_many
 
 TOKENS = 16
 """Tokens of one block while they are sorted."""

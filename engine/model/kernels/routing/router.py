@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.units import release_next, wait_for_previous
+from engine.model.kernels.routing.choice import choose
 
 
 class Routes(NamedTuple):
@@ -31,8 +32,6 @@ class Routes(NamedTuple):
     """int32 [P]: pair numbers sorted by expert, then by token."""
     groups: Tensor
     """int32 [3, G]: expert, first position in `pairs`, count (at most 8); count 0 behind the last group."""
-    arrived: Tensor
-    """int32 [1], zero between launches."""
 
 
 class Pairs(NamedTuple):
@@ -53,12 +52,11 @@ class Pairs(NamedTuple):
 
 @triton.jit
 def router_kernel(
-    x, gain, weight, normed, logits, ids, weights, arrived, eps,
-    H: tl.constexpr, HP: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BE: tl.constexpr, C: tl.constexpr,
-    NORM_TOPK: tl.constexpr, CHOOSE: tl.constexpr, TB: tl.constexpr, STORE: tl.constexpr, PDL: tl.constexpr,
+    x, gain, weight, normed, logits, eps,
+    H: tl.constexpr, HP: tl.constexpr, E: tl.constexpr, BE: tl.constexpr, TB: tl.constexpr, STORE: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (ceil(E/BE), T/TB). x fp32 [T, H]; with STORE normed fp16 [T, H] is written by the first block of a token.
-    With CHOOSE (T = 1) the last block to arrive picks the experts."""
+    """Grid (ceil(E/BE), T/TB). x fp32 [T, H]; with STORE normed fp16 [T, H] is written by a token's first block."""
     release_next(PDL)
     h = tl.arange(0, HP)
     e = tl.program_id(0) * BE + tl.arange(0, BE)
@@ -78,11 +76,6 @@ def router_kernel(
         if STORE:  # noqa: SIM102 - a constant, and a value of the device
             if tl.program_id(0) == 0:
                 tl.store(normed + token * H + h, (value * inverse).to(tl.float16), mask=h < H)
-    if CHOOSE:
-        tl.debug_barrier()
-        if tl.atomic_add(arrived, 1, sem="acq_rel") == tl.num_programs(0) - 1:
-            tl.store(arrived, 0)
-            _choose_for_one(logits, ids, weights, EP, E, C, NORM_TOPK)
 
 
 @triton.jit
@@ -100,21 +93,15 @@ def _choose_for_one(logits, ids, weights, EP: tl.constexpr, E: tl.constexpr, C: 
     tl.store(weights + slot, p / total, mask=taken)
 
 
-def router(
-    x: Tensor, gain: Tensor, weight: Tensor, normed: Tensor, routes: Routes, *, chosen: int, norm_topk: bool, eps: float
-) -> None:
-    """normed = fp16(rms_norm(x) * gain), routes.logits = norm(x) weight^T; for one token routes.ids and weights too.
-
-    x fp32 [T, H], weight [E, H] of any float type.
-    """
-    _router(x, gain, weight, normed, routes, chosen=chosen, norm_topk=norm_topk, eps=eps)
+def router(x: Tensor, gain: Tensor, weight: Tensor, normed: Tensor, logits: Tensor, *, eps: float) -> None:
+    """normed fp16 = rms_norm(x) * gain, logits fp32 [T, E] = norm(x) weight^T; x fp32 [T, H], weight of any float
+    type."""
+    _router(x, gain, weight, normed, logits, eps)
 
 
 def router_logits(x: Tensor, gain: Tensor, weight: Tensor, logits: Tensor, *, eps: float) -> None:
     """logits fp32 [T, E] = rms_norm(x) * gain weight^T, from the residual x fp32 [T, H] without rounding it."""
-    unused = logits.view(torch.int32).view(-1)
-    routes = Routes(logits, unused, logits.view(-1), unused, unused, unused)
-    _router(x, gain, weight, None, routes, chosen=1, norm_topk=False, eps=eps)
+    _router(x, gain, weight, None, logits, eps)
 
 
 def router_logits_reference(x: Tensor, gain: Tensor, weight: Tensor, logits: Tensor, *, eps: float) -> None:
@@ -122,34 +109,23 @@ def router_logits_reference(x: Tensor, gain: Tensor, weight: Tensor, logits: Ten
     logits.copy_(value @ weight.float().t())
 
 
-def _router(
-    x: Tensor, gain: Tensor, weight: Tensor, normed: Tensor | None, routes: Routes, *, chosen: int, norm_topk: bool,
-    eps: float,
-) -> None:  # fmt: skip
+def _router(x: Tensor, gain: Tensor, weight: Tensor, normed: Tensor | None, logits: Tensor, eps: float) -> None:
     tokens, hidden = x.shape
     experts = weight.shape[0]
     rows = 2 if tokens == 1 else 8
     together = launch.chunk(tokens, 1 << max(0, min(3, tokens.bit_length() - 5)))
-    alone = tokens == 1 and normed is not None
     router_kernel[(-(-experts // rows), tokens // together)](
-        x, gain, weight, x if normed is None else normed, routes.logits, routes.ids, routes.weights, routes.arrived,
-        eps, H=hidden,
-        HP=triton.next_power_of_2(hidden), E=experts, EP=triton.next_power_of_2(experts), BE=rows, C=chosen,
-        NORM_TOPK=norm_topk,
-        CHOOSE=alone, TB=together, STORE=normed is not None, num_warps=8 if alone else 4, **launch.dependent(x),
+        x, gain, weight, x if normed is None else normed, logits, eps, H=hidden, HP=triton.next_power_of_2(hidden),
+        E=experts, BE=rows, TB=together, STORE=normed is not None,
+        num_warps=8 if tokens == 1 else 4,
+        **launch.dependent(x, "router_one" if tokens == 1 else "router"),
     )  # fmt: skip
 
 
-def router_reference(
-    x: Tensor, gain: Tensor, weight: Tensor, normed: Tensor, routes: Routes, *, chosen: int, norm_topk: bool, eps: float
-) -> None:
+def router_reference(x: Tensor, gain: Tensor, weight: Tensor, normed: Tensor, logits: Tensor, *, eps: float) -> None:
     value = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * gain.float()
-    routes.logits.copy_(value @ weight.float().t())
+    logits.copy_(value @ weight.float().t())
     normed.copy_(value)
-    if len(x) == 1:
-        ids, weights = choose(routes.logits, chosen, norm_topk)
-        routes.ids.copy_(ids.view(-1))
-        routes.weights.copy_(weights.view(-1))
 
 
 @triton.jit
@@ -327,12 +303,3 @@ def group_bound(tokens: int, chosen: int, experts: int) -> int:
     """The most groups that T tokens can form."""
     pairs = tokens * chosen
     return min(pairs, experts + pairs // 8)
-
-
-def choose(logits: Tensor, chosen: int, norm_topk: bool) -> tuple[Tensor, Tensor]:
-    """ids int64 and weights fp32, both [T, C], in the order of ids; ties to the lower id."""
-    order = torch.sort(logits, dim=-1, descending=True, stable=True).indices[:, :chosen]
-    ids = order.sort(-1).values
-    probabilities = logits.softmax(-1)
-    weights = probabilities.gather(-1, ids)
-    return ids, weights / weights.sum(-1, keepdim=True) if norm_topk else weights
