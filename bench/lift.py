@@ -24,7 +24,7 @@ from bench.harness.models import chosen_config, model_name
 from bench.harness.record import emit, record
 from bench.harness.tables import print_figures
 from engine import Constraint, Engine, EngineConfig, Request, Result, SamplingParams
-from engine.schema.validator import Validator
+from engine.schema.reading.validator import Validator
 
 QUICK = ("Write a function that adds two integers", "Reverse the words of a sentence")
 

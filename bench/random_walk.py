@@ -29,7 +29,7 @@ from bench.harness.tables import print_table
 from bench.peers import Compiled, RefusedError
 from bench.peers.ours import Ours
 from engine.grammar import NO_ENDING, Matcher
-from engine.schema.validator import JsonInvalid, parse_json
+from engine.schema.reading.validator import JsonInvalid, parse_json
 
 WRONG = ("not UTF-8", "not JSON", "repeated key", "invalid", "dead end", "desync")
 

@@ -15,9 +15,9 @@ from bench.peers import Compiled, RefusedError
 from engine.config import Limits
 from engine.errors import ConstraintError
 from engine.grammar import Matcher
-from engine.grammar.compiled import CompiledGrammar
-from engine.grammar.compiler import Compiler
-from engine.grammar.vocabulary import Vocabulary as EngineVocabulary
+from engine.grammar.compile.compiler import Compiler
+from engine.grammar.compiled_grammar import CompiledGrammar
+from engine.grammar.vocabulary.vocabulary import Vocabulary as EngineVocabulary
 from engine.request import Constraint
 
 

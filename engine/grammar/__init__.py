@@ -1,12 +1,12 @@
 """Grammars as masks: vocabulary, compiler, caches, matcher, endings. The only home of xgrammar."""
 
-from engine.grammar.bitmask import BitmaskBuffer
-from engine.grammar.compiled import CompiledGrammar
-from engine.grammar.judged import Matcher
-from engine.grammar.mask_work import Unfinished
-from engine.grammar.matcher import NO_ENDING
+from engine.grammar.compiled_grammar import CompiledGrammar
+from engine.grammar.masks.bitmask import BitmaskBuffer
+from engine.grammar.matching.mask_work import Unfinished
+from engine.grammar.matching.matcher import Matcher
+from engine.grammar.matching.token_matcher import NO_ENDING
 from engine.grammar.service import GrammarService
-from engine.grammar.vocabulary import Vocabulary
+from engine.grammar.vocabulary.vocabulary import Vocabulary
 
 __all__ = [
     "NO_ENDING",

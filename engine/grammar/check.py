@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConstraintError, SchemaInvalid
 from engine.request import Constraint
-from engine.schema.verdict import Verdict
+from engine.schema.verdicts.verdict import Verdict
 
 if TYPE_CHECKING:
-    from engine.grammar.compiled import CompiledGrammar
+    from engine.grammar.compiled_grammar import CompiledGrammar
     from engine.grammar.service import GrammarService
 
 

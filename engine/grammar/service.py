@@ -13,19 +13,19 @@ from importlib.metadata import version
 
 from engine.config import EngineConfig
 from engine.errors import NotReady, SchemaRefused
-from engine.grammar.cache import MemoryCache
-from engine.grammar.compiled import CompiledGrammar
-from engine.grammar.disk import DiskCache
-from engine.grammar.maker import Maker
-from engine.grammar.making import Making
-from engine.grammar.screen import screen
-from engine.grammar.vocabulary import Vocabulary
+from engine.grammar.compile.screen import screen
+from engine.grammar.compiled_grammar import CompiledGrammar
+from engine.grammar.store.disk import DiskCache
+from engine.grammar.store.maker import Maker
+from engine.grammar.store.making import Making
+from engine.grammar.store.memory import MemoryCache
+from engine.grammar.vocabulary.vocabulary import Vocabulary
 from engine.interfaces import Tokenizer
 from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
 
 FORM_VERSION = "11"
-"""Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `entry` another
+"""Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `codec` another
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
 MEMORY_CACHE_BYTES = 512 << 20

@@ -16,8 +16,8 @@ from engine.judge.recogniser.productions import Productions
 from engine.judge.recogniser.work import Work
 from engine.patterns.tree import NotARegex, Undecidable
 from engine.request import Constraint
-from engine.schema.parameter_text import Style, read_parameters
-from engine.schema.validator import Checked, Validator
+from engine.schema.reading.parameter_text import Style, read_parameters
+from engine.schema.reading.validator import Checked, Validator
 
 CALLED = {"ebnf": "an EBNF grammar", "lark": "a Lark grammar", "structural_tag": "a structural tag"}
 

@@ -6,7 +6,7 @@ import json
 
 from engine.judge.judgement import Judge, Judgement
 from engine.request import Constraint
-from engine.schema.validator import Validator
+from engine.schema.reading.validator import Validator
 
 
 def make(constraint: Constraint) -> Judge:

@@ -9,7 +9,7 @@ from engine.judge.judgement import Judge, Judgement
 from engine.patterns.engine import for_engine
 from engine.patterns.tree import NotARegex, Undecidable
 from engine.request import Constraint
-from engine.schema.validator import Validator
+from engine.schema.reading.validator import Validator
 
 
 def make(constraint: Constraint) -> Judge:

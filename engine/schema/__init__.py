@@ -2,8 +2,8 @@
 
 from engine.schema.embed import Embedded, Part, embed, parts
 from engine.schema.lower import LOWERING_VERSION, Lowered, lower
-from engine.schema.validator import Checked, JsonInvalid, Validator, parse_json
-from engine.schema.verdict import Verdict
+from engine.schema.reading.validator import Checked, JsonInvalid, Validator, parse_json
+from engine.schema.verdicts.verdict import Verdict
 
 __all__ = [
     "LOWERING_VERSION",

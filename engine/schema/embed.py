@@ -15,13 +15,13 @@ from engine.config import Limits
 from engine.constraint import Constraint
 from engine.errors import ConstraintError, SchemaInvalid, SchemaRefused
 from engine.pointer import json_pointer
-from engine.schema.grammar import Grammar
-from engine.schema.lark_source import inline_schemas, replace_schemas
-from engine.schema.layout import GAP
 from engine.schema.lower import Lowered, lower
-from engine.schema.parameter_text import STYLES, Style
-from engine.schema.validator import Validator
-from engine.schema.verdict import Verdict
+from engine.schema.reading.lark_source import inline_schemas, replace_schemas
+from engine.schema.reading.parameter_text import STYLES, Style
+from engine.schema.reading.validator import Validator
+from engine.schema.rules.grammar import Grammar
+from engine.schema.rules.layout import GAP
+from engine.schema.verdicts.verdict import Verdict
 
 Path = tuple[str | int, ...]
 

@@ -15,23 +15,23 @@ from typing import Any, Literal
 
 from engine.config import Limits
 from engine.errors import LimitExceeded, SchemaRefused
-from engine.schema.dialect import is_known
-from engine.schema.expand import Expander
-from engine.schema.expansion import refuse_circles
-from engine.schema.grammar import EITHER, UNDECLARED, Grammar, Ref, Rule, key_marks
-from engine.schema.json_values import JsonWriter
-from engine.schema.keyword_shapes import node_shape
-from engine.schema.parameter_text import Style
-from engine.schema.parameters import ParameterWriter
-from engine.schema.reference import Schemas
-from engine.schema.report import Report
-from engine.schema.shortest import Shortest
-from engine.schema.spelled import Group
-from engine.schema.term import Term
-from engine.schema.trim import canonical, prune
-from engine.schema.validator import Validator
-from engine.schema.values import Options
-from engine.schema.verdict import Verdict
+from engine.schema.containers.json_writer import JsonWriter
+from engine.schema.containers.parameter_writer import ParameterWriter
+from engine.schema.containers.value_writer import Options
+from engine.schema.reading.dialect import is_known
+from engine.schema.reading.parameter_text import Style
+from engine.schema.reading.ref_expansion import refuse_circles
+from engine.schema.reading.reference import Schemas
+from engine.schema.reading.validator import Validator
+from engine.schema.rules.canonical import canonical, prune
+from engine.schema.rules.grammar import EITHER, UNDECLARED, Grammar, Ref, Rule, key_marks
+from engine.schema.rules.shortest import Shortest
+from engine.schema.semantics.evaluator import Evaluator
+from engine.schema.semantics.node import node_shape
+from engine.schema.sets.term import Term
+from engine.schema.strings.terminals import Group
+from engine.schema.verdicts.report import Report
+from engine.schema.verdicts.verdict import Verdict
 
 LOWERING_VERSION = 45
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
@@ -81,8 +81,8 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     report = Report()
     if not is_known(schemas.root.schema):
         report.mark(schemas.root, "$schema", "narrowed", "an unknown dialect is read as draft 2020-12")
-    expander = Expander(schemas, report, node_shape, bold=bold)
-    writer, name, texts = _written(expander, options)
+    evaluator = Evaluator(schemas, report, node_shape, bold=bold)
+    writer, name, texts = _written(evaluator, options)
     if name not in texts:
         raise SchemaRefused("the schema is unsatisfiable: no document is valid", param="schema", pointer="")
     report.lift(schemas)
@@ -96,15 +96,15 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     return Lowered(Grammar(rules), report.verdicts(schemas), len(text.encode()), text)
 
 
-def _written(expander: Expander, options: Options) -> tuple[JsonWriter, str, Shortest]:
+def _written(evaluator: Evaluator, options: Options) -> tuple[JsonWriter, str, Shortest]:
     """All rules, the name of the first one and shortest texts; written anew where values turned out to be impossible,
     so that no guard counts on a member that cannot be."""
-    root = expander.schemas.root
+    root = evaluator.schemas.root
     impossible = frozenset[Term]()
     while True:
-        writer = (ParameterWriter if options.style == "qwen_xml" else JsonWriter)(expander, options)
+        writer = (ParameterWriter if options.style == "qwen_xml" else JsonWriter)(evaluator, options)
         writer.impossible = impossible
-        name = writer.write(expander.terms.node(root, expander.schemas.enter((), root)))
+        name = writer.write(evaluator.terms.node(root, evaluator.schemas.enter((), root)))
         known = {key: group.shortest for key, group in writer.spelled.groups.items()}
         known |= {UNDECLARED: "", EITHER: ""}
         texts = Shortest(writer.rules, known, writer.fewest)

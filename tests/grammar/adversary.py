@@ -24,9 +24,9 @@ import numpy as np
 from engine.config import EngineConfig, Limits
 from engine.errors import EngineError
 from engine.grammar import NO_ENDING, CompiledGrammar, GrammarService
-from engine.grammar.bitmask import to_bools, words
+from engine.grammar.masks.bitmask import to_bools, words
 from engine.request import Constraint
-from engine.schema.validator import Validator
+from engine.schema.reading.validator import Validator
 
 LARGEST_BUDGET = 256
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CORE = ("test_adversary.py", "test_runaway.py", "test_matcher.py")
+CORE = ("test_adversary.py", "matching/test_runaway.py", "matching/test_matcher.py")
 """Whole documents under adversarial logits, guards, and the matcher's own rules: a minute's suite in a few seconds."""
 
 

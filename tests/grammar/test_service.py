@@ -19,13 +19,13 @@ import pytest
 
 from engine.config import EngineConfig, Limits
 from engine.errors import LimitExceeded, ModelError, NotReady, SchemaInvalid, SchemaRefused
-from engine.grammar import CompiledGrammar, GrammarService, Vocabulary, files
-from engine.grammar import maker as maker_module
+from engine.grammar import CompiledGrammar, GrammarService, Vocabulary, sealed_files
 from engine.grammar import service as service_module
-from engine.grammar import vocabulary as vocabulary_module
-from engine.grammar.closer import Closer
-from engine.grammar.files import read_sealed, write_sealed
-from engine.grammar.screen import heaviest, screen
+from engine.grammar.compile.screen import heaviest, screen
+from engine.grammar.endings.completion_table import CompletionTable
+from engine.grammar.sealed_files import read_sealed, write_sealed
+from engine.grammar.store import maker as maker_module
+from engine.grammar.vocabulary import vocabulary as vocabulary_module
 from engine.request import Constraint
 from tests.grammar.fakes import BOMB, byte_tokenizer
 
@@ -142,7 +142,7 @@ def test_the_shortest_document_is_searched_once(tmp_path: Path, monkeypatch: pyt
     document = written.matcher().shortest_ending(0)
     writer.close()
     reader = service_at(tmp_path)
-    monkeypatch.setattr(Closer, "_improved", lambda *_: pytest.fail("searched again"))
+    monkeypatch.setattr(CompletionTable, "_improved", lambda *_: pytest.fail("searched again"))
     read = reader.compile(Constraint.json_schema(LENGTHY))
     assert read.source == "disk"
     assert read.matcher().shortest_ending(0) == document
@@ -153,19 +153,19 @@ def test_the_shortest_document_is_searched_once(tmp_path: Path, monkeypatch: pyt
 def test_what_many_ask_for_at_once_is_made_once(byte_service: GrammarService, monkeypatch: pytest.MonkeyPatch) -> None:
     grammar = byte_service._maker.compiler.compile(Constraint.json_schema(PERSON))
     fresh = CompiledGrammar(Constraint.json_schema(PERSON), "fresh", grammar, byte_service.vocabulary)
-    made: list[Closer] = []
-    make = CompiledGrammar._closer
+    made: list[CompletionTable] = []
+    make = CompiledGrammar._completions
 
-    def slowly(self: CompiledGrammar) -> Closer | None:
+    def slowly(self: CompiledGrammar) -> CompletionTable | None:
         time.sleep(0.02)
         made.append(make(self))
         return made[-1]
 
-    monkeypatch.setattr(CompiledGrammar, "_closer", slowly)
+    monkeypatch.setattr(CompiledGrammar, "_completions", slowly)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: fresh.closer, range(4)))
+        found = list(pool.map(lambda _: fresh.completions, range(4)))
     assert len(made) == 1
-    assert all(closer is made[0] for closer in found)
+    assert all(completions is made[0] for completions in found)
 
 
 @pytest.mark.usefixtures("keep_everything")
@@ -228,7 +228,7 @@ def test_a_full_disk_fails_no_request(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engine.grammar.files.os.fsync", full)
+    monkeypatch.setattr("engine.grammar.sealed_files.os.fsync", full)
     service = service_at(tmp_path)
     assert accepts(service.compile(Constraint.json_schema(PERSON)), {"name": "x"})
     service.flush()
@@ -253,7 +253,7 @@ def test_a_process_killed_while_writing_leaves_no_half_file(tmp_path: Path) -> N
         "spec.loader.exec_module(files)\n"
         "while True: files.write_sealed(pathlib.Path(sys.argv[1]), b'new' * 300_000)\n"
     )
-    writer = subprocess.Popen([sys.executable, "-c", script, str(path), str(files.__file__)])
+    writer = subprocess.Popen([sys.executable, "-c", script, str(path), str(sealed_files.__file__)])
     try:
         deadline = time.monotonic() + 20
         while read_sealed(path) == b"old" * 1000 and time.monotonic() < deadline:
@@ -403,7 +403,7 @@ def test_what_is_given_up_before_it_is_loaded_is_not_loaded(
 ) -> None:
     go, loaded, lane = threading.Event(), list[object](), byte_service._maker._light
     held = [lane.put([None], go.wait) for _ in range(2)]
-    monkeypatch.setattr("engine.grammar.maker.decode", lambda *_: loaded.append(1))
+    monkeypatch.setattr("engine.grammar.store.maker.decode", lambda *_: loaded.append(1))
     future = byte_service.submit(Constraint.json_schema({"const": "given up before it is loaded"}))
     until = time.monotonic() + 60
     while not lane._waiting and time.monotonic() < until:

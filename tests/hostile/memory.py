@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import Limits
-from engine.grammar.compiler import Compiler
-from engine.schema.kept import Kept
+from engine.grammar.compile.compiler import Compiler
+from engine.schema.strings.weighted_lru import WeightedLRU
 from engine.serve.allocator import allocated, give_back, share_heap, take_python_too
 from tests.decode.fakes import fake_engine, random_logits
 from tests.hostile.requests import ALL as REQUESTS
@@ -36,7 +36,7 @@ from tests.serve.fakes import Server
 LIMITS = Limits(compile_s=1.5, compile_memory_bytes=1 << 30)
 JSON = {"content-type": "application/json"}
 WAIT_S = 60.0
-_Kept = (functools._lru_cache_wrapper, Kept)
+_Kept = (functools._lru_cache_wrapper, WeightedLRU)
 
 
 @dataclass(frozen=True)

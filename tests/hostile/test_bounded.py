@@ -13,7 +13,7 @@ import pytest
 from bench.soak.attacks import nested_choice
 from engine import Constraint, Engine, Limits, Request, SamplingParams
 from engine.errors import JudgingLimit, LimitExceeded
-from engine.schema.validator import Validator
+from engine.schema.reading.validator import Validator
 from tests.decode.fakes import fake_engine, wants
 from tests.grammar.fakes import BOMB
 from tests.hostile.families import families
@@ -95,7 +95,7 @@ def idle(engine: Engine) -> bool:
     """Whether nothing compiles any more, soon."""
     until = time.monotonic() + 120
     while time.monotonic() < until:
-        if not any(task.job.module == "engine.grammar.worker" for task in engine.grammars.sandbox._tasks):
+        if not any(task.job.module == "engine.grammar.compile.worker" for task in engine.grammars.sandbox._tasks):
             return True
         time.sleep(0.01)
     return False

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import Limits
-from engine.schema.validator import Validator
+from engine.schema.reading.validator import Validator
 from tests.hostile.growth import PIECE_S, SLACK_S, Pieces, measured
 from tests.hostile.requests import ALL as REQUESTS
 from tests.hostile.requests import HostileRequest

@@ -12,8 +12,11 @@ import pytest
 
 from engine import Constraint, Request, SamplingParams
 from engine.decode.step import loop, masks, row
-from engine.grammar import Matcher, Unfinished, closer, least_text, matcher, narrowing, segment, unused
-from engine.grammar.bitmask import words
+from engine.grammar import Matcher, Unfinished
+from engine.grammar.endings import completion_table, least_text, unused
+from engine.grammar.masks.bitmask import words
+from engine.grammar.matching import narrowing, token_matcher
+from engine.grammar.vocabulary import shortest_tokenization
 from tests.decode.fakes import V, fake_engine, random_logits
 
 UNION = {"anyOf": [{"type": "string", "pattern": f"^[^{c}]*$", "maxLength": 3 * n + 2} for n, c in enumerate("abcdef")]}
@@ -69,14 +72,14 @@ def test_an_ending_looked_for_over_many_turns_is_the_same(
 
     def slowly(self: Matcher, limit: int, pieces: int) -> bool:
         assert pieces > 0
-        if pieces == matcher._QUICK:  # at a step: then the ending is found quickly, or the document ends there
+        if pieces == token_matcher._QUICK:  # at a step: then the ending is found quickly, or the document ends there
             return seek(self, limit, 10_000)
         found = seek(self, limit, 1)
         unfinished[0] += not found
         return found
 
     monkeypatch.setattr(Matcher, "seek", slowly)
-    for part in (least_text, segment, closer, matcher):
+    for part in (least_text, shortest_tokenization, completion_table, token_matcher):
         monkeypatch.setattr(part, "_PIECE", 2)
     assert documents(tmp_path / "b", ahead) == at_once
     assert unfinished[0] > 20
@@ -181,7 +184,7 @@ def test_an_ending_near_the_budget_is_looked_for_in_few_steps(tmp_path: Path, st
         assert document.accept(ord("["), legal=True)
         before = steps[0]
         assert not document.fits(grammar.min_tokens + 20)
-    assert 0 < steps[0] - before <= 2 * matcher._QUICK * unused._PIECE
+    assert 0 < steps[0] - before <= 2 * token_matcher._QUICK * unused._PIECE
 
 
 def test_keys_that_must_differ_are_short(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from engine.config import EngineConfig
 from engine.errors import JudgingLimit, SchemaRefused
 from engine.grammar import CompiledGrammar, GrammarService
-from engine.grammar.bitmask import BitmaskBuffer, legal
+from engine.grammar.masks.bitmask import BitmaskBuffer, legal
 from engine.judge import judge_of
 from engine.request import Constraint
 from tests.grammar.fakes import byte_tokenizer

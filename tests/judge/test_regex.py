@@ -12,9 +12,9 @@ import pytest
 from engine.errors import SchemaInvalid, SchemaRefused
 from engine.judge import judge_of
 from engine.request import Constraint
-from engine.schema.automaton import AutomatonTooLarge
-from engine.schema.pattern import PatternInvalid, PatternUnsupported, from_pattern, full_match
-from engine.schema.validator import Validator
+from engine.schema.automata.automaton import AutomatonTooLarge
+from engine.schema.reading.validator import Validator
+from engine.schema.regex.pattern import PatternInvalid, PatternUnsupported, from_pattern, full_match
 
 LINES = [json.loads(line) for line in (Path(__file__).parent / "data" / "regex_cases.jsonl").read_text().splitlines()]
 TEXTS: list[str] = LINES[0]["texts"]

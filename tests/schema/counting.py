@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from engine.schema.counting_automaton import CountingAutomaton, State
-from engine.schema.grammar import Chars, Grammar, Ref, Symbol, Text
+from engine.schema.regex.counting_automaton import CountingAutomaton, State
+from engine.schema.rules.grammar import Chars, Grammar, Ref, Symbol, Text
 
 Stack = tuple[Symbol, ...]
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}

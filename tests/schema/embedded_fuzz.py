@@ -27,7 +27,7 @@ from engine.errors import EngineError
 from engine.grammar import CompiledGrammar, GrammarService
 from engine.judge import Judgement, judge
 from engine.request import Constraint
-from engine.schema.verdict import REPEATED_KEYS
+from engine.schema.verdicts.verdict import REPEATED_KEYS
 from engine.serve.openai.tool_call import Tool, read_calls, structural_tag
 from tests.grammar.adversary import Adversary
 from tests.grammar.adversary import Tally as Walk

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from engine.errors import EngineError
 from engine.schema.lower import lower
-from engine.schema.pattern_counts import counted_pattern
-from engine.schema.pattern_syntax import parse
-from engine.schema.pattern_tree import Choice, Edge, Node, Repeat, Sequence, Set
+from engine.schema.regex.parser import parse
+from engine.schema.regex.tree import Choice, Edge, Node, Repeat, Sequence, Set
+from engine.schema.sets.pattern_counts import counted_pattern
 
 SETS = ["a", "b", "c", "[ab]", "[abc]", "[^a\\n]", "[a-z]", "[0-9]", "[é-ü]", ".", "\\n", '[^"]']
 ENDS = ["-", "x", "7", "@", ", ", '"', "\\\\"]

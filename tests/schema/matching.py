@@ -11,9 +11,9 @@ from typing import Any
 
 import xgrammar as xg
 
-from engine.schema.grammar import EITHER, UNDECLARED, Chars, Grammar, Ref, Sequence, Symbol, Text
-from engine.schema.guards import Another, AnyOf, Guard, Letter, Member, Room
-from engine.schema.shortest import Shortest
+from engine.schema.rules.grammar import EITHER, UNDECLARED, Chars, Grammar, Ref, Sequence, Symbol, Text
+from engine.schema.rules.guards import Another, AnyOf, Guard, Letter, Member, Room
+from engine.schema.rules.shortest import Shortest
 from tests.schema.counting import Counts, Reader, counts
 
 BYTES = [bytes([value]) for value in range(256)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from engine.schema import number
-from engine.schema.automaton import Automaton
-from engine.schema.intervals import Interval
+from engine.schema.automata.automaton import Automaton
+from engine.schema.numbers import number_text
+from engine.schema.numbers.intervals import Interval
 
 
 def exact(value: Any) -> Fraction:
@@ -33,8 +33,8 @@ def integers(*bounds: Any, integral_fractions: bool = False, **named: Any) -> Au
     interval = _interval(*bounds, **named)
     if interval.step is not None:
         interval &= Interval(step=Fraction(1))
-    return number.integers(interval, integral_fractions=integral_fractions)
+    return number_text.integers(interval, integral_fractions=integral_fractions)
 
 
 def numbers(*bounds: Any, **named: Any) -> Automaton:
-    return number.numbers(_interval(*bounds, **named))
+    return number_text.numbers(_interval(*bounds, **named))

@@ -11,7 +11,7 @@ import pytest
 import xgrammar
 
 from engine.schema.lower import lower
-from engine.schema.validator import Validator
+from engine.schema.reading.validator import Validator
 from tests.schema.counting import Reader
 from tests.schema.matching import dead_ends, lost_walks
 
@@ -136,7 +136,7 @@ def holds_what_the_judge_accepts(schema: dict[str, Any], documents: Iterable[Any
         text = json.dumps(document, separators=(",", ":"))
         assert reader.accepts(text) == judge.check(text).ok, text
     assert reader.accepts(lowered.shortest)
-    if not schema.get("uniqueItems"):  # what differs is looked ahead for: tests/grammar/test_unique.py
+    if not schema.get("uniqueItems"):  # what differs is looked ahead for: tests/grammar/matching/test_unique.py
         assert lost_walks(lowered.grammar, 'ab01":,{}[]\\', 60, 20) == []
     for text in REPEATS:
         assert not reader.accepts(text)

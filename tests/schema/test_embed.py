@@ -9,9 +9,9 @@ import xgrammar as xg
 
 from engine import Constraint
 from engine.errors import SchemaInvalid, SchemaRefused
-from engine.grammar.composed import composed_lark, composed_tag
+from engine.grammar.sources.composed import composed_lark, composed_tag
 from engine.schema import embed, parts
-from engine.schema.grammar import KEY_MARK, UNDECLARED
+from engine.schema.rules.grammar import KEY_MARK, UNDECLARED
 from tests.schema.matching import BYTES, Language, compiler
 
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer", "multipleOf": 2}}, "required": ["x"]}

@@ -9,7 +9,7 @@ import pytest
 import xgrammar as xg
 
 from engine.schema import lower
-from engine.schema.grammar import KEY_MARK
+from engine.schema.rules.grammar import KEY_MARK
 from tests.schema.matching import BYTES, PIECES, compact, compiler
 
 VOCABULARY = [*BYTES, *PIECES]

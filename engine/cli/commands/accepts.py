@@ -26,8 +26,8 @@ from engine.request import Conformance, Constraint
 
 if TYPE_CHECKING:
     from engine.grammar import Matcher
-    from engine.grammar.bitmask import Rows
-    from engine.grammar.compiled import CompiledGrammar
+    from engine.grammar.compiled_grammar import CompiledGrammar
+    from engine.grammar.masks.bitmask import Rows
 
 SHOWN = 30
 """Characters on either side of the place where a document stops being accepted."""
@@ -127,7 +127,7 @@ def follow(
 
     Where they do not, and with `places`, the character at which they stop, too.
     """
-    from engine.grammar.bitmask import BitmaskBuffer, legal
+    from engine.grammar.masks.bitmask import BitmaskBuffer, legal
 
     ids = written(tokenizer, document)
     if ids is None:
@@ -147,7 +147,7 @@ def follow(
 
 def _further(matcher: Matcher, rows: Rows, rest: bytes) -> int:
     """How many bytes of `rest` texts of the grammar go on with, whatever tokens they are made of."""
-    from engine.grammar.bitmask import ids
+    from engine.grammar.masks.bitmask import ids
 
     texts, done = matcher.grammar.vocabulary.texts, 0
     while rest and matcher.fill(rows, 0):

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _grammars(folder: Path) -> Iterator[dict[str, Any]]:
-    from engine.grammar.disk import DiskCache
+    from engine.grammar.store.disk import DiskCache
 
     for entry in DiskCache(folder / GRAMMARS).entries():
         yield {"type": "grammar", **asdict(entry), "age_s": round(entry.age_s)}
@@ -79,7 +79,7 @@ def _line(entry: dict[str, Any]) -> str:
 
 def _clear(folder: Path, *, models: bool) -> int:
     """Only what the engine itself put there: never the cache folder, never a file beside its own."""
-    from engine.grammar.disk import DiskCache
+    from engine.grammar.store.disk import DiskCache
 
     files = DiskCache(folder / GRAMMARS).clear()
     gone = [mark.parent for mark in (folder / MODELS).glob("*/complete")] if models else []

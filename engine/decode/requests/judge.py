@@ -11,7 +11,7 @@ from engine.decode.requests.job import Sample
 from engine.errors import JudgingLimit
 from engine.judge import Judgement
 from engine.judge.service import JudgeService, Verdict
-from engine.schema.validator import JsonInvalid, parse_json
+from engine.schema.reading.validator import JsonInvalid, parse_json
 
 GRACE_S = 0.8
 """What judging may last beyond the deadline: a document that was closed at it is still judged."""

@@ -17,7 +17,7 @@ from engine.judge.recogniser.productions import Call, Productions, Regular, regu
 from engine.judge.recogniser.terminals import FreeText, JsonValue, UpTo
 from engine.patterns.dialect import read_regex
 from engine.patterns.tree import Choice, Class, Node, Repeat, Sequence, Undecidable
-from engine.schema.validator import Checked
+from engine.schema.reading.validator import Checked
 
 JsonCheck = Callable[..., Callable[[str], Checked]]
 """Of a JSON Schema, what its judge says of a text."""

@@ -17,7 +17,7 @@ from engine.judge.recogniser.terminals import FreeText, JsonValue, Literal, Para
 from engine.patterns.dialect import read_regex
 from engine.patterns.tree import Choice, Node, Repeat, Undecidable
 from engine.patterns.tree import Sequence as Row
-from engine.schema.parameter_text import STYLES
+from engine.schema.reading.parameter_text import STYLES
 
 DEPTH = 100
 FIELDS: dict[str, tuple[str, ...]] = {

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from engine.judge.recogniser.productions import Terminal
 from engine.judge.recogniser.work import Work
 from engine.patterns.tree import Undecidable
-from engine.schema.parameter_text import find_parameters
-from engine.schema.validator import Checked
+from engine.schema.reading.parameter_text import find_parameters
+from engine.schema.reading.validator import Checked
 
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DECODER = json.JSONDecoder()

@@ -12,7 +12,7 @@ from xgrammar.testing import _is_grammar_accept_string
 
 from engine import Constraint
 from engine.errors import ConstraintError, SchemaInvalid
-from engine.grammar.composed import composed_tag
+from engine.grammar.sources.composed import composed_tag
 from engine.judge import judge
 from engine.schema import embed
 from engine.serve.openai.tool_call import Tool, naming_tools, read_calls, read_tools, structural_tag

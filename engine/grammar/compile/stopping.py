@@ -1,0 +1,26 @@
+"""What a caller is told whose constraint was stopped while it compiled."""
+
+from __future__ import annotations
+
+from engine.config import Limits
+from engine.errors import EngineError, EngineFailure, LimitExceeded, NotReady
+from engine.grammar.compile.screen import heaviest
+from engine.request import Constraint
+from engine.sandbox import Stopped
+
+
+def error_of(stopped: Stopped, constraint: Constraint, limits: Limits) -> EngineError:
+    """LimitExceeded names the limit and the heaviest part; a process that somebody else ended is an EngineFailure."""
+    if stopped.reason == "closed":
+        return NotReady("the engine has been closed")
+    if stopped.reason == "lost":
+        return EngineFailure(f"the constraint could not be compiled: {stopped.detail}", param=constraint.kind)
+    over = {
+        "cpu": f"limit compile_s = {limits.compile_s:g} s of CPU time exceeded",
+        "wall": f"compiling got only {stopped.detail}: the machine is busy, try again later",
+        "memory": f"limit compile_memory_bytes = {limits.compile_memory_bytes} exceeded",
+        "depth": "the constraint nests too deeply to compile",
+    }.get(stopped.reason, f"the constraint cannot be compiled: {stopped.detail}")
+    part, pointer = heaviest(constraint)
+    place = f"; the heaviest part is {part} at {pointer or '(root)'}" if part else ""
+    return LimitExceeded(over + place, param=constraint.kind, pointer=pointer or None)

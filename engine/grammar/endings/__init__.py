@@ -1,0 +1,1 @@
+"""The shortest legal ending of a document from wherever it stands."""

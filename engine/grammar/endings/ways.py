@@ -1,0 +1,63 @@
+"""Which alternative ends a string, object or array soonest, when what has been counted matters. Knows guards.
+
+Where guards ask, the one that ends the region as soon as it may end, until then one that brings that nearer: a missing
+key, another item, another character.
+"""
+
+from __future__ import annotations
+
+from engine.grammar.counting.cursor import Cursor
+from engine.grammar.pushdown.byte_grammar import Nonterminal, Symbol
+from engine.grammar.vocabulary.shortest_tokenization import NEVER
+from engine.schema.rules.guards import Another, AnyOf, Enough, Guard, Length, Letter, Member, Room, Unrepeated
+
+MAX_TEXT = 1 << 20
+"""Bytes that an ending may have."""
+_AT_ONE_GO = 2_000
+"""Characters that are chosen at once."""
+
+_Rank = tuple[int, int, int, int]
+
+
+def alternative(rule: Nonterminal, cursor: Cursor) -> tuple[Symbol, ...] | None:
+    """None where no text is left that obeys the guards."""
+    return next(iter(alternatives(rule, cursor)), None) if rule.guards else rule.best
+
+
+def alternatives(rule: Nonterminal, cursor: Cursor) -> list[tuple[Symbol, ...]]:
+    """All that obey the guards, the best first."""
+    found: list[tuple[_Rank, tuple[Symbol, ...]]] = []
+    for index, way in enumerate(rule.alternatives):
+        guard = rule.guards[index] if rule.guards else None
+        tokens = sum(part.tokens for part in way)
+        if tokens < NEVER and (guard is None or guard.holds(cursor)):
+            ends = guard is None and not any(isinstance(part, Nonterminal) and part.asks for part in way)
+            found.append(((*((0, 0) if ends else _nearness(guard, cursor)), tokens, index), way))
+    return [way for _, way in sorted(found, key=lambda ranked: ranked[0])]
+
+
+def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
+    """How soon the region ends this way; less is sooner."""
+    match guard:
+        case Enough() | Unrepeated(rest=("",)):
+            return 0, 0
+        case Member(region, name) if name in region.required:
+            return 1, 0
+        case Another(region, names) if any(name not in cursor.keys for name in names.required(region.required)):
+            return 1, 0
+        case Letter():
+            return 1, guard.left(cursor) or 0
+        case Room(region=region, cost=cost):
+            return (1, 0) if cursor.chars + cost <= region.low else (2, cost)
+        case AnyOf(guards):
+            return min(_nearness(part, cursor) for part in guards if part.holds(cursor))
+    return 3, 0
+
+
+def repeated(rule: Nonterminal, chosen: tuple[Symbol, ...], cursor: Cursor) -> tuple[Symbol, ...]:
+    """What was chosen, as often as the least length asks, or thousands of times, where the rule goes on with itself."""
+    if len(chosen) != 2 or chosen[1] is not rule or isinstance(chosen[0], Nonterminal):
+        return chosen
+    lows = [guard.region.low for guard in rule.guards if isinstance(guard, Enough) and isinstance(guard.region, Length)]
+    more = min(max(lows, default=0) - cursor.chars, _AT_ONE_GO)
+    return (*[chosen[0]] * max(1, more), rule)

@@ -1,0 +1,1 @@
+"""Token bitmasks: rows of bits, marks behind keys, masks kept by place."""

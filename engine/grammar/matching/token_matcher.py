@@ -1,0 +1,399 @@
+"""One request's place in its grammar. Knows tokens, masks and endings; does not know sampling, rows or threads.
+
+One thread at a time may use a matcher; different matchers are independent. XGrammar's matcher does the matching; this
+adds the sticky error, the guard against empty masks, endings within a budget and forced text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from hashlib import blake2b
+from typing import Any, Protocol, Self
+
+import numpy as np
+import xgrammar as xgr
+
+from engine.errors import EngineError, GrammarDesync
+from engine.grammar.counting.cursor import Cursor
+from engine.grammar.endings.completion_table import CompletionTable, DocumentCursor
+from engine.grammar.endings.search import ending_bytes
+from engine.grammar.masks import bitmask, marking
+from engine.grammar.masks.mask_cache import CachedMask
+from engine.grammar.matching.mask_work import MaskWork, Unfinished
+from engine.grammar.matching.narrowing import Narrowing
+from engine.grammar.pieces import Pieces, Work, at_once
+from engine.grammar.vocabulary.shortest_tokenization import NEVER
+from engine.grammar.vocabulary.vocabulary import Vocabulary
+from engine.judge import Judge
+
+_FEW_STACKS = 16
+"""Ways to go on that one mask looks at in about a millisecond, between strings; 300 take 60."""
+NO_ENDING = NEVER
+"""What `need` says where no ending exists."""
+_PIECE = 4_000
+"""Bytes that XGrammar's matcher takes at one go."""
+_QUICK = 5
+"""Milliseconds, about, in which the ending is looked for at a step."""
+_LONG_ENDING = 2_000
+"""Tokens. A longer ending is not looked for at every step near the budget, where it would take 20 microseconds a token:
+the document is closed as soon as the bound says that it may have to be."""
+
+
+class Tables(Protocol):
+    """What a matcher needs of its grammar, shared by all its matchers."""
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def raw(self) -> xgr.CompiledGrammar: ...
+
+    @property
+    def completions(self) -> CompletionTable | None: ...
+
+    @property
+    def narrowing(self) -> Narrowing | None: ...
+
+    @property
+    def marked(self) -> bool: ...
+
+    @property
+    def judge(self) -> Judge | None: ...
+
+    def track(self) -> DocumentCursor | None: ...
+
+
+class TokenMatcher:
+    """States: running, `terminated` (a stop token was accepted; no more masks), failed (`error` set)."""
+
+    def __init__(self, grammar: Tables, request_id: str = "") -> None:
+        self.grammar = grammar
+        self.request_id = request_id
+        self.error: EngineError | None = None
+        self.judge = grammar.judge  # whoever must not wait puts one here that raises Undecided
+        self._matcher = xgr.GrammarMatcher(grammar.raw)
+        self._masks = grammar.vocabulary.masks
+        self.terminated = False
+        self._tokens: list[int] = []
+        self._track = grammar.track()
+        self._narrowing = grammar.narrowing
+        self._ending: tuple[int, ...] | None = None
+        self._tried = NO_ENDING
+        self._bans: dict[int, set[int]] = {}
+        self._work: MaskWork | None = None
+        self._sought: tuple[int, Work[tuple[int, ...]]] | None = None
+        self.pieces = 0
+        """What the last mask has cost whoever made it: the same for the same text, whatever is remembered."""
+
+    @property
+    def tokens(self) -> int:
+        """Accepted tokens, the stop token included."""
+        return len(self._tokens)
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The accepted tokens."""
+        return tuple(self._tokens)
+
+    @property
+    def completed(self) -> bool:
+        """The document could end here."""
+        if self._narrowing is not None and self._track is not None and self._track.alive:
+            return self._track.at.place.completed
+        return bool(self._matcher.is_completed())
+
+    @property
+    def inside_character(self) -> bool:
+        """The last token ended within a character; the mask here takes 10-50 milliseconds where it is new."""
+        return self._track is not None and self._track.at.place.inside
+
+    def accept(self, token_id: int, *, legal: bool = False) -> bool:
+        """Advance by one token; False leaves the state unchanged. About 8 microseconds.
+
+        `legal`: its bit was set in the mask here, or it is one of an ending. For any other it looks whether items that
+        must differ still can, which may take a tenth of a second.
+        """
+        if self.error is not None or self.terminated or token_id in self.banned:
+            return False
+        if not 0 <= token_id < self.grammar.vocabulary.size:
+            return False
+        text = self.grammar.vocabulary.texts[token_id]
+        if not (self._follow(token_id, text, legal) and self._advance(token_id, text)):
+            return False
+        self._tokens.append(token_id)
+        self._ending = self._work = self._sought = None
+        if text is None:
+            self.terminated = bool(self._matcher.is_terminated())
+            if self._track is not None and not self.terminated:
+                self._track.alive = False  # a special token by id: our tables know text only
+        return True
+
+    def _follow(self, token_id: int, text: bytes | None, legal: bool) -> bool:
+        """Count this token; False, and nothing is counted, where a guard refuses it."""
+        track = self._track
+        if track is None:
+            return True
+        if self._narrowing is not None and token_id in self.grammar.vocabulary.stop_token_ids and not self.completed:
+            return False
+        track.push(text or b"", legal=legal)
+        if self._narrowing is not None and text and track.alive and not track.at.place.stacks:
+            track.pop(1)
+            return False
+        return True
+
+    def _advance(self, token_id: int, text: bytes | None) -> bool:
+        """Let XGrammar's matcher follow; False, and nothing has changed, where it does not."""
+        track = self._track
+        if track is None or not track.alive:
+            marked = self.grammar.marked
+            taken = marking.accept(self._matcher, token_id, text) if marked else self._matcher.accept_token(token_id)
+        elif text and track.at.marks:
+            taken = self._matcher.accept_string(marking.with_marks(text, track.at.marks))
+        else:
+            taken = self._matcher.accept_token(token_id)
+        if not taken and track is not None:
+            track.pop(1)
+        return bool(taken)
+
+    def fail(self, error: EngineError | None = None, *, token_id: int | None = None) -> EngineError:
+        """Make the matcher fail for good; the first error stays. Without one: mask and matcher disagree."""
+        if self.error is None:
+            self.error = error or GrammarDesync(
+                f"request {self.request_id or '-'}: the matcher refused token {token_id} at position {self.tokens}"
+                " although its bit was set"
+            )
+        return self.error
+
+    def ban(self, token_id: int) -> None:
+        """Never offer this token at this place again; forgotten when the document goes back beyond it."""
+        self._bans = {at: tokens for at, tokens in self._bans.items() if at <= self.tokens}
+        self._bans.setdefault(self.tokens, set()).add(token_id)
+
+    @property
+    def banned(self) -> set[int]:
+        """The tokens that are not offered at this place."""
+        return self._bans.get(len(self._tokens), set())
+
+    @property
+    def cursor(self) -> Cursor:
+        """What has been counted of the document; a fresh one outside of JSON."""
+        return self._track.at.cursor if self._track is not None else Cursor()
+
+    def rollback(self, count: int, *, forget: bool = True) -> None:
+        """Take back the last `count` tokens, a termination too; `forget` their bans. ValueError beyond the start."""
+        if not 0 <= count <= len(self._tokens):
+            raise ValueError(f"cannot roll back {count} of {len(self._tokens)} tokens")
+        if count:
+            self._matcher.rollback(count)
+            self.terminated = False
+            del self._tokens[-count:]
+            self._ending = self._work = self._sought = None
+            self._bans = {at: tokens for at, tokens in self._bans.items() if at <= self.tokens or not forget}
+            if self._track is not None:
+                self._track.pop(count)
+
+    def fork(self) -> Self:
+        """An independent copy. 10-60 microseconds."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy._matcher = self._matcher.fork()
+        copy._tokens = list(self._tokens)
+        copy._bans = {at: set(tokens) for at, tokens in self._bans.items()}
+        copy._track = self._track and self._track.fork()
+        copy._work = copy._sought = None
+        return copy
+
+    def fill(self, mask: Any, row: int, *, count: bool = True, pieces: int | None = None) -> int:
+        """Write the legal tokens into `mask[row]` (numpy int32 or torch int32 CPU, [R, W]) and return how many.
+
+        0 is a dead end; without `count` 1 stands for any other number, which saves the counting. 3 microseconds where
+        a document of this grammar has been before, else 3-60. With `pieces`, Unfinished where that many, of about a
+        millisecond, are not enough. Raises ValueError after termination or failure.
+        """
+        if self.error is not None or self.terminated:
+            raise ValueError("a matcher that has ended has no mask")
+        array: bitmask.Rows = mask if isinstance(mask, np.ndarray) else mask.numpy()
+        kept = self._fill(array, row, pieces)
+        self.pieces = 0 if kept is None else kept.pieces
+        for token in (banned := self.banned):
+            bitmask.clear(array[row], token)
+        if kept is not None and not banned:
+            return kept.count if count else int(not kept.empty)
+        return bitmask.popcount(array[row]) if count else int(not bitmask.is_empty(array[row]))
+
+    @property
+    def unfinished(self) -> bool:
+        """The mask here has been begun, and is not there."""
+        return self._work is not None and not self._work.done
+
+    def go_on(self, pieces: int) -> None:
+        """Some more pieces of the mask that is unfinished."""
+        if self._work is not None:
+            self._work.run(pieces)
+
+    def _fill(self, array: bitmask.Rows, row: int, pieces: int | None) -> CachedMask | None:
+        """The mask without bans, and what is remembered of it."""
+        track = self._track
+        if track is None:
+            self._compute(array, row)
+            return None
+        if not track.alive:
+            return self._wide(array, row, self._way)
+        at, narrowing = track.at, self._narrowing
+        view = None if narrowing is None else narrowing.view(at)
+        if view is None or narrowing is None:
+            return self._wide(array, row, at.wide.number)
+        kept = self._masks.get(view)
+        if kept is not None:
+            array[row] = kept.bits
+            return kept
+        work = self._work
+        if work is None:
+            self._wide(array, row, at.wide.number)
+            bits = array[row].copy()
+            work = self._work = MaskWork(bits, narrowing.narrow(bits, at))
+        if not work.run(pieces):
+            raise Unfinished
+        array[row] = work.bits
+        if work.lost:
+            return None
+        if not at.place.completed:
+            for token in self.grammar.vocabulary.stop_token_ids:
+                bitmask.clear(array[row], token)
+        return self._masks.put(view, array[row], work.pieces)
+
+    @property
+    def _way(self) -> Hashable:
+        """A place where our tables are lost, by the tokens that led there."""
+        start = self.grammar.completions.start.place.number if self.grammar.completions is not None else 0
+        return start, blake2b(np.array(self._tokens).tobytes(), digest_size=16).digest()
+
+    def _wide(self, array: bitmask.Rows, row: int, place: Hashable) -> CachedMask:
+        """XGrammar's mask of a place, computed where no document has been."""
+        kept = self._masks.get(place)
+        if kept is None:
+            self._compute(array, row)
+            return self._masks.put(place, array[row])
+        array[row] = kept.bits
+        return kept
+
+    def _compute(self, array: bitmask.Rows, row: int) -> None:
+        """XGrammar's mask without the tokens that lead into a character which cannot be finished."""
+        track = self._track if self._track is not None and self._track.alive else None
+        fill = marking.fill_anyhow if track is None and self.grammar.marked else marking.fill
+        fill(self._matcher, array, row)
+        bitmask.clear_tail(array[row], self.grammar.vocabulary.size)
+        if self.grammar.marked and (track is None or track.at.place.in_document):
+            array[row] &= self.grammar.vocabulary.string_tokens.keys.writable
+        if track is not None and track.at.wide.inside:
+            for token in track.refused(lambda: self.grammar.vocabulary.legal(array[row])):
+                bitmask.clear(array[row], token)
+
+    @property
+    def unmade(self) -> Hashable | None:
+        """The place whose mask is still to be made and can take long, None elsewhere. A microsecond.
+
+        Between the strings of a JSON document few tokens come into question, which takes below a millisecond.
+        """
+        track = self._track
+        if track is None or self.error is not None or self.terminated:
+            return None
+        if not track.alive:
+            return self._way if self._masks.get(self._way) is None else None
+        few = len(track.at.wide.stacks) <= _FEW_STACKS
+        if few and track.at.place.in_document and not track.at.cursor.in_string:
+            return None
+        view = None if self._narrowing is None else self._narrowing.view(track.at)
+        if view is not None and self._masks.get(view) is not None:
+            return None
+        number = track.at.wide.number
+        return number if self._masks.get(number) is None else None
+
+    def make(self) -> None:
+        """Make XGrammar's mask of this place and keep it, so that `fill` finds it. Up to tens of milliseconds."""
+        if (place := self.unmade) is not None:
+            self._wide(np.zeros((1, bitmask.words(self.grammar.vocabulary.size)), dtype=np.int32), 0, place)
+
+    def forced(self) -> bytes:
+        """UTF-8 text about which the grammar leaves no choice; empty inside a character. Remembered per place."""
+        if self.error is not None or self.terminated or self._track is None:
+            return b""
+        return self._track.forced()
+
+    def fits(self, tokens: int) -> bool:
+        """Whether the document can go on and still end within `tokens` more, stop token included. 1 microsecond.
+
+        False too where a string, number or array has outgrown its guard (`Limits`), and near the limit where that takes
+        longer to tell than a few milliseconds.
+        """
+        track = self._track
+        if self.terminated or (track is not None and track.over):
+            return self.terminated
+        if track is not None and track.bound < tokens:
+            return True
+        if track is not None and track.alive:
+            bound = track.counted_bound()
+            if bound < tokens or _LONG_ENDING < bound < NO_ENDING:
+                return bound < tokens
+        return 0 < len(self.quick_ending(tokens) or ()) <= tokens
+
+    def need(self) -> int:
+        """Tokens of the shortest ending, stop token included; `NO_ENDING` where there is none."""
+        return len(self.shortest_ending(0)) or (0 if self.terminated else NO_ENDING)
+
+    def shortest_ending(self, limit: int = NO_ENDING) -> tuple[int, ...]:
+        """A short ending, stop token last; empty where there is none, or nothing is left to end.
+
+        Only when it is longer than `limit` a search makes sure that there is no shorter one.
+        """
+        if self._ending is None or not self._is_sought_for(limit):
+            self._ending, self._tried = at_once(self._find_ending(limit)), limit
+        return self._ending
+
+    def seek(self, limit: int, pieces: int) -> bool:
+        """Look for the shortest ending for so many pieces of about a millisecond; True when it is known."""
+        if not self._is_sought_for(limit):
+            if self._sought is None or self._sought[0] != limit:
+                self._sought = limit, Work(self._find_ending(limit))
+            if not self._sought[1].run(pieces):
+                return False
+            self._ending, self._tried, self._sought = self._sought[1].result, limit, None
+        return True
+
+    def quick_ending(self, limit: int = NO_ENDING, pieces: int = _QUICK) -> tuple[int, ...] | None:
+        """The same as `shortest_ending`; None where so many pieces are not enough."""
+        return self.shortest_ending(limit) if self.seek(limit, pieces) else None
+
+    def _is_sought_for(self, limit: int) -> bool:
+        """Whether the ending is known, and is known to be the shortest where it is over this limit."""
+        known = self._ending
+        return known is not None and (len(known) <= limit or limit >= self._tried or self._track is None)
+
+    def text(self, tokens: Sequence[int]) -> bytes:
+        """The bytes that these tokens write."""
+        texts = self.grammar.vocabulary.texts
+        return b"".join(texts[token] or b"" for token in tokens)
+
+    def _find_ending(self, limit: int) -> Pieces[tuple[int, ...]]:
+        if self.terminated:
+            return ()
+        if self._track is not None and self._track.alive:
+            found = (yield from self._track.ending(limit)) if self._track.at.place.stacks else None
+            return found if found is not None and (yield from self._accepts(found)) else ()
+        text = yield from ending_bytes(self._matcher)
+        pieces = None if text is None else (yield from self.grammar.vocabulary.segmenter.cutting(text))
+        ending = () if pieces is None else (*pieces, self.grammar.vocabulary.stop_token_ids[0])
+        return ending if (yield from self._accepts(ending)) else ()
+
+    def _accepts(self, tokens: tuple[int, ...]) -> Pieces[bool]:
+        """Whether XGrammar's own matcher agrees that this ends the document. 0.3 microseconds a byte."""
+        fork, text = self._matcher.fork(), self.text(tokens)
+        marks = () if self._track is None else (yield from self._track.ends(text))
+        if marks is None:
+            return False
+        marked = marking.with_marks(text, marks)
+        for start in range(0, len(marked), _PIECE):
+            if not fork.accept_string(marked[start : start + _PIECE]):
+                return False
+            yield
+        return bool(fork.is_completed())

@@ -1,0 +1,1 @@
+"""Compiled grammars in memory and on disk, and how missing ones are made."""

@@ -1,0 +1,184 @@
+"""The vocabulary as the matcher sees it: text tokens by their bytes, everything else never text.
+
+Knows bytes of tokens, stop ids and the logits width V. Does not know grammars. Special and added tokens are entered
+behind byte 0xFF, which no UTF-8 text contains, so that no character class reaches them while structural tags can still
+name them by id; padding ids are entered empty, which the matcher never allows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from functools import cached_property
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import xgrammar as xgr
+
+from engine.errors import ModelError
+from engine.grammar.masks import bitmask
+from engine.grammar.masks.mask_cache import MaskCache
+from engine.grammar.sealed_files import read_sealed, write_sealed
+from engine.grammar.shared.shared_rules import SharedRules
+from engine.grammar.shared.table_budget import TableBudget
+from engine.grammar.vocabulary.shortest_tokenization import Segmenter
+from engine.grammar.vocabulary.string_tokens import StringTokens
+from engine.grammar.vocabulary.token_texts import TextTable
+from engine.grammar.vocabulary.utf8 import can_occur
+from engine.interfaces import Tokenizer
+
+_MOST_BESIDE = 10_000
+
+
+class _Built:
+    """What all engines of a process share that have the same vocabulary."""
+
+    def __init__(self, table: TextTable, info: xgr.TokenizerInfo) -> None:
+        self.table = table
+        self.info = info
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        return Segmenter(self.table)
+
+    @cached_property
+    def string_tokens(self) -> StringTokens:
+        known: list[bytes | None] = [text or None for text in self.table.texts]
+        return StringTokens(known + [None] * (self.info.vocab_size - len(known)))
+
+
+_BUILT: WeakValueDictionary[str, _Built] = WeakValueDictionary()
+"""By fingerprint, for as long as an engine uses it."""
+
+
+class Vocabulary:
+    """Once per engine. 0.5 s from the tokenizer, 0.1 s from the cache folder, nothing where another engine of the
+    process has the same; 20 MB at V = 151,936.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, *, cache_dir: Path | None = None) -> None:
+        """`vocab_size` is V, the width of the logits. ModelError when an id of the tokenizer has no logit."""
+        if tokenizer.vocab_size > vocab_size or max(tokenizer.stop_token_ids) >= vocab_size:
+            raise ModelError(
+                f"the tokenizer has {tokenizer.vocab_size} ids and stop ids {list(tokenizer.stop_token_ids)}, "
+                f"the logits only {vocab_size}",
+                param="tokenizer",
+            )
+        self.size = vocab_size
+        self.stop_token_ids = tuple(tokenizer.stop_token_ids)
+        self.fingerprint = _fingerprint(tokenizer, vocab_size)
+        self._tokenizer = tokenizer
+        self.masks = MaskCache()
+        """Masks of all grammars over this vocabulary."""
+        self._beside: dict[bytes, tuple[int, ...]] = {}
+        self.allowance = TableBudget()
+        """What the tables of all grammars over this vocabulary may hold."""
+        self.known = SharedRules(self.allowance)
+        """Rules of JSON grammars."""
+        path = None if cache_dir is None else cache_dir / f"vocabulary-{self.fingerprint}.bin"
+        self._built = _BUILT.get(self.fingerprint) or _BUILT.setdefault(self.fingerprint, self._build(path))
+        if path is not None and not path.exists():  # built for another folder
+            write_sealed(path, self._built.table.to_bytes())
+
+    def _build(self, path: Path | None) -> _Built:
+        table = self._load(path)
+        info = xgr.TokenizerInfo(
+            table.entries(self._tokenizer.vocab_size),
+            xgr.VocabType.RAW,
+            vocab_size=self.size,
+            stop_token_ids=list(self.stop_token_ids),
+        )
+        return _Built(table, info)
+
+    @property
+    def info(self) -> xgr.TokenizerInfo:
+        """The vocabulary as XGrammar holds it."""
+        return self._built.info
+
+    def _load(self, path: Path | None) -> TextTable:
+        stored = None if path is None else read_sealed(path)
+        if stored is not None:
+            return TextTable.from_bytes(stored)
+        table = TextTable.of([self.token_bytes(token_id) for token_id in range(self._tokenizer.vocab_size)])
+        if path is not None:
+            write_sealed(path, table.to_bytes())
+        return table
+
+    def token_bytes(self, token_id: int) -> bytes | None:
+        """The bytes a token writes; None for special, padding and unknown ids, and for bytes no UTF-8 text can hold.
+
+        The last are kept out because xgrammar checks a character's later bytes only when it is complete: after byte
+        0xE0 it would let 0x88 pass and then know no way on.
+        """
+        if token_id in self.stop_token_ids:
+            return None
+        text = self._tokenizer.token_bytes(token_id)
+        return text if text is None or text.isascii() or can_occur(text) else None
+
+    @cached_property
+    def texts(self) -> list[bytes | None]:
+        """Bytes of every text token by id, None elsewhere; length V."""
+        known: list[bytes | None] = [text or None for text in self._built.table.texts]
+        return known + [None] * (self.size - len(known))
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """Cuts bytes into the fewest tokens of this vocabulary. 0.1 s, once."""
+        return self._built.segmenter
+
+    @property
+    def string_tokens(self) -> StringTokens:
+        """What each token does to an open JSON string. 0.2 s, once."""
+        return self._built.string_tokens
+
+    def beside(self, text: bytes) -> tuple[int, ...]:
+        """The tokens that are a beginning of `text`, or go on behind it. 20 microseconds, then remembered."""
+        found = self._beside.get(text)
+        if found is None:
+            if len(self._beside) >= _MOST_BESIDE:
+                self._beside.clear()
+            found = self._beside[text] = tuple(self._find_beside(text))
+        return found
+
+    def _find_beside(self, text: bytes) -> list[int]:
+        return self.along(text, set()) + self.behind(text)
+
+    def along(self, text: bytes, seen: set[bytes]) -> list[int]:
+        """The tokens that are a beginning of `text`, but for those `seen` already. A microsecond for 8 bytes."""
+        found, all_ids = list[int](), self._built.table.all_ids
+        for end in range(1, len(text)):
+            if (piece := text[:end]) not in seen:
+                seen.add(piece)
+                found += all_ids.get(piece, ())
+        return found
+
+    def behind(self, text: bytes) -> list[int]:
+        """The tokens that begin with `text`."""
+        table, found = self._built.table, list[int]()
+        texts = self.segmenter.sorted_texts
+        for at in range(bisect_left(texts, text), len(texts)):
+            if not texts[at].startswith(text):
+                break
+            found += table.all_ids[texts[at]]
+        return found
+
+    @cached_property
+    def free_row(self) -> bitmask.Row:
+        """The mask of free text: every text token and the stop ids; no other special id, no padding."""
+        text = [i for i, entry in enumerate(self.texts) if entry is not None]
+        return bitmask.from_ids(text + list(self.stop_token_ids), self.size)
+
+    @cached_property
+    def free_count(self) -> int:
+        """How many ids free text may use."""
+        return bitmask.popcount(self.free_row)
+
+    def legal(self, row: bitmask.Row) -> list[tuple[int, bytes]]:
+        """The tokens of a mask with their bytes. 10 milliseconds for a full one."""
+        ids = bitmask.to_bools(row, self.size).nonzero()[0]
+        return [(int(token), self.texts[token] or b"") for token in ids]
+
+
+def _fingerprint(tokenizer: Tokenizer, vocab_size: int) -> str:
+    parts = (tokenizer.fingerprint, vocab_size, tuple(tokenizer.stop_token_ids), "texts-3")
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

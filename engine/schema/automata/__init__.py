@@ -1,0 +1,1 @@
+"""Regular languages over code points: tables, products, determinisation, canonical automata."""

@@ -1,0 +1,198 @@
+"""Nondeterministic automata with empty moves, and their determinisation: how sequences, choices and loops are joined.
+
+Knows fragments and code-point sets, and the conditions `^` and `$`. Knows nothing of regex syntax or of other
+lookarounds (see `lookaround`). Determinisation packs state sets into integers; over the limit it raises
+AutomatonTooLarge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from engine.schema.automata import alphabet as _alphabet
+from engine.schema.automata.alphabet import Ranges
+from engine.schema.automata.constructions import Made
+from engine.schema.automata.tables import DEAD, STATE_LIMIT, AutomatonTooLarge, Table, states_of
+
+NFA_LIMIT = 50_000
+WORK_LIMIT = 1_000_000
+
+Moves = tuple[tuple[Ranges, int], ...]
+"""Where a state leads: code points and target. Tuples of numbers, which garbage collections pass over."""
+Parts = tuple[Sequence[Moves], Collection[int]]
+"""A deterministic automaton: the moves of each state (0 starts), and the accepting states."""
+
+
+@dataclass
+class Nfa:
+    """States are numbers. `empty[s]` are free moves, `edges[s]` moves on a set, `guards[s]` moves under a condition.
+
+    A guard is any hashable; this module interprets START and END only.
+    """
+
+    empty: list[list[int]] = field(default_factory=list)
+    edges: list[list[tuple[Ranges, int]]] = field(default_factory=list)
+    guards: list[list[tuple[object, int]]] = field(default_factory=list)
+
+    def state(self) -> int:
+        """A new state."""
+        if len(self.empty) >= NFA_LIMIT:
+            raise AutomatonTooLarge(f"more than {NFA_LIMIT} positions")
+        self.empty.append([])
+        self.edges.append([])
+        self.guards.append([])
+        return len(self.empty) - 1
+
+    def embed(self, parts: Parts, entry: int) -> int:
+        """Attach a copy of a deterministic automaton behind `entry`; returns its exit."""
+        moves, accepting = parts
+        numbers = [self.state() for _ in moves]
+        leave = self.state()
+        self.empty[entry].append(numbers[0])
+        for state, number in enumerate(numbers):
+            self.edges[number].extend((spans, numbers[target]) for spans, target in moves[state])
+            if state in accepting:
+                self.empty[number].append(leave)
+        return leave
+
+
+START = "start"
+END = "end"
+
+
+def joined(first: Parts, second: Parts) -> Made:
+    """A word of `first`, then one of `second`."""
+    nfa = Nfa()
+    entry = nfa.state()
+    return determinise(nfa, entry, nfa.embed(second, nfa.embed(first, entry)))
+
+
+def repeated(part: Parts, minimum: int, maximum: int | None) -> Made:
+    """`minimum` to `maximum` words of `part`, one after another; None: no upper limit."""
+    if max(minimum, maximum or 0) * len(part[0]) > NFA_LIMIT:
+        raise AutomatonTooLarge(f"more than {NFA_LIMIT} positions")
+    nfa = Nfa()
+    entry = here = nfa.state()
+    for _ in range(minimum):
+        here = nfa.embed(part, here)
+    leave = nfa.state()
+    nfa.empty[here].append(leave)
+    if maximum is None:
+        nfa.empty[nfa.embed(part, here)].append(here)
+    for _ in range((maximum or 0) - minimum):
+        here = nfa.embed(part, here)
+        nfa.empty[here].append(leave)
+    return determinise(nfa, entry, leave)
+
+
+def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False, limit: int = STATE_LIMIT) -> Made:
+    """Subset construction (Rabin and Scott 1959). `search`: a match may begin anywhere and what follows it is free."""
+    sets = sorted({spans for edges in nfa.edges for spans, _ in edges})
+    letters = _alphabet.partition(tuple(sets))
+    inside = {spans: letters.classes_in(spans) for spans in sets}
+    closures = _Closures(nfa, leave)
+    moves = [[(inside[spans], target) for spans, target in edges] for edges in [*nfa.edges, []]]
+    first = closures.of(entry, True)
+    again = closures.of(entry, False) if search else 0
+    free = 1 << leave if search else 0
+    numbers: dict[int, int] = {}
+    queue: list[int] = []
+
+    def number_of(mask: int) -> int:
+        if not mask:
+            return DEAD
+        mask = free if mask & free else mask
+        number = numbers.setdefault(mask, len(queue))
+        if number == len(queue):
+            queue.append(mask)
+            if number >= limit:
+                raise AutomatonTooLarge(f"more than {limit} states")
+        return number
+
+    number_of(first | closures.dead)
+    rows: Table = []
+    for mask in queue:
+        if free and mask == free:
+            rows.append([number_of(free)] * letters.size)
+            continue
+        row = [again] * letters.size
+        closures.spend(mask.bit_count())
+        for state in states_of(mask):
+            for classes, target in moves[state]:
+                closure = closures.of(target, False)
+                for index in classes:
+                    row[index] |= closure
+        rows.append([number_of(part) for part in row])
+    return letters, rows, closures.accepting(queue, entry)
+
+
+class _Closures:
+    """What a state reaches without reading, as a bit set of the states that read, wait for the end, or are final."""
+
+    def __init__(self, nfa: Nfa, leave: int) -> None:
+        self.nfa = nfa
+        self.leave = leave
+        self.dead = 1 << len(nfa.empty)
+        self.cache: dict[int, int] = {}
+        self.work = 0
+
+    def spend(self, steps: int) -> None:
+        """Count work; state sets may be few and still large."""
+        self.work += steps
+        if self.work > WORK_LIMIT:
+            raise AutomatonTooLarge(f"more than {WORK_LIMIT} steps")
+
+    def of(self, state: int, at_start: bool) -> int:
+        if at_start:
+            return self._collect(state, True)
+        found = self.cache.get(state)
+        if found is None:
+            found = self.cache[state] = self._collect(state, False)
+        return found
+
+    def _collect(self, state: int, at_start: bool) -> int:
+        mask = 0
+        seen = {state}
+        stack = [state]
+        while stack:
+            here = stack.pop()
+            guards = self.nfa.guards[here]
+            if self.nfa.edges[here] or here == self.leave or any(guard == END for guard, _ in guards):
+                mask |= 1 << here
+            onward = self.nfa.empty[here]
+            if at_start and guards:
+                onward = onward + [target for guard, target in guards if guard == START]
+            for target in onward:
+                if target not in seen:
+                    seen.add(target)
+                    stack.append(target)
+        self.spend(len(seen))
+        return mask
+
+    def accepting(self, masks: list[int], entry: int) -> list[bool]:
+        """Per state set, whether the text may end there; the first set stands at the start of the text."""
+        ends = 0
+        for state, guards in enumerate(self.nfa.guards):
+            if any(guard == END for guard, _ in guards) and self._ends(state, False):
+                ends |= 1 << state
+        ends |= 1 << self.leave
+        result = [bool(mask & ends) for mask in masks]
+        if any(self.nfa.guards):
+            result[0] = self._ends(entry, True)
+        return result
+
+    def _ends(self, state: int, at_start: bool) -> bool:
+        """Whether the exit is reached from here when the text ends here."""
+        seen = {state}
+        stack = [state]
+        while stack:
+            here = stack.pop()
+            if here == self.leave:
+                return True
+            passable = [t for guard, t in self.nfa.guards[here] if guard == END or (at_start and guard == START)]
+            for target in [*self.nfa.empty[here], *passable]:
+                if target not in seen:
+                    seen.add(target)
+                    stack.append(target)
+        return False

@@ -1,0 +1,237 @@
+"""Work on bare transition tables: exploring, trimming, minimising, numbering.
+
+A table is a list of rows, one per state; a row has the next state per class, DEAD where there is none. State 0 starts.
+Knows nothing of code points. Every function is linear or n log n in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+DEAD = -1
+STATE_LIMIT = 20_000
+PASSES = 4
+"""Sweeps over a table in which most tables find what can still accept."""
+_LOOP = -2
+"""In a signature: back to the state itself."""
+
+Row = Sequence[int]
+Table = list[Row]
+State = TypeVar("State", bound=Hashable)
+
+
+class AutomatonTooLarge(Exception):
+    """A construction went over its state limit; the caller decides whether that means `checked` or refused."""
+
+
+def explore(
+    start: State,
+    step: Callable[[State], Sequence[State | None]],
+    accepts: Callable[[State], bool],
+    limit: int = STATE_LIMIT,
+) -> tuple[Table, list[bool]]:
+    """Table of everything reachable from `start`; `step` gives the successor per class, None for none."""
+    numbers: dict[State, int] = {start: 0}
+    queue: list[State] = [start]
+    rows: Table = []
+    for state in queue:
+        row = []
+        for target in step(state):
+            if target is None:
+                row.append(DEAD)
+                continue
+            number = numbers.get(target)
+            if number is None:
+                number = numbers[target] = len(queue)
+                queue.append(target)
+                if number >= limit:
+                    raise AutomatonTooLarge(f"more than {limit} states")
+            row.append(number)
+        rows.append(row)
+    return rows, [accepts(state) for state in queue]
+
+
+def trim(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
+    """Only states that can be reached and can still accept; a language without words keeps one dead start."""
+    alive = _co_reachable(rows, accepting)
+    if not alive[0]:
+        return [[DEAD] * len(rows[0])], [False]
+    order = [0]
+    numbers = {0: 0}
+    for state in order:
+        for target in dict.fromkeys(rows[state]):
+            if target != DEAD and alive[target] and target not in numbers:
+                numbers[target] = len(order)
+                order.append(target)
+    if len(order) == len(rows):
+        return rows, accepting
+    lookup = [numbers.get(state, DEAD) for state in range(len(rows))] + [DEAD]
+    return [list(map(lookup.__getitem__, rows[s])) for s in order], [accepting[s] for s in order]
+
+
+def _co_reachable(rows: Table, accepting: list[bool]) -> list[bool]:
+    if all(accepting):
+        return accepting
+    alive = {state for state, good in enumerate(accepting) if good}
+    open_states = [state for state, good in enumerate(accepting) if not good]
+    for _ in range(PASSES):  # from the last to the first, since most moves lead to later states
+        found = len(open_states)
+        for state in reversed(open_states):
+            if not alive.isdisjoint(rows[state]):
+                alive.add(state)
+        open_states = [state for state in open_states if state not in alive]
+        if len(open_states) in (0, found):
+            return [state in alive for state in range(len(rows))]
+    return _search_back(rows, accepting)
+
+
+def _search_back(rows: Table, accepting: list[bool]) -> list[bool]:
+    """The same by following moves backwards."""
+    alive = list(accepting)
+    sources: list[list[int]] = [[] for _ in rows]
+    for state, row in enumerate(rows):
+        for target in set(row):
+            if target != DEAD:
+                sources[target].append(state)
+    stack = [state for state, good in enumerate(alive) if good]
+    while stack:
+        for source in sources[stack.pop()]:
+            if not alive[source]:
+                alive[source] = True
+                stack.append(source)
+    return alive
+
+
+def topological(rows: Table, loops: bool = False) -> list[int] | None:
+    """States, successors first; None when there is a cycle. `loops`: a move of a state to itself is none."""
+    successors = [set(row) - {DEAD} for row in rows]
+    if loops:
+        for state, part in enumerate(successors):
+            part.discard(state)
+    waiting = [len(part) for part in successors]
+    sources: list[list[int]] = [[] for _ in rows]
+    for state, part in enumerate(successors):
+        for target in part:
+            sources[target].append(state)
+    order = [state for state, count in enumerate(waiting) if count == 0]
+    for state in order:
+        for source in sources[state]:
+            waiting[source] -= 1
+            if waiting[source] == 0:
+                order.append(source)
+    return order if len(order) == len(rows) else None
+
+
+def minimise(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
+    """The minimal table of a trimmed one: by hashing when all cycles are loops, else by Hopcroft's refinement."""
+    order = topological(rows, loops=True)
+    blocks = _hash_blocks(rows, accepting, order) if order is not None else _hopcroft(rows, accepting)
+    count = max(blocks) + 1
+    if count == len(rows):
+        return rows, accepting
+    chosen: list[int] = [DEAD] * count
+    for state, block in enumerate(blocks):
+        if chosen[block] == DEAD:
+            chosen[block] = state
+    start = blocks[0]
+    ranked = [start, *(block for block in range(count) if block != start)]
+    number = {block: rank for rank, block in enumerate(ranked)}
+    lookup = [*(number[block] for block in blocks), DEAD]
+    table: Table = [list(map(lookup.__getitem__, rows[chosen[block]])) for block in ranked]
+    return table, [accepting[chosen[block]] for block in ranked]
+
+
+def _hash_blocks(rows: Table, accepting: list[bool], order: list[int]) -> list[int]:
+    """Equal right languages by hash-consing, successors first.
+
+    A state that equals no known one in this way may still equal one that it leads to, which then has a loop where the
+    state has a move there: "one a, or more" from "any number of a".
+    """
+    blocks = [_LOOP] * len(rows) + [DEAD]
+    seen: dict[tuple[bool, tuple[int, ...]], int] = {}
+    looping: dict[int, tuple[bool, tuple[int, ...]]] = {}
+    for state in order:
+        row = tuple(map(blocks.__getitem__, rows[state]))
+        block = seen.get((accepting[state], row))
+        if block is None:
+            ahead = [b for b in set(row) if b in looping and looping[b] == (accepting[state], _resolved(row, b))]
+            block = ahead[0] if ahead else len(seen)
+        if block == len(seen):
+            seen[accepting[state], row] = block
+            if _LOOP in row:
+                looping[block] = (accepting[state], _resolved(row, block))
+        blocks[state] = block
+    return blocks[:-1]
+
+
+def _resolved(row: tuple[int, ...], block: int) -> tuple[int, ...]:
+    return tuple([block if target == _LOOP else target for target in row])
+
+
+def _hopcroft(rows: Table, accepting: list[bool]) -> list[int]:
+    """Block of each state. Hopcroft 1971, a splitter being a block with all classes at once."""
+    sources: list[list[tuple[int, int]]] = [[] for _ in rows]
+    for state, row in enumerate(rows):
+        for index, target in enumerate(row):
+            if target != DEAD:
+                sources[target].append((index, state))
+    blocks = [int(good) for good in accepting]
+    members: list[set[int]] = [set(), set()]
+    for state, block in enumerate(blocks):
+        members[block].add(state)
+    if not members[0]:
+        members, blocks = [members[1]], [0] * len(rows)
+    waiting = set(range(len(members)))
+    while waiting:
+        by_class: dict[int, list[int]] = {}
+        for target in members[waiting.pop()]:
+            for index, source in sources[target]:
+                by_class.setdefault(index, []).append(source)
+        for sources_of_class in by_class.values():
+            _split(sources_of_class, blocks, members, waiting)
+    return blocks
+
+
+def _split(states: list[int], blocks: list[int], members: list[set[int]], waiting: set[int]) -> None:
+    """Split every block that `tables` cut in two; the smaller half (or both, where due) becomes a splitter."""
+    hit: dict[int, list[int]] = {}
+    for state in states:
+        hit.setdefault(blocks[state], []).append(state)
+    for block, inside in hit.items():
+        whole = members[block]
+        if len(inside) == len(whole):
+            continue
+        part = set(inside)
+        whole -= part
+        if block not in waiting and len(whole) < len(part):
+            part, whole = whole, part
+            members[block] = whole
+        new = len(members)
+        members.append(part)
+        for state in part:
+            blocks[state] = new
+        waiting.add(new)
+
+
+def number_breadth_first(rows: Table, accepting: list[bool]) -> tuple[tuple[tuple[int, ...], ...], frozenset[int]]:
+    """States in order of discovery, classes in ascending order: equal minimal tables become identical."""
+    order = [0]
+    numbers = {DEAD: DEAD, 0: 0}
+    for state in order:
+        for target in dict.fromkeys(rows[state]):
+            if target not in numbers:
+                numbers[target] = len(order)
+                order.append(target)
+    table = tuple(tuple(map(numbers.__getitem__, rows[state])) for state in order)
+    return table, frozenset(rank for rank, state in enumerate(order) if accepting[state])
+
+
+def states_of(mask: int) -> list[int]:
+    """The states of a set that is kept as bits, ascending."""
+    found = []
+    while mask:
+        low = mask & -mask
+        found.append(low.bit_length() - 1)
+        mask ^= low
+    return found

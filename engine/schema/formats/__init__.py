@@ -1,0 +1,1 @@
+"""The `format` vocabulary as automata."""

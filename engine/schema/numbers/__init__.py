@@ -1,0 +1,1 @@
+"""Sets of numbers, and their spellings as automata."""

@@ -1,0 +1,1 @@
+"""Grammars as plain data: rules, guards, layout, shortest texts, canonical names."""

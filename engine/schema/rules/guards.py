@@ -1,0 +1,573 @@
+"""What an alternative of a rule may ask of the document so far: predicates over counts, which no rule can hold.
+
+A guard stands before the first byte of its alternative and is judged there. Whoever writes rules sees to it that a
+guard that holds leads to no dead end: it asks for room for all that must still come. Only items that must differ are
+looked ahead for. Plain data. Knows no bytes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterable, Iterator, Set
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Protocol
+
+from engine.schema.regex.counting_automaton import CountingAutomaton, State, counting_automaton
+from engine.schema.sets.distinct import are_enough
+
+
+class Facts(Protocol):
+    """What is counted while a document is written, of the innermost string and the innermost open container."""
+
+    @property
+    def chars(self) -> int:
+        """Code points of the open string so far; an escape, or a pair of surrogates, counts once."""
+
+    def reached(self, automaton: CountingAutomaton) -> State | None:
+        """Where a pattern stands behind the open string so far; None: it does not match any more."""
+
+    @property
+    def key(self) -> str:
+        """The open key so far."""
+
+    @property
+    def keys(self) -> Set[str]:
+        """The keys that the open object has."""
+
+    @property
+    def last(self) -> str | None:
+        """The key of these that was written last."""
+
+    @property
+    def count(self) -> int:
+        """Members whose key is written, or items that have begun, of the open container."""
+
+    @property
+    def values(self) -> frozenset[str]:
+        """The finished items of the open array, as `canonical` writes them; kept where some array asks for them."""
+
+    @property
+    def item(self) -> str | None:
+        """The same of the item that stands last and is not among them, where it is whole; None: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far one token can go: code points in a string, members or items of containers, and the keys that it can begin
+    (None: any)."""
+
+    chars: int
+    items: int
+    names: frozenset[str] | None = None
+
+
+class Region(Protocol):
+    """The bounds of one string, object or array."""
+
+    def view(self, facts: Facts, reach: Reach) -> Hashable:
+        """All that the region's guards can see of the facts within one token; equal views allow the same tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """Strings of `low` to `high` code points."""
+
+    low: int
+    high: int | None
+
+    def view(self, facts: Facts, reach: Reach) -> Hashable:
+        room = None if self.high is None else min(self.high - facts.chars, reach.chars)
+        return max(0, min(self.low - facts.chars, reach.chars + 1)), room
+
+
+class Order:
+    """Keys that come in this order, with those that are `required`; all others behind them, where it is `open`."""
+
+    __slots__ = ("_hash", "index", "left", "names", "open", "required", "until")
+
+    def __init__(self, names: tuple[str, ...], required: frozenset[str], *, is_open: bool) -> None:
+        self.names = names
+        self.required = required
+        self.open = is_open
+        self.index = {name: at for at, name in enumerate(names)}
+        self.until = [len(names)] * (len(names) + 2)
+        """By index, that of the first required key there or behind it."""
+        self.left = [0] * (len(names) + 1)
+        """By index, how many required keys stand there or behind it."""
+        for at in range(len(names) - 1, -1, -1):
+            self.until[at] = at if names[at] in required else self.until[at + 1]
+            self.left[at] = self.left[at + 1] + (names[at] in required)
+        self._hash = hash((names, required, is_open))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Order)
+            and self._hash == other._hash
+            and (self.names, self.required, self.open) == (other.names, other.required, other.open)
+        )
+
+    def place(self, name: str | None) -> int:
+        """The index of a key; that behind all of them for one that is not there."""
+        return len(self.names) if name is None else self.index.get(name, len(self.names))
+
+    def next(self, facts: Facts) -> int:
+        """The index from which on keys may come; one behind all others where a required key was left out, as it may be
+        where other bounds allow what was written."""
+        at = 0 if facts.last is None else min(self.place(facts.last) + 1, len(self.names))
+        return at if missing(self.required, facts.keys) <= self.left[at] else len(self.names) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Strings of `low` to `high` code points in which a pattern matches whose repeats are counted."""
+
+    pattern: str
+    low: int = 0
+    high: int | None = None
+
+    @property
+    def automaton(self) -> CountingAutomaton:
+        """What counts them."""
+        return counting_automaton(self.pattern)
+
+    def view(self, facts: Facts, reach: Reach) -> Hashable:
+        automaton = self.automaton
+        state = facts.reached(automaton)
+        within = reach.chars + (automaton.longest_rest if self.low or self.high is not None else 0)
+        length = Length(self.low, self.high).view(facts, Reach(within, 0))
+        return state and automaton.view(state, reach.chars), length
+
+    def fits(self, state: State, chars: int) -> bool:
+        """Whether some word goes on from here, behind so many characters."""
+        if self.high is not None and chars + self.automaton.fewest(state) > self.high:
+            return False
+        most = self.automaton.most(state) if chars < self.low else None
+        return most is None or chars + most >= self.low
+
+    def left(self, state: State, chars: int) -> int:
+        """How many more characters such a word has at least, or hardly more."""
+        return max(self.automaton.fewest(state), self.low - chars)
+
+    def alike_for(self, state: State, chars: int) -> int:
+        """Characters up to which what goes on goes on as if nothing were counted, behind so many."""
+        automaton = self.automaton
+        room = automaton.alike_for(state)
+        if self.low > chars and automaton.most(automaton.start) is not None:
+            return 0
+        return room if self.high is None else min(room, self.high - chars - automaton.longest_rest)
+
+    def least(self, state: State) -> str:
+        """A shortest end of a word from here, as if nothing stood before it as far as that can be, or hardly a longer
+        one."""
+        automaton, letters = self.automaton, list[str]()
+        most = automaton.most(state)
+        region = Matching(self.pattern, self.low if most is None else min(self.low, most))
+        while not automaton.accepts(state) or len(letters) < region.low:
+            size = len(letters) + 1
+            ways = [(letter, target) for letter, target in automaton.moves(state) if region.fits(target, size)]
+            letter, state = min(ways, key=lambda way: region.left(way[1], size))
+            letters.append(letter)
+        return "".join(letters)
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Objects with the `required` keys and `low` to `high` members, in some `order` or in any. `names` are the declared
+    keys that they may have, `never` those that they may not."""
+
+    names: frozenset[str]
+    required: frozenset[str]
+    low: int
+    high: int | None
+    order: Order | None = None
+    never: frozenset[str] = frozenset()
+
+    def view(self, facts: Facts, reach: Reach) -> Hashable:
+        keys, order = facts.keys, self.order
+        low = max(0, min(self.low - facts.count, reach.items))
+        room = self._room(facts)
+        room = None if room is None else min(room, reach.items)
+        if reach.names is None:
+            left = self.low and self.low - facts.count
+            return (
+                (keys & self.names, low, room) if order is None else (order.next(facts), self._extra(keys), left, room)
+            )
+        near = reach.names
+        if begun := facts.key:
+            near = near.union(name for name in keys if name.startswith(begun))
+        if order is None:
+            return keys & near, not missing(self.required, keys), low, room, self.names <= keys
+        at = order.next(facts)
+        if at > len(order.names):
+            return None
+        if self.low and not order.open:
+            return at, self._extra(keys), self.low - facts.count, room
+        until = order.until[at]
+        soon = frozenset(name for name in near if at <= order.place(name) <= until)
+        return at if begun else soon, self._extra(keys), until == len(order.names), low, room, at == len(order.names)
+
+    def _extra(self, keys: Set[str]) -> Hashable:
+        """Those of the keys that stand in no order."""
+        names = self._beyond()
+        return keys & names if names else None
+
+    def _beyond(self) -> frozenset[str]:
+        return frozenset() if self.order is None else _difference(self.names, self.order)
+
+    def _room(self, facts: Facts) -> int | None:
+        """Members that fit beside those that are required; None: any number."""
+        return None if self.high is None else self.high - facts.count - missing(self.required, facts.keys)
+
+    def allows(self, facts: Facts, name: str | None) -> bool:
+        """Whether one more member fits (with this key; None: one that is not in `names`) and leaves room for all that
+        is required."""
+        if name in facts.keys or (self.order is not None and not self._in_order(facts, self.order.place(name))):
+            return False
+        room = self._room(facts)
+        return room is None or room + (name in self.required) > 0
+
+    def _in_order(self, facts: Facts, place: int) -> bool:
+        order = self.order
+        if order is None:
+            return True
+        at = order.next(facts)
+        return at <= place <= order.until[at] and place <= self._latest(facts)
+
+    def _latest(self, facts: Facts) -> int:
+        """The last index in the order at which a key leaves enough to come."""
+        assert self.order is not None
+        return len(self.order.names) if self.order.open else facts.count + len(self.order.names) - self.low
+
+    def allows_some(self, facts: Facts, names: Names) -> bool:
+        """The same for any of several declared keys. Microseconds, or linear where most of them are written."""
+        keys, room = facts.keys, self._room(facts)
+        if room is not None and room < 0:
+            return False
+        if self.order is None:
+            tried = names.all if room is None or room else names.required(self.required)
+            return len(tried) > len(keys) or any(name not in keys for name in tried)
+        at, places = self.order.next(facts), names.places(self.order)
+        first = bisect_left(places, at)
+        last = min(self.order.until[at], self._latest(facts))
+        if room == 0:
+            at = self.order.until[at]
+            return at <= last and at < len(self.order.names) and at in places[first:]
+        if first == len(places) or places[first] > last:
+            return False
+        return places[first] < len(self.order.names) or any(
+            name not in keys and name not in self.order.index for name in names.all
+        )
+
+    def open_names(self, facts: Facts) -> Set[str]:
+        """The declared keys that may come now. Linear in all of them, a microsecond for 20."""
+        keys, room, order = facts.keys, self._room(facts), self.order
+        if room is not None and room < 0:
+            return frozenset()
+        if order is None:
+            return (self.names if room is None or room else self.required) - keys
+        at = order.next(facts)
+        if at > len(order.names):
+            return frozenset()
+        last = min(order.until[at], self._latest(facts))
+        found = frozenset(order.names[at if room is None or room else order.until[at] : last + 1])
+        return found if last < len(order.names) else found | (self._beyond() - keys)
+
+
+@lru_cache(maxsize=256)
+def _difference(names: frozenset[str], order: Order) -> frozenset[str]:
+    return names - order.index.keys()
+
+
+class Names:
+    """Some declared keys, which many guards of one object hold parts of."""
+
+    __slots__ = ("_places", "_required", "all")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.all = frozenset(names)
+        self._places: tuple[Order, list[int]] | None = None
+        self._required: tuple[frozenset[str], frozenset[str]] | None = None
+
+    def __hash__(self) -> int:
+        return hash(self.all)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Names) and self.all == other.all)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.all)
+
+    def places(self, order: Order) -> list[int]:
+        """Where they stand in an order, sorted; remembered for one."""
+        known = self._places
+        if known is None or known[0] is not order:
+            known = self._places = order, sorted(map(order.place, self.all))
+        return known[1]
+
+    def required(self, required: frozenset[str]) -> frozenset[str]:
+        """Those that are required; remembered for one object."""
+        known = self._required
+        if known is None or known[0] is not required:
+            known = self._required = required, self.all & required
+        return known[1]
+
+
+_KNOWN = 256
+_missing: dict[tuple[int, int], tuple[frozenset[str], Set[str], int]] = {}
+"""By the identity of both sets, which are kept alive: to compare sets would take as long as to count."""
+
+
+def missing(required: frozenset[str], keys: Set[str]) -> int:
+    """How many of the `required` keys are not among `keys`. Linear in the smaller set, then remembered for a while."""
+    if not required or not keys:
+        return len(required)
+    known = _missing.get((id(required), id(keys)))
+    if known is None:
+        few, many = (required, keys) if len(required) < len(keys) else (keys, required)
+        if len(_missing) >= _KNOWN:
+            _missing.clear()
+        known = required, keys, len(required) - sum(name in many for name in few)
+        _missing[id(required), id(keys)] = known
+    return known[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Arrays of `low` to `high` items. With `choices` no two are equal: those are the values that each place can have
+    as far as they are few (None: many), the last entry for all further places."""
+
+    low: int
+    high: int | None
+    choices: tuple[frozenset[str] | None, ...] | None = None
+
+    def view(self, facts: Facts, reach: Reach) -> Hashable:
+        room = None if self.high is None else min(self.high - facts.count, reach.items)
+        return max(0, min(self.low - facts.count, reach.items)), room
+
+    def allows(self, facts: Facts, *, more: bool) -> bool:
+        """Whether the last item differs from those before, and different values are left for the places that must
+        still be filled (`more`: one at least)."""
+        if self.choices is None:
+            return True
+        item, used = facts.item, facts.values
+        if item in used:
+            return False
+        return are_enough(self.choices, facts.count, max(self.low, facts.count + more), used, item)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """In a string: `cost` more code points fit, and up to `most` more can come (None: any number)."""
+
+    region: Length
+    cost: int
+    most: int | None = None
+
+    def holds(self, facts: Facts) -> bool:
+        if self.region.high is not None and facts.chars + self.cost > self.region.high:
+            return False
+        return self.most is None or facts.chars + self.most >= self.region.low
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """In a string: a character of one class of the pattern's automaton may come."""
+
+    region: Matching
+    kind: int
+
+    def holds(self, facts: Facts) -> bool:
+        return self.left(facts) is not None
+
+    def left(self, facts: Facts) -> int | None:
+        """How many characters must still come then; None where it may not."""
+        region = self.region
+        state = facts.reached(region.automaton)
+        onward = None if state is None else region.automaton.step(state, self.kind)
+        chars = facts.chars + 1
+        return None if onward is None or not region.fits(onward, chars) else region.left(onward, chars)
+
+
+@dataclass(frozen=True, slots=True)
+class Enough:
+    """The string or container may end here."""
+
+    region: Length | Matching | Members | Items
+
+    def holds(self, facts: Facts) -> bool:
+        region = self.region
+        size = facts.chars if isinstance(region, Length | Matching) else facts.count
+        if size < region.low or (region.high is not None and size > region.high):
+            return False
+        if isinstance(region, Items):
+            return region.allows(facts, more=False)
+        if isinstance(region, Matching):
+            state = facts.reached(region.automaton)
+            return state is not None and region.automaton.accepts(state)
+        return not isinstance(region, Members) or not missing(region.required, facts.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member with the declared key `name` may come; None: some undeclared key."""
+
+    region: Members
+    name: str | None
+
+    def holds(self, facts: Facts) -> bool:
+        return self.region.allows(facts, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Another:
+    """One of several members may come: of the keys `names`, or, where `free`, of any other."""
+
+    region: Members
+    names: Names
+    free: bool = False
+
+    def holds(self, facts: Facts) -> bool:
+        return (self.free and self.region.allows(facts, None)) or self.region.allows_some(facts, self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Another item fits."""
+
+    region: Items
+
+    def holds(self, facts: Facts) -> bool:
+        region = self.region
+        return (region.high is None or facts.count < region.high) and region.allows(facts, more=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Unrepeated:
+    """The open key can still become one that is neither declared, as one of `names`, nor in the object yet, by one of
+    the texts `rest` up to its quote."""
+
+    rest: tuple[str, ...] = ("",)
+    names: frozenset[str] = frozenset()
+
+    def holds(self, facts: Facts) -> bool:
+        begun, keys = facts.key, facts.keys
+        return any((key := begun + rest) not in keys and key not in self.names for rest in self.rest)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """One of these holds. They are of one kind and differ in their regions alone."""
+
+    guards: tuple[Room | Letter | Enough | Member | Another | Item, ...]
+
+    def holds(self, facts: Facts) -> bool:
+        return any(guard.holds(facts) for guard in self.guards)
+
+
+Bounds = Length | Matching | Members | Items
+Guard = Room | Letter | Enough | Member | Another | Item | Unrepeated | AnyOf
+
+
+def regions(guard: Guard) -> tuple[Bounds, ...]:
+    """The bounds that a guard looks at; `Unrepeated` has none, since it sees the text of keys."""
+    if isinstance(guard, AnyOf):
+        return tuple(dict.fromkeys(part.region for part in guard.guards))
+    return () if isinstance(guard, Unrepeated) else (guard.region,)
+
+
+_REGIONS: dict[str, type[Bounds]] = {"length": Length, "matching": Matching, "members": Members, "items": Items}
+_GUARDS: dict[str, Any] = {
+    "room": Room, "letter": Letter, "enough": Enough, "member": Member, "another": Another, "item": Item,
+    "unrepeated": Unrepeated,
+}  # fmt: skip
+_NAMES = {kind: name for name, kind in (*_REGIONS.items(), *_GUARDS.items())}
+_FIELDS = {kind: [entry.name for entry in fields(kind)] for kind in _NAMES}
+
+
+class Packing:
+    """Guards as JSON, equal in every process for equal guards; their regions each once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Bounds, int] = {}
+
+    def packed(self, guards: tuple[Guard | None, ...]) -> list[Any]:
+        return [None if guard is None else _plain(guard, self._number) for guard in guards]
+
+    @property
+    def regions(self) -> list[Any]:
+        """Those that the guards so far look at."""
+        return list(map(_plain_region, self._known))
+
+    def _number(self, region: Bounds) -> int:
+        return self._known.setdefault(region, len(self._known))
+
+
+def unpacked(plain: list[Any], known: list[Bounds]) -> tuple[Guard | None, ...]:
+    """The inverse of `Packing.packed`."""
+    return tuple(None if guard is None else _guard(guard, known) for guard in plain)
+
+
+def unpacked_regions(plain: list[Any]) -> list[Bounds]:
+    """The inverse of `Packing.regions`."""
+    return [_REGIONS[name](*map(_value, values)) for name, *values in plain]
+
+
+def contents(guards: tuple[Guard | None, ...]) -> str:
+    """What tells guards from others, in every process."""
+    return str([None if guard is None else _plain(guard, _digest) for guard in guards])
+
+
+@lru_cache(maxsize=1024)
+def _digest(region: Bounds) -> str:
+    return blake2b(str(_plain_region(region)).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _plain_region(region: Bounds) -> list[Any]:
+    return [_NAMES[type(region)], *map(_plain_value, _values(region))]
+
+
+def _plain(guard: Guard, number: Callable[[Bounds], int | str]) -> list[Any]:
+    if isinstance(guard, Unrepeated):
+        return ["unrepeated", guard.rest, sorted(guard.names)]
+    first, *_ = parts = guard.guards if isinstance(guard, AnyOf) else (guard,)
+    return [_NAMES[type(first)], [number(part.region) for part in parts], *map(_plain_value, _values(first)[1:])]
+
+
+def _guard(plain: list[Any], known: list[Bounds]) -> Any:
+    name, first, *values = plain
+    if name == "unrepeated":
+        return Unrepeated(tuple(first), frozenset(values[0]))
+    others = [_value(value) for value in values]
+    parts = tuple([_GUARDS[name](known[number], *others) for number in first])
+    return parts[0] if len(parts) == 1 else AnyOf(parts)
+
+
+def _values(part: Any) -> list[Any]:
+    return [getattr(part, name) for name in _FIELDS[type(part)]]
+
+
+def _plain_value(value: Any) -> Any:
+    match value:
+        case tuple():
+            return {"each": [_plain_value(part) for part in value]}
+        case Names():
+            return {"names": sorted(value)}
+        case Order():
+            return {"order": value.names, "required": sorted(value.required), "open": value.open}
+    return sorted(value) if isinstance(value, frozenset) else value
+
+
+def _value(plain: Any) -> Any:
+    match plain:
+        case {"each": parts}:
+            return tuple(map(_value, parts))
+        case {"names": names}:
+            return Names(names)
+        case {"order": names, "required": required, "open": is_open}:
+            return Order(tuple(names), frozenset(required), is_open=is_open)
+    return frozenset(plain) if isinstance(plain, list) else plain

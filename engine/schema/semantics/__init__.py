@@ -1,0 +1,1 @@
+"""What keywords mean: from a subschema to its shape."""

@@ -1,0 +1,153 @@
+"""How long the words of an automaton are, and bounds on them: beside the automaton, in its states where they must be.
+
+Knows automata only. A bound beside an automaton is counted while a document is written (`guards.Length`). That leads to
+no dead end if, wherever a word stands, some of its endings fits between the bounds, which the gaps between the lengths
+of words tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
+from engine.schema.automata.components import components
+from engine.schema.automata.products import meet
+from engine.schema.automata.residuals import successors_of
+from engine.schema.automata.tables import DEAD, states_of
+from engine.schema.regex.pattern import from_pattern
+from engine.schema.sets.shape import StringSet
+
+FOLDED_STATES = 160
+"""States that an automaton and a length may have together where the length cannot stay beside it."""
+FOLDED_LENGTH = 128
+"""Lengths up to here become states where nobody counts: names of keys, strings without quotes."""
+_STEPS = 400_000
+"""Lengths times states that are looked through for gaps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Per state, how many more code points a word has at least and at most (None: any number). Neighbours among the
+    lengths that are possible from one state are up to `gap` apart; None: nobody knows."""
+
+    fewest: tuple[int, ...]
+    most: tuple[int | None, ...]
+    gap: int | None
+
+
+def bounded(automaton: Automaton, low: int, high: int | None) -> StringSet | None:
+    """Words of `low` to `high` code points; None where there are none. Bounds that say nothing are dropped."""
+    if high is not None and low > high:
+        return None
+    if automaton.few is not None:
+        words = [word for word in automaton.few if low <= len(word) and (high is None or len(word) <= high)]
+        return None if not words else StringSet(automaton if words == automaton.few else Automaton.of(words))
+    if low <= 0 and high is None:
+        return StringSet(automaton)
+    found = measures(automaton)
+    fewest, most = found.fewest[0], found.most[0]
+    if (high is not None and high < fewest) or (most is not None and most < low):
+        return None
+    low = low if low > fewest else 0
+    high = None if high is None or (most is not None and most <= high) else high
+    beside = StringSet(automaton, low, high)
+    return beside if is_countable(beside) else _folded(beside)
+
+
+def is_countable(part: StringSet) -> bool:
+    """Whether counting code points holds the bounds and leads to no dead end. An upper bound alone always does."""
+    if not part.low:
+        return True
+    gap = measures(part.automaton).gap
+    return gap is not None and (part.high is None or part.high - part.low + 1 >= gap)
+
+
+def _folded(part: StringSet) -> StringSet | None:
+    try:
+        both = meet(part.automaton, Automaton.length(part.low, part.high))
+    except AutomatonTooLarge:
+        return part
+    if both.is_empty:
+        return None
+    return StringSet(both) if both.states <= max(FOLDED_STATES, part.automaton.states) else part
+
+
+def in_states(part: StringSet) -> tuple[Automaton, bool]:
+    """The automaton with its bounds in it, for a place where nobody counts, and whether all of them are."""
+    low = part.low if part.low <= FOLDED_LENGTH else 0
+    high = part.high if part.high is not None and part.high <= FOLDED_LENGTH else None
+    try:
+        automaton = part.automaton if part.pattern is None else from_pattern(part.pattern)
+        return meet(automaton, Automaton.length(low, high)), (low, high) == (part.low, part.high)
+    except AutomatonTooLarge:
+        return part.automaton, not part.is_bounded
+
+
+def lower_of(first: int | None, second: int | None) -> int | None:
+    """The lower of two upper bounds, None being none."""
+    return second if first is None else first if second is None else min(first, second)
+
+
+@lru_cache(maxsize=1024)
+def measures(automaton: Automaton) -> Measures:
+    """Linear where every end of a word can be an end one character later, else quadratic at worst."""
+    sources = [0] * automaton.states
+    for state, row in enumerate(automaton.table):
+        for target in set(row) - {DEAD}:
+            sources[target] |= 1 << state
+    accepting = sum(1 << state for state in automaton.accepting)
+    fewest = [0] * automaton.states
+    seen, layer, distance = accepting, accepting, 0
+    while layer:
+        for state in states_of(layer):
+            fewest[state] = distance
+        layer = _before(layer, sources) & ~seen
+        seen |= layer
+        distance += 1
+    most = _longest(automaton)
+    return Measures(tuple(fewest), most, 1 if _is_dense(automaton) else _gap(accepting, sources))
+
+
+def _is_dense(automaton: Automaton) -> bool:
+    """Whether from each state words of all lengths are possible, from its shortest one on."""
+    return all(any(target in automaton.accepting for target in automaton.table[state]) for state in automaton.accepting)
+
+
+def _longest(automaton: Automaton) -> tuple[int | None, ...]:
+    most: list[int | None] = [0] * automaton.states
+    successors = successors_of(automaton)
+    for component in components(successors):
+        for state in component:
+            lengths = [most[target] for target in successors[state]]
+            if len(component) > 1 or state in successors[state] or None in lengths:
+                most[state] = None
+            else:
+                most[state] = max((1 + length for length in lengths if length is not None), default=0)
+    return tuple(most)
+
+
+def _gap(accepting: int, sources: list[int]) -> int | None:
+    """The widest gap between two lengths of words from one state; None if that takes too long to find out."""
+    at, length, gap = accepting, 0, 1
+    seen: dict[int, int] = {}
+    last: dict[int, int] = {}
+    end: int | None = None
+    while at and length != end:
+        if length * len(sources) > _STEPS:
+            return None
+        if end is None and at in seen:
+            end = 2 * length - seen[at]  # once more around
+        seen.setdefault(at, length)
+        for state in states_of(at):
+            gap = max(gap, length - last.get(state, length))
+            last[state] = length
+        at, length = _before(at, sources), length + 1
+    return gap
+
+
+def _before(states: int, sources: list[int]) -> int:
+    found = 0
+    for state in states_of(states):
+        found |= sources[state]
+    return found

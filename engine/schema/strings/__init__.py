@@ -1,0 +1,1 @@
+"""Strings, numbers and keys as rules, written once and shared."""

@@ -1,0 +1,127 @@
+"""Strings, numbers and keys as groups of rules, written once a process and shared by all grammars that need them.
+
+Knows which rules belong together and their shortest text. Names are contents, so a group means the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.errors import LimitExceeded
+from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
+from engine.schema.automata.residuals import short_digest
+from engine.schema.rules.grammar import Chars, Ref, Rule, Text
+from engine.schema.rules.guards import Length, Matching
+from engine.schema.rules.shortest import Shortest
+from engine.schema.strings.counted_strings import Comparing, Counting, CountingRepeats, Judge, write_counted
+from engine.schema.strings.number_rules import write_number
+from engine.schema.strings.string_rules import TextRules
+from engine.schema.strings.weighted_lru import keeps
+
+Kind = Literal["string", "every", "scalar", "text"]
+"""`every`: strings in every legal spelling instead of json.dumps' own. `text`: strings as they are, without quotes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules that derive one text; `shortest` is a shortest one."""
+
+    ref: Ref
+    rules: tuple[Rule, ...]
+    shortest: str
+
+
+TEXT_RULES = 10_000
+"""Rules of strings and numbers, and of keys, that are kept for later schemas."""
+
+
+def _rules(group: Group) -> int:
+    return len(group.rules)
+
+
+class Spelled:
+    """The groups that one grammar uses, by the name of their first rule."""
+
+    def __init__(self, limit: int) -> None:
+        self.groups: dict[str, Group] = {}
+        self.size = 0
+        self._limit = limit
+
+    def text(
+        self, kind: Kind, automaton: Automaton, follow: Chars | None, length: Length | Matching | None = None
+    ) -> Ref:
+        """Rules for the words of an automaton, strings with their quotes; of some `length`, if there is one.
+
+        LimitExceeded when they are too many.
+        """
+        with _named_limit():
+            if length is None:
+                return self._keep(_written(kind, automaton, follow))
+            return self._keep(_counted(kind, automaton, follow, length))
+
+    def key(self, automaton: Automaton, follow: Chars | None, names: frozenset[str]) -> Ref:
+        """Rules for keys out of an automaton that are none of these names, quotes included; none is written twice."""
+        with _named_limit():
+            return self._keep(_key(automaton, follow, names))
+
+    def _keep(self, group: Group) -> Ref:
+        if group.ref.name not in self.groups:
+            self.groups[group.ref.name] = group
+            self.size += len(group.rules)
+            if self.size > self._limit:
+                raise LimitExceeded(f"the grammar has more than {self._limit} rules", param="schema")
+        return group.ref
+
+
+@contextmanager
+def _named_limit() -> Iterator[None]:
+    try:
+        yield
+    except AutomatonTooLarge as error:
+        raise LimitExceeded(f"a string, number or key needs too large a grammar: {error}", param="schema") from None
+
+
+@keeps(TEXT_RULES, _rules)
+def _written(kind: Kind, automaton: Automaton, follow: Chars | None) -> Group:
+    texts = TextRules({})
+    if kind == "scalar":
+        return _group(texts, write_number(texts, automaton, follow))
+    if kind == "text":
+        return _group(texts, texts.scalar(automaton, follow))
+    return _quoted(texts, texts.string(automaton, follow, "any" if kind == "every" else "canonical"), follow)
+
+
+@keeps(TEXT_RULES, _rules)
+def _key(automaton: Automaton, follow: Chars | None, names: frozenset[str]) -> Group:
+    return _guarded(automaton, follow, Comparing(automaton, names))
+
+
+@keeps(TEXT_RULES, _rules)
+def _counted(kind: Kind, automaton: Automaton, follow: Chars | None, length: Length | Matching) -> Group:
+    judge = Counting(automaton, length) if isinstance(length, Length) else CountingRepeats(automaton, length)
+    return _guarded(automaton, follow, judge, every=kind == "every")
+
+
+def _guarded(automaton: Automaton, follow: Chars | None, judge: Judge, *, every: bool | None = None) -> Group:
+    """The rules of strings that are counted or compared, and those that the matcher's compiler sees."""
+    every = automaton.alphabet.size == 1 if every is None else every
+    plain = _written("every" if every else "string", automaton, follow)
+    texts = TextRules({rule.name: rule for rule in plain.rules})
+    body = write_counted(texts, automaton, every, judge, follow)
+    name = f"sq{short_digest(body.name)}"
+    texts.write(Rule(name, ((Text('"'), body),), follow, skeleton=plain.ref.name))
+    others = {rule.name for rule in plain.rules}
+    counted = {name: rule for name, rule in texts.rules.items() if name not in others}
+    return Group(Ref(name), tuple(texts.rules.values()), Shortest(counted)[name])
+
+
+def _quoted(texts: TextRules, body: Ref, follow: Chars | None) -> Group:
+    """With the opening quote, as a rule of its own: its masks are remembered, those of rules in a circle are not."""
+    return _group(texts, texts.add(f"sq{short_digest(body.name)}", ((Text('"'), body),), follow))
+
+
+def _group(texts: TextRules, ref: Ref) -> Group:
+    return Group(ref, tuple(texts.rules.values()), Shortest(texts.rules)[ref.name])

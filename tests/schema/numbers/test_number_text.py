@@ -1,0 +1,272 @@
+"""Numbers as text: exactly the legal spellings of the legal values, as exact arithmetic and the validator see them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import operator
+import random
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
+from engine.schema.lower import lower
+from engine.schema.numbers import number_expressions
+from engine.schema.numbers.decimal_text import between, multiples
+from engine.schema.numbers.number_text import DIGITS
+from engine.schema.regex.pattern import full_match
+from tests.schema.matching import Language
+from tests.schema.number_sets import exact, integers, numbers
+
+small = st.integers(-300, 300)
+bounds = st.one_of(st.none(), small, st.integers(-(10**20), 10**20))
+decimals = st.one_of(
+    st.none(),
+    small,
+    st.decimals(-1000, 1000, places=3),
+    st.floats(-1e9, 1e9, allow_nan=False).map(lambda f: round(f, 6)),
+)
+
+
+def within(value: Fraction, low: Any, high: Any, above: Any, below: Any, step: Any) -> bool:
+    """The keywords' meaning in exact arithmetic."""
+    return (
+        (low is None or value >= exact(low))
+        and (high is None or value <= exact(high))
+        and (above is None or value > exact(above))
+        and (below is None or value < exact(below))
+        and (step is None or (value / exact(step)).denominator == 1)
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(low=bounds, high=bounds, above=bounds, below=bounds, step=st.one_of(st.none(), st.integers(1, 60)))
+def test_integers_are_exactly_those_in_range(low: Any, high: Any, above: Any, below: Any, step: Any) -> None:
+    automaton = integers(low, high, above, below, step)
+    near = {
+        n + d for n in (low, high, above, below, 0) if n is not None for d in (-step - 1 if step else -2, -1, 0, 1, 2)
+    }
+    for value in near | set(range(-40, 41)):
+        if step is None or abs(value) < 10**17:
+            assert automaton.accepts(str(value)) == within(Fraction(value), low, high, above, below, step), value
+
+
+@pytest.mark.parametrize("text", ["", "-", "00", "01", "-01", "+1", "1.0", "1e2", "-0", " 1", "1 ", "0x1", "١", "1_0"])
+def test_only_plain_integers(text: str) -> None:
+    assert not integers().accepts(text)
+
+
+def test_integral_fractions() -> None:
+    loose = integers(integral_fractions=True)
+    for text in ("1.0", "-3.000", "-0", "0.0", "1e22", "1.5e+30", "-2E17", "12"):
+        assert loose.accepts(text), text
+        assert float(json.loads(text)).is_integer()
+    for text in ("1.5", "1.", "1.05", "1e-1", "1.5e0", ".0", "1e400"):
+        assert not loose.accepts(text), text
+    assert integers(0, 100, integral_fractions=True).accepts("100.0")
+    assert not integers(0, 100, integral_fractions=True).accepts("100.5")
+    assert not integers(0, 100, integral_fractions=True).accepts("1e17")
+
+
+def test_finite_ranges_are_finite() -> None:
+    listed = integers(-5, 12).strings(100)
+    assert listed is not None
+    assert sorted(map(int, listed)) == list(range(-5, 13))
+    assert integers(5, 4).is_empty
+    assert integers(exclusive_minimum=4, exclusive_maximum=5).is_empty
+    assert integers(1, 2, multiple_of=3).is_empty
+    assert integers(0.5, 1.5).strings(9) == ["1"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(low=decimals, high=decimals, above=decimals, below=decimals, data=st.data())
+def test_numbers_in_range(low: Any, high: Any, above: Any, below: Any, data: st.DataObject) -> None:
+    automaton = numbers(low, high, above, below)
+    anchors = [exact(b) for b in (low, high, above, below) if b is not None] or [Fraction(0)]
+    near = data.draw(st.sampled_from(anchors))
+    for delta in ("0", "1", "-1", "0.001", "-0.001", "0.0000001", "-0.0000001", "1000.5", "-1000.5"):
+        value = near + Fraction(delta)
+        text = _spell(value)
+        legal = within(value, low, high, above, below, None)
+        assert automaton.accepts(text) == legal, text
+        assert automaton.accepts(text + ("0" if "." in text else ".00")) == legal
+
+
+def _spell(value: Fraction) -> str:
+    return format(Decimal(value.numerator) / Decimal(value.denominator), "f")
+
+
+def test_a_bound_holds_after_rounding_to_a_double() -> None:
+    """Texts that exact arithmetic puts beyond an exclusive bound and doubles put on it."""
+    above, below = numbers(exclusive_minimum=1), numbers(exclusive_maximum=0.1)
+    for text in ("1.00000000000000001", "1.0000000000000001"):
+        assert not above.accepts(text)
+        assert json.loads(text) == 1
+    assert above.accepts("1.00000000000000022204461")
+    assert not below.accepts("0.09999999999999999999")
+    assert below.accepts("0.09999999999999")
+    assert numbers(exclusive_minimum=0).accepts("0.000001")
+    assert not numbers(exclusive_minimum=0).accepts("-0.0")
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 12, 100, 0.5, 0.01, 2.5, 0.0001, 1e-7, Decimal("1.25")])
+def test_multiples(step: Any) -> None:
+    automaton, plain = numbers(multiple_of=step), integers(multiple_of=step)
+    generator = random.Random(str(step))
+    validator = jsonschema_rs.validator_for({"multipleOf": float(step)})
+    for _ in range(300):
+        places = generator.choice([0, 0, 1, 2, 4])
+        value = Fraction(generator.randint(-(10**7), 10**7), 10**places)
+        value = value if generator.random() < 0.4 else exact(step) * generator.randint(-(10**5), 10**5)
+        text, legal = _spell(value), (value / exact(step)).denominator == 1
+        assert automaton.accepts(text) == legal, text
+        assert not legal or validator.is_valid(json.loads(text))
+        if value.denominator == 1:
+            assert plain.accepts(str(value.numerator)) == legal
+
+
+def test_multiples_within_bounds() -> None:
+    assert numbers(0, 1, multiple_of=0.25).accepts("0.750")
+    assert [text for text in ("0", "0.5", "1.0", "1.25", "-0.25") if numbers(0, 1, multiple_of=0.25).accepts(text)] == [
+        "0", "0.5", "1.0",
+    ]  # fmt: skip
+    assert integers(10, 40, multiple_of=15).strings(9) == ["15", "30"]
+    assert integers(0, 10**9, multiple_of=10**6).accepts("37000000")
+    assert integers(multiple_of=2.5).accepts("15")
+    assert not integers(multiple_of=2.5).accepts("12")
+
+
+@pytest.mark.parametrize("step", [1_000_003, 1e-40, Fraction(1, 3)])
+def test_unwieldy_steps_are_refused(step: Any) -> None:
+    with pytest.raises(AutomatonTooLarge):
+        numbers(multiple_of=step)
+
+
+RANGES: list[dict[str, Any]] = [
+    {}, {"minimum": 0}, {"maximum": -1.5}, {"exclusiveMinimum": 0}, {"minimum": -90, "maximum": 90}, {"minimum": 1e-7},
+    {"exclusiveMaximum": 1e20}, {"minimum": 0.1, "exclusiveMaximum": 0.3}, {"multipleOf": 0.01}, {"maximum": 2**53 + 1},
+    {"exclusiveMinimum": -(2**63)}, {"minimum": 10**25}, {"multipleOf": 3, "minimum": 7}, {"exclusiveMinimum": 9.99999},
+    {"exclusiveMaximum": 10}, {"exclusiveMinimum": 0.1, "exclusiveMaximum": 0.1000000000001}, {"multipleOf": 2.5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("keywords", RANGES, ids=str)
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_every_random_word_is_valid_and_finite(keywords: dict[str, Any], kind: str) -> None:
+    names = {
+        "minimum": "minimum", "maximum": "maximum", "multipleOf": "multiple_of",
+        "exclusiveMinimum": "exclusive_minimum", "exclusiveMaximum": "exclusive_maximum",
+    }  # fmt: skip
+    arguments = {names[key]: value for key, value in keywords.items()}
+    automaton = integers(**arguments, integral_fractions=True) if kind == "integer" else numbers(**arguments)
+    validator = jsonschema_rs.validator_for({"type": kind, **keywords})
+    generator = random.Random(str(keywords))
+    for _ in range(0 if automaton.is_empty else 400):
+        text = _walk(automaton, generator)
+        value = json.loads(text)
+        assert math.isfinite(value)
+        assert validator.is_valid(value), text
+
+
+def _walk(automaton: Automaton, generator: random.Random) -> str:
+    """A random word; near a bound as often as anywhere, since moves are chosen, not characters."""
+    state, text, patience = 0, "", generator.choice([0.02, 0.1, 0.4])
+    while True:
+        moves = automaton.moves(state)
+        if state in automaton.accepting and (not moves or generator.random() < patience):
+            return text
+        spans, state = generator.choice(moves)
+        low, high = generator.choice(spans)
+        text += chr(generator.choice([low, high, generator.randint(low, high)]))
+
+
+@settings(max_examples=80, deadline=None)
+@given(value=st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300), low=decimals)
+def test_doubles_as_python_writes_them(value: float, low: Any) -> None:
+    text = json.dumps(value)
+    if value == 0 or abs(value) > 1e-290:
+        assert numbers().accepts(text), text
+        decade_cut = low is not None and "e" in text
+        if not decade_cut:
+            assert numbers(minimum=low).accepts(text) == (low is None or exact(value) >= exact(low)), text
+
+
+def test_the_largest_texts_do_not_overflow() -> None:
+    for text in ("9" * DIGITS, "9" * DIGITS + "e243", "9.99e307", "-9.9E+307", "1e-300"):
+        assert numbers().accepts(text), text
+        assert math.isfinite(json.loads(text))
+    for text in ("1e308", "9" * DIGITS + "e244", "9" * (DIGITS + 1), "1E9999", "1e-9999"):
+        assert not numbers().accepts(text), text
+
+
+@given(low=st.integers(0, 5000), extra=st.integers(0, 5000), places=st.integers(0, 3))
+def test_between_compares_digit_by_digit(low: int, extra: int, places: int) -> None:
+    automaton = between(low, low + extra, 5, places)
+    for units in {0, low - 1, low, low + extra // 2, low + extra, low + extra + 1}:
+        if units >= 0:
+            whole, rest = divmod(units, 10**places)
+            text = f"{whole}.{rest:0{places}d}" if places else str(whole)
+            assert automaton.accepts(text) == (low <= units <= low + extra)
+
+
+@pytest.mark.parametrize("step", [1, 3, 10, 64, 86_400, 1000])
+def test_remainders(step: int) -> None:
+    automaton = multiples(step, 0, 0)
+    for value in [*range(0, 5 * step, max(step // 7, 1)), step, 10 * step, 10 * step + 1]:
+        assert automaton.accepts(str(value)) == (value % step == 0)
+
+
+def test_the_known_sequences_say_exactly_what_their_automata_say():
+    known = number_expressions._known()
+    assert len(known) == 8
+    for automaton, alternatives in known.items():
+        words = Automaton.nothing()
+        for parts in alternatives:
+            words |= functools.reduce(operator.add, map(full_match, parts))
+        assert words == automaton, alternatives
+    assert number_expressions.alternatives_of(numbers(minimum=7)) is None
+
+
+def test_a_run_of_digits_is_as_long_in_blocks():
+    for part in ("[0-9]{1,63}", "[0-9]{1,14}", "[0-9]{1,18}", "[0-9]{1,3}", r"\.0{1,24}"):
+        words = Automaton.nothing()
+        for pieces in number_expressions.blocks(part):
+            words |= functools.reduce(operator.add, map(full_match, pieces))
+        assert words == full_match(part)
+    language = Language(lower({"type": "integer"}, conformance="spec").grammar)
+    taken = [size for size in range(1, DIGITS + 3) if language.accepts_text("7" * size)]
+    assert taken == list(range(1, DIGITS + 1))
+    assert [size for size in range(1, 18) if language.accepts_text("7" * size + ".0")] == list(range(1, 16))
+
+
+@pytest.mark.parametrize("bounds", [{}, {"minimum": 0}, {"minimum": 1}, {"maximum": 7}], ids=str)
+@pytest.mark.parametrize("kind", ["integer", "number"])
+@pytest.mark.parametrize("conformance", ["tight", "spec"])
+def test_xgrammar_takes_the_same_spellings_as_the_automata(kind: str, bounds: dict[str, int], conformance: Any):
+    language = Language(lower({"type": kind, **bounds}, conformance=conformance).grammar)
+    taken = 0
+    for text in spellings(random.Random(7)):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            assert not language.accepts_text(text), text
+            continue
+        fits = bounds.get("minimum", -math.inf) <= value <= bounds.get("maximum", math.inf)
+        if not (fits and math.isfinite(value) and (kind == "number" or value == int(value))):
+            assert not language.accepts_text(text), text
+        taken += language.accepts_text(text)
+    assert taken > 10
+
+
+def spellings(rng: random.Random) -> list[str]:
+    """Short texts of a number's characters: most are no number."""
+    parts = ("0", "00", "05", "7", "1E", "1e5", "10", "0.5", "1.")
+    short = [first + rest for first in ("", "-", "0", "1", "9", "0.") for rest in parts]
+    return short + ["".join(rng.choice("0012.eE+-9") for _ in range(rng.randint(1, 6))) for _ in range(500)]

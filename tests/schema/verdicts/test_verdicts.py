@@ -1,0 +1,225 @@
+"""Verdicts are honest both ways: `checked` only where a document slips through, nothing slips through unnamed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from typing import Any
+
+import pytest
+
+from engine.schema import Validator, Verdict, lower
+from engine.schema.reading.keywords import asserted
+from engine.schema.reading.reference import Schemas
+from engine.schema.verdicts.verdict import REPEATED_KEYS
+from tests.schema.matching import Language, Sampler
+
+SEVEN = "http://json-schema.org/draft-07/schema#"
+SEVERAL = {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "contains": {"minLength": 1},
+           "minItems": 2}  # fmt: skip
+
+NEEDED: list[tuple[str, str, Any, Any]] = [
+    ("uniqueItems", "", SEVERAL, ["a", "a"]),
+    ("minLength", "", {"type": "string", "pattern": "^(a{97}|b{89})*$", "minLength": 990, "maxLength": 999}, "b" * 89),
+    ("maxItems", "", {"type": "array", "contains": {"const": 1}, "maxItems": 600}, [1] * 601),
+    ("maxProperties", "", {"type": "object", "maxProperties": 1, "allOf": [
+        {"not": {"additionalProperties": {"const": 0}}}, {"not": {"additionalProperties": {"const": 1}}}]},
+     {"a": 0, "b": 1}),
+    ("pattern", "", {"type": "string", "pattern": "^(a+)\\1$"}, "aaa"),
+    ("patternProperties", "", {"type": "object", "patternProperties": {"^(a+)\\1$": {"type": "null"}}}, {"aa": 1}),
+    ("patternProperties", "", {"type": "object", "patternProperties": {
+        "drive_(one|two|three)": {"type": "null"}, "port_[a-z]+[0-9]+": {"type": "null"}, "disk_[a-z]+": True}},
+     {"drive_one": 1}),
+    ("additionalProperties", "", {"type": "object", "patternProperties": {"^(a+)\\1$": True},
+                                  "additionalProperties": False}, {"b": 1}),
+    ("propertyNames", "", {"type": "object", "propertyNames": {"maxLength": 1000}}, {"x" * 1001: 1}),
+    ("not", "", {"type": "array", "not": {"uniqueItems": True}}, [1, 2]),
+    ("if", "", {"if": {"uniqueItems": True}, "then": {"maxItems": 1}, "type": "array"}, [1, 2]),
+    ("then", "", {"if": {"uniqueItems": True}, "then": {"maxItems": 1}, "type": "array"}, [1, 2]),
+    ("else", "", {"if": {"not": {"uniqueItems": True}}, "else": {"maxItems": 1}, "type": "array"}, [1, 2]),
+    ("oneOf", "", {"oneOf": [{"type": "array", "uniqueItems": True}, {"type": "array", "maxItems": 3}]}, [1]),
+    ("anyOf", "", {"anyOf": [SEVERAL]}, ["a", "a"]),
+    ("contains", "", {"type": "array", "contains": SEVERAL}, [["a", "a"]]),
+    ("maxContains", "", {"type": "array", "contains": {"type": "array", "uniqueItems": True}, "maxContains": 1},
+     [[], []]),
+    ("dependentRequired", "", {"type": "object", "dependentRequired": {k: ["z"] for k in "abcdefgh"}}, {"h": 1}),
+    ("$ref", "/properties/s", {"$schema": SEVEN, "type": "object", "properties": {"s": {"$ref": SEVEN}}},
+     {"s": {"type": 5}}),
+    ("contentMediaType", "", {"$schema": SEVEN, "type": "string", "contentMediaType": "application/json"}, "{:"),
+    ("unevaluatedProperties", "", {"type": "object", "unevaluatedProperties": False,
+                                   "anyOf": [{"properties": {k: True}} for k in "abcde"]}, {"z": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keyword", "pointer", "schema", "document"), NEEDED, ids=[case[0] for case in NEEDED])
+def test_a_checked_keyword_lets_a_document_through(keyword: str, pointer: str, schema: Any, document: Any) -> None:
+    lowered = lower(schema, conformance="spec")
+    words = {(verdict.pointer, verdict.keyword): verdict.verdict for verdict in lowered.verdicts}
+    assert words[pointer, keyword] == "checked"
+    assert not Validator(schema).check_value(document).ok
+    assert Language(lowered.grammar).accepts(document)
+
+
+ENFORCED: list[tuple[Any, Any, Any]] = [
+    ({"type": "string", "maxLength": 1000}, "x" * 1000, "x" * 1001),
+    ({"type": "string", "minLength": 1000}, "x" * 1000, "x" * 999),
+    ({"type": "string", "pattern": "[A-z]+", "minLength": 3, "maxLength": 64}, "x" * 64, "x" * 65),
+    ({"type": "string", "maxLength": 40, "anyOf": [{"const": ""}, {"pattern": "[A-z]"}]}, "x" * 40, "x" * 41),
+    ({"type": "string", "not": {"maxLength": 500}}, "x" * 501, "x" * 500),
+    ({"type": "string", "not": {"minLength": 500}}, "x" * 499, "x" * 500),
+    ({"type": "string", "pattern": "^[^\\n]{1,200}$", "format": "uri"}, "a:" + "x" * 198, "a:" + "x" * 199),
+    ({"type": "array", "items": {"type": "null"}, "maxItems": 600}, [None] * 600, [None] * 601),
+    ({"type": "array", "items": {"type": "null"}, "minItems": 600}, [None] * 600, [None] * 599),
+    ({"type": "object", "required": list("abcdefgh")}, dict.fromkeys("habcdefg", 1), dict.fromkeys("abcdefg", 1)),
+    ({"type": "object", "maxProperties": 99}, {f"k{i}": 0 for i in range(99)}, {f"k{i}": 0 for i in range(100)}),
+    ({"type": "object", "minProperties": 2}, {"a": 0, "b": 0}, {"a": 0}),
+    ({"type": "object", "required": ["a"], "maxProperties": 1, "not": {"additionalProperties": False}},
+     {"a": 1}, {"b": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "good", "bad"), ENFORCED)
+def test_what_is_counted_is_enforced_at_any_number(schema: Any, good: Any, bad: Any) -> None:
+    lowered = lower(schema, conformance="spec")
+    language = Language(lowered.grammar)
+    assert {verdict.verdict for verdict in lowered.verdicts} <= {"enforced", "narrowed"}
+    assert [language.accepts(document) for document in (good, bad)] == [True, False]
+
+
+def test_a_key_that_stands_twice_is_no_document() -> None:
+    schema = {"type": "object", "properties": {"a": True, "b": True}, "minProperties": 2}
+    for conformance in ("spec", "tight"):
+        lowered = lower(schema, conformance=conformance)  # type: ignore[arg-type]
+        assert REPEATED_KEYS not in {verdict.keyword for verdict in lowered.verdicts}
+        language = Language(lowered.grammar)
+        assert language.accepts_text('{"a":1,"b":1}')
+        repeats = ['{"a":1,"a":1}', '{"a":1,"b":1,"c":1,"\\u0063":1}', '{"a":1,"b":{"d":1,"d":1}}']
+        assert [language.accepts_text(text) for text in repeats] == [False] * 3
+
+
+def test_one_verdict_for_every_keyword_occurrence() -> None:
+    schema = {"type": "object", "title": "t", "properties": {"a/b": {"type": "string", "minLength": 1}},
+              "required": ["a/b"], "$defs": {"unused": {"minimum": 1}}}  # fmt: skip
+    found = [(verdict.pointer, verdict.keyword) for verdict in lower(schema).verdicts]
+    assert sorted(found) == [("", "properties"), ("", "required"), ("", "type"), ("/$defs/unused", "minimum"),
+                             ("/properties/a~1b", "minLength"), ("/properties/a~1b", "type")]  # fmt: skip
+    places = Schemas(schema, depth=9, nodes=99).locations
+    listed = [(at.pointer, keyword) for at in places for keyword in asserted(at.schema, at.draft)]
+    assert sorted(found) == sorted(listed)
+
+
+def test_tight_names_what_it_narrows_and_plain_dicts_come_out() -> None:
+    schema = {"type": "object", "properties": {"a": {"format": "email"}, "b": {}}}
+    words = {(v.pointer, v.keyword): v.verdict for v in lower(schema).verdicts}
+    assert words["", "properties"] == "narrowed"
+    assert words["/properties/a", "format"] == "narrowed"
+    assert Verdict("", "type", "enforced", "r").to_dict() == {
+        "pointer": "", "keyword": "type", "verdict": "enforced", "reason": "r",
+    }  # fmt: skip
+
+
+DOCUMENTS: list[Any] = [
+    None, True, 0, 1, 2, 2.5, -3, "", "a", "ab", "b", [], [1], ["a"], [1, "a"], ["a", "a"], {}, {"a": 1}, {"a": "a"},
+    {"b": 1}, {"a": 1, "b": 2}, {"b": "b", "a": 1}, {"c": None}, {"a": {"a": 1}}, {"a": [1]}, {"a": 1, "b": 2, "c": 3},
+]  # fmt: skip
+
+
+def _random_schema(draw: random.Random, depth: int) -> Any:
+    if depth == 0 or draw.random() < 0.1:
+        return draw.choice([True, {"type": "string"}, {"type": "integer"}, {"const": 1}, {"enum": ["a", 2]}, False])
+    inner = lambda: _random_schema(draw, depth - 1)  # noqa: E731
+    parts = {
+        "type": lambda: draw.choice(["object", "array", "string", ["integer", "null"], "number"]),
+        "properties": lambda: {key: inner() for key in draw.sample("abc", draw.randint(1, 2))},
+        "required": lambda: draw.sample("abc", draw.randint(1, 2)),
+        "additionalProperties": inner,
+        "patternProperties": lambda: {draw.choice(["^a", "b$", "[bc]"]): inner()},
+        "propertyNames": lambda: draw.choice([{"pattern": "^[ab]"}, {"minLength": 1}, {"enum": ["a", "c"]}]),
+        "maxProperties": lambda: draw.randint(0, 2),
+        "minProperties": lambda: draw.randint(1, 3),
+        "minItems": lambda: draw.randint(1, 2),
+        "maxLength": lambda: draw.randint(0, 2),
+        "items": inner,
+        "prefixItems": lambda: [inner()],
+        "contains": inner,
+        "maxItems": lambda: draw.randint(0, 2),
+        "minimum": lambda: draw.choice([0, 1.5]),
+        "multipleOf": lambda: draw.choice([2, 0.5]),
+        "minLength": lambda: draw.randint(0, 2),
+        "pattern": lambda: draw.choice(["a", "^b", "^[^b]$"]),
+        "allOf": lambda: [inner(), inner()],
+        "anyOf": lambda: [inner(), inner()],
+        "oneOf": lambda: [inner(), inner()],
+        "not": inner,
+        "if": inner,
+        "then": inner,
+        "else": inner,
+        "dependentRequired": lambda: {"a": ["b"]},
+        "dependentSchemas": lambda: {"b": inner()},
+        "unevaluatedProperties": inner,
+        "unevaluatedItems": inner,
+    }
+    return {name: parts[name]() for name in draw.sample(sorted(parts), draw.randint(1, 4))}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_schemas_agree_with_the_judge_on_every_document(seed: int) -> None:
+    """Where nothing is `checked`, spec accepts exactly what the judge accepts; random texts of the grammar too."""
+    from engine.errors import ConstraintError
+
+    draw = random.Random(seed)
+    compared = 0
+    for _ in range(40):
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "allOf": [_random_schema(draw, 2)]}
+        judge = Validator(schema)
+        try:
+            lowered = lower(schema, conformance="spec")
+        except ConstraintError:
+            assert not any(judge.check_value(document).ok for document in DOCUMENTS), schema
+            continue
+        named = {verdict.keyword for verdict in lowered.verdicts if verdict.verdict == "checked"}
+        if named:
+            continue
+        language, sampler = Language(lowered.grammar), Sampler(lowered.grammar, seed)
+        for document in DOCUMENTS:
+            assert language.accepts(document) == judge.check_value(document).ok, (schema, document)
+        for text in itertools.islice((sampler.text(30) for _ in itertools.count()), 5):
+            checked = judge.check(text)
+            assert checked.ok, (schema, text)
+        compared += 1
+    assert compared > 12
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_branches_are_compared_within_what_stands_beside_them(nested: bool) -> None:
+    mail = {"a": {"type": "string", "format": "email"}}  # narrowed, so that no branch has an exact complement
+    branches = {"oneOf": [{"properties": {"k": {"const": kind}, **mail}} for kind in ("x", "y", "z")]}
+    schema = {"type": "object", **({"allOf": [branches]} if nested else branches)}
+    words = {
+        needed: {v.verdict for v in lower({**schema, "required": list(needed)}, conformance="spec").verdicts
+                 if v.keyword == "oneOf"}
+        for needed in ("", "k")
+    }  # fmt: skip
+    assert words == {"": {"checked"}, "k": {"enforced"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("regex", "(?<a>x)\\k<a>"), ("date-time", "1990-12-31T15:59:60-08:00"), ("email", f"a@{'b' * 63}.c")],
+)
+def test_a_format_that_is_held_in_part_does_not_tell_branches_apart(name: str, text: str) -> None:
+    branches = [{"type": "string", "format": name}, {"enum": [text]}]
+    schema = {"$schema": "http://json-schema.org/draft-07/schema#", "oneOf": branches}
+    lowered = lower(schema, conformance="spec")
+    assert not Validator(schema).check(json.dumps(text)).ok
+    assert Language(lowered.grammar).accepts(text)
+    assert [verdict.verdict for verdict in lowered.verdicts if verdict.keyword == "oneOf"] == ["checked"]
+
+
+def test_the_negation_of_a_length_that_stays_beside_its_pattern_is_held() -> None:
+    taken = {"pattern": "[A-z]+", "maxLength": 40}
+    lowered = lower({"type": "string", "not": taken}, conformance="spec")
+    assert {verdict.verdict for verdict in lowered.verdicts} == {"enforced"}
+    language = Language(lowered.grammar)
+    assert [language.accepts(text) for text in ("12", "é" * 50, "a" * 41, "a" * 40, "1a")] == [True] * 3 + [False] * 2
