@@ -1,4 +1,5 @@
-"""Kernels are collected without being launched and compiled by another process, where a launch then finds them."""
+"""Kernels are collected without being launched and compiled by another process, where a launch then finds them; each
+compiled form asks for its shared memory itself."""
 
 from __future__ import annotations
 
@@ -6,6 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import torch
+
+from engine.model.kernels.device.launch import compiled_key
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -51,3 +56,18 @@ def test_a_launch_finds_what_another_process_compiled(tmp_path: Path) -> None:
     environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.stdout.strip() == "found", run.stdout + run.stderr[-2000:]
+
+
+def test_forms_of_a_kernel_differ_by_constants_types_and_alignment() -> None:
+    x, constants = torch.zeros(64, dtype=torch.float16), {"N": 16}
+    keys = {
+        compiled_key("kernel", arguments, settings)
+        for arguments, settings in (
+            ((x, 5), constants),
+            ((x.bfloat16(), 5), constants),
+            ((x[1:], 5), constants),
+            ((x, 5), {"N": 32}),
+        )
+    }
+    assert len(keys) == 4
+    assert compiled_key("kernel", (x.clone(), 7), constants) in keys

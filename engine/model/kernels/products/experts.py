@@ -67,7 +67,7 @@ def gate_up_one_kernel(
         xb = tl.load(at + c * B * 64 + 32, mask=live, other=0.0)
         w0, w1, w2, w3, s = held[c]
         if c + AHEAD < TURNS:
-            held = held + (load_units(words, scales, first + (c + AHEAD) * B, B, BITS),)  # noqa: RUF005
+            held = held + (load_units(words, scales, first + (c + AHEAD) * B, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
         acc += unit_products(w0, w1, w2, w3, s, xa, xb, lane, table, B, 8, BITS, ASM)
     total = tl.sum(acc, axis=0)
     if BITS == 8:
@@ -130,7 +130,7 @@ def down_one_kernel(
     ready = ()
     for c in tl.static_range(EARLY):
         w0, w1, w2, w3, s = held[c]
-        ready = ready + (decode(w0, w1, w2, w3, lane, table, B, BITS, ASM),)  # noqa: RUF005
+        ready = ready + (decode(w0, w1, w2, w3, lane, table, B, BITS, ASM),)  # noqa: RUF005 - Triton knows no unpacking
     wait_for_previous(PDL)
     before = tl.load(out + at, mask=keep, other=0.0)
     acc = tl.zeros([B, 16, 8], tl.float32)
@@ -140,7 +140,7 @@ def down_one_kernel(
         w0, w1, w2, w3, s = held[c]
         if c + AHEAD < TURNS:
             experts = experts_of(choice, ((c + AHEAD) * B + tl.arange(0, B)) // BLOCKS, EP, ASM)
-            held = held + (_down_words(words, scales, experts, tile, c + AHEAD, N, BLOCKS, B, BITS),)  # noqa: RUF005
+            held = held + (_down_words(words, scales, experts, tile, c + AHEAD, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
         if c < EARLY:
             a0, a1, a2, a3 = ready[c]
         else:

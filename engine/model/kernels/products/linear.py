@@ -54,7 +54,7 @@ def linear_kernel(
     ready = ()
     for c in tl.static_range(EARLY):
         w0, w1, w2, w3, s = held[c]
-        ready = ready + (decode(w0, w1, w2, w3, lane, table, B, BITS, ASM),)  # noqa: RUF005
+        ready = ready + (decode(w0, w1, w2, w3, lane, table, B, BITS, ASM),)  # noqa: RUF005 - Triton knows no unpacking
     wait_for_previous(PDL)
     if NORM:
         k = tl.arange(0, triton.next_power_of_2(K))
@@ -71,7 +71,7 @@ def linear_kernel(
             xb = xb * tl.load(g + 32, mask=live, other=0.0)
         w0, w1, w2, w3, s = held[c]
         if c + AHEAD < BLOCKS // B:
-            held = held + (load_units(words, scales, tile * BLOCKS + (c + AHEAD) * B + units, B, BITS),)  # noqa: RUF005
+            held = held + (load_units(words, scales, tile * BLOCKS + (c + AHEAD) * B + units, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
         if c < EARLY:
             a0, a1, a2, a3 = ready[c]
         else:
