@@ -28,7 +28,7 @@ from engine.schema.regex.tree import (
     walk,
 )
 
-__all__ = ["PatternInvalid", "PatternUnsupported", "from_pattern", "full_match", "may_match"]
+__all__ = ["PatternInvalid", "PatternUnsupported", "from_pattern", "full_match", "is_sure", "may_match"]
 
 
 @lru_cache(maxsize=1024)
@@ -41,6 +41,11 @@ def from_pattern(pattern: str) -> Automaton:
 def may_match(pattern: str) -> Automaton:
     """The strings in which `pattern` matches in one engine or another: complement this one for `not`. Cached."""
     return compile_tree(parse(pattern, upper=True), search=True)
+
+
+def is_sure(pattern: str) -> bool:
+    """Whether every engine finds it in the same strings. Only properties are read otherwise, by version of Unicode."""
+    return "\\p" not in pattern.lower() or parse(pattern) == parse(pattern, upper=True)
 
 
 @lru_cache(maxsize=256)

@@ -9,6 +9,7 @@ from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
 from engine.schema.automata.products import less, meet
 from engine.schema.automata.tables import DEAD
 from engine.schema.reading.reference import Location, Scope
+from engine.schema.regex.pattern import is_sure, may_match
 from engine.schema.semantics.evaluator import Evaluator
 from engine.schema.semantics.scalar_keywords import count, pattern_automaton
 from engine.schema.sets.algebra import settle_object
@@ -28,14 +29,14 @@ Pattern = tuple[Automaton, Term]
 def object_shape(evaluator: Evaluator, at: Location, scope: Scope) -> tuple[ObjectShape | None, bool]:
     """What the object keywords of `at` allow (None: no object), and whether exactly that."""
     schema = at.schema
-    patterns, exact = _patterns(evaluator, at, scope)
+    patterns, held, exact = _patterns(evaluator, at, scope)
     named: dict[str, Term] = {}
     properties = schema.get("properties")
     if isinstance(properties, dict):
         for key in properties:
             term = evaluator.child(at, scope, "properties", key)
             named[key] = evaluator.terms.all_of([term, *(value for keys, value in patterns if keys.accepts(key))])
-    others = _others(evaluator, at, scope, patterns) if exact else (Others(Automaton.anything(), TRUE, True),)
+    others = _others(evaluator, at, scope, patterns) if held else (Others(Automaton.anything(), TRUE, True),)
     names = schema.get("required")
     required = frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
     item = ObjectShape(
@@ -51,19 +52,23 @@ def object_shape(evaluator: Evaluator, at: Location, scope: Scope) -> tuple[Obje
     return settle_object(evaluator.is_empty, item), exact and names_exact
 
 
-def _patterns(evaluator: Evaluator, at: Location, scope: Scope) -> tuple[list[Pattern], bool]:
-    """patternProperties as automata; not exact when one of them has none."""
+def _patterns(evaluator: Evaluator, at: Location, scope: Scope) -> tuple[list[Pattern], bool, bool]:
+    """patternProperties as automata, whether each of them has one, and whether they are exactly that: keys that one
+    matches in some versions of Unicode alone are not written."""
     found: list[Pattern] = []
-    exact = True
+    held = exact = True
     patterns = at.schema.get("patternProperties")
     for pattern in patterns if isinstance(patterns, dict) else ():
         keys = pattern_automaton(evaluator.report, at, "patternProperties", pattern)
         if keys is None:
-            exact = False
+            held = exact = False
             evaluator.report.mark(at, "additionalProperties", "checked", "depends on a pattern that is not held")
         else:
             found.append((keys, evaluator.child(at, scope, "patternProperties", pattern)))
-    return found, exact
+            if not is_sure(pattern):
+                exact = False
+                found.append((less(may_match(pattern), keys), FALSE))
+    return found, held, exact
 
 
 def _others(evaluator: Evaluator, at: Location, scope: Scope, patterns: list[Pattern]) -> tuple[Others, ...]:

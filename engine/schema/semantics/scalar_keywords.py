@@ -12,7 +12,7 @@ from engine.schema.numbers.intervals import Interval, Numbers, rational
 from engine.schema.reading.dialect import Draft
 from engine.schema.reading.keywords import asserts_format, speaks
 from engine.schema.reading.reference import Location
-from engine.schema.regex.pattern import PatternInvalid, PatternUnsupported, from_pattern, full_match
+from engine.schema.regex.pattern import PatternInvalid, PatternUnsupported, from_pattern, full_match, is_sure
 from engine.schema.sets.pattern_counts import both_strings, counted_pattern, restricted
 from engine.schema.sets.shape import StringSet
 from engine.schema.verdicts.report import Report
@@ -29,6 +29,7 @@ def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bo
     if isinstance(schema.get("pattern"), str):
         try:
             strings = counted_pattern(schema["pattern"])
+            exact = is_sure(schema["pattern"])
         except PATTERN_ERRORS as error:
             _mark_pattern(report, at, "pattern", schema["pattern"], error)
             exact = False
