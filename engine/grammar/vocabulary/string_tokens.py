@@ -57,6 +57,7 @@ class StringTokens:
         self.quoted = _decoded(part for text in written for part in text.split(b'"')[1:-1])
         """Whatever stands between two quotes of one token: it may be a whole key."""
         self._begun = _decoded(key for text in written for key, end in _BEGUN.findall(text) if key or end)
+        self._most_begun = max(map(len, self._begun), default=0)
         self.marked = bitmask.from_ids(marked, size)
         """The tokens with a quote or a backslash."""
         self.structural = bitmask.from_ids(structural, size)
@@ -109,7 +110,8 @@ class StringTokens:
 
     def may_begin(self, name: str) -> bool:
         """Whether some token, behind a comma or a brace, holds a key that is this one or begins as it does."""
-        return name in self._begun or any(name[:end] in self._begun for end in range(1, len(name)))
+        ends = range(1, min(len(name) - 1, self._most_begun) + 1)
+        return name in self._begun or any(name[:end] in self._begun for end in ends)
 
     def goes_on(self, text: str) -> bool:
         """Whether what some token holds behind a comma or a brace begins as this does."""
