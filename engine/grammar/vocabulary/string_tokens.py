@@ -57,7 +57,6 @@ class StringTokens:
         self.quoted = _decoded(part for text in written for part in text.split(b'"')[1:-1])
         """Whatever stands between two quotes of one token: it may be a whole key."""
         self._begun = _decoded(key for text in written for key, end in _BEGUN.findall(text) if key or end)
-        self._most_begun = max(map(len, self._begun), default=0)
         self.marked = bitmask.from_ids(marked, size)
         """The tokens with a quote or a backslash."""
         self.structural = bitmask.from_ids(structural, size)
@@ -107,6 +106,10 @@ class StringTokens:
         """The tokens with this behind the quote that closes the string."""
         has = np.array([pattern.search(tail) is not None for tail in self._numbers] or [False])
         return bitmask.from_ids(np.flatnonzero((self.tails >= 0) & has[self.tails]), len(self.tails))
+
+    @cached_property
+    def _most_begun(self) -> int:
+        return max(map(len, self._begun), default=0)
 
     def may_begin(self, name: str) -> bool:
         """Whether some token, behind a comma or a brace, holds a key that is this one or begins as it does."""
