@@ -91,11 +91,9 @@ class CompiledGrammar:
 
     def _narrowing(self) -> Narrowing | None:
         completions = self.completions
-        return (
-            None
-            if completions is None or not completions.pushdown.guarded
-            else Narrowing(completions.pushdown, self.vocabulary)
-        )
+        if completions is None or not completions.pushdown.guarded:
+            return None
+        return Narrowing(completions.pushdown, self.vocabulary)
 
     @property
     def marked(self) -> bool:

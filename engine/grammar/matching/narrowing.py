@@ -16,7 +16,7 @@ from engine.grammar.endings.position import Position, followed, looked, open_mov
 from engine.grammar.endings.unused import Doubt, doubts, open_string, strings
 from engine.grammar.masks import bitmask
 from engine.grammar.pieces import Pieces
-from engine.grammar.pushdown.byte_grammar import Character, Literal, Nonterminal, Symbol
+from engine.grammar.pushdown.byte_grammar import Character, Literal, Nonterminal
 from engine.grammar.pushdown.levels import bounds, effect, members
 from engine.grammar.pushdown.pushdown import Place, Pushdown, Stack, gated, string_length, string_pattern, string_rule
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
@@ -34,8 +34,6 @@ _ANY = byte_automaton(RAW)
 """One character that a string holds as it is."""
 _A_TOKEN, _PIECE = 12, 1_500
 """What following a token takes beside each stack, and what is followed at one go: about a millisecond."""
-
-
 _A_NAME, _A_KEY = 3, 60
 """What it takes to list the tokens along one name, and to follow them."""
 _MOST_ROWS = 64
@@ -190,7 +188,8 @@ class Narrowing:
         if known is not None:
             return known
         run, rule, rest = self._pushdown.run, stack.symbol, stack.rest
-        simple = not cut and rest is not None and isinstance(rule, Nonterminal) and _is_mark(rest.symbol)
+        marked = rest is not None and rest.symbol is not None and rest.symbol.is_mark
+        simple = marked and not cut and isinstance(rule, Nonterminal)
         start = self._pushdown.place([rest if simple and rest is not None else stack])
         first, legal = start.first_bytes(), list[int]()
         whole = ((token, b"", text) for token, text in self._tokens.keys.past.items())
@@ -548,10 +547,6 @@ def _takes_any(rule: Nonterminal) -> bool:
         len(way) == 2 and way[1] is rule and isinstance(way[0], Character) and way[0].node is _ANY
         for way in rule.alternatives
     )
-
-
-def _is_mark(symbol: Symbol | None) -> bool:
-    return isinstance(symbol, Nonterminal) and symbol.is_mark
 
 
 def _before_key(cursor: Cursor) -> bool:
