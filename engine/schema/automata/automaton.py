@@ -1,7 +1,7 @@
 """Regular languages over Unicode scalar values as minimal deterministic automata: the currency of all scalar keywords.
 
 Knows strings as sequences of code points (surrogates excluded). Knows nothing of JSON, regex syntax or grammars.
-Equal languages are equal objects (`==`, `hash`, `digest`), so results can be cached and rules shared by key.
+Equal languages are equal objects (`==`, `hash`, `digest`), so results are cached and rules shared by key.
 Every construction may raise AutomatonTooLarge (over STATE_LIMIT work states), never runs on.
 """
 
@@ -87,21 +87,23 @@ class Automaton:
         return build(letters, [row, [DEAD] * letters.size], [False, True])
 
     def __and__(self, other: Automaton) -> Automaton:
-        return build(*product(self, other, bool.__and__))
+        if self.is_universal or other.is_universal:
+            return other if self.is_universal else self
+        return self if self == other else _both(self, other)
 
     def __or__(self, other: Automaton) -> Automaton:
-        return build(*product(self, other, bool.__or__))
+        if self.is_universal or other.is_universal:
+            return _ANYTHING
+        return self if self == other else build(*product(self, other, bool.__or__))
 
     def __sub__(self, other: Automaton) -> Automaton:
-        return build(*product(self, other, lambda a, b: a and not b))
+        return _difference(self, other)
 
     def __invert__(self) -> Automaton:
-        if self.is_empty or self.is_universal:
-            return _ANYTHING if self.is_empty else _NOTHING
-        return Automaton(self.alphabet, *number_breadth_first(*constructions.complement(self)))
+        return _ANYTHING - self
 
     def __add__(self, other: Automaton) -> Automaton:
-        return build(*(constructions.chained(self, other) or joined(self.parts, other.parts)))
+        return build(*joined(self.parts, other.parts))
 
     def star(self) -> Automaton:
         """Any number of words of this language, one after another."""
@@ -202,6 +204,26 @@ def build(letters: Alphabet, rows: Table, accepting: list[bool]) -> Automaton:
 @lru_cache(maxsize=512)
 def _repeat(part: Automaton, minimum: int, maximum: int | None) -> Automaton:
     return build(*repeated(part.parts, minimum, maximum))
+
+
+@lru_cache(maxsize=4096)
+def _both(first: Automaton, second: Automaton) -> Automaton:
+    for finite, other in ((first, second), (second, first)):
+        if finite.few is not None:
+            return _those(finite, [word for word in finite.few if other.accepts(word)])
+    return build(*product(first, second, bool.__and__))
+
+
+@lru_cache(maxsize=1024)
+def _difference(first: Automaton, second: Automaton) -> Automaton:
+    if first.few is not None:
+        return _those(first, [word for word in first.few if not second.accepts(word)])
+    return build(*product(first, second, lambda a, b: a and not b))
+
+
+def _those(automaton: Automaton, words: list[str]) -> Automaton:
+    """The automaton of these words, which are all or some of its few."""
+    return automaton if automaton.few == words else Automaton.of(words)
 
 
 _NOTHING = build(_alphabet.partition(()), [[DEAD]], [False])

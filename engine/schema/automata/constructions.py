@@ -71,43 +71,6 @@ def product(first: Machine, second: Machine, keep: Callable[[bool, bool], bool])
     return letters, rows, [keep(p in first.accepting, q in second.accepting) for p, q in pairs.queue]
 
 
-def chained(first: Machine, second: Machine) -> Made | None:
-    """A word of `first`, then one of `second`; None where a character after a word of `first` may belong to either."""
-    letters, to_first, to_second = refine(first.alphabet, second.alphabet)
-    left, right = _Widened(first.table, to_first), _Widened(second.table, to_second)
-    size = len(first.table)
-    later = [[DEAD if target == DEAD else target + size for target in right[q]] for q in range(len(second.table))]
-    rows: Table = []
-    for p in range(size):
-        if p not in first.accepting:
-            rows.append(left[p])
-        elif any(a != DEAD and b != DEAD for a, b in zip(left[p], later[0], strict=True)):
-            return None
-        else:
-            rows.append([b if a == DEAD else a for a, b in zip(left[p], later[0], strict=True)])
-    if size + len(later) > STATE_LIMIT:
-        raise AutomatonTooLarge(f"more than {STATE_LIMIT} states")
-    ends = 0 in second.accepting
-    accepting = [ends and p in first.accepting for p in range(size)]
-    return letters, rows + later, accepting + [q in second.accepting for q in range(len(second.table))]
-
-
-def complement(machine: Machine) -> tuple[Table, list[bool]]:
-    """Words that a minimal automaton does not accept, over its own classes, in minimal form but for the numbers.
-
-    What led nowhere leads to a state that accepts everything; the one that did so leads nowhere. Neither the language
-    of all words nor that of none.
-    """
-    sink = len(machine.table)
-    lookup = [*range(sink), sink]
-    for state in machine.accepting:
-        if all(target == state for target in machine.table[state]):
-            lookup[state] = DEAD
-    rows: Table = [list(map(lookup.__getitem__, row)) for row in machine.table]
-    rows.append([sink] * len(rows[0]))
-    return rows, [state not in machine.accepting for state in range(sink + 1)]
-
-
 _Finished = tuple[bool, tuple[tuple[str, int], ...]]
 """Whether a word ends here, and the moves."""
 

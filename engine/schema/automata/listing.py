@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from engine.schema.automata.components import components
 from engine.schema.automata.constructions import Machine
-from engine.schema.automata.tables import DEAD, topological
+from engine.schema.automata.tables import DEAD
 
 
 def strings(machine: Machine, limit: int) -> list[str] | None:
@@ -26,13 +27,12 @@ def strings(machine: Machine, limit: int) -> list[str] | None:
 
 def count(machine: Machine) -> int | None:
     """Number of words, None when infinite. Linear in the table."""
-    if any(state in row for state, row in enumerate(machine.table)):
-        return None
-    order = topological([*machine.table])
-    if order is None:
+    successors = {state: sorted({*row} - {DEAD}) for state, row in enumerate(machine.table)}
+    order = components(successors)
+    if len(order) < len(successors) or any(state in successors[state] for state in successors):
         return None
     counts = [0] * len(machine.table)
-    for state in order:
+    for (state,) in order:
         steps = zip(machine.alphabet.sizes, machine.table[state], strict=True)
         counts[state] = (state in machine.accepting) + sum(size * counts[t] for size, t in steps if t != DEAD)
     return counts[0]

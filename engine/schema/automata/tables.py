@@ -11,10 +11,6 @@ from typing import TypeVar
 
 DEAD = -1
 STATE_LIMIT = 20_000
-PASSES = 4
-"""Sweeps over a table in which most tables find what can still accept."""
-_LOOP = -2
-"""In a signature: back to the state itself."""
 
 Row = Sequence[int]
 Table = list[Row]
@@ -71,23 +67,6 @@ def trim(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
 
 
 def _co_reachable(rows: Table, accepting: list[bool]) -> list[bool]:
-    if all(accepting):
-        return accepting
-    alive = {state for state, good in enumerate(accepting) if good}
-    open_states = [state for state, good in enumerate(accepting) if not good]
-    for _ in range(PASSES):  # from the last to the first, since most moves lead to later states
-        found = len(open_states)
-        for state in reversed(open_states):
-            if not alive.isdisjoint(rows[state]):
-                alive.add(state)
-        open_states = [state for state in open_states if state not in alive]
-        if len(open_states) in (0, found):
-            return [state in alive for state in range(len(rows))]
-    return _search_back(rows, accepting)
-
-
-def _search_back(rows: Table, accepting: list[bool]) -> list[bool]:
-    """The same by following moves backwards."""
     alive = list(accepting)
     sources: list[list[int]] = [[] for _ in rows]
     for state, row in enumerate(rows):
@@ -103,30 +82,9 @@ def _search_back(rows: Table, accepting: list[bool]) -> list[bool]:
     return alive
 
 
-def topological(rows: Table, loops: bool = False) -> list[int] | None:
-    """States, successors first; None when there is a cycle. `loops`: a move of a state to itself is none."""
-    successors = [set(row) - {DEAD} for row in rows]
-    if loops:
-        for state, part in enumerate(successors):
-            part.discard(state)
-    waiting = [len(part) for part in successors]
-    sources: list[list[int]] = [[] for _ in rows]
-    for state, part in enumerate(successors):
-        for target in part:
-            sources[target].append(state)
-    order = [state for state, count in enumerate(waiting) if count == 0]
-    for state in order:
-        for source in sources[state]:
-            waiting[source] -= 1
-            if waiting[source] == 0:
-                order.append(source)
-    return order if len(order) == len(rows) else None
-
-
 def minimise(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
-    """The minimal table of a trimmed one: by hashing when all cycles are loops, else by Hopcroft's refinement."""
-    order = topological(rows, loops=True)
-    blocks = _hash_blocks(rows, accepting, order) if order is not None else _hopcroft(rows, accepting)
+    """The minimal table of a trimmed one."""
+    blocks = _hopcroft(rows, accepting)
     count = max(blocks) + 1
     if count == len(rows):
         return rows, accepting
@@ -142,46 +100,20 @@ def minimise(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
     return table, [accepting[chosen[block]] for block in ranked]
 
 
-def _hash_blocks(rows: Table, accepting: list[bool], order: list[int]) -> list[int]:
-    """Equal right languages by hash-consing, successors first.
-
-    A state that equals no known one in this way may still equal one that it leads to, which then has a loop where the
-    state has a move there: "one a, or more" from "any number of a".
-    """
-    blocks = [_LOOP] * len(rows) + [DEAD]
-    seen: dict[tuple[bool, tuple[int, ...]], int] = {}
-    looping: dict[int, tuple[bool, tuple[int, ...]]] = {}
-    for state in order:
-        row = tuple(map(blocks.__getitem__, rows[state]))
-        block = seen.get((accepting[state], row))
-        if block is None:
-            ahead = [b for b in set(row) if b in looping and looping[b] == (accepting[state], _resolved(row, b))]
-            block = ahead[0] if ahead else len(seen)
-        if block == len(seen):
-            seen[accepting[state], row] = block
-            if _LOOP in row:
-                looping[block] = (accepting[state], _resolved(row, block))
-        blocks[state] = block
-    return blocks[:-1]
-
-
-def _resolved(row: tuple[int, ...], block: int) -> tuple[int, ...]:
-    return tuple([block if target == _LOOP else target for target in row])
-
-
 def _hopcroft(rows: Table, accepting: list[bool]) -> list[int]:
-    """Block of each state. Hopcroft 1971, a splitter being a block with all classes at once."""
+    """Block of each state. Hopcroft 1971, a splitter being a block with all classes at once; states begin apart whose
+    rows lead nowhere in different classes, since every state is alive."""
     sources: list[list[tuple[int, int]]] = [[] for _ in rows]
     for state, row in enumerate(rows):
         for index, target in enumerate(row):
             if target != DEAD:
                 sources[target].append((index, state))
-    blocks = [int(good) for good in accepting]
-    members: list[set[int]] = [set(), set()]
+    numbers: dict[tuple[bool, tuple[bool, ...]], int] = {}
+    kinds = ((good, tuple([target == DEAD for target in row])) for good, row in zip(accepting, rows, strict=True))
+    blocks = [numbers.setdefault(kind, len(numbers)) for kind in kinds]
+    members: list[set[int]] = [set() for _ in numbers]
     for state, block in enumerate(blocks):
         members[block].add(state)
-    if not members[0]:
-        members, blocks = [members[1]], [0] * len(rows)
     waiting = set(range(len(members)))
     while waiting:
         by_class: dict[int, list[int]] = {}

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Protocol
 
 from engine.schema.automata.automaton import Automaton
-from engine.schema.automata.products import less
 from engine.schema.containers.object_members import Member, MemberKinds
 from engine.schema.containers.value_writer import ValueWriter
 from engine.schema.rules.grammar import Sequence
@@ -79,6 +78,6 @@ def _fewest(shape: WrittenObject, met: tuple[Member, ...], first: bool) -> Fewes
     more = max(0, shape.item.low - len(always))
     for keys, term in shape.free if more else ():
         declared = Automaton.of(key for key, _ in shape.item.named if keys.accepts(key))
-        free = (word for word in ascending(less(keys, declared)) if word not in always)
+        free = (word for word in ascending(keys - declared) if word not in always)
         others.extend((last, (*layout.key(word), *value(term))) for word in islice(free, more))
     return Fewest(tuple(always.values()), tuple(others), more, layout.comma(), layout.closed("}"), not first)

@@ -15,7 +15,6 @@ from math import prod
 from typing import Protocol
 
 from engine.schema.automata.automaton import Automaton
-from engine.schema.automata.products import less
 from engine.schema.numbers.intervals import Interval, Numbers
 from engine.schema.numbers.numerals import numerals
 from engine.schema.sets.distinct import canonical
@@ -152,7 +151,7 @@ class Lister:
             for part in others if not shape.required and _fits(shape, 1) else ():
                 declared = Automaton.of(key for key, _ in shape.named if part.keys.accepts(key))
                 for value in self._values(part.value, deep).spell(1):
-                    yield from (_object([_member(key, value)]) for key in ascending(less(part.keys, declared)))
+                    yield from (_object([_member(key, value)]) for key in ascending(part.keys - declared))
 
         return Listed(None if others else _combined(prod, counts()), spell)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from engine.schema.automata.automaton import Automaton
-from engine.schema.automata.products import less, meet
 from engine.schema.containers.value_writer import ValueWriter
 from engine.schema.rules.grammar import Sequence
 from engine.schema.sets.shape import ObjectShape
@@ -64,9 +63,9 @@ class MemberKinds:
         regions: list[tuple[Automaton, Term, list[int]]] = [(keys, value, []) for keys, value in self.free]
         for index in sorted(needs):
             asked = self.item.needs[index].keys
-            cut = [(meet(keys, asked), value, [*able, index]) for keys, value, able in regions]
+            cut = [(keys & asked, value, [*able, index]) for keys, value, able in regions]
             if not asked.is_universal:
-                cut.extend((less(keys, asked), value, able) for keys, value, able in regions)
+                cut.extend((keys - asked, value, able) for keys, value, able in regions)
             regions = [part for part in cut if not part[0].is_empty]
         found: list[Member] = []
         for keys, value, able in regions:
@@ -77,7 +76,7 @@ class MemberKinds:
     def _free_key(self, keys: Automaton) -> tuple[Sequence, Automaton] | None:
         """Those of `keys` that are not declared; None when there are none."""
         names = [key for key, _ in self.item.named]
-        left = less(keys, Automaton.of(name for name in names if keys.accepts(name)))
+        left = keys - Automaton.of(name for name in names if keys.accepts(name))
         if left.is_empty:
             return None
         return self.writer.key(keys, frozenset(names)), left

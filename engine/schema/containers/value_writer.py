@@ -13,7 +13,6 @@ from weakref import proxy
 
 from engine.errors import LimitExceeded
 from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
-from engine.schema.automata.products import less
 from engine.schema.containers.listed import Lister
 from engine.schema.numbers.intervals import ALL_NUMBERS
 from engine.schema.numbers.numerals import numerals
@@ -178,7 +177,7 @@ class ValueWriter(ABC):
         """Undeclared keys in `keys`, with their colon: all of them but `names`."""
         names = frozenset(filter(keys.accepts, names))
         if not self.counted:
-            ref = self.spelled.text("string", less(keys, Automaton.of(names)), self.layout.after_key)
+            ref = self.spelled.text("string", keys - Automaton.of(names), self.layout.after_key)
             return (ref, *self.layout.colon())
         mark = Ref(UNDECLARED if names else EITHER)
         return (self.spelled.key(keys, self.layout.after_key, names), mark, *self.layout.colon())

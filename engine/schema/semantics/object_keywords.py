@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
-from engine.schema.automata.products import less, meet
 from engine.schema.automata.tables import DEAD
 from engine.schema.reading.reference import Location, Scope
 from engine.schema.regex.pattern import is_sure, may_match
@@ -67,7 +66,7 @@ def _patterns(evaluator: Evaluator, at: Location, scope: Scope) -> tuple[list[Pa
             found.append((keys, evaluator.child(at, scope, "patternProperties", pattern)))
             if not is_sure(pattern):
                 exact = False
-                found.append((less(may_match(pattern), keys), FALSE))
+                found.append((may_match(pattern) - keys, FALSE))
     return found, held, exact
 
 
@@ -103,8 +102,8 @@ def _regions(patterns: list[Pattern]) -> tuple[list[tuple[Automaton, list[Term]]
     for keys, value in patterns:
         cut: list[tuple[Automaton, list[Term]]] = []
         for region, values in regions:
-            cut.extend([(meet(region, keys), [*values, value]), (less(region, keys), values)])
-        cut.append((meet(rest, keys), [value]))
+            cut.extend([(region & keys, [*values, value]), (region - keys, values)])
+        cut.append((rest & keys, [value]))
         regions = [part for part in cut if not part[0].is_empty]
         rest = rest - keys
         if len(regions) > KEY_CLASSES:
@@ -129,7 +128,7 @@ def _restrict_names(evaluator: Evaluator, at: Location, scope: Scope, item: Obje
     if not exact:
         evaluator.report.mark(at, "propertyNames", "checked", "what the names must be is not held exactly")
     named = tuple((key, term if keys.accepts(key) else FALSE) for key, term in item.named)
-    cut = (Others(meet(part.keys, keys), part.value, True) for part in item.others)
+    cut = (Others(part.keys & keys, part.value, True) for part in item.others)
     others = tuple(part for part in cut if not part.keys.is_empty)
     if any(not keys.accepts(key) for key in item.required):
         named = (*named, *((key, FALSE) for key in sorted(item.required) if not keys.accepts(key)))

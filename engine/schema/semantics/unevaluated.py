@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.schema.automata.automaton import Automaton
-from engine.schema.automata.products import meet
 from engine.schema.reading.dialect import Draft
 from engine.schema.reading.reference import Location, Scope
 from engine.schema.regex.pattern import PatternInvalid, PatternUnsupported, from_pattern
@@ -76,7 +75,7 @@ def _limit_keys(evaluator: Evaluator, item: ObjectShape, term: Term) -> ObjectSh
         named[key] = item.other(key)
     others: list[Others] = []
     for part in item.others:
-        inside, outside = meet(part.keys, seen), part.keys - seen
+        inside, outside = part.keys & seen, part.keys - seen
         both = terms.all_of((part.value, term))
         if not inside.is_empty:
             others.append(replace(part, keys=inside))

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from engine.errors import LimitExceeded
 from engine.schema.automata.automaton import Automaton
-from engine.schema.automata.products import join, meet
 from engine.schema.numbers import intervals
 from engine.schema.sets.lengths import lower_of
 from engine.schema.sets.pattern_counts import both_strings, restricted
@@ -76,7 +75,7 @@ def _unite_strings(first: tuple[StringSet, ...], second: tuple[StringSet, ...]) 
     union: dict[tuple[int, int | None, str | None], Automaton] = {}
     for part in (*first, *second):
         bounds = part.low, part.high, part.pattern
-        union[bounds] = join(union[bounds], part.automaton) if bounds in union else part.automaton
+        union[bounds] = union[bounds] | part.automaton if bounds in union else part.automaton
     return capped(restricted(StringSet(automaton, *bounds), 0, None) for bounds, automaton in union.items())
 
 
@@ -152,7 +151,7 @@ def _merge_others(terms: Terms, a: ObjectShape, b: ObjectShape) -> Iterable[Othe
     for left in a.others:
         for right in b.others:
             value = terms.all_of((left.value, right.value))
-            keys = meet(left.keys, right.keys)
+            keys = left.keys & right.keys
             if value != FALSE and not keys.is_empty:
                 yield Others(keys, value, left.explicit or right.explicit)
 

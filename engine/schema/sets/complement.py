@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.schema.automata.automaton import Automaton
-from engine.schema.automata.products import meet
 from engine.schema.numbers import intervals
 from engine.schema.sets.algebra import IsEmpty, both_arrays, both_objects, capped
 from engine.schema.sets.lengths import bounded
@@ -98,7 +97,7 @@ def _outside_object(terms: Terms, item: ObjectShape) -> list[ObjectShape]:
     named = Automaton.of(key for key, _ in item.named)
     free = ~named
     for part in item.others:
-        keys = meet(part.keys, free)
+        keys = part.keys & free
         if part.value != TRUE and not keys.is_empty:
             found.append(ObjectShape(needs=(Need(keys, terms.negate(part.value)),)))
         free = free - part.keys

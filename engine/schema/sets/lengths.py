@@ -12,7 +12,6 @@ from functools import lru_cache
 
 from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
 from engine.schema.automata.components import components
-from engine.schema.automata.products import meet
 from engine.schema.automata.residuals import successors_of
 from engine.schema.automata.tables import DEAD, states_of
 from engine.schema.regex.pattern import from_pattern
@@ -65,7 +64,7 @@ def is_countable(part: StringSet) -> bool:
 
 def _folded(part: StringSet) -> StringSet | None:
     try:
-        both = meet(part.automaton, Automaton.length(part.low, part.high))
+        both = part.automaton & Automaton.length(part.low, part.high)
     except AutomatonTooLarge:
         return part
     if both.is_empty:
@@ -79,7 +78,7 @@ def in_states(part: StringSet) -> tuple[Automaton, bool]:
     high = part.high if part.high is not None and part.high <= FOLDED_LENGTH else None
     try:
         automaton = part.automaton if part.pattern is None else from_pattern(part.pattern)
-        return meet(automaton, Automaton.length(low, high)), (low, high) == (part.low, part.high)
+        return automaton & Automaton.length(low, high), (low, high) == (part.low, part.high)
     except AutomatonTooLarge:
         return part.automaton, not part.is_bounded
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from itertools import product
 
 from engine.schema.automata.automaton import Automaton
-from engine.schema.automata.products import less, meet
 from engine.schema.sets.algebra import IsEmpty, settle_object
 from engine.schema.sets.shape import Need, ObjectShape
 from engine.schema.sets.term import FALSE, TRUE, Terms
@@ -59,7 +58,7 @@ def _with_names(is_empty: IsEmpty, item: ObjectShape) -> ObjectShape | None:
         if words is None:
             others.append(part)
         for need in item.needs if words is None else ():
-            named.update(dict.fromkeys(_few(meet(part.keys, need.keys), named) or (), part.value))
+            named.update(dict.fromkeys(_few(part.keys & need.keys, named) or (), part.value))
         named.update(dict.fromkeys(words or (), part.value))
     if (pairs := tuple(named.items())) == item.named and len(others) == len(item.others):
         return item
@@ -70,7 +69,7 @@ def _few(keys: Automaton, named: Collection[str]) -> list[str] | None:
     """Those of `keys` that are not named yet, if they are not many."""
     if keys.is_universal:
         return None
-    return less(keys, Automaton.of(key for key in named if keys.accepts(key))).strings(NAMED)
+    return (keys - Automaton.of(key for key in named if keys.accepts(key))).strings(NAMED)
 
 
 Case = Callable[[ObjectShape], ObjectShape | None]
@@ -81,7 +80,7 @@ def _ways_to_meet(terms: Terms, is_empty: IsEmpty, item: ObjectShape, need: Need
     able = [key for key, value in item.named if need.keys.accepts(key) and not is_empty(terms.both(value, need.value))]
     names = Automaton.of(key for key, _ in item.named)
     free = any(
-        not less(meet(part.keys, need.keys), names).is_empty and not is_empty(terms.both(part.value, need.value))
+        not ((part.keys & need.keys) - names).is_empty and not is_empty(terms.both(part.value, need.value))
         for part in item.others
     )
     if item.high is None and (free or (need.value == TRUE and able)):
@@ -90,7 +89,7 @@ def _ways_to_meet(terms: Terms, is_empty: IsEmpty, item: ObjectShape, need: Need
     for key in able:
         yield lambda shape, key=key: _with_member(terms, shape, key, need)  # type: ignore[misc]  # bound at once
     if free:
-        yield lambda shape: replace(shape, needs=(*shape.needs, Need(less(need.keys, names), need.value)))
+        yield lambda shape: replace(shape, needs=(*shape.needs, Need(need.keys - names, need.value)))
 
 
 def _with_member(terms: Terms, shape: ObjectShape, key: str, need: Need) -> ObjectShape:

@@ -10,7 +10,6 @@ from functools import lru_cache
 
 from engine.schema.automata.alphabet import Ranges
 from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
-from engine.schema.automata.products import meet
 from engine.schema.regex.counting_automaton import (
     MOST_CHARACTERS,
     NotCountableError,
@@ -82,7 +81,7 @@ def both_strings(a: StringSet, b: StringSet) -> StringSet | None:
     if a.pattern is None or (b.pattern is not None and b.pattern != a.pattern):
         a, b = b, a
     if a.pattern is None:
-        return bounded(meet(a.automaton, b.automaton), max(a.low, b.low), lower_of(a.high, b.high))
+        return bounded(a.automaton & b.automaton, max(a.low, b.low), lower_of(a.high, b.high))
     if b.pattern == a.pattern or (b.pattern is None and b.automaton.is_universal):
         return restricted(a, b.low, b.high)
     if b.pattern is None and b.automaton.few is not None:
@@ -100,7 +99,7 @@ def uncounted(part: StringSet) -> StringSet:
 
 def _is_same(automaton: Automaton, uncounted: Automaton, low: int, high: int | None) -> bool:
     try:
-        return meet(uncounted, Automaton.length(low, high)) == automaton
+        return (uncounted & Automaton.length(low, high)) == automaton
     except AutomatonTooLarge:
         return False
 
