@@ -13,8 +13,9 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 from engine.schema.automata import alphabet as _alphabet
-from engine.schema.automata import constructions, listing
+from engine.schema.automata import constructions
 from engine.schema.automata.alphabet import Alphabet
+from engine.schema.automata.components import components
 from engine.schema.automata.constructions import has_surrogate, product
 from engine.schema.automata.nfa import Moves, Parts, joined, repeated
 from engine.schema.automata.tables import (
@@ -144,17 +145,41 @@ class Automaton:
         return state
 
     def strings(self, limit: int) -> list[str] | None:
-        """All words in code-point order when there are at most `limit`, else None."""
-        return listing.strings(self, limit)
+        """All words in code-point order when there are at most `limit`, else None. Linear in table and words."""
+        total = self.count()
+        if total is None or total > limit:
+            return None
+        words: list[str] = []
+        stack = [(0, "")]
+        while stack:
+            state, text = stack.pop()
+            if state in self.accepting:
+                words.append(text)
+            for spans, target in self.moves(state):
+                stack.extend((target, text + chr(c)) for low, high in spans for c in range(low, high + 1))
+        return sorted(words)
 
     def count(self) -> int | None:
-        """Number of words, None when infinite."""
-        return listing.count(self)
+        """Number of words, None when infinite. Linear in the table."""
+        successors = self.successors
+        order = components(successors)
+        if len(order) < self.states or any(state in targets for state, targets in successors.items()):
+            return None
+        counts = [0] * self.states
+        for (state,) in order:
+            steps = zip(self.alphabet.sizes, self.table[state], strict=True)
+            counts[state] = (state in self.accepting) + sum(size * counts[t] for size, t in steps if t != DEAD)
+        return counts[0]
 
     @cached_property
     def few(self) -> list[str] | None:
         """All words in code-point order when there are at most FEW, else None: enough to work on them one by one."""
-        return listing.strings(self, FEW)
+        return self.strings(FEW)
+
+    @property
+    def successors(self) -> dict[int, list[int]]:
+        """The states that each state leads to."""
+        return {state: [t for t in dict.fromkeys(row) if t != DEAD] for state, row in enumerate(self.table)}
 
     def moves(self, state: int) -> Moves:
         """Where `state` leads: sorted ranges and target, one entry per target, in order of the first code point."""

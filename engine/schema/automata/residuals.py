@@ -10,7 +10,6 @@ from hashlib import blake2b
 
 from engine.schema.automata.automaton import Automaton
 from engine.schema.automata.components import components
-from engine.schema.automata.tables import DEAD
 
 CYCLE_LIMIT = 64
 
@@ -18,7 +17,7 @@ CYCLE_LIMIT = 64
 def suffix_digests(automaton: Automaton) -> list[str]:
     """One digest per state. Linear outside cycles, quadratic in the states of a cycle."""
     digests: list[str] = [""] * automaton.states
-    for component in components(successors_of(automaton)):
+    for component in components(automaton.successors):
         if len(component) > CYCLE_LIMIT:
             for state in component:
                 digests[state] = short_digest(f"{automaton.digest}/{state}")
@@ -48,8 +47,3 @@ def _component_digest(automaton: Automaton, start: int, inside: set[int], digest
 def short_digest(text: str) -> str:
     """Twelve hex digits of a 48-bit hash."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
-
-
-def successors_of(automaton: Automaton) -> dict[int, list[int]]:
-    """The states that each state leads to."""
-    return {state: [t for t in dict.fromkeys(row) if t != DEAD] for state, row in enumerate(automaton.table)}

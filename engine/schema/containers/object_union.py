@@ -10,10 +10,9 @@ from __future__ import annotations
 from functools import cached_property
 
 from engine.schema.automata.automaton import Automaton
-from engine.schema.containers.fewest import fewest_members
 from engine.schema.containers.key_trie import write_members
 from engine.schema.containers.object_members import Member
-from engine.schema.containers.objects import ObjectWriter
+from engine.schema.containers.objects import ObjectWriter, fewest_members
 from engine.schema.containers.parameter_objects import ParameterObject
 from engine.schema.containers.value_writer import ValueWriter
 from engine.schema.rules import object_guards

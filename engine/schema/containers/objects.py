@@ -6,12 +6,13 @@ change nothing, so that the states stay small.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from engine.errors import LimitExceeded
-from engine.schema.containers.fewest import fewest_members
+from engine.schema.automata.automaton import Automaton
 from engine.schema.containers.key_trie import write_members
 from engine.schema.containers.object_members import Member, MemberKinds
 from engine.schema.containers.value_writer import ValueWriter
@@ -19,15 +20,19 @@ from engine.schema.rules import object_guards
 from engine.schema.rules.grammar import Ref, Sequence, Way
 from engine.schema.rules.guards import Members, Order
 from engine.schema.rules.layout import Follow
+from engine.schema.rules.shortest import Fewest, Ranked
 from engine.schema.semantics.occurrences import mark
 from engine.schema.sets.shape import ObjectShape
 from engine.schema.sets.term import FALSE, Term
+from engine.schema.sets.words import ascending
 from engine.schema.verdicts.verdict import VerdictWord
 
 WRITABLE = 10_000
 """Most members that an object may be required to have."""
 STATE_LIMIT = 5_000
 """Rules of one object."""
+WAYS = 8
+"""Ways to have all that is needed that are compared."""
 
 Needs = frozenset[int]
 """The numbers of the needs that no member has met yet."""
@@ -128,3 +133,51 @@ class ObjectWriter:
             symbols, guard = write_members(self.writer, members, regions)
             found.append(((*comma, *symbols, Ref(self._name((left, False)))), guard))
         return found
+
+
+def fewest_members(shape: ObjectWriter, needs: frozenset[int], first: bool) -> tuple[Fewest, ...]:
+    """Sets of members that the object needs where these needs are left, no matter what is there already (nothing, if
+    `first`); none of them where any way to its end will do."""
+    item = shape.item
+    if not (needs or item.low or item.required):
+        return ()
+    return tuple(_fewest(shape, met, first) for met in islice(_meeting(shape, needs, frozenset()), WAYS))
+
+
+def _meeting(shape: ObjectWriter, needs: frozenset[int], taken: frozenset[str]) -> Iterator[tuple[Member, ...]]:
+    """Members that together are what is needed."""
+    if not needs:
+        yield ()
+        return
+    kinds = [member for key, term in shape.named for member in shape.members.declared(key, term, needs)]
+    for member in (*kinds, *shape.members.undeclared(needs)):
+        if min(needs) in member.meets and member.name not in taken:
+            names = taken if member.name is None else taken | {member.name}
+            for others in _meeting(shape, needs - member.meets, names):
+                yield (member, *others)
+
+
+def _fewest(shape: ObjectWriter, met: tuple[Member, ...], first: bool) -> Fewest:
+    layout, value = shape.writer.layout, shape.writer.value
+    needed = {member.name: member.value for member in met if member.name is not None}
+    always: dict[str, Ranked] = {}
+    others: list[Ranked] = []
+    for rank, (key, _) in enumerate(shape.named):
+        part = shape.parts[rank]
+        if key in needed:
+            always[key] = (rank, (*layout.key(key), *value(needed[key])))
+        elif key in shape.item.required:
+            always[key] = (rank, part)
+        else:
+            others.append((rank, part))
+    last = len(shape.named)
+    for member in met:
+        if member.keys is not None:
+            word = next(word for word in ascending(member.keys) if word not in always)
+            always[word] = (last, (*layout.key(word), *value(member.value)))
+    more = max(0, shape.item.low - len(always))
+    for keys, term in shape.free if more else ():
+        declared = Automaton.of(key for key, _ in shape.item.named if keys.accepts(key))
+        free = (word for word in ascending(keys - declared) if word not in always)
+        others.extend((last, (*layout.key(word), *value(term))) for word in islice(free, more))
+    return Fewest(tuple(always.values()), tuple(others), more, layout.comma(), layout.closed("}"), not first)

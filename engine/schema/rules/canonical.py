@@ -55,8 +55,6 @@ def canonical(rules: Rules, root: str) -> tuple[dict[str, Rule], str]:
         if len(component) == 1 and first.name not in first.printed_references:
             printed[first.name] = print_alternatives(first.alternatives, names)
             names[first.name] = f"r{_digest(_OR.join(printed[first.name]), first)}"
-        elif len(component) == 1:
-            names[first.name], printed[first.name] = _name_loop(first, names)
         else:
             _name_component(rules, component, names, printed)
     refs = {old: Ref(new) for old, new in names.items()}
@@ -65,16 +63,6 @@ def canonical(rules: Rules, root: str) -> tuple[dict[str, Rule], str]:
         if names[name] not in merged:
             merged[names[name]] = _renamed(rule, names[name], refs, printed[name])
     return merged, names[root]
-
-
-def _name_loop(rule: Rule, names: dict[str, str]) -> tuple[str, list[str]]:
-    """What `_name_component` finds for a rule that refers to itself alone: its name and its alternatives in print."""
-    names[rule.name] = _SLOT
-    text = _OR.join(print_alternatives(rule.alternatives, names))
-    begun = _digest(text, rule)
-    label = _digest(begun * (1 + text.count(_SLOT)))
-    name = f"r{_digest(label + label)}"
-    return name, text.replace(_SLOT, name).split(_OR)
 
 
 def _name_component(rules: Rules, members: list[str], names: dict[str, str], printed: dict[str, list[str]]) -> None:

@@ -12,7 +12,6 @@ from functools import lru_cache
 
 from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
 from engine.schema.automata.components import components
-from engine.schema.automata.residuals import successors_of
 from engine.schema.automata.tables import DEAD, states_of
 from engine.schema.regex.pattern import from_pattern
 from engine.schema.sets.shape import StringSet
@@ -115,7 +114,7 @@ def _is_dense(automaton: Automaton) -> bool:
 
 def _longest(automaton: Automaton) -> tuple[int | None, ...]:
     most: list[int | None] = [0] * automaton.states
-    successors = successors_of(automaton)
+    successors = automaton.successors
     for component in components(successors):
         for state in component:
             lengths = [most[target] for target in successors[state]]
