@@ -14,7 +14,7 @@ from typing import Any
 from engine.grammar.compile.compiler import Compiled, Compiler
 from engine.grammar.sources.recipe import Recipe
 from engine.schema.rules.grammar import Chars, Grammar, Ref, Rule, Sequence, Symbol, Text
-from engine.schema.rules.guards import Packing, unpacked, unpacked_regions
+from engine.schema.rules.guards import Packing, unpacked, unpacked_shared
 from engine.schema.verdicts.verdict import Verdict
 
 
@@ -27,7 +27,7 @@ def encode(compiled: Compiled) -> bytes:
         "verdicts": [asdict(verdict) for verdict in compiled.verdicts],
         "root": None if grammar is None else grammar.root,
         "recipe": asdict(compiled.recipe),
-        "regions": packing.regions,
+        "shared": packing.shared,
     }
     return _printed(about) + b"\n" + _printed(rules)
 
@@ -36,8 +36,8 @@ def decode(content: bytes, compiler: Compiler) -> Compiled:
     """The inverse; XGrammar compiles. Raises ValueError, KeyError, TypeError or RuntimeError for an unknown layout."""
     head, _, body = content.partition(b"\n")
     about = json.loads(head)
-    regions = unpacked_regions(about["regions"])
-    rules = {plain[0]: _rule(plain, regions) for plain in json.loads(body)}
+    shared = unpacked_shared(about["shared"])
+    rules = {plain[0]: _rule(plain, shared) for plain in json.loads(body)}
     grammar = None if about["root"] is None else Grammar(rules, about["root"])
     recipe = Recipe(**about["recipe"])
     verdicts = tuple(Verdict(**verdict) for verdict in about["verdicts"])
@@ -69,7 +69,7 @@ def _plain(symbol: Symbol) -> Any:
     return [symbol.name] if isinstance(symbol, Ref) else symbol.ranges
 
 
-def _rule(plain: list[Any], regions: list[Any]) -> Rule:
+def _rule(plain: list[Any], shared: list[Any]) -> Rule:
     name, alternatives, ahead, *counted = plain
     ways = tuple(_sequence(parts) for parts in alternatives)
     ahead = None if ahead is None else _chars(ahead)
@@ -77,7 +77,7 @@ def _rule(plain: list[Any], regions: list[Any]) -> Rule:
         return Rule(name, ways, ahead)
     guards, least, skeleton = counted
     least = None if least is None else _sequence(least)
-    return Rule(name, ways, ahead, guards=unpacked(guards, regions), least=least, skeleton=skeleton)
+    return Rule(name, ways, ahead, guards=unpacked(guards, shared), least=least, skeleton=skeleton)
 
 
 def _sequence(parts: list[Any]) -> Sequence:

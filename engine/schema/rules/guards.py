@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Iterator, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -480,94 +480,72 @@ def regions(guard: Guard) -> tuple[Bounds, ...]:
     return () if isinstance(guard, Unrepeated) else (guard.region,)
 
 
-_REGIONS: dict[str, type[Bounds]] = {"length": Length, "matching": Matching, "members": Members, "items": Items}
-_GUARDS: dict[str, Any] = {
-    "room": Room, "letter": Letter, "enough": Enough, "member": Member, "another": Another, "item": Item,
-    "unrepeated": Unrepeated,
-}  # fmt: skip
-_NAMES = {kind: name for name, kind in (*_REGIONS.items(), *_GUARDS.items())}
-_FIELDS = {kind: [entry.name for entry in fields(kind)] for kind in _NAMES}
+_SHARED = (Length, Matching, Members, Items, Names)
+_NAMES: dict[type, str] = {
+    kind: kind.__name__ for kind in (*_SHARED, Order, Room, Letter, Enough, Member, Another, Item, Unrepeated, AnyOf)
+}
+_FIELDS: dict[type, list[str]] = {kind: [entry.name for entry in fields(kind)] for kind in _NAMES if is_dataclass(kind)}
+_FIELDS |= {Names: ["all"], Order: ["names", "required", "open"]}
+_MADE: dict[str, Callable[..., Any]] = {name: kind for kind, name in _NAMES.items()}
+_MADE["Order"] = lambda names, required, is_open: Order(names, required, is_open=is_open)
 
 
 class Packing:
-    """Guards as JSON, equal in every process for equal guards; their regions each once."""
+    """Guards as JSON, equal in every process for equal guards; what many of them hold, each once."""
 
     def __init__(self) -> None:
-        self._known: dict[Bounds, int] = {}
+        self._known: dict[Any, int] = {}
 
-    def packed(self, guards: tuple[Guard | None, ...]) -> list[Any]:
-        return [None if guard is None else _plain(guard, self._number) for guard in guards]
+    def packed(self, guards: tuple[Guard | None, ...]) -> Any:
+        return _plain(guards, self._number)
 
     @property
-    def regions(self) -> list[Any]:
-        """Those that the guards so far look at."""
-        return list(map(_plain_region, self._known))
+    def shared(self) -> list[Any]:
+        """What the guards so far share: bounds and names."""
+        return [_spelled(part, self._number) for part in self._known]
 
-    def _number(self, region: Bounds) -> int:
-        return self._known.setdefault(region, len(self._known))
+    def _number(self, part: Any) -> int:
+        return self._known.setdefault(part, len(self._known))
 
 
-def unpacked(plain: list[Any], known: list[Bounds]) -> tuple[Guard | None, ...]:
+def unpacked_shared(plain: list[Any]) -> list[Any]:
+    """The inverse of `Packing.shared`."""
+    return [unpacked(part, []) for part in plain]
+
+
+def unpacked(plain: Any, shared: list[Any]) -> Any:
     """The inverse of `Packing.packed`."""
-    return tuple(None if guard is None else _guard(guard, known) for guard in plain)
-
-
-def unpacked_regions(plain: list[Any]) -> list[Bounds]:
-    """The inverse of `Packing.regions`."""
-    return [_REGIONS[name](*map(_value, values)) for name, *values in plain]
+    match plain:
+        case {"shared": number}:
+            return shared[number]
+        case {"each": parts}:
+            return tuple([unpacked(part, shared) for part in parts])
+        case {"set": parts}:
+            return frozenset(parts)
+        case [name, *values]:
+            return _MADE[name](*[unpacked(value, shared) for value in values])
+    return plain
 
 
 def contents(guards: tuple[Guard | None, ...]) -> str:
     """What tells guards from others, in every process."""
-    return str([None if guard is None else _plain(guard, _digest) for guard in guards])
+    return str(_plain(guards, _digest))
 
 
 @lru_cache(maxsize=1024)
-def _digest(region: Bounds) -> str:
-    return blake2b(str(_plain_region(region)).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+def _digest(part: Any) -> str:
+    return blake2b(str(_spelled(part, _digest)).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def _plain_region(region: Bounds) -> list[Any]:
-    return [_NAMES[type(region)], *map(_plain_value, _values(region))]
+def _plain(value: Any, share: Callable[[Any], int | str]) -> Any:
+    return {"shared": share(value)} if isinstance(value, _SHARED) else _spelled(value, share)
 
 
-def _plain(guard: Guard, number: Callable[[Bounds], int | str]) -> list[Any]:
-    if isinstance(guard, Unrepeated):
-        return ["unrepeated", guard.rest, sorted(guard.names)]
-    first, *_ = parts = guard.guards if isinstance(guard, AnyOf) else (guard,)
-    return [_NAMES[type(first)], [number(part.region) for part in parts], *map(_plain_value, _values(first)[1:])]
-
-
-def _guard(plain: list[Any], known: list[Bounds]) -> Any:
-    name, first, *values = plain
-    if name == "unrepeated":
-        return Unrepeated(tuple(first), frozenset(values[0]))
-    others = [_value(value) for value in values]
-    parts = tuple([_GUARDS[name](known[number], *others) for number in first])
-    return parts[0] if len(parts) == 1 else AnyOf(parts)
-
-
-def _values(part: Any) -> list[Any]:
-    return [getattr(part, name) for name in _FIELDS[type(part)]]
-
-
-def _plain_value(value: Any) -> Any:
-    match value:
-        case tuple():
-            return {"each": [_plain_value(part) for part in value]}
-        case Names():
-            return {"names": sorted(value)}
-        case Order():
-            return {"order": value.names, "required": sorted(value.required), "open": value.open}
-    return sorted(value) if isinstance(value, frozenset) else value
-
-
-def _value(plain: Any) -> Any:
-    match plain:
-        case {"each": parts}:
-            return tuple(map(_value, parts))
-        case {"names": names}:
-            return Names(names)
-        case {"order": names, "required": required, "open": is_open}:
-            return Order(tuple(names), frozenset(required), is_open=is_open)
-    return frozenset(plain) if isinstance(plain, list) else plain
+def _spelled(value: Any, share: Callable[[Any], int | str]) -> Any:
+    """A list is an object of some kind with its fields; tuples and sets say what they are."""
+    kind = type(value)
+    if kind in _NAMES:
+        return [_NAMES[kind], *[_plain(getattr(value, name), share) for name in _FIELDS[kind]]]
+    if isinstance(value, tuple):
+        return {"each": [_plain(part, share) for part in value]}
+    return {"set": sorted(value)} if isinstance(value, frozenset) else value

@@ -8,7 +8,7 @@ import sys
 
 from engine.grammar.compile.codec import _plain_rule, _rule
 from engine.schema.lower import lower
-from engine.schema.rules.guards import Packing, unpacked_regions
+from engine.schema.rules.guards import Packing, unpacked_shared
 
 SCHEMA = {
     "type": "array",
@@ -32,7 +32,7 @@ def test_rules_with_guards_come_back() -> None:
     for rule in rules:
         packing = Packing()
         plain = json.loads(json.dumps(_plain_rule(rule, packing)))
-        read = _rule(plain, unpacked_regions(json.loads(json.dumps(packing.regions))))
+        read = _rule(plain, unpacked_shared(json.loads(json.dumps(packing.shared))))
         assert (read.alternatives, read.lookahead) == (rule.alternatives, rule.lookahead)
         assert (read.guards, read.least) == (rule.guards, rule.least)
 
