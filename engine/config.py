@@ -1,7 +1,4 @@
-"""What an engine is made of, frozen. The only place where environment variables become settings.
-
-Knows defaults and ranges. Knows nothing of torch, models or grammars.
-"""
+"""What an engine is made of, frozen. The only place where environment variables become settings."""
 
 from __future__ import annotations
 

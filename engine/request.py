@@ -1,7 +1,4 @@
-"""A request: frozen, keyword-only, checked when made. No torch, no xgrammar.
-
-Knows field names, ranges and what contradicts what. Does not know how any of it is carried out.
-"""
+"""A request: frozen, keyword-only, checked when made. No torch, no xgrammar."""
 
 from __future__ import annotations
 

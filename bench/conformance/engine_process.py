@@ -1,7 +1,4 @@
-"""One engine in its own process, so that a schema that hangs or crashes it costs one case and not the run.
-
-Knows processes, limits and the order of messages. Knows nothing of figures.
-"""
+"""One engine in its own process, so that a schema that hangs or crashes it costs one case and not the run."""
 
 from __future__ import annotations
 

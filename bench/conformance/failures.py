@@ -1,7 +1,4 @@
-"""Whether a verdict `checked` stands where the validator says a document fails, or at an applicator above it.
-
-Knows JSON pointers, `$ref` and jsonschema-rs (formats asserted). Knows no grammar engine.
-"""
+"""Whether a verdict `checked` stands where the validator says a document fails, or at an applicator above it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The JSON line every bench ends with: what ran, on what, from which commit, with which data.
-
-Knows versions, commit and machine. Knows nothing of any one bench; its figures come in as a mapping.
-"""
+"""The JSON line every bench ends with: what ran, on what, from which commit, with which data."""
 
 from __future__ import annotations
 

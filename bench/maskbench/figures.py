@@ -1,7 +1,4 @@
-"""The figures of a MaskBench run, over all tests and keyword by keyword, and their tables.
-
-Knows outcomes and the validator's view. Knows no engine and no process.
-"""
+"""The figures of a MaskBench run, over all tests and keyword by keyword, and their tables."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Cases through several engines in turn, and a folder in which each outcome is kept as soon as it is known.
-
-Knows processes of engines and files. Knows nothing of figures.
-"""
+"""Cases through several engines in turn, and a folder in which each outcome is kept as soon as it is known."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Logits of given documents after given prompts, from Hugging Face's forward, with weights that can be exchanged.
 
-The same code for every variant, in the same precision, so that what differs is the weights. Knows models; knows no
-grammar and no statistics.
+The same code for every variant, in the same precision, so that what differs is the weights.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One variant against the reference on the same tokens under the same masks, summed per prompt, then as ratios.
-
-Knows documents, masks and a scorer. Knows nothing of formats.
-"""
+"""One variant against the reference on the same tokens under the same masks, summed per prompt, then as ratios."""
 
 from __future__ import annotations
 

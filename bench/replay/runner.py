@@ -1,7 +1,6 @@
 """A runner that replays recorded documents: the model computes as ever, and what it samples is replaced.
 
-So a constrained and an unconstrained run, or two loops, go through identical tokens. Knows token arithmetic and the
-clock; knows nothing of grammars.
+So a constrained and an unconstrained run, or two loops, go through identical tokens.
 """
 
 from __future__ import annotations

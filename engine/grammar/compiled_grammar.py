@@ -13,7 +13,7 @@ import xgrammar as xgr
 
 from engine.config import Limits
 from engine.grammar.compile.compiler import Compiled
-from engine.grammar.compile.stopping import error_of
+from engine.grammar.compile.error_text import error_of
 from engine.grammar.endings.completion_table import CompletionTable, DocumentCursor
 from engine.grammar.masks import marking
 from engine.grammar.matching.matcher import Matcher

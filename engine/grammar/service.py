@@ -1,7 +1,4 @@
-"""Grammars for constraints: from memory, from disk, or compiled once however many ask. The seam that decoding uses.
-
-Knows keys, caches and who waits. Does not know how a grammar is made (`maker`), nor requests, prompts or models.
-"""
+"""Grammars for constraints: from memory, from disk, or compiled once however many ask. The seam that decoding uses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One interpreter for decoding and for all that goes on beside it: short turns, and no walk over the whole process.
-
-Knows Python's thread switch and garbage collector; nothing of engines.
-"""
+"""One interpreter for decoding and for all that goes on beside it: short turns, and no walk over the whole process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Who runs in the next step and who gives way: rows are shared between owners, decoding rows go before prefill chunks.
 
-Pure Python, no clock. Knows slots, blocks of the KV cache, owners and token counts. Knows nothing of grammars, models
-or threads.
+Pure Python, no clock.
 """
 
 from __future__ import annotations

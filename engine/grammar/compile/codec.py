@@ -2,7 +2,6 @@
 
 Verdicts, the rules that lowering wrote, and the recipe: whoever reads it has XGrammar make its own form anew, which
 takes less than reading one that is written out would.
-Knows our grammar form and verdicts. Knows no files and no processes.
 """
 
 from __future__ import annotations

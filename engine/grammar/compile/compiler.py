@@ -1,7 +1,4 @@
-"""From a constraint to a compiled grammar, in this thread, without a deadline.
-
-Knows xgrammar's compiler and our lowering. Does not know caches, threads or workers (`service`, `sandbox`).
-"""
+"""From a constraint to a compiled grammar, in this thread, without a deadline."""
 
 from __future__ import annotations
 

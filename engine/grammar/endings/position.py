@@ -1,7 +1,4 @@
-"""Where a document stands: its place in the grammar, and what has been counted. Never changed: one a token is kept.
-
-Knows places, gates and cursors; not tokens or masks.
-"""
+"""Where a document stands: its place in the grammar, and what has been counted. Never changed: one a token is kept."""
 
 from __future__ import annotations
 

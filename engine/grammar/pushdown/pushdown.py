@@ -3,7 +3,6 @@
 A place is a set of stacks; a stack is a linked list of symbols still to be derived, shared wherever two stacks agree
 from some symbol downwards. Every place and every move is computed once per grammar and then a dictionary lookup; where
 alternatives have guards a move is a gate, which lets stacks through by what has been counted.
-Knows bytes and costs; does not know xgrammar or requests.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Making grammars: from disk, or lowered and compiled in the sandbox, where it can be stopped; stored afterwards.
 
-What comes back from the sandbox is loaded in threads of this process, what takes long apart from what does not. Knows
-files, threads and the sandbox. Does not know who waits.
+What comes back from the sandbox is loaded in threads of this process, what takes long apart from what does not.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from engine.config import Limits
 from engine.errors import SchemaRefused
 from engine.grammar.compile.codec import cooking_s, decode
 from engine.grammar.compile.compiler import Compiled, Compiler
+from engine.grammar.compile.error_text import error_of
 from engine.grammar.compile.screen import screen
-from engine.grammar.compile.stopping import error_of
 from engine.grammar.compiled_grammar import CompiledGrammar, Source
 from engine.grammar.masks.bitmask import words
 from engine.grammar.store.disk import DiskCache

@@ -1,8 +1,7 @@
 """The vocabulary as the matcher sees it: text tokens by their bytes, everything else never text.
 
-Knows bytes of tokens, stop ids and the logits width V. Does not know grammars. Special and added tokens are entered
-behind byte 0xFF, which no UTF-8 text contains, so that no character class reaches them while structural tags can still
-name them by id; padding ids are entered empty, which the matcher never allows.
+Special and added tokens are entered behind byte 0xFF, which no UTF-8 text contains, so that no character class reaches
+them while structural tags can still name them by id; padding ids are entered empty, which the matcher never allows.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 
 from engine.judge.recogniser.regex_automaton import Automaton
 from engine.judge.recogniser.work import Work
@@ -175,20 +176,10 @@ class Productions:
         for rule, part in self.counted.items():
             if isinstance(part.symbol, int) and part.least < 2:
                 edges[rule].append(part.symbol)
-        missing = dict.fromkeys(edges, 0)
-        for targets in edges.values():
-            for target in targets:
-                missing[target] += 1
-        ready = [rule for rule, count in missing.items() if not count]
-        while ready:
-            rule = ready.pop()
-            del missing[rule]
-            for target in edges[rule]:
-                missing[target] -= 1
-                if not missing[target]:
-                    ready.append(target)
-        if missing:
-            raise Undecidable(self._circle(*missing))
+        try:
+            TopologicalSorter(edges).prepare()
+        except CycleError as error:
+            raise Undecidable(self._circle(*error.args[1])) from None
 
     def _circle(self, *rules: int) -> str:
         named = [name for name, rule in self._names.items() if rule in rules]

@@ -1,8 +1,7 @@
 """Whole files into device memory, in pieces: some threads read, others hash what has been read.
 
 A disk or a network never waits for a hash: readers go on with the next piece as long as there is somewhere to put it.
-Hashing 18 GB with sha256 takes 10 s of one core that has the instructions for it; cores share the work. Knows bytes and
-hashes. Does not know tensors (checkpoint.py cuts them out of the result).
+Hashing 18 GB with sha256 takes 10 s of one core that has the instructions for it; cores share the work.
 """
 
 from __future__ import annotations

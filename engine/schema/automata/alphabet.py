@@ -1,7 +1,4 @@
-"""Partitions of the Unicode scalar values into classes that an automaton does not tell apart.
-
-Knows code points and ranges; surrogates belong to no class. Knows nothing of states or patterns.
-"""
+"""Partitions of the Unicode scalar values into classes that an automaton does not tell apart."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Regular languages over Unicode scalar values as minimal deterministic automata: the currency of all scalar keywords.
 
-Knows strings as sequences of code points (surrogates excluded). Knows nothing of JSON, regex syntax or grammars.
-Equal languages are equal objects (`==`, `hash`, `digest`), so results are cached and rules shared by key.
-Every construction may raise AutomatonTooLarge (over STATE_LIMIT work states), never runs on.
+Equal languages are equal objects (`==`, `hash`, `digest`), so results are cached and rules shared by key. Every
+construction may raise AutomatonTooLarge (over STATE_LIMIT work states), never runs on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Nondeterministic automata with empty moves, and their determinisation: how sequences, choices and loops are joined.
 
-Knows fragments and code-point sets, and the conditions `^` and `$`. Knows nothing of regex syntax or of other
-lookarounds (see `lookaround`). Determinisation packs state sets into integers; over the limit it raises
-AutomatonTooLarge.
+Determinisation packs state sets into integers; over the limit it raises AutomatonTooLarge.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The kinds of members that one object can have: each with what it supplies of what the object needs.
-
-Knows keys, values and needs; not rules.
-"""
+"""The kinds of members that one object can have: each with what it supplies of what the object needs."""
 
 from __future__ import annotations
 

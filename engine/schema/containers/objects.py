@@ -1,7 +1,6 @@
 """Objects as rules: a rule knows which needs are left, guards ask what is there, how many members, and in which order.
 
-Knows members, required keys, needs and counts. Right-recursive, brace inside. One shared rule holds the members that
-change nothing, so that the states stay small.
+Right-recursive, brace inside. One shared rule holds the members that change nothing, so that the states stay small.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Ranges and multiples of JSON numbers as automata over their text.
 
-Knows JSON's number syntax and exact arithmetic; nothing of schemas. Every word parses to a finite double and keeps the
-bounds both exactly and after rounding to a double, since validators compare doubles. Digits are bounded: see `integers`
-and `numbers`.
+Every word parses to a finite double and keeps the bounds both exactly and after rounding to a double, since validators
+compare doubles. Digits are bounded: see `integers` and `numbers`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@
     </parameter>
 
 A value never holds `</parameter>`. What a text means where it could be either, JSON or a string, the schema decides.
-Knows the form and a validator; knows no grammars.
 """
 
 from __future__ import annotations

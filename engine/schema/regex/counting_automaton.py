@@ -1,9 +1,8 @@
 """Patterns whose repeats are counted: an automaton over the pattern's own positions with a number beside each repeat.
 
 Glushkov's construction with counters (Gelade, Gyssens and Martens 2009). Only for patterns in which the text tells at
-each character which position it is at; then a state is one position and one number a repeat, however high they go.
-From each state some word ends, since every repeat can go on up to its least number and then be left.
-Knows syntax trees and code points; knows nothing of JSON or grammars.
+each character which position it is at; then a state is one position and one number a repeat, however high they go. From
+each state some word ends, since every repeat can go on up to its least number and then be left.
 """
 
 from __future__ import annotations

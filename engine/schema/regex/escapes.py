@@ -1,7 +1,4 @@
-"""Reading a pattern character by character, and what its escapes stand for.
-
-Knows ECMA-262's escapes; knows nothing of groups, repetition or alternatives.
-"""
+"""Reading a pattern character by character, and what its escapes stand for."""
 
 from __future__ import annotations
 

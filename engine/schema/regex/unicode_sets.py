@@ -12,7 +12,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from engine.patterns.properties import is_property
+from engine.patterns.properties import CATEGORIES, is_property
 from engine.schema.automata.alphabet import SCALARS, Ranges, scalars, without
 
 DIGIT: Ranges = ((0x30, 0x39),)
@@ -25,16 +25,6 @@ SPACE: Ranges = (
 )  # fmt: skip
 
 _NAME = re.compile(r"(?:(?:Script|sc|Script_Extensions|scx|General_Category|gc)=)?[A-Za-z0-9_]+")
-_CATEGORY_NAMES = {
-    "letter": "L", "cased_letter": "LC", "uppercase_letter": "Lu", "lowercase_letter": "Ll", "titlecase_letter": "Lt",
-    "modifier_letter": "Lm", "other_letter": "Lo", "mark": "M", "nonspacing_mark": "Mn", "spacing_mark": "Mc",
-    "enclosing_mark": "Me", "number": "N", "decimal_number": "Nd", "letter_number": "Nl", "other_number": "No",
-    "symbol": "S", "math_symbol": "Sm", "currency_symbol": "Sc", "modifier_symbol": "Sk", "other_symbol": "So",
-    "punctuation": "P", "connector_punctuation": "Pc", "dash_punctuation": "Pd", "open_punctuation": "Ps",
-    "close_punctuation": "Pe", "initial_punctuation": "Pi", "final_punctuation": "Pf", "other_punctuation": "Po",
-    "separator": "Z", "space_separator": "Zs", "line_separator": "Zl", "paragraph_separator": "Zp", "other": "C",
-    "control": "Cc", "format": "Cf", "private_use": "Co", "digit": "Nd", "punct": "P", "combining_mark": "M",
-}  # fmt: skip
 
 
 class UnknownProperty(Exception):
@@ -49,7 +39,7 @@ def property_ranges(name: str) -> Ranges:
     key, _, value = name.rpartition("=")
     if not key and value in ("Any", "ASCII"):
         return SCALARS if value == "Any" else ((0, 0x7F),)
-    short = _CATEGORY_NAMES.get(value.lower(), value)
+    short = CATEGORIES.get(value, value)
     if key in ("", "gc", "General_Category") and (short == "LC" or any(c.startswith(short) for c in _categories())):
         return category(*(("Lu", "Ll", "Lt") if short == "LC" else (short,)))
     return _looked_up(name)

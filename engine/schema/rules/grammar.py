@@ -1,7 +1,5 @@
 """The grammar that lowering produces: plain data, printed as EBNF for the matcher and analysed for shortest endings.
 
-Knows code points, rules and lookaheads. Knows nothing of JSON Schema, tokens or xgrammar.
-
 Rules should be right-recursive (a rule's references to itself or its chain stand last), since that is the form whose
 masks are fast; the closing delimiter belongs inside the recursion.
 """

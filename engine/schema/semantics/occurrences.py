@@ -1,7 +1,4 @@
-"""Which keyword occurrences a term comes from: the subschemas that act on the same value.
-
-Knows in-place applicators and references; used to name the place when a rule cannot hold a keyword.
-"""
+"""Which keyword occurrences a term comes from: the subschemas that act on the same value."""
 
 from __future__ import annotations
 

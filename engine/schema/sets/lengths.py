@@ -1,8 +1,7 @@
 """How long the words of an automaton are, and bounds on them: beside the automaton, in its states where they must be.
 
-Knows automata only. A bound beside an automaton is counted while a document is written (`guards.Length`). That leads to
-no dead end if, wherever a word stands, some of its endings fits between the bounds, which the gaps between the lengths
-of words tell.
+A bound beside an automaton is counted while a document is written (`guards.Length`). That leads to no dead end if,
+wherever a word stands, some of its endings fits between the bounds, which the gaps between the lengths of words tell.
 """
 
 from __future__ import annotations

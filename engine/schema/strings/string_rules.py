@@ -1,8 +1,7 @@
 """The JSON string layer: automata over the characters of a value become right-recursive rules over the document.
 
-Knows how JSON strings and scalars are written. Knows nothing of schemas. One rule per automaton state, each with the
-caller's lookahead; rules are named by what they derive, so equal parts of two schemas are the same text and the
-matcher's compiler reuses their masks.
+One rule per automaton state, each with the caller's lookahead; rules are named by what they derive, so equal parts of
+two schemas are the same text and the matcher's compiler reuses their masks.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 
 from engine import Constraint, Limits
 from engine.errors import EngineError, EngineFailure, JudgingLimit, LimitExceeded, NotReady
-from engine.grammar.compile.stopping import error_of
+from engine.grammar.compile.error_text import error_of
 from engine.judge.service import JudgeService
 from engine.sandbox import Stopped
 from engine.sandbox.stopped import Reason
