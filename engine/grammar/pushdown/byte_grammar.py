@@ -171,11 +171,13 @@ class Symbols:
         """Whether some keys are marked for the matcher's compiler."""
         self.compared = [g for rule in asking for g in rule.guards if isinstance(g, Unrepeated)]
         self.names = tuple(sorted(frozenset().union(*(guard.names for guard in self.compared))))
+        """The names that undeclared keys must not be, of all objects, sorted."""
         self.distinct = any(map(is_distinct, asking))
-        """Whether some arrays hold no value twice."""
+        """Whether some arrays hold no value twice, so that the text of documents is kept."""
         self.matching = frozenset(guard.region for rule in asking for guard in rule.guards if isinstance(guard, Letter))
-        """The strings whose patterns are counted."""
-        self.costs = _costs(asking)
+        """The strings whose patterns are counted, so that what is written of them is kept."""
+        self.costs: Mapping[Length, int] = _costs(asking)
+        """By the bounds of strings, the most characters that must still come anywhere in one."""
         _find_asking(fresh)
         _minimal_derivations(fresh)
         self.longer = _longer(asking)

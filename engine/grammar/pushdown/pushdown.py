@@ -7,7 +7,7 @@ alternatives have guards a move is a gate, which lets stacks through by what has
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any
 
@@ -174,10 +174,18 @@ class Gate:
 
 
 class Pushdown:
-    """The tables of one grammar, shared by all its matchers in all threads: entries are added, or all forgotten."""
+    """The tables of one grammar, shared by all its matchers in all threads: entries are added, or all forgotten. What is
+    said of the grammar besides is explained in `Symbols`."""
 
     def __init__(self, symbols: Symbols, allowance: TableBudget | None = None) -> None:
         self._symbols = symbols
+        self.guarded, self.marked, self.distinct = symbols.guarded, symbols.marked, symbols.distinct
+        self.rules, self.names, self.matching = symbols.rules, symbols.names, symbols.matching
+        self.longer, self.costs = symbols.longer, symbols.costs
+        self.unrepeated = bool(symbols.compared)
+        """Whether some keys are asked not to repeat others."""
+        self.picky = any(guard.rest != ("",) for guard in symbols.compared)
+        """Whether the characters of some keys are asked what they can lead to."""
         self._allowance = allowance or TableBudget()
         self._end = Stack(None, None)
         self._places: dict[frozenset[Stack], Place] = {}
@@ -200,21 +208,6 @@ class Pushdown:
         self.start = self.place([self._stacked(beginning, self._end)])
         # a text that is one document is in it before its first byte
 
-    @property
-    def guarded(self) -> bool:
-        """Whether any move may be a gate."""
-        return self._symbols.guarded
-
-    @property
-    def rules(self) -> Iterable[Nonterminal]:
-        """All rules of the grammar."""
-        return self._symbols.rules
-
-    @property
-    def marked(self) -> bool:
-        """Whether some keys are marked for the matcher's compiler."""
-        return self._symbols.marked
-
     def alone(self, rule: Nonterminal) -> Place:
         """The start of this rule, with nothing behind it."""
         return self.place([self._stack(rule, self._end)])
@@ -222,41 +215,6 @@ class Pushdown:
     def unmarked(self, place: Place) -> Place:
         """What is left where no mark is written behind a key."""
         return self.place([s for s in place.stacks if s.symbol is None or not s.symbol.is_mark])
-
-    @property
-    def unrepeated(self) -> bool:
-        """Whether some keys are asked not to repeat others."""
-        return bool(self._symbols.compared)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names that undeclared keys must not be, of all objects, sorted."""
-        return self._symbols.names
-
-    @property
-    def picky(self) -> bool:
-        """Whether the characters of some keys are asked what they can lead to."""
-        return any(guard.rest != ("",) for guard in self._symbols.compared)
-
-    @property
-    def distinct(self) -> bool:
-        """Whether some arrays hold no value twice, so that the text of documents is kept."""
-        return self._symbols.distinct
-
-    @property
-    def matching(self) -> frozenset[Matching]:
-        """The strings whose patterns are counted, so that what is written of them is kept."""
-        return self._symbols.matching
-
-    @property
-    def longer(self) -> int:
-        """Tokens by which a key may have to be longer for each key that its object has."""
-        return self._symbols.longer
-
-    @property
-    def costs(self) -> Mapping[Length, int]:
-        """By the bounds of strings, the most characters that must still come anywhere in one."""
-        return self._symbols.costs
 
     def roomy(self, place: Place) -> int:
         """Within a string that is no key, characters up to which all guards hold as long as it stays open."""
