@@ -174,8 +174,8 @@ class Gate:
 
 
 class Pushdown:
-    """The tables of one grammar, shared by all its matchers in all threads: entries are added, or all forgotten. What is
-    said of the grammar besides is explained in `Symbols`."""
+    """The tables of one grammar, shared by all its matchers in all threads: entries are added, or all forgotten. What
+    else it says of the grammar is explained in `Symbols`."""
 
     def __init__(self, symbols: Symbols, allowance: TableBudget | None = None) -> None:
         self._symbols = symbols

@@ -5,13 +5,13 @@ Determinisation packs state sets into integers; over the limit it raises Automat
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from engine.schema.automata import alphabet as _alphabet
 from engine.schema.automata.alphabet import Ranges
 from engine.schema.automata.constructions import Made
-from engine.schema.automata.tables import DEAD, STATE_LIMIT, AutomatonTooLarge, Table, states_of
+from engine.schema.automata.tables import STATE_LIMIT, AutomatonTooLarge, explore, states_of
 
 NFA_LIMIT = 50_000
 WORK_LIMIT = 1_000_000
@@ -54,6 +54,24 @@ class Nfa:
                 self.empty[number].append(leave)
         return leave
 
+    def repeat(self, entry: int, minimum: int, maximum: int | None, attach: Callable[[int], int]) -> int:
+        """`minimum` to `maximum` times what `attach` puts behind a state, whose exit it returns; returns the exit."""
+        for _ in range(minimum - (maximum is None and minimum > 0)):
+            entry = attach(entry)
+        leave = self.state()
+        if maximum is None:
+            loop = self.state()
+            self.empty[entry].append(loop)
+            back = attach(loop)
+            self.empty[back].append(loop)
+            self.empty[back if minimum else loop].append(leave)
+            return leave
+        self.empty[entry].append(leave)
+        for _ in range(maximum - minimum):
+            entry = attach(entry)
+            self.empty[entry].append(leave)
+        return leave
+
 
 START = "start"
 END = "end"
@@ -71,17 +89,8 @@ def repeated(part: Parts, minimum: int, maximum: int | None) -> Made:
     if max(minimum, maximum or 0) * len(part[0]) > NFA_LIMIT:
         raise AutomatonTooLarge(f"more than {NFA_LIMIT} positions")
     nfa = Nfa()
-    entry = here = nfa.state()
-    for _ in range(minimum):
-        here = nfa.embed(part, here)
-    leave = nfa.state()
-    nfa.empty[here].append(leave)
-    if maximum is None:
-        nfa.empty[nfa.embed(part, here)].append(here)
-    for _ in range((maximum or 0) - minimum):
-        here = nfa.embed(part, here)
-        nfa.empty[here].append(leave)
-    return determinise(nfa, entry, leave)
+    entry = nfa.state()
+    return determinise(nfa, entry, nfa.repeat(entry, minimum, maximum, lambda at: nfa.embed(part, at)))
 
 
 def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False, limit: int = STATE_LIMIT) -> Made:
@@ -94,26 +103,13 @@ def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False, limit: i
     first = closures.of(entry, True)
     again = closures.of(entry, False) if search else 0
     free = 1 << leave if search else 0
-    numbers: dict[int, int] = {}
-    queue: list[int] = []
 
-    def number_of(mask: int) -> int:
-        if not mask:
-            return DEAD
-        mask = free if mask & free else mask
-        number = numbers.setdefault(mask, len(queue))
-        if number == len(queue):
-            queue.append(mask)
-            if number >= limit:
-                raise AutomatonTooLarge(f"more than {limit} states")
-        return number
+    def settled(mask: int) -> int | None:
+        return free if mask & free else mask or None
 
-    number_of(first | closures.dead)
-    rows: Table = []
-    for mask in queue:
+    def step(mask: int) -> list[int | None]:
         if free and mask == free:
-            rows.append([number_of(free)] * letters.size)
-            continue
+            return [free] * letters.size
         row = [again] * letters.size
         closures.spend(mask.bit_count())
         for state in states_of(mask):
@@ -121,8 +117,13 @@ def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False, limit: i
                 closure = closures.of(target, False)
                 for index in classes:
                     row[index] |= closure
-        rows.append([number_of(part) for part in row])
-    return letters, rows, closures.accepting(queue, entry)
+        return list(map(settled, row))
+
+    ends = closures.ends()
+    rows, accepting = explore(settled(first | closures.dead) or 0, step, lambda mask: bool(mask & ends), limit)
+    if any(nfa.guards):
+        accepting[0] = closures.ends_at(entry, True)
+    return letters, rows, accepting
 
 
 class _Closures:
@@ -168,19 +169,15 @@ class _Closures:
         self.spend(len(seen))
         return mask
 
-    def accepting(self, masks: list[int], entry: int) -> list[bool]:
-        """Per state set, whether the text may end there; the first set stands at the start of the text."""
-        ends = 0
+    def ends(self) -> int:
+        """The states behind which the text may end, but for its very start."""
+        found = 1 << self.leave
         for state, guards in enumerate(self.nfa.guards):
-            if any(guard == END for guard, _ in guards) and self._ends(state, False):
-                ends |= 1 << state
-        ends |= 1 << self.leave
-        result = [bool(mask & ends) for mask in masks]
-        if any(self.nfa.guards):
-            result[0] = self._ends(entry, True)
-        return result
+            if any(guard == END for guard, _ in guards) and self.ends_at(state, False):
+                found |= 1 << state
+        return found
 
-    def _ends(self, state: int, at_start: bool) -> bool:
+    def ends_at(self, state: int, at_start: bool) -> bool:
         """Whether the exit is reached from here when the text ends here."""
         seen = {state}
         stack = [state]

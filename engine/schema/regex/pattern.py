@@ -71,7 +71,10 @@ def assemble(nfa: Nfa, node: Node, entry: int) -> int:
             entry = assemble(nfa, part, entry)
         return entry
     if isinstance(node, Repeat):
-        return _assemble_repeat(nfa, node, entry)
+        if max(node.minimum, node.maximum or 0) > NFA_LIMIT:
+            raise AutomatonTooLarge(f"a count over {NFA_LIMIT}")
+        part = node.part
+        return nfa.repeat(entry, node.minimum, node.maximum, lambda at: assemble(nfa, part, at))
     leave = nfa.state()
     if isinstance(node, Set):
         nfa.edges[entry].append((node.ranges, leave))
@@ -83,24 +86,4 @@ def assemble(nfa: Nfa, node: Node, entry: int) -> int:
     else:
         guard = (END if node.at_end else START) if isinstance(node, Edge) else node
         nfa.guards[entry].append((guard, leave))
-    return leave
-
-
-def _assemble_repeat(nfa: Nfa, node: Repeat, entry: int) -> int:
-    if max(node.minimum, node.maximum or 0) > NFA_LIMIT:
-        raise AutomatonTooLarge(f"a count over {NFA_LIMIT}")
-    for _ in range(node.minimum - (node.maximum is None and node.minimum > 0)):
-        entry = assemble(nfa, node.part, entry)
-    leave = nfa.state()
-    if node.maximum is None:
-        loop = nfa.state()
-        nfa.empty[entry].append(loop)
-        back = assemble(nfa, node.part, loop)
-        nfa.empty[back].append(loop)
-        nfa.empty[back if node.minimum else loop].append(leave)
-        return leave
-    nfa.empty[entry].append(leave)
-    for _ in range(node.maximum - node.minimum):
-        entry = assemble(nfa, node.part, entry)
-        nfa.empty[entry].append(leave)
     return leave
