@@ -107,6 +107,13 @@ def _wide_works(few: DecodeForward, wide: WideForward, step: Step, position: int
     parts = torch.empty(len(pairs.ids), shape.hidden, device=x.device)
     scores = torch.empty(batch, model.embedding.shape[0], device=x.device)
 
+    progress = torch.zeros(len(model.layers), 1 + pairs.groups.shape[1], dtype=torch.int32, device=x.device)
+
+    def mixture(index: int, layer: Any) -> None:
+        if index == 0:
+            progress.zero_()
+        wide.experts(normed, pairs._replace(progress=progress[index]), layer, parts)
+
     def combine(layer: Any, parts: torch.Tensor, chosen: int) -> None:
         op.combine(parts, x, layer.post_gain, normed, step.live, chosen=chosen, eps=shape.eps)
 
@@ -130,7 +137,7 @@ def _wide_works(few: DecodeForward, wide: WideForward, step: Step, position: int
         "router": (each(route), _router_bytes(one)),
         "choice": (each(lambda *_: wide.pairs_of(logits, step.live)), 0),
         "experts": (
-            each(lambda _, layer: wide.experts(normed, pairs, layer, parts)),
+            each(mixture),
             _expert_bytes(model, len(set(pairs.ids.tolist()))),
         ),
         "combine, norm": (each(lambda _, layer: combine(layer, parts, model.chosen)), parts.nbytes),

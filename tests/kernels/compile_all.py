@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -12,25 +14,29 @@ from triton.compiler import ASTSource
 from engine.model.cpu import kv_blocks
 from engine.model.kernels.attention import attend_one, attention, tile_attention
 from engine.model.kernels.device import launch, plane
+from engine.model.kernels.device.fragments import FragmentWeight
 from engine.model.kernels.device.units import LUT_BYTES
-from engine.model.kernels.products import experts, linear, prefill, strips, token
+from engine.model.kernels.products import experts, linear, prefill, stream, strips, token
 from engine.model.kernels.routing import groups, router
 from engine.model.kernels.sampling import sampling, threshold
 
 SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227}
 """What one block may have (CUDA programming guide, compute capabilities)."""
-_FP32 = "out logits scales weights parts cosine sine acc_parts stat_parts qkv bias floats work facts"
+_FP32 = (
+    "up_scales down_scales out logits scales weights parts cosine sine acc_parts stat_parts qkv bias floats work facts"
+)
 _FP16 = "x half inner normed query keys values gain q_gain k_gain"
 _INT32 = (
     "table ids pairs groups live slots positions arrived integers bitmask seen last tokens wanted sources "
-    "experts starts firsts counts tail order"
+    "experts starts firsts counts tail order progress up_table down_table"
 )
 TYPES: dict[str, str] = {
     **dict.fromkeys(_FP32.split(), "*fp32"),
     **dict.fromkeys(_FP16.split(), "*fp16"),
     **dict.fromkeys(_INT32.split(), "*i32"),
     **dict.fromkeys(["T", "S", "V", "W", "RS", "G", "number", "blocks", "P", "M"], "i32"),
-    "words": "*i16", "weight": "*bf16", "sums": "*i64", "state": "*i64", "eps": "fp32", "scale": "fp32",
+    **dict.fromkeys(["words", "up_words", "down_words"], "*i16"),
+    "weight": "*bf16", "sums": "*i64", "state": "*i64", "eps": "fp32", "scale": "fp32",
 }  # fmt: skip
 _QKV: dict[str, Any] = {"N": 5120, "K": 2048, "BT": 8, "RESIDUAL": False, "units": 32}
 _OUTPUT: dict[str, Any] = {"N": 2048, "K": 4096, "BT": 8, "NORM": False, "RESIDUAL": True, "units": 64}
@@ -42,6 +48,7 @@ FEW: dict[str, dict[str, Any]] = {
     "down_one": {**_CHOICE, "N": 2048, "units": 96},
 }  # fmt: skip
 """The few-token kernels at the product's sizes; `units` is what their sum runs over."""
+_NOTHING = torch.empty(0)
 Case = tuple[Any, dict[str, Any], int, dict[str, str], dict[str, Any]]
 
 
@@ -65,17 +72,24 @@ def cases(capability: int) -> list[Case]:
             for gate, (tiles, warps, stages, units, ahead) in zip((True, False), shapes, strict=True):
                 if four == (bits == 4):
                     many = {"N": 1536 if gate else 2048, "C": 8, "R": tiles, "BT": size, "U": units, "GATE": gate}
-                    many |= {**product, "K": 2048 if gate else 768, "AHEAD": ahead, "WARPS": warps}
+                    many |= {**product, "K": 2048 if gate else 768, "AHEAD": ahead, "ONCE": True, "WARPS": warps}
                     types = {"out": "*fp16" if gate else "*bf16"}
                     made.append((prefill.experts_kernel, many, warps, types, {"num_stages": stages}))
         for size, (tiles, warps, stages, units, ahead) in launch.DENSE.items():
             dense = {**product, "N": 5120, "R": tiles, "BT": size, "S": 4, "U": units, "ADD": False}
-            dense |= {"AHEAD": ahead if bits == 4 else 0, "WARPS": warps}
+            dense |= {"AHEAD": ahead if bits == 4 else 0, "ONCE": False, "WARPS": warps}
             made.append((prefill.product_kernel, dense, warps, {}, {"num_stages": stages}))
-        for gate, (warps, rows, units) in zip((True, False), launch.STRIPS[bits], strict=True):
-            strip = {"N": 1536 if gate else 2048, "C": 8, "W": warps, "ROWS": rows, "U": units, "BT": 8, "GATE": gate}
-            strip |= {**product, "K": 2048 if gate else 768, "WARPS": warps}
-            made.append((strips.strips_kernel, strip, warps, {"out": "*fp16" if gate else "*fp32"}, {}))
+        for tokens, gate in itertools.product((2, 4, 8), (True, False)):
+            weight = FragmentWeight(_NOTHING, _NOTHING, _NOTHING, *((1536, 2048) if gate else (2048, 768)), bits)
+            strip = {"N": weight.rows, "C": 8, "BT": 8, "GATE": gate, **product, "K": weight.columns}
+            strip |= launch.strips_shape(weight, tokens, not gate)
+            made.append(
+                (strips.strips_kernel, strip, strip.pop("num_warps"), {"out": "*fp16" if gate else "*fp32"}, {})
+            )
+        warps, up_rows, up_units, down_rows, down_units = launch.STREAM[bits]
+        both = {"I": 768, "H": 2048, "C": 8, "GP": 256, "W": warps, "UP_ROWS": up_rows, "UP_U": up_units, "BITS": bits}
+        both |= {"DOWN_ROWS": down_rows, "DOWN_U": down_units, "WARPS": warps, **flags}
+        made += [(stream.stream_kernel, {**both, "BT": size}, warps, {}, {}) for size in (8, 16)]
     expand = {"K": 2048, "R": 4, "BITS": 4, "WARPS": 4, **asm}
     made.append((prefill.expand_kernel, expand, 4, {"out": "*fp16"}, {}))
     depth = launch.attention_stages((capability // 10, capability % 10))

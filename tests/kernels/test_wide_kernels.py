@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from engine.model.cpu.kv_blocks import BLOCK
 from engine.model.kernels.attention import attention
 from engine.model.kernels.attention.attention import Cache, HeadNorm, Step
 from engine.model.kernels.device import launch, plane
-from engine.model.kernels.products import strips
+from engine.model.kernels.products import stream, strips
 from engine.model.kernels.routing import router
 from tests.kernels.weights import distance, random_weight
 
@@ -45,34 +47,58 @@ def test_choosing_and_sorting(tokens: int, live: int, experts: int, chosen: int,
     assert torch.equal(found.ids, expected.ids)
     assert torch.allclose(found.weights[: live * chosen], expected.weights[: live * chosen], atol=1e-6)
     assert torch.equal(found.order[: live * chosen], expected.order[: live * chosen])
+    assert not found.progress[: 1 + len(found.groups[2])].any()
     used = expected.groups[2] > 0
     assert torch.equal(found.groups[2], expected.groups[2])
     assert torch.equal(found.groups[:, used], expected.groups[:, used])
 
 
-@pytest.mark.parametrize("bits", [4, 8, 16])
-@pytest.mark.parametrize("shape", [(4, 2, 2), (4, 1, 1)])
-@pytest.mark.parametrize("logits", ["random", "one expert"])
-def test_experts_by_strips(
-    bits: int, shape: tuple[int, int, int], logits: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(launch.STRIPS, bits, (shape, shape))
+Product = Callable[..., None]
+
+
+def parts_of(product: Product, bits: int, logits: str, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a product makes of 21 tokens, of which the last two are padding, and what its reference does."""
+    torch.manual_seed(0)
     tokens, live = 21, 19
     values = torch.randn(tokens, EXPERTS)
     if logits == "one expert":
         values[:, 3] += 100.0
-    pairs = router.make_pairs(tokens, CHOSEN, EXPERTS, 8, values.device)
+    pairs = router.make_pairs(tokens, CHOSEN, EXPERTS, size, values.device)
     alive = torch.tensor([live], dtype=torch.int32)
     router.choose_each_reference(values, alive, pairs.ids, pairs.weights, chosen=CHOSEN, norm_topk=True)
     router.sort_pairs_reference(pairs, experts=EXPERTS)
     gate_up, down = random_weight(bits, EXPERTS, 2 * INNER, HIDDEN), random_weight(bits, EXPERTS, HIDDEN, INNER)
     x, made = torch.randn(tokens, HIDDEN).half(), []
-    for product in (strips.strips_product, strips.strips_product_reference):
+    for function in (product, strips.strips_product_reference):
         inner, parts = torch.zeros(tokens * CHOSEN, INNER).half(), torch.full((tokens * CHOSEN, HIDDEN), 7.0)
-        product(x, pairs, gate_up, down, inner, parts, chosen=CHOSEN)
+        function(x, pairs, gate_up, down, inner, parts, chosen=CHOSEN)
         made.append(parts)
-    assert distance(made[0], made[1]) < 1e-4
     assert (made[0][live * CHOSEN :] == 7.0).all(), "padding is left alone"
+    return made[0], made[1]
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("shape", [(4, 1, 2, 2), (4, 1, 1, 1), (4, 2, 2, 1), (8, 4, 1, 1)])
+@pytest.mark.parametrize("logits", ["random", "one expert"])
+def test_experts_by_strips(
+    bits: int, shape: tuple[int, int, int, int], logits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(launch.STRIPS, bits, (shape, shape))
+    parts, expected = parts_of(strips.strips_product, bits, logits, 8)
+    assert distance(parts, expected) < 1e-4
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("size", [8, 16])
+@pytest.mark.parametrize("logits", ["random", "one expert"])
+def test_both_products_in_one_launch_are_the_same_bits(
+    bits: int, size: int, logits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "ONE_BY_ONE", 0)
+    parts, expected = parts_of(stream.grouped_product, bits, logits, size)
+    assert distance(parts, expected) < 1e-4
+    monkeypatch.setitem(launch.STRIPS, bits, ((4, 1, 2, 1), (4, 1, 1, 1)))
+    assert torch.equal(parts, parts_of(strips.strips_product, bits, logits, size)[0])
 
 
 @pytest.mark.parametrize("tokens", [3, 24])

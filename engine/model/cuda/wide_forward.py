@@ -20,7 +20,7 @@ from engine.model.cuda.fragment_model import FragmentLayer
 from engine.model.kernels.attention.attention import Cache, Step
 from engine.model.kernels.device import plane
 from engine.model.kernels.device.fragments import FragmentWeight
-from engine.model.kernels.products import prefill, strips
+from engine.model.kernels.products import prefill, stream, strips
 from engine.model.kernels.products.prefill import splits_of
 from engine.model.kernels.routing import router
 from engine.model.kernels.routing.groups import Groups, group_size
@@ -28,8 +28,8 @@ from engine.model.kernels.routing.router import Pairs
 
 WIDE = 256
 """The most tokens of a step that goes through here."""
-STRIPS = 64
-"""Up to so many tokens, experts get so few each that a warp per strip of rows is the fastest."""
+STRIPS = {4: 128, 8: 64, 16: 64}
+"""Up to so many tokens, by bits, experts get so few each that a warp per strip of rows is the fastest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ class WideOperations:
     router_logits: Callable[..., None]
     choose_each: Callable[..., None]
     sort_pairs: Callable[..., None]
-    strips_product: Callable[..., None]
+    grouped_product: Callable[..., None]
     experts_product: Callable[..., None]
     combine: Callable[..., None]
 
 
 WIDE_KERNELS = WideOperations(
     plane.norm, prefill.product_parts, router.router_logits, router.choose_each, router.sort_pairs,
-    strips.strips_product, prefill.experts_product, plane.combine,
+    stream.grouped_product, prefill.experts_product, plane.combine,
 )  # fmt: skip
 WIDE_REFERENCES = WideOperations(
     plane.norm_reference, prefill.product_parts_reference, router.router_logits_reference,
@@ -98,7 +98,7 @@ class WideForward:
         parts = self.parts_of(mixed, layer.output)
         op.combine(
             parts.view(-1, x.shape[1]), x, layer.post_gain, normed, step.live, chosen=parts.shape[1],
-            eps=few.model.shape.eps, plane=len(x) > STRIPS,
+            eps=few.model.shape.eps, plane=not self._by_strips(len(x)),
         )  # fmt: skip
 
     def parts_of(self, x: Tensor, weight: FragmentWeight) -> Tensor:
@@ -124,19 +124,24 @@ class WideForward:
         """parts fp32 [P, H]: every pair's output, from normed [T, H] (in plane order where it is no strips' work)."""
         op, model = self._operations, self._few.model
         inner = torch.empty(len(pairs.ids), model.inner, dtype=normed.dtype, device=normed.device)
-        if len(normed) <= STRIPS:
-            op.strips_product(normed, pairs, layer.gate_up, layer.down, inner, parts, chosen=model.chosen)
+        if self._by_strips(len(normed)):
+            op.grouped_product(normed, pairs, layer.gate_up, layer.down, inner, parts, chosen=model.chosen)
             return
         groups = Groups(pairs.groups[0], pairs.groups[1], pairs.groups[2], pairs.size)
         op.experts_product(
             normed, pairs.order, pairs.weights, groups, layer.gate_up, layer.down, inner, parts, chosen=model.chosen
         )
 
+    def _by_strips(self, tokens: int) -> bool:
+        """Whether the experts' products of so many tokens are strips' work, with activations in natural order."""
+        return tokens <= STRIPS[self._few.model.layers[0].gate_up.bits]
+
     def pairs_of(self, logits: Tensor, live: Tensor) -> Pairs:
         """Who goes where, by the router's logits [T, E]."""
         model, op = self._few.model, self._operations
         count, chosen, experts = len(logits), model.chosen, model.experts
-        size = 8 if count <= STRIPS else min(32, group_size(count * chosen, experts))
+        most = min(32, group_size(count * chosen, experts))
+        size = min(most, 8 if count <= 64 else 16) if self._by_strips(count) else most
         pairs = router.make_pairs(count, chosen, experts, size, logits.device)
         op.choose_each(logits, live, pairs.ids, pairs.weights, chosen=chosen, norm_topk=model.shape.norm_topk)
         op.sort_pairs(pairs, experts=experts)

@@ -27,8 +27,8 @@ _PATIENCE_S = 300.0
 _IMPORTED_EARLY = (
     "attention.attend_one", "attention.attention", "products.experts", "routing.groups", "products.linear",
     "device.plane",
-    "products.prefill", "routing.router", "sampling.sampling", "products.strips", "sampling.threshold",
-    "attention.tile_attention", "products.token",
+    "products.prefill", "routing.router", "sampling.sampling", "products.strips", "products.stream",
+    "sampling.threshold", "attention.tile_attention", "products.token",
 )  # fmt: skip
 Job = tuple[str, str, str]
 """Module, kernel, and what Triton's JIT says of the specialisation (signature, constants, options, target)."""

@@ -15,6 +15,11 @@ def _capability(index: int) -> tuple[int, int]:
     return torch.cuda.get_device_capability(index)
 
 
+@cache
+def _multiprocessors(index: int) -> int:
+    return torch.cuda.get_device_properties(index).multi_processor_count
+
+
 RELEASE: dict[str, int] = dict.fromkeys(
     (
         "attend_one", "down_one 8", "down_one 16", "linear_few 8", "linear_few 16", "linear_wide_few 4",
@@ -68,6 +73,7 @@ TUNING: dict[str, Few] = {
     "gate_up_one": (4, 16, 2, 0, 80),
     "gate_up_one 16": (4, 8, 2, 0, 80),
     "down_one": (8, 32, 3, 1, 0),
+    "down_one 16": (8, 32, 2, 1, 0),
 }
 """Each few-token kernel, for all bits or those that are named; measured (docs/performance.md)."""
 Product = tuple[int, int, int, int, int]
@@ -84,12 +90,24 @@ EXPERTS: dict[tuple[bool, int], tuple[Product, Product]] = {
     (False, 128): ((16, 8, 3, 1, 0), (16, 8, 3, 1, 0)),
 }
 """The experts' products of gate and up, and of down, by 4-bit weights or not and by the tokens of a block."""
-STRIPS: dict[int, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
-    4: ((4, 2, 2), (4, 2, 2)), 8: ((4, 1, 2), (4, 2, 1)), 16: ((4, 1, 1), (4, 2, 1)),
+Strips = tuple[int, int, int, int]
+"""Warps of a block, warps that share a strip, strips a warp, units a turn."""
+STRIPS: dict[int, tuple[Strips, Strips]] = {
+    4: ((4, 1, 2, 2), (4, 1, 2, 2)), 8: ((4, 1, 1, 2), (4, 1, 2, 1)), 16: ((4, 1, 1, 1), (4, 1, 2, 1)),
 }  # fmt: skip
-"""Warps of a block, strips a warp, units a turn: of gate and up, and of down, by bits."""
-STRIPS_FEW = {**STRIPS, 4: ((4, 1, 4), (4, 2, 2))}
-"""The same for up to four tokens."""
+"""The experts' products of gate and up, and of down, by bits, one by one."""
+STRIPS_FEW: dict[tuple[int, int], tuple[Strips, Strips]] = {
+    (4, 2): ((4, 1, 1, 4), (4, 1, 1, 2)), (4, 4): ((4, 1, 1, 4), (4, 1, 2, 2)), (8, 2): ((4, 2, 1, 4), (4, 2, 1, 2)),
+    (8, 4): ((4, 2, 2, 2), (4, 2, 2, 2)), (16, 2): ((4, 2, 2, 2), (4, 2, 2, 2)),
+}  # fmt: skip
+"""The same for up to two and up to four tokens, where that is faster."""
+ONE_BY_ONE = 16
+"""Up to so many tokens the products go one by one; above, in one launch (`products.stream`)."""
+Stream = tuple[int, int, int, int, int]
+"""Warps of a block, strips a warp and units a turn of gate and up, and the same two of down."""
+STREAM: dict[int, Stream] = {4: (4, 2, 1, 2, 1), 8: (4, 2, 2, 2, 2), 16: (8, 1, 1, 1, 1)}
+STREAM_BLOCKS = 5
+"""Blocks of a multiprocessor that both products together are launched with."""
 DENSE: dict[int, Product] = {
     16: (4, 4, 4, 1, 0), 32: (4, 4, 3, 2, 0), 64: (4, 4, 4, 1, 0), 128: (8, 8, 3, 1, 0),
 }  # fmt: skip
@@ -107,6 +125,35 @@ def product_shape(found: Product, size: int, weight: Any, splits: int = 1) -> di
         "R": tiles, "BT": size, "U": chunk(weight.columns // 64 // splits, units), "BITS": weight.bits,
         "AHEAD": ahead if weight.bits == 4 else 0, "WARPS": warps, "num_warps": warps, "num_stages": stages,
     }  # fmt: skip
+
+
+def strips_shape(weight: Any, tokens: int, down: bool) -> dict[str, Any]:
+    """Launch constants of one product by strips; sizes that are smaller than the product's get fewer of each."""
+    few = STRIPS_FEW.get((weight.bits, 2 if tokens <= 2 else 4)) if tokens <= 4 else None
+    warps, sharing, rows, units = (few or STRIPS[weight.bits])[down]
+    tiles, blocks = weight.rows // 16, weight.columns // 64
+    sharing = chunk(blocks, sharing)
+    strips = chunk(tiles, warps // sharing)
+    return {
+        "W": strips * sharing, "Q": sharing, "ROWS": chunk(tiles // strips, rows), "U": chunk(blocks // sharing, units),
+        "WARPS": strips * sharing, "num_warps": strips * sharing,
+    }  # fmt: skip
+
+
+def stream_shape(gate_up: Any, down: Any) -> dict[str, Any]:
+    """Launch constants of both products in one launch."""
+    warps, up_rows, up_units, down_rows, down_units = STREAM[gate_up.bits]
+    warps = min(chunk(weight.rows // 16, warps) for weight in (gate_up, down))
+    return {
+        "W": warps, "UP_ROWS": chunk(gate_up.rows // 16 // warps, up_rows),
+        "UP_U": chunk(gate_up.columns // 64, up_units), "DOWN_ROWS": chunk(down.rows // 16 // warps, down_rows),
+        "DOWN_U": chunk(down.columns // 64, down_units), "WARPS": warps, "num_warps": warps,
+    }  # fmt: skip
+
+
+def stream_blocks(tensor: Tensor) -> int:
+    """How many blocks share both products: as many as the device holds at once, or one that does all."""
+    return STREAM_BLOCKS * _multiprocessors(tensor.device.index or 0) if tensor.is_cuda else 1
 
 
 ATTEND_ONE = {"BK": 64, "LEAST": 64, "J": 16, "num_warps": 8}

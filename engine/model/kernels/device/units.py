@@ -21,10 +21,10 @@ LUT_BYTES = 32768
 """Static shared memory of every block that decodes 4-bit units; not part of Triton's own count."""
 
 
-def _fill_assembly(threads: int) -> str:
+def _fill_assembly(threads: int, again: bool = False) -> str:
     """Each thread reads its entries of the table ($1) and writes them 32 times; gives 4 * lane in $0."""
     entries, parts = max(1, 256 // threads), max(1, threads // 256)
-    lines = [".shared .align 128 .b8 maskloop_pairs[32768];", "{"]
+    lines = ["{", "bar.sync 0;"] if again else [".shared .align 128 .b8 maskloop_pairs[32768];", "{"]
     lines += [".reg .u32 i, e, r, b, c, a, v;", ".reg .u64 p;", "mov.u32 i, %tid.x;"]
     lines += ["mov.u32 b, maskloop_pairs;", "and.b32 r, i, 7;"]
     for entry in range(entries):
@@ -53,6 +53,9 @@ def _fill_assembly(threads: int) -> str:
 _FILL_128 = tl.constexpr(_fill_assembly(128))
 _FILL_256 = tl.constexpr(_fill_assembly(256))
 _FILL_512 = tl.constexpr(_fill_assembly(512))
+_REFILL_128 = tl.constexpr(_fill_assembly(128, again=True))
+_REFILL_256 = tl.constexpr(_fill_assembly(256, again=True))
+_REFILL_512 = tl.constexpr(_fill_assembly(512, again=True))
 
 _DECODE_4 = tl.constexpr(
     "{\n.reg .u32 a0, a1, a2, a3, b;\nmov.u32 b, maskloop_pairs;\n"
@@ -108,18 +111,33 @@ def prepare_table(table, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.conste
 
 
 @triton.jit
-def load_words(words, unit, BITS: tl.constexpr):
-    """16-bit elements of the units `unit` [B]: four tensors [B, 256], of which 4 bits use one and 8 bits two."""
+def refill_table(table, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
+    """Put another weight's table in the place of the one that `prepare_table` put there."""
+    if ASM and BITS == 4:
+        address = table.to(tl.uint64, bitcast=True)
+        if WARPS == 4:
+            tl.inline_asm_elementwise(_REFILL_128, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
+        elif WARPS == 16:
+            tl.inline_asm_elementwise(_REFILL_512, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
+        else:
+            tl.inline_asm_elementwise(_REFILL_256, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
+
+
+@triton.jit
+def load_words(words, unit, BITS: tl.constexpr, ONCE: tl.constexpr = True):
+    """16-bit elements of the units `unit` [B]: four tensors [B, 256], of which 4 bits use one and 8 bits two. With ONCE
+    no other block reads them: they are the first to leave the caches."""
+    KEEP: tl.constexpr = "evict_first" if ONCE else ""
     base = words + unit[:, None] * (64 * BITS) + tl.arange(0, 256)[None, :]
-    w0 = tl.load(base)
+    w0 = tl.load(base, eviction_policy=KEEP)
     w1 = w0
     w2 = w0
     w3 = w0
     if BITS >= 8:
-        w1 = tl.load(base + 256)
+        w1 = tl.load(base + 256, eviction_policy=KEEP)
     if BITS == 16:
-        w2 = tl.load(base + 512)
-        w3 = tl.load(base + 768)
+        w2 = tl.load(base + 512, eviction_policy=KEEP)
+        w3 = tl.load(base + 768, eviction_policy=KEEP)
     return w0, w1, w2, w3
 
 
@@ -129,7 +147,7 @@ def load_units(words, scales, unit, B: tl.constexpr, BITS: tl.constexpr):
     w0, w1, w2, w3 = load_words(words, unit, BITS)
     s = tl.zeros([B, 16], tl.float32)
     if BITS == 4:
-        s = tl.load(scales + unit[:, None] * 16 + tl.arange(0, 16)[None, :])
+        s = tl.load(scales + unit[:, None] * 16 + tl.arange(0, 16)[None, :], eviction_policy="evict_first")
     return w0, w1, w2, w3, s
 
 

@@ -40,11 +40,11 @@ def _weight_tile(w0, w1, w2, w3, lane, table, R: tl.constexpr, BITS: tl.constexp
 
 
 @triton.jit
-def _load_units(words, unit, scales, U: tl.constexpr, BITS: tl.constexpr):
+def _load_units(words, unit, scales, U: tl.constexpr, BITS: tl.constexpr, ONCE: tl.constexpr):
     """Words and block scales of U following units of every row tile."""
     found = ()
     for u in tl.static_range(U):
-        w0, w1, w2, w3 = load_words(words, unit + u, BITS)
+        w0, w1, w2, w3 = load_words(words, unit + u, BITS, ONCE)
         s = 1.0
         if BITS == 4:
             s = tl.load(scales + u * 16)
@@ -64,7 +64,7 @@ def _load_scales(scales, U: tl.constexpr):
 def _row_sums(
     at, live, words, unit, scales, lane, table,
     BLOCKS: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, U: tl.constexpr, BITS: tl.constexpr,
-    AHEAD: tl.constexpr, ASM: tl.constexpr,
+    AHEAD: tl.constexpr, ONCE: tl.constexpr, ASM: tl.constexpr,
 ):  # fmt: skip
     """fp32 [16 R, BT]: BLOCKS units of R row tiles times the activations at `at` [BT, 64]. With AHEAD the next units
     are on their way to registers meanwhile: a block's scale is wanted so late that nothing else would hide its way."""
@@ -74,17 +74,17 @@ def _row_sums(
         for b in tl.range(0, BLOCKS, U):
             later = _load_scales(scales + tl.minimum(b + U, BLOCKS - U) * 16, U)
             for u in tl.static_range(U):
-                w0, w1, w2, w3 = load_words(words, unit + b + u, BITS)
+                w0, w1, w2, w3 = load_words(words, unit + b + u, BITS, ONCE)
                 value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
                 a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
                 part = tl.dot(a, tl.trans(value.to(a.dtype)))
                 acc += part * due[u][0][:, None]
             due = later
     elif AHEAD:
-        now = _load_units(words, unit, scales, U, BITS)
+        now = _load_units(words, unit, scales, U, BITS, ONCE)
         for b in tl.range(0, BLOCKS, U):
             following = tl.minimum(b + U, BLOCKS - U)
-            ahead = _load_units(words, unit + following, scales + following * 16, U, BITS)
+            ahead = _load_units(words, unit + following, scales + following * 16, U, BITS, ONCE)
             for u in tl.static_range(U):
                 w0, w1, w2, w3, s = now[u]
                 value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
@@ -97,7 +97,7 @@ def _row_sums(
     else:
         for b in tl.range(0, BLOCKS, U):
             for u in tl.static_range(U):
-                w0, w1, w2, w3 = load_words(words, unit + b + u, BITS)
+                w0, w1, w2, w3 = load_words(words, unit + b + u, BITS, ONCE)
                 value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
                 a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
                 part = tl.dot(a, tl.trans(value.to(a.dtype)))
@@ -111,7 +111,7 @@ def _row_sums(
 def _expert_rows(
     x, pair, live, expert, tile, words, scales, weights, out, lane, table,
     N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, U: tl.constexpr,
-    GATE: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, ASM: tl.constexpr,
+    GATE: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, ONCE: tl.constexpr, ASM: tl.constexpr,
 ):  # fmt: skip
     """R row tiles of one expert for the pairs `pair` [BT] that are `live`."""
     row = pair // C if GATE else pair
@@ -120,7 +120,7 @@ def _expert_rows(
     r = tl.arange(0, 16 * R)
     n = tile * 16 + r
     scale = scales + (expert * (N // 16) + tile + r // 16) * (K // 64) * 16 + r % 16
-    acc = _row_sums(at, live, words, unit, scale, lane, table, K // 64, R, BT, U, BITS, AHEAD, ASM)
+    acc = _row_sums(at, live, words, unit, scale, lane, table, K // 64, R, BT, U, BITS, AHEAD, ONCE, ASM)
     if BITS == 8:
         acc = acc * tl.load(scales + expert * N + n)[:, None]
     if GATE:
@@ -138,8 +138,8 @@ def _expert_rows(
 def experts_kernel(
     x, sources, experts, starts, counts, words, scales, table, weights, out,
     N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, U: tl.constexpr,
-    GATE: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
-    PDL: tl.constexpr,
+    GATE: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, ONCE: tl.constexpr, WARPS: tl.constexpr,
+    ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (N/16/R, G). GATE: out fp16 [P, N/2], route weight applied, divided by 64, in plane order, of the group's
     pairs; else out [P, N], times 64."""
@@ -155,7 +155,7 @@ def experts_kernel(
         expert = tl.load(experts + group).to(tl.int64)
         _expert_rows(
             x, pair, live, expert, tl.program_id(0) * R, words, scales, weights, out, lane, table, N, K, C, R, BT, U,
-            GATE, BITS, AHEAD, ASM,
+            GATE, BITS, AHEAD, ONCE, ASM,
         )  # fmt: skip
 
 
@@ -163,8 +163,8 @@ def experts_kernel(
 def product_kernel(
     x, words, scales, table, out, T,
     N: tl.constexpr, K: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, S: tl.constexpr, U: tl.constexpr,
-    ADD: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
-    PDL: tl.constexpr,
+    ADD: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, ONCE: tl.constexpr, WARPS: tl.constexpr,
+    ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (N/16/R, ceil(T/BT), S): out fp32 [T, S, N], the sums over S stretches of K of x W^T; with ADD (S = 1) added
     to what is there."""
@@ -181,7 +181,7 @@ def product_kernel(
     at = x + row[:, None] * K + split * BLOCKS * 64 + tl.arange(0, 64)[None, :]
     unit = (tile + tl.arange(0, R)) * (K // 64) + split * BLOCKS
     scale = scales + ((tile + r // 16) * (K // 64) + split * BLOCKS) * 16 + r % 16
-    acc = _row_sums(at, live, words, unit, scale, lane, table, BLOCKS, R, BT, U, BITS, AHEAD, ASM)
+    acc = _row_sums(at, live, words, unit, scale, lane, table, BLOCKS, R, BT, U, BITS, AHEAD, ONCE, ASM)
     n = tile * 16 + r
     if BITS == 8:
         acc = acc * tl.load(scales + n)[:, None]
@@ -246,7 +246,8 @@ def _product(x: Tensor, weight: FragmentWeight, out: Tensor, size: int, splits: 
     shape = launch.product_shape(launch.DENSE[size], size, weight, splits)
     launch.start(
         product_kernel, (weight.rows // 16 // shape["R"], -(-x.shape[0] // size), splits), x, weight.words,
-        weight.scales, weight.table, out, x.shape[0], N=weight.rows, K=weight.columns, S=splits, ADD=add, **shape,
+        weight.scales, weight.table, out, x.shape[0], N=weight.rows, K=weight.columns, S=splits, ADD=add,
+        ONCE=x.shape[0] <= size, **shape,
         **launch.options(x),
     )  # fmt: skip
 
@@ -299,7 +300,8 @@ def experts_product(
         launch.start(
             experts_kernel, (weight.rows // 16 // shape["R"], len(groups.count)), source, pairs, groups.expert,
             groups.start, groups.count, weight.words, weight.scales, weight.table, weights, out, N=weight.rows,
-            K=weight.columns, C=chosen, GATE=weight is gate_up, **shape, **launch.options(x),
+            K=weight.columns, C=chosen, GATE=weight is gate_up,
+            ONCE=groups.size <= 32, **shape, **launch.options(x),
         )  # fmt: skip
 
 

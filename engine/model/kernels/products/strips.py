@@ -22,6 +22,7 @@ from engine.model.kernels.device.units import (
     prepare_table,
     release_next,
     row_token,
+    row_unit,
     wait_for_previous,
     weight_plane,
 )
@@ -30,22 +31,25 @@ from engine.model.kernels.routing.router import Pairs
 
 
 @triton.jit
-def _load_strips(words, scales, unit, stride, ROWS: tl.constexpr, W: tl.constexpr, U: tl.constexpr, BITS: tl.constexpr):
-    """Words and block scales of U following units of ROWS x W strips; `unit` [W], `stride` from one W to the next."""
+def load_strips(
+    words, scales, unit, stride, ROWS: tl.constexpr, W: tl.constexpr, U: tl.constexpr, BITS: tl.constexpr,
+    Q: tl.constexpr = 1,
+):  # fmt: skip
+    """Words and block scales of U units, every Qth, of ROWS x W strips; `unit` [W], `stride` from one W to the next."""
     found = ()
     for u in tl.static_range(U):
         for row in tl.static_range(ROWS):
-            at = unit + row * stride + u
+            at = unit + row * stride + u * Q
             w0, w1, w2, w3 = load_words(words, at, BITS)
             s = tl.zeros([W, 16], tl.float32)
             if BITS == 4:
-                s = tl.load(scales + at[:, None] * 16 + tl.arange(0, 16)[None, :])
+                s = tl.load(scales + at[:, None] * 16 + tl.arange(0, 16)[None, :], eviction_policy="evict_first")
             found = found + ((w0, w1, w2, w3, s),)  # noqa: RUF005 - Triton knows no unpacking
     return found
 
 
 @triton.jit
-def _strip_product(
+def strip_product(
     held, x0, x1, x2, x3, lane, table, acc, W: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr
 ):  # fmt: skip
     """acc fp32 [W, 16, BT] plus one unit of every strip times its activations."""
@@ -63,13 +67,14 @@ def _strip_product(
 @triton.jit
 def strips_kernel(
     x, pairs, groups, words, scales, table, weights, out, G,
-    N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr, U: tl.constexpr,
-    BT: tl.constexpr, GATE: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
+    N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, W: tl.constexpr, Q: tl.constexpr, ROWS: tl.constexpr,
+    U: tl.constexpr, BT: tl.constexpr, GATE: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
     PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N/16/W/ROWS, G). GATE: out fp16 [P, N/2] of the group's pairs, route weight applied, divided by 64; else
-    out fp32 [P, N], times 64."""
+    """Grid (N/16/S/ROWS, G), S = W/Q: Q warps share a strip, every Qth unit each. GATE: out fp16 [P, N/2] of the
+    group's pairs, route weight applied, divided by 64; else out fp32 [P, N], times 64."""
     BLOCKS: tl.constexpr = K // 64
+    S: tl.constexpr = W // Q
     if GATE:  # the other product's pairs and groups were there before this one's kernel began
         wait_for_previous(PDL)
     release_next(PDL)
@@ -78,27 +83,28 @@ def strips_kernel(
     if count > 0:
         expert = tl.load(groups + group)
         start = tl.load(groups + G + group)
-        first = expert * (N // 16) + tl.program_id(0) * (W * ROWS)
-        unit = (first.to(tl.int64) + tl.arange(0, W)) * BLOCKS
-        ahead = _load_strips(words, scales, unit, W * BLOCKS, ROWS, W, U, BITS)
+        first = expert * (N // 16) + tl.program_id(0) * (S * ROWS)
+        unit = (first.to(tl.int64) + tl.arange(0, W) // Q) * BLOCKS + tl.arange(0, W) % Q
+        ahead = load_strips(words, scales, unit, S * BLOCKS, ROWS, W, U, BITS, Q)
         lane = prepare_table(table, WARPS, BITS, ASM)
         row = row_token(W, BT)
         live = (row < count)[:, None]
         source = tl.load(pairs + start + row, mask=row < count, other=0)
         if GATE:
             source = source // C
-        at = x + source[:, None].to(tl.int64) * K + tl.arange(0, 32)[None, :]
+        at = x + source[:, None].to(tl.int64) * K + (row_unit(W, BT) % Q * 64)[:, None] + tl.arange(0, 32)[None, :]
         if not GATE:
             wait_for_previous(PDL)
         sums = ()
         for _ in tl.static_range(ROWS):
             sums = sums + (tl.zeros([W, 16, BT], tl.float32),)  # noqa: RUF005 - Triton unrolls tuples by +
-        for b in tl.range(0, BLOCKS, U, num_stages=1):
+        for b in tl.range(0, BLOCKS // Q, U, num_stages=1):
             now = ahead
-            ahead = _load_strips(words, scales, unit + tl.minimum(b + U, BLOCKS - U), W * BLOCKS, ROWS, W, U, BITS)
+            following = unit + tl.minimum(b + U, BLOCKS // Q - U) * Q
+            ahead = load_strips(words, scales, following, S * BLOCKS, ROWS, W, U, BITS, Q)
             for u in tl.static_range(U):
-                xa = tl.load(at + (b + u) * 64, mask=live, other=0.0)
-                xb = tl.load(at + (b + u) * 64 + 32, mask=live, other=0.0)
+                xa = tl.load(at + (b + u) * (64 * Q), mask=live, other=0.0)
+                xb = tl.load(at + (b + u) * (64 * Q) + 32, mask=live, other=0.0)
                 if BITS == 16:
                     xa = xa.to(tl.bfloat16) if ASM else xa.to(tl.float32)
                     xb = xb.to(tl.bfloat16) if ASM else xb.to(tl.float32)
@@ -106,7 +112,7 @@ def strips_kernel(
                 x2, x3 = activation_planes(xb, W, BT)
                 new = ()
                 for row_ in tl.static_range(ROWS):
-                    new = new + (_strip_product(  # noqa: RUF005 - Triton unrolls tuples by +
+                    new = new + (strip_product(  # noqa: RUF005 - Triton unrolls tuples by +
                         now[u * ROWS + row_], x0, x1, x2, x3, lane, table, sums[row_], W, BITS, ASM
                     ),)  # fmt: skip
                 sums = new
@@ -115,13 +121,15 @@ def strips_kernel(
         keep = (t < count)[None, None, :]
         for row_ in tl.static_range(ROWS):
             acc = sums[row_]
-            strip = tl.program_id(0) * (W * ROWS) + row_ * W + tl.arange(0, W)
+            if Q > 1:
+                acc = tl.sum(tl.reshape(acc, [S, Q, 16, BT]), axis=1)
+            strip = tl.program_id(0) * (S * ROWS) + row_ * S + tl.arange(0, S)
             if BITS == 8:
                 n = (expert * N + strip * 16)[:, None] + tl.arange(0, 16)[None, :]
                 acc = acc * tl.load(scales + n)[:, :, None]
             if GATE:
                 weight = tl.load(weights + pair, mask=t < count, other=0.0) / HALF_SCALE
-                gate, up = tl.split(tl.trans(tl.reshape(acc, [W, 2, 8, BT]), 0, 2, 3, 1))
+                gate, up = tl.split(tl.trans(tl.reshape(acc, [S, 2, 8, BT]), 0, 2, 3, 1))
                 value = gate * tl.sigmoid(gate) * up * weight[None, None, :]
                 n = (strip * 8)[:, None, None] + tl.arange(0, 8)[None, :, None]
                 tl.store(out + pair[None, None, :] * (N // 2) + n, value.to(tl.float16), mask=keep)
@@ -136,17 +144,12 @@ def strips_product(
     """parts fp32 [P, H]: every pair's expert output, route weight applied. x fp16 [T, H]; inner fp16 [P, I] is
     scratch."""
     for source, weight, out in ((x, gate_up, inner), (inner, down, parts)):
-        warps, rows, units = (launch.STRIPS_FEW if len(pairs.ids) <= 4 * chosen else launch.STRIPS)[weight.bits][
-            weight is down
-        ]
-        tiles = weight.rows // 16
-        warps = launch.chunk(tiles, warps)
-        rows = launch.chunk(tiles // warps, rows)
-        strips_kernel[(tiles // warps // rows, pairs.groups.shape[1])](
+        shape = launch.strips_shape(weight, len(pairs.ids) // chosen, weight is down)
+        strips = shape["W"] // shape["Q"] * shape["ROWS"]
+        strips_kernel[(weight.rows // 16 // strips, pairs.groups.shape[1])](
             source, pairs.order, pairs.groups, weight.words, weight.scales, weight.table, pairs.weights, out,
-            pairs.groups.shape[1], N=weight.rows, K=weight.columns, C=chosen, W=warps, ROWS=rows,
-            U=launch.chunk(weight.columns // 64, units), BT=pairs.size, GATE=weight is gate_up, BITS=weight.bits,
-            WARPS=warps, num_warps=warps, **launch.options(x, "strips_down" if weight is down else ""),
+            pairs.groups.shape[1], N=weight.rows, K=weight.columns, C=chosen, BT=pairs.size, GATE=weight is gate_up,
+            BITS=weight.bits, **shape, **launch.options(x, "strips_down" if weight is down else ""),
         )  # fmt: skip
 
 

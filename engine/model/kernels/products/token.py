@@ -121,7 +121,8 @@ def head_kernel(x, weight, logits, V, K: tl.constexpr, KP: tl.constexpr, BN: tl.
     k = tl.arange(0, KP)
     release_next(PDL)
     inside = (n < V)[:, None] & (k < K)[None, :]
-    w = tl.load(weight + n[:, None].to(tl.int64) * K + k[None, :], mask=inside, other=0.0)
+    at = weight + n[:, None].to(tl.int64) * K + k[None, :]
+    w = tl.load(at, mask=inside, other=0.0, eviction_policy="evict_first")
     wait_for_previous(PDL)
     value = tl.load(x + k, mask=k < K, other=0.0).to(tl.float32)
     tl.store(logits + n, tl.sum(w.to(tl.float32) * value[None, :], axis=1), mask=n < V)

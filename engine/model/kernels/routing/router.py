@@ -48,6 +48,8 @@ class Pairs(NamedTuple):
     size: int
     """An expert whose pairs begin at s has the groups from s // size + expert on, so that no block needs to know how
     many groups the experts before it fill."""
+    progress: Tensor | None = None
+    """int32 [1 + G], set to zero by `sort_pairs`: what `products.stream` counts with."""
 
 
 @triton.jit
@@ -76,21 +78,6 @@ def router_kernel(
         if STORE:  # noqa: SIM102 - a constant, and a value of the device
             if tl.program_id(0) == 0:
                 tl.store(normed + token * H + h, (value * inverse).to(tl.float16), mask=h < H)
-
-
-@triton.jit
-def _choose_for_one(logits, ids, weights, EP: tl.constexpr, E: tl.constexpr, C: tl.constexpr, NORM_TOPK: tl.constexpr):
-    """The C largest logits of one token, ties to the lower id, numbered by id."""
-    e = tl.arange(0, EP)
-    row = tl.load(logits + e, mask=e < E, other=-float("inf"), cache_modifier=".cg")
-    column = tl.load(logits + e, mask=e < E, other=-float("inf"), cache_modifier=".cg")
-    ahead = (row[None, :] > column[:, None]) | ((row[None, :] == column[:, None]) & (e[None, :] < e[:, None]))
-    taken = (tl.sum(ahead.to(tl.int32), axis=1) < C) & (e < E)
-    p = tl.exp(column - tl.max(column))
-    total = tl.sum(tl.where(taken, p, 0.0)) if NORM_TOPK else tl.sum(p)
-    slot = tl.cumsum(taken.to(tl.int32), axis=0) - 1
-    tl.store(ids + slot, e, mask=taken)
-    tl.store(weights + slot, p / total, mask=taken)
 
 
 def router(x: Tensor, gain: Tensor, weight: Tensor, normed: Tensor, logits: Tensor, *, eps: float) -> None:
@@ -129,6 +116,28 @@ def router_reference(x: Tensor, gain: Tensor, weight: Tensor, normed: Tensor, lo
 
 
 @triton.jit
+def choose_for_many(logits, ids, weights, t, e, here, E: tl.constexpr, C: tl.constexpr, NORM_TOPK: tl.constexpr):
+    """The C largest logits of each token `t`, ties to the lower id, where `here` [t, e]; writes their ids and weights.
+    Gives which are taken, int32 [t, e], and the number of each pair that is."""
+    value = tl.load(logits + t[:, None] * E + e[None, :], mask=here, other=-float("inf"))
+    top = tl.max(value, axis=1)
+    p = tl.exp(value - tl.where(top == -float("inf"), 0.0, top)[:, None])
+    bits = (value + 0.0).to(tl.int32, bitcast=True)
+    left = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers of the same order: one instruction finds a warp's largest
+    taken = tl.zeros(value.shape, tl.int32)
+    for _ in tl.static_range(C):
+        first = tl.min(tl.where(left == tl.max(left, axis=1)[:, None], e[None, :], E), axis=1)
+        hit = (e[None, :] == first[:, None]) & here
+        taken += hit.to(tl.int32)
+        left = tl.where(hit, -(2**31), left)
+    total = tl.sum(tl.where(taken > 0, p, 0.0), axis=1) if NORM_TOPK else tl.sum(p, axis=1)
+    pair = t[:, None] * C + tl.cumsum(taken, axis=1) - 1
+    tl.store(ids + pair, e[None, :] + t[:, None] * 0, mask=taken > 0)
+    tl.store(weights + pair, p / tl.where(total == 0.0, 1.0, total)[:, None], mask=taken > 0)
+    return taken, pair
+
+
+@triton.jit
 def choose_each_kernel(
     logits, live, ids, weights, EP: tl.constexpr, E: tl.constexpr, C: tl.constexpr, CP: tl.constexpr,
     NORM_TOPK: tl.constexpr, PDL: tl.constexpr,
@@ -138,7 +147,8 @@ def choose_each_kernel(
     wait_for_previous(PDL)
     release_next(PDL)
     if token < tl.load(live):
-        _choose_for_one(logits + token * E, ids + token * C, weights + token * C, EP, E, C, NORM_TOPK)
+        e = tl.arange(0, EP)
+        choose_for_many(logits, ids, weights, token + tl.arange(0, 1), e, (e < E)[None, :], E, C, NORM_TOPK)
     else:
         slot = tl.arange(0, CP)
         tl.store(ids + token * C + slot, slot * 0 - 1, mask=slot < C)
@@ -149,7 +159,7 @@ def choose_each(logits: Tensor, live: Tensor, ids: Tensor, weights: Tensor, *, c
     tokens, experts = logits.shape
     choose_each_kernel[(tokens,)](
         logits, live, ids, weights, EP=triton.next_power_of_2(experts), E=experts, C=chosen,
-        CP=triton.next_power_of_2(chosen), NORM_TOPK=norm_topk, num_warps=4, **launch.dependent(logits),
+        CP=triton.next_power_of_2(chosen), NORM_TOPK=norm_topk, num_warps=1, **launch.dependent(logits),
     )  # fmt: skip
 
 
@@ -164,7 +174,7 @@ def choose_each_reference(
 
 @triton.jit
 def sort_kernel(
-    ids, order, groups, P, G,
+    ids, order, groups, progress, P, G,
     PP: tl.constexpr, SIZE: tl.constexpr, JP: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (E): each block places the pairs of its expert, and says in the groups that are the expert's where they
@@ -185,15 +195,18 @@ def sort_kernel(
     tl.store(groups + base + j, mine + j * 0, mask=here)
     tl.store(groups + G + base + j, start + SIZE * j, mask=here)
     tl.store(groups + 2 * G + base + j, tl.maximum(tl.minimum(count - SIZE * j, SIZE), 0), mask=here)
+    tl.store(progress + 1 + base + j, 0, mask=here)
+    if mine == 0:
+        tl.store(progress, 0)
 
 
 def sort_pairs(pairs: Pairs, *, experts: int) -> None:
-    """Fill order and groups from ids, T <= 256."""
+    """Fill order and groups from ids, T <= 256; progress becomes zero."""
     count = len(pairs.ids)
     sort_kernel[(experts,)](
-        pairs.ids, pairs.order, pairs.groups, count, pairs.groups.shape[1], PP=triton.next_power_of_2(count),
-        SIZE=pairs.size, JP=triton.next_power_of_2(count // pairs.size + 2), num_warps=4,
-        **launch.dependent(pairs.ids),
+        pairs.ids, pairs.order, pairs.groups, pairs.progress, count, pairs.groups.shape[1],
+        PP=triton.next_power_of_2(count), SIZE=pairs.size, JP=triton.next_power_of_2(count // pairs.size + 2),
+        num_warps=4, **launch.dependent(pairs.ids),
     )  # fmt: skip
 
 
@@ -208,6 +221,8 @@ def sort_pairs_reference(pairs: Pairs, *, experts: int) -> None:
             at = begin + j * pairs.size
             found.append((expert, at, max(0, min(pairs.size, end - at))))
     pairs.groups.zero_()
+    assert pairs.progress is not None
+    pairs.progress.zero_()
     pairs.groups[:, : len(found)] = torch.tensor(found, dtype=torch.int32, device=flat.device).t()
 
 
@@ -218,28 +233,8 @@ def make_pairs(tokens: int, chosen: int, experts: int, size: int, device: torch.
     return Pairs(
         torch.empty(count, dtype=integer, device=device), torch.empty(count, device=device),
         torch.empty(count, dtype=integer, device=device), torch.empty(3, bound, dtype=integer, device=device), size,
+        torch.empty(1 + bound, dtype=integer, device=device),
     )  # fmt: skip
-
-
-@triton.jit
-def choose_for_many(logits, ids, weights, t, e, here, E: tl.constexpr, C: tl.constexpr, NORM_TOPK: tl.constexpr):
-    """The C largest logits of each token `t`, ties to the lower id, where `here` [t, e]; writes their ids and weights.
-    Gives which are taken, int32 [t, e], and the number of each pair that is."""
-    value = tl.load(logits + t[:, None] * E + e[None, :], mask=here, other=-float("inf"))
-    top = tl.max(value, axis=1)
-    p = tl.exp(value - tl.where(top == -float("inf"), 0.0, top)[:, None])
-    left = value
-    taken = tl.zeros(value.shape, tl.int32)
-    for _ in tl.static_range(C):
-        best = tl.argmax(left, axis=1, tie_break_left=True)
-        hit = (e[None, :] == best[:, None]) & here
-        taken += hit.to(tl.int32)
-        left = tl.where(hit, -float("inf"), left)
-    total = tl.sum(tl.where(taken > 0, p, 0.0), axis=1) if NORM_TOPK else tl.sum(p, axis=1)
-    pair = t[:, None] * C + tl.cumsum(taken, axis=1) - 1
-    tl.store(ids + pair, e[None, :] + t[:, None] * 0, mask=taken > 0)
-    tl.store(weights + pair, p / tl.where(total == 0.0, 1.0, total)[:, None], mask=taken > 0)
-    return taken, pair
 
 
 @triton.jit
@@ -277,7 +272,8 @@ def route(routes: Routes, live: Tensor, *, chosen: int, norm_topk: bool) -> None
         routes.logits, live, routes.ids, routes.weights, routes.pairs, routes.groups, routes.groups.shape[1],
         TP=triton.next_power_of_2(tokens),
         EP=triton.next_power_of_2(experts), E=experts, C=chosen,
-        GP=triton.next_power_of_2(routes.groups.shape[1]), NORM_TOPK=norm_topk, num_warps=8, **launch.dependent(live),
+        GP=triton.next_power_of_2(routes.groups.shape[1]), NORM_TOPK=norm_topk, num_warps=2 if tokens <= 2 else 4,
+        **launch.dependent(live),
     )  # fmt: skip
 
 
