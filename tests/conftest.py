@@ -24,6 +24,6 @@ settings.load_profile("maskloop")
 def processes() -> Iterator[None]:
     """The processes of the sandbox stay from the first test that needs them to the last: they start in seconds."""
     pool, release = shared_pool(settings)
-    pool.prepare("engine.grammar.compile.worker")
+    pool.prepare("engine.grammar.store.worker")
     yield
     release()

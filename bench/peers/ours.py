@@ -64,7 +64,7 @@ class Ours:
     packages: tuple[str, ...] = ()
 
     def __init__(self, vocabulary: Vocabulary, conformance: str) -> None:
-        self._vocabulary = EngineVocabulary(BenchTokenizer(vocabulary), vocabulary.width)
+        self._vocabulary = EngineVocabulary.of(BenchTokenizer(vocabulary), vocabulary.width)
         self._compiler = Compiler(self._vocabulary.info, Limits())
         self._conformance = conformance
 

@@ -30,7 +30,7 @@ class Checking:
         found: dict[str, Any] = {"schema_hash": self.constraint.schema_hash, "supported": True, "verdicts": []}
         try:
             grammar = self.grammar.result()
-            least = {"min_bytes": grammar.min_bytes, "min_tokens": grammar.min_tokens}
+            least = {"min_bytes": grammar.least.nbytes, "min_tokens": grammar.min_tokens}
         except SchemaInvalid:
             raise
         except ConstraintError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,8 +11,7 @@ from typing import Any, Literal, TypeVar
 import xgrammar as xgr
 
 from engine.config import Limits
-from engine.grammar.compile.compiler import Compiled
-from engine.grammar.compile.error_text import error_of
+from engine.grammar.compile.compiler import Compiled, Least
 from engine.grammar.endings.completion_table import CompletionTable, DocumentCursor
 from engine.grammar.masks import marking
 from engine.grammar.matching.matcher import Matcher
@@ -24,14 +22,11 @@ from engine.grammar.vocabulary.shortest_tokenization import NEVER
 from engine.grammar.vocabulary.vocabulary import Vocabulary
 from engine.judge import Judge, judge
 from engine.request import Constraint
-from engine.sandbox import Stopped
 from engine.schema.rules.grammar import Grammar
 from engine.schema.verdicts.verdict import REPEATED_KEYS, Verdict
 
 Made = TypeVar("Made")
 Source = Literal["memory", "disk", "compiled"]
-_PIECES = 3
-"""Of about a millisecond, between two looks at the clock."""
 _SYMBOL_BYTES = 250
 """Memory of one symbol of a rule, or of one alternative: 190 in the rule, 40-60 in the tables; measured."""
 
@@ -80,8 +75,8 @@ class CompiledGrammar:
         completions = CompletionTable(
             grammar, vocabulary.segmenter, vocabulary.stop_token_ids[0], vocabulary.allowance, known
         )
-        if self.compiled.shortest:
-            completions.remember(self.compiled.shortest)
+        if self.compiled.least is not None:
+            completions.remember(self.compiled.least.tokens)
         return completions
 
     @property
@@ -120,39 +115,20 @@ class CompiledGrammar:
         return Matcher(self, request_id)
 
     @property
-    def shortest(self) -> tuple[int, ...]:
-        """The document of fewest tokens, stop token last; empty where none is known. Raises LimitExceeded where finding
-        it takes longer than a grammar may: hundreds of values that differ have no other bound."""
-        return self._once("shortest", lambda: self._sought(self._seeker, 0))
+    def least(self) -> Least:
+        """The shortest documents. Milliseconds, or seconds for hundreds of values that must differ, where they have not
+        been looked for before."""
+        return self.compiled.least or self._once("least", self._least)
 
-    def _sought(self, matcher: Matcher, limit: int) -> tuple[int, ...]:
-        began = time.thread_time()
-        while not matcher.seek(limit, _PIECES):
-            if time.thread_time() - began > self.limits.compile_s:
-                raise error_of(Stopped("cpu"), self.constraint, self.limits)
-        return matcher.shortest_ending(limit)
-
-    def seek_shortest(self) -> bool:
-        """Look for it for some milliseconds; whether it is known by now. One thread at a time."""
-        return self._seeker.seek(0, _PIECES)
-
-    @property
-    def _seeker(self) -> Matcher:
-        return self._once("seeker", self.matcher)
+    def _least(self) -> Least:
+        matcher = self.matcher()
+        written = matcher.text(matcher.shortest_ending())  # first: the search for fewer tokens replaces it
+        return Least(matcher.shortest_ending(0), len(written))
 
     @property
     def min_tokens(self) -> int:
         """Tokens of the shortest document, stop token included."""
-        return len(self.shortest) or NEVER
-
-    @property
-    def min_bytes(self) -> int:
-        """Bytes of the document that is shortest in bytes. Raises LimitExceeded as `shortest` does."""
-        return self._once("min_bytes", self._min_bytes)
-
-    def _min_bytes(self) -> int:
-        matcher = self.matcher()
-        return len(matcher.text(self._sought(matcher, NEVER)))
+        return len(self.least.tokens) or NEVER
 
     @property
     def min_tokens_exact(self) -> bool:

@@ -33,7 +33,7 @@ class GrammarService:
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, *, config: EngineConfig) -> None:
         self.disk = DiskCache(config.cache_folder / "grammars")
-        self.vocabulary = Vocabulary(tokenizer, vocab_size, cache_dir=self.disk.folder)
+        self.vocabulary = Vocabulary.of(tokenizer, vocab_size, cache_dir=self.disk.folder)
         self._limits = config.limits
         self._memory = MemoryCache(MEMORY_CACHE_BYTES)
         self._maker = Maker(self.vocabulary, self.disk, self._memory, config.limits)

@@ -26,7 +26,7 @@ from tests.serve.server.test_hard_clients import wait_for
 
 LIMITS = Limits(compile_s=3_000.0, judge_s=3_000.0)
 SETTINGS = ServeSettings(api_keys=("alpha", "beta"))
-COMPILING, JUDGING = "engine.grammar.compile.worker", "engine.judge.worker"
+COMPILING, JUDGING = "engine.grammar.store.worker", "engine.judge.worker"
 PATIENCE_S = 60.0
 NUMBERS = count()
 

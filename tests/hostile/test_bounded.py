@@ -95,7 +95,7 @@ def idle(engine: Engine) -> bool:
     """Whether nothing compiles any more, soon."""
     until = time.monotonic() + 120
     while time.monotonic() < until:
-        if not any(task.job.module == "engine.grammar.compile.worker" for task in engine.grammars.sandbox._tasks):
+        if not any(task.job.module == "engine.grammar.store.worker" for task in engine.grammars.sandbox._tasks):
             return True
         time.sleep(0.01)
     return False

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from engine.grammar.compile.compiler import Compiled, Compiler
+from engine.grammar.compile.compiler import Compiled, Compiler, Least
 from engine.grammar.sources.recipe import Recipe
 from engine.schema.rules.grammar import Chars, Grammar, Ref, Rule, Sequence, Symbol, Text
 from engine.schema.rules.guards import Packing, unpacked, unpacked_shared
@@ -26,6 +26,7 @@ def encode(compiled: Compiled) -> bytes:
         "verdicts": [asdict(verdict) for verdict in compiled.verdicts],
         "root": None if grammar is None else grammar.root,
         "recipe": asdict(compiled.recipe),
+        "least": compiled.least,
         "shared": packing.shared,
     }
     return _printed(about) + b"\n" + _printed(rules)
@@ -40,7 +41,9 @@ def decode(content: bytes, compiler: Compiler) -> Compiled:
     grammar = None if about["root"] is None else Grammar(rules, about["root"])
     recipe = Recipe(**about["recipe"])
     verdicts = tuple(Verdict(**verdict) for verdict in about["verdicts"])
-    return Compiled(compiler.cook(recipe), grammar, verdicts, recipe, about["cooked_s"])
+    tokens, nbytes = about["least"] or ((), 0)
+    least = Least(tuple(tokens), nbytes) if about["least"] else None
+    return Compiled(compiler.cook(recipe), grammar, verdicts, recipe, about["cooked_s"], least)
 
 
 def cooking_s(content: bytes) -> float:

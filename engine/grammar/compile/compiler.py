@@ -6,6 +6,7 @@ import copy
 import json
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import xgrammar as xgr
 
@@ -32,6 +33,13 @@ RULE_CACHE_BYTES = 512 << 20
 masks take."""
 
 
+class Least(NamedTuple):
+    """The document of fewest tokens, stop token last (empty: there is none), and the size of that of fewest bytes."""
+
+    tokens: tuple[int, ...]
+    nbytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """What compiling yields. `grammar` is our own form where there is one (it is analysed for endings)."""
@@ -42,8 +50,8 @@ class Compiled:
     recipe: Recipe
     cooked_s: float = 0.0
     """What making `raw` from the recipe took, in CPU seconds."""
-    shortest: tuple[int, ...] = ()
-    """Tokens of the shortest document, stop token last, where somebody has searched for them before."""
+    least: Least | None = None
+    """Where somebody has looked for it."""
 
 
 class Compiler:

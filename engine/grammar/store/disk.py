@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,7 @@ class DiskCache:
         if content is None:
             return None
         try:
-            about, body = _body(content)
-            compiled = replace(decode(body, compiler), shortest=tuple(about["shortest"]))
+            compiled = decode(_body(content)[1], compiler)
         except (ValueError, RuntimeError, KeyError, TypeError, IndexError):
             _remove(path)
             return None
@@ -73,9 +72,7 @@ class DiskCache:
         return compiled
 
     def put(self, key: str, content: bytes, **about: Any) -> bool:
-        """Store an encoded grammar; False where that failed. `about` has the fields of `DiskEntry`, and `shortest`, the
-        tokens of the shortest document, which `get` returns with the grammar.
-        """
+        """Store an encoded grammar; False where that failed. `about` has the fields of `DiskEntry`."""
         stored = write_sealed(self._path(key), json.dumps(about).encode() + b"\n" + content)
         self._trim()
         return stored

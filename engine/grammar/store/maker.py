@@ -18,7 +18,6 @@ from functools import partial
 import numpy as np
 
 from engine.config import Limits
-from engine.errors import SchemaRefused
 from engine.grammar.compile.codec import cooking_s, decode
 from engine.grammar.compile.compiler import Compiled, Compiler
 from engine.grammar.compile.error_text import error_of
@@ -44,7 +43,7 @@ _BYTE_S = 8e-7
 """What this process takes for the tables of a grammar, a byte of its encoded form; measured: up to that."""
 _COMMON = b'{"a key":"a text, and more","b":[-12.5e3,true,null,{}]}'
 """A document that comes to every place where much may follow."""
-_WORKER = "engine.grammar.compile.worker"
+_WORKER = "engine.grammar.store.worker"
 
 
 class Maker:
@@ -75,8 +74,7 @@ class Maker:
             if self._started:
                 return
             self._started = True
-        serialised: str = self._vocabulary.info.serialize_json()
-        self.sandbox.prepare(_WORKER, self._vocabulary.fingerprint, serialised.encode("utf-8"))
+        self.sandbox.prepare(_WORKER, self._vocabulary.fingerprint, self._vocabulary.to_bytes())
 
     def close(self) -> None:
         """Stop everything; what is compiled already is stored first."""
@@ -162,14 +160,7 @@ class Maker:
         elapsed = (time.perf_counter() - making.started) * 1e3
         constraint, key = making.constraint, making.key
         grammar = CompiledGrammar(constraint, key, compiled, self._vocabulary, source, elapsed, self._limits)
-        _refuse_empty(grammar)
-        if grammar.seek_shortest():
-            self._settle(making, grammar)
-        else:
-            self._put(self._bulk, making, lambda _: self._settle(making, grammar))
-
-    def _settle(self, making: Making, grammar: CompiledGrammar) -> None:
-        _ = grammar.shortest  # the decode thread admits by this number
+        _ = grammar.narrowing  # with all tables that the decode thread will want
         self._memory.put(making.key, grammar)
         making.settle(grammar)
 
@@ -201,18 +192,9 @@ class Maker:
     def _store(self, grammar: CompiledGrammar, content: bytes) -> None:
         constraint = grammar.constraint
         about = {"kind": constraint.kind, "schema_hash": constraint.schema_hash, "compile_ms": grammar.compile_ms}
-        self._disk.put(grammar.key, content, **about, shortest=grammar.shortest, load_ms=_loading_s(content) * 1e3)
+        self._disk.put(grammar.key, content, **about, load_ms=_loading_s(content) * 1e3)
 
 
 def _loading_s(content: bytes) -> float:
     """CPU seconds that a grammar will take here: what XGrammar makes of it, and its tables."""
     return cooking_s(content) + _BYTE_S * len(content)
-
-
-def _refuse_empty(grammar: CompiledGrammar) -> None:
-    """Raises SchemaRefused for a grammar that derives nothing. Lowering has seen to it for schemas and patterns."""
-    if grammar.constraint.kind in ("ebnf", "lark", "structural_tag"):
-        row = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
-        completions = grammar.completions
-        if (completions is not None and not completions.productive) or not grammar.matcher().fill(row, 0):
-            raise SchemaRefused("no document satisfies this constraint", param=grammar.constraint.kind)

@@ -76,9 +76,9 @@ class TextTable:
             found.setdefault(key.to_bytes(2, "big"), []).append(size)
         return {key: (*lengths, 1) for key, lengths in found.items()}
 
-    def entries(self, count: int) -> list[str | bytes]:
+    def entries(self) -> list[str | bytes]:
         """What the matcher's vocabulary is built from: each text, and for ids without one a text no class matches."""
-        return [text or DIVIDER + b"<%d>" % token_id for token_id, text in zip(range(count), self.texts, strict=True)]
+        return [text or DIVIDER + b"<%d>" % token_id for token_id, text in enumerate(self.texts)]
 
 
 def _lowest_ids(texts: Sequence[bytes]) -> dict[bytes, int]:

@@ -7,6 +7,7 @@ them while structural tags can still name them by id; padding ids are entered em
 from __future__ import annotations
 
 import hashlib
+import json
 from bisect import bisect_left
 from functools import cached_property
 from pathlib import Path
@@ -32,18 +33,26 @@ _MOST_BESIDE = 10_000
 class _Built:
     """What all engines of a process share that have the same vocabulary."""
 
-    def __init__(self, table: TextTable, info: xgr.TokenizerInfo) -> None:
+    def __init__(self, table: TextTable, size: int, stop_token_ids: tuple[int, ...], fingerprint: str) -> None:
         self.table = table
-        self.info = info
+        self.size = size
+        self.stop_token_ids = stop_token_ids
+        self.fingerprint = fingerprint
+        entries = table.entries()
+        self.info = xgr.TokenizerInfo(entries, xgr.VocabType.RAW, vocab_size=size, stop_token_ids=list(stop_token_ids))
 
     @cached_property
     def segmenter(self) -> Segmenter:
         return Segmenter(self.table)
 
     @cached_property
-    def string_tokens(self) -> StringTokens:
+    def texts(self) -> list[bytes | None]:
         known: list[bytes | None] = [text or None for text in self.table.texts]
-        return StringTokens(known + [None] * (self.info.vocab_size - len(known)))
+        return known + [None] * (self.size - len(known))
+
+    @cached_property
+    def string_tokens(self) -> StringTokens:
+        return StringTokens(self.texts)
 
 
 _BUILT: WeakValueDictionary[str, _Built] = WeakValueDictionary()
@@ -51,22 +60,13 @@ _BUILT: WeakValueDictionary[str, _Built] = WeakValueDictionary()
 
 
 class Vocabulary:
-    """Once per engine. 0.5 s from the tokenizer, 0.1 s from the cache folder, nothing where another engine of the
-    process has the same; 20 MB at V = 151,936.
-    """
+    """Once per engine. 20 MB at V = 151,936."""
 
-    def __init__(self, tokenizer: Tokenizer, vocab_size: int, *, cache_dir: Path | None = None) -> None:
-        """`vocab_size` is V, the width of the logits. ModelError when an id of the tokenizer has no logit."""
-        if tokenizer.vocab_size > vocab_size or max(tokenizer.stop_token_ids) >= vocab_size:
-            raise ModelError(
-                f"the tokenizer has {tokenizer.vocab_size} ids and stop ids {list(tokenizer.stop_token_ids)}, "
-                f"the logits only {vocab_size}",
-                param="tokenizer",
-            )
-        self.size = vocab_size
-        self.stop_token_ids = tuple(tokenizer.stop_token_ids)
-        self.fingerprint = _fingerprint(tokenizer, vocab_size)
-        self._tokenizer = tokenizer
+    def __init__(self, built: _Built) -> None:
+        self._built = built
+        self.size = built.size
+        self.stop_token_ids = built.stop_token_ids
+        self.fingerprint = built.fingerprint
         self.masks = MaskCache()
         """Masks of all grammars over this vocabulary."""
         self._beside: dict[bytes, tuple[int, ...]] = {}
@@ -74,51 +74,52 @@ class Vocabulary:
         """What the tables of all grammars over this vocabulary may hold."""
         self.known = SharedRules(self.allowance)
         """Rules of JSON grammars."""
-        path = None if cache_dir is None else cache_dir / f"vocabulary-{self.fingerprint}.bin"
-        self._built = _BUILT.get(self.fingerprint) or _BUILT.setdefault(self.fingerprint, self._build(path))
-        if path is not None and not path.exists():  # built for another folder
-            write_sealed(path, self._built.table.to_bytes())
 
-    def _build(self, path: Path | None) -> _Built:
-        table = self._load(path)
-        info = xgr.TokenizerInfo(
-            table.entries(self._tokenizer.vocab_size),
-            xgr.VocabType.RAW,
-            vocab_size=self.size,
-            stop_token_ids=list(self.stop_token_ids),
-        )
-        return _Built(table, info)
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, vocab_size: int, *, cache_dir: Path | None = None) -> Vocabulary:
+        """`vocab_size` is V, the width of the logits. ModelError when an id of the tokenizer has no logit.
+
+        0.5 s from the tokenizer, 0.1 s from the cache folder, nothing where another engine of the process has the same.
+        """
+        stop_token_ids = tuple(tokenizer.stop_token_ids)
+        if tokenizer.vocab_size > vocab_size or max(stop_token_ids) >= vocab_size:
+            raise ModelError(
+                f"the tokenizer has {tokenizer.vocab_size} ids and stop ids {list(stop_token_ids)}, "
+                f"the logits only {vocab_size}",
+                param="tokenizer",
+            )
+        fingerprint = _fingerprint(tokenizer, vocab_size)
+        path = None if cache_dir is None else cache_dir / f"vocabulary-{fingerprint}.bin"
+        built = _BUILT.get(fingerprint)
+        if built is None:
+            table = _table(tokenizer, path)
+            built = _BUILT.setdefault(fingerprint, _Built(table, vocab_size, stop_token_ids, fingerprint))
+        if path is not None and not path.exists():  # a first one, or built for another folder
+            write_sealed(path, built.table.to_bytes())
+        return cls(built)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Vocabulary:
+        """The inverse of `to_bytes`. 0.1 s."""
+        head, _, table = content.partition(b"\n")
+        about = json.loads(head)
+        about["stop_token_ids"] = tuple(about["stop_token_ids"])
+        return cls(_Built(TextTable.from_bytes(table), **about))
+
+    def to_bytes(self) -> bytes:
+        """What another process makes the same vocabulary of."""
+        about = {"size": self.size, "stop_token_ids": self.stop_token_ids, "fingerprint": self.fingerprint}
+        return json.dumps(about).encode() + b"\n" + self._built.table.to_bytes()
 
     @property
     def info(self) -> xgr.TokenizerInfo:
         """The vocabulary as XGrammar holds it."""
         return self._built.info
 
-    def _load(self, path: Path | None) -> TextTable:
-        stored = None if path is None else read_sealed(path)
-        if stored is not None:
-            return TextTable.from_bytes(stored)
-        table = TextTable.of([self.token_bytes(token_id) for token_id in range(self._tokenizer.vocab_size)])
-        if path is not None:
-            write_sealed(path, table.to_bytes())
-        return table
-
-    def token_bytes(self, token_id: int) -> bytes | None:
-        """The bytes a token writes; None for special, padding and unknown ids, and for bytes no UTF-8 text can hold.
-
-        The last are kept out because xgrammar checks a character's later bytes only when it is complete: after byte
-        0xE0 it would let 0x88 pass and then know no way on.
-        """
-        if token_id in self.stop_token_ids:
-            return None
-        text = self._tokenizer.token_bytes(token_id)
-        return text if text is None or text.isascii() or can_occur(text) else None
-
-    @cached_property
+    @property
     def texts(self) -> list[bytes | None]:
         """Bytes of every text token by id, None elsewhere; length V."""
-        known: list[bytes | None] = [text or None for text in self._built.table.texts]
-        return known + [None] * (self.size - len(known))
+        return self._built.texts
 
     @property
     def segmenter(self) -> Segmenter:
@@ -176,6 +177,25 @@ class Vocabulary:
         """The tokens of a mask with their bytes. 10 milliseconds for a full one."""
         ids = bitmask.to_bools(row, self.size).nonzero()[0]
         return [(int(token), self.texts[token] or b"") for token in ids]
+
+
+def _table(tokenizer: Tokenizer, path: Path | None) -> TextTable:
+    stored = None if path is None else read_sealed(path)
+    if stored is not None:
+        return TextTable.from_bytes(stored)
+    return TextTable.of([_text(tokenizer, token_id) for token_id in range(tokenizer.vocab_size)])
+
+
+def _text(tokenizer: Tokenizer, token_id: int) -> bytes | None:
+    """The bytes a token writes; None for special, padding and unknown ids, and for bytes no UTF-8 text can hold.
+
+    The last are kept out because xgrammar checks a character's later bytes only when it is complete: after byte
+    0xE0 it would let 0x88 pass and then know no way on.
+    """
+    if token_id in tokenizer.stop_token_ids:
+        return None
+    text = tokenizer.token_bytes(token_id)
+    return text if text is None or text.isascii() or can_occur(text) else None
 
 
 def _fingerprint(tokenizer: Tokenizer, vocab_size: int) -> str:

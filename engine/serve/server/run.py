@@ -35,8 +35,10 @@ STOP_S = 10.0
 """After the drain time: for answers on the wire, connections, the engine's threads. Then the system ends it all."""
 OTHER_FILES = 256
 """File descriptors beside those of connections: workers, weights, logs."""
-ACCEPT_AT_ONCE = 256
-"""New connections taken in one piece: 20 ms of the event loop."""
+ACCEPT_AT_ONCE = 16
+"""New connections taken in one turn of the event loop: a millisecond. What those sent is read before more are taken."""
+UNACCEPTED = 4096
+"""New connections that the system keeps for us meanwhile. It drops those above without a word to the client."""
 
 
 def serve(
@@ -150,6 +152,13 @@ class GracefulServer(uvicorn.Server):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, drain_s + STOP_S)
         self._service.drain()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. asyncio has one number for both, how many wait and how many are taken at once."""
+        await super().startup(sockets)
+        for listener in [listener for server in self.servers for listener in server.sockets]:
+            with socket.socket(fileno=os.dup(listener.fileno())) as same:
+                same.listen(UNACCEPTED)
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn asks ten times a second whether to stop."""

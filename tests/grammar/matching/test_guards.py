@@ -69,7 +69,7 @@ WORDS = words(258 + len(EXTRA))
 
 @pytest.fixture(scope="module")
 def made() -> object:
-    vocabulary = Vocabulary(byte_tokenizer(EXTRA), 258 + len(EXTRA))
+    vocabulary = Vocabulary.of(byte_tokenizer(EXTRA), 258 + len(EXTRA))
     compiler = Compiler(vocabulary.info, Limits())
 
     def make(rules: dict[str, list[tuple[Guard | None, Sequence]]], least: dict[str, Sequence]) -> CompiledGrammar:
@@ -139,7 +139,7 @@ def test_a_string_has_its_length(made, low: int, high: int) -> None:
         {"root": [(None, (Text('"'), Ref("s")))], "s": bounded(low, high, AB)}, {"s": (Text("a" * low + '"'),)}
     )
     check(grammar, (f'"{word}"' for word in strings(low, high)))
-    assert grammar.min_bytes == low + 2
+    assert grammar.least.nbytes == low + 2
 
 
 def test_an_array_has_its_count_of_bounded_strings(made) -> None:

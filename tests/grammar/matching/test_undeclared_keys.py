@@ -63,7 +63,7 @@ KEYS = ["", "a", "b", "ab", "abb", "ba", '"', "\\", "\n", 'a"b', "é", "éa", "�
 
 @pytest.fixture(scope="module")
 def made() -> Any:
-    vocabulary = Vocabulary(byte_tokenizer(EXTRA), 258 + len(EXTRA))
+    vocabulary = Vocabulary.of(byte_tokenizer(EXTRA), 258 + len(EXTRA))
     compiler = Compiler(vocabulary.info, Limits())
 
     def make(schema: Any, conformance: Any = "spec", whitespace: Any = "compact") -> CompiledGrammar:
@@ -139,7 +139,7 @@ def test_an_ending_writes_a_key_that_is_not_declared(made: Any) -> None:
 
 @pytest.mark.parametrize(("text", "right"), [("-a\x01c", True), ("-axcayc", True), ("-ac", False), ("-axcac", False)])
 def test_a_callers_own_grammar_may_write_what_marks_keys_elsewhere(text: str, right: bool) -> None:
-    vocabulary = Vocabulary(byte_tokenizer(), 258)
+    vocabulary = Vocabulary.of(byte_tokenizer(), 258)
     constraint = Constraint.ebnf('root ::= (root | "-") "a" [^c] "c"')  # left recursion: our tables lose the way
     compiled = Compiler(vocabulary.info, Limits()).compile(constraint)
     matcher = CompiledGrammar(constraint, "", compiled, vocabulary).matcher()

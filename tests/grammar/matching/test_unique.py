@@ -31,7 +31,7 @@ Make = Callable[..., CompiledGrammar]
 
 @pytest.fixture(scope="module")
 def made() -> Make:
-    vocabulary = Vocabulary(byte_tokenizer(EXTRA), 258 + len(EXTRA))
+    vocabulary = Vocabulary.of(byte_tokenizer(EXTRA), 258 + len(EXTRA))
     compiler = Compiler(vocabulary.info, Limits())
 
     def make(schema: dict[str, Any], conformance: str = "spec", whitespace: str = "compact") -> CompiledGrammar:

@@ -96,7 +96,7 @@ def test_guards_ask_what_was_counted_of_their_own_document() -> None:
     ]
     root = Rule("root", ((Text('"['), Ref(parts[0].root), Text('["'), Ref(parts[1].root), Text('"a')),))
     printed = Rule("root", ((Text('"['), Ref("array"), Text('["'), Ref("string"), Text('"a')),))
-    vocabulary = Vocabulary(byte_tokenizer(EXTRA), 258 + len(EXTRA))
+    vocabulary = Vocabulary.of(byte_tokenizer(EXTRA), 258 + len(EXTRA))
     compiler = Compiler(vocabulary.info, Limits())
     compiled = compiler._from_rules(Grammar({rule.name: rule for rule in (printed, *array, *string)}))
     followed = Grammar({"root": root, **parts[0].rules, **parts[1].rules})
@@ -104,4 +104,4 @@ def test_guards_ask_what_was_counted_of_their_own_document() -> None:
     grammar = CompiledGrammar(constraint, "two documents", replace(compiled, grammar=followed), vocabulary)
     texts = [f'"{letters}"' for letters in ("a", "b", "aa", "ab", "ba", "bb")]
     check(grammar, (f'"[{array}["{text}"a' for array in ("[1]", "[1,1]") for text in texts))
-    assert grammar.min_bytes == len('"[[1]["a""a') + 1
+    assert grammar.least.nbytes == len('"[[1]["a""a') + 1

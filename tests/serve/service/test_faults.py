@@ -44,7 +44,7 @@ def kill_while(engine: Engine, answered: threading.Event, times: int) -> int:
     killed: set[int] = set()
     limit = time.monotonic() + 50
     while len(killed) < times and not answered.is_set() and time.monotonic() < limit:
-        tasks = [task for task in engine.grammars.sandbox._tasks if task.job.module == "engine.grammar.compile.worker"]
+        tasks = [task for task in engine.grammars.sandbox._tasks if task.job.module == "engine.grammar.store.worker"]
         for pid in {task.child.pid for task in tasks if task.child and task.child.pid and task.used_s > 0.1} - killed:
             os.kill(pid, signal.SIGKILL)
             killed.add(pid)

@@ -1,0 +1,65 @@
+"""What a process does that compiles: a session is a set of limits, a job one constraint and the CPU seconds from which
+it is worth storing. See `engine.sandbox`.
+
+The shortest documents are looked for here too: that can take as long as compiling, and is as easily stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from engine.config import Limits
+from engine.errors import SchemaRefused
+from engine.grammar.compile.codec import encode
+from engine.grammar.compile.compiler import Compiler
+from engine.grammar.compile.screen import screen_parts
+from engine.grammar.compiled_grammar import CompiledGrammar
+from engine.grammar.masks.bitmask import words
+from engine.grammar.vocabulary.vocabulary import Vocabulary
+from engine.request import Constraint
+
+_PREPARED: dict[str, tuple[Vocabulary, Compiler]] = {}
+
+
+def prepare(name: str, content: bytes) -> None:
+    """`content`: the vocabulary's bytes."""
+    vocabulary = Vocabulary.from_bytes(content)
+    _ = vocabulary.segmenter, vocabulary.texts  # made here, every child has them
+    _PREPARED[name] = vocabulary, Compiler(vocabulary.info, Limits())
+
+
+def open_session(name: str, setup: bytes) -> Callable[[bytes], Iterator[bytes]]:
+    """`setup` is the limits as JSON. A job's answer: the grammar, and once more where it is to be stored."""
+    limits = Limits(**json.loads(setup))
+    vocabulary, compiler = _PREPARED[name]
+    compiler = compiler.under(limits)
+
+    def answer(payload: bytes) -> Iterator[bytes]:
+        head, _, source = payload.partition(b"\n")
+        constraint = Constraint(**json.loads(source))
+        started = time.process_time()
+        screen_parts(constraint, limits)
+        grammar = CompiledGrammar(constraint, "", compiler.compile(constraint), vocabulary, limits=limits)
+        _refuse_empty(grammar)
+        compiled = replace(grammar.compiled, least=grammar.least)
+        took = time.process_time() - started
+        content = encode(compiled)
+        yield content
+        if took > float(head):
+            yield content
+
+    return answer
+
+
+def _refuse_empty(grammar: CompiledGrammar) -> None:
+    """Raises SchemaRefused for a grammar that derives nothing. Lowering has seen to it for schemas and patterns."""
+    if grammar.constraint.kind in ("ebnf", "lark", "structural_tag"):
+        row = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
+        completions = grammar.completions
+        if (completions is not None and not completions.productive) or not grammar.matcher().fill(row, 0):
+            raise SchemaRefused("no document satisfies this constraint", param=grammar.constraint.kind)
