@@ -18,23 +18,22 @@ from engine.schema.verdicts.verdict import Verdict
 
 
 def encode(compiled: Compiled) -> bytes:
-    """A line about it, then its rules. 0.1 milliseconds a kilobyte."""
+    """Three lines: what XGrammar will take, about it, its rules. 0.1 milliseconds a kilobyte."""
     grammar, packing = compiled.grammar, Packing()
     rules = [] if grammar is None else [_plain_rule(rule, packing) for rule in grammar.rules.values()]
     about = {
-        "cooked_s": compiled.cooked_s,
         "verdicts": [asdict(verdict) for verdict in compiled.verdicts],
         "root": None if grammar is None else grammar.root,
         "recipe": asdict(compiled.recipe),
         "least": compiled.least,
         "shared": packing.shared,
     }
-    return _printed(about) + b"\n" + _printed(rules)
+    return b"\n".join((_printed(compiled.cooked_s), _printed(about), _printed(rules)))
 
 
 def decode(content: bytes, compiler: Compiler) -> Compiled:
     """The inverse; XGrammar compiles. Raises ValueError, KeyError, TypeError or RuntimeError for an unknown layout."""
-    head, _, body = content.partition(b"\n")
+    _, head, body = content.split(b"\n")
     about = json.loads(head)
     shared = unpacked_shared(about["shared"])
     rules = {plain[0]: _rule(plain, shared) for plain in json.loads(body)}
@@ -43,12 +42,12 @@ def decode(content: bytes, compiler: Compiler) -> Compiled:
     verdicts = tuple(Verdict(**verdict) for verdict in about["verdicts"])
     tokens, nbytes = about["least"] or ((), 0)
     least = Least(tuple(tokens), nbytes) if about["least"] else None
-    return Compiled(compiler.cook(recipe), grammar, verdicts, recipe, about["cooked_s"], least)
+    return Compiled(compiler.cook(recipe), grammar, verdicts, recipe, cooking_s(content), least)
 
 
 def cooking_s(content: bytes) -> float:
     """What XGrammar will take to compile it, in CPU seconds."""
-    return float(json.loads(content.partition(b"\n")[0])["cooked_s"])
+    return float(content.partition(b"\n")[0])
 
 
 def _printed(part: Any) -> bytes:

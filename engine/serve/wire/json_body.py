@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import numpy as np
 from fastapi import Request as HTTPRequest
 from fastapi import Response
 from fastapi.routing import APIRoute
@@ -75,17 +76,16 @@ def read_json(body: bytes) -> Any:
 
 
 def _few_values(body: bytes) -> bool:
-    """Whether at most MOST_VALUES commas and brackets stand outside strings; each value needs one, but the first."""
-    if _marks(body) <= MOST_VALUES:
+    """Whether at most MOST_VALUES commas and brackets stand outside strings; each value needs one, but the first.
+
+    numpy looks at a megabyte a millisecond, and lets other threads have the interpreter meanwhile.
+    """
+    if len(body) <= MOST_VALUES:
         return True
-    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if unescaped.count(b'"') > 4 * MOST_VALUES:  # a key and a value, two quotes each
-        return False
-    return _marks(b"".join(unescaped.split(b'"')[::2])) <= MOST_VALUES
-
-
-def _marks(text: bytes) -> int:
-    return text.count(b",") + text.count(b"[") + text.count(b"{")
+    unescaped = np.frombuffer(body.replace(b"\\\\", b"").replace(b'\\"', b""), dtype=np.uint8)
+    marks = (unescaped == ord(",")) | (unescaped == ord("[")) | (unescaped == ord("{"))
+    marks &= ~np.logical_xor.accumulate(unescaped == ord('"'))
+    return bool(np.count_nonzero(marks) <= MOST_VALUES)
 
 
 def _finite(text: str) -> float:
