@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
-import uvicorn
 
 from engine.errors import BudgetTooSmall, NotReady, QueueFull, SchemaRefused
 from engine.judge import judge
 from engine.request import Constraint, Request, Result, Timings, Usage
 from engine.serve.app import create_app
+from engine.serve.server.run import Server as Listener
 from engine.serve.server.run import server_config
 from engine.serve.settings import ServeSettings
 
@@ -168,7 +168,7 @@ class Server:
         self.app = create_app(engine, settings)
         config = server_config(self.app, port=0, lifespan="on", timeout_graceful_shutdown=2)
         self.engine = engine
-        self._server = uvicorn.Server(config)
+        self._server = Listener(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> Server:

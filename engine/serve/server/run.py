@@ -123,7 +123,18 @@ def server_config(app: FastAPI, **options: Any) -> uvicorn.Config:
     return uvicorn.Config(app, **{**settings, **options})
 
 
-class GracefulServer(uvicorn.Server):
+class Server(uvicorn.Server):
+    """uvicorn's, with room for new connections while the event loop is busy."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """asyncio has one number for both, how many wait and how many are taken at once."""
+        await super().startup(sockets)
+        for listener in [listener for server in self.servers for listener in server.sockets]:
+            with socket.socket(fileno=os.dup(listener.fileno())) as same:
+                same.listen(UNACCEPTED)
+
+
+class GracefulServer(Server):
     """On the first signal: refuse new requests, let what runs finish, cancel the rest after `drain_s`, then stop.
 
     The port stays open until then, so that whoever comes is told 503. `drain_s` + `STOP_S` after the signal nothing is
@@ -152,13 +163,6 @@ class GracefulServer(uvicorn.Server):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, drain_s + STOP_S)
         self._service.drain()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen. asyncio has one number for both, how many wait and how many are taken at once."""
-        await super().startup(sockets)
-        for listener in [listener for server in self.servers for listener in server.sockets]:
-            with socket.socket(fileno=os.dup(listener.fileno())) as same:
-                same.listen(UNACCEPTED)
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn asks ten times a second whether to stop."""

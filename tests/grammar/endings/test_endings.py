@@ -94,7 +94,7 @@ def test_every_state_of_a_random_walk_can_be_ended_within_its_need(byte_service:
             fork = m.fork()
             assert all(fork.accept(token) for token in ending)
             assert fork.terminated
-            text = b"".join(byte_service.vocabulary.token_bytes(t) or b"" for t in fork.token_ids)
+            text = b"".join(byte_service.vocabulary.texts[t] or b"" for t in fork.token_ids)
             assert validator.check(text).ok, text
 
 

@@ -127,7 +127,7 @@ def test_an_ending_is_legal_and_stops(service: GrammarService, prefix: str) -> N
     assert all(m.accept(token) for token in ending)
     assert m.terminated
     tokens = service.vocabulary
-    json.loads(b"".join(tokens.token_bytes(t) or b"" for t in m.token_ids))
+    json.loads(b"".join(tokens.texts[t] or b"" for t in m.token_ids))
 
 
 def test_cache_folder_is_private(service: GrammarService, tmp_path: Path) -> None:
