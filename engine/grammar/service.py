@@ -21,7 +21,7 @@ from engine.interfaces import Tokenizer
 from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
 
-FORM_VERSION = "12"
+FORM_VERSION = "13"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `codec` another
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")
