@@ -10,7 +10,6 @@ import lzma
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +63,9 @@ def data_files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES))
 
 
-def load_cases(path: Path, limit: int | None = None) -> list[Case]:
-    """The first `limit` cases. ValueError names the file and line that is not a case."""
-    return _distinct(islice((case for file in data_files(path) for case in _read(file)), limit))
+def load_cases(path: Path) -> list[Case]:
+    """All cases. ValueError names the file and line that is not one."""
+    return _distinct(case for file in data_files(path) for case in _read(file))
 
 
 def _distinct(cases: Iterable[Case]) -> list[Case]:

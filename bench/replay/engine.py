@@ -6,8 +6,7 @@ Knows the engine's calls. Several such engines share one model; whoever loaded i
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +16,9 @@ from engine.config import EngineConfig
 from engine.decode.engine import Engine
 from engine.errors import EngineError
 from engine.grammar import Matcher
-from engine.interfaces import StepRecord, Tokenizer
+from engine.interfaces import Tokenizer
 from engine.model.loaded_model import LoadedModel
-from engine.request import Constraint, Request, Result, SamplingParams
+from engine.request import Constraint
 
 Tokens = tuple[int, ...]
 
@@ -35,18 +34,6 @@ class ReplayedEngine(Engine):
         """From now on whoever sends one of these raw prompts gets its document."""
         encode = self.tokenizer.encode
         self.replaying.recording = Recording({tuple(encode(prompt)): tokens for prompt, tokens in documents.items()})
-
-    def run(
-        self, prompt: str, document: Tokens, constraint: Constraint | None, *, at_once: int = 1,
-        trace: Callable[[StepRecord], None] | None = None, stats: bool = False,
-    ) -> tuple[list[Result], float]:  # fmt: skip
-        """The document after the raw prompt, `at_once` rows of it; results, and seconds from first submit to last."""
-        self.replay({prompt: document})
-        sampling = SamplingParams(temperature=0, max_tokens=len(document))
-        request = Request(prompt=prompt, template="raw", constraint=constraint, sampling=sampling)
-        started = time.perf_counter()
-        futures = [self.submit(request, trace=trace, stats=stats) for _ in range(at_once)]
-        return [future.result() for future in futures], time.perf_counter() - started
 
 
 def with_stop(tokenizer: Tokenizer, text: str) -> Tokens:

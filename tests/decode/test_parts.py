@@ -97,7 +97,7 @@ class Handle:
         self.dropped = True
 
 
-def test_prefixes_never_cross_salts_unless_pinned() -> None:
+def test_prefixes_never_cross_salts() -> None:
     cache = PrefixCache(1000)
     tokens = list(range(40))
     cache.store("key-a", tokens, Handle(10))
@@ -105,10 +105,6 @@ def test_prefixes_never_cross_salts_unless_pinned() -> None:
     found = cache.find("key-a", [*tokens[:30], 99, 98])
     assert found is not None
     assert found[1] == 30
-    cache.store("", [7] * 40, Handle(10), pinned=True)
-    pinned = cache.find("key-b", [7] * 50)
-    assert pinned is not None
-    assert pinned[1] == 40
 
 
 def test_the_whole_prompt_is_never_reused_since_one_token_must_be_fed() -> None:
@@ -119,11 +115,12 @@ def test_the_whole_prompt_is_never_reused_since_one_token_must_be_fed() -> None:
     assert found[1] == 39
 
 
-def test_the_least_recently_used_prefix_goes_first_and_pinned_ones_stay() -> None:
+def test_the_least_recently_used_prefix_goes_first() -> None:
     cache = PrefixCache(100)
-    cache.store("p", [1] * 20, Handle(60), pinned=True)
+    cache.store("p", [1] * 20, Handle(60))
     oldest = Handle(30)
     cache.store("a", [2] * 20, oldest)
+    assert cache.find("p", [1] * 21) is not None
     cache.store("b", [3] * 20, Handle(30))
     assert cache.find("a", [2] * 21) is None
     assert cache.find("b", [3] * 21) is not None

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).resolve().parent
 CORE = ("test_adversary.py", "matching/test_runaway.py", "matching/test_matcher.py")
 """Whole documents under adversarial logits, guards, and the matcher's own rules: a minute's suite in a few seconds."""
@@ -17,6 +19,7 @@ def optimised(*files: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.slow
 def test_the_core_passes_without_the_engines_asserts() -> None:
     done = optimised(*(HERE / name for name in CORE))
     assert done.returncode == 0, done.stdout[-2000:]

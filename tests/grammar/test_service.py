@@ -277,6 +277,7 @@ def test_the_folder_stays_under_its_cap(tmp_path: Path) -> None:
     service.close()
 
 
+@pytest.mark.slow
 def test_limits_name_themselves_and_the_place(sandboxed: GrammarService) -> None:
     with pytest.raises(
         LimitExceeded, match=r"compile_s = 2 s.*patternProperties of 8 parts.*/properties/a/patternProperties"
@@ -301,6 +302,7 @@ def test_memory_is_limited_too(tmp_path: Path) -> None:
     service.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_killed_or_stopped_worker_is_replaced_and_its_job_repeated(sandboxed: GrammarService, stop: int) -> None:
     sandboxed.compile(Constraint.json_schema({"enum": list(range(400))}))
@@ -311,6 +313,7 @@ def test_a_killed_or_stopped_worker_is_replaced_and_its_job_repeated(sandboxed: 
     assert set(before).isdisjoint(sandboxed.sandbox.pids)
 
 
+@pytest.mark.slow
 def test_a_heavy_schema_does_not_hold_up_a_light_one(sandboxed: GrammarService) -> None:
     heavy = sandboxed.submit(Constraint.json_schema(BOMB))
     light = sandboxed.submit(Constraint.json_schema({"type": "boolean"}))

@@ -83,7 +83,10 @@ def test_spec_accepts_exactly_the_valid_documents(schema: Any, valid: list[Any],
 
 
 @pytest.mark.parametrize("whitespace", ["compact", "flexible"])
-@pytest.mark.parametrize("schema", [case[1] for case in CASES], ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    "schema",
+    [pytest.param(case[1], id=case[0], marks=pytest.mark.slow if case[0] == "recursion" else ()) for case in CASES],
+)
 def test_every_text_of_a_tight_grammar_is_valid(schema: Any, whitespace: Any) -> None:
     lowered = lower(schema, conformance="tight", whitespace=whitespace)
     judge, sampler = Validator(schema), Sampler(lowered.grammar, 7)

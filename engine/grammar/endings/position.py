@@ -34,21 +34,20 @@ def fresh(pushdown: Pushdown) -> Cursor:
     return Cursor(text=b"" if pushdown.distinct else None, letters=NO_LETTERS if pushdown.matching else None)
 
 
-def follow(pushdown: Pushdown, at: Position, text: bytes, *, counting: bool = True) -> Position:
+def follow(pushdown: Pushdown, at: Position, text: bytes) -> Position:
     """The position after these bytes, without stacks where no document begins so. Raises LostWay.
 
     0.1 microseconds a byte, 1 a gate, 1-3 the cursor; more where items must differ and one is like another so far.
 
-    Only what belongs to a JSON document is counted, and outside of every one the cursor is fresh. Without `counting` it
-    stays as it is where no rule of the grammar asks anything.
+    Only what belongs to a JSON document is counted, and outside of every one the cursor is fresh.
     """
-    found = followed(pushdown, at, text, counting=counting)
+    found = followed(pushdown, at, text)
     return at_once(_looking_ahead(pushdown, found)) if pushdown.distinct else found
 
 
-def looked(pushdown: Pushdown, at: Position, text: bytes, *, counting: bool = True) -> Pieces[Position]:
+def looked(pushdown: Pushdown, at: Position, text: bytes) -> Pieces[Position]:
     """The same in pieces: where items must differ it looks ahead, which may take a tenth of a second."""
-    found = followed(pushdown, at, text, counting=counting)
+    found = followed(pushdown, at, text)
     return (yield from _looking_ahead(pushdown, found)) if pushdown.distinct else found
 
 
@@ -58,7 +57,8 @@ def _looking_ahead(pushdown: Pushdown, at: Position) -> Pieces[Position]:
 
 
 def followed(pushdown: Pushdown, at: Position, text: bytes, *, counting: bool = True) -> Position:
-    """The same without a look ahead: it is known that the document can go on, or does not matter."""
+    """The same without a look ahead: it is known that the document can go on, or does not matter. Without `counting`
+    the cursor stays as it is where no rule of the grammar asks anything."""
     place, wide, cursor, _ = at
     if not (counting or pushdown.guarded):
         place = pushdown.run(place, text)

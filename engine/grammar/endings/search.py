@@ -23,14 +23,14 @@ _LIMIT_S = 1.0
 """Of this thread's processor time: how busy a machine is must not decide which endings exist."""
 
 
-def ending_bytes(matcher: xgr.GrammarMatcher, limit: int = _LIMIT_BYTES) -> Pieces[bytes | None]:
+def ending_bytes(matcher: xgr.GrammarMatcher) -> Pieces[bytes | None]:
     """Bytes after which `matcher` (a fork is used) stands at the end of a document; None when none was found."""
     fork = matcher.fork()
     spent: list[float] = []
     written = b""
     while not fork.is_completed():
         step = yield from _shortest_step(fork, spent)
-        if not step or len(written) > limit or not fork.accept_string(step):
+        if not step or len(written) > _LIMIT_BYTES or not fork.accept_string(step):
             return None
         written += step
     return written

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from engine.schema.automata import alphabet as _alphabet
 from engine.schema.automata.alphabet import Ranges
 from engine.schema.automata.constructions import Made
-from engine.schema.automata.tables import STATE_LIMIT, AutomatonTooLarge, explore, states_of
+from engine.schema.automata.tables import AutomatonTooLarge, explore, states_of
 
 NFA_LIMIT = 50_000
 WORK_LIMIT = 1_000_000
@@ -93,7 +93,7 @@ def repeated(part: Parts, minimum: int, maximum: int | None) -> Made:
     return determinise(nfa, entry, nfa.repeat(entry, minimum, maximum, lambda at: nfa.embed(part, at)))
 
 
-def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False, limit: int = STATE_LIMIT) -> Made:
+def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False) -> Made:
     """Subset construction (Rabin and Scott 1959). `search`: a match may begin anywhere and what follows it is free."""
     sets = sorted({spans for edges in nfa.edges for spans, _ in edges})
     letters = _alphabet.partition(tuple(sets))
@@ -120,7 +120,7 @@ def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False, limit: i
         return list(map(settled, row))
 
     ends = closures.ends()
-    rows, accepting = explore(settled(first | closures.dead) or 0, step, lambda mask: bool(mask & ends), limit)
+    rows, accepting = explore(settled(first | closures.dead) or 0, step, lambda mask: bool(mask & ends))
     if any(nfa.guards):
         accepting[0] = closures.ends_at(entry, True)
     return letters, rows, accepting
