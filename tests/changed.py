@@ -51,5 +51,5 @@ def chosen(paths: Iterable[str]) -> list[str]:
 if __name__ == "__main__":
     tests = chosen(changed(sys.argv[1] if len(sys.argv) > 1 else "HEAD"))
     print(" ".join(tests), flush=True)
-    run = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *tests]
+    run = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not slow", *tests]
     raise SystemExit(subprocess.run(run, cwd=ROOT).returncode)
