@@ -177,6 +177,9 @@ class Runner(Protocol):
     def wait(self) -> Sampled:
         """Block until the ids of the last `sample` are on the host."""
 
+    def finished(self) -> bool:
+        """Whether `wait` would return at once. Some microseconds."""
+
     def reset_slot(self, slot: int, seen: Sequence[int] = ()) -> None:
         """Forget the slot's seen-token set and replace it by `seen` (for the repetition penalty)."""
 

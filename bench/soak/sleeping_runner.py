@@ -54,6 +54,9 @@ class SleepingRunner:
         time.sleep(max(0.0, self._until - time.perf_counter()))
         return Sampled(self._drawn)
 
+    def finished(self) -> bool:
+        return time.perf_counter() >= self._until
+
     def reset_slot(self, *_: Any) -> None:
         return
 

@@ -61,6 +61,7 @@ def test_greedy_tokens_equal_the_decoders_for_200_steps(quantization: str, moe: 
     for position in range(4, 204):
         runner.sample(greedy([1]))
         token = runner.wait().token_ids[0]
+        assert runner.finished()
         assert token == int(expected.argmax()), f"token {position}"
         runner.forward([RowInput(1, FROM_DEVICE, position)])
         expected = decoder.forward(torch.tensor([token]), [Span(1, 0, 1, position)], torch.tensor([0]))

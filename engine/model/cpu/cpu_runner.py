@@ -120,6 +120,9 @@ class CpuRunner:
         assert self._sampled is not None, "wait needs a sample before it"
         return self._sampled.result()
 
+    def finished(self) -> bool:
+        return self._sampled is None or self._sampled.done()
+
     def reset_slot(self, slot: int, seen: Sequence[int] = ()) -> None:
         self._worker.submit(self._seen.__setitem__, slot, set(seen)).result()
 

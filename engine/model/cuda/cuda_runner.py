@@ -216,6 +216,9 @@ class CudaRunner:
         }
         return self._sampler.result()
 
+    def finished(self) -> bool:
+        return self._machine.happened(self._sampling["done"])
+
     def reset_slot(self, slot: int, seen: Sequence[int] = ()) -> None:
         self._sampler.mark(slot, seen, fresh=True)
 

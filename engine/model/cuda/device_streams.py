@@ -60,6 +60,11 @@ class DeviceStreams:
             event.synchronize()
 
     @staticmethod
+    def happened(event: Any) -> bool:
+        """Whether the device has come to the event."""
+        return event is None or bool(event.query())
+
+    @staticmethod
     def microseconds(first: Any, second: Any) -> float:
         """Between two events that have happened; 0 on a CPU."""
         return 0.0 if first is None else float(first.elapsed_time(second)) * 1e3
