@@ -14,6 +14,7 @@ from engine.config import Limits
 from engine.grammar.compile.compiler import Compiled, Least
 from engine.grammar.endings.completion_table import CompletionTable, DocumentCursor
 from engine.grammar.masks import marking
+from engine.grammar.matching.foresight import Encode, Foresight
 from engine.grammar.matching.matcher import Matcher
 from engine.grammar.matching.narrowing import Narrowing
 from engine.grammar.pieces import at_once
@@ -113,6 +114,10 @@ class CompiledGrammar:
     def matcher(self, request_id: str = "") -> Matcher:
         """A fresh matcher at the start of the document. About 10 microseconds."""
         return Matcher(self, request_id)
+
+    def foresight(self, encode: Encode) -> Foresight:
+        """Its masks made ahead, by texts that `encode` turns into tokens as a model's prompt is."""
+        return self._once("foresight", lambda: Foresight(self, encode))
 
     @property
     def least(self) -> Least:

@@ -6,14 +6,20 @@ Knows matchers and futures; no rows and no steps.
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 
 from engine.decode.requests.job import Sample
 from engine.grammar import Matcher
 
 THREADS = 2
+_NICE = 5
+SPARE = max(1, min(4, (os.cpu_count() or 1) // 4))
+"""Threads for masks that nobody waits for yet."""
 
 
 class MaskMaker:
@@ -22,7 +28,9 @@ class MaskMaker:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="masks")
+        self._spare = ThreadPoolExecutor(SPARE, thread_name_prefix="masks-ahead", initializer=_give_way)
         self._making: dict[Hashable, Future[float]] = {}
+        self._ahead: list[Future[float]] = []
 
     def begin(self, sample: Sample) -> bool:
         """Whether the mask of the sample's place must be made first; then it is being made. 10-60 microseconds.
@@ -38,6 +46,17 @@ class MaskMaker:
             making.add_done_callback(lambda _: self._made(place))
         sample.mask, sample.made_at = making, matcher.tokens
         return True
+
+    def begin_ahead(self, matcher: Matcher) -> Future[float] | None:
+        """The same for a mask that nobody waits for yet, if a thread is free: who comes to its place finds it begun."""
+        self._ahead = [making for making in self._ahead if not making.done()]
+        place = matcher.unmade
+        making = self._making.get(place)
+        if making is None and len(self._ahead) < SPARE:
+            making = self._making[place] = self._spare.submit(_make, matcher)
+            self._ahead.append(making)
+            making.add_done_callback(lambda _: self._made(place))
+        return making
 
     def _made(self, place: Hashable) -> None:
         self._making.pop(place, None)
@@ -55,6 +74,7 @@ class MaskMaker:
     def close(self) -> None:
         """What has begun is finished; nothing else is."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._spare.shutdown(wait=False, cancel_futures=True)
 
 
 def _make(matcher: Matcher) -> float:
@@ -65,3 +85,9 @@ def _make(matcher: Matcher) -> float:
 
 def _is_well(made: Future[float]) -> bool:
     return not made.cancelled() and made.exception() is None
+
+
+def _give_way() -> None:
+    """What this thread computes, others that are wanted now may hold up."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -40,7 +40,7 @@ class MaskCache:
     """At most `limit_bytes` of rows and of what they are kept for, the least recently used ones dropped. Any thread may
     use it."""
 
-    def __init__(self, limit_bytes: int = 64 << 20) -> None:
+    def __init__(self, limit_bytes: int = 256 << 20) -> None:
         self._limit = limit_bytes
         self._kept: OrderedDict[Hashable, CachedMask] = OrderedDict()
         self.nbytes = 0

@@ -290,6 +290,15 @@ class TokenMatcher:
                 bitmask.clear(array[row], token)
 
     @property
+    def kept(self) -> bool:
+        """Whether the mask here is there, so that `fill` takes some microseconds."""
+        track = self._track
+        if track is None or not track.alive:
+            return track is not None and self._masks.get(self._way) is not None
+        view = None if self._narrowing is None else self._narrowing.view(track.at)
+        return self._masks.get(track.at.wide.number if view is None else view) is not None
+
+    @property
     def unmade(self) -> Hashable | None:
         """The place whose mask is still to be made and can take long, None elsewhere. A microsecond.
 
