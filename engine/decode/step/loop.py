@@ -14,6 +14,7 @@ from functools import partial
 from engine.decode.requests.job import Sample
 from engine.decode.scheduling.scheduler import Planned, Scheduler
 from engine.decode.step.drafts import Drafts
+from engine.decode.step.idle_time import IdleTime
 from engine.decode.step.mask_maker import MaskMaker
 from engine.decode.step.masks import PIECES, Masks, Row
 from engine.decode.step.row import advance, close, reconsider, write_on
@@ -60,6 +61,7 @@ class Loop:
         self._flying: list[Row] = []
         self._collected = 0.0
         self._capacity = step_rows(runner.max_batch)
+        self._idle_time = IdleTime(tokenizer, maker)
         self._masks = Masks(self._capacity, vocabulary, drafts, maker, pinned=pinned, expect_runs=self._ahead)
         self.steps = 0
         self.writing: list[Sample] = []
@@ -77,14 +79,23 @@ class Loop:
             return self._collect() or went_on
         self._launch(rows)
         if self._ahead:
+            self._use_idle_time()
             self._collect()
-        inputs = self._early if self._early is not None else self._masks.fill(rows)
+        inputs = self._early if self._early is not None else self._masks.fill(rows, self._forward_ends(rows))
         self._runner.sample(inputs.inputs(self._masks.tensor(len(inputs))))
         self._launched, self._flying = [], rows
         if not self._ahead:
             self._collect()
         self.steps += 1
         return True
+
+    def _forward_ends(self, rows: list[Row]) -> float:
+        """About when the forward in flight has ended: it began when it was launched and the one before was over."""
+        return max(self._collected, rows[0].launched) + self._masks.pace_s
+
+    def _use_idle_time(self) -> None:
+        if self._flying:
+            self._idle_time.use(self._scheduler.running, self._runner.finished)
 
     def _go_on(self) -> bool:
         """A piece of what would hold up the others at once: guards asked about many tokens, a long ending written."""

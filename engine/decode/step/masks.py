@@ -5,6 +5,7 @@ Knows matchers, drafts and buffer rows. Knows nothing of what is sampled from th
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,8 @@ from engine.grammar import BitmaskBuffer, Matcher, Unfinished, Vocabulary
 _PATIENCE_S = 0.02
 """What a step waits at most for a new mask of one row while other rows could go on."""
 _ALONE_S = 0.05
+_NEW_S = 3e-4
+"""What a new mask takes, mostly."""
 PIECES = 10
 """Milliseconds of a step, about, that guards may take for masks; every row has one of them."""
 
@@ -75,6 +78,7 @@ class Masks:
         self._drafts = drafts
         self._maker = maker
         self._expect_runs = expect_runs
+        self._turn = 0
         self.pace_s = 0.0
         """What a step takes at present, without waiting for masks."""
 
@@ -82,11 +86,13 @@ class Masks:
         """int32 [count, W], or None when no row has logits."""
         return self._buffer.tensor[:count] if count else None
 
-    def fill(self, rows: list[Row]) -> InputRows:
-        """One bitmask per logits row, while the forward runs. A row that cannot be masked fails alone.
+    def fill(self, rows: list[Row], until: float = math.inf) -> InputRows:
+        """One bitmask per logits row, while the forward runs, `until` about then. A row that cannot be masked fails
+        alone.
 
         Masks that are still to be made are made beside this thread meanwhile. A row whose mask takes longer than the
-        step is `late` and samples in vain, so that its neighbours need not wait; alone it waits longer.
+        step is `late` and samples in vain, so that its neighbours need not wait; alone it waits longer. So is one whose
+        mask is new when the forward has ended, where so many would wait that this costs less; one a step is not.
         """
         inputs = InputRows()
         sampled = [row for row in rows if row.planned.last]
@@ -96,9 +102,7 @@ class Masks:
             for offset in range(row.logits):
                 self._add_row(row, offset, inputs)
         waiting = [row for row in sampled if not (row.void or row.draft) and self._maker.begin(row.sample)]
-        for row in sampled:
-            if row not in waiting:
-                self._fill_rows(row, pieces)
+        self._fill_until(until, [row for row in sampled if row not in waiting], pieces)
         if waiting:
             beside = len(waiting) < len(rows)
             patience = min(self.pace_s, _PATIENCE_S) if beside else _ALONE_S
@@ -108,6 +112,17 @@ class Masks:
             self._fill_rows(row, pieces)
             row.fill_s[0] += self._maker.seconds(row.sample)
         return inputs
+
+    def _fill_until(self, until: float, rows: list[Row], pieces: int) -> None:
+        """The masks of these rows, whose turn to be first goes round."""
+        self._turn += 1
+        first = self._turn % max(1, len(rows))
+        costly, new = len(rows) * _NEW_S > self.pace_s > 0, 0
+        for row in (*rows[first:], *rows[:first]):
+            if costly and time.perf_counter() > until and _is_new(row):
+                new += 1
+                row.late = new > 1
+            self._fill_rows(row, pieces)
 
     def _add_row(self, row: Row, offset: int, inputs: InputRows) -> None:
         sample = row.sample
@@ -165,3 +180,9 @@ class Masks:
         if row.legal[-1] == 0:  # a dead end is decided on the host; the device must never see an empty row
             self._buffer.set_row(index, self._vocabulary.free_row)
         row.fill_s.append(time.perf_counter() - started)
+
+
+def _is_new(row: Row) -> bool:
+    """Whether the mask of a row without a draft is still to be made."""
+    matcher = row.sample.matcher
+    return matcher is not None and not (row.void or row.draft or matcher.kept)
