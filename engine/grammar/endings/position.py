@@ -25,6 +25,8 @@ class Position(NamedTuple):
 
 
 _FRESH = Cursor()
+_FEW_WAYS = 32
+"""Every byte that may come is tried for all ways to go on: below a millisecond for so many."""
 
 
 def fresh(pushdown: Pushdown) -> Cursor:
@@ -94,8 +96,9 @@ def forced(pushdown: Pushdown, at: Position) -> bytes:
     written = pushdown.forced(at.place)
     if not pushdown.guarded:
         return written
-    more = written
-    while len(written) < MAX_FORCED:
+    more, looked = written, 0
+    while looked < MAX_FORCED:
+        looked += len(at.place.stacks) * (1 + len(more))
         at = followed(pushdown, at, more)
         more = pushdown.forced(at.place) or _only_byte(pushdown, at)
         if not more:
@@ -105,9 +108,11 @@ def forced(pushdown: Pushdown, at: Position) -> bytes:
 
 
 def _only_byte(pushdown: Pushdown, at: Position) -> bytes:
-    """The byte that must come, by the guards; none where the document may end, or there is a choice."""
+    """The byte that must come, by the guards; none where the document may end, or there is a choice, or many ways."""
     found = b""
-    for byte in () if at.place.completed else states_of(at.place.first_bytes()):
+    if at.place.completed or len(at.place.stacks) > _FEW_WAYS:
+        return found
+    for byte in states_of(at.place.first_bytes()):
         move = at.place.moves.get(byte) or pushdown.step(at.place, byte)
         if (move.pass_with(at.cursor) if isinstance(move, Gate) else move).stacks:
             if found:

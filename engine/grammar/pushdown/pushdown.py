@@ -25,6 +25,7 @@ _REPORTED = 2_048
 """Stacks and places added between two looks at what all grammars hold together."""
 _MAX_TEXT = 1 << 20
 MAX_FORCED = 4_096
+"""Bytes without choice that are looked for at one go, where one way goes on; fewer by as many as there are ways."""
 _ANY_BYTE = (1 << 256) - 1
 
 
@@ -271,10 +272,11 @@ class Pushdown:
         return place
 
     def forced(self, place: Place) -> bytes:
-        """Whole characters without choice from here, at most `MAX_FORCED` bytes; remembered. Raises LostWay."""
+        """Whole characters without choice from here, as far as `MAX_FORCED` goes; remembered. Raises LostWay."""
         if place.forced is None:
-            written, at = bytearray(), place
-            while len(written) < MAX_FORCED and not at.completed:
+            written, at, looked = bytearray(), place, 0
+            while looked < MAX_FORCED and not at.completed:
+                looked += len(at.stacks)
                 byte = _only_byte(at)
                 if byte is None:
                     break

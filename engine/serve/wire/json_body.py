@@ -6,6 +6,7 @@ long text costs next to nothing.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -15,7 +16,6 @@ from typing import Any
 from fastapi import Request as HTTPRequest
 from fastapi import Response
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 
 from engine.plain_json import DEEPEST, check_json
 from engine.serve.wire.failure import BodyTooLarge, Malformed
@@ -53,7 +53,7 @@ def _refuse_other_forms(headers: Mapping[str, str]) -> None:
 class _JsonRequest(HTTPRequest):
     async def json(self) -> Any:
         body = await self.body()
-        return read_json(body) if len(body) <= ON_THE_LOOP else await run_in_threadpool(read_json, body)
+        return read_json(body) if len(body) <= ON_THE_LOOP else await asyncio.to_thread(read_json, body)
 
 
 def read_json(body: bytes) -> Any:
