@@ -14,6 +14,7 @@ from triton.compiler import ASTSource
 from engine.model.cpu import kv_blocks
 from engine.model.kernels.attention import attend_one, attention, tile_attention
 from engine.model.kernels.device import launch, plane
+from engine.model.kernels.device.forms import MINIMA, ZEROS, Form
 from engine.model.kernels.device.fragments import FragmentWeight
 from engine.model.kernels.device.units import LUT_BYTES
 from engine.model.kernels.products import experts, linear, prefill, stream, strips, token
@@ -38,8 +39,8 @@ TYPES: dict[str, str] = {
     **dict.fromkeys(["words", "up_words", "down_words"], "*i16"),
     "weight": "*bf16", "sums": "*i64", "state": "*i64", "eps": "fp32", "scale": "fp32",
 }  # fmt: skip
-_QKV: dict[str, Any] = {"N": 5120, "K": 2048, "BT": 8, "RESIDUAL": False, "units": 32}
-_OUTPUT: dict[str, Any] = {"N": 2048, "K": 4096, "BT": 8, "NORM": False, "RESIDUAL": True, "units": 64}
+_QKV: dict[str, Any] = {"N": 5120, "LD": 5120, "K": 2048, "BT": 8, "RESIDUAL": False, "units": 32}
+_OUTPUT: dict[str, Any] = {"N": 2048, "LD": 2048, "K": 4096, "BT": 8, "NORM": False, "RESIDUAL": True, "units": 64}
 _CHOICE: dict[str, Any] = {"E": 128, "EP": 128, "C": 8, "I": 768}
 FEW: dict[str, dict[str, Any]] = {
     "linear": {**_QKV, "NORM": True}, "linear_few": {**_QKV, "NORM": False}, "linear_wide": _OUTPUT,
@@ -76,7 +77,7 @@ def cases(capability: int) -> list[Case]:
                     types = {"out": "*fp16" if gate else "*bf16"}
                     made.append((prefill.experts_kernel, many, warps, types, {"num_stages": stages}))
         for size, (tiles, warps, stages, units, ahead) in launch.DENSE.items():
-            dense = {**product, "N": 5120, "R": tiles, "BT": size, "S": 4, "U": units, "ADD": False}
+            dense = {**product, "N": 5120, "LD": 5120, "R": tiles, "BT": size, "S": 4, "U": units, "ADD": False}
             dense |= {"AHEAD": ahead if bits == 4 else 0, "ONCE": False, "WARPS": warps}
             made.append((prefill.product_kernel, dense, warps, {}, {"num_stages": stages}))
         for tokens, gate in itertools.product((2, 4, 8), (True, False)):
@@ -144,12 +145,33 @@ def cases(capability: int) -> list[Case]:
     return made
 
 
+FORMS = (
+    Form(8, 1, 2, e4m3=True, units=2), Form(4, 4, 3), Form(4, 1, 0, ZEROS, units=2), Form(4, 2, 5, MINIMA, True),
+    Form(6, 4, 6, outer=True, signed=True), Form(5, 2, 0, MINIMA), Form(4, 2, 4),
+)  # fmt: skip
+"""FP8 in blocks, nl4 and nvfp4, GPTQ, Q4_K, Q6_K, Q5_1 and mxfp4: every kind of scales and codes."""
+
+
+def formed(capability: int) -> list[Case]:
+    """One kernel of few tokens and one of many in every form."""
+    found = {
+        case[0]: case for case in cases(capability)
+        if case[0] in (linear.linear_kernel, prefill.product_kernel) and case[1]["BITS"] == 4
+    }  # fmt: skip
+    made: list[Case] = []
+    for form in FORMS:
+        for kernel, constants, warps, types, options in found.values():
+            formed = {**constants, "BITS": form.kind} | ({"AHEAD": 0} if kernel is prefill.product_kernel else {})
+            made.append((kernel, formed, warps, {**types, "scales": "*u8"}, options))
+    return made
+
+
 def chosen(capability: int) -> list[Case]:
     """All of them for the two data-centre generations; for the others those with inline assembly or large tiles, since
     the rest is plain Triton in under 17 KiB of shared memory."""
     made = cases(capability)
     if capability in (80, 90):
-        return made
+        return made + formed(capability)
     plain = (tile_attention.tile_attention_kernel, router.route_kernel)
     return [case for case in made if "ASM" in case[1] or case[0] in plain]
 
@@ -164,7 +186,7 @@ def check(capability: int, case: Case) -> str | None:
     values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     source = ASTSource(kernel, types, values, aligned)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, **options})
-    table = LUT_BYTES if constants.get("BITS") == 4 else 0
+    table = LUT_BYTES if constants.get("BITS", 0) & 31 == 4 else 0
     room = SHARED_KIB[capability] * 1024
     if made.metadata.shared + table > room:
         return f"{kernel.__name__} on sm_{capability}: {made.metadata.shared} + {table} bytes, {room} there"

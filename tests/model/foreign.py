@@ -27,10 +27,13 @@ Encode = Callable[[str, Tensor], "Encoded | None"]
 QUANTISED = re.compile(r"\.(q|k|v|o|gate|up|down)_proj\.weight$")
 
 
-def write_folder(out: Path, quantization_config: dict[str, Any], encode: Encode) -> tuple[Path, Path]:
-    """A quantised folder and, beside it, one of the same values in fp32 for transformers to load."""
+def write_folder(
+    out: Path, quantization_config: dict[str, Any], encode: Encode, **changes: object
+) -> tuple[Path, Path]:
+    """A quantised folder and, beside it, one of the same values in fp32 for transformers to load; `changes` of the
+    model's config."""
     packed, plain = out / "packed", out / "plain"
-    floats = tiny_moe.save(plain)
+    floats = tiny_moe.save(plain, **changes)
     tensors: dict[str, Tensor] = {}
     values: dict[str, Tensor] = {}
     for file in sorted(floats.glob("*.safetensors")):

@@ -19,7 +19,6 @@ from engine.errors import ModelError, RequestError
 from engine.model.checkpoint.checkpoint import load_checkpoint
 from engine.model.cpu.cpu_loader import read_weights
 from engine.model.cpu.engine_weights import load_engine_weights, read_engine_weights, requantized
-from engine.model.cuda import cuda_loader
 from engine.model.files.source import resolve
 from engine.model.hf.quantized_model import empty_model, quantize_model
 from engine.model.quantize import quantize, quantize_checkpoint
@@ -203,17 +202,6 @@ def test_only_nl4_of_real_weights_is_calibrated(moe_folder: Path, tmp_path: Path
     with pytest.raises(RequestError, match="random weights have nothing to calibrate"):
         quantize(f"random:{moe_folder / 'config.json'}", "nl4", tmp_path / "out", calibrate=PROMPTS)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("quantization", ["nl4", None])
-def test_a_gpu_refuses_nl4_by_name(quantization: str | None, moe_folder: Path, tmp_path: Path) -> None:
-    model = moe_folder
-    if quantization is None:
-        quantize(str(moe_folder), "nf4", model := tmp_path / "out", lm_head="nl4")
-    config = EngineConfig(model=str(model), quantization=quantization)
-    with pytest.raises(ModelError, match=r"no GPU kernel of this engine reads nl4 yet.*--device cpu") as refusal:
-        cuda_loader._read(config, resolve(str(model)), "cpu")
-    assert "\n" not in refusal.value.message
 
 
 BAD_SOURCES = {

@@ -36,15 +36,15 @@ def config(**changes: object) -> Qwen3MoeConfig:
 
 
 @cache
-def model() -> Qwen3MoeForCausalLM:
+def model(**changes: object) -> Qwen3MoeForCausalLM:
     """The float model; callers must not change it."""
     torch.manual_seed(7)
-    return Qwen3MoeForCausalLM(config()).eval().requires_grad_(False)
+    return Qwen3MoeForCausalLM(config(**changes)).eval().requires_grad_(False)
 
 
-def save(folder: Path) -> Path:
+def save(folder: Path, **changes: object) -> Path:
     """As transformers saves it: several shards, every expert a tensor of its own."""
-    model().save_pretrained(folder, max_shard_size="500KB")
+    model(**changes).save_pretrained(folder, max_shard_size="500KB")
     return folder
 
 

@@ -14,19 +14,30 @@ import torch
 from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.interfaces import Runner
-from engine.model.checkpoint.manifest import read_manifest
 from engine.model.cpu.cpu_runner import CpuRunner
 from engine.model.cpu.decoder import is_supported
 from engine.model.cpu.engine_weights import load_engine_weights
+from engine.model.cpu.packed_weights import open_folder, open_gguf
 from engine.model.cpu.read_weights import ReadWeights, read_floats
 from engine.model.cuda.cuda_runner import CudaRunner
 from engine.model.cuda.fragment_model import Weights
+from engine.model.files.converted import described_gguf
+from engine.model.files.settings import is_tied
 from engine.model.files.source import Source
-from engine.model.formats.packed_source import packed_label, refuse_on_gpu
+from engine.model.formats.gguf_checkpoint import FLOATS, label_of
+from engine.model.formats.packed_source import check_asked, packed_gguf, packed_source, refuse_on_gpu
 from engine.model.kernels.compiling import early
 from engine.model.loaded_model import LoadedModel, Phases, tokenizer_of
-from engine.model.weights.coding import CODINGS
-from engine.model.weights.inventory import PLAIN, check_quantized, inventory, quantize_named, wanted_format
+from engine.model.weights.inventory import (
+    HEAD,
+    PLAIN,
+    AnyWeight,
+    Weight,
+    check_quantized,
+    inventory,
+    quantize_named,
+    wanted_format,
+)
 
 
 class _Read(NamedTuple):
@@ -59,15 +70,14 @@ def load_accelerated(config: EngineConfig, source: Source, device: str, phases: 
 
 
 def _read(config: EngineConfig, source: Source, device: str) -> _Read:
-    _refuse_without_kernels(config, source)
     if source.kind in ("checkpoint", "random"):
         settings, loaded = load_engine_weights(config, source, device)
         path = source.path
         folder = None if path is None else path if path.is_dir() else path.parent
         table = str(inventory(loaded.tensors))
         return _Read(settings, dict(loaded.tensors), folder, table, loaded.manifest.quantization)
-    if (label := packed_label(source)) is not None:
-        raise refuse_on_gpu(source.name, label)
+    if (packed := _packed(config, source, device)) is not None:
+        return packed
     read = read_floats(config, source, torch.bfloat16)
     if read.tensors is None or not is_supported(read.settings):
         if config.quantization not in (None, PLAIN):
@@ -77,24 +87,36 @@ def _read(config: EngineConfig, source: Source, device: str) -> _Read:
         return _Read(read.settings, read, read.folder, "", PLAIN)
     quantization = config.quantization or PLAIN
     weights = _on_device(read, quantization, device)
-    return _Read(read.settings, weights, read.folder, str(inventory(weights)), quantization)
+    return _Read(read.settings, {**weights}, read.folder, str(inventory(weights)), quantization)
 
 
-def _refuse_without_kernels(config: EngineConfig, source: Source) -> None:
-    """ModelError for nl4, before its weights are read."""
-    held: list[str | None] = [config.quantization]
-    if source.kind == "checkpoint" and source.path is not None:
-        manifest = read_manifest(source.path)
-        held = [manifest.quantization, manifest.lm_head]
-    for name in held:
-        if name in CODINGS and CODINGS[name].fitted:
-            raise refuse_on_gpu(source.name, name)
+def _packed(config: EngineConfig, source: Source, device: str) -> _Read | None:
+    """A folder or GGUF file that other tools quantised, weight by weight; None for floats."""
+    if (folder_and_scheme := packed_source(source)) is not None:
+        folder, scheme = folder_and_scheme
+        check_asked(config, source.name, scheme.label)
+        opened = open_folder(folder, scheme)
+    elif (file := packed_gguf(source)) is not None and (label := label_of(file)) not in FLOATS:
+        check_asked(config, source.name, label)
+        opened = open_gguf(file)
+        folder = described_gguf(file.path, config.cache_folder, opened.settings)
+    else:
+        return None
+    if not is_supported(opened.settings):
+        raise refuse_on_gpu(source.name, f"{opened.label} of {opened.settings.model_type}")
+    weights: Weights = {}
+    told: dict[str, AnyWeight] = {}
+    for name in opened.names:
+        weight = opened.checkpoint.read_weight(name)
+        told[name], weights[name] = weight.to("meta"), weight.to(device)
+    opened.settings.tie_word_embeddings = HEAD not in weights and is_tied(opened.settings)
+    return _Read(opened.settings, weights, folder, "\n".join([str(inventory(told)), *opened.notes(told)]), opened.label)
 
 
-def _on_device(read: ReadWeights, quantization: str, device: str) -> Weights:
+def _on_device(read: ReadWeights, quantization: str, device: str) -> dict[str, Weight]:
     """Move weight by weight, quantising on the device; the host copies are let go one by one."""
     assert read.tensors is not None
-    weights: Weights = {}
+    weights: dict[str, Weight] = {}
     for name in list(read.tensors):
         weight = read.tensors.pop(name).to(device)
         wanted = wanted_format(name, weight.ndim, quantization)

@@ -8,16 +8,18 @@ soon as it is laid out, so that two copies of one layer's experts are the most t
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from dataclasses import dataclass
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from engine.errors import ModelError
 from engine.model.cpu.decoder import Shape
+from engine.model.cuda.packed_layout import alike, formed_stack, is_formed
 from engine.model.kernels.attention.attention import HeadNorm
 from engine.model.kernels.device.fragments import (
+    Beside,
     FragmentWeight,
     fragment_bytes,
     fragment_codes,
@@ -26,9 +28,11 @@ from engine.model.kernels.device.fragments import (
     interleave_gate_up,
     pair_table,
 )
+from engine.model.weights.inventory import AnyWeight
 from engine.model.weights.quantized_tensor import QuantizedTensor
+from engine.model.weights.stacked import StackedWeight
 
-Weights = MutableMapping[str, "Tensor | QuantizedTensor"]
+Weights = MutableMapping[str, AnyWeight]
 _EXPERTS_AT_ONCE = 8
 
 
@@ -38,7 +42,7 @@ class FragmentLayer:
 
     input_gain: Tensor
     """fp16 [H], as `post_gain`."""
-    qkv: FragmentWeight
+    qkv: FragmentWeight | Beside
     head_norm: HeadNorm
     output: FragmentWeight
     post_gain: Tensor
@@ -81,17 +85,25 @@ def fragment_model(weights: Weights, shape: Shape) -> FragmentModel:
             layers.append(_layer(weights, f"model.layers.{index}.", shape))
         except ValueError as error:
             raise ModelError(f"layer {index} does not suit the GPU kernels: {error}", param="model") from None
-    embedding = _floating(weights.pop("model.embed_tokens.weight"))
+    embedding = weights.pop("model.embed_tokens.weight")
     head = weights.pop("lm_head.weight", None)
+    floats = _half(embedding)
     if head is None or shape.tied:
-        head = embedding
+        head = embedding if isinstance(embedding, QuantizedTensor) else floats
     final = _gain(weights.pop("model.norm.weight"))
-    whole = _fragment([head]) if isinstance(head, QuantizedTensor) else _floating(head)
-    return FragmentModel(shape, embedding, layers, final, whole)
+    packed = isinstance(head, QuantizedTensor) and head.shape[0] % 16 == 0
+    return FragmentModel(shape, floats, layers, final, _fragment([head], "lm_head") if packed else _half(head))
+
+
+def _half(weight: AnyWeight) -> Tensor:
+    """Embedding or head in 16 bits; fp16 where it is neither that nor bf16."""
+    if not isinstance(weight, Tensor):
+        return weight.dequantize(torch.float16)
+    return _floating(weight.half() if weight.dtype == torch.float32 and weight.is_cuda else weight)
 
 
 def _layer(weights: Weights, prefix: str, shape: Shape) -> FragmentLayer:
-    def take(*names: str) -> list[Tensor | QuantizedTensor]:
+    def take(*names: str) -> list[AnyWeight]:
         return [weights.pop(prefix + name) for name in names]
 
     def gain(name: str) -> Tensor | None:
@@ -103,35 +115,47 @@ def _layer(weights: Weights, prefix: str, shape: Shape) -> FragmentLayer:
     bias = None if biases[0] is None else torch.cat([_floating(part).float() for part in biases if part is not None])
     return FragmentLayer(
         input_gain=_gain(*take("input_layernorm.weight")),
-        qkv=_fragment(take(*(f"self_attn.{part}_proj.weight" for part in "qkv"))),
+        qkv=_beside(take(*(f"self_attn.{part}_proj.weight" for part in "qkv")), f"{prefix}self_attn"),
         head_norm=HeadNorm(gain("self_attn.q_norm.weight"), gain("self_attn.k_norm.weight"), bias, shape.eps),
-        output=_fragment(take("self_attn.o_proj.weight")),
+        output=_fragment(take("self_attn.o_proj.weight"), f"{prefix}self_attn.o_proj"),
         post_gain=_gain(*take("post_attention_layernorm.weight")),
         router=_floating(*take("mlp.gate.weight")) if sparse else None,
         gate_up=_experts(
-            take("mlp.experts.gate_up_proj") if sparse else take("mlp.gate_proj.weight", "mlp.up_proj.weight"), True
+            take("mlp.experts.gate_up_proj") if sparse else take("mlp.gate_proj.weight", "mlp.up_proj.weight"),
+            True,
+            f"{prefix}mlp.gate and up",
         ),
-        down=_experts(take("mlp.experts.down_proj" if sparse else "mlp.down_proj.weight"), False),
+        down=_experts(take("mlp.experts.down_proj" if sparse else "mlp.down_proj.weight"), False, f"{prefix}mlp.down"),
     )
 
 
-def _gain(value: Tensor | QuantizedTensor) -> Tensor:
+def _gain(value: AnyWeight) -> Tensor:
     return _floating(value).to(torch.float16)
 
 
-def _floating(value: Tensor | QuantizedTensor) -> Tensor:
+def _floating(value: AnyWeight) -> Tensor:
     """The tensor in memory of its own: a view would keep the whole file that it was read with."""
     assert isinstance(value, Tensor), "norms, routers, biases and embeddings are never quantised"
     return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
 
 
-def _fragment(parts: list[Tensor | QuantizedTensor]) -> FragmentWeight:
+def _fragment(parts: list[AnyWeight], name: str) -> FragmentWeight:
     """One matrix of the stacked rows of `parts` [N_i, K]."""
-    return _experts([_whole(parts)], False, squeeze=True)
+    return _experts(parts if any(map(is_formed, parts)) else [_whole(parts)], False, name, squeeze=True)
 
 
-def _whole(parts: list[Tensor | QuantizedTensor]) -> Tensor | QuantizedTensor:
+def _beside(parts: list[AnyWeight], name: str) -> FragmentWeight | Beside:
+    """The same, or each alone where their formats differ."""
+    pieces = [piece for part in parts for piece in (part.pieces if isinstance(part, StackedWeight) else (part,))]
+    if not any(map(is_formed, parts)) or alike(pieces):
+        return _fragment(parts, name)
+    return Beside(tuple(_fragment([part], name) for part in parts))
+
+
+def _whole(parts: Sequence[AnyWeight]) -> Tensor | QuantizedTensor:
     """Rows of several weights as one; they share columns and format."""
+    if len(parts) == 1 and not isinstance(parts[0], StackedWeight):
+        return parts[0]
     if isinstance(parts[0], Tensor):
         return torch.cat([_floating(part) for part in parts], -2)
     plain = [part.with_plain_scales() for part in parts if isinstance(part, QuantizedTensor)]
@@ -144,9 +168,11 @@ def _whole(parts: list[Tensor | QuantizedTensor]) -> Tensor | QuantizedTensor:
     return QuantizedTensor(packed, absmax, plain[0].codebook, shape, plain[0].coding)
 
 
-def _experts(parts: list[Tensor | QuantizedTensor], interleave: bool, *, squeeze: bool = False) -> FragmentWeight:
+def _experts(parts: list[AnyWeight], interleave: bool, name: str, *, squeeze: bool = False) -> FragmentWeight:
     """Experts [E, N, K], or one matrix as one expert, some at a time: unpacking takes eight times the packed bytes."""
-    weight = parts[0] if len(parts) == 1 else _whole(parts)
+    if any(map(is_formed, parts)):
+        return _formed(parts, interleave, name, squeeze)
+    weight = _whole(parts)
     if isinstance(weight, QuantizedTensor):
         weight = weight.with_plain_scales()
     if len(weight.shape) == 2:
@@ -165,6 +191,17 @@ def _experts(parts: list[Tensor | QuantizedTensor], interleave: bool, *, squeeze
     if squeeze:
         words, scales = words[0], scales[0]
     return FragmentWeight(words, scales, table, weight.shape[-2], weight.shape[-1], bits)
+
+
+def _formed(parts: list[AnyWeight], interleave: bool, name: str, squeeze: bool) -> FragmentWeight:
+    """The same of other tools' formats and nl4."""
+    weight = parts[0]
+    if len(parts) > 1:
+        pieces = [piece for part in parts for piece in (part.pieces if isinstance(part, StackedWeight) else (part,))]
+        weight = StackedWeight(tuple(pieces), (sum(part.shape[-2] for part in parts), parts[0].shape[-1]))
+    assert not isinstance(weight, Tensor)
+    made = formed_stack(weight, name, interleave=interleave)
+    return replace(made, words=made.words[0], scales=made.scales[0]) if squeeze else made
 
 
 def _unsqueezed(weight: Tensor | QuantizedTensor) -> Tensor | QuantizedTensor:

@@ -19,7 +19,7 @@ from engine.model.cuda.decode_forward import DecodeForward
 from engine.model.cuda.fragment_model import FragmentLayer
 from engine.model.kernels.attention.attention import Cache, Step
 from engine.model.kernels.device import plane
-from engine.model.kernels.device.fragments import FragmentWeight
+from engine.model.kernels.device.fragments import Beside, FragmentWeight
 from engine.model.kernels.products import prefill, stream, strips
 from engine.model.kernels.products.prefill import splits_of
 from engine.model.kernels.routing import router
@@ -29,7 +29,8 @@ from engine.model.kernels.routing.router import Pairs
 WIDE = 256
 """The most tokens of a step that goes through here."""
 STRIPS = {4: 128, 8: 64, 16: 64}
-"""Up to so many tokens, by bits, experts get so few each that a warp per strip of rows is the fastest."""
+"""Up to so many tokens, by bits, experts get so few each that a warp per strip of rows is the fastest; 64 in other
+tools' formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class WideForward:
             eps=few.model.shape.eps, plane=not self._by_strips(len(x)),
         )  # fmt: skip
 
-    def parts_of(self, x: Tensor, weight: FragmentWeight) -> Tensor:
+    def parts_of(self, x: Tensor, weight: FragmentWeight | Beside) -> Tensor:
         """fp32 [T, S, N] whose sum over S is x W^T."""
         parts = torch.empty(x.shape[0], splits_of(weight, x.shape[0]), weight.rows, device=x.device)
         self._operations.product_parts(x, weight, parts)
@@ -134,7 +135,7 @@ class WideForward:
 
     def _by_strips(self, tokens: int) -> bool:
         """Whether the experts' products of so many tokens are strips' work, with activations in natural order."""
-        return tokens <= STRIPS[self._few.model.layers[0].gate_up.bits]
+        return tokens <= STRIPS.get(self._few.model.layers[0].gate_up.kind, 64)
 
     def pairs_of(self, logits: Tensor, live: Tensor) -> Pairs:
         """Who goes where, by the router's logits [T, E]."""

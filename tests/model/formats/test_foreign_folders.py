@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine.config import EngineConfig
 from engine.errors import ModelError
+from engine.interfaces import RowInput
 from engine.model.cpu.cpu_cache import Span
 from engine.model.cpu.cpu_loader import read_weights
 from engine.model.cpu.decoder import Decoder, Shape
@@ -352,9 +353,38 @@ def test_another_quantisation_than_the_folders_is_refused(tmp_path: Path) -> Non
         read_weights(config, resolve(str(packed)))
 
 
-def test_a_gpu_refuses_the_format_by_name_with_the_ways_out(tmp_path: Path) -> None:
-    packed, plain = foreign.write_folder(tmp_path, *CASES["gptq-4 v1"]())
-    config, source = EngineConfig(model=str(packed)), resolve(str(packed))
-    with pytest.raises(ModelError, match=r"no GPU kernel of this engine reads gptq-4 yet.*--device cpu"):
-        cuda_loader._read(config, source, "cpu")
+SUITED = {"hidden_size": 128, "moe_intermediate_size": 64, "head_dim": 32, "num_hidden_layers": 2}
+"""Sizes that divide into the kernels' units."""
+DEVICES = [
+    "cpu",
+    pytest.param("cuda:0", marks=[
+        pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    ]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["fp8 blocks", "fp8 rows", "gptq-4 v1", "gptq-8 v1", "awq-4", "nvfp4 modelopt"])
+def test_the_gpus_loader_keeps_it_packed_and_gives_the_cpus_logits(name: str, device: str, tmp_path: Path) -> None:
+    """On a CPU with the kernels' references. The bound is fp16's: weights, and on a GPU activations, are rounded."""
+    packed, _ = foreign.write_folder(tmp_path, *CASES[name](), **SUITED)
+    config, source = EngineConfig(model=str(packed), max_batch=2, max_sequence=64), resolve(str(packed))
+    loaded = cuda_loader._read(config, source, device)
+    assert loaded.quantization == scheme_of(packed).label
+    runner = cuda_loader._runner(config, loaded, device)
+    tokens = [(7 * i + 3) % 500 for i in range(20)]
+    runner.forward([RowInput(1, tokens, 0)])
+    found = read(packed)
+    assert found.tensors is not None
+    decoder = Decoder(Shape.from_config(found.settings), found.tensors, slots=1, positions=64, dtype=torch.float32)
+    logits = decoder.forward(torch.tensor(tokens), [Span(0, 0, 20, 0)], torch.tensor([19]))
+    assert float((runner._logits[:1].cpu() - logits).norm() / logits.norm()) < 2e-2
+
+
+def test_a_gpu_refuses_act_order_by_name_with_the_way_out(tmp_path: Path) -> None:
+    packed, plain = foreign.write_folder(tmp_path, *CASES["gptq-4 v2 act-order"](), **SUITED)
+    config = EngineConfig(model=str(packed), max_batch=2, max_sequence=64)
+    loaded = cuda_loader._read(config, resolve(str(packed)), "cpu")
+    with pytest.raises(ModelError, match=r"^model\.layers\.0\.self_attn has its columns in another order"):
+        cuda_loader._runner(config, loaded, "cpu")
     assert cuda_loader._read(config, resolve(str(plain)), "cpu").quantization == "bf16"

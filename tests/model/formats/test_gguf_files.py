@@ -10,6 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 
 from engine.config import EngineConfig
 from engine.errors import ModelError
+from engine.interfaces import RowInput
+from engine.model.cpu.cpu_cache import Span
 from engine.model.cpu.cpu_loader import read_weights
 from engine.model.cpu.decoder import Decoder, Shape
 from engine.model.cpu.packed_weights import open_gguf
@@ -148,10 +150,21 @@ def test_a_file_cut_short_is_one_line(keep: int, told: str, tmp_path: Path) -> N
     assert "\n" not in refusal.value.message
 
 
-def test_a_gpu_refuses_a_quantised_file_by_name(tmp_path: Path) -> None:
-    path = gguf_writer.write(tmp_path / "model.gguf", "qwen3")
-    with pytest.raises(ModelError, match=r"no GPU kernel of this engine reads q4_k_m"):
-        cuda_loader._read(EngineConfig(model=str(path)), resolve(str(path)), "cpu")
+@pytest.mark.parametrize("architecture", ["qwen3moe", "llama"])
+def test_the_gpus_loader_keeps_a_mixed_file_packed_and_gives_the_cpus_logits(architecture: str, tmp_path: Path) -> None:
+    """Q, K and V differ in type, so they are products beside each other; with the kernels' references on a CPU."""
+    path = gguf_writer.write(tmp_path / "model.gguf", architecture, others=gguf_writer.Q4_K_M)
+    config = EngineConfig(model=str(path), cache_dir=str(tmp_path / "cache"), max_batch=2, max_sequence=64)
+    loaded = cuda_loader._read(config, resolve(str(path)), "cpu")
+    assert loaded.quantization == "q4_k_m"
+    runner = cuda_loader._runner(config, loaded, "cpu")
+    tokens = [(7 * i + 3) % 250 for i in range(20)]
+    runner.forward([RowInput(1, tokens, 0)])
+    held = read(path, tmp_path / "cache")
+    shape = Shape.from_config(held.settings)
+    reference = Decoder(shape, held.tensors, slots=2, positions=64, dtype=torch.float32)
+    logits = reference.forward(torch.tensor(tokens), [Span(0, 0, 20, 0)], torch.tensor([19]))
+    assert float((runner._logits[:1] - logits).norm() / logits.norm()) < 1e-2
 
 
 def test_quantize_does_not_round_what_is_rounded(tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ Axis letters: N rows, K columns, E experts, `...` is empty or [E].
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from engine.model.kernels.device.forms import ZEROS, Form, records_apart
 
 UNIT_ROWS = 16
 UNIT_COLUMNS = 64
@@ -36,11 +39,46 @@ class FragmentWeight:
     rows: int
     columns: int
     bits: int
+    form: Form | None = None
+    """Of other tools' formats and nl4; then `scales` are the groups' records, uint8 [..., N/16, bytes], and behind the
+    table's entries is a factor fp32 for each row."""
+
+    @property
+    def kind(self) -> int:
+        """What kernels call BITS."""
+        return self.bits if self.form is None else self.form.kind
 
     @property
     def nbytes(self) -> int:
-        scales = 0 if self.bits == 16 else self.scales.numel() * 4
-        return self.words.numel() * 2 + scales
+        scales = 0 if self.bits == 16 else self.scales.nbytes
+        rows = 0 if self.form is None else self.table.nbytes - 1024
+        return self.words.numel() * 2 + scales + rows
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Weights [N_i, K] in several formats that one input is multiplied with; their outputs lie side by side."""
+
+    parts: tuple[FragmentWeight, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def columns(self) -> int:
+        return self.parts[0].columns
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+    def slices(self) -> Iterator[tuple[FragmentWeight, slice]]:
+        """Every part with the outputs that are its own."""
+        at = 0
+        for part in self.parts:
+            yield part, slice(at, at + part.rows)
+            at += part.rows
 
 
 def pair_table(codebook: Tensor) -> Tensor:
@@ -93,10 +131,14 @@ def fragment_scales(absmax: Tensor) -> Tensor:
     return swapped.clone(memory_format=torch.contiguous_format)
 
 
-def unfragment(weight: FragmentWeight) -> Tensor:
+def unfragment(weight: FragmentWeight | Beside) -> Tensor:
     """The weight as fp32 [..., N, K] with the values that the kernels compute with (codebook in fp16)."""
+    if isinstance(weight, Beside):
+        return torch.cat([unfragment(part) for part in weight.parts], -2)
     lead = weight.words.shape[:-3]
     tiles, blocks = weight.rows // 16, weight.columns // 64
+    if weight.form is not None:
+        return _unfragment_formed(weight, weight.form)
     if weight.bits == 4:
         words = weight.words.reshape(-1, tiles, blocks, 256).view(torch.int32).view(-1, tiles, blocks, 8, 4, 2, 2)
         table = (weight.table & 0xFFFF)[:16].to(torch.int16).view(torch.float16).float()
@@ -114,6 +156,48 @@ def unfragment(weight: FragmentWeight) -> Tensor:
         absmax = weight.scales.transpose(-1, -2).reshape(*lead, weight.rows, blocks)
         return (values.view(*lead, weight.rows, blocks, 64) * absmax.unsqueeze(-1)).view_as(values)
     return values * weight.scales.unsqueeze(-1) if weight.bits == 8 else values
+
+
+def fragment_wide(codes: Tensor, bits: int) -> Tensor:
+    """uint8 codes of 5 or 6 bits [..., N, K] to int16 [..., N/16, K/64, 64 bits]: low nibbles as of 4 bits, then for
+    each 32-bit word of these its upper bits."""
+    low, units = fragment_codes(codes & 15), _units(codes >> 4).to(torch.int32).flatten(-3)
+    shifts = torch.arange(8, dtype=torch.int32, device=codes.device) * (bits - 4)
+    upper = (units << shifts).sum(-1).to(torch.uint8 if bits == 5 else torch.int16)  # L n b g t h half
+    upper = upper.reshape(*low.shape[:-1], 128).view(torch.int16)
+    return torch.cat((low, upper), -1)
+
+
+def _unfragment_formed(weight: FragmentWeight, form: Form) -> Tensor:
+    """As the kernels compute it: decoded, less zeros, times scales, less minima, all in fp16; then the row's factor."""
+    lead, rows, blocks = weight.words.shape[:-3], weight.rows, weight.columns // 64
+    words = weight.words.reshape(-1, 64 * weight.bits)
+    if weight.bits == 8:
+        order = (
+            torch.arange(1024, device=words.device).view(2, 8, 4, 2, 2, 2, 2).permute(1, 2, 3, 4, 0, 5, 6).reshape(-1)
+        )
+        octets = words.view(torch.uint8)[:, order]
+        units = octets.view(torch.float8_e4m3fn).float() / 256 if form.e4m3 else octets.view(torch.int8).float()
+    else:
+        nibbles = torch.arange(8, device=words.device)
+        codes = words[:, :256].contiguous().view(torch.int32).unsqueeze(-1) >> 4 * nibbles & 15
+        if weight.bits == 4:
+            units = (weight.table[:16] & 0xFFFF).to(torch.int16).view(torch.float16).float()[codes]
+        else:
+            more = weight.bits - 4
+            upper = words[:, 256:].contiguous().view(torch.uint8 if more == 1 else torch.int16).int() & 0xFFFF
+            codes = codes | (upper.unsqueeze(-1) >> more * nibbles & (1 << more) - 1) << 4
+            units = codes.float() - (1 << weight.bits - 1 if form.signed else 0)
+    back = tuple(_TO_UNIT.index(axis) for axis in range(10))
+    shape = (-1, rows // 16, blocks, 8, 4, 2, 2, 2, 2, 2)
+    values = units.reshape(shape).permute(back).reshape(-1, weight.columns).half()
+    if form.per_unit:
+        scales, second = records_apart(form, weight.scales, len(values) // 16, blocks)
+        zeros = second if form.second == ZEROS else None
+        values = (values if zeros is None else values - zeros) * scales
+        values = values if second is None or zeros is not None else values - second
+    factors = weight.table[256:].view(torch.float32)
+    return (values.float() * factors.unsqueeze(-1)).view(*lead, rows, weight.columns)
 
 
 def interleave_gate_up(weight: Tensor) -> Tensor:

@@ -122,15 +122,15 @@ def product_shape(found: Product, size: int, weight: Any, splits: int = 1) -> di
     tiles = chunk(weight.rows // 16, most)
     warps = warps if tiles == most else 4
     return {
-        "R": tiles, "BT": size, "U": chunk(weight.columns // 64 // splits, units), "BITS": weight.bits,
-        "AHEAD": ahead if weight.bits == 4 else 0, "WARPS": warps, "num_warps": warps, "num_stages": stages,
+        "R": tiles, "BT": size, "U": chunk(weight.columns // 64 // splits, units), "BITS": weight.kind,
+        "AHEAD": ahead if weight.kind == 4 else 0, "WARPS": warps, "num_warps": warps, "num_stages": stages,
     }  # fmt: skip
 
 
 def strips_shape(weight: Any, tokens: int, down: bool) -> dict[str, Any]:
     """Launch constants of one product by strips; sizes that are smaller than the product's get fewer of each."""
     few = STRIPS_FEW.get((weight.bits, 2 if tokens <= 2 else 4)) if tokens <= 4 else None
-    warps, sharing, rows, units = (few or STRIPS[weight.bits])[down]
+    warps, sharing, rows, units = (few or STRIPS.get(weight.bits, STRIPS[4]))[down]
     tiles, blocks = weight.rows // 16, weight.columns // 64
     sharing = chunk(blocks, sharing)
     strips = chunk(tiles, warps // sharing)

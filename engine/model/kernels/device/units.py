@@ -14,6 +14,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from engine.model.kernels.device.forms import e4m3_plane, load_groups, upper_bits, wide_plane, with_groups
+
 HALF_SCALE: tl.constexpr = tl.constexpr(64.0)
 """The residual stream and the experts' inner activations are held in fp16 divided by this: finite up to 4 million."""
 
@@ -70,6 +72,13 @@ _DECODE_8 = tl.constexpr(
     "prmt.b32 $0, v, m, 0x4140;\nprmt.b32 $1, v, m, 0x4342;\n"
     "sub.rn.f16x2 $0, $0, o;\nsub.rn.f16x2 $1, $1, o;\n}"
 )
+_DECODE_E4M3 = tl.constexpr(
+    "{\n.reg .b32 a, b, m, n, z;\nmov.u32 z, 0;\n"
+    "prmt.b32 a, $2, z, 0x1404;\nprmt.b32 b, $2, z, 0x3424;\n"
+    "and.b32 m, a, 0x7f007f00;\nand.b32 n, b, 0x7f007f00;\nshr.u32 m, m, 1;\nshr.u32 n, n, 1;\n"
+    "lop3.b32 $0, a, 0x80008000, m, 0xea;\nlop3.b32 $1, b, 0x80008000, n, 0xea;\n}"
+)
+"""Bytes of e4m3 as fp16, divided by 256: the same bits one place lower behind the sign."""
 
 
 @triton.jit
@@ -99,7 +108,7 @@ def release_next(PDL: tl.constexpr):
 def prepare_table(table, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
     """Copy the pair table into shared memory; gives the lane's byte offset that `decode` takes."""
     lane = 0
-    if ASM and BITS == 4:
+    if ASM and (BITS & 31) == 4:
         address = table.to(tl.uint64, bitcast=True)
         if WARPS == 4:
             lane = tl.inline_asm_elementwise(_FILL_128, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
@@ -124,17 +133,25 @@ def refill_table(table, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.constex
 
 
 @triton.jit
-def load_words(words, unit, BITS: tl.constexpr, ONCE: tl.constexpr = True):
-    """16-bit elements of the units `unit` [B]: four tensors [B, 256], of which 4 bits use one and 8 bits two. With ONCE
-    no other block reads them: they are the first to leave the caches."""
+def load_words(words, scales, unit, BITS: tl.constexpr, ONCE: tl.constexpr = True):
+    """16-bit elements of the units `unit` [B]: four tensors [B, 256], of which 4 bits use one and 8 bits two; other
+    tools' formats have the upper bits of codes in the second, and groups (forms.py) in the others. With ONCE no other
+    block reads them: they are the first to leave the caches."""
     KEEP: tl.constexpr = "evict_first" if ONCE else ""
-    base = words + unit[:, None] * (64 * BITS) + tl.arange(0, 256)[None, :]
+    CODE: tl.constexpr = BITS & 31
+    base = words + unit[:, None] * (64 * CODE) + tl.arange(0, 256)[None, :]
     w0 = tl.load(base, eviction_policy=KEEP)
     w1 = w0
     w2 = w0
     w3 = w0
-    if BITS >= 8:
+    if CODE >= 8:
         w1 = tl.load(base + 256, eviction_policy=KEEP)
+    elif CODE == 6:
+        w1 = tl.load(words + unit[:, None] * (64 * CODE) + 256 + tl.arange(0, 128)[None, :])
+    elif CODE == 5:
+        w1 = tl.load(words + unit[:, None] * (64 * CODE) + 256 + tl.arange(0, 64)[None, :])
+    if (BITS >> 5) & 3:
+        w2, w3 = load_groups(scales, unit, BITS)
     if BITS == 16:
         w2 = tl.load(base + 512, eviction_policy=KEEP)
         w3 = tl.load(base + 768, eviction_policy=KEEP)
@@ -144,7 +161,7 @@ def load_words(words, unit, BITS: tl.constexpr, ONCE: tl.constexpr = True):
 @triton.jit
 def load_units(words, scales, unit, B: tl.constexpr, BITS: tl.constexpr):
     """Words and block scales of the units `unit` [B]."""
-    w0, w1, w2, w3 = load_words(words, unit, BITS)
+    w0, w1, w2, w3 = load_words(words, scales, unit, BITS)
     s = tl.zeros([B, 16], tl.float32)
     if BITS == 4:
         s = tl.load(scales + unit[:, None] * 16 + tl.arange(0, 16)[None, :], eviction_policy="evict_first")
@@ -174,6 +191,16 @@ def _byte_plane(word, PLANE: tl.constexpr, B: tl.constexpr):
 
 
 @triton.jit
+def row_factors(scales, table, row, BITS: tl.constexpr):
+    """fp32 factors of rows, for formats that have them (`BITS` 8, and those with a form)."""
+    if BITS == 8:
+        at = scales + row
+    else:
+        at = (table + 256).to(tl.pointer_type(tl.float32)) + row
+    return tl.load(at)
+
+
+@triton.jit
 def _half_plane(w, ASM: tl.constexpr):
     """bf16 bits; as fp32 under the interpreter, which has no bf16."""
     if ASM:
@@ -191,7 +218,22 @@ def decode(w0, w1, w2, w3, lane, table, B: tl.constexpr, BITS: tl.constexpr, ASM
         a1 = _half_plane(w1, ASM)
         a2 = _half_plane(w2, ASM)
         a3 = _half_plane(w3, ASM)
-    elif BITS == 8:
+    elif (BITS >> 13) & 1:
+        if ASM:
+            a0, a1 = tl.inline_asm_elementwise(
+                _DECODE_E4M3, "=&r,=&r,r", [w0], dtype=(tl.float16,) * 2, is_pure=True, pack=2
+            )
+            a2, a3 = tl.inline_asm_elementwise(
+                _DECODE_E4M3, "=&r,=&r,r", [w1], dtype=(tl.float16,) * 2, is_pure=True, pack=2
+            )
+        else:
+            first = _pair_words(w0, B)
+            second = _pair_words(w1, B)
+            a0 = e4m3_plane(first, 0, B)
+            a1 = e4m3_plane(first, 1, B)
+            a2 = e4m3_plane(second, 0, B)
+            a3 = e4m3_plane(second, 1, B)
+    elif (BITS & 31) == 8:
         if ASM:
             a0, a1 = tl.inline_asm_elementwise(
                 _DECODE_8, "=&r,=&r,r", [w0], dtype=(tl.float16,) * 2, is_pure=True, pack=2
@@ -206,6 +248,13 @@ def decode(w0, w1, w2, w3, lane, table, B: tl.constexpr, BITS: tl.constexpr, ASM
             a1 = _byte_plane(first, 1, B)
             a2 = _byte_plane(second, 0, B)
             a3 = _byte_plane(second, 1, B)
+    elif (BITS & 31) > 4:
+        word = _pair_words(w0, B)
+        upper = upper_bits(w1, B, BITS)
+        a0 = wide_plane(word, upper, 0, B, BITS)
+        a1 = wide_plane(word, upper, 1, B, BITS)
+        a2 = wide_plane(word, upper, 2, B, BITS)
+        a3 = wide_plane(word, upper, 3, B, BITS)
     else:
         if ASM:
             a0, a1, a2, a3 = tl.inline_asm_elementwise(
@@ -217,6 +266,8 @@ def decode(w0, w1, w2, w3, lane, table, B: tl.constexpr, BITS: tl.constexpr, ASM
             a1 = _table_plane(word, table, 1, B)
             a2 = _table_plane(word, table, 2, B)
             a3 = _table_plane(word, table, 3, B)
+    if (BITS >> 5) & 3:
+        a0, a1, a2, a3 = with_groups(a0, a1, a2, a3, w2, w3, B, BITS)
     return a0, a1, a2, a3
 
 

@@ -21,6 +21,7 @@ from engine.model.kernels.device.units import (
     plane_products,
     prepare_table,
     release_next,
+    row_factors,
     row_token,
     row_unit,
     unit_products,
@@ -70,8 +71,8 @@ def gate_up_one_kernel(
             held = held + (load_units(words, scales, first + (c + AHEAD) * B, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
         acc += unit_products(w0, w1, w2, w3, s, xa, xb, lane, table, B, 8, BITS, ASM)
     total = tl.sum(acc, axis=0)
-    if BITS == 8:
-        total = total * tl.load(scales + expert * (2 * I) + tile * 16 + tl.arange(0, 16))[:, None]
+    if BITS == 8 or BITS > 31:
+        total = total * row_factors(scales, table, expert * (2 * I) + tile * 16 + tl.arange(0, 16), BITS)[:, None]
     value = _silu_product(total, 8) * (1.0 / tl.sum(tl.exp(others - mine)) / HALF_SCALE)
     n = tile * 8 + tl.arange(0, 8)
     t = tl.arange(0, 8)
@@ -82,6 +83,7 @@ def gate_up_one_kernel(
 def _down_words(
     words,
     scales,
+    table,
     experts,
     tile,
     c: tl.constexpr,
@@ -93,13 +95,13 @@ def _down_words(
     """Words, block scales and row scales of units c * B .. of the chosen experts' joined columns."""
     j = c * B + tl.arange(0, B)
     unit = (experts.to(tl.int64) * (N // 16) + tile) * BLOCKS + (j - j // BLOCKS * BLOCKS)
-    w0, w1, w2, w3 = load_words(words, unit, BITS)
+    w0, w1, w2, w3 = load_words(words, scales, unit, BITS)
     r = tl.arange(0, 16)
     s = tl.zeros([B, 16], tl.float32)
     if BITS == 4:
         s = tl.load(scales + unit[:, None] * 16 + r[None, :])
-    elif BITS == 8:
-        s = tl.load(scales + (experts * N)[:, None] + tile * 16 + r[None, :])
+    elif BITS == 8 or BITS > 31:
+        s = row_factors(scales, table, (experts * N)[:, None] + tile * 16 + r[None, :], BITS)
     return w0, w1, w2, w3, s
 
 
@@ -125,7 +127,7 @@ def down_one_kernel(
     held = ()
     for c in tl.static_range(AHEAD):  # requested before the wait
         experts = experts_of(choice, (c * B + tl.arange(0, B)) // BLOCKS, EP, ASM)
-        held = held + (_down_words(words, scales, experts, tile, c, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
+        held = held + (_down_words(words, scales, table, experts, tile, c, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
     lane = prepare_table(table, WARPS, BITS, ASM)
     ready = ()
     for c in tl.static_range(EARLY):
@@ -140,13 +142,13 @@ def down_one_kernel(
         w0, w1, w2, w3, s = held[c]
         if c + AHEAD < TURNS:
             experts = experts_of(choice, ((c + AHEAD) * B + tl.arange(0, B)) // BLOCKS, EP, ASM)
-            held = held + (_down_words(words, scales, experts, tile, c + AHEAD, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
+            held = held + (_down_words(words, scales, table, experts, tile, c + AHEAD, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
         if c < EARLY:
             a0, a1, a2, a3 = ready[c]
         else:
             a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
         part = plane_products(a0, a1, a2, a3, s, xa, xb, B, 8, BITS)
-        if BITS == 8:
+        if BITS == 8 or BITS > 31:
             part = part * s[:, :, None]
         acc += part
     result = tl.sum(acc, axis=0) * HALF_SCALE + before
@@ -169,14 +171,15 @@ def experts_one(
     """out fp32 [1, H] += mixture of experts of x fp16 [1, H], chosen by the router's logits fp32 [1, E]; half =
     fp16(out / 64); inner fp16 [C, I] is scratch."""
     width, experts = down.columns, logits.shape[1]
-    shared = {"E": experts, "EP": triton.next_power_of_2(experts), "C": chosen, "BITS": down.bits}
+    shared = {"E": experts, "EP": triton.next_power_of_2(experts), "C": chosen}
     gate_up_one_kernel[(gate_up.rows // 16, chosen)](
         x, logits, gate_up.words, gate_up.scales, gate_up.table, inner,
         I=width, K=gate_up.columns, CP=triton.next_power_of_2(chosen), NORM_TOPK=norm_topk,
+        BITS=gate_up.kind,
         **launch.tuned("gate_up_one", gate_up.columns // 64, gate_up.bits, early=False), **shared, **launch.options(x),
     )  # fmt: skip
     down_one_kernel[(down.rows // 16,)](
-        inner, logits, down.words, down.scales, down.table, out, half, N=down.rows, I=width,
+        inner, logits, down.words, down.scales, down.table, out, half, N=down.rows, I=width, BITS=down.kind,
         **launch.tuned("down_one", chosen * width // 64, down.bits), **shared,
         **launch.options(x, f"down_one {down.bits}"),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.model.kernels.device import launch
-from engine.model.kernels.device.fragments import FragmentWeight, unfragment
+from engine.model.kernels.device.fragments import Beside, FragmentWeight, unfragment
 from engine.model.kernels.device.units import (
     HALF_SCALE,
     decode,
@@ -20,6 +20,7 @@ from engine.model.kernels.device.units import (
     plane_products,
     prepare_table,
     release_next,
+    row_factors,
     row_token,
     row_unit,
     wait_for_previous,
@@ -29,12 +30,12 @@ from engine.model.kernels.device.units import (
 @triton.jit
 def linear_kernel(
     x, gain, words, scales, table, out, half, T, eps,
-    N: tl.constexpr, K: tl.constexpr, B: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr, NORM: tl.constexpr,
-    RESIDUAL: tl.constexpr, AHEAD: tl.constexpr, EARLY: tl.constexpr, WARPS: tl.constexpr,
+    N: tl.constexpr, LD: tl.constexpr, K: tl.constexpr, B: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr,
+    NORM: tl.constexpr, RESIDUAL: tl.constexpr, AHEAD: tl.constexpr, EARLY: tl.constexpr, WARPS: tl.constexpr,
     ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N/16, ceil(T/BT)). x fp16 [T, K] (with NORM: the residual's half copy, T = 1); out fp32 [T, N]. The words
-    of AHEAD turns of B units are requested before the wait, those of EARLY turns decoded."""
+    """Grid (N/16, ceil(T/BT)). x fp16 [T, K] (with NORM: the residual's half copy, T = 1); out fp32 [T, N],
+    rows LD apart. The words of AHEAD turns of B units are requested before the wait, those of EARLY turns decoded."""
     BLOCKS: tl.constexpr = K // 64
     tile = tl.program_id(0)
     first = tl.program_id(1) * BT
@@ -46,7 +47,7 @@ def linear_kernel(
     t = first + tl.arange(0, BT)
     keep = (t < T)[None, :]
     n = tile * 16 + tl.arange(0, 16)
-    place = t[None, :] * N + n[:, None]
+    place = t[None, :] * LD + n[:, None]
     held = ()
     for c in tl.static_range(AHEAD):
         held = held + (load_units(words, scales, tile * BLOCKS + c * B + units, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
@@ -81,8 +82,8 @@ def linear_kernel(
     if NORM:  # the residual's half copy is divided by HALF_SCALE: its rms undoes that too
         whole = whole * HALF_SCALE
         acc = acc * (HALF_SCALE / tl.sqrt(tl.sum(whole * whole) / K + eps))
-    if BITS == 8:
-        acc = acc * tl.load(scales + n)[:, None]
+    if BITS == 8 or BITS > 31:
+        acc = acc * row_factors(scales, table, n, BITS)[:, None]
     if RESIDUAL:
         acc += before
         tl.store(half + place, (acc / HALF_SCALE).to(tl.float16), mask=keep)
@@ -91,7 +92,7 @@ def linear_kernel(
 
 def linear(
     x: Tensor,
-    weight: FragmentWeight,
+    weight: FragmentWeight | Beside,
     out: Tensor,
     *,
     gain: Tensor | None = None,
@@ -102,6 +103,10 @@ def linear(
 
     x: fp16 [T, K]; with `gain` fp16 [K] the half copy of one token's residual, normalised on the way in.
     """
+    if isinstance(weight, Beside):
+        for part, own in weight.slices():
+            linear(x, part, out[:, own], gain=gain, half=None if half is None else half[:, own], eps=eps)
+        return
     tokens = x.shape[0]
     token_tile = 8 if tokens <= 8 else 16
     kind = ("linear_wide" if weight.columns >= 4096 and tokens <= 8 else "linear") + ("" if tokens == 1 else "_few")
@@ -109,7 +114,7 @@ def linear(
     linear_kernel[grid](
         x, x if gain is None else gain, weight.words, weight.scales, weight.table, out, out if half is None else half,
         tokens, eps,
-        N=weight.rows, K=weight.columns, BT=token_tile, BITS=weight.bits, NORM=gain is not None,
+        N=weight.rows, LD=out.stride(0), K=weight.columns, BT=token_tile, BITS=weight.kind, NORM=gain is not None,
         RESIDUAL=half is not None, **launch.tuned(kind, weight.columns // 64, weight.bits),
         **launch.options(x, f"{kind} {weight.bits}"),
     )  # fmt: skip
@@ -117,7 +122,7 @@ def linear(
 
 def linear_reference(
     x: Tensor,
-    weight: FragmentWeight,
+    weight: FragmentWeight | Beside,
     out: Tensor,
     *,
     gain: Tensor | None = None,

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.model.kernels.device import launch
-from engine.model.kernels.device.fragments import FragmentWeight, unfragment
+from engine.model.kernels.device.fragments import Beside, FragmentWeight, unfragment
 from engine.model.kernels.device.plane import place_of, plane_order
 from engine.model.kernels.device.units import (
     HALF_SCALE,
@@ -21,6 +21,7 @@ from engine.model.kernels.device.units import (
     load_words,
     prepare_table,
     release_next,
+    row_factors,
     wait_for_previous,
 )
 from engine.model.kernels.routing.groups import Groups
@@ -40,11 +41,11 @@ def _weight_tile(w0, w1, w2, w3, lane, table, R: tl.constexpr, BITS: tl.constexp
 
 
 @triton.jit
-def _load_units(words, unit, scales, U: tl.constexpr, BITS: tl.constexpr, ONCE: tl.constexpr):
+def _load_units(words, unit, scales, groups, U: tl.constexpr, BITS: tl.constexpr, ONCE: tl.constexpr):
     """Words and block scales of U following units of every row tile."""
     found = ()
     for u in tl.static_range(U):
-        w0, w1, w2, w3 = load_words(words, unit + u, BITS, ONCE)
+        w0, w1, w2, w3 = load_words(words, groups, unit + u, BITS, ONCE)
         s = 1.0
         if BITS == 4:
             s = tl.load(scales + u * 16)
@@ -62,7 +63,7 @@ def _load_scales(scales, U: tl.constexpr):
 
 @triton.jit
 def _row_sums(
-    at, live, words, unit, scales, lane, table,
+    at, live, words, unit, scales, groups, lane, table,
     BLOCKS: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, U: tl.constexpr, BITS: tl.constexpr,
     AHEAD: tl.constexpr, ONCE: tl.constexpr, ASM: tl.constexpr,
 ):  # fmt: skip
@@ -74,17 +75,17 @@ def _row_sums(
         for b in tl.range(0, BLOCKS, U):
             later = _load_scales(scales + tl.minimum(b + U, BLOCKS - U) * 16, U)
             for u in tl.static_range(U):
-                w0, w1, w2, w3 = load_words(words, unit + b + u, BITS, ONCE)
+                w0, w1, w2, w3 = load_words(words, groups, unit + b + u, BITS, ONCE)
                 value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
                 a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
                 part = tl.dot(a, tl.trans(value.to(a.dtype)))
                 acc += part * due[u][0][:, None]
             due = later
     elif AHEAD:
-        now = _load_units(words, unit, scales, U, BITS, ONCE)
+        now = _load_units(words, unit, scales, groups, U, BITS, ONCE)
         for b in tl.range(0, BLOCKS, U):
             following = tl.minimum(b + U, BLOCKS - U)
-            ahead = _load_units(words, unit + following, scales + following * 16, U, BITS, ONCE)
+            ahead = _load_units(words, unit + following, scales + following * 16, groups, U, BITS, ONCE)
             for u in tl.static_range(U):
                 w0, w1, w2, w3, s = now[u]
                 value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
@@ -97,7 +98,7 @@ def _row_sums(
     else:
         for b in tl.range(0, BLOCKS, U):
             for u in tl.static_range(U):
-                w0, w1, w2, w3 = load_words(words, unit + b + u, BITS, ONCE)
+                w0, w1, w2, w3 = load_words(words, groups, unit + b + u, BITS, ONCE)
                 value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
                 a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
                 part = tl.dot(a, tl.trans(value.to(a.dtype)))
@@ -120,9 +121,9 @@ def _expert_rows(
     r = tl.arange(0, 16 * R)
     n = tile * 16 + r
     scale = scales + (expert * (N // 16) + tile + r // 16) * (K // 64) * 16 + r % 16
-    acc = _row_sums(at, live, words, unit, scale, lane, table, K // 64, R, BT, U, BITS, AHEAD, ONCE, ASM)
-    if BITS == 8:
-        acc = acc * tl.load(scales + expert * N + n)[:, None]
+    acc = _row_sums(at, live, words, unit, scale, scales, lane, table, K // 64, R, BT, U, BITS, AHEAD, ONCE, ASM)
+    if BITS == 8 or BITS > 31:
+        acc = acc * row_factors(scales, table, expert * N + n, BITS)[:, None]
     if GATE:
         weight = tl.load(weights + pair, mask=live, other=0.0) / HALF_SCALE
         gate, up = tl.split(tl.trans(tl.reshape(acc, [R, 2, 8, BT]), 0, 2, 3, 1))
@@ -162,12 +163,12 @@ def experts_kernel(
 @triton.jit(do_not_specialize=["T"])
 def product_kernel(
     x, words, scales, table, out, T,
-    N: tl.constexpr, K: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, S: tl.constexpr, U: tl.constexpr,
-    ADD: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, ONCE: tl.constexpr, WARPS: tl.constexpr,
-    ASM: tl.constexpr, PDL: tl.constexpr,
+    N: tl.constexpr, LD: tl.constexpr, K: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, S: tl.constexpr,
+    U: tl.constexpr, ADD: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, ONCE: tl.constexpr,
+    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N/16/R, ceil(T/BT), S): out fp32 [T, S, N], the sums over S stretches of K of x W^T; with ADD (S = 1) added
-    to what is there."""
+    """Grid (N/16/R, ceil(T/BT), S): out fp32 [T, S, N], the sums over S stretches of K of x W^T, rows LD apart;
+    with ADD (S = 1) added to what is there."""
     BLOCKS: tl.constexpr = K // 64 // S
     tile = tl.program_id(0) * R
     split = tl.program_id(2)
@@ -181,11 +182,11 @@ def product_kernel(
     at = x + row[:, None] * K + split * BLOCKS * 64 + tl.arange(0, 64)[None, :]
     unit = (tile + tl.arange(0, R)) * (K // 64) + split * BLOCKS
     scale = scales + ((tile + r // 16) * (K // 64) + split * BLOCKS) * 16 + r % 16
-    acc = _row_sums(at, live, words, unit, scale, lane, table, BLOCKS, R, BT, U, BITS, AHEAD, ONCE, ASM)
+    acc = _row_sums(at, live, words, unit, scale, scales, lane, table, BLOCKS, R, BT, U, BITS, AHEAD, ONCE, ASM)
     n = tile * 16 + r
-    if BITS == 8:
-        acc = acc * tl.load(scales + n)[:, None]
-    target = out + (row * S + split)[None, :] * N + n[:, None]
+    if BITS == 8 or BITS > 31:
+        acc = acc * row_factors(scales, table, n, BITS)[:, None]
+    target = out + (row * S + split)[None, :] * LD + n[:, None]
     if ADD:
         acc += tl.load(target, mask=live[None, :], other=0.0)
     tl.store(target, acc, mask=live[None, :])
@@ -205,12 +206,12 @@ def expand_kernel(
     for j in tl.range(0, 8, num_stages=1):
         block = tl.program_id(1) * 8 + j
         if block < BLOCKS:
-            w0, w1, w2, w3 = load_words(words, (tile + tl.arange(0, R)) * BLOCKS + block, BITS)
+            w0, w1, w2, w3 = load_words(words, scales, (tile + tl.arange(0, R)) * BLOCKS + block, BITS)
             a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM).to(tl.float32)
             if BITS == 4:
                 a = a * tl.load(scales + ((tile + r // 16) * BLOCKS + block) * 16 + r % 16)[:, None]
-            elif BITS == 8:
-                a = a * tl.load(scales + n)[:, None]
+            elif BITS == 8 or BITS > 31:
+                a = a * row_factors(scales, table, n, BITS)[:, None]
             at = out + n.to(tl.int64)[:, None] * K + block * 64 + tl.arange(0, 64)[None, :]
             tl.store(at, a.to(out.dtype.element_ty))
 
@@ -224,20 +225,26 @@ def expand(weight: FragmentWeight, out: Tensor) -> None:
     launch.start(
         expand_kernel, (weight.rows // 16 // tiles, -(-weight.columns // 512)), weight.words, weight.scales,
         weight.table, out,
-        K=weight.columns, R=tiles, BITS=weight.bits, WARPS=4, num_warps=4, **flags,
+        K=weight.columns, R=tiles, BITS=weight.kind, WARPS=4, num_warps=4, **flags,
     )  # fmt: skip
 
 
-def product(x: Tensor, weight: FragmentWeight, out: Tensor, *, add: bool = False) -> None:
+def product(x: Tensor, weight: FragmentWeight | Beside, out: Tensor, *, add: bool = False) -> None:
     """out fp32 [T, N] = (out +) x W^T; x fp16 [T, K] in plane order."""
+    if isinstance(weight, Beside):
+        for part, own in weight.slices():
+            product(x, part, out[:, own], add=add)
+        return
     tokens = x.shape[0]
     if x.is_cuda and tokens >= EXPANDED and weight.bits != 16:
         whole = torch.empty(weight.rows, weight.columns, dtype=torch.float16, device=x.device)
         expand(weight, whole)
         if add:
             out += torch.mm(x, whole.t(), out_dtype=torch.float32)
-        else:
+        elif out.is_contiguous():
             torch.mm(x, whole.t(), out_dtype=torch.float32, out=out)
+        else:
+            out.copy_(torch.mm(x, whole.t(), out_dtype=torch.float32))
         return
     _product(x, weight, out, 128 if tokens > 64 else 64, 1, add)
 
@@ -246,13 +253,12 @@ def _product(x: Tensor, weight: FragmentWeight, out: Tensor, size: int, splits: 
     shape = launch.product_shape(launch.DENSE[size], size, weight, splits)
     launch.start(
         product_kernel, (weight.rows // 16 // shape["R"], -(-x.shape[0] // size), splits), x, weight.words,
-        weight.scales, weight.table, out, x.shape[0], N=weight.rows, K=weight.columns, S=splits, ADD=add,
-        ONCE=x.shape[0] <= size, **shape,
-        **launch.options(x),
+        weight.scales, weight.table, out, x.shape[0], N=weight.rows, LD=out.stride(-2), K=weight.columns, S=splits,
+        ADD=add, ONCE=x.shape[0] <= size, **shape, **launch.options(x),
     )  # fmt: skip
 
 
-def splits_of(weight: FragmentWeight, tokens: int) -> int:
+def splits_of(weight: FragmentWeight | Beside, tokens: int) -> int:
     """How many stretches of K `product_parts` sums apart, so that a few hundred blocks share the weight."""
     size = dense_size(tokens)
     blocks = weight.rows // 16 // launch.chunk(weight.rows // 16, launch.DENSE[size][0]) * -(-tokens // size)
@@ -265,13 +271,14 @@ def dense_size(tokens: int) -> int:
     return min(64, max(16, 1 << (tokens - 1).bit_length()))
 
 
-def product_parts(x: Tensor, weight: FragmentWeight, parts: Tensor) -> None:
+def product_parts(x: Tensor, weight: FragmentWeight | Beside, parts: Tensor) -> None:
     """parts fp32 [T, S, N]: the S sums whose sum is x W^T; x fp16 [T, K] in plane order, S from `splits_of`."""
     size = dense_size(x.shape[0])
-    _product(x, weight, parts, size, parts.shape[1], False)
+    for part, own in weight.slices() if isinstance(weight, Beside) else ((weight, slice(None)),):
+        _product(x, part, parts[:, :, own], size, parts.shape[1], False)
 
 
-def product_parts_reference(x: Tensor, weight: FragmentWeight, parts: Tensor) -> None:
+def product_parts_reference(x: Tensor, weight: FragmentWeight | Beside, parts: Tensor) -> None:
     natural = torch.empty_like(x)
     natural[:, plane_order(x.shape[1], x.device)] = x
     stretch = x.shape[1] // parts.shape[1]
@@ -281,7 +288,7 @@ def product_parts_reference(x: Tensor, weight: FragmentWeight, parts: Tensor) ->
         parts[:, split] = natural[:, here].float() @ whole[:, here].t()
 
 
-def product_reference(x: Tensor, weight: FragmentWeight, out: Tensor, *, add: bool = False) -> None:
+def product_reference(x: Tensor, weight: FragmentWeight | Beside, out: Tensor, *, add: bool = False) -> None:
     natural = torch.empty_like(x)
     natural[:, plane_order(x.shape[1], x.device)] = x
     result = natural.float() @ unfragment(weight).t()

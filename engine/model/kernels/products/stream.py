@@ -222,8 +222,10 @@ def grouped_product(
     x: Tensor, pairs: Pairs, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, parts: Tensor, *, chosen: int
 ) -> None:
     """parts fp32 [P, H]: every pair's expert output, route weight applied. x fp16 [T, H]; inner fp16 [P, I] is scratch.
-    pairs.progress is zero before, and not after. A few tokens take the products one by one."""
-    if len(pairs.ids) <= launch.ONE_BY_ONE * chosen:
+    pairs.progress is zero before, and not after. A few tokens take the products one by one, and so do other tools'
+    formats, which may differ between the two."""
+    formed = gate_up.form is not None or down.form is not None
+    if formed or len(pairs.ids) <= launch.ONE_BY_ONE * chosen:
         strips_product(x, pairs, gate_up, down, inner, parts, chosen=chosen)
         return
     shape = launch.stream_shape(gate_up, down)

@@ -21,6 +21,7 @@ from engine.model.kernels.device.units import (
     load_words,
     prepare_table,
     release_next,
+    row_factors,
     row_token,
     row_unit,
     wait_for_previous,
@@ -40,7 +41,7 @@ def load_strips(
     for u in tl.static_range(U):
         for row in tl.static_range(ROWS):
             at = unit + row * stride + u * Q
-            w0, w1, w2, w3 = load_words(words, at, BITS)
+            w0, w1, w2, w3 = load_words(words, scales, at, BITS)
             s = tl.zeros([W, 16], tl.float32)
             if BITS == 4:
                 s = tl.load(scales + at[:, None] * 16 + tl.arange(0, 16)[None, :], eviction_policy="evict_first")
@@ -124,9 +125,9 @@ def strips_kernel(
             if Q > 1:
                 acc = tl.sum(tl.reshape(acc, [S, Q, 16, BT]), axis=1)
             strip = tl.program_id(0) * (S * ROWS) + row_ * S + tl.arange(0, S)
-            if BITS == 8:
+            if BITS == 8 or BITS > 31:
                 n = (expert * N + strip * 16)[:, None] + tl.arange(0, 16)[None, :]
-                acc = acc * tl.load(scales + n)[:, :, None]
+                acc = acc * row_factors(scales, table, n, BITS)[:, :, None]
             if GATE:
                 weight = tl.load(weights + pair, mask=t < count, other=0.0) / HALF_SCALE
                 gate, up = tl.split(tl.trans(tl.reshape(acc, [S, 2, 8, BT]), 0, 2, 3, 1))
@@ -149,7 +150,7 @@ def strips_product(
         strips_kernel[(weight.rows // 16 // strips, pairs.groups.shape[1])](
             source, pairs.order, pairs.groups, weight.words, weight.scales, weight.table, pairs.weights, out,
             pairs.groups.shape[1], N=weight.rows, K=weight.columns, C=chosen, BT=pairs.size, GATE=weight is gate_up,
-            BITS=weight.bits, **shape, **launch.options(x, "strips_down" if weight is down else ""),
+            BITS=weight.kind, **shape, **launch.options(x, "strips_down" if weight is down else ""),
         )  # fmt: skip
 
 

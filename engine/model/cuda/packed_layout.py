@@ -1,0 +1,276 @@
+"""Weights of other tools' formats, and nl4's, as fragment units with records of groups (kernels/device/forms.py).
+
+Codes, scales, zeros and minima are moved, not rounded: scales are multiplied by a power of two where that brings the
+products of codes and scales into fp16's range, and a row's factor takes it back. Knows tensors; no names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import frexp
+
+import torch
+from torch import Tensor
+
+from engine.errors import ModelError
+from engine.model.kernels.device.forms import MINIMA, SCALE_TYPES, ZEROS, Form, group_records
+from engine.model.kernels.device.fragments import (
+    FragmentWeight,
+    fragment_bytes,
+    fragment_codes,
+    fragment_wide,
+    interleave_gate_up,
+    pair_table,
+)
+from engine.model.weights.coding import CODINGS
+from engine.model.weights.decoding import dtype_name, two_levels
+from engine.model.weights.quantized_tensor import QuantizedTensor
+from engine.model.weights.stacked import StackedWeight
+
+_REACH = 13
+"""Exponent that the largest product of a code and a scale is brought to; fp16 ends at 16."""
+_E4M3 = torch.float8_e4m3fn
+
+
+def is_formed(weight: object) -> bool:
+    """Whether the weight is laid out here, not as floats and our older formats are."""
+    if isinstance(weight, QuantizedTensor):
+        return weight.coding.fitted or weight.coding != CODINGS.get(weight.coding.name)
+    return isinstance(weight, StackedWeight)
+
+
+def alike(pieces: Sequence[Tensor | QuantizedTensor]) -> bool:
+    """Whether pieces can be one weight: quantised, in one format with one table."""
+    held = [piece for piece in pieces if isinstance(piece, QuantizedTensor)]
+    first = held[0] if held else None
+    return (
+        first is not None
+        and len(held) == len(pieces)
+        and len({_signature(piece) for piece in held}) == 1
+        and all(torch.equal(piece.codebook, first.codebook) for piece in held)
+    )
+
+
+def _signature(piece: QuantizedTensor) -> tuple[object, ...]:
+    levels = (piece.zeros, piece.minima, piece.outer, piece.order)
+    held = tuple(level is not None and (level.numel() > 1 or level is piece.zeros) for level in levels)
+    return piece.coding, piece.packed.dtype, piece.scale.dtype, piece.scale.numel() > 1, held
+
+
+def formed_stack(weight: QuantizedTensor | StackedWeight, name: str, *, interleave: bool) -> FragmentWeight:
+    """A weight [E, N, K], or [N, K] as one expert. ModelError where its pieces differ, or some are floats."""
+    pieces = weight.pieces if isinstance(weight, StackedWeight) else (weight,)
+    if isinstance(weight, QuantizedTensor) and len(weight.shape) == 3:
+        pieces = tuple(weight[expert] for expert in range(weight.shape[0]))
+    if not alike(pieces):
+        found = sorted({p.format if isinstance(p, QuantizedTensor) else dtype_name(p.dtype) for p in pieces})
+        raise ModelError(
+            f"{name} has pieces in {' and '.join(found)}, or with scales of several kinds, which no GPU kernel "
+            "multiplies together; run it on the CPU (--device cpu)", param="device",
+        )  # fmt: skip
+    held = [piece for piece in pieces if isinstance(piece, QuantizedTensor)]
+    if any(piece.order is not None for piece in held):
+        raise ModelError(
+            f"{name} has its columns in another order (act-order), which no GPU kernel of this engine reads yet; run "
+            "it on the CPU (--device cpu)", param="device",
+        )  # fmt: skip
+    experts = weight.shape[0] if len(weight.shape) == 3 else 1
+    each = max(1, len(held) // experts)
+    made = formed([held[at : at + each] for at in range(0, len(held), each)], interleave)
+    rows, tiles = weight.shape[-2], weight.shape[-2] // 16
+    words = made.words.view(experts, tiles, *made.words.shape[-2:])
+    records = made.scales.view(experts, -1) if made.form is not None and made.form.per_unit else made.scales
+    return replace(made, words=words, scales=records, rows=rows)
+
+
+def formed(experts: Sequence[Sequence[QuantizedTensor]], interleave: bool) -> FragmentWeight:
+    """One weight [E, N, K] of experts that are pieces [N_i, K] each, all `alike`, gate above up where rows are to
+    `interleave`. ValueError where sizes do not divide into units."""
+    table, scale = _table(experts[0][0])
+    words, records, factors, forms = [], [], [], set()
+    for pieces in experts:
+        taken = [_taken(piece, scale) for piece in pieces]
+        forms |= {part.form for part in taken}
+        whole = _joined(taken, interleave)
+        words.append(_words(whole))
+        records.append(_records(whole))
+        factors.append(whole.factors)
+    form, columns = forms.pop(), experts[0][0].shape[1]
+    flat = torch.cat(factors).float().contiguous().view(torch.int32)
+    rows = len(flat) // len(experts)
+    return FragmentWeight(
+        torch.stack(words), torch.stack(records), torch.cat((table, flat)), rows, columns, form.bits, form
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A piece's parts, row by row: codes [N, K], scales and zeros or minima [N, G], outer numbers, factors [N]."""
+
+    form: Form
+    codes: Tensor
+    scales: Tensor | None
+    second: Tensor | None
+    outer: tuple[Tensor, ...]
+    factors: Tensor
+
+
+def _table(weight: QuantizedTensor) -> tuple[Tensor, float]:
+    """int32 [256] for codes of 4 bits (zeros for others), and what was multiplied into it."""
+    if weight.coding.bits != 4:
+        return torch.zeros(256, dtype=torch.int32, device=weight.device), 1.0
+    scale = (
+        256.0 if weight.coding.table else 2.0 ** (_REACH - _exponent(weight.codebook)) if weight.coding.fitted else 1.0
+    )
+    return pair_table(weight.codebook * scale), scale
+
+
+def _exponent(values: Tensor) -> int:
+    """The least power of two that no magnitude passes."""
+    return frexp(float(values.float().abs().amax()))[1]
+
+
+def _taken(weight: QuantizedTensor, table_scale: float) -> _Taken:
+    coding, (rows, columns) = weight.coding, weight.shape
+    if columns % 64 or rows % 8:
+        raise ValueError(f"a weight of {rows} rows and {columns} columns does not divide into units of 16 x 64")
+    codes, shift = _codes(weight)
+    e4m3 = weight.packed.dtype == _E4M3
+    form = Form(coding.bits, e4m3=e4m3, signed=coding.bits in (5, 6) and coding.zero > 0)
+    if coding.bits in (5, 6) and coding.zero not in (0, 1 << coding.bits - 1):
+        raise ModelError(f"{weight.format} of {coding.bits} bits subtracts {coding.zero}", param="model")
+    scales = _rows_of(weight.scale, weight)
+    zeros = None if weight.zeros is None else (weight.zeros.to(torch.int16) - shift).to(torch.int8)
+    factors = torch.full((rows,), (256.0 if e4m3 else 1.0) / table_scale, device=weight.device)
+    if scales.shape[1] == 1 and zeros is None and weight.minima is None and weight.outer is None:
+        return _Taken(form, codes, None, None, (), factors * scales[:, 0].float())
+    group = coding.group or columns
+    if group not in (16, 32) and group % 64 and scales.shape[1] > 1:
+        raise ModelError(f"{weight.format} has a scale for {group} columns, which no GPU kernel reads", param="model")
+    form = _grouped(form, weight, scales, group)
+    second = zeros if zeros is not None else weight.minima
+    return _normalised(_Taken(form, codes, scales, second, (), factors), weight)
+
+
+def _grouped(form: Form, weight: QuantizedTensor, scales: Tensor, group: int) -> Form:
+    """The form with what groups decide."""
+    blocks = weight.shape[1] // 64
+    units = blocks if scales.shape[1] == 1 else max(1, group // 64)
+    inner = weight.outer is not None and weight.outer.numel() > 1
+    return replace(
+        form,
+        per_unit={16: 4, 32: 2}.get(group, 1) if scales.shape[1] > 1 else 1,
+        scale=SCALE_TYPES.index(dtype_name(weight.scale.dtype)),
+        second=ZEROS if weight.zeros is not None else MINIMA if weight.minima is not None else 0,
+        outer=inner,
+        units=units if blocks % units == 0 else 1,
+    )
+
+
+def _codes(weight: QuantizedTensor) -> tuple[Tensor, int]:
+    """uint8 (8 bits: as the bytes are decoded) [N, K], and what int8 codes are less than those of the file."""
+    columns = weight.shape[1]
+    if weight.coding.bits == 8:
+        if weight.packed.dtype != torch.uint8:
+            return weight.packed[:, :columns].view(torch.uint8), 0
+        if weight.zeros is None and weight.coding.zero != 128:
+            raise ModelError(f"{weight.format} of 8 bits subtracts {weight.coding.zero}", param="model")
+        return weight.packed[:, :columns] ^ 128, 128
+    codes = torch.stack((weight.packed >> 4, weight.packed & 15), -1).flatten(-2)
+    if weight.high is not None:
+        more = weight.coding.bits - 4
+        shifts = torch.arange(8 - more, -1, -more, dtype=torch.uint8, device=codes.device)
+        codes = codes | (weight.high.unsqueeze(-1) >> shifts & (1 << more) - 1).flatten(-2) << 4
+    return codes[:, :columns], 0
+
+
+def _rows_of(scale: Tensor, weight: QuantizedTensor) -> Tensor:
+    """[N, G] of scales that rows may share."""
+    rows = weight.shape[0]
+    if weight.coding.rows > 1:
+        scale = scale.repeat_interleave(weight.coding.rows, 0)[:rows]
+    return scale.reshape(rows, -1)
+
+
+def _normalised(part: _Taken, weight: QuantizedTensor) -> _Taken:
+    """Scales times the power of two that fits, outer scales of the whole weight taken into the rows' factors."""
+    form, scales, second, factors = part.form, part.scales, part.second, part.factors
+    assert scales is not None
+    outer: tuple[Tensor, ...] = ()
+    if form.outer:
+        assert weight.outer is not None
+        outer = (weight.outer,) if weight.outer_minima is None else (weight.outer, weight.outer_minima)
+    elif weight.outer is not None:
+        whole = weight.outer.float()
+        factors = factors / whole if weight.coding.divides else factors * whole
+    power = _power(part, scales, second, outer, weight.coding.table is not None)
+    if SCALE_TYPES[form.scale] == "e4m3":
+        factors = factors * 256.0  # the kernels read e4m3 as the 256th part
+    elif SCALE_TYPES[form.scale] == "e8m0":
+        exponents = scales.view(torch.uint8).int() + power
+        scales = exponents.clamp(0, 254).to(torch.uint8).view(scales.dtype)
+        factors = factors * 2.0**-power
+    else:
+        factors = factors * 2.0**-power
+        if outer:
+            outer = tuple((tensor.float() * 2.0**power).to(tensor.dtype) for tensor in outer)
+        else:
+            scales = (scales.float() * 2.0**power).to(scales.dtype)
+            if form.second == MINIMA and second is not None:
+                second = (second.float() * 2.0**power).to(second.dtype)
+    scales, second = (_of_units(part, form, weight) for part in (scales, second))
+    return replace(part, scales=scales, second=second, outer=outer, factors=factors)
+
+
+def _power(part: _Taken, scales: Tensor, second: Tensor | None, outer: tuple[Tensor, ...], tabled: bool) -> int:
+    """Of two, which scales are multiplied by; `tabled`: codes are those of FP4, times 256."""
+    form = part.form
+    largest = 1 if form.e4m3 else 11 if tabled else form.bits
+    reach = _exponent(two_levels(scales, outer[0], False) if outer else scales) + largest
+    if form.second == MINIMA and second is not None:
+        reach = max(reach, _exponent(two_levels(second, outer[1], False) if len(outer) > 1 else second))
+    return _REACH - reach
+
+
+def _of_units(numbers: Tensor | None, form: Form, weight: QuantizedTensor) -> Tensor | None:
+    """[N, G] of as many groups as records tell: where a row's last group is cut, one for each unit."""
+    blocks, group = weight.shape[1] // 64, weight.coding.group
+    if numbers is not None and numbers.shape[1] > 1 and form.per_unit == 1 and group // 64 > form.units:
+        numbers = numbers.repeat_interleave(group // 64, 1)[:, :blocks]
+    return numbers
+
+
+def _joined(parts: list[_Taken], interleave: bool) -> _Taken:
+    """Pieces' rows as one, gate and up by eights where asked."""
+
+    def join(tensors: Sequence[Tensor | None]) -> Tensor | None:
+        held = [tensor for tensor in tensors if tensor is not None]
+        if not held:
+            return None
+        whole = torch.cat([_octets(tensor) for tensor in held])
+        return (interleave_gate_up(whole) if interleave else whole).view(held[0].dtype)
+
+    codes, scales, second = (join([getattr(p, name) for p in parts]) for name in ("codes", "scales", "second"))
+    factors = join([part.factors.unsqueeze(-1) for part in parts])
+    outer = tuple(join(level) for level in zip(*(part.outer for part in parts), strict=True))
+    assert codes is not None
+    assert factors is not None
+    return _Taken(parts[0].form, codes, scales, second, tuple(o for o in outer if o is not None), factors[:, 0])
+
+
+def _octets(tensor: Tensor) -> Tensor:
+    """Not every operation knows the 8-bit floats."""
+    return tensor.clone(memory_format=torch.contiguous_format).view(torch.uint8)
+
+
+def _words(part: _Taken) -> Tensor:
+    if part.form.bits == 8:
+        return fragment_bytes(part.codes)
+    return fragment_codes(part.codes) if part.form.bits == 4 else fragment_wide(part.codes, part.form.bits)
+
+
+def _records(part: _Taken) -> Tensor:
+    if part.scales is None:
+        return torch.zeros(1, 16, dtype=torch.uint8, device=part.codes.device)
+    return group_records(part.form, part.scales, part.second, list(part.outer))

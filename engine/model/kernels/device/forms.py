@@ -1,0 +1,302 @@
+"""What codes of other tools' formats mean to the kernels: groups' scales, zeros and minima, applied to decoded units.
+
+A kernel's `BITS` is a code's bits (4, 8, 16) for our own formats. Other formats have a form above its fifth bit, made
+by `Form.kind`: how many scales a unit of 64 columns has, their type, what is subtracted. Decoded elements are fp16 and
+multiplied by fp16 scales, so that the same units, activations and products serve all formats; a factor for each row,
+fp32 behind the table's 256 entries, undoes what brought them into fp16's range.
+
+Records of groups lie in `scales` as bytes, one for DIV units of a tile: the scales of its 16 rows, in the order
+(u, g, t high, half) as far as they differ (u: the unit's halves; lanes as in fragments.py), then zeros or minima in the
+same order. With an outer level, four records are preceded by fp16 scales (and minima) of 256 columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+SCALE_TYPES = ("fp16", "bf16", "fp32", "e4m3", "e8m0", "uint8", "int8")
+WIDTHS = (2, 2, 4, 1, 1, 1, 1)
+"""Bytes of each."""
+ZEROS, MINIMA = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What `Form.kind` packs into one number."""
+
+    bits: int
+    per_unit: int = 0
+    """Scales of 64 columns of a row: 0 (a row's factor is all), 1, 2 or 4."""
+    scale: int = 0
+    """Index into `SCALE_TYPES`."""
+    second: int = 0
+    """0, ZEROS (int8, subtracted from codes) or MINIMA (of the scales' type, subtracted from values)."""
+    outer: bool = False
+    """Whether fp16 numbers of 256 columns multiply scales and minima."""
+    e4m3: bool = False
+    """Whether codes of 8 bits are e4m3 (else int8)."""
+    signed: bool = False
+    """Whether half their range is subtracted from codes of 5 or 6 bits."""
+    units: int = 1
+    """Units that share a record."""
+
+    @property
+    def kind(self) -> int:
+        """A kernel's BITS."""
+        flags = self.outer << 7 | self.e4m3 << 8 | self.signed << 9
+        places = {0: 0, 1: 1, 2: 2, 4: 3}[self.per_unit] | self.scale << 2 | self.second << 5 | flags
+        return self.bits | (1 << 15 | places | self.units << 16) << 5
+
+    @staticmethod
+    def of(kind: int) -> Form:
+        """The inverse of `kind`."""
+        places = kind >> 5
+        return Form(
+            kind & 31, (0, 1, 2, 4)[places & 3], places >> 2 & 7, places >> 5 & 3, bool(places >> 7 & 1),
+            bool(places >> 8 & 1), bool(places >> 9 & 1), places >> 16,
+        )  # fmt: skip
+
+    @property
+    def lead_bytes(self) -> int:
+        """Of a superblock's outer numbers."""
+        return 0 if not self.outer else 64 if self.second == MINIMA else 32
+
+    @property
+    def first_bytes(self) -> int:
+        """Of a record's scales."""
+        return 16 * self.per_unit * WIDTHS[self.scale]
+
+    @property
+    def record_bytes(self) -> int:
+        """Of a record."""
+        second = {0: 0, ZEROS: 16 * self.per_unit, MINIMA: self.first_bytes}[self.second]
+        return self.first_bytes + second
+
+
+def group_records(form: Form, first: Tensor, second: Tensor | None, outer: list[Tensor]) -> Tensor:
+    """uint8 [N/16, bytes] of stored scales, zeros or minima [N, G], and fp16 [N, K/256] that multiply them."""
+    parts = [_in_lanes(first, form)] + ([] if second is None else [_in_lanes(second, form)])
+    records = torch.cat(parts, -1)
+    if outer:
+        lead = torch.cat([_in_lanes(part, Form(form.bits, 1)) for part in outer], -1)
+        records = torch.cat((lead, records.reshape(*lead.shape[:2], -1)), -1)
+    return records.reshape(len(records), -1).contiguous()
+
+
+def _in_lanes(numbers: Tensor, form: Form) -> Tensor:
+    """[N, G] to uint8 [N/16, records, bytes]."""
+    halves = (2, 2) if form.per_unit == 4 else (form.per_unit, 1)
+    view = numbers.view(len(numbers) // 16, 2, 8, -1, *halves).permute(
+        0, 3, 4, 2, 5, 1
+    )  # tile, record, u, g, t high, half
+    return view.reshape(*view.shape[:2], -1).contiguous().view(torch.uint8)
+
+
+def records_apart(form: Form, records: Tensor, tiles: int, blocks: int) -> tuple[Tensor, Tensor | None]:
+    """fp16 scales and zeros or minima [tiles 16, K], one for each element: the inverse of `group_records`, computed as
+    the kernels do."""
+    size, first = form.record_bytes, form.first_bytes
+    outer: list[Tensor] = []
+    flat = records.view(tiles, -1)
+    if form.outer:
+        superblocks = flat.view(tiles, blocks // 4, form.lead_bytes + 4 * size)
+        lead = superblocks[..., : form.lead_bytes].contiguous().view(torch.float16).view(tiles, blocks // 4, -1, 16)
+        outer = [_from_lanes(part, Form(4, 1, units=4), blocks).float() for part in lead.unbind(2)]
+        flat = superblocks[..., form.lead_bytes :].contiguous()
+    found = flat.view(tiles, -1, size)
+    scales = _from_lanes(_numbers(found[..., :first].contiguous(), form.scale), form, blocks)
+    scales = (scales * outer[0] if outer else scales).half()
+    if not form.second:
+        return scales, None
+    kind = 6 if form.second == ZEROS else form.scale
+    second = _from_lanes(_numbers(found[..., first:].contiguous(), kind), form, blocks)
+    return scales, (second * outer[1] if len(outer) > 1 else second).half()
+
+
+def _from_lanes(numbers: Tensor, form: Form, blocks: int) -> Tensor:
+    """[tiles, records, n] to [tiles 16, K]."""
+    tiles, halves = len(numbers), (2, 2) if form.per_unit == 4 else (form.per_unit, 1)
+    view = numbers.view(tiles, -1, halves[0], 8, halves[1], 2).permute(0, 5, 3, 1, 2, 4)
+    return view.reshape(tiles * 16, -1).repeat_interleave(64 * form.units // form.per_unit, -1)[:, : 64 * blocks]
+
+
+def _numbers(octets: Tensor, kind: int) -> Tensor:
+    """Stored bytes as fp32; e4m3 divided by 256, which the table or the row's factor makes good."""
+    dtypes = (torch.float16, torch.bfloat16, torch.float32, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.uint8)
+    numbers = octets.view((*dtypes, torch.int8)[kind]).float()
+    return numbers / 256 if kind == 3 else numbers
+
+
+@triton.jit
+def _load_pairs(at, index, TYPE: tl.constexpr):
+    """Numbers of one type at byte pointers [B] plus the index of each lane's pair [1, 32]: both in one integer [B, 32].
+
+    Nothing here is an 8-bit tensor or a join: with one of these before a product, Triton lays out its operands for
+    loads of 8 bits, and all units would be shuffled between lanes.
+    """
+    if TYPE <= 1:
+        found = tl.load(at.to(tl.pointer_type(tl.int32))[:, None] + index)
+    elif TYPE == 2:
+        found = tl.load(at.to(tl.pointer_type(tl.int64))[:, None] + index)
+    else:
+        found = tl.load(at.to(tl.pointer_type(tl.int16))[:, None] + index)
+    return found
+
+
+@triton.jit
+def load_groups(scales, unit, BITS: tl.constexpr):
+    """What `with_groups` needs of the units `unit` [B]: pairs of scales, of minima and of outer numbers [B, 32], in the
+    order (g, t), of the first 32 columns and of the others."""
+    FORM: tl.constexpr = BITS >> 5
+    PER: tl.constexpr = FORM & 3
+    TYPE: tl.constexpr = (FORM >> 2) & 7
+    SECOND: tl.constexpr = (FORM >> 5) & 3
+    OUTER: tl.constexpr = (FORM >> 7) & 1
+    UNITS: tl.constexpr = FORM >> 16
+    HALF: tl.constexpr = 32 if PER == 3 else 16
+    WIDTH: tl.constexpr = 2 if TYPE <= 1 else (4 if TYPE == 2 else 1)
+    FIRST: tl.constexpr = (HALF if PER == 1 else 2 * HALF) * WIDTH
+    OTHER: tl.constexpr = 6 if SECOND == 1 else TYPE
+    SIZE: tl.constexpr = FIRST + (0 if SECOND == 0 else (FIRST // WIDTH if SECOND == 1 else FIRST))
+    LEAD: tl.constexpr = 0 if OUTER == 0 else (64 if SECOND == 2 else 32)
+    j = tl.arange(0, 32)[None, :]
+    index = j // 2 if PER == 3 else j // 4  # lane 4 g + t: the pair of rows g and g + 8, of columns t high
+    if OUTER:
+        lead = scales + unit // 4 * (LEAD + 4 * SIZE)
+        at = lead + unit % 4 * SIZE + LEAD
+    else:
+        lead = scales
+        at = scales + unit // UNITS * SIZE
+    s0 = _load_pairs(at, index, TYPE)
+    s1 = s0
+    if PER > 1:
+        s1 = _load_pairs(at, index + HALF // 2, TYPE)
+    m0 = s0
+    m1 = s0
+    if SECOND:
+        m0 = _load_pairs(at + FIRST, index, OTHER)
+        m1 = m0
+        if PER > 1:
+            m1 = _load_pairs(at + FIRST, index + HALF // 2, OTHER)
+    o = s0
+    q = s0
+    if OUTER:
+        o = _load_pairs(lead, j // 4, 0)
+        if SECOND == 2:
+            q = _load_pairs(lead, j // 4 + 8, 0)
+    return (s0, s1), (m0, m1, o, q)
+
+
+@triton.jit
+def _number(raw, PLACE: tl.constexpr, TYPE: tl.constexpr):
+    """fp16 or fp32 of a pair's first or second number; e4m3 divided by 256."""
+    if TYPE == 0:
+        number = (raw >> (16 * PLACE)).to(tl.int16).to(tl.float16, bitcast=True)
+    elif TYPE == 1:
+        number = ((raw >> (16 * PLACE)) << 16).to(tl.float32, bitcast=True)
+    elif TYPE == 2:
+        number = (raw >> (32 * PLACE)).to(tl.int32).to(tl.float32, bitcast=True)
+    else:
+        octet = raw.to(tl.int32) >> (8 * PLACE)
+        if TYPE == 3:
+            number = (((octet & 128) << 8) | ((octet & 127) << 7)).to(tl.int16).to(tl.float16, bitcast=True)
+        elif TYPE == 4:
+            number = ((octet & 255) << 23).to(tl.float32, bitcast=True)
+        else:  # a whole number, or one with its sign turned into 128 more, in the low bits of 1024
+            LESS: tl.constexpr = 1152 if TYPE == 6 else 1024
+            whole = ((octet & 255) ^ (LESS - 1024)) | 0x6400
+            number = whole.to(tl.int16).to(tl.float16, bitcast=True) - tl.full([1, 1], LESS, tl.float16)
+    return number
+
+
+@triton.jit
+def _spread_pairs(raw, outer, B: tl.constexpr, TYPE: tl.constexpr, OUTER: tl.constexpr):
+    """fp16 [B, 256] in the order (g, t, h, half, i): pairs' numbers, times outer ones. No data moves."""
+    first = _number(raw, 0, TYPE)
+    second = _number(raw, 1, TYPE)
+    if OUTER:
+        first = first.to(tl.float32) * _number(outer, 0, 0).to(tl.float32)
+        second = second.to(tl.float32) * _number(outer, 1, 0).to(tl.float32)
+    first = tl.reshape(first.to(tl.float16), [B, 32, 1, 1, 1])
+    second = tl.reshape(second.to(tl.float16), [B, 32, 1, 1, 1])
+    half = tl.reshape(tl.arange(0, 2), [1, 1, 1, 2, 1])
+    half = tl.broadcast_to(half, [B, 32, 2, 2, 2])
+    return tl.reshape(tl.where(half == 0, first, second), [B, 256])
+
+
+@triton.jit
+def _applied(a, scale, second, SECOND: tl.constexpr):
+    if SECOND == 1:
+        a = (a - second) * scale
+    elif SECOND == 2:
+        a = a * scale - second
+    else:
+        a = a * scale
+    return a
+
+
+@triton.jit
+def with_groups(a0, a1, a2, a3, first, others, B: tl.constexpr, BITS: tl.constexpr):
+    """Decoded planes fp16 [B, 256] under what `load_groups` gave."""
+    FORM: tl.constexpr = BITS >> 5
+    TYPE: tl.constexpr = (FORM >> 2) & 7
+    SECOND: tl.constexpr = (FORM >> 5) & 3
+    OUTER: tl.constexpr = (FORM >> 7) & 1
+    if FORM & 3:
+        s0, s1 = first
+        m0, m1, o, q = others
+        OTHER: tl.constexpr = 6 if SECOND == 1 else TYPE
+        MULTIPLIED: tl.constexpr = OUTER if SECOND == 2 else 0
+        scale = _spread_pairs(s0, o, B, TYPE, OUTER)
+        second = scale
+        if SECOND:
+            second = _spread_pairs(m0, q, B, OTHER, MULTIPLIED)
+        a0 = _applied(a0, scale, second, SECOND)
+        a1 = _applied(a1, scale, second, SECOND)
+        if FORM & 2:
+            scale = _spread_pairs(s1, o, B, TYPE, OUTER)
+            if SECOND:
+                second = _spread_pairs(m1, q, B, OTHER, MULTIPLIED)
+        a2 = _applied(a2, scale, second, SECOND)
+        a3 = _applied(a3, scale, second, SECOND)
+    return a0, a1, a2, a3
+
+
+@triton.jit
+def e4m3_plane(word, PLANE: tl.constexpr, B: tl.constexpr):
+    """Two bytes of each 32-bit word [B, 128] as fp16 [B, 256], divided by 256."""
+    low = word >> (16 * PLANE)
+    high = word >> (16 * PLANE + 8)
+    low = (((low & 128) << 8) | ((low & 127) << 7)).to(tl.int16).to(tl.float16, bitcast=True)
+    high = (((high & 128) << 8) | ((high & 127) << 7)).to(tl.int16).to(tl.float16, bitcast=True)
+    return tl.reshape(tl.join(low, high), [B, 256])
+
+
+@triton.jit
+def wide_plane(word, upper, PLANE: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr):
+    """Codes of 5 or 6 bits of one plane as fp16 [B, 256]: 32-bit words of low nibbles and their upper bits [B, 128]."""
+    CODE: tl.constexpr = BITS & 31
+    MORE: tl.constexpr = CODE - 4
+    MASK: tl.constexpr = (1 << MORE) - 1
+    LESS: tl.constexpr = 1024 + ((BITS >> 14) & 1) * (1 << (CODE - 1))
+    AT: tl.constexpr = 2 * PLANE
+    low = ((word >> (4 * AT)) & 15) | (((upper >> (MORE * AT)) & MASK) << 4) | 0x6400
+    high = ((word >> (4 * AT + 4)) & 15) | (((upper >> (MORE * AT + MORE)) & MASK) << 4) | 0x6400
+    i = tl.broadcast_to(tl.reshape(tl.arange(0, 2), [1, 1, 2]), [B, 128, 2])
+    both = tl.reshape(tl.where(i == 0, low[:, :, None], high[:, :, None]), [B, 256])
+    return both.to(tl.int16).to(tl.float16, bitcast=True) - tl.full([1, 1], LESS, tl.float16)
+
+
+@triton.jit
+def upper_bits(raw, B: tl.constexpr, BITS: tl.constexpr):
+    """int32 [B, 128] of the upper bits of each word's codes: a byte each, two in one int16 [B, 64], where one is 5."""
+    upper = raw.to(tl.int32)
+    if (BITS & 31) == 5:
+        shift = tl.broadcast_to(tl.reshape(tl.arange(0, 2) * 8, [1, 1, 2]), [B, 64, 2])
+        upper = tl.reshape(tl.broadcast_to(upper[:, :, None], [B, 64, 2]) >> shift, [B, 128])
+    return upper
