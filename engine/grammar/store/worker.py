@@ -16,21 +16,34 @@ import numpy as np
 from engine.config import Limits
 from engine.errors import SchemaRefused
 from engine.grammar.compile.codec import encode
-from engine.grammar.compile.compiler import Compiler
+from engine.grammar.compile.compiler import Compiled, Compiler
 from engine.grammar.compile.screen import screen_parts
 from engine.grammar.compiled_grammar import CompiledGrammar
 from engine.grammar.masks.bitmask import words
 from engine.grammar.vocabulary.vocabulary import Vocabulary
 from engine.request import Constraint
 
+_COMMON = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string", "maxLength": 9},
+        "number": {"type": "number"},
+        "count": {"type": "integer", "minimum": 0},
+        "list": {"type": "array", "items": {"enum": ["one", None, True]}},
+        "anything": {},
+    },
+    "required": ["text"],
+}
+"""A schema of what most schemas hold: whoever has compiled it needs 7 ms for a small one, a fresh process 100."""
 _PREPARED: dict[str, tuple[Vocabulary, Compiler]] = {}
 
 
 def prepare(name: str, content: bytes) -> None:
-    """`content`: the vocabulary's bytes."""
+    """`content`: the vocabulary's bytes. 0.5 s, so that every child is born with what compiling has taught."""
     vocabulary = Vocabulary.from_bytes(content)
-    _ = vocabulary.segmenter, vocabulary.texts  # made here, every child has them
-    _PREPARED[name] = vocabulary, Compiler(vocabulary.info, Limits())
+    compiler = Compiler(vocabulary.info, Limits())
+    _compiled(Constraint.json_schema(_COMMON), vocabulary, compiler)
+    _PREPARED[name] = vocabulary, compiler
 
 
 def open_session(name: str, setup: bytes) -> Callable[[bytes], Iterator[bytes]]:
@@ -44,9 +57,7 @@ def open_session(name: str, setup: bytes) -> Callable[[bytes], Iterator[bytes]]:
         constraint = Constraint(**json.loads(source))
         started = time.process_time()
         screen_parts(constraint, limits)
-        grammar = CompiledGrammar(constraint, "", compiler.compile(constraint), vocabulary, limits=limits)
-        _refuse_empty(grammar)
-        compiled = replace(grammar.compiled, least=grammar.least)
+        compiled = _compiled(constraint, vocabulary, compiler)
         took = time.process_time() - started
         content = encode(compiled)
         yield content
@@ -54,6 +65,13 @@ def open_session(name: str, setup: bytes) -> Callable[[bytes], Iterator[bytes]]:
             yield content
 
     return answer
+
+
+def _compiled(constraint: Constraint, vocabulary: Vocabulary, compiler: Compiler) -> Compiled:
+    """With its shortest documents. Raises ConstraintError."""
+    grammar = CompiledGrammar(constraint, "", compiler.compile(constraint), vocabulary)
+    _refuse_empty(grammar)
+    return replace(grammar.compiled, least=grammar.least)
 
 
 def _refuse_empty(grammar: CompiledGrammar) -> None:
