@@ -110,8 +110,8 @@ def _work(channel: int, module: Any) -> None:
                 send(channel, DONE)
         except EngineError as error:
             send_all(channel, FAILED + json.dumps(error.to_dict()).encode(), DONE)
-        except (MemoryError, RecursionError) as error:
-            send_all(channel, _stopped("memory" if isinstance(error, MemoryError) else "depth"), DONE)
+        except (MemoryError, SystemError, RecursionError) as error:  # some C code fails to say what it lacked
+            send_all(channel, _stopped("depth" if isinstance(error, RecursionError) else "memory"), DONE)
         except OSError:
             raise
         except BaseException as error:  # noqa: BLE001 - the caller must hear of it, whatever it is

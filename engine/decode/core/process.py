@@ -12,7 +12,10 @@ _DUE = 5
 """Collections of the middle generation, 7,000 new objects each, behind which a full one is worth its milliseconds."""
 _UNTIDIED = 500
 """Such collections after which Python makes a full one by itself, whatever is in flight."""
-_THOROUGH_S = 300.0
+_MEANWHILE = 50
+"""Such collections, while something is in flight, behind which what is alive is left out of the next full one."""
+_THOROUGH_S, _AT_LAST_S = 300.0, 3600.0
+"""Between two looks at everything: where there are pauses, and where something is always in flight."""
 _thorough_at = [time.monotonic()]
 
 
@@ -29,17 +32,20 @@ def settle() -> None:
     gc.freeze()
 
 
-def tidy() -> None:
+def tidy(*, busy: bool) -> None:
     """The full collection, for when nothing is in flight: some milliseconds when one is due, else a microsecond.
 
     What it keeps (grammars, tables) later ones leave out: with 300 grammars each took 150 ms, in whatever thread had
-    just made an object. Every five minutes everything is looked at.
+    just made an object. While something is in flight (`busy`) nothing is collected, and what is alive is left out all
+    the same: grammars that are loaded make millions of objects, and a collection amid them held everybody for 0.5 s.
+    Every five minutes everything is looked at, or every hour where there is never a pause.
     """
-    if gc.get_count()[2] < _DUE:
+    if gc.get_count()[2] < (_MEANWHILE if busy else _DUE):
         return
     now = time.monotonic()
-    if now - _thorough_at[0] > _THOROUGH_S:
+    if thorough := now - _thorough_at[0] > (_AT_LAST_S if busy else _THOROUGH_S):
         _thorough_at[0] = now
         gc.unfreeze()
-    gc.collect()
+    if thorough or not busy:
+        gc.collect()
     gc.freeze()

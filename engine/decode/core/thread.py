@@ -36,8 +36,7 @@ class DecodeThread(threading.Thread):
             self._turn_since = time.monotonic()
             idle = not core.tick()
             self._turn_since = None
-            if not core.busy:
-                tidy()
+            tidy(busy=core.busy)
         for close in self._at_end:
             with suppress(Exception):  # the next one is closed all the same
                 close()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 CODE = """
-import os, signal
+import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
 from engine.serve.modal.preemption import ending_at_interrupt
 
 class Dropped:
