@@ -31,6 +31,8 @@ from engine.request import Result
 
 _ENDING_S = 0.5
 """What looking for an ending and writing it may last beyond the deadline; what is longer does not fit."""
+_CLOSING_S = 0.005
+"""Of processor time, for one turn, in which overdue rows are closed; the others go on for a step."""
 
 
 class EngineCore:
@@ -94,8 +96,9 @@ class EngineCore:
         """One round: reap and admit jobs, give slots, step. False when there was nothing to step. Never raises."""
         try:
             self._hear()
+            closing_until = time.thread_time() + _CLOSING_S
             for job in list(self._results):
-                self._attend(job)
+                self._attend(job, closing_until)
             for sample in self._slots.mend() if self._scheduler.retired else ():
                 sample.fail(EngineFailure("the device has failed: none of its slots can be used"))
                 self._finish(sample)
@@ -139,7 +142,7 @@ class EngineCore:
         if sample.status is not None:
             self._finish(sample)
 
-    def _attend(self, job: Job) -> None:
+    def _attend(self, job: Job, closing_until: float) -> None:
         """Cancelled and overdue jobs end here, and those whose grammar turned out to be none."""
         going = [sample for sample in job.samples if sample.index not in self._results[job]]
         if job.cancelled or job.future.cancelled():
@@ -150,7 +153,7 @@ class EngineCore:
                 self._record(sample, Judged(Judgement(False)))
         elif job.overdue():
             for sample in going:
-                if sample.ended is None:
+                if sample.ended is None and time.thread_time() < closing_until:
                     self._close(sample)
         elif not job.admitted and not job.compiling:
             job.admitted = True
