@@ -17,6 +17,13 @@ from engine.sandbox.fair import Owner, Shares
 T = TypeVar("T")
 
 
+def give_way(nice: int) -> None:
+    """Lower the priority of this thread alone, where the system lets it."""
+    with suppress(OSError):
+        if nice:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+
+
 class _Errand:
     """Work that waits for a thread, and those who wait for the work."""
 
@@ -80,9 +87,7 @@ class Lane:
             thread.join()
 
     def _run(self) -> None:
-        with suppress(OSError):
-            if self._nice:
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
+        give_way(self._nice)
         while (taken := self._next()) is not None:
             errand, owner = taken
             started = time.thread_time()

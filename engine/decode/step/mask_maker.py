@@ -7,14 +7,13 @@ Knows matchers and futures; no rows and no steps.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 
 from engine.decode.requests.job import Sample
 from engine.grammar import Matcher
+from engine.sandbox.lanes import give_way
 
 THREADS = 2
 _NICE = 5
@@ -28,7 +27,7 @@ class MaskMaker:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="masks")
-        self._spare = ThreadPoolExecutor(SPARE, thread_name_prefix="masks-ahead", initializer=_give_way)
+        self._spare = ThreadPoolExecutor(SPARE, "masks-ahead", initializer=give_way, initargs=(_NICE,))
         self._making: dict[Hashable, Future[float]] = {}
         self._ahead: list[Future[float]] = []
 
@@ -85,9 +84,3 @@ def _make(matcher: Matcher) -> float:
 
 def _is_well(made: Future[float]) -> bool:
     return not made.cancelled() and made.exception() is None
-
-
-def _give_way() -> None:
-    """What this thread computes, others that are wanted now may hold up."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -20,17 +20,22 @@ def test_a_full_collection_waits_until_nothing_is_in_flight(tmp_path: Path) -> N
     engine, _ = fake_engine(random_logits(5), tmp_path)
     full: list[tuple[int, int]] = []
     kept: list[Any] = []
+    frozen: list[int] = []
 
     def note(phase: str, info: dict[str, int]) -> None:
         if phase == "stop" and info["generation"] == 2:
             full.append((len(engine.in_flight()), len(kept)))
+
+    def listen(*_: object) -> None:
+        kept.extend([] for _ in range(MANY))
+        frozen.append(gc.get_freeze_count())
 
     with engine:
         gc.collect()
         gc.callbacks.append(note)
         try:
             request = Request(prompt="x", sampling=SamplingParams(max_tokens=300, seed=7))
-            future = engine.submit(request, on_text=lambda *_: kept.extend([] for _ in range(MANY)))
+            future = engine.submit(request, on_text=listen)
             assert future.result(60).text
             wait_for(lambda: full, 30)
         finally:
@@ -38,6 +43,7 @@ def test_a_full_collection_waits_until_nothing_is_in_flight(tmp_path: Path) -> N
     assert full[0] == (0, len(kept))
     assert len(kept) > 100 * MANY
     assert gc.get_freeze_count() > len(kept)
+    assert frozen[-1] - frozen[0] > 100 * MANY  # what is alive is left out meanwhile, too
 
 
 def test_a_request_that_is_over_is_gone_without_a_collection(tmp_path: Path) -> None:
