@@ -18,14 +18,13 @@ from engine.model.kernels.device import launch
 from engine.model.kernels.device.fragments import FragmentWeight
 from engine.model.kernels.device.units import (
     HALF_SCALE,
-    activation_planes,
     prepare_table,
     refill_table,
     release_next,
     row_token,
     wait_for_previous,
 )
-from engine.model.kernels.products.strips import load_strips, strip_product, strips_product
+from engine.model.kernels.products.strips import load_strips, strip_sums, strips_product
 from engine.model.kernels.routing.router import Pairs
 
 _TAKE = tl.constexpr(
@@ -81,35 +80,6 @@ def _await(counter, needed, ASM: tl.constexpr):
         tl.inline_asm_elementwise(
             _AWAIT, "=&r,l,r", [counter.to(tl.uint64, bitcast=True), needed], dtype=tl.int32, is_pure=False, pack=1
         )  # fmt: skip
-
-
-@triton.jit
-def _walk(
-    at, live, words, scales, unit, ahead, lane, table, BLOCKS: tl.constexpr, W: tl.constexpr,
-    ROWS: tl.constexpr, U: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr,
-):  # fmt: skip
-    """ROWS sums fp32 [W, 16, BT] of strips that begin at `unit` [W], the first words of which are `ahead`."""
-    sums = ()
-    for _ in tl.static_range(ROWS):
-        sums = sums + (tl.zeros([W, 16, BT], tl.float32),)  # noqa: RUF005 - Triton unrolls tuples by +
-    for b in tl.range(0, BLOCKS, U, num_stages=1):
-        now = ahead
-        ahead = load_strips(words, scales, unit + tl.minimum(b + U, BLOCKS - U), W * BLOCKS, ROWS, W, U, BITS)
-        for u in tl.static_range(U):
-            xa = tl.load(at + (b + u) * 64, mask=live, other=0.0)
-            xb = tl.load(at + (b + u) * 64 + 32, mask=live, other=0.0)
-            if BITS == 16:
-                xa = xa.to(tl.bfloat16) if ASM else xa.to(tl.float32)
-                xb = xb.to(tl.bfloat16) if ASM else xb.to(tl.float32)
-            x0, x1 = activation_planes(xa, W, BT)
-            x2, x3 = activation_planes(xb, W, BT)
-            new = ()
-            for row_ in tl.static_range(ROWS):
-                new = new + (strip_product(  # noqa: RUF005 - Triton unrolls tuples by +
-                    now[u * ROWS + row_], x0, x1, x2, x3, lane, table, sums[row_], W, BITS, ASM
-                ),)  # fmt: skip
-            sums = new
-    return sums
 
 
 @triton.jit
@@ -192,9 +162,9 @@ def stream_kernel(
         ahead = load_strips(up_words, up_scales, unit, W * UP_BLOCKS, UP_ROWS, W, UP_U, BITS)
         source = tl.load(pairs + start + row, mask=row < count, other=0) // C
         at = x + source[:, None].to(tl.int64) * H + tl.arange(0, 32)[None, :]
-        sums = _walk(
-            at, (row < count)[:, None], up_words, up_scales, unit, ahead, lane, up_table, UP_BLOCKS, W, UP_ROWS, UP_U,
-            BT, BITS, ASM,
+        sums = strip_sums(
+            at, (row < count)[:, None], up_words, up_scales, unit, ahead, lane, up_table, UP_BLOCKS, W, 1, UP_ROWS,
+            UP_U, BT, BITS, ASM,
         )  # fmt: skip
         _store_inner(sums, pairs, start, count, expert, strip, up_scales, weights, inner, 2 * I, W, UP_ROWS, BT, BITS)
         _finish(progress + 1 + place, ASM)
@@ -210,8 +180,8 @@ def stream_kernel(
         source = tl.load(pairs + start + row, mask=row < count, other=0)
         at = inner + source[:, None].to(tl.int64) * I + tl.arange(0, 32)[None, :]
         _await(progress + 1 + place, UPS * WARPS, ASM)
-        sums = _walk(
-            at, (row < count)[:, None], down_words, down_scales, unit, ahead, lane, down_table, DOWN_BLOCKS, W,
+        sums = strip_sums(
+            at, (row < count)[:, None], down_words, down_scales, unit, ahead, lane, down_table, DOWN_BLOCKS, W, 1,
             DOWN_ROWS, DOWN_U, BT, BITS, ASM,
         )  # fmt: skip
         _store_parts(sums, pairs, start, count, expert, strip, down_scales, out, H, W, DOWN_ROWS, BT, BITS)

@@ -66,6 +66,37 @@ def strip_product(
 
 
 @triton.jit
+def strip_sums(
+    at, live, words, scales, unit, ahead, lane, table, BLOCKS: tl.constexpr, W: tl.constexpr, Q: tl.constexpr,
+    ROWS: tl.constexpr, U: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr,
+):  # fmt: skip
+    """ROWS sums fp32 [W, 16, BT] of every Qth unit of strips that begin at `unit` [W], the first words of which are
+    `ahead`; `at` points at the activations of the first unit."""
+    sums = ()
+    for _ in tl.static_range(ROWS):
+        sums = sums + (tl.zeros([W, 16, BT], tl.float32),)  # noqa: RUF005 - Triton unrolls tuples by +
+    for b in tl.range(0, BLOCKS // Q, U, num_stages=1):
+        now = ahead
+        following = unit + tl.minimum(b + U, BLOCKS // Q - U) * Q
+        ahead = load_strips(words, scales, following, W // Q * BLOCKS, ROWS, W, U, BITS, Q)
+        for u in tl.static_range(U):
+            xa = tl.load(at + (b + u) * (64 * Q), mask=live, other=0.0)
+            xb = tl.load(at + (b + u) * (64 * Q) + 32, mask=live, other=0.0)
+            if BITS == 16:
+                xa = xa.to(tl.bfloat16) if ASM else xa.to(tl.float32)
+                xb = xb.to(tl.bfloat16) if ASM else xb.to(tl.float32)
+            x0, x1 = activation_planes(xa, W, BT)
+            x2, x3 = activation_planes(xb, W, BT)
+            new = ()
+            for row_ in tl.static_range(ROWS):
+                new = new + (strip_product(  # noqa: RUF005 - Triton unrolls tuples by +
+                    now[u * ROWS + row_], x0, x1, x2, x3, lane, table, sums[row_], W, BITS, ASM
+                ),)  # fmt: skip
+            sums = new
+    return sums
+
+
+@triton.jit
 def strips_kernel(
     x, pairs, groups, words, scales, table, weights, out, G,
     N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, W: tl.constexpr, Q: tl.constexpr, ROWS: tl.constexpr,
@@ -96,27 +127,9 @@ def strips_kernel(
         at = x + source[:, None].to(tl.int64) * K + (row_unit(W, BT) % Q * 64)[:, None] + tl.arange(0, 32)[None, :]
         if not GATE:
             wait_for_previous(PDL)
-        sums = ()
-        for _ in tl.static_range(ROWS):
-            sums = sums + (tl.zeros([W, 16, BT], tl.float32),)  # noqa: RUF005 - Triton unrolls tuples by +
-        for b in tl.range(0, BLOCKS // Q, U, num_stages=1):
-            now = ahead
-            following = unit + tl.minimum(b + U, BLOCKS // Q - U) * Q
-            ahead = load_strips(words, scales, following, S * BLOCKS, ROWS, W, U, BITS, Q)
-            for u in tl.static_range(U):
-                xa = tl.load(at + (b + u) * (64 * Q), mask=live, other=0.0)
-                xb = tl.load(at + (b + u) * (64 * Q) + 32, mask=live, other=0.0)
-                if BITS == 16:
-                    xa = xa.to(tl.bfloat16) if ASM else xa.to(tl.float32)
-                    xb = xb.to(tl.bfloat16) if ASM else xb.to(tl.float32)
-                x0, x1 = activation_planes(xa, W, BT)
-                x2, x3 = activation_planes(xb, W, BT)
-                new = ()
-                for row_ in tl.static_range(ROWS):
-                    new = new + (strip_product(  # noqa: RUF005 - Triton unrolls tuples by +
-                        now[u * ROWS + row_], x0, x1, x2, x3, lane, table, sums[row_], W, BITS, ASM
-                    ),)  # fmt: skip
-                sums = new
+        sums = strip_sums(
+            at, live, words, scales, unit, ahead, lane, table, BLOCKS, W, Q, ROWS, U, BT, BITS, ASM
+        )  # fmt: skip
         t = tl.arange(0, BT)
         pair = tl.load(pairs + start + t, mask=t < count, other=0).to(tl.int64)
         keep = (t < count)[None, None, :]
