@@ -11,13 +11,14 @@ from engine.decode.requests.job import Sample
 from tests.decode.fakes import fake_engine, random_logits
 from tests.serve.server.test_hard_clients import wait_for
 
-MANY = 3_000
-"""Objects a piece of text: more than enough for a full collection in the middle of a document."""
+MANY = 6_000
+"""Objects a step: more than enough for a full collection in the middle of a document."""
+STEPS = 150
 SAMPLES = 3
 
 
 def test_a_full_collection_waits_until_nothing_is_in_flight(tmp_path: Path) -> None:
-    engine, _ = fake_engine(random_logits(5), tmp_path)
+    engine, network = fake_engine(random_logits(5), tmp_path)
     full: list[tuple[int, int]] = []
     kept: list[Any] = []
     frozen: list[int] = []
@@ -26,24 +27,25 @@ def test_a_full_collection_waits_until_nothing_is_in_flight(tmp_path: Path) -> N
         if phase == "stop" and info["generation"] == 2:
             full.append((len(engine.in_flight()), len(kept)))
 
-    def listen(*_: object) -> None:
+    def fill() -> None:
         kept.extend([] for _ in range(MANY))
-        frozen.append(gc.get_freeze_count())
+        if len(kept) in (MANY, STEPS * MANY):  # counting walks through all that is left out
+            frozen.append(gc.get_freeze_count())
 
     with engine:
         gc.collect()
         gc.callbacks.append(note)
         try:
-            request = Request(prompt="x", sampling=SamplingParams(max_tokens=300, seed=7))
-            future = engine.submit(request, on_text=listen)
-            assert future.result(60).text
+            network.before = fill
+            request = Request(prompt="x", sampling=SamplingParams(max_tokens=2 * STEPS, seed=7))
+            assert engine.submit(request).result(60).text
             wait_for(lambda: full, 30)
         finally:
             gc.callbacks.remove(note)
     assert full[0] == (0, len(kept))
-    assert len(kept) > 100 * MANY
+    assert len(kept) > STEPS * MANY
     assert gc.get_freeze_count() > len(kept)
-    assert frozen[-1] - frozen[0] > 100 * MANY  # what is alive is left out meanwhile, too
+    assert frozen[1] - frozen[0] > STEPS * MANY // 2  # what is alive is left out meanwhile, too
 
 
 def test_a_request_that_is_over_is_gone_without_a_collection(tmp_path: Path) -> None:
