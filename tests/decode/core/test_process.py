@@ -32,19 +32,24 @@ def test_a_full_collection_waits_until_nothing_is_in_flight(tmp_path: Path) -> N
         if len(kept) in (MANY, STEPS * MANY):  # counting walks through all that is left out
             frozen.append(gc.get_freeze_count())
 
+    def generate(steps: int) -> None:
+        assert engine.submit(Request(prompt="x", sampling=SamplingParams(max_tokens=steps, seed=7))).result(60).text
+
+    def collected() -> bool:
+        generate(5)
+        return bool(full)
+
     with engine:
         gc.collect()
         gc.callbacks.append(note)
         try:
             network.before = fill
-            request = Request(prompt="x", sampling=SamplingParams(max_tokens=2 * STEPS, seed=7))
-            assert engine.submit(request).result(60).text
-            wait_for(lambda: full, 30)
+            generate(2 * STEPS)
+            wait_for(collected, 30)
         finally:
             gc.callbacks.remove(note)
-    assert full[0] == (0, len(kept))
-    assert len(kept) > STEPS * MANY
-    assert gc.get_freeze_count() > len(kept)
+    assert all(in_flight == 0 and made > STEPS * MANY for in_flight, made in full)
+    assert gc.get_freeze_count() > full[0][1]
     assert frozen[1] - frozen[0] > STEPS * MANY // 2  # what is alive is left out meanwhile, too
 
 
