@@ -25,7 +25,7 @@ DRAFT_URIS: dict[Draft, str] = {
 }
 CONSTRAINT_FIELDS = ("schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object")
 """What a constraint is called where a request is written as plain values."""
-SCHEMA_OPTIONS = ("whitespace", "conformance", "require_enforced", "draft")
+SCHEMA_OPTIONS = ("whitespace", "conformance", "require_enforced", "draft", "contents")
 _EMBEDDED_OPTIONS = ("whitespace", "conformance", "require_enforced")
 _OPTIONS = {
     "schema": SCHEMA_OPTIONS,
@@ -34,6 +34,9 @@ _OPTIONS = {
     "structural_tag": _EMBEDDED_OPTIONS,
 }
 """The options of each constraint that has some."""
+_CONTENTS = ("contentEncoding", "contentMediaType")
+_VALUES = ("const", "enum", "default", "examples")
+_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
 
 
 def constraints_in(given: Mapping[str, Any]) -> list[str]:
@@ -97,14 +100,17 @@ class Constraint:
         conformance: Conformance = "tight",
         require_enforced: bool = False,
         draft: Draft | None = None,
+        contents: bool = True,
     ) -> Constraint:
         """A JSON Schema: see `SchemaSource`. Key order is kept: it decides the order of the output.
 
-        `draft` says what a schema without `$schema` is (2020-12 if nobody says): it becomes its `$schema`.
+        `draft` says what a schema without `$schema` is (2020-12 if nobody says): it becomes its `$schema`. Without
+        `contents`, strings need not hold what `contentEncoding` and `contentMediaType` say: these are left out.
         """
+        written = in_draft(json_schema_of(schema), draft)
         return cls(
             kind="json_schema",
-            source=_canonical_json(in_draft(json_schema_of(schema), draft), "schema"),
+            source=_canonical_json(with_contents(written, contents), "schema"),
             whitespace=whitespace,
             conformance=conformance,
             require_enforced=require_enforced,
@@ -196,6 +202,30 @@ def in_draft(schema: Any, draft: Draft | None) -> Any:
     if not isinstance(schema, Mapping) or "$schema" in schema:
         return schema
     return {"$schema": DRAFT_URIS[draft], **schema}
+
+
+def with_contents(schema: Any, contents: bool) -> Any:
+    """The schema, without the keywords that say what strings hold unless `contents`."""
+    if not isinstance(contents, bool):
+        raise RequestError(f"contents must be true or false, got {contents!r}", param="contents")
+    if contents:
+        return schema
+    return _without_contents(_read_json(schema, "schema") if isinstance(schema, str | bytes) else schema)
+
+
+def _without_contents(part: Any, *, is_map: bool = False) -> Any:
+    """`is_map`: the keys are names, not keywords."""
+    if isinstance(part, list):
+        return [_without_contents(item) for item in part]
+    if not isinstance(part, Mapping):
+        return part
+    if is_map:
+        return {name: _without_contents(value) for name, value in part.items()}
+    kept = {keyword: value for keyword, value in part.items() if keyword not in _CONTENTS}
+    return {
+        keyword: value if keyword in _VALUES else _without_contents(value, is_map=keyword in _MAPS)
+        for keyword, value in kept.items()
+    }
 
 
 def _canonical_json(value: Any, param: str) -> str:

@@ -48,6 +48,7 @@ class RequestOptions(TypedDict, total=False):
     conformance: Conformance
     require_enforced: bool
     draft: Draft | None
+    contents: bool
     messages: Sequence[Mapping[str, Any]] | None
     system: str | None
     template: Literal["chat", "raw"]

@@ -33,7 +33,7 @@ from engine.schema.strings.terminals import Group
 from engine.schema.verdicts.report import Report
 from engine.schema.verdicts.verdict import Verdict
 
-LOWERING_VERSION = 47
+LOWERING_VERSION = 48
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 

@@ -203,6 +203,13 @@ def test_check_reads_a_schema_as_the_draft_it_is_told(maskloop: Run, tmp_path: P
     assert maskloop("check", str(file), "--draft", "5").code == 2
 
 
+def test_contents_are_held_unless_somebody_says_so(maskloop: Run, tmp_path: Path) -> None:
+    file = tmp_path / "encoded.json"
+    file.write_text('{"type": "string", "contentEncoding": "base64"}')
+    assert "contentEncoding" in maskloop("check", str(file)).out
+    assert "contentEncoding" not in maskloop("check", str(file), "--no-contents").out
+
+
 def test_require_enforced_refuses_what_is_only_checked(maskloop: Run, tmp_path: Path) -> None:
     file = tmp_path / "s.json"
     file.write_text('{"type": "array", "uniqueItems": true, "minItems": 2, "contains": {"minimum": 0}}')

@@ -67,6 +67,11 @@ def add_draft(parser: Any) -> None:
     )
 
 
+def add_contents(parser: Any) -> None:
+    told = "do not hold contentEncoding and contentMediaType"
+    parser.add_argument("--no-contents", dest="contents", action="store_false", help=told)
+
+
 def engine_config(args: argparse.Namespace) -> EngineConfig:
     """The config these options describe. RequestError too where its cache folder is something else, or unreadable."""
     given = {name: getattr(args, name, None) for name in ENGINE_FIELDS}
@@ -124,6 +129,7 @@ def add_constraint(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--whitespace", choices=("compact", "flexible"), default="compact", help=told)
     add_conformance(group)
     add_draft(group)
+    add_contents(group)
     group.add_argument("--require-enforced", action="store_true", help="refuse a schema that is not enforced entirely")
 
 
@@ -147,7 +153,8 @@ def constraint(args: argparse.Namespace, *, told: type[ConstraintError] = Constr
 
 def _schema_options(args: argparse.Namespace) -> dict[str, Any]:
     """Options that are not at their defaults: what was asked for must apply."""
-    defaults = {"whitespace": "compact", "conformance": "tight", "require_enforced": False, "draft": None}
+    defaults = {"whitespace": "compact", "conformance": "tight", "require_enforced": False}
+    defaults |= {"draft": None, "contents": True}
     given = {name: getattr(args, name, default) for name, default in defaults.items()}
     return {name: value for name, value in given.items() if value != defaults[name]}
 

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--require-enforced", action="store_true", help="refuse a schema with a checked keyword")
     options.add_conformance(parser)
     options.add_draft(parser)
+    options.add_contents(parser)
     options.add_tokenizer(parser)
     options.add_cache_dir(parser)
 

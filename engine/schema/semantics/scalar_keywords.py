@@ -18,7 +18,12 @@ from engine.schema.sets.shape import StringSet
 from engine.schema.verdicts.report import Report
 
 PATTERN_ERRORS = (PatternUnsupported, PatternInvalid, AutomatonTooLarge)
-BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?"
+ENCODINGS = {
+    "base64": "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?",
+    "base64url": "(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9_-][AQgw]==)?",
+}
+"""RFC 4648, without bits that mean nothing. Section 3.2 asks for padding, in base64url too, unless whoever refers to it
+says otherwise, which JSON Schema does not."""
 
 
 def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bool]:
@@ -44,9 +49,12 @@ def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bo
             report.mark(at, "format", "narrowed", f"a subset of {named!r} is written")
         elif not asserts_format(at.draft, named):
             report.mark(at, "format", "narrowed", f"{named!r} is younger than this draft, but held like in later ones")
-    if speaks(at.draft, "contentEncoding") and ("contentEncoding" in schema or "contentMediaType" in schema):
-        strings = strings and both_strings(strings, StringSet(_encoded(schema)))
-        exact = exact and _content_exact(report, at)
+    encoding = encoding_of(at)
+    if encoding is not None:
+        strings = strings and both_strings(strings, StringSet(full_match(ENCODINGS[encoding])))
+        exact = _encoding_exact(report, at) and exact
+    if speaks(at.draft, "contentMediaType"):
+        exact = _content_exact(report, at) and exact
     low, high = count(schema.get("minLength"), 0) or 0, count(schema.get("maxLength"), None)
     strings = strings and restricted(strings, low, high)
     return () if strings is None else (strings,), exact
@@ -66,9 +74,18 @@ def _mark_pattern(report: Report, at: Location, keyword: str, pattern: str, erro
     report.mark(at, keyword, "checked", f"the pattern {pattern[:60]!r} {reason}: {error}")
 
 
-def _encoded(schema: dict[str, Any]) -> Automaton:
-    """contentEncoding, which the judge asserts in drafts 6 and 7."""
-    return full_match(BASE64) if schema.get("contentEncoding") == "base64" else Automaton.anything()
+def encoding_of(at: Location) -> str | None:
+    """The contentEncoding that is held here."""
+    named = at.schema.get("contentEncoding") if at.draft >= Draft.D6 else None
+    return named if isinstance(named, str) and named in ENCODINGS else None
+
+
+def _encoding_exact(report: Report, at: Location) -> bool:
+    """Whether validators assert it, as those of drafts 6 and 7 do."""
+    if speaks(at.draft, "contentEncoding"):
+        return True
+    report.mark(at, "contentEncoding", "narrowed", "held by the grammar; the specification only annotates")
+    return False
 
 
 def _content_exact(report: Report, at: Location) -> bool:

@@ -31,6 +31,8 @@ class Measures:
     fewest: tuple[int, ...]
     most: tuple[int | None, ...]
     gap: int | None
+    phase: int | None = None
+    """Where all words are as long as this and a number of gaps, and go on so from wherever they stand."""
 
 
 def bounded(automaton: Automaton, low: int, high: int | None) -> StringSet | None:
@@ -46,6 +48,11 @@ def bounded(automaton: Automaton, low: int, high: int | None) -> StringSet | Non
     fewest, most = found.fewest[0], found.most[0]
     if (high is not None and high < fewest) or (most is not None and most < low):
         return None
+    if found.gap is not None and found.phase is not None:
+        low += (found.phase - low) % found.gap
+        high = None if high is None else high - (high - found.phase) % found.gap
+        if high is not None and high < low:
+            return None
     low = low if low > fewest else 0
     high = None if high is None or (most is not None and most <= high) else high
     beside = StringSet(automaton, low, high)
@@ -56,8 +63,11 @@ def is_countable(part: StringSet) -> bool:
     """Whether counting code points holds the bounds and leads to no dead end. An upper bound alone always does."""
     if not part.low:
         return True
-    gap = measures(part.automaton).gap
-    return gap is not None and (part.high is None or part.high - part.low + 1 >= gap)
+    found = measures(part.automaton)
+    if found.gap is None:
+        return False
+    in_phase = found.phase is not None and part.low % found.gap == found.phase
+    return in_phase or part.high is None or part.high - part.low + 1 >= found.gap
 
 
 def _folded(part: StringSet) -> StringSet | None:
@@ -103,7 +113,24 @@ def measures(automaton: Automaton) -> Measures:
         seen |= layer
         distance += 1
     most = _longest(automaton)
-    return Measures(tuple(fewest), most, 1 if _is_dense(automaton) else _gap(accepting, sources))
+    gap = 1 if _is_dense(automaton) else _gap(accepting, sources)
+    return Measures(tuple(fewest), most, gap, None if gap is None else _phase(automaton, gap))
+
+
+def _phase(automaton: Automaton, gap: int) -> int | None:
+    """The length of every word by this measure; None where it is not the same."""
+    depths, pending = {0: 0}, [0]
+    while pending:
+        state = pending.pop()
+        for target in automaton.successors[state]:
+            depth = (depths[state] + 1) % gap
+            if target not in depths:
+                depths[target] = depth
+                pending.append(target)
+            elif depths[target] != depth:
+                return None
+    found = {depths[state] for state in automaton.accepting}
+    return found.pop() if len(found) == 1 else None
 
 
 def _is_dense(automaton: Automaton) -> bool:

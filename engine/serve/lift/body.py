@@ -38,6 +38,7 @@ class LiftBody(Body):
     whitespace: Literal["compact", "flexible"] = "compact"
     require_enforced: bool = False
     draft: Draft | None = Field(None, description="What a schema without `$schema` is; null: 2020-12.")
+    contents: bool | None = Field(None, description="Whether contentEncoding and contentMediaType are held; null: yes.")
     regex: str | None = None
     ebnf: str | None = None
     lark: str | None = None
@@ -79,6 +80,7 @@ class CheckBody(Body):
     whitespace: Literal["compact", "flexible"] = "compact"
     require_enforced: bool = False
     draft: Draft | None = None
+    contents: bool | None = None
 
     def to_constraint(self) -> Constraint:
         """RequestError where there is none, or more than one, or an option does not apply to it."""

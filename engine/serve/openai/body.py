@@ -109,6 +109,7 @@ class Shared(Body):
     conformance: Literal["tight", "spec"] = "tight"
     whitespace: Literal["compact", "flexible"] = "compact"
     draft: Draft | None = None
+    contents: bool | None = None
     deadline_s: float | None = Field(None, gt=0, le=86_400)
     cache_salt: str | None = None
 

@@ -114,12 +114,15 @@ def _refuse_penalties(body: Shared) -> None:
 
 
 def _json_schema(body: Shared, schema: Any) -> Constraint:
-    return Constraint.json_schema(schema, **_options(body), draft=body.draft)
+    return Constraint.json_schema(schema, **_options(body), draft=body.draft, contents=body.contents is not False)
 
 
 def _draft_applies(body: Shared, constraint: Constraint | None, has_tools: bool = False) -> None:
-    if body.draft is not None and not has_tools and (constraint is None or constraint.kind != "json_schema"):
-        raise RequestError("draft needs a JSON Schema (response_format, json, tools)", param="draft")
+    if has_tools or (constraint is not None and constraint.kind == "json_schema"):
+        return
+    for name in ("draft", "contents"):
+        if getattr(body, name) is not None:
+            raise RequestError(f"{name} needs a JSON Schema (response_format, json, tools)", param=name)
 
 
 def _options(body: Shared) -> dict[str, Any]:
@@ -205,7 +208,7 @@ def _tools(body: ChatBody, document: Constraint | None) -> tuple[tuple[Tool, ...
 
     Where a JSON `document` is asked for too, the model writes that or calls.
     """
-    declared = read_tools(body.tools or (), body.draft)
+    declared = read_tools(body.tools or (), body.draft, contents=body.contents is not False)
     mode, names = _choice(body.tool_choice, bool(declared))
     if mode == "none" or (mode == "auto" and not declared):
         return (), None

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.constraint import Draft, in_draft
+from engine.constraint import Draft, in_draft, with_contents
 from engine.errors import ConstraintError, SchemaInvalid
 
 Format = dict[str, Any]
@@ -119,8 +119,10 @@ def _call(tool: Tool) -> Format:
     return {"type": "tag", "begin": f"{OPEN}{tool.name}>\n", "content": tool.format, "end": CLOSE}
 
 
-def read_tools(declared: Sequence[Mapping[str, Any]], draft: Draft | None = None) -> list[Tool]:
-    """OpenAI's `tools` as Tools, their schemas in `draft` where they name none.
+def read_tools(
+    declared: Sequence[Mapping[str, Any]], draft: Draft | None = None, *, contents: bool = True
+) -> list[Tool]:
+    """OpenAI's `tools` as Tools, their schemas in `draft` where they name none; `contents` as in `json_schema`.
 
     SchemaInvalid names the position and what is wrong; what is wrong inside a schema, `naming_tools` tells later.
     """
@@ -136,7 +138,7 @@ def read_tools(declared: Sequence[Mapping[str, Any]], draft: Draft | None = None
             raise SchemaInvalid(f"tools[{index}] has no usable name: {name!r}", param="tools")
         if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
             raise SchemaInvalid(f"tools[{index}].parameters must be the schema of an object", param="tools")
-        tools.append(Tool(name, in_draft(parameters, draft), index))
+        tools.append(Tool(name, with_contents(in_draft(parameters, draft), contents), index))
     if len({tool.name for tool in tools}) < len(tools):
         raise SchemaInvalid("two tools have the same name", param="tools")
     return tools

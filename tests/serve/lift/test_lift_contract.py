@@ -242,6 +242,17 @@ def test_the_draft_of_a_schema_is_a_field(server, fake):
     assert server.post("/check", {"schema": tuple_of_one, "draft": 7}).status_code == 200
 
 
+def test_whether_contents_are_held_is_a_field(server, fake):
+    encoded = {"type": "string", "contentEncoding": "base64"}
+    for contents, kept in ((None, True), (True, True), (False, False)):
+        given = {} if contents is None else {"contents": contents}
+        server.post("/generate", {**FIVE, "schema": encoded, **given})
+        assert ("contentEncoding" in fake.requests[-1].constraint.source) is kept
+        assert server.post("/check", {"schema": encoded, **given}).status_code == 200
+    response = server.post("/generate", {"prompt": "x", "regex": "a", "contents": False})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "contents")
+
+
 @pytest.mark.parametrize("asked", [
     {"regex": "a+"}, {"ebnf": 'root ::= "a"'}, {"lark": 'start: "a"'}, {"choice": ["a"]}, {"json_object": True},
     {"structural_tag": {"format": {"type": "any_text"}}}, {"lark": 'start: "a"', "whitespace": "flexible"},

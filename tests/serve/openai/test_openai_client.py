@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import get_type_hints
 
@@ -542,6 +543,19 @@ def test_the_draft_of_a_schema_is_an_extra_field(client, engine):
     assert "draft-07" in engine.requests[-1].constraint.source
     with pytest.raises(openai.BadRequestError, match="draft needs a JSON Schema"):
         chat(client, extra_body={"draft": 7})
+
+
+def test_whether_contents_are_held_is_an_extra_field(client, engine):
+    encoded = {"type": "string", "contentEncoding": "base64"}
+    chat(client, extra_body={"structured_outputs": {"json": encoded}, "contents": False})
+    assert "contentEncoding" not in engine.requests[-1].constraint.source
+    function = {"name": "f", "parameters": {"type": "object", "properties": {"a": encoded}}}
+    for contents in (True, False):
+        with suppress(openai.UnprocessableEntityError):  # what is answered is no call
+            chat(client, tools=[{"type": "function", "function": function}], extra_body={"contents": contents})
+        assert ("contentEncoding" in engine.requests[-1].constraint.source) is contents
+    with pytest.raises(openai.BadRequestError, match="contents needs a JSON Schema"):
+        chat(client, extra_body={"contents": False})
 
 
 def test_how_schemas_are_written_reaches_those_inside_a_grammar(client, engine):

@@ -1,0 +1,36 @@
+"""Keywords that say what strings hold, as the validator asserts them. Knows RFC 4648; not grammars, which it judges."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+
+class ContentEncoding:
+    """`contentEncoding`: the string is what an encoder writes. Encodings that nobody knows assert nothing."""
+
+    def __init__(self, parent: dict[str, Any], value: Any, path: list[str | int]) -> None:  # noqa: ARG002 - its kind
+        self._encoding = value
+
+    def validate(self, instance: Any) -> None:
+        """ValueError where it is not."""
+        if isinstance(instance, str) and isinstance(self._encoding, str):
+            decoded(instance, self._encoding)
+
+
+def decoded(text: str, encoding: str) -> bytes | None:
+    """The bytes that a text stands for; None: nobody knows the encoding. ValueError where it stands for none.
+
+    Both are padded, and bits that mean nothing are 0.
+    """
+    if encoding not in ("base64", "base64url"):
+        return None
+    altchars = b"+/" if encoding == "base64" else b"-_"
+    try:
+        found = base64.b64decode(text.encode("ascii"), altchars, validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        found = None
+    if found is None or base64.b64encode(found, altchars).decode() != text:
+        raise ValueError(f"{text[:40]!r} is not {encoding}")
+    return found

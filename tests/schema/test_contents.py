@@ -1,0 +1,84 @@
+"""What strings hold: the grammar writes what the judge takes, which decodes it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from engine import Constraint
+from engine.errors import RequestError
+from engine.schema import Validator, lower
+from tests.schema.matching import Language, Sampler
+
+SEVEN = "http://json-schema.org/draft-07/schema#"
+BOUNDS = [{}, {"minLength": 7}, {"maxLength": 9}, {"minLength": 5, "maxLength": 11}, {"pattern": "^[a-m=]*$"},
+          {"minLength": 400, "maxLength": 403}, {"format": "hostname"}]  # fmt: skip
+
+
+def _texts(encoding: str, draw: random.Random, sizes: Iterable[int]) -> list[str]:
+    """Encoded bytes of all lengths, with and without padding, and the same with a character changed."""
+    encode = base64.b64encode if encoding == "base64" else base64.urlsafe_b64encode
+    whole = [encode(draw.randbytes(size)).decode() for size in sizes]
+    found = [text for each in whole for text in (each, each.rstrip("="), each + "=")]
+    letters = "AQgwBz09+/-_=é "
+    for text in [text for text in found if text]:
+        at = draw.randrange(len(text))
+        found.append(text[:at] + draw.choice(letters) + text[at + 1 :])
+    return found
+
+
+@pytest.mark.parametrize("bounds", BOUNDS, ids=str)
+@pytest.mark.parametrize("encoding", ["base64", "base64url"])
+@pytest.mark.parametrize("draft", [SEVEN, None])
+def test_what_is_written_is_what_an_encoder_writes(encoding: str, bounds: Any, draft: str | None) -> None:
+    schema = {"type": "string", "contentEncoding": encoding, **bounds, **({"$schema": draft} if draft else {})}
+    lowered, judge, draw = lower(schema, conformance="spec"), Validator(schema), random.Random(7)
+    verdicts = {verdict.keyword: verdict.verdict for verdict in lowered.verdicts}
+    assert verdicts["contentEncoding"] == ("enforced" if draft else "narrowed")
+    assert "checked" not in verdicts.values()
+    language, accepted = Language(lowered.grammar), 0
+    for text in _texts(encoding, draw, range(299, 303) if bounds.get("minLength") == 400 else range(9)):
+        ok = judge.check_value(text).ok
+        accepted += ok
+        assert language.accepts(text) == ok, text
+    assert accepted > 1
+    sampler = Sampler(lowered.grammar, 1)
+    assert all(judge.check(sampler.text(30)).ok for _ in range(5) if "minLength" not in bounds)
+
+
+def test_a_length_that_no_encoded_text_has_is_impossible() -> None:
+    schema = {"type": ["string", "null"], "contentEncoding": "base64", "minLength": 401, "maxLength": 403}
+    language = Language(lower(schema).grammar)
+    assert [language.accepts(value) for value in (None, "A" * 400, "A" * 404)] == [True, False, False]
+
+
+@pytest.mark.parametrize("around", ["not", "oneOf"])
+def test_what_the_specification_only_annotates_decides_nothing(around: str) -> None:
+    inner = {"type": "string", "contentEncoding": "base64"}
+    schema: Any = {"not": inner} if around == "not" else {"oneOf": [inner, {"type": "string", "maxLength": 3}]}
+    judge = Validator(schema)
+    assert not judge.check_value("!").ok if around == "not" else not judge.check_value("!!!").ok
+    verdicts = {verdict.keyword: verdict.verdict for verdict in lower(schema).verdicts}
+    assert verdicts[around] == "checked"
+
+
+def test_without_contents_nobody_holds_them() -> None:
+    schema = {"type": "object", "properties": {"contentEncoding": {"type": "string", "contentEncoding": "base64"}},
+              "required": ["contentEncoding"], "default": {"contentEncoding": "base64"}}  # fmt: skip
+    held, free = Constraint.json_schema(schema), Constraint.json_schema(json.dumps(schema), contents=False)
+    assert held == Constraint.json_schema(schema, contents=True)
+    kept = json.loads(free.source)
+    assert kept == {**schema, "properties": {"contentEncoding": {"type": "string"}}}
+    document = {"contentEncoding": "?"}
+    for constraint, ok in ((held, False), (free, True)):
+        written = json.loads(constraint.source)
+        assert Validator(written).check_value(document).ok is ok
+        assert Language(lower(written).grammar).accepts(document) is ok
+    for wrong in (0, "no", None):
+        with pytest.raises(RequestError, match="contents must be true or false"):
+            Constraint.json_schema(schema, contents=wrong)  # type: ignore[arg-type]
