@@ -47,6 +47,8 @@ if DEPLOYMENT.embedded_packages:
     image = image.uv_pip_install(*DEPLOYMENT.embedded_packages, extra_options=f"--no-deps {settings.PINS}")
 image = _own(image).add_local_dir(HERE / "schemas", "/root/schemas")
 image = image.add_local_dir(HERE / "bench/data", "/root/bench/data")
+if DEPLOYMENT.check_packages:
+    image = image.add_local_python_source(*DEPLOYMENT.check_packages)
 for source, place in DEPLOYMENT.uploads().values():
     image = image.add_local_file(source, place)
 health_image = _own(_image(*settings.HEALTH_PACKAGES))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -37,6 +39,8 @@ class Limits:
     """CPU time of one constraint's lowering and compiling; who else computes meanwhile does not count."""
     judge_s: Seconds = 2.0
     """CPU time in which a document must be judged, all looks at its parts together."""
+    check_s: Seconds = 1.0
+    """Time in which one check of the caller's own must answer."""
     compile_memory_bytes: Count = 2 << 30
     prompt_bytes: Count = 4 << 20
     queue: Size = 64
@@ -80,9 +84,16 @@ class EngineConfig:
     threads: Annotated[int, Range(1, 1024)] | None = None
     """CPU threads of the forward; None: what torch chooses. Some tens of thousands end the process in OpenMP."""
     cpu_dtype: Literal["float32", "bfloat16"] = "float32"
+    checks: Mapping[str, str] = field(default_factory=lambda: checks_by_name(os.environ.get("MASKLOOP_CHECKS", "")))
+    """By name, the checks (`module:function`) that requests may ask for; without it those of `MASKLOOP_CHECKS`."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name, target in self.checks.items():
+            if not isinstance(name, str) or not name or not isinstance(target, str) or not _TARGET.fullmatch(target):
+                raise RequestError(
+                    f"checks: {name!r} names {target!r}; a check is registered as NAME=MODULE:FUNCTION", param="checks"
+                )
 
     @property
     def cache_folder(self) -> Path:
@@ -97,6 +108,21 @@ class EngineConfig:
             if name not in known:
                 raise UnknownOption(f"unknown engine setting {name!r}; known: {', '.join(sorted(known))}", param=name)
         return cls(**settings)
+
+
+_TARGET = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+
+
+def checks_by_name(text: str, param: str = "MASKLOOP_CHECKS") -> dict[str, str]:
+    """`NAME=MODULE:FUNCTION`, several with commas between them. RequestError where one is something else."""
+    found: dict[str, str] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, target = map(str.strip, part.partition("="))
+        if not name or not _TARGET.fullmatch(target):
+            raise RequestError(f"{param}: a check is registered as NAME=MODULE:FUNCTION, got {part!r}", param=param)
+        if found.setdefault(name, target) != target:
+            raise RequestError(f"{param}: the check {name!r} is registered twice", param=param)
+    return found
 
 
 def default_cache_dir() -> Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 from engine.errors import RequestError, SchemaInvalid, UnknownOption
 from engine.fields import check_fields
@@ -25,7 +26,10 @@ DRAFT_URIS: dict[Draft, str] = {
 }
 CONSTRAINT_FIELDS = ("schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object")
 """What a constraint is called where a request is written as plain values."""
-SCHEMA_OPTIONS = ("whitespace", "conformance", "require_enforced", "draft", "contents")
+Check = str | Callable[[Any, Any], str | None]
+"""A check of the caller's own: a registered name, or a function of (value, document so far) that gives a message when
+the value is wrong."""
+SCHEMA_OPTIONS = ("whitespace", "conformance", "require_enforced", "draft", "contents", "checks")
 _EMBEDDED_OPTIONS = ("whitespace", "conformance", "require_enforced")
 _OPTIONS = {
     "schema": SCHEMA_OPTIONS,
@@ -54,9 +58,15 @@ class Constraint:
     whitespace: Whitespace = "compact"
     conformance: Conformance = "tight"
     require_enforced: bool = False
+    checks: Sequence[tuple[str, Check]] = ()
+    """By JSON pointer into the document (`*` is any key or index). No part of the grammar."""
 
     def __post_init__(self) -> None:
+        if self.checks:
+            object.__setattr__(self, "checks", _read_checks(self.checks))
         check_fields(self)
+        if self.checks and self.require_enforced:
+            raise RequestError("checks are not enforced by the grammar: require_enforced excludes them", param="checks")
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> Constraint | None:
@@ -101,11 +111,13 @@ class Constraint:
         require_enforced: bool = False,
         draft: Draft | None = None,
         contents: bool = True,
+        checks: Mapping[str, Check] | None = None,
     ) -> Constraint:
         """A JSON Schema: see `SchemaSource`. Key order is kept: it decides the order of the output.
 
         `draft` says what a schema without `$schema` is (2020-12 if nobody says): it becomes its `$schema`. Without
         `contents`, strings need not hold what `contentEncoding` and `contentMediaType` say: these are left out.
+        `checks`: by JSON pointer into the document (`*` is any key or index), what values there must pass: see `Check`.
         """
         written = in_draft(json_schema_of(schema), draft)
         return cls(
@@ -114,6 +126,7 @@ class Constraint:
             whitespace=whitespace,
             conformance=conformance,
             require_enforced=require_enforced,
+            checks=_in_pairs(checks),
         )
 
     @classmethod
@@ -180,6 +193,11 @@ class Constraint:
         return self.kind in ("json_schema", "json_object")
 
     @property
+    def unchecked(self) -> Self:
+        """The same without the caller's own checks: what is compiled, and what the judge of the schema reads."""
+        return replace(self, checks=()) if self.checks else self
+
+    @property
     def key(self) -> str:
         """sha256 over kind, source and options; equal keys compile to the same grammar."""
         parts = [self.kind, self.source, self.whitespace, self.conformance]
@@ -189,6 +207,33 @@ class Constraint:
     def schema_hash(self) -> str:
         """sha256 of the source alone, for people: the schema as minified JSON with its key order kept."""
         return hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _in_pairs(checks: Mapping[str, Check] | None) -> tuple[tuple[str, Check], ...]:
+    if checks is not None and not isinstance(checks, Mapping):
+        kind = type(checks).__name__
+        raise RequestError(f"checks must be an object of checks by JSON pointer, got {kind}", param="checks")
+    return tuple((checks or {}).items())
+
+
+def _read_checks(checks: Sequence[Any]) -> tuple[tuple[str, Check], ...]:
+    """RequestError, with the pointer, for what is no pointer or no check."""
+    for pointer, check in checks:
+        if not isinstance(pointer, str) or not _POINTER.fullmatch(pointer):
+            raise RequestError(
+                f"checks: {pointer!r} is no JSON pointer; it is empty or begins with '/' (* is any key or index)",
+                param="checks",
+            )
+        if not callable(check) and not (isinstance(check, str) and check):
+            raise RequestError(
+                f"checks: at {pointer!r} stands {type(check).__name__}; a check is a function or a registered name",
+                param="checks",
+                pointer=pointer,
+            )
+    return tuple((pointer, check) for pointer, check in checks)
+
+
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*", re.DOTALL)
 
 
 def in_draft(schema: Any, draft: Draft | None) -> Any:

@@ -10,6 +10,8 @@
     |       +-- SchemaRefused     legal, but refused by name: unsatisfiable, remote $ref, require_enforced
     |       +-- LimitExceeded     over a compile limit: time, memory, size, depth, rules
     |       +-- JudgingLimit      judging a finished text took longer than `limits.judge_s`
+    |       +-- CheckFailed       a check of the caller's own raised, ended its process, or answered nonsense
+    |           +-- CheckTimeout  it ran longer than `limits.check_s`
     +-- ModelError                the model cannot be loaded or does not fit (exit 2 at the command line)
     +-- MissingExtra              an optional dependency is not installed
     +-- QueueFull                 admission refused: try again later (429)
@@ -87,6 +89,14 @@ class LimitExceeded(ConstraintError):
 
 class JudgingLimit(ConstraintError):
     """Whether a finished text is valid could not be decided within `limits.judge_s`, or the request's deadline."""
+
+
+class CheckFailed(ConstraintError):
+    """A check of the caller's own gave no answer: it raised, ended its process, or answered neither None nor a text."""
+
+
+class CheckTimeout(CheckFailed):
+    """A check of the caller's own ran longer than `limits.check_s`, or than the request's deadline allows."""
 
 
 class ModelError(EngineError):

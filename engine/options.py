@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from engine.config import Limits, Quantization
-from engine.constraint import Conformance, Draft, Whitespace
+from engine.constraint import Check, Conformance, Draft, Whitespace
 from engine.schema_source import SchemaSource
 
 
@@ -32,6 +32,7 @@ class EngineOptions(TypedDict, total=False):
     forced_runs: Literal["off", "verify"]
     threads: int | None
     cpu_dtype: Literal["float32", "bfloat16"]
+    checks: Mapping[str, str]
 
 
 class RequestOptions(TypedDict, total=False):
@@ -49,6 +50,7 @@ class RequestOptions(TypedDict, total=False):
     require_enforced: bool
     draft: Draft | None
     contents: bool
+    checks: Mapping[str, Check] | None
     messages: Sequence[Mapping[str, Any]] | None
     system: str | None
     template: Literal["chat", "raw"]

@@ -29,7 +29,10 @@ TYPES = (
     "result",
     "interfaces",
 )
-FOLDERS = ("sandbox", "patterns", "schema", "judge", "grammar", "model", "decode", "trace", "serve", "client", "cli")
+FOLDERS = (
+    *("sandbox", "patterns", "schema", "judge", "checks", "grammar", "model"),
+    *("decode", "trace", "serve", "client", "cli"),
+)
 """From low to high; a folder may import itself, the type files, and folders to its left."""
 STRANGERS = frozenset({("grammar", "model"), ("model", "grammar"), ("model", "judge")})
 """Pairs that do not see each other although one stands left of the other."""

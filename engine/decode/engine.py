@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from typing import Any, Unpack
 
 from engine import __version__
+from engine.checks.row_checks import verdicts_of
+from engine.checks.service import CheckService
 from engine.config import EngineConfig
 from engine.decode.calls import Calls
 from engine.decode.core.engine_core import EngineCore
@@ -27,7 +29,7 @@ from engine.decode.step.mask_maker import MaskMaker
 from engine.decode.step.sampler import draw_seed
 from engine.errors import EngineError, RequestError
 from engine.grammar import GrammarService
-from engine.grammar.check import Checking, check_constraint
+from engine.grammar.check import Checking
 from engine.judge.service import JudgeService
 from engine.model.loaded_model import LoadedModel, Progress
 from engine.model.loader import load
@@ -53,6 +55,8 @@ class Engine(Calls):
         `loaded` is a model loaded elsewhere (tests, studies); `progress(phase)` is called as each phase begins.
         """
         self.config = _config(config, model, options)
+        self.checks = CheckService(self.config.limits, self.config.checks)
+        self.checks.start()
         self.loaded = loaded or load(self.config, progress)
         self.tokenizer = self.loaded.tokenizer
         runner = self.loaded.runner
@@ -63,14 +67,15 @@ class Engine(Calls):
         self._inbox = Inbox(slots=runner.max_batch, queue=self.config.limits.queue)
         self.judge = JudgeService(self.config.limits)
         self.judge.start()
-        judging = Judging(self.judge, self._inbox.wake)
+        judging = Judging(self.judge, self.checks, self._inbox.wake)
         vocabulary = self.grammars.vocabulary
         maker = MaskMaker(self._inbox.wake)
         core = EngineCore(
             self.config, runner, self.tokenizer, vocabulary, self.identity, judging, maker, self._inbox.forget
         )
         settle()
-        self._thread = DecodeThread(core, self._inbox, self.judge.close, maker.close, self.grammars.close, runner.close)
+        closing = (self.judge.close, self.checks.close, maker.close, self.grammars.close, runner.close)
+        self._thread = DecodeThread(core, self._inbox, *closing)
         self._thread.start()
         weakref.finalize(self, self._inbox.close, drain=True).atexit = False
 
@@ -126,6 +131,7 @@ class Engine(Calls):
                 f"a Request is wanted, got {kind}; generate and stream take a prompt too", param="request"
             )
         self._inbox.refuse_when_full(owner)
+        checks = self.checks.checks_of(request.constraint)
         prompt = encode_prompt(
             request,
             self.tokenizer,
@@ -133,8 +139,9 @@ class Engine(Calls):
             max_bytes=self.config.limits.prompt_bytes,
         )
         seed = request.sampling.seed if request.sampling.seed is not None else draw_seed()
-        grammar = self.grammars.submit(request.constraint, owner=owner) if request.constraint is not None else None
-        job = Job(request, prompt, seed, grammar, Future(), owner, on_text, trace, stats, keeper=self)
+        constraint = request.constraint
+        grammar = self.grammars.submit(constraint.unchecked, owner=owner) if constraint is not None else None
+        job = Job(request, prompt, seed, grammar, Future(), owner, on_text, trace, stats, keeper=self, checks=checks)
         wake = self._inbox.wake
         job.future.add_done_callback(lambda _: wake())
         if grammar is not None:
@@ -168,16 +175,20 @@ class Engine(Calls):
             schema, options = Constraint.demanded({"schema": schema, **options}), {}
         elif options:
             raise RequestError(f"{next(iter(options))} is already said in the Constraint", param=next(iter(options)))
-        return check_constraint(self.grammars, schema)
+        return self._checking(schema, None).report()
 
     def submit_check(self, constraint: Constraint, *, owner: str | None = None) -> Checking:
         """The same for any constraint, without waiting; it counts as `owner`'s. Raises QueueFull, NotReady."""
         self._inbox.refuse_when_full(owner)
-        return Checking(constraint, self.grammars.submit(constraint, owner=owner))
+        return self._checking(constraint, owner)
+
+    def _checking(self, constraint: Constraint, owner: str | None) -> Checking:
+        checks = self.checks.checks_of(constraint)
+        return Checking(constraint, self.grammars.submit(constraint.unchecked, owner=owner), verdicts_of(checks))
 
     def warmup(self, constraints: Sequence[Constraint] = ()) -> dict[str, float]:
         """Compile these constraints (in parallel); milliseconds by schema hash."""
-        futures = [(constraint, self.grammars.submit(constraint)) for constraint in constraints]
+        futures = [(constraint, self.grammars.submit(constraint.unchecked)) for constraint in constraints]
         return {constraint.schema_hash: future.result().compile_ms for constraint, future in futures}
 
     def info(self) -> dict[str, Any]:

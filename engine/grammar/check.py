@@ -21,6 +21,8 @@ class Checking:
 
     constraint: Constraint
     grammar: Future[CompiledGrammar]
+    checks: tuple[Verdict, ...] = ()
+    """Verdicts of the caller's own checks."""
 
     def report(self) -> dict[str, Any]:
         """The contracts' check object, pointers starting at the constraint; blocks until it is known. A refused one has
@@ -41,9 +43,9 @@ class Checking:
             [] if self.constraint.is_json else [Verdict("", self.constraint.kind, "enforced", "held by the grammar")]
         )
         return found | {
-            "verdicts": [verdict.to_dict() for verdict in (*whole, *grammar.verdicts)],
+            "verdicts": [verdict.to_dict() for verdict in (*whole, *grammar.verdicts, *self.checks)],
             **least,
-            "min_tokens_exact": grammar.min_tokens_exact,
+            "min_tokens_exact": grammar.min_tokens_exact and not self.checks,
         }
 
 

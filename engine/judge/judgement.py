@@ -24,11 +24,13 @@ class Judgement:
 
 
 class Undecided(Exception):
-    """Raised by a judge that has to ask elsewhere first: these texts, in this order, until one is valid."""
+    """Raised by a judge that has to ask elsewhere first: these texts, in this order, until one is valid; or, where
+    there are none, these calls of checks, until one is wrong."""
 
-    def __init__(self, texts: tuple[bytes, ...]) -> None:
-        super().__init__(f"{len(texts)} texts are to be judged")
+    def __init__(self, texts: tuple[bytes, ...] = (), calls: tuple[Any, ...] = ()) -> None:
+        super().__init__(f"{len(texts)} texts are to be judged, {len(calls)} checks to be asked")
         self.texts = texts
+        self.calls = calls
 
 
 class Judge(Protocol):

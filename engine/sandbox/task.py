@@ -39,6 +39,8 @@ class Job:
     session: Hashable = None
     setup: bytes = b""
     cpu_s: float = 10.0
+    wall_s: float | None = None
+    """What it may last while it is let compute, for jobs that may sleep; None: long."""
     memory_bytes: int = 2 << 30
     on_more: Callable[[bytes], None] | None = field(default=None, compare=False)
 
@@ -69,7 +71,12 @@ class Task(Future[Answer]):
     @property
     def used_s(self) -> float:
         """CPU seconds, those of a process that was taken away included; a job that has answered is no longer small."""
-        return self._used_s + self._lost_s + (QUANTUM_S if self.done() else 0.0)
+        return self._charged_s + self._lost_s + (QUANTUM_S if self.done() else 0.0)
+
+    @property
+    def _charged_s(self) -> float:
+        """One that may sleep pays for holding its place."""
+        return self._used_s if self.job.wall_s is None else max(self._used_s, self._wall_s)
 
     @property
     def spent(self) -> str:
@@ -88,23 +95,24 @@ class Task(Future[Answer]):
     def put_back(self) -> None:
         """Its process is gone."""
         self.child = None
-        self._lost_s += self._used_s
+        self._lost_s += self._charged_s
         self._used_s = self._wall_s = 0.0
 
     def measure(self, passed_s: float) -> float:
-        """CPU seconds since the last time."""
+        """Seconds to be paid for since the last time: of CPU, and for jobs that may sleep of time."""
         if self.child is None or not self.child.pid:
             return 0.0
-        used, before = max(0.0, self.child.cpu_s - self._start_s), self._used_s
-        self._used_s = max(used, before)
+        before = self._charged_s
+        self._used_s = max(0.0, self.child.cpu_s - self._start_s, self._used_s)
         self._wall_s += 0.0 if self.child.paused else passed_s
-        return self._used_s - before
+        return self._charged_s - before
 
     def overrun(self, patient: float) -> Reason | None:
         """The limit it is over."""
         if self._used_s > self.job.cpu_s:
             return "cpu"
-        return "wall" if self._wall_s > max(_LEAST_PATIENCE_S, patient * self.job.cpu_s) else None
+        long = max(_LEAST_PATIENCE_S, patient * self.job.cpu_s)
+        return "wall" if self._wall_s > (long if self.job.wall_s is None else self.job.wall_s) else None
 
     def hear(self, message: bytes) -> bool:
         """Take a part of the answer; True when it was the end of it."""

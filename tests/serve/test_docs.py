@@ -57,7 +57,7 @@ def test_every_json_example_of_the_contracts_is_what_the_service_does(client, ro
     assert matches(expected, response.json()), json.dumps(response.json(), indent=1)
 
 
-@pytest.mark.parametrize("name", ["contracts.md", "lift.md", "deploy.md"])
+@pytest.mark.parametrize("name", ["contracts.md", "lift.md", "deploy.md", "schemas.md"])
 def test_every_python_example_marked_run_runs(name):
     code = [body for kind, mark, body in blocks(name) if kind == "python" and mark == "run"]
     assert code or name == "deploy.md"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from engine.checks.row_checks import RowChecks
 from engine.config import EngineConfig
 from engine.decode.requests.admission import refusal
 from engine.decode.requests.detokenizer import Detokenizer
@@ -190,6 +191,7 @@ class EngineCore:
         if grammar is not None:
             sample.matcher = grammar.matcher(sample.job.request.id)
             sample.matcher.judge = sample.opinions if grammar.judge is not None else None
+            sample.matcher.checks = sample.checks = RowChecks(sample.job.checks) if sample.job.checks else None
 
     def _prefilled(self, sample: Sample) -> None:
         """The prompt is in the cache: let the siblings in, and keep it for them and for others."""

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.checks.row_checks import Check, RowChecks
 from engine.decode.requests.detokenizer import Detokenizer
 from engine.decode.requests.opinions import Opinions, Question
 from engine.errors import EngineError, EngineFailure
@@ -47,6 +48,8 @@ class Job:
     trace: Trace | None = None
     want_stats: bool = False
     submitted: float = field(default_factory=time.perf_counter)
+    checks: tuple[Check, ...] = ()
+    """Of the caller's own."""
     created: float = field(default_factory=time.time)
     samples: list[Sample] = field(default_factory=list)
     cancelled: bool = False
@@ -113,6 +116,7 @@ class Sample:
     output: list[int] = field(default_factory=list)
     draft: list[int] = field(default_factory=list)
     matcher: Matcher | None = None
+    checks: RowChecks | None = None
     pieces: list[str] = field(default_factory=list)
     withheld: str = ""
     """The end of the text, which may still be taken back; `told` characters before it were handed on."""
@@ -156,7 +160,7 @@ class Sample:
         try:
             work()
         except Undecided as asked:
-            self.question = Question(asked.texts, work, self.status, ends)
+            self.question = Question(asked.texts, asked.calls, work, self.status, ends)
             self.status = None
 
     def fail(self, error: BaseException) -> None:
@@ -186,9 +190,8 @@ class Sample:
 
     @property
     def asks(self) -> bool:
-        """Whether the judge is asked in the middle of the text, so that text may be taken back: some keyword is only
-        `checked`."""
-        return self.matcher is not None and self.matcher.judge is not None
+        """Whether the judge or a check is asked in the middle of the text, so that text may be taken back."""
+        return self.matcher is not None and (self.matcher.judge is not None or self.checks is not None)
 
     @property
     def remaining(self) -> int:

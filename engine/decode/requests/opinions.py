@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from engine.checks.row_checks import Call
 from engine.judge import Judgement, Undecided
 from engine.judge.service import Verdict
 
@@ -44,11 +45,14 @@ class Opinions:
 
 @dataclass(slots=True)
 class Question:
-    """Texts that are being judged for a row, and what it does when they are. `status` is what it had by then."""
+    """Texts that are being judged for a row, or calls of checks, and what it does when they are answered. `status` is
+    what it had by then."""
 
     texts: tuple[bytes, ...]
+    calls: tuple[Call, ...]
     again: Callable[[], None]
     status: Status | None
     ends: bool
     """Asked while the row is being ended: nothing else can end it."""
-    answer: Future[Verdict] | None = None
+    answer: Future[Any] | None = None
+    """A Verdict, or the checks' answers."""

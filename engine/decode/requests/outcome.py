@@ -59,7 +59,7 @@ def sample_result(sample: Sample, judged: Judged, text: str, detokenize_s: float
         timings_ms=_timings(sample, grammar.compile_ms if grammar else 0.0, detokenize_s),
         schema_hash=constraint.schema_hash if constraint else None,
         grammar_source=grammar.source if grammar else None,
-        verdicts=_counts(grammar.verdicts) if grammar else None,
+        verdicts=_counts(grammar.verdicts, len(job.checks)) if grammar else None,
         seed=sample.seed,
         prompt_sha256=prompt_sha256(job.prompt),
         model=who.model,
@@ -103,8 +103,8 @@ def _failed(job: Job) -> bool:
     )
 
 
-def _counts(verdicts: tuple[Any, ...]) -> dict[str, int]:
-    counted = Counter(verdict.verdict for verdict in verdicts)
+def _counts(verdicts: tuple[Any, ...], checks: int) -> dict[str, int]:
+    counted = Counter(verdict.verdict for verdict in verdicts) + Counter(checked=checks)
     return {name: counted.get(name, 0) for name in ("enforced", "narrowed", "checked")}
 
 

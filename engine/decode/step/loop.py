@@ -17,7 +17,7 @@ from engine.decode.step.drafts import Drafts
 from engine.decode.step.idle_time import IdleTime
 from engine.decode.step.mask_maker import MaskMaker
 from engine.decode.step.masks import PIECES, Masks, Row
-from engine.decode.step.row import advance, close, reconsider, write_on
+from engine.decode.step.row import advance, close, reconsider, settle, write_on
 from engine.decode.step.sampler import InputRows
 from engine.decode.step.step_trace import record_row
 from engine.grammar import Vocabulary
@@ -240,6 +240,8 @@ class Loop:
         if back and sample.slot is not None and params.repetition_penalty != 1.0:
             self._runner.reset_slot(sample.slot, [*sample.job.prompt, *sample.output])
         sample.opinions.forget()
+        if not back:
+            settle(sample)
 
     def close(self, sample: Sample) -> None:
         """End a row now (deadline): by grammar where an ending fits, else with an honest status."""

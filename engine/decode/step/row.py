@@ -43,17 +43,26 @@ def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, 
 def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
     """Judge what the last token closed; on failure go back before that value. True when tokens were taken back.
 
-    Only grammars with a `checked` keyword ask. After `retries` a text with a value that fails goes on and ends
-    `invalid`. Raises Undecided and has changed nothing, where the judge must be asked first.
+    Only grammars with a `checked` keyword ask, and requests with checks. After `retries` a text with a value that fails
+    goes on and ends `invalid`. Raises Undecided and has changed nothing, where somebody must be asked first.
     """
     matcher = sample.matcher
-    if matcher is None or matcher.judge is None or sample.retries >= retries:
+    if matcher is None or not sample.asks or sample.retries >= retries:
         return False
     count = matcher.retreat()
     if count is None:
         return False
     _take_back(sample, count, tokenizer)
     return True
+
+
+def settle(sample: Sample) -> None:
+    """Hand on what can be taken back no more: with checks alone, all but values that are still to be asked about."""
+    matcher, checks = sample.matcher, sample.checks
+    if matcher is None or checks is None or matcher.judge is not None or not sample.withheld:
+        return
+    if not checks.holds(matcher.text(matcher.token_ids[-1:]), lambda: matcher.text(matcher.token_ids)):
+        release(sample)
 
 
 def _take_back(sample: Sample, count: int, tokenizer: Tokenizer) -> None:

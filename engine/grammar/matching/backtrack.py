@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.grammar.masks import bitmask
-from engine.grammar.matching.postcheck import CLOSERS, failing_start
+from engine.grammar.matching.postcheck import CLOSERS, VALUE_ENDS, failing_start
 from engine.grammar.matching.token_matcher import TokenMatcher
 
 
@@ -14,7 +14,7 @@ def retreat(matcher: TokenMatcher) -> int | None:
 
     The ban falls on the first token of the value beside which another was legal: a bracket that had to come stays. Only
     grammars with a `checked` keyword pay for judging: about 0.1 ms and 10 microseconds a kilobyte, at tokens that can
-    close a value.
+    close a value; and requests with checks for telling which values have closed.
     """
     start = _wrong_from(matcher)
     if start is None:
@@ -27,15 +27,20 @@ def retreat(matcher: TokenMatcher) -> int | None:
             matcher.ban(token)
             return len(taken) - kept
         matcher.accept(token, legal=True)
+    if matcher.checks is not None:
+        matcher.checks.leave()
     return None
 
 
 def _wrong_from(matcher: TokenMatcher) -> int | None:
     """Offset of the value that fails for good, as of the last token; None too where no ending is found quickly."""
     judge, tokens = matcher.judge, matcher.token_ids
-    if judge is None or not tokens:
-        return None
-    if not matcher.terminated and CLOSERS.isdisjoint(matcher.text(tokens[-1:])):
+    last = matcher.text(tokens[-1:])
+    if matcher.checks is not None and (matcher.terminated or not VALUE_ENDS.isdisjoint(last)):
+        wrong = matcher.checks.failing_start(matcher.text(tokens), ended=matcher.terminated)
+        if wrong is not None:
+            return wrong
+    if judge is None or not tokens or (not matcher.terminated and CLOSERS.isdisjoint(last)):
         return None
     ending = matcher.quick_ending()
     return None if ending is None else failing_start(judge, matcher.text(tokens), matcher.text(ending))

@@ -35,4 +35,6 @@ class Matcher(TokenMatcher):
         return retreat(self)
 
     def _passes(self, ending: Sequence[int]) -> bool:
-        return self.judge is None or self.judge(self.text([*self._tokens, *ending])).valid
+        text = self.text([*self._tokens, *ending])
+        valid = self.judge is None or self.judge(text).valid
+        return valid and (self.checks is None or self.checks.judgement(text).valid)

@@ -77,6 +77,7 @@ def _detour(matcher: TokenMatcher, limit: int, passes: Passes) -> Ending | None:
     a_try = _A_TRY + len(matcher.text(matcher.token_ids)) // _BYTES_JUDGED
     spent = 0
     unknown: list[bytes] = []
+    calls: list[object] = []
     for attempt in range(_TRIES):
         if spent > _MOST_WORK:
             break
@@ -93,12 +94,13 @@ def _detour(matcher: TokenMatcher, limit: int, passes: Passes) -> Ending | None:
         spent += a_try + _A_DRAW * len(detour) + _AN_ENDING_TOKEN * len(whole)
         if (rest or fork.terminated) and len(whole) <= limit:
             try:
-                if passes(whole) and not unknown:
+                if passes(whole) and not unknown and not calls:
                     return whole
             except Undecided as question:
                 unknown += question.texts
-    if unknown:
-        raise Undecided(tuple(unknown))  # all that may follow is asked at once
+                calls += question.calls
+    if unknown or calls:
+        raise Undecided(tuple(unknown), tuple(calls))  # all that may follow is asked at once
     return None
 
 

@@ -16,6 +16,8 @@ from engine.pointer import json_pointer
 _LEXEME = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
 CLOSERS = frozenset(b'"}],0123456789el')
 """Bytes that may end a value (numbers end with the byte after them)."""
+VALUE_ENDS = frozenset(b'"}],')
+"""One of these comes with the end of any value, or before anything else does."""
 
 
 def failing_start(judge: Judge, written: bytes, ending: bytes) -> int | None:

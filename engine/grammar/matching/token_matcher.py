@@ -24,7 +24,7 @@ from engine.grammar.matching.narrowing import Narrowing
 from engine.grammar.pieces import Pieces, Work, at_once
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
 from engine.grammar.vocabulary.vocabulary import Vocabulary
-from engine.judge import Judge
+from engine.judge import Judge, Judgement
 
 _FEW_STACKS = 16
 """Ways to go on that one mask looks at in about a millisecond, between strings; 300 take 60."""
@@ -37,6 +37,19 @@ _QUICK = 5
 _LONG_ENDING = 2_000
 """Tokens. A longer ending is not looked for at every step near the budget, where it would take 20 microseconds a token:
 the document is closed as soon as the bound says that it may have to be."""
+
+
+class Checks(Protocol):
+    """What a caller asks of values beyond the constraint. Raises Undecided where it is not known yet."""
+
+    def failing_start(self, text: bytes, *, ended: bool) -> int | None:
+        """Offset of the first closed value that is wrong."""
+
+    def leave(self) -> None:
+        """The value that was wrong last stays."""
+
+    def judgement(self, text: bytes) -> Judgement:
+        """Of a whole text."""
 
 
 class Tables(Protocol):
@@ -71,6 +84,7 @@ class TokenMatcher:
         self.request_id = request_id
         self.error: EngineError | None = None
         self.judge = grammar.judge  # whoever must not wait puts one here that raises Undecided
+        self.checks: Checks | None = None
         self._matcher = xgr.GrammarMatcher(grammar.raw)
         self._masks = grammar.vocabulary.masks
         self.terminated = False

@@ -39,6 +39,7 @@ class LiftBody(Body):
     require_enforced: bool = False
     draft: Draft | None = Field(None, description="What a schema without `$schema` is; null: 2020-12.")
     contents: bool | None = Field(None, description="Whether contentEncoding and contentMediaType are held; null: yes.")
+    checks: dict[str, str] | None = Field(None, description="By JSON pointer (`*`: any), a check registered here.")
     regex: str | None = None
     ebnf: str | None = None
     lark: str | None = None
@@ -81,6 +82,7 @@ class CheckBody(Body):
     require_enforced: bool = False
     draft: Draft | None = None
     contents: bool | None = None
+    checks: dict[str, str] | None = None
 
     def to_constraint(self) -> Constraint:
         """RequestError where there is none, or more than one, or an option does not apply to it."""

@@ -7,12 +7,14 @@ environment is read again inside the container, so that both sides define the sa
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from engine.config import EMBEDDED_MODEL, PINNED, PRODUCT_MODEL, Count, Limits, Quantization
+from engine.config import EMBEDDED_MODEL, PINNED, PRODUCT_MODEL, Count, Limits, Quantization, checks_by_name
 from engine.errors import RequestError
 from engine.fields import check_fields, read_fields
 from engine.serve.allocator import PYTHON_TOO
@@ -89,6 +91,8 @@ class Deployment:
     max_concurrent_per_key: Count | None = None
     ir_schema: str | None = None
     prices: str | None = None
+    checks: str | None = None
+    """`NAME=MODULE:FUNCTION`, several with commas between them; the modules go into the image."""
 
     def __post_init__(self) -> None:
         if self.revision is None:
@@ -101,6 +105,7 @@ class Deployment:
                 param="snapshot",
             )
         check_fields(self, variable_of)
+        checks_by_name(self.checks or "")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Deployment:
@@ -133,8 +138,20 @@ class Deployment:
     def check_files(self) -> None:
         """RequestError at deployment for a file that the container could not use; it names variable and file."""
         self.price_list()
+        for package in self.check_packages:
+            if find_spec(package) is None:
+                raise RequestError(
+                    f"MASKLOOP_CHECKS: there is no module {package!r} here; deploy from the folder that holds it",
+                    param="checks",
+                )
         if self.ir_schema is not None:
             json_file(Path(self.ir_schema), param="MASKLOOP_IR_SCHEMA")
+
+    @property
+    def check_packages(self) -> tuple[str, ...]:
+        """What the modules of checks are part of, this project's own left out."""
+        targets = checks_by_name(self.checks or "").values()
+        return tuple(dict.fromkeys(package for t in targets if (package := re.split("[.:]", t)[0]) != "engine"))
 
     @property
     def identity(self) -> dict[str, str]:

@@ -110,6 +110,7 @@ class Shared(Body):
     whitespace: Literal["compact", "flexible"] = "compact"
     draft: Draft | None = None
     contents: bool | None = None
+    checks: dict[str, str] | None = Field(None, description="By JSON pointer (`*`: any), a check registered here.")
     deadline_s: float | None = Field(None, gt=0, le=86_400)
     cache_salt: str | None = None
 

@@ -47,7 +47,7 @@ def chat_request(body: ChatBody, model: str) -> Asked:
     if tool_constraint is not None and document is not None and document.is_json:
         document = None  # a part of the tag
     constraint = _one_of(document, _structured(body), tool_constraint)
-    _draft_applies(body, constraint, bool(tools))
+    _options_apply(body, constraint, bool(tools))
     sampling = _sampling(
         body,
         max_tokens=body.max_completion_tokens or body.max_tokens,
@@ -73,7 +73,7 @@ def completion_requests(body: CompletionBody, model: str) -> list[Asked]:
         if getattr(body, name) not in harmless:
             raise RequestError(f"{name} is not supported", param=name)
     constraint = _structured(body)
-    _draft_applies(body, constraint)
+    _options_apply(body, constraint)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
         raise RequestError("prompt must be text or a list of texts; token ids are not supported", param="prompt")
@@ -114,10 +114,13 @@ def _refuse_penalties(body: Shared) -> None:
 
 
 def _json_schema(body: Shared, schema: Any) -> Constraint:
-    return Constraint.json_schema(schema, **_options(body), draft=body.draft, contents=body.contents is not False)
+    contents = body.contents is not False
+    return Constraint.json_schema(schema, **_options(body), draft=body.draft, contents=contents, checks=body.checks)
 
 
-def _draft_applies(body: Shared, constraint: Constraint | None, has_tools: bool = False) -> None:
+def _options_apply(body: Shared, constraint: Constraint | None, has_tools: bool = False) -> None:
+    if body.checks and (constraint is None or not constraint.checks):
+        raise RequestError("checks need a JSON Schema (response_format, json) and no tools", param="checks")
     if has_tools or (constraint is not None and constraint.kind == "json_schema"):
         return
     for name in ("draft", "contents"):
