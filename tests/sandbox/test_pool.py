@@ -84,6 +84,22 @@ def test_sleeping_is_no_cpu_time(pool: Pool) -> None:
     assert answer(pool, "time.sleep(0.6)", cpu_s=0.3) == "None"
 
 
+def test_sleeping_is_time_for_a_job_that_has_some(pool: Pool) -> None:
+    with pytest.raises(Stopped) as stopped:
+        answer(pool, "time.sleep(600)", wall_s=0.3)
+    assert stopped.value.reason == "wall"
+    assert answer(pool, "time.sleep(0.1)", wall_s=60.0) == "None"
+
+
+def test_jobs_that_sleep_pay_for_their_places(pool: Pool) -> None:
+    asleep = [pool.submit(job("time.sleep(600)", wall_s=600.0), ["a"]) for _ in range(6)]
+    for owner in ("b", "a"):
+        assert answer(pool, "'small'", owner, wall_s=60.0) == "small"
+    assert not any(task.done() for task in asleep)
+    for task in asleep:
+        task.cancel()
+
+
 def test_a_small_job_of_another_owner_overtakes_long_ones(pool: Pool) -> None:
     long = [pool.submit(job("spin(2)"), ["a"]) for _ in range(6)]
     time.sleep(0.3)
