@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from engine.errors import RequestError, SchemaInvalid, UnknownOption
 from engine.fields import check_fields
+from engine.plain_json import check_text
 from engine.schema_source import SchemaSource, json_schema_of
 
 ConstraintKind = Literal["json_schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object"]
@@ -29,6 +30,8 @@ CONSTRAINT_FIELDS = ("schema", "regex", "ebnf", "lark", "choice", "structural_ta
 Check = str | Callable[[Any, Any], str | None]
 """A check of the caller's own: a registered name, or a function of (value, document so far) that gives a message when
 the value is wrong."""
+MOST_CHECKS, LONGEST_POINTER = 64, 1_000
+"""Of one request; characters."""
 SCHEMA_OPTIONS = ("whitespace", "conformance", "require_enforced", "draft", "contents", "checks")
 _EMBEDDED_OPTIONS = ("whitespace", "conformance", "require_enforced")
 _OPTIONS = {
@@ -218,12 +221,15 @@ def _in_pairs(checks: Mapping[str, Check] | None) -> tuple[tuple[str, Check], ..
 
 def _read_checks(checks: Sequence[Any]) -> tuple[tuple[str, Check], ...]:
     """RequestError, with the pointer, for what is no pointer or no check."""
+    if len(checks) > MOST_CHECKS:
+        raise RequestError(f"checks has {len(checks)} pointers, over the limit of {MOST_CHECKS}", param="checks")
     for pointer, check in checks:
         if not isinstance(pointer, str) or not _POINTER.fullmatch(pointer):
             raise RequestError(
                 f"checks: {pointer!r} is no JSON pointer; it is empty or begins with '/' (* is any key or index)",
                 param="checks",
             )
+        check_text("checks", pointer, longest=LONGEST_POINTER)
         if not callable(check) and not (isinstance(check, str) and check):
             raise RequestError(
                 f"checks: at {pointer!r} stands {type(check).__name__}; a check is a function or a registered name",

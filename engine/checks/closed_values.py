@@ -47,6 +47,9 @@ class _Reading:
     key_next: bool = False
     value_next: bool = True
     closed: list[Closed] = field(default_factory=list)
+    hashed: int = 0
+    hash: blake2b = field(default_factory=lambda: blake2b(digest_size=16))
+    """Of so many bytes."""
 
 
 class ClosedValues:
@@ -103,7 +106,8 @@ class ClosedValues:
         at.key_next = at.value_next = False
         if watches := self._watches():
             closers = b"".join(closer for _, closer, _ in reversed(at.opened))
-            pointer, said = json_pointer(at.path), blake2b(text[:end], digest_size=16).digest()
+            at.hash.update(text[at.hashed : end])
+            at.hashed, pointer, said = end, json_pointer(at.path), at.hash.digest()
             at.closed += [Closed(watch, pointer, start, end, closers, said + b"%d" % watch) for watch in watches]
 
     def _watches(self) -> list[int]:

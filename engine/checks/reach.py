@@ -1,10 +1,10 @@
-"""Whether a pointer into documents can meet a value that a schema allows. Generous: only what cannot be is told."""
+"""Pointers into documents that meet no value of a schema. Generous: only what cannot be is told."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,43 +20,56 @@ _SPEAKING = (*_OF_OBJECTS, *_OF_ARRAYS, *_WITHIN, *_REFERENCES, "then", "else")
 """Keywords beside which a part says what its members are, or leaves it to others."""
 
 
-@lru_cache(maxsize=1024)
-def can_meet(source: str, pointer: str, *, closed: bool) -> bool:
-    """`source` is a schema's JSON text; `closed`: objects that declare properties have no others."""
-    root = json.loads(source)
-    here = _Reach(root, closed)
-    reached = [root]
-    for step in steps(pointer):
-        reached = [under for schema in reached for part in here.parts(schema) for under in here.under(part, step)]
-        if any(schema is True or schema == {} for schema in reached):
-            return True
-    return any(schema is not False for schema in reached)
+_MOST = 20_000
+"""Parts that are looked at, 0.2 s; behind them anything may be."""
+
+
+@lru_cache(maxsize=64)
+def first_unmet(source: str, pointers: tuple[str, ...], *, closed: bool) -> str | None:
+    """The first of these that meets nothing. `source` is a schema's JSON text; `closed`: objects that declare
+    properties have no others. None too for what is no schema, or too much to look at: whoever compiles it tells."""
+    try:
+        reach = _Reach(json.loads(source), closed)
+        return next((pointer for pointer in pointers if not reach.meets(steps(pointer))), None)
+    except (TypeError, AttributeError, ValueError, RecursionError):
+        return None
 
 
 class _Reach:
     def __init__(self, root: Any, closed: bool) -> None:
         self._root = root
         self._closed = closed
+        self._left = _MOST
 
-    def parts(self, schema: Any) -> Iterator[Any]:
-        """The schema, and those that speak of the same value. True stands for what is not looked into."""
-        left, seen = [schema], set[int]()
-        while left:
+    def meets(self, path: Sequence[str]) -> bool:
+        reached = [self._root]
+        for step in path:
+            below = (under for part in self._parts(reached) for under in self.under(part, step))
+            reached = list({id(schema): schema for schema in below}.values())
+            if self._left <= 0 or any(schema is True or schema == {} for schema in reached):
+                return True
+        return any(schema is not False for schema in reached)
+
+    def _parts(self, schemas: Sequence[Any]) -> list[Any]:
+        """These schemas, and those that speak of the same values. True stands for what is not looked into."""
+        left, found = list(schemas), dict[int, Any]()
+        while left and self._left > 0:
             part = left.pop()
-            if id(part) in seen:
+            if id(part) in found:
                 continue
-            seen.add(id(part))
-            yield part
+            found[id(part)] = part
+            self._left -= 1
             if isinstance(part, dict):
                 left += [self._referred(part[name]) for name in _REFERENCES if name in part]
                 left += [branch for name in _WITHIN for branch in part.get(name, ())]
                 left += [part[name] for name in _BESIDE if name in part]
                 left += (part.get("dependentSchemas") or {}).values()
+        return list(found.values())
 
     def under(self, schema: Any, step: str) -> Iterator[Any]:
         """What may stand one step further, as far as this part alone says."""
         if not isinstance(schema, dict):
-            if schema is True:
+            if schema is not False:
                 yield True
             return
         if any(name in schema for name in _OF_VALUES):
@@ -77,8 +90,8 @@ class _Reach:
             yield from declared.values()
         elif step in declared:
             yield declared[step]
-        yield from (part for pattern, part in patterns.items() if step == "*" or _may_match(pattern, step))
         if step == "*" or step not in declared:
+            yield from patterns.values()  # which of them match is not asked: a pattern may take any time
             rest = [schema[name] for name in ("additionalProperties", "unevaluatedProperties") if name in schema]
             yield from rest
             if not rest and (declared or patterns) and not self._closed:
@@ -125,13 +138,6 @@ def _members(value: Any, step: str) -> Iterator[Any]:
         yield from (member for key, member in value.items() if step in ("*", key))
     elif isinstance(value, list):
         yield from (member for index, member in enumerate(value) if step in ("*", str(index)))
-
-
-def _may_match(pattern: str, key: str) -> bool:
-    try:
-        return re.search(pattern, key) is not None
-    except re.error:  # of ECMA-262 alone
-        return True
 
 
 def _percent(text: str) -> str:

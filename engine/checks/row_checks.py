@@ -57,10 +57,18 @@ class RowChecks:
         self._answers: dict[bytes, str | None] = {}
         self._stays: set[bytes] = set()
         self._wrong = b""
+        self._looked_at: Sequence[Closed] = ()
+        self._passed = 0
+        """So many of them are answered, and stay."""
 
     def failing_start(self, text: bytes, *, ended: bool) -> int | None:
         """Where the first closed value begins that is wrong. Raises Undecided for those not asked about."""
-        wrong = self._first_wrong(self._values.read(text, ended=ended), text, self._stays)
+        closed = self._values.read(text, ended=ended)
+        if closed is not self._looked_at:
+            self._looked_at, self._passed = closed, 0
+        wrong = self._first_wrong(closed[self._passed :], text, self._stays)
+        if wrong is None:
+            self._passed = len(closed)
         self._wrong = b"" if wrong is None else wrong.key
         return None if wrong is None else wrong.start
 

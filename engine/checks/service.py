@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import Any, Self
 
 from engine.checks.call import call as call_here
-from engine.checks.reach import can_meet
+from engine.checks.reach import first_unmet
 from engine.checks.row_checks import Call, Check
 from engine.config import Limits
 from engine.errors import CheckFailed, CheckTimeout, EngineError, NotReady, RequestError
@@ -58,6 +58,7 @@ class CheckService:
             except Stopped as stopped:
                 missing = f"importing it ended the process ({stopped.detail or stopped.reason})"
             if missing is not None:
+                self.close()
                 raise RequestError(
                     f"the check {name!r} cannot be used: {target}: {missing}; "
                     "name a function of a module that Python finds (PYTHONPATH), or leave it out",
@@ -72,14 +73,14 @@ class CheckService:
         """What a request asks for. RequestError for a name that is not registered, and a pointer that meets nothing."""
         if constraint is None:
             return ()
-        closed = constraint.conformance == "tight"
-        for pointer, _ in constraint.checks:
-            if not can_meet(constraint.source, pointer, closed=closed):
-                raise RequestError(
-                    f"checks: {pointer!r} is no place of this schema: no document has a value there",
-                    param="checks",
-                    pointer=pointer,
-                )
+        pointers = tuple(pointer for pointer, _ in constraint.checks)
+        unmet = first_unmet(constraint.source, pointers, closed=constraint.conformance == "tight") if pointers else None
+        if unmet is not None:
+            raise RequestError(
+                f"checks: {unmet!r} is no place of this schema: no document has a value there",
+                param="checks",
+                pointer=unmet,
+            )
         return tuple(self._check(pointer, check) for pointer, check in constraint.checks)
 
     def submit(self, calls: Sequence[Call], *, owner: Hashable = None) -> Future[list[Said]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
-from engine.checks.reach import can_meet
+from engine.checks.reach import first_unmet
 
 TREE = {
     "type": "object",
@@ -22,7 +23,8 @@ OPEN = {"type": "object"}
     [
         (TREE, "", True, True),
         (TREE, "/name", True, True),
-        (TREE, "/nam", False, True),
+        (TREE, "/nam", True, True),
+        ({"type": "object", "properties": {"name": {}}}, "/nam", False, True),
         (TREE, "/name/x", False, False),
         (TREE, "/name/0", False, False),
         (TREE, "/kids/0/name", True, True),
@@ -31,6 +33,7 @@ OPEN = {"type": "object"}
         (TREE, "/*", True, True),
         (TREE, "/x-a/deep/anything", True, True),
         (TREE, "/x-a/shallow", False, True),
+        (TREE, "/x-a/deep", True, True),
         (OPEN, "/a/b/c", True, True),
         ({}, "/a/0", True, True),
         (True, "/a", True, True),
@@ -60,6 +63,17 @@ OPEN = {"type": "object"}
     ],
 )
 def test_a_pointer_is_told_that_meets_nothing(schema: Any, pointer: str, closed: bool, open_: bool) -> None:
-    source = json.dumps(schema)
-    assert can_meet(source, pointer, closed=True) is closed
-    assert can_meet(source, pointer, closed=False) is open_
+    for tight, met in ((True, closed), (False, open_)):
+        assert first_unmet(json.dumps(schema), ("", pointer), closed=tight) == (
+            None if met else "" if schema is False else pointer
+        )
+
+
+def test_a_schema_that_is_none_or_endless_is_left_to_whoever_compiles_it() -> None:
+    for source in ('{"anyOf":3}', '{"$ref":"#/$ref"}', '{"enum":7}', "[" * 100_000):
+        assert first_unmet(source, ("/a/b",), closed=True) is None
+    wide = {"type": "object", "properties": {str(n): {"$ref": "#"} for n in range(300)}}
+    source = json.dumps({**wide, "anyOf": [{"$ref": f"#/properties/{n}"} for n in range(300)]})
+    began = time.process_time()
+    assert first_unmet(source, tuple("/*" * (400 + n) for n in range(64)), closed=True) is None
+    assert time.process_time() - began < 5

@@ -222,9 +222,9 @@ def test_neighbours_take_their_steps_while_a_check_hangs(tmp_path: Path, check: 
 def test_a_neighbour_with_a_check_of_its_own_does_not_wait_for_those_that_hang(tmp_path: Path) -> None:
     engine, _ = fake_engine(wants('{"a":"hello","b":12}'), tmp_path, limits=PATIENT, max_batch=8)
     with engine:
-        stuck = [engine.submit(asked({"/a": functions.sleeps}), owner="loud") for _ in range(4)]
+        stuck = [engine.submit(asked({"/a": functions.sleeps})) for _ in range(4)]
         eventually(lambda: sum(bool(s.question) for job in engine._thread._core._results for s in job.samples) == 4)
-        assert engine.submit(asked({"/a": functions.short}), owner="quiet").result(30).valid
+        assert engine.submit(asked({"/a": functions.short})).result(60).valid
         assert not any(future.done() for future in stuck)
         for future in stuck:
             future.cancel()
@@ -339,6 +339,8 @@ def test_checks_are_no_part_of_the_grammar(engine: Engine) -> None:
         ({"/a": 3}, "at '/a' stands int"),
         ({"/a": ""}, "at '/a' stands str"),
         ({3: functions.short}, "3 is no JSON pointer"),
+        ({"/a" * 501: functions.short}, "checks has 1002 characters, over the limit of 1000"),
+        ({f"/{n}": functions.short for n in range(65)}, "checks has 65 pointers, over the limit of 64"),
         ([functions.short], "checks must be an object"),
     ],
 )
