@@ -33,6 +33,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "MASKLOOP_PRICES": str(folder / "prices.json"),
         "MASKLOOP_MAX_CONCURRENT_PER_KEY": "1",
         "MASKLOOP_LABEL_PREFIX": "",
+        "MASKLOOP_CHECKS": "short=tests.checks.functions:short,mad=tests.checks.functions:raises",
     }
 
 
@@ -63,6 +64,16 @@ def test_a_status_that_cannot_be_written_does_not_fail_a_start_which_is_told_onc
 
 def test_files_of_the_settings_are_there_and_say_what_they_say(configured: Any) -> None:
     assert configured.generate_ir.remote({"prompt": "x"})["ir_json"] == {"mine": 7}
+
+
+def test_checks_of_the_settings_are_in_the_image_and_asked_by_their_names(configured: Any) -> None:
+    asked: dict[str, Any] = {"prompt": "x", "schema": {"type": "string"}, "max_tokens": 40, "temperature": 1, "seed": 1}
+    written = configured.generate.remote(**asked, checks={"": "short"})
+    assert written["status"] in ("complete", "closed", "invalid")
+    assert written["status"] == "invalid" or len(written["text"]) <= 3
+    assert configured.generate.remote(**asked, checks={"": "mad"})["error_detail"]["type"] == "CheckFailed"
+    unknown = configured.generate.remote(**asked, checks={"": "unknown"})
+    assert "registered: mad, short" in unknown["error"]
 
 
 def test_one_key_may_run_only_so_many_requests(plane: Plane, configured: Any) -> None:

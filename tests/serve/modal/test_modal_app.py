@@ -118,6 +118,19 @@ def test_every_documented_variable_of_a_service_or_a_deployment_reaches_the_cont
     assert documented - callers - secret - benches <= Deployment().container_env("/weights", "/cache").keys()
 
 
+def test_checks_reach_the_container_with_their_modules():
+    text = "one=json:loads, two=engine.checks.lift:distances, three=json.tool:main"
+    deployment = Deployment.from_env({"MASKLOOP_CHECKS": text})
+    deployment.check_files()
+    assert deployment.check_packages == ("json",), "our own is in every image"
+    assert deployment.container_env("/weights", "/cache")["MASKLOOP_CHECKS"] == text
+    for wrong in ("one", "one=json"):
+        with pytest.raises(RequestError, match="MASKLOOP_CHECKS"):
+            Deployment.from_env({"MASKLOOP_CHECKS": wrong})
+    with pytest.raises(RequestError, match="there is no module 'nowhere' here"):
+        Deployment.from_env({"MASKLOOP_CHECKS": "one=nowhere.at:all"}).check_files()
+
+
 def test_files_of_the_settings_are_uploaded_and_their_variables_name_the_place(tmp_path):
     schema, prices = tmp_path / "ir.json", tmp_path / "prices.json"
     schema.write_text('{"type": "object"}')
