@@ -23,7 +23,7 @@ class Matcher(TokenMatcher):
         ending = self.shortest_ending(limit)
         if not 0 < len(ending) <= limit:
             return None
-        best = best_ending(self, ending, limit, self._passes)
+        best = best_ending(self, ending, limit, self.passes)
         if best[0] in self.banned:
             del self._bans[len(self._tokens)]  # the document ends here, and the judge of the whole text decides
         return best
@@ -34,7 +34,8 @@ class Matcher(TokenMatcher):
         Returns how many tokens were taken back; None when nothing failed for good, or nothing else could be written."""
         return retreat(self)
 
-    def _passes(self, ending: Sequence[int]) -> bool:
+    def passes(self, ending: Sequence[int] = ()) -> bool:
+        """Whether the text with this ending satisfies the judge and the checks. Raises Undecided as they do."""
         text = self.text([*self._tokens, *ending])
         valid = self.judge is None or self.judge(text).valid
         return valid and (self.checks is None or self.checks.judgement(text).valid)
