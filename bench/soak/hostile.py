@@ -4,7 +4,7 @@
                                    [--seed 0] [--out DIR]
 
 The server runs in a process of its own with a runner whose step takes 20 ms without the processor, as a device's does
-(`--embedded`: the embedded model, where only ratios mean anything); the hostile clients in another at low priority.
+(`--embedded`: the embedded model, where only ratios mean anything); the hostile clients in others at low priority.
 Under a second key a witness decodes free text, asks for a document of a new small schema every half second, and for
 the health every 50 ms. Each kind of attack alone, `--runs` times, for as long as `--steps` steps of the witness take;
 then all at once for `--together-s`. Ceilings (they decide the exit code): a new schema within 3 times its idle time +
@@ -144,23 +144,35 @@ def watched(
         for thread in threads:
             thread.join(90)
     figures = witness.figures()
-    figures["wrong"] += told.pop("wrong", [])
-    return {**figures, "asked": {}, "statuses": {}, **told, "seconds": round(lasted, 1)}
+    figures["wrong"] += told.pop("wrong")
+    return {**figures, **told, "seconds": round(lasted, 1)}
 
 
 @contextlib.contextmanager
 def attacking(url: str, names: Sequence[str], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Filled, when the attackers have ended, with what they asked and got."""
-    told: dict[str, Any] = {}
-    if not names:
-        yield told
-        return
+    """Filled, when the attackers have ended, with what they asked and got.
+
+    Those below HTTP have a process of their own: it opens thousands of connections, and clients of the same process
+    would send their headers seconds late.
+    """
+    told: dict[str, Any] = {"asked": {}, "statuses": {}, "wrong": []}
     more = ["--seed", str(options.seed), "--sockets", str(options.sockets)]
-    with _talking("bench.soak.attackers", url.rpartition(":")[2], *names, *more) as clients:
-        if clients.stdout.readline() != "begun\n":  # type: ignore[union-attr]  # a pipe was asked for
-            raise RuntimeError("the hostile clients did not begin")
+    groups = [[name for name in names if (name in SPECIAL) == special] for special in (False, True)]
+    with contextlib.ExitStack() as stack:
+        attackers = [
+            stack.enter_context(_talking("bench.soak.attackers", url.rpartition(":")[2], *group, *more))
+            for group in groups
+            if group
+        ]
+        for clients in attackers:
+            if clients.stdout.readline() != "begun\n":  # type: ignore[union-attr]  # a pipe was asked for
+                raise RuntimeError("the hostile clients did not begin")
         yield told
-        told |= json.loads(clients.communicate("", timeout=120)[0].splitlines()[-1])
+        for clients in attackers:
+            found = json.loads(clients.communicate("", timeout=120)[0].splitlines()[-1])
+            told["asked"] |= found["asked"]
+            told["statuses"] |= found["statuses"]
+            told["wrong"] += found["wrong"]
 
 
 def judged(run: dict[str, Any], idle: dict[str, Any], embedded: bool) -> dict[str, Any]:

@@ -53,6 +53,12 @@ def main() -> int:
 
 
 def _engine(options: argparse.Namespace, folder: Path) -> Engine:
+    engine = _made(options, folder)
+    engine.grammars.start()  # as `maskloop serve` does
+    return engine
+
+
+def _made(options: argparse.Namespace, folder: Path) -> Engine:
     if options.step_ms is None:
         return Engine(EngineConfig(cache_dir=folder, threads=1))
     tokenizer = load_tokenizer(embedded_tokenizer())
