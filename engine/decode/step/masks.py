@@ -19,7 +19,7 @@ from engine.decode.step.sampler import InputRows
 from engine.grammar import BitmaskBuffer, Matcher, Unfinished, Vocabulary
 
 _PATIENCE_S = 0.02
-"""What a step waits at most for a new mask of one row while other rows could go on."""
+"""What a step waits at most for a new mask of one row, or of a draft, while other rows could go on."""
 _ALONE_S = 0.05
 _NEW_S = 3e-4
 """What a new mask takes, mostly."""
@@ -148,15 +148,16 @@ class Masks:
     def _walk(self, row: Row, matcher: Matcher, pieces: int) -> None:
         """Masks after the pending tokens and after each drafted one; the matcher is back where it was afterwards.
 
-        Within a draft they are made at once, since there is little to choose. Behind one whose mask must be made first
-        nothing is sampled.
+        Within a draft they are made at once, since there is little to choose, but new ones only while the step
+        is young. Behind one whose mask must be made first nothing is sampled.
         """
-        walked = 0
+        walked, young = 0, row.launched + max(self.pace_s, _PATIENCE_S)
         if self._expect_runs and not row.draft:
             row.sample.hold = row.sample.asks or len(self._drafts.propose(row.sample)) > 1
         try:
             for token in [*row.draft, None]:
-                if token is None and walked and self._maker.begin(row.sample):
+                late = walked and time.perf_counter() > young and not matcher.kept
+                if late or (token is None and walked and self._maker.begin(row.sample)):
                     del row.draft[walked - 1 :]
                     break
                 self._mask(row, matcher, pieces)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from tests.decode.fakes import fake_engine, wants
 
 SLOW = Constraint.json_schema({"type": "string", "pattern": "^[a-m][n-z][a-m][n-z]{2,4}$"})
 QUICK = Constraint.json_schema({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
+SLOW_S, STEP_S = 0.01, 0.02
 SAMPLING = SamplingParams(temperature=0.9, seed=3, max_tokens=40)
 
 
@@ -55,6 +59,35 @@ def test_a_neighbour_goes_on_and_the_text_is_the_same(
     assert (result.text, result.status) == (alone.text, alone.status)
     assert result.valid
     assert network.forwards > asleep
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["in step", "ahead"])
+def test_a_draft_is_cut_where_its_masks_take_longer_than_a_step_may(
+    ahead: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a name that is long enough for several drafts", "and another one"]
+    schema = {"type": "object", "properties": {n: {"type": "null"} for n in names}, "required": names}
+    request = Request(prompt="p", constraint=Constraint.json_schema(schema), sampling=SamplingParams(max_tokens=200))
+    engine, network = fake_engine(wants(""), tmp_path, launch_ahead=ahead)
+    new: Counter[int] = Counter()
+    fill = Matcher.fill
+
+    def slowly(matcher: Matcher, *given: Any, **settings: Any) -> int:
+        if not matcher.kept:
+            new[network.forwards] += 1
+            time.sleep(SLOW_S)
+        return fill(matcher, *given, **settings)
+
+    with engine:
+        alone = engine.generate(request)
+        assert network.forwards < alone.usage.completion_tokens / 2
+        engine.grammars.vocabulary.masks.clear()
+        network.forwards = 0
+        monkeypatch.setattr(Matcher, "fill", slowly)
+        result = engine.generate(request)
+    assert (result.text, result.status) == (alone.text, "complete")
+    assert max(new.values()) <= 1 + STEP_S / SLOW_S
+    assert sum(new.values()) > 10
 
 
 def test_samples_at_one_place_share_the_making(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
