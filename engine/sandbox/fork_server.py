@@ -21,10 +21,12 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.sandbox.frames import receive, send, send_all
+from engine.sandbox.light_import import light_import
 
 PREPARE, FORK = b"P", b"F"
 OK, FAILED, DONE = b"O", b"E", b"D"
 """First byte of a part of an answer, of an error, and of the end of an answer."""
+_IN_FULL = "in-full"
 _NICE = 5
 _MOST_GROWTH = 512 << 20
 """A child that holds so much more than at its birth makes room for a fresh one."""
@@ -40,7 +42,7 @@ def main() -> None:
         os.dup2(null, descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setrecursionlimit(10_000)
-    module = import_module(sys.argv[1])
+    module = _imported(sys.argv[1])
     os.nice(_NICE)
     wake, waker = os.pipe()
     ends: list[socket.socket | int] = [server, wake]
@@ -56,6 +58,16 @@ def main() -> None:
             if server in ready and not _serve(server, module):
                 break
     os.killpg(0, signal.SIGKILL)
+
+
+def _imported(name: str) -> Any:
+    """MODULE, without torch where that will do; else from the beginning, with it."""
+    if _IN_FULL in sys.argv:
+        return import_module(name)
+    try:
+        return light_import(name)
+    except Exception:  # noqa: BLE001 - whatever a library may raise when a name means nothing
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], _IN_FULL])
 
 
 def _serve(server: socket.socket, module: Any) -> bool:

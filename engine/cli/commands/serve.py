@@ -67,4 +67,5 @@ def _load(config: EngineConfig) -> Engine:
     progress = Progress()
     engine = Engine(config, progress=progress.phase)
     progress.end_phase()
+    engine.grammars.start()
     return engine
