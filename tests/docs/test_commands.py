@@ -6,10 +6,16 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout, suppress
 from functools import cache
+from io import StringIO
 from pathlib import Path
+from runpy import run_module
+from unittest.mock import patch
 
 import pytest
+
+from engine.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -29,11 +35,14 @@ def printed(document: Path) -> list[tuple[str, str]]:
 
 @cache
 def help_of(command: str) -> str:
-    words = command.removeprefix(".venv/bin/").removeprefix("python ").split()
-    if words[0] == "maskloop":
-        words = ["-c", "import sys; from engine.cli import main; sys.exit(main(sys.argv[1:]))", *words[1:]]
-    ran = subprocess.run([sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return ran.stdout
+    """What `--help` prints, in this process: most commands import torch, and there are dozens."""
+    kind, *words = command.removeprefix(".venv/bin/").removeprefix("python ").split()
+    with redirect_stdout(StringIO()) as out, suppress(SystemExit):
+        if kind == "maskloop":
+            sys.exit(main([*words, "--help"]))
+        with patch("sys.argv", [command, "--help"]):
+            run_module(words[0], run_name="__main__", alter_sys=True)
+    return out.getvalue()
 
 
 @pytest.mark.slow
