@@ -6,7 +6,7 @@ bitmask words. Tensors and arrays are typed `Any` here so that importing the typ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -86,6 +86,10 @@ class SampleInputs:
     want_logprobs: int = 0
     """0: no logprobs; k + 1: raw and constrained logprob of the sampled id and of k alternatives."""
     want_stats: bool = False
+    want_mass: bool = False
+    """Asks for `log_mass` and `log_drawn`."""
+    bias: Mapping[int, Mapping[int, float]] | None = None
+    """By logits row: what is added to the log-probabilities of a few ids before one is drawn, minus infinity too."""
 
 
 @dataclass(slots=True)
@@ -107,6 +111,10 @@ class Sampled:
     argmax_free: list[int] | None = None
     argmax_legal: list[bool] | None = None
     """Whether the free argmax is in the legal set."""
+    log_mass: list[float] | None = None
+    """log Z and, in `log_drawn`, the free model's log-probability of the sampled id, both at the row's temperature (1
+    where greedy) and without its bias."""
+    log_drawn: list[float] | None = None
 
 
 class SavedPrefix(Protocol):

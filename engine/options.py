@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 
 from engine.config import Limits, Quantization
 from engine.constraint import Check, Conformance, Draft, Whitespace
+from engine.request import Method
 from engine.schema_source import SchemaSource
 
 
@@ -69,3 +70,6 @@ class RequestOptions(TypedDict, total=False):
     n: int
     stop: Sequence[str]
     logprobs: int | None
+    method: Method
+    particles: int
+    ess: float

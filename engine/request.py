@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 
+Method = Literal["mask", "smc", "rejection"]
+_NEUTRAL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "stop": ()}
 LONGEST_ID, LONGEST_SALT = 200, 1_000
 """Characters."""
 MOST_STOPS, LONGEST_STOP = 64, 1_000
@@ -59,6 +61,13 @@ class SamplingParams:
     """One text may be given alone."""
     logprobs: Annotated[int, Range(0, 20)] | None = None
     """How many alternatives per token to report beside the sampled one; None reports nothing."""
+    method: Method = "mask"
+    """`mask` draws each token among the legal ones; `smc` and `rejection` draw the whole text from the model's own
+    distribution, given that it is valid."""
+    particles: Annotated[int, Range(1, 1024)] = 32
+    """Of `smc`: texts that are written side by side."""
+    ess: Annotated[float, Range(0, 1)] = 0.5
+    """Of `smc`: they are resampled where the effective sample size falls below this part of `particles`."""
 
     def __post_init__(self) -> None:
         if self.stop is None or isinstance(self.stop, str):
@@ -70,6 +79,27 @@ class SamplingParams:
             raise RequestError("stop needs non-empty strings", param="stop")
         for one in self.stop:
             check_text("stop", one, longest=LONGEST_STOP)
+        self._check_method()
+
+    def _check_method(self) -> None:
+        """What `smc` and `rejection` draw from must be the model's own distribution."""
+        if self.method != "smc":
+            for name, default in (("particles", 32), ("ess", 0.5)):
+                if getattr(self, name) != default:
+                    raise RequestError(f"{name} is for method 'smc', not {self.method!r}", param=name)
+        elif self.n > self.particles:
+            raise RequestError(f"n is {self.n}, and the samples are drawn from {self.particles} particles", param="n")
+        if self.method == "mask":
+            return
+        for name, neutral in _NEUTRAL.items():
+            if getattr(self, name) != neutral:
+                raise RequestError(
+                    f"{name} changes the distribution that method {self.method!r} draws from; leave it away", param=name
+                )
+        if self.temperature == 0:
+            raise RequestError(f"method {self.method!r} needs a temperature above 0", param="temperature")
+        if self.method == "rejection" and self.logprobs is not None:
+            raise RequestError("logprobs are not reported with method 'rejection'", param="logprobs")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> SamplingParams:
@@ -131,6 +161,8 @@ class Request:
                 f"stop acts in free text; with a {self.constraint.kind} constraint the grammar ends the text",
                 param="stop",
             )
+        if self.sampling.method != "mask" and self.constraint is None:
+            raise RequestError(f"method {self.sampling.method!r} needs a constraint", param="method")
         if not self.id:
             raise RequestError("id must be a non-empty string", param="id")
         check_text("id", self.id, longest=LONGEST_ID)

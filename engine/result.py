@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 Status = Literal["complete", "closed", "length", "invalid", "dead_end", "timeout", "cancelled", "error"]
 FinishReason = Literal["stop", "length", "tool_calls", "error", "cancelled"]
+CONDITIONAL_FIELDS = ("log_mass", "log_evidence", "log_weight", "effective_samples", "resamplings", "warnings")
+"""Those that `to_dict` leaves out where there is nothing to say."""
 SUCCESSES: frozenset[str] = frozenset({"complete", "closed", "length"})
 
 
@@ -56,6 +58,18 @@ class Result:
     """Per token: `{token_id, token, raw, constrained, top: [{token_id, token, raw, constrained}]}`."""
     mean_logprob: float | None = None
     """Mean constrained log-probability of the completion's tokens."""
+    log_mass: float | None = None
+    """Where `logprobs` were asked for: the sum of log Z_t, the legal tokens' share of the model at `temperature` (at 1
+    where greedy). The importance weight of a document that `mask` drew; None where part of it was not drawn so."""
+    log_evidence: float | None = None
+    """An estimate of the log probability that the model writes a valid text unsteered. With `smc` its exponential is
+    unbiased. This and what follows: with `smc` and `rejection` alone."""
+    log_weight: float | None = None
+    """By which the text was drawn: the exponentials' mean over all particles is that of `log_evidence`."""
+    effective_samples: float | None = None
+    """Of the particles the texts were drawn from: how many equally weighted ones they are worth."""
+    resamplings: int | None = None
+    warnings: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
     timings_ms: Timings = field(default_factory=Timings)
     schema_hash: str | None = None
@@ -77,7 +91,9 @@ class Result:
         return self.status in SUCCESSES
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types. `error` is absent on success, `samples` when n was 1; non-finite logprobs become null."""
+        """Plain JSON types. `error` is absent on success, `samples` when n was 1; non-finite logprobs become null.
+
+        `CONDITIONAL_FIELDS` are there where they apply."""
         plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["usage"] = asdict(self.usage)
         plain["timings_ms"] = {name: round(ms, 3) for name, ms in asdict(self.timings_ms).items()}
@@ -86,6 +102,11 @@ class Result:
         plain["verdicts"] = None if self.verdicts is None else dict(self.verdicts)
         plain["mean_logprob"] = _finite(self.mean_logprob)
         plain["samples"] = [sample.to_dict() for sample in self.samples]
+        plain["warnings"] = list(self.warnings)
+        for name in CONDITIONAL_FIELDS:
+            plain[name] = _finite(plain[name])
+            if plain[name] in (None, []) and not (name == "warnings" and self.resamplings is not None):
+                del plain[name]
         del plain["arguments"]
         if not self.samples:
             del plain["samples"]

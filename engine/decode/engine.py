@@ -34,7 +34,7 @@ from engine.judge.service import JudgeService
 from engine.model.loaded_model import LoadedModel, Progress
 from engine.model.loader import load
 from engine.options import EngineOptions
-from engine.request import Constraint, Request, Result
+from engine.request import Constraint, Request, Result, SamplingParams
 from engine.schema_source import SchemaSource
 
 
@@ -130,6 +130,7 @@ class Engine(Calls):
             raise RequestError(
                 f"a Request is wanted, got {kind}; generate and stream take a prompt too", param="request"
             )
+        self._refuse_method(request.sampling, traced=trace is not None)
         self._inbox.refuse_when_full(owner)
         checks = self.checks.checks_of(request.constraint)
         prompt = encode_prompt(
@@ -147,6 +148,17 @@ class Engine(Calls):
         if grammar is not None:
             grammar.add_done_callback(lambda _: wake())
         return job
+
+    def _refuse_method(self, params: SamplingParams, *, traced: bool) -> None:
+        """RequestError where this engine cannot draw so."""
+        rows = self.loaded.runner.max_batch
+        if params.method == "smc" and params.particles > rows:
+            raise RequestError(
+                f"particles is {params.particles}, and this engine decodes {rows} rows together (max_batch)",
+                param="particles",
+            )
+        if params.method != "mask" and traced:
+            raise RequestError(f"a trace is of method 'mask', not {params.method!r}", param="trace")
 
     def _entered(self, job: Job) -> Job:
         try:

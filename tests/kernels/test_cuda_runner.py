@@ -13,6 +13,7 @@ from engine.interfaces import FROM_DEVICE, RowInput, SampleInputs
 from engine.model.cpu.cpu_cache import Span
 from engine.model.cpu.decoder import Decoder
 from engine.model.cpu.kv_blocks import BLOCK
+from engine.model.cpu.sampling import sample_rows
 from engine.model.cuda.cuda_runner import CudaRunner
 from engine.model.cuda.kv_cache import RESERVE, position_bytes, tables_that_fit, told
 from tests.kernels import tiny
@@ -171,6 +172,21 @@ def test_a_runner_that_is_asked_for_more_than_there_is_says_so() -> None:
     runner, _ = make("int8")
     with pytest.raises(EngineFailure, match="no free block of the KV cache for slot 1 up to position 385"):
         runner.forward([RowInput(1, [3], 384)])
+
+
+def test_masses_at_a_temperature_and_a_bias_are_those_of_the_specification() -> None:
+    runner, _ = make("nf4")
+    mask = torch.full((2, -(-tiny.VOCAB // 32)), 0x5555AAAA, dtype=torch.int32)
+    for bias in (None, {1: {1: -2.0, 3: -torch.inf}}):
+        runner.forward([RowInput(0, [1, 2, 3], 0), RowInput(2, [4, 5], 0)])
+        logits = logits_of(runner, 2).clone()
+        given = {"bitmask": mask, "temperature": [0.7, 1.4], "uniform": [0.4, 0.1], "want_mass": True, "bias": bias}
+        inputs = greedy([0, 2], **given)
+        runner.sample(inputs)
+        sampled, expected = runner.wait(), sample_rows(logits, inputs, [None, None])
+        assert sampled.token_ids == expected.token_ids
+        assert sampled.log_mass == pytest.approx(expected.log_mass, abs=1e-5)
+        assert sampled.log_drawn == pytest.approx(expected.log_drawn, abs=1e-5)
 
 
 def test_a_mask_a_penalty_and_facts_reach_the_sampler() -> None:

@@ -20,7 +20,10 @@ ENGINE_FIELDS = (
     "model", "revision", "quantization", "device", "tokenizer", "max_batch", "max_sequence", "cache_dir", "threads",
     "cpu_dtype",
 )  # fmt: skip
-SAMPLING_OPTIONS = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "n")
+SAMPLING_OPTIONS = (
+    "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "n", "method", "particles",
+    "ess",
+)  # fmt: skip
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +102,10 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--repetition-penalty", type=float, metavar="R", help="default 1: none")
     group.add_argument("--seed", type=int, metavar="S", help="default: drawn and reported")
     group.add_argument("--n", type=int, metavar="N", help="samples of the same prompt (see --report)")
+    told = "mask (default): legal tokens; smc, rejection: the model's own distribution of valid texts"
+    group.add_argument("--method", choices=("mask", "smc", "rejection"), help=told)
+    group.add_argument("--particles", type=int, metavar="N", help="of smc: texts side by side (default 32)")
+    group.add_argument("--ess", type=float, metavar="P", help="of smc: when they are resampled (default 0.5)")
     group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends free text; may be repeated")
 
 

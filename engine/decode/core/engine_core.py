@@ -12,8 +12,8 @@ from contextlib import suppress
 
 from engine.checks.row_checks import RowChecks
 from engine.config import EngineConfig
+from engine.decode.particles.samples import samples_of
 from engine.decode.requests.admission import refusal
-from engine.decode.requests.detokenizer import Detokenizer
 from engine.decode.requests.job import Job, Sample, typed
 from engine.decode.requests.judge import Judged, Judging
 from engine.decode.requests.outcome import Identity, failed_result, job_result, sample_result
@@ -87,7 +87,7 @@ class EngineCore:
         params = job.request.sampling
         try:
             budget = min(params.max_tokens or room, room)
-            job.samples = [Sample(job, i, job.seed + i, budget, Detokenizer(params.stop)) for i in range(params.n)]
+            job.samples = samples_of(job, budget, self._runner)
             self._results[job] = {}
             self._scheduler.add(job.samples[0])
         except BaseException as error:  # noqa: BLE001 - for instance no memory left: this request fails alone
@@ -145,15 +145,14 @@ class EngineCore:
 
     def _attend(self, job: Job, closing_until: float) -> None:
         """Cancelled and overdue jobs end here, and those whose grammar turned out to be none."""
-        going = [sample for sample in job.samples if sample.index not in self._results[job]]
         if job.cancelled or job.future.cancelled():
-            for sample in going:
+            for sample in self._going(job):
                 self._judging.drop(sample)
                 sample.status = "cancelled"
                 self._finish(sample)
                 self._record(sample, Judged(Judgement(False)))
         elif job.overdue():
-            for sample in going:
+            for sample in self._going(job):
                 if sample.ended is None and time.thread_time() < closing_until:
                     self._close(sample)
         elif not job.admitted and not job.compiling:
@@ -161,9 +160,15 @@ class EngineCore:
             if (error := refusal(job)) is not None:
                 self._drop(job, error)
 
+    def _going(self, job: Job) -> list[Sample]:
+        return [sample for sample in job.samples if sample.index not in self._results[job]]
+
     def _close(self, sample: Sample) -> None:
         """The deadline has passed. A row that has ended but for a look of the judge has ended."""
         asked = sample.question
+        if sample.conditional is not None and sample.status is None:  # no ending is forced upon it
+            sample.status = "timeout"
+            self._finish(sample)
         if sample.closing and sample.job.overdue(_ENDING_S):
             sample.status, sample.ending, sample.sought = "timeout", [], None
             self._finish(sample)
@@ -200,6 +205,20 @@ class EngineCore:
             self._prompts.keep(sample)
 
     def _finish(self, sample: Sample) -> None:
+        """The sample has ended. Others may end with it."""
+        if sample.conditional is None:
+            self._end(sample)
+            return
+        over, answered = sample.conditional.dissolve(sample)
+        for other in over:
+            self._judging.drop(other)
+            self._scheduler.release(other)
+            if sample.error is not None:
+                self._slots.clean(other)
+        for other in answered:
+            self._end(other)
+
+    def _end(self, sample: Sample) -> None:
         """Free the slot of an ended sample, hand on the rest of its text and have it judged."""
         job = sample.job
         if job not in self._results or sample.ended is not None:
@@ -220,7 +239,7 @@ class EngineCore:
     def _record(self, sample: Sample, judged: Judged) -> None:
         """The sample's Result; the last one of a job settles its future."""
         job, results = sample.job, self._results.get(sample.job)
-        if results is None or sample.index in results:
+        if results is None or sample.index in results or sample not in job.samples:
             return
         results[sample.index] = sample_result(sample, judged, "".join(sample.pieces), sample.text_s, self._identity)
         if len(results) == len(job.samples):
@@ -244,6 +263,9 @@ class EngineCore:
         """What is left of its text; a listener that raises is the sample's error."""
         started = time.perf_counter()
         try:
+            if sample.conditional is not None:
+                for token in sample.output:
+                    emit(sample, sample.text.feed(self._tokenizer.token_bytes(token) or b""))
             emit(sample, sample.text.finish())
             release(sample)
         except BaseException as error:  # noqa: BLE001 - this sample fails alone

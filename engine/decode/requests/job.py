@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from engine.checks.row_checks import Check, RowChecks
 from engine.decode.requests.detokenizer import Detokenizer
@@ -31,6 +31,45 @@ Trace = Callable[[StepRecord], None]
 def now() -> float:
     """Seconds of the clock that deadlines are measured by."""
     return time.perf_counter()
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a step has drawn for a row: how many tokens were legal, and the log of their share of the model."""
+
+    token: int
+    legal: int
+    log_mass: float
+    log_probability: float
+    """Of the token, by the free model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the Result says of how a text was drawn."""
+
+    log_evidence: float | None
+    log_weight: float
+    effective_samples: float
+    resamplings: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+class Conditional(Protocol):
+    """Who draws a sample from the model's own distribution, given that the text is valid. All that it writes may be
+    taken back until the sample has a status."""
+
+    def take(self, sample: Sample, drawn: Drawn) -> None:
+        """Go on from what was drawn for the sample."""
+
+    def bias(self) -> Mapping[int, float] | None:
+        """What the next draw adds to the log-probabilities of some tokens."""
+
+    def dissolve(self, sample: Sample) -> tuple[list[Sample], list[Sample]]:
+        """The sample has a status: those that are over with it, unanswered, and those that are answered."""
+
+    def findings(self, sample: Sample) -> Findings:
+        """Of a sample that has ended."""
 
 
 @dataclass(eq=False, slots=True)
@@ -92,6 +131,21 @@ class Job:
                 else:
                     self.future.set_exception(outcome)
 
+    @property
+    def together(self) -> int:
+        """Rows that can only go on together."""
+        return self.request.sampling.particles if self.request.sampling.method == "smc" else 1
+
+    @property
+    def begun(self) -> bool:
+        """Some row of it has had a slot."""
+        return self.samples[0].slot is not None or self.samples[0].started is not None
+
+    @property
+    def lacking(self) -> int:
+        """Slots without which its rows cannot go on."""
+        return sum(sample.slot is None and not sample.waits for sample in self.samples)
+
     def compiled(self) -> CompiledGrammar | None:
         """The grammar, once it is there. Raises the typed error of a failed compilation."""
         return self.grammar.result() if self.grammar is not None and self.grammar.done() else None
@@ -140,6 +194,12 @@ class Sample:
     mask: Future[float] | None = None
     """The mask without which it cannot go on, being made or there, and after how many tokens it is wanted."""
     made_at: int = -1
+    conditional: Conditional | None = None
+    """Of the methods that are not `mask`."""
+    waits: bool = False
+    """It cannot go on before its siblings have come as far: it needs no slot until then."""
+    log_mass: float = 0.0
+    """Of the tokens drawn, the sum of log Z."""
     status: Status | None = None
     error: EngineError | None = None
     started: float | None = None
@@ -190,8 +250,10 @@ class Sample:
 
     @property
     def asks(self) -> bool:
-        """Whether the judge or a check is asked in the middle of the text, so that text may be taken back."""
-        return self.matcher is not None and (self.matcher.judge is not None or self.checks is not None)
+        """Whether text may be taken back: the judge or a check is asked in the middle of it, or it is one of
+        several that may be drawn."""
+        asked = self.matcher is not None and (self.matcher.judge is not None or self.checks is not None)
+        return asked or self.conditional is not None
 
     @property
     def remaining(self) -> int:

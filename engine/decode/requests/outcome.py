@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from engine.decode.requests.job import Job, Sample, prompt_sha256
@@ -51,6 +51,8 @@ def sample_result(sample: Sample, judged: Judged, text: str, detokenize_s: float
         token_ids=tuple(sample.output),
         logprobs=tuple(sample.logprobs) if job.request.sampling.logprobs is not None else None,
         mean_logprob=_mean(sample),
+        log_mass=_log_mass(sample, status),
+        **({} if sample.conditional is None else asdict(sample.conditional.findings(sample))),
         usage=Usage(
             prompt_tokens=len(job.prompt) if sample.index == 0 else 0,
             completion_tokens=len(sample.output),
@@ -60,7 +62,7 @@ def sample_result(sample: Sample, judged: Judged, text: str, detokenize_s: float
         schema_hash=constraint.schema_hash if constraint else None,
         grammar_source=grammar.source if grammar else None,
         verdicts=_counts(grammar.verdicts, len(job.checks)) if grammar else None,
-        seed=sample.seed,
+        seed=sample.seed if sample.conditional is None else job.seed,
         prompt_sha256=prompt_sha256(job.prompt),
         model=who.model,
         quantization=who.quantization,
@@ -79,6 +81,12 @@ def job_result(results: list[Result]) -> Result:
     usage = sum((result.usage for result in results), Usage())
     seconds = sum(result.gpu_seconds for result in results)
     return replace(results[0], usage=usage, gpu_seconds=seconds, samples=tuple(results))
+
+
+def _log_mass(sample: Sample, status: Status) -> float | None:
+    """None where some of the text was not drawn token by token: its ending, or what followed a value taken back."""
+    asked = sample.job.request.sampling.logprobs is not None and sample.job.grammar is not None
+    return sample.log_mass if asked and status == "complete" and not sample.retries else None
 
 
 def failed_result(request_id: str, error: EngineError, who: Identity, prompt_tokens: int = 0) -> Result:
@@ -125,7 +133,8 @@ def _error(sample: Sample, judgement: Judgement) -> dict[str, Any] | None:
         }
         return {key: value for key, value in parts.items() if value is not None}
     if sample.status in ("timeout", "cancelled", "dead_end"):
-        return {"type": sample.status.title().replace("_", ""), "message": _REASONS[sample.status]}
+        reason = _UNDRAWN if sample.conditional and sample.status == "dead_end" else _REASONS[sample.status]
+        return {"type": sample.status.title().replace("_", ""), "message": reason}
     return None
 
 
@@ -134,6 +143,9 @@ _REASONS: dict[str, str] = {
     "cancelled": "the caller cancelled the request",
     "dead_end": "the grammar left no legal token",
 }
+
+
+_UNDRAWN = "none of the texts that were drawn is valid within max_tokens"
 
 
 def _timings(sample: Sample, compile_ms: float, detokenize_s: float) -> Timings:

@@ -70,13 +70,17 @@ class Scheduler:
         """Give slots to those who wait; returns the newcomers. Where none is free, or too few blocks are, others may
         have to make room."""
         admitted: list[Sample] = []
-        while self._waiting:
-            job = min(self._waiting, key=self._claim())
-            if not self._free or not self._has_blocks(self._waiting[job][0]):
-                if self._make_room(job):
-                    continue
-                break
-            sample = self._waiting[job].popleft()
+        held = False  # who is next begins with several rows, for which slots become free meanwhile
+        while wanting := self._wanting(begun=held):
+            job = min(wanting, key=self._claim())
+            sample = wanting[job]
+            if not self._has_slots(job) or not self._has_blocks(sample):
+                if job.together > 1 and not job.begun:
+                    held = True
+                elif not self._make_room(job):
+                    break
+                continue
+            self._waiting[job].remove(sample)
             if not self._waiting[job]:
                 del self._waiting[job]
             sample.slot, sample.since = self._free.pop(), self._steps
@@ -84,6 +88,24 @@ class Scheduler:
             self._running.append(sample)
             admitted.append(sample)
         return admitted
+
+    def _wanting(self, *, begun: bool) -> dict[Job, Sample]:
+        """By job, the first sample that can use a slot; `begun`: of jobs whose rows go on together, and some have."""
+        return {
+            job: sample
+            for job, samples in self._waiting.items()
+            if (sample := _first(samples)) and not (begun and (job.together == 1 or not job.begun))
+        }
+
+    def _has_slots(self, job: Job) -> bool:
+        """Whether a row of this job can have a slot. Rows that can only go on together begin where all have one, and
+        nobody else begins with those that they still need."""
+        if job.together > 1 and (job.begun or job.compiling):
+            return job.begun and bool(self._free)
+        rows = (*self._running, *(samples[0] for samples in self._waiting.values()))
+        others = {row.job for row in rows if row.job.together > 1 and row.job is not job}
+        promised = sum(other.lacking for other in others if other.begun)
+        return len(self._free) - promised >= min(job.together, len(self._free) + len(self._running))
 
     def _claim(self) -> Callable[[Job], tuple[float, ...]]:
         """Who waits is served by the rows that its owner holds, in turn where these are equal; then by the job's."""
@@ -111,7 +133,7 @@ class Scheduler:
         return lacking
 
     def _make_room(self, job: Job) -> bool:
-        """Put a row back for this job: one that waits for its grammar, or the newest of who holds more than its share.
+        """Put a row back for this job: one that cannot go on by itself, or the newest of who holds more than its share.
 
         A share is what all have when no swap of a row would make it more even. Owners without any row take turns.
         """
@@ -122,7 +144,7 @@ class Scheduler:
         newest = {s.job.owner: s for s in self._running if rows[s.job.owner] == most}.values()
         victim = min(newest, key=lambda sample: sample.since)
         turn = min(_TURN << victim.put_back, _LONGEST_TURN)
-        idle = [sample for sample in self._running if sample.job.compiling]
+        idle = self._idle()
         if idle:
             victim = idle[-1]
         elif most <= own or (most == own + 1 and (own or self._steps - victim.since < turn)):
@@ -159,11 +181,14 @@ class Scheduler:
         return done
 
     def _newest_of_most(self) -> Sample:
-        """One that waits for its grammar, or the newest row of the owner who has the most."""
+        """One that cannot go on by itself, or the newest row of the owner who has the most."""
         rows = Counter(sample.job.owner for sample in self._running)
         most = max(rows.values())
-        idle = [sample for sample in self._running if sample.job.compiling]
-        return (idle or [sample for sample in self._running if rows[sample.job.owner] == most])[-1]
+        return (self._idle() or [sample for sample in self._running if rows[sample.job.owner] == most])[-1]
+
+    def _idle(self) -> list[Sample]:
+        """Those that wait for their grammar or for siblings."""
+        return [sample for sample in self._running if sample.job.compiling or sample.waits]
 
     def _rows(self, ready: Callable[[Sample], bool]) -> list[Planned]:
         decoding = [s for s in self._running if s.missing == 1 and ready(s) and not (s.flying and s.hold)]
@@ -215,3 +240,8 @@ class Scheduler:
     def restore(self, slot: int) -> None:
         self.retired.remove(slot)
         self._free.append(slot)
+
+
+def _first(samples: deque[Sample]) -> Sample | None:
+    """The first of those that can use a slot."""
+    return next((sample for sample in samples if not sample.waits), None)

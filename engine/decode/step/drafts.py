@@ -24,10 +24,12 @@ class Drafts:
         self._tokens = lru_cache(maxsize=4096)(lambda data: tuple(tokenizer.encode(data.decode("utf-8"))))
 
     def propose(self, sample: Sample) -> list[int]:
-        """Tokens that probably follow; none for free text and for penalised rows, whose penalty drafts would shift."""
+        """Tokens that probably follow; none for free text, for penalised rows, whose penalty drafts would shift, and
+        for texts that may be taken back at every token."""
         matcher = sample.matcher
         room = min(self.longest, sample.remaining - 1)
-        if matcher is None or room <= 0 or sample.job.request.sampling.repetition_penalty != 1.0:
+        penalised = sample.job.request.sampling.repetition_penalty != 1.0
+        if matcher is None or room <= 0 or penalised or sample.conditional is not None:
             return []
         data = matcher.forced()
         return list(self._tokens(data)[:room]) if data else []

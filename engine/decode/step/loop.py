@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from engine.decode.requests.job import Sample
+from engine.decode.requests.job import Drawn, Sample
 from engine.decode.scheduling.scheduler import Planned, Scheduler
 from engine.decode.step.drafts import Drafts
 from engine.decode.step.idle_time import IdleTime
 from engine.decode.step.mask_maker import MaskMaker
 from engine.decode.step.masks import PIECES, Masks, Row
-from engine.decode.step.row import advance, close, reconsider, settle, write_on
+from engine.decode.step.row import advance, close, note_logprobs, reconsider, settle, write_on
 from engine.decode.step.sampler import InputRows
 from engine.decode.step.step_trace import record_row
 from engine.grammar import Vocabulary
@@ -189,14 +189,22 @@ class Loop:
             sample.cached -= 1
             return
         if row.planned.last:
-            sample.guard(lambda: self._accept_row(row, sampled))
-            if sample.output and sample.first_token is None:
+            accept = self._accept_row if sample.conditional is None else self._hand_over
+            sample.guard(lambda: accept(row, sampled))
+            if (sample.output or sample.conditional is not None) and sample.first_token is None:
                 sample.first_token = time.perf_counter()
                 sample.guard(lambda: self._prefilled(sample))
         if sample.question is not None:
             self._ask(sample)
         if sample.status is not None:
             self._finish(sample)
+
+    def _hand_over(self, row: Row, sampled: Sampled) -> None:
+        """What was drawn for a row whose text may be taken back at every token."""
+        drawn = _drawn(row, sampled)
+        note_logprobs(row.sample, drawn.token, self._tokenizer, sampled, row.first)
+        if row.sample.conditional is not None:
+            row.sample.conditional.take(row.sample, drawn)
 
     def _accept_row(self, row: Row, sampled: Sampled) -> None:
         """Take sampled tokens while they agree with the draft; the first that differs is the last one taken."""
@@ -253,15 +261,25 @@ class Loop:
             self.writing.append(sample)
 
 
+def _drawn(row: Row, sampled: Sampled) -> Drawn:
+    """Of a row without a draft."""
+    index = row.first
+    if sampled.log_mass is None or sampled.log_drawn is None:
+        raise ValueError("the step was not asked for masses")
+    return Drawn(sampled.token_ids[index], row.legal[0], sampled.log_mass[index], sampled.log_drawn[index])
+
+
 def _unfinished(sample: Sample) -> bool:
     return sample.matcher is not None and sample.matcher.unfinished
 
 
 def _ready(sample: Sample) -> bool:
-    """Whether the sample's masks can be filled: free text, or its grammar is there, nothing is being judged and no mask
-    is being made."""
+    """Whether the sample's masks can be filled: free text, or its grammar is there, nothing is being judged, no mask
+    is being made and no sibling is waited for."""
     if sample.job.grammar is None:
         return True
+    if sample.waits:
+        return False
     return sample.question is None and sample.matcher is not None and sample.masked and not _unfinished(sample)
 
 

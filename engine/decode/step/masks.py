@@ -132,6 +132,7 @@ class Masks:
             position=len(sample.output) + offset,
             slot=sample.slot or 0,
             want_stats=sample.job.want_stats,
+            bias=None if sample.conditional is None else sample.conditional.bias(),
         )
 
     def _fill_rows(self, row: Row, pieces: int) -> None:
@@ -176,7 +177,7 @@ class Masks:
 
     def _mask(self, row: Row, matcher: Matcher, pieces: int) -> None:
         started, index = time.perf_counter(), row.first + len(row.legal)
-        counted = row.sample.job.trace is not None
+        counted = row.sample.job.trace is not None or row.sample.conditional is not None
         row.legal.append(matcher.fill(self._buffer.array, index, count=counted, pieces=pieces))
         if row.legal[-1] == 0:  # a dead end is decided on the host; the device must never see an empty row
             self._buffer.set_row(index, self._vocabulary.free_row)

@@ -36,7 +36,7 @@ def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, 
         _take(sample, token, tokenizer)
         if matcher.terminated:
             sample.status = "complete"
-    _note_logprobs(sample, token, tokenizer, sampled, index)
+    note_logprobs(sample, token, tokenizer, sampled, index)
     return True
 
 
@@ -152,7 +152,10 @@ def release(sample: Sample) -> None:
         sample.job.on_text(sample.index, text)
 
 
-def _note_logprobs(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> None:
+def note_logprobs(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> None:
+    """Keep what the request asked for about a token that was drawn."""
+    if sampled.log_mass is not None:
+        sample.log_mass += sampled.log_mass[index]
     asked = sample.job.request.sampling.logprobs
     if asked is None or sampled.logprob is None or sampled.logprob_raw is None or sampled.top is None:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 from engine.interfaces import SampleInputs
@@ -36,12 +37,26 @@ class InputRows:
         self._rows: list[tuple[SamplingParams, int, int, int]] = []
         self.want_logprobs = 0
         self.want_stats = False
+        self.want_mass = False
+        self._bias: dict[int, Mapping[int, float]] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, params: SamplingParams, *, seed: int, position: int, slot: int, want_stats: bool) -> int:
+    def add(
+        self,
+        params: SamplingParams,
+        *,
+        seed: int,
+        position: int,
+        slot: int,
+        want_stats: bool,
+        bias: Mapping[int, float] | None = None,
+    ) -> int:
         """Append a row and return its index; `position` counts the completion's tokens from 0."""
+        if bias:
+            self._bias[len(self._rows)] = bias
+        self.want_mass = self.want_mass or params.method != "mask" or params.logprobs is not None
         self._rows.append((params, seed, position, slot))
         if params.logprobs is not None:
             self.want_logprobs = max(self.want_logprobs, params.logprobs + 1)
@@ -62,4 +77,6 @@ class InputRows:
             bitmask=bitmask,
             want_logprobs=self.want_logprobs,
             want_stats=self.want_stats,
+            want_mass=self.want_mass,
+            bias=self._bias or None,
         )

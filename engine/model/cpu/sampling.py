@@ -102,17 +102,33 @@ def sample_rows(
     if inputs.want_stats:
         sampled.mass, sampled.entropy_free, sampled.entropy = [], [], []
         sampled.argmax_free, sampled.argmax_legal = [], []
+    if inputs.want_mass:
+        sampled.log_mass, sampled.log_drawn = [], []
     for row in range(logits.shape[0]):
         allowed = None if legal is None else legal[row]
         values = logits[row]
         used = seen[row]
         if used is not None and inputs.repetition_penalty[row] != 1.0:
             values = apply_repetition_penalty(values, used, inputs.repetition_penalty[row])
-        token = choose(values, allowed, row_params(inputs, row))
+        token = choose(biased(values, inputs, row), allowed, row_params(inputs, row))
         sampled.token_ids.append(token)
+        if sampled.log_mass is not None and sampled.log_drawn is not None:
+            raw = torch.log_softmax(logits[row].double() / (inputs.temperature[row] or 1.0), dim=-1)
+            sampled.log_mass.append(0.0 if allowed is None else float(torch.logsumexp(raw[allowed], dim=-1)))
+            sampled.log_drawn.append(float(raw[token]))
         if inputs.want_logprobs or inputs.want_stats:
             _describe(sampled, logits[row], allowed, token, inputs)
     return sampled
+
+
+def biased(values: Tensor, inputs: SampleInputs, row: int) -> Tensor:
+    """A row's logits [V] with its bias, which is told at the row's temperature."""
+    bias = (inputs.bias or {}).get(row)
+    if not bias:
+        return values
+    values = values.clone()
+    values[list(bias)] += torch.tensor(list(bias.values()), device=values.device) * inputs.temperature[row]
+    return values
 
 
 def row_params(inputs: SampleInputs, row: int) -> RowParams:

@@ -41,6 +41,7 @@ class DeviceSampler:
         self._floats = machine.host(5, rows, dtype=torch.float32)
         self._integers = machine.host(4, rows, dtype=torch.int32)
         self._facts = machine.host(rows, 8, dtype=torch.float32)
+        self._masses = machine.host(2, rows, dtype=torch.float32)
         self._staged = machine.host(rows, words, dtype=torch.int32)
         self._graphs: dict[Variant, Callable[[], None]] = {}
         self._rows = 0
@@ -96,10 +97,36 @@ class DeviceSampler:
     def run(self, bucket: int) -> None:
         """Replay the graph of the step's variant on the main stream; its ids arrive on the host, facts are copied."""
         assert self._inputs is not None
+        scaled = self._tempered() if self._inputs.want_mass else None
+        self._add_bias(self._inputs)
         self.graph(self.variant(bucket, self._inputs))()
+        if scaled is not None:
+            self._masses[:, : self._rows].copy_(self._measured(scaled), non_blocking=True)
         self._top = [self._alternatives(row, self._inputs) for row in range(self._rows)]
         if self._inputs.want_logprobs or self._inputs.want_stats:
             self._facts.copy_(self.buffers.facts, non_blocking=True)
+
+    def _tempered(self) -> Tensor:
+        """Free log-probabilities [R, V] at each row's temperature, 1 where greedy."""
+        temperature = self.buffers.floats[0, : self._rows]
+        divisor = torch.where(temperature > 0, temperature, 1.0)
+        return torch.log_softmax(self._logits[: self._rows].float() / divisor[:, None], -1)
+
+    def _add_bias(self, inputs: SampleInputs) -> None:
+        for row, bias in (inputs.bias or {}).items():
+            added = torch.tensor(list(bias.values()), device=self._logits.device) * inputs.temperature[row]
+            self._logits[row, list(bias)] += added.to(self._logits.dtype)
+
+    def _measured(self, scaled: Tensor) -> Tensor:
+        """log Z, and the log-probability of the id that the slot has sampled last: [2, R]."""
+        assert self._inputs is not None
+        legal = scaled
+        if self._inputs.bitmask is not None:
+            mask = unpack_bitmask(self.buffers.bitmask[: self._rows], scaled.shape[1])
+            legal = torch.where(mask, scaled, -torch.inf)
+        slots = self.buffers.integers[1, : self._rows].long()
+        drawn = scaled.gather(1, self._last[slots].long()[:, None])[:, 0]
+        return torch.stack([torch.logsumexp(legal, -1), drawn])
 
     def mask_cost(self, bucket: int) -> float:
         """Microseconds that a bitmask adds to the fused pass over `bucket` rows, measured; 0 on a CPU."""
@@ -145,6 +172,8 @@ class DeviceSampler:
         assert self._inputs is not None
         rows, inputs = self._rows, self._inputs
         sampled = Sampled(token_ids=self._ids[:rows].tolist())
+        if inputs.want_mass:
+            sampled.log_mass, sampled.log_drawn = self._masses[:, :rows].tolist()
         if not (inputs.want_logprobs or inputs.want_stats):
             return sampled
         raw, constrained, mass, free, entropy, favourite, legal = self._facts[:rows, :7].t().tolist()

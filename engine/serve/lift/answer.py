@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.request import Constraint, Result
+from engine.result import CONDITIONAL_FIELDS
 
 FINISH_REASONS = {"complete": "stop", "closed": "length", "length": "length"}
 SHARED = (
@@ -38,6 +39,7 @@ def lift_answer(result: Result, constraint: Constraint | None) -> dict[str, Any]
     answer["tokens_used"] = result.usage.completion_tokens
     answer["prompt_tokens"] = result.usage.prompt_tokens
     answer["generation_time_ms"] = float(plain["timings_ms"]["total"])
+    answer |= {name: plain[name] for name in CONDITIONAL_FIELDS if name in plain}
     if plain["logprobs"] is not None:
         answer["logprobs"] = plain["logprobs"]
     if result.samples:
@@ -58,4 +60,5 @@ def _document(result: Result, constraint: Constraint | None) -> dict[str, Any]:
 def _sample(sample: Result, constraint: Constraint | None) -> dict[str, Any]:
     plain = sample.to_dict()
     named = {name: plain[name] for name in ("status", "valid", "seed", "mean_logprob", "usage")}
+    named |= {name: plain[name] for name in ("log_mass", "log_weight") if name in plain}
     return {**_document(sample, constraint), **named, **({"error": plain["error"]} if "error" in plain else {})}

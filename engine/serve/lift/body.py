@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from engine.constraint import Draft, constraints_in
-from engine.request import SAMPLING_FIELDS, Constraint, Request
+from engine.request import SAMPLING_FIELDS, Constraint, Method, Request
 from engine.serve.wire.body import Body, Objects, Schema, Texts
 
 
@@ -30,6 +30,11 @@ class LiftBody(Body):
     n: int = Field(1, ge=1, le=128)
     stop: Texts | str | None = None
     logprobs: int | None = Field(None, ge=0, le=20)
+    method: Method = Field(
+        "mask", description="`smc` and `rejection` draw from the model's own distribution of valid texts."
+    )
+    particles: int = Field(32, ge=1, le=1024)
+    ess: float = Field(0.5, ge=0, le=1)
     messages: Objects | None = Field(None, min_length=1)
     system: str | None = None
     template: Literal["chat", "raw"] = "chat"
@@ -63,8 +68,8 @@ class LiftBody(Body):
         return Request.from_mapping(given)
 
     def _asked(self, name: str) -> bool:
-        """What the caller wrote, and LIFT's own defaults where the engine has others."""
-        return name in self.model_fields_set or name in SAMPLING_FIELDS
+        """What the caller wrote, and LIFT's own defaults where the engine has others; none that a method refuses."""
+        return name in self.model_fields_set or (name in SAMPLING_FIELDS and (name != "top_p" or self.method == "mask"))
 
 
 class CheckBody(Body):

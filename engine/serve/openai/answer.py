@@ -109,19 +109,17 @@ def fingerprint(result: Result) -> str:
 
 def sample_facts(sample: Result) -> dict[str, Any]:
     """Per choice: `status` tells a closed document from a complete one."""
-    return {
-        "status": sample.status,
-        "valid": sample.valid,
-        "seed": sample.seed,
-        "mean_logprob": plain_facts(sample)["mean_logprob"],
-    }
+    plain = plain_facts(sample)
+    names = ("status", "valid", "seed", "mean_logprob", "log_mass", "log_weight")
+    return {name: plain[name] for name in names if name in plain}
 
 
 def facts(result: Result) -> dict[str, Any]:
     """Per request."""
     plain = plain_facts(result)
     names = ("schema_hash", "grammar_source", "verdicts", "timings_ms", "gpu_seconds", "device", "quantization")
-    return {name: plain[name] for name in names}
+    told = ("log_evidence", "effective_samples", "resamplings", "warnings")
+    return {name: plain[name] for name in names} | {name: plain[name] for name in told if name in plain}
 
 
 def plain_facts(result: Result) -> dict[str, Any]:

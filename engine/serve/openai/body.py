@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from engine.constraint import Draft
+from engine.request import Method
 from engine.serve.wire.body import Body, Objects, Texts
 
 Ids = Annotated[list[int], Field(fail_fast=True)]
@@ -94,6 +95,9 @@ class Shared(Body):
     top_k: int | None = Field(None, ge=0)
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, gt=0, le=100)
+    method: Method | None = None
+    particles: int | None = Field(None, ge=1, le=1024)
+    ess: float | None = Field(None, ge=0, le=1)
     structured_outputs: StructuredOutputs | None = None
     lark: str | None = None
     guided_json: dict[str, Any] | bool | str | None = None

@@ -18,7 +18,7 @@ from engine.serve.openai.tool_call import Tool, read_tools, structural_tag
 from engine.serve.wire.failure import ModelNotFound
 
 MOST_PROMPTS = 512
-EXTRAS = ("top_k", "min_p", "repetition_penalty")
+EXTRAS = ("top_k", "min_p", "repetition_penalty", "method", "particles", "ess")
 
 
 @dataclass(frozen=True, slots=True)

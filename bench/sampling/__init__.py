@@ -1,0 +1,1 @@
+"""How far drawn texts are from the model's own distribution, given that they are valid."""
