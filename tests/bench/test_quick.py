@@ -38,6 +38,16 @@ def soak(line: dict[str, Any]) -> None:
     assert line["resident_mib"]["max"] >= line["resident_mib"]["end"]
 
 
+@quick()
+def sampling(line: dict[str, Any]) -> None:
+    language, evidence = line["languages"][0], line["evidence"]
+    assert 8 <= language["sequences"] <= 64
+    assert 0.2 <= language["masked"] <= 0.6
+    assert {"smc_8", "smc_8_share", "rejection", "rejection_share"} <= language.keys()
+    assert 0 < evidence["truth"] < 1
+    assert line["warned"] > 0.5
+
+
 @quick("--hostile")
 def hostile(line: dict[str, Any]) -> None:
     assert line["wrong"] == 0
