@@ -7,14 +7,14 @@ Knows limits. Every other module does one of these steps.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.config import Limits
 from engine.errors import LimitExceeded, SchemaRefused
+from engine.schema.containers.documents import write_document
 from engine.schema.containers.json_writer import JsonWriter
 from engine.schema.containers.parameter_writer import ParameterWriter
 from engine.schema.containers.value_writer import Options
@@ -23,17 +23,13 @@ from engine.schema.reading.parameter_text import Style
 from engine.schema.reading.ref_expansion import refuse_circles
 from engine.schema.reading.reference import Schemas
 from engine.schema.reading.validator import Validator
-from engine.schema.rules.canonical import canonical, prune
-from engine.schema.rules.grammar import EITHER, UNDECLARED, Grammar, Ref, Rule, key_marks
-from engine.schema.rules.shortest import Shortest
+from engine.schema.rules.grammar import UNDECLARED, Grammar, Ref, Rule, key_marks
 from engine.schema.semantics.evaluator import Evaluator
 from engine.schema.semantics.node import node_shape
-from engine.schema.sets.term import Term
-from engine.schema.strings.terminals import Group
 from engine.schema.verdicts.report import Report
 from engine.schema.verdicts.verdict import Verdict
 
-LOWERING_VERSION = 48
+LOWERING_VERSION = 49
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 
@@ -82,39 +78,18 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     if not is_known(schemas.root.schema):
         report.mark(schemas.root, "$schema", "narrowed", "an unknown dialect is read as draft 2020-12")
     evaluator = Evaluator(schemas, report, node_shape, bold=bold)
-    writer, name, texts = _written(evaluator, options)
-    if name not in texts:
+    root = schemas.root
+    kind = ParameterWriter if options.style == "qwen_xml" else JsonWriter
+    term = evaluator.terms.node(root, schemas.enter((), root))
+    document = write_document(lambda: kind(evaluator, options), term)
+    if document is None:
         raise SchemaRefused("the schema is unsatisfiable: no document is valid", param="schema", pointer="")
     report.lift(schemas)
-    text = texts[name]
-    rules, name = canonical(prune(writer.rules, name, texts), name)
-    for group in _used(rules, writer.spelled.groups):
-        rules.update([(rule.name, rule) for rule in group.rules])
+    rules, text = dict(document.rules), document.shortest
     marked = any(UNDECLARED in rule.printed_references for rule in rules.values())
     rules.update((rule.name, rule) for rule in key_marks(marked=marked))
-    rules["root"] = Rule("root", ((Ref(name),),))
+    rules["root"] = Rule("root", ((Ref(document.name),),))
     return Lowered(Grammar(rules), report.verdicts(schemas), len(text.encode()), text)
-
-
-def _written(evaluator: Evaluator, options: Options) -> tuple[JsonWriter, str, Shortest]:
-    """All rules, the name of the first one and shortest texts; written anew where values turned out to be impossible,
-    so that no guard counts on a member that cannot be."""
-    root = evaluator.schemas.root
-    impossible = frozenset[Term]()
-    while True:
-        writer = (ParameterWriter if options.style == "qwen_xml" else JsonWriter)(evaluator, options)
-        writer.impossible = impossible
-        name = writer.write(evaluator.terms.node(root, evaluator.schemas.enter((), root)))
-        known = {key: group.shortest for key, group in writer.spelled.groups.items()}
-        known |= {UNDECLARED: "", EITHER: ""}
-        texts = Shortest(writer.rules, known, writer.fewest)
-        found = writer.found_impossible(texts)
-        if found <= impossible or name not in texts:
-            break
-        impossible |= found
-    for rule in writer.fewest:
-        writer.rules[rule] = replace(writer.rules[rule], least=texts.way(rule))
-    return writer, name, texts
 
 
 @contextmanager
@@ -128,9 +103,3 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def _used(rules: Mapping[str, Rule], groups: Mapping[str, Group]) -> list[Group]:
-    """The groups of text rules that some rule refers to, in order of name."""
-    names = set(chain.from_iterable([rule.printed_references for rule in rules.values()]))
-    return [groups[name] for name in sorted(names & groups.keys())]

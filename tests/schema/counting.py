@@ -27,6 +27,11 @@ class Counts:
     item: str | None = None
     last: str | None = None
 
+    @property
+    def inner(self) -> Counts:
+        """Of the document that the open string holds."""
+        return counts(self.string)
+
     def reached(self, automaton: CountingAutomaton) -> State | None:
         """Where a pattern stands behind the open string."""
         return automaton.run(automaton.start, self.string)

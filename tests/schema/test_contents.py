@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine import Constraint
-from engine.errors import RequestError
+from engine.errors import RequestError, SchemaRefused
 from engine.schema import Validator, lower
 from tests.schema.matching import Language, Sampler
 
@@ -65,6 +65,52 @@ def test_what_the_specification_only_annotates_decides_nothing(around: str) -> N
     assert not judge.check_value("!").ok if around == "not" else not judge.check_value("!!!").ok
     verdicts = {verdict.keyword: verdict.verdict for verdict in lower(schema).verdicts}
     assert verdicts[around] == "checked"
+
+
+def text_of(schema: Any) -> Any:
+    return {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+
+
+def test_documents_in_strings_are_read_by_grammar_and_judge_alike() -> None:
+    inner = {"type": "object", "properties": {"n": {"type": "integer"}, "s": text_of({"maxLength": 2})}}
+    schema = text_of({**inner, "required": ["n", "s"]})
+    lowered, judge = lower(schema), Validator(schema)
+    assert {verdict.verdict for verdict in lowered.verdicts} == {"enforced", "narrowed"}
+    pointers = {verdict.pointer: verdict.verdict for verdict in lowered.verdicts if verdict.keyword == "maxLength"}
+    assert pointers == {"/contentSchema/properties/s/contentSchema": "enforced"}
+    language = Language(lowered.grammar)
+    texts = ['"ab"', '"abc"', '"\\n\\u00e9"', '"é\\ud83d\\ude00"', "ab", '"a', '"a\\q"', "1", ""]
+    documents = [json.dumps({"n": 1, "s": text}, separators=(",", ":"), ensure_ascii=False) for text in texts]
+    documents += ['{"n":1}', '{"n":"1","s":"1"}', '{"n":1,"s":"1","s":"1"}', '{"n":1,"s":1}', "[]", ""]
+    judged = [judge.check_value(document).ok for document in documents]
+    assert judged == [True, False, True, True] + [False] * 3 + [True] + [False] * 7
+    for document, ok in zip(documents, judged, strict=True):
+        # tight: strings where a string is described
+        assert language.accepts(document) == (ok and '"s":"1"' not in document), document
+
+
+def test_a_document_in_a_fifth_string_is_refused_with_its_place() -> None:
+    deep: Any = {"type": "integer"}
+    for _ in range(4):
+        deep = text_of(deep)
+    assert json.loads(json.loads(json.loads(json.loads(json.loads(lower(deep).shortest))))) == 0
+    for schema in (text_of(deep), {"$defs": {"a": text_of({"$ref": "#/$defs/a"})}, "$ref": "#/$defs/a"}):
+        with pytest.raises(SchemaRefused, match="more than 4 levels deep") as caught:
+            lower(schema)
+        assert (caught.value.pointer or "").endswith("/contentSchema")
+
+
+def test_a_document_in_a_string_that_cannot_be_is_no_string() -> None:
+    schema = {"type": ["string", "null"], "contentMediaType": "application/json", "contentSchema": False}
+    assert Language(lower(schema).grammar).accepts(None)
+    with pytest.raises(SchemaRefused, match="unsatisfiable"):
+        lower({"type": "array", "minItems": 1, "items": text_of({"type": "string", "enum": [1]})})
+
+
+def test_in_parameters_of_calls_documents_in_strings_are_checked() -> None:
+    parameters = {"type": "object", "properties": {"a": text_of({"type": "integer"}), "b": {"items": text_of({})}}}
+    words = {(v.pointer, v.keyword): v.verdict for v in lower(parameters, style="qwen_xml").verdicts}
+    assert words["/properties/a", "contentSchema"] == words["/properties/b/items", "contentSchema"] == "checked"
 
 
 def test_without_contents_nobody_holds_them() -> None:

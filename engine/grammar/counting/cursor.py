@@ -36,12 +36,13 @@ _made = tuple.__new__  # half the time of the class's own call
 class Letters:
     """What is written of an open string, a piece a time, and where patterns stand behind it. Pieces are shared."""
 
-    __slots__ = ("_before", "_piece", "_reached")
+    __slots__ = ("_before", "_inner", "_piece", "_reached")
 
     def __init__(self, before: Letters | None = None, piece: bytes = b"") -> None:
         self._before = before
         self._piece = piece
         self._reached: dict[str, tuple[State | None, bytes]] = {}
+        self._inner: tuple[Cursor, bytes] | None = None
 
     def reached(self, automaton: CountingAutomaton) -> State | None:
         """Where a pattern stands behind the finished characters. Each piece is read once a pattern."""
@@ -55,6 +56,19 @@ class Letters:
             state = automaton.run(state, whole)
             node._reached[pattern] = state, cut
         return state
+
+    def inner(self) -> Cursor:
+        """Where the document stands that the finished characters begin. Each piece is read once."""
+        pending, node = list[Letters](), self
+        while node._inner is None and node._before is not None:
+            pending.append(node)
+            node = node._before
+        cursor, cut = node._inner or (Cursor(letters=NO_LETTERS), b"")
+        for node in reversed(pending):
+            whole, cut = _finished(cut + node._piece)
+            cursor = cursor.read(whole.encode("utf-8", "surrogatepass")) if whole else cursor
+            node._inner = cursor, cut
+        return cursor
 
 
 NO_LETTERS = Letters()
@@ -123,6 +137,11 @@ class Cursor(NamedTuple):
     def reached(self, automaton: CountingAutomaton) -> State | None:
         """Where a pattern stands behind the finished characters of the open string; at its start outside of all."""
         return (self.letters or NO_LETTERS).reached(automaton)
+
+    @property
+    def inner(self) -> Cursor:
+        """Where the document stands that the open string holds, by its finished characters."""
+        return (self.letters or NO_LETTERS).inner()
 
     @property
     def keys(self) -> Set[str]:

@@ -197,10 +197,13 @@ class DocumentCursor:
 
     def _for_clashes(self) -> int:
         """Tokens by which the keys that must be written may have to be longer."""
-        keys, frame = self.at.place.keys, self.at.cursor.frame
+        keys, cursor = self.at.place.keys, self.at.cursor
         clashes = keys
-        while frame is not None:
-            clashes, frame = clashes + len(frame.keys or ()), frame.outside
+        for _ in range(1 + self.at.place.depth):
+            frame = cursor.frame
+            while frame is not None:
+                clashes, frame = clashes + len(frame.keys or ()), frame.outside
+            cursor = cursor.inner
         return keys * clashes * self._completions.pushdown.longer
 
     def counted_bound(self) -> int:

@@ -31,9 +31,10 @@ _FEW_WAYS = 32
 
 def fresh(pushdown: Pushdown) -> Cursor:
     """A cursor for the start of a document, which keeps what is asked for."""
-    if not (pushdown.distinct or pushdown.matching):
+    spelled = pushdown.matching or pushdown.holds_documents
+    if not (pushdown.distinct or spelled):
         return _FRESH
-    return Cursor(text=b"" if pushdown.distinct else None, letters=NO_LETTERS if pushdown.matching else None)
+    return Cursor(text=b"" if pushdown.distinct else None, letters=NO_LETTERS if spelled else None)
 
 
 def follow(pushdown: Pushdown, at: Position, text: bytes) -> Position:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from engine.grammar.counting.cursor import Cursor
 from engine.grammar.pushdown.byte_grammar import Nonterminal, Symbol
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
-from engine.schema.rules.guards import Another, AnyOf, Enough, Guard, Length, Letter, Member, Room, Unrepeated
+from engine.schema.rules.guards import Another, AnyOf, Enough, Guard, Length, Letter, Member, Room, Unrepeated, Within
 
 MAX_TEXT = 1 << 20
 """Bytes that an ending may have."""
@@ -51,6 +51,8 @@ def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
             return (1, 0) if cursor.chars + cost <= region.low else (2, cost)
         case AnyOf(guards):
             return min(_nearness(part, cursor) for part in guards if part.holds(cursor))
+        case Within(inner):
+            return _nearness(inner, cursor.inner)
     return 3, 0
 
 

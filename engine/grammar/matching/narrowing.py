@@ -24,7 +24,7 @@ from engine.grammar.vocabulary.string_tokens import StringTokens
 from engine.grammar.vocabulary.utf8 import byte_automaton
 from engine.grammar.vocabulary.vocabulary import Vocabulary
 from engine.schema.automata.tables import states_of
-from engine.schema.rules.guards import Length, Matching, Members, Reach, Region
+from engine.schema.rules.guards import Length, Matching, Members, Reach, Region, depth
 from engine.schema.strings.string_rules import RAW
 
 _QUOTE = 0x22
@@ -57,7 +57,7 @@ class Narrowing:
         self._vocabulary = vocabulary
         self._texts = vocabulary.texts
         self._tokens = tokens = vocabulary.string_tokens
-        self._costs = pushdown.costs
+        self._costs, self._costs_within = pushdown.costs, pushdown.costs_within
         self._unrepeated, self._picky, self._distinct = pushdown.unrepeated, pushdown.picky, pushdown.distinct
         least = min((r.high - cost for r, cost in pushdown.costs.items() if r.high is not None), default=NEVER)
         least = min([least, *(region.alike_for(region.automaton.start, 0) for region in pushdown.matching)])
@@ -85,6 +85,8 @@ class Narrowing:
             seen.append(self._frames(at, asked))
         if self._distinct:
             seen += [self._unlike(cursor, doubt) for doubt in doubts(place, cursor)]
+        if wide.depth:
+            seen.append(_counted_within(at, whole=self._pushdown.spells_within))
         return (place.number, wide.number, *seen)
 
     def _unlike(self, cursor: Cursor, doubt: Doubt) -> Hashable:
@@ -357,6 +359,30 @@ class Narrowing:
         doubtful += bitmask.ids(row & (self._tokens.marked if cut else self._past_keys_row)).tolist()
         yield from self._keep(row, at, bitmask.among(row, doubtful))
 
+    def _in_document(self, row: bitmask.Row, at: Position) -> Iterator[None]:
+        """Within a string that holds a document: where that is in a string itself, a token without quote or backslash
+        only adds characters."""
+        levels = list(_levels(at))
+        doubtful = (yield from self._dropped(at)) if all(cursor.in_string for cursor in levels) else None
+        if doubtful is None or self._pushdown.spells_within:
+            yield from self._keep(row, at, bitmask.ids(row).tolist())
+            return
+        cut = at.place.inside or any(cursor.in_escape for cursor in levels)  # a character is not counted yet
+        rooms = [self._room_within(stack, levels) for stack in at.place.stacks]
+        marked, at_most = self._tokens.marked, self._tokens.at_most
+        row &= marked | at_most(max(room for room, _ in rooms) + (_ESCAPE if cut else 0))
+        sure = at_most(min(surely for _, surely in rooms) - cut)
+        yield from self._keep(row, at, bitmask.among(row, [*doubtful, *bitmask.ids(row & (marked | ~sure)).tolist()]))
+
+    def _room_within(self, stack: Stack, levels: Sequence[Cursor]) -> tuple[int, int]:
+        """Characters that may come as long as all strings stay open, and up to which all guards hold."""
+        rule = string_rule(stack)
+        region = string_length(rule)
+        if rule is None or region is None or region.high is None:
+            return NEVER, NEVER
+        room = region.high - levels[max(map(depth, rule.guards))].chars
+        return room, room - self._costs_within.get(region, self._costs.get(region, 0))
+
     def _in_string(self, row: bitmask.Row, at: Position, asked: Asked) -> Iterator[None]:
         if at.cursor.is_key and not _undeclared(at.place):
             yield from self._in_declared(row, at, asked)
@@ -364,6 +390,9 @@ class Narrowing:
         spelled = [stack.symbol.text for stack in at.place.stacks if isinstance(stack.symbol, Literal)]
         if len(spelled) == len(at.place.stacks) and at.place is not at.wide:
             yield from self._only(row, at, spelled)
+            return
+        if at.wide.depth:
+            yield from self._in_document(row, at)
             return
         matching = [string_pattern(string_rule(stack)) for stack in at.place.stacks]
         if any(matching):
@@ -538,6 +567,29 @@ class _Ahead:
         if tail not in known:
             known[tail] = bool(followed(self._pushdown, behind, tail).place.stacks)
         return known[tail]
+
+
+def _levels(at: Position) -> Iterator[Cursor]:
+    """The document, and those that open strings hold, outermost first."""
+    cursor = at.cursor
+    yield cursor
+    for _ in range(at.wide.depth):
+        cursor = cursor.inner
+        yield cursor
+
+
+def _counted_within(at: Position, *, whole: bool) -> Hashable:
+    """What guards see of the documents in open strings; all of it where they see the `whole` text."""
+    _, *inner = _levels(at)
+    return tuple(map(_seen, inner)), at.cursor.letters if whole else None
+
+
+def _seen(cursor: Cursor) -> Hashable:
+    frames, frame = list[Hashable](), cursor.frame
+    while frame is not None:
+        frames.append((None if frame.keys is None else frozenset(frame.keys), frame.count, frame.last))
+        frame = frame.outside
+    return (*frames, cursor.expects, cursor.in_string, cursor.chars, cursor.raw, cursor.escape)
 
 
 def _takes_any(rule: Nonterminal) -> bool:

@@ -13,7 +13,19 @@ from itertools import chain, islice
 from engine.grammar.shared.shared_rules import SharedRules
 from engine.grammar.vocabulary.shortest_tokenization import NEVER, Segmenter
 from engine.grammar.vocabulary.utf8 import ByteNode, byte_automaton
-from engine.schema.rules.grammar import EITHER, UNDECLARED, Chars, Grammar, Ref, Rule, Sequence, Text, fused
+from engine.schema.rules.grammar import (
+    EITHER,
+    SET,
+    UNDECLARED,
+    WITHIN,
+    Chars,
+    Grammar,
+    Ref,
+    Rule,
+    Sequence,
+    Text,
+    fused,
+)
 from engine.schema.rules.guards import (
     Another,
     AnyOf,
@@ -26,6 +38,7 @@ from engine.schema.rules.guards import (
     Members,
     Room,
     Unrepeated,
+    bare,
     regions,
 )
 
@@ -40,7 +53,7 @@ class Literal:
 
     __slots__ = ("_counts", "_tail", "effect", "first", "text", "tokens")
     asks = inside = is_mark = nullable = False
-    keys = spread = 0
+    depth = keys = spread = 0
 
     def __init__(self, text: bytes, counts: list[int], start: int = 0) -> None:
         self.text = text
@@ -68,7 +81,7 @@ class Character:
 
     __slots__ = ("first", "inside", "node", "text", "tokens")
     asks = is_mark = nullable = False
-    keys = spread = 0
+    depth = keys = spread = 0
 
     def __init__(self, node: ByteNode, text: bytes, tokens: int) -> None:
         self.node = node
@@ -89,9 +102,9 @@ class Nonterminal:
     """
 
     __slots__ = (
-        "alternatives", "asks", "best", "effect", "first", "firsts", "gated", "guards", "is_mark", "keys", "least",
-        "members", "name", "nullable", "nullables", "prices", "regions", "serial", "shared", "size", "source",
-        "spells_keys", "spread", "tokens", "writes_marks",
+        "alternatives", "asks", "best", "depth", "effect", "first", "firsts", "gated", "guards", "is_mark", "is_set",
+        "keys", "least", "members", "name", "nullable", "nullables", "prices", "regions", "serial", "shared", "size",
+        "source", "spells_keys", "spread", "tokens", "writes_marks",
     )  # fmt: skip
     inside = False
 
@@ -116,6 +129,10 @@ class Nonterminal:
         self.spells_keys = False
         """Whether its alternatives are members, or parts of their keys."""
         self.is_mark = name.endswith(UNDECLARED)
+        self.depth = _depth(name)
+        """How many strings stand around what it derives."""
+        self.is_set = name.removesuffix(WITHIN * self.depth).endswith(SET)
+        """Whether it derives single characters."""
         self.writes_marks = False
         self.shared = name
         """The name of the rule that the matcher's compiler knows in place of this one."""
@@ -131,6 +148,10 @@ class Nonterminal:
         """Of the keys that `best` writes, how many may have to be others, and longer, since their object has them."""
         self.spread = 0
         """Tokens by which another alternative may be dearer, where guards can forbid each of them."""
+
+
+def _depth(name: str) -> int:
+    return 0 if not name.endswith(WITHIN) else 1 + _depth(name.removesuffix(WITHIN))
 
 
 def is_distinct(rule: Nonterminal) -> bool:
@@ -174,9 +195,15 @@ class Symbols:
         """The names that undeclared keys must not be, of all objects, sorted."""
         self.distinct = any(map(is_distinct, asking))
         """Whether some arrays hold no value twice, so that the text of documents is kept."""
+        self.holds_documents = any(rule.depth for rule in rules)
+        """Whether some strings hold documents, so that what is written of them is kept."""
+        within = [bare(guard) for rule in asking if rule.depth for guard in rule.guards]
+        self.spells_within = any(isinstance(g, Letter) or getattr(g, "rest", ("",)) != ("",) for g in within)
+        """Whether strings of these are asked for single characters."""
         self.matching = frozenset(guard.region for rule in asking for guard in rule.guards if isinstance(guard, Letter))
         """The strings whose patterns are counted, so that what is written of them is kept."""
         self.costs: Mapping[Length, int] = _costs(asking)
+        self.costs_within: Mapping[Length, int] = _costs(asking, within=True)
         """By the bounds of strings, the most characters that must still come anywhere in one."""
         _find_asking(fresh)
         _minimal_derivations(fresh)
@@ -295,16 +322,16 @@ def _is_guarded(rule: Nonterminal) -> bool:
 
 
 def _own_keys(rule: Nonterminal) -> int:
-    bounds = [region for guard in rule.guards if guard is not None for region in regions(guard)]
+    bounds = [region for guard in map(bare, rule.guards) if guard is not None for region in regions(guard)]
     lows = [region.low - len(region.required) for region in bounds if isinstance(region, Members)]
-    return max(0, *lows, any(isinstance(guard, Unrepeated) for guard in rule.guards))
+    return max(0, *lows, any(isinstance(bare(guard), Unrepeated) for guard in rule.guards))
 
 
 def _longer(rules: list[Nonterminal]) -> int:
     """Where a key must not end yet it goes on by a way that always holds, or else by any way."""
     found = 0
     for rule in rules:
-        if any(isinstance(guard, Unrepeated) for guard in rule.guards):
+        if any(isinstance(bare(guard), Unrepeated) for guard in rule.guards):
             ways = [(guard is None, _tokens(way)) for way, guard in zip(rule.alternatives, rule.guards, strict=True)]
             always = [tokens for holds, tokens in ways if holds and tokens < NEVER]
             found = max(found, min(always) if always else max([t for _, t in ways if t < NEVER], default=0))
@@ -328,12 +355,12 @@ def _find_asking(rules: list[Nonterminal]) -> None:
             pending.extend(users[rule])
 
 
-def _costs(rules: Iterable[Nonterminal]) -> dict[Length, int]:
+def _costs(rules: Iterable[Nonterminal], *, within: bool = False) -> dict[Length, int]:
     """The most characters that must still come anywhere in the strings of one length; NEVER where, besides, only so
-    many can come that the lower bound may be out of reach."""
+    many can come that the lower bound may be out of reach. `within`: of strings in documents that strings hold."""
     found: dict[Length, int] = {}
     for rule in rules:
-        for guard in rule.guards:
+        for guard in map(bare, rule.guards) if within else rule.guards:
             if isinstance(guard, Room):
                 cost = guard.cost - 1 if guard.most is None else NEVER
                 found[guard.region] = max(found.get(guard.region, 0), cost)

@@ -15,7 +15,7 @@ from engine.grammar.pushdown.byte_grammar import Character, Literal, Nonterminal
 from engine.grammar.shared.table_budget import TableBudget
 from engine.grammar.sources.documents import DOCUMENT_END
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
-from engine.schema.rules.guards import Enough, Facts, Guard, Length, Letter, Matching, Room
+from engine.schema.rules.guards import Enough, Facts, Guard, Length, Letter, Matching, Room, bare
 
 _MAX_EXPANSIONS = 4_096
 """More expansions of one symbol than this for one byte: the grammar is left-recursive or hopelessly ambiguous."""
@@ -39,13 +39,15 @@ class LostWay(Exception):
 class Stack:
     """`symbol` first, then `rest`; the empty stack has neither. `tokens` and `size` bound the shortest derivation."""
 
-    __slots__ = ("asks", "in_document", "keys", "nullable", "rest", "size", "symbol", "tokens")
+    __slots__ = ("asks", "depth", "in_document", "keys", "nullable", "rest", "size", "symbol", "tokens")
 
     def __init__(self, symbol: Symbol | None, rest: Stack | None) -> None:
         self.symbol = symbol
         self.rest = rest
         self.asks: bool = False
         """Whether guards may come."""
+        self.depth: int = 0
+        """How many strings stand around the document that is written."""
         self.in_document: bool = False
         """Whether the last byte belongs to a JSON document."""
         self.keys: int = 0
@@ -55,6 +57,7 @@ class Stack:
         self.nullable: bool = True
         if symbol is not None and rest is not None:
             self.asks = symbol.asks or rest.asks
+            self.depth = max(symbol.depth, rest.depth)
             self.in_document = rest.in_document or (isinstance(symbol, Nonterminal) and symbol.name == DOCUMENT_END)
             self.keys = symbol.keys + rest.keys
             tokens = symbol.tokens + symbol.spread + rest.tokens
@@ -94,8 +97,8 @@ class Place:
     """A set of stacks. `tokens` bounds the shortest ending (without stop token); `ending` is filled in when asked."""
 
     __slots__ = (
-        "asked", "asks", "beside", "completed", "distinct", "ending", "forced", "in_document", "inside", "keys",
-        "marks", "moves", "number", "roomy", "searched", "seen", "stacks", "tails", "tokens",
+        "asked", "asks", "beside", "completed", "depth", "distinct", "ending", "forced", "in_document", "inside",
+        "keys", "marks", "moves", "number", "roomy", "searched", "seen", "stacks", "tails", "tokens",
     )  # fmt: skip
 
     def __init__(self, stacks: tuple[Stack, ...]) -> None:
@@ -103,11 +106,12 @@ class Place:
         self.number = next(_numbers)
         """No two places of this process share one."""
         self.moves: dict[int, Place | Gate] = {}
-        self.tokens, self.keys = NEVER, 0
+        self.tokens, self.keys, self.depth = NEVER, 0, 0
         self.completed = self.in_document = self.asks = self.inside = self.marks = False
         """`marks`: right behind a key that may be none of the declared ones."""
         for stack in stacks:
             self.tokens, self.keys = min(self.tokens, stack.tokens), max(self.keys, stack.keys)
+            self.depth = max(self.depth, stack.depth)
             self.completed |= stack.nullable
             self.in_document |= stack.in_document
             self.asks |= stack.asks
@@ -183,6 +187,8 @@ class Pushdown:
         self.guarded, self.marked, self.distinct = symbols.guarded, symbols.marked, symbols.distinct
         self.rules, self.names, self.matching = symbols.rules, symbols.names, symbols.matching
         self.longer, self.costs = symbols.longer, symbols.costs
+        self.holds_documents, self.spells_within = symbols.holds_documents, symbols.spells_within
+        self.costs_within = symbols.costs_within
         self.unrepeated = bool(symbols.compared)
         """Whether some keys are asked not to repeat others."""
         self.picky = any(guard.rest != ("",) for guard in symbols.compared)
@@ -222,7 +228,7 @@ class Pushdown:
         if place.roomy is None:
             rules = [string_rule(stack) for stack in place.stacks]
             highs = [r.high - self.costs.get(r, 0) for r in map(string_length, rules) if r and r.high is not None]
-            place.roomy = -1 if any(map(string_pattern, rules)) else min(highs, default=NEVER)
+            place.roomy = -1 if place.depth or any(map(string_pattern, rules)) else min(highs, default=NEVER)
         return place.roomy
 
     def step(self, place: Place, byte: int) -> Place | Gate:
@@ -375,7 +381,7 @@ def string_rule(stack: Stack) -> Nonterminal | None:
     """Within a string, the rule that derives the rest of it; None where the rest is spelled out, as declared keys."""
     node: Stack | None = stack
     while node is not None and node.symbol is not None:
-        if isinstance(node.symbol, Nonterminal):
+        if isinstance(node.symbol, Nonterminal) and not node.symbol.is_set:
             return None if node.symbol.spells_keys else node.symbol
         if isinstance(node.symbol, Literal) and b'"' in node.symbol.text:
             return None
@@ -385,7 +391,7 @@ def string_rule(stack: Stack) -> Nonterminal | None:
 
 def string_length(rule: Nonterminal | None) -> Length | None:
     """The bounds of the string whose rule this is."""
-    for guard in () if rule is None else rule.guards:
+    for guard in () if rule is None else map(bare, rule.guards):
         if isinstance(guard, Room | Enough) and isinstance(guard.region, Length):
             return guard.region
     return None

@@ -15,6 +15,7 @@ from engine.schema.rules.grammar import Ref, Sequence, Text, Way
 from engine.schema.rules.guards import Enough, Item, Items
 from engine.schema.rules.layout import Follow
 from engine.schema.rules.shortest import Fewest
+from engine.schema.semantics.contents import holds_documents
 from engine.schema.semantics.occurrences import mark
 from engine.schema.sets.distinct import representatives
 from engine.schema.sets.shape import ArrayShape, Contains
@@ -146,6 +147,8 @@ class ArrayWriter:
         if array.high is not None and array.high <= 1:
             return None
         reason = "" if self.writer.counted else "in parameters of calls"
+        if self.writer.options.depth or holds_documents(self.writer.evaluator, (*array.prefix, array.rest)):
+            reason = "in a string that holds a document, or around one"
         if array.contains and max(array.low, *(need.low for need in array.contains)) > 1:
             reason = "beside contains, where several items are asked for"
         if not reason:

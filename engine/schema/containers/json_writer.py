@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from engine.errors import SchemaRefused
 from engine.schema.containers.arrays import ArrayWriter
+from engine.schema.containers.documents import Document, write_document
 from engine.schema.containers.object_union import write_objects
-from engine.schema.containers.value_writer import ValueWriter
-from engine.schema.rules.grammar import Sequence
+from engine.schema.containers.value_writer import Options, ValueWriter
+from engine.schema.rules.grammar import Ref, Sequence
 from engine.schema.rules.layout import Follow
+from engine.schema.semantics.contents import content_term
+from engine.schema.semantics.evaluator import Evaluator
+from engine.schema.semantics.occurrences import locations
 from engine.schema.sets.shape import Shape
 from engine.schema.sets.term import Term
+
+MOST_DEPTH = 4
+"""Strings in one another that hold documents."""
 
 
 class JsonWriter(ValueWriter):
     """The rules of one grammar of JSON documents."""
+
+    def __init__(self, evaluator: Evaluator, options: Options) -> None:
+        super().__init__(evaluator, options)
+        self.contents: dict[Term, Document | None] = {}
+        """What strings hold."""
+
+    def content(self, content: Term, follow: Follow, term: Term) -> Sequence:
+        if content not in self.contents:
+            self.contents[content] = self._content(content, term)
+        document = self.contents[content]
+        return self.nothing() if document is None else (self._string_of(document, follow),)
+
+    def _string_of(self, document: Document, follow: Follow) -> Ref:
+        return self.spelled.content(document.name, document.rules, document.shortest, self.layout.follow(follow))
+
+    def _content(self, content: Term, term: Term) -> Document | None:
+        options = replace(self.options, depth=self.options.depth + 1)
+        if options.depth > MOST_DEPTH:
+            places = (at for at in locations(self.evaluator, term) if content_term(self.evaluator, at) is not None)
+            at = next(places, self.evaluator.schemas.root)
+            message = f"a document in a string more than {MOST_DEPTH} levels deep: its backslashes double with each"
+            raise SchemaRefused(message, param="schema", pointer=f"{at.pointer}/contentSchema")
+        return write_document(lambda: JsonWriter(self.evaluator, options), content)
 
     def containers(self, shape: Shape, follow: Follow, term: Term) -> Iterator[Sequence]:
         bracket, brace = self.layout.opened("["), self.layout.opened("{")

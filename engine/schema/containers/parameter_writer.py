@@ -14,7 +14,7 @@ from engine.schema.containers.object_union import write_objects
 from engine.schema.containers.value_writer import Options
 from engine.schema.reading.parameter_text import CLOSE, END, KEY, OPEN
 from engine.schema.regex.pattern import full_match
-from engine.schema.rules.grammar import Chars, Ref, Sequence, Text, chars
+from engine.schema.rules.grammar import Chars, Sequence, Text, chars
 from engine.schema.rules.layout import Follow, Layout
 from engine.schema.semantics.evaluator import Evaluator
 from engine.schema.sets.shape import Shape
@@ -47,6 +47,9 @@ class ParameterWriter(JsonWriter):
 
     def alternatives(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:
         """Strings as they are; where they may be anything, they hold every JSON text too."""
+        for part in shape.strings:
+            if part.content is not None:
+                self.holds_content(part, term)
         if any(part.automaton.is_universal and not part.is_bounded for part in shape.strings):
             return [(self.spelled.text("text", _writable(), chars("\n")),)]
         found = self.inner.alternatives(replace(shape, strings=()), follow, term)
@@ -57,10 +60,8 @@ class ParameterWriter(JsonWriter):
 
     def key(self, keys: Automaton, names: frozenset[str] = frozenset()) -> Sequence:
         keys = (keys & _keys()) - Automaton.of(names)
-        if keys.is_empty:  # a rule that derives nothing
-            name = self.fresh("k")
-            self.add(name, [], "end")
-            return (Ref(name),)
+        if keys.is_empty:
+            return self.nothing()
         return (Text(OPEN), self.spelled.text("text", keys, chars(">")), Text(">\n"))
 
 

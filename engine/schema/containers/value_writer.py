@@ -21,6 +21,7 @@ from engine.schema.rules.grammar import EITHER, UNDECLARED, Ref, Rule, Sequence,
 from engine.schema.rules.guards import Length, Matching
 from engine.schema.rules.layout import Follow, Layout
 from engine.schema.rules.shortest import Fewest
+from engine.schema.semantics.contents import KEYWORDS
 from engine.schema.semantics.evaluator import Evaluator
 from engine.schema.semantics.occurrences import mark
 from engine.schema.sets.lengths import FOLDED_LENGTH, in_states, is_countable
@@ -39,6 +40,8 @@ class Options:
     any_order: bool = False
     """Tight, but keys in any order."""
     style: Style = "json"
+    depth: int = 0
+    """Strings around the document."""
 
 
 class ValueWriter(ABC):
@@ -148,10 +151,31 @@ class ValueWriter(ABC):
         if not numbers.is_empty:
             found.append((self.spelled.text("scalar", numbers, ahead),))
         for part in shape.strings:
+            if part.content is not None and self.holds_content(part, term):
+                found.append(self.content(part.content, follow, term))
+                continue
             automaton, length = self._length(part, term) if part.is_bounded else (part.automaton, None)
             kind: Kind = "every" if automaton.alphabet.size == 1 else "string"
             found.append((self.spelled.text(kind, automaton, ahead, length),))
         return found
+
+    def holds_content(self, part: StringSet, term: Term) -> bool:
+        """Whether the document in the string is written as one, and not the string's own characters."""
+        if not self.counted:
+            reason = "in parameters of calls"
+        elif not (part.automaton.is_universal and part.pattern is None):
+            reason = "beside another keyword that says what is in the string"
+        else:
+            if part.is_bounded:
+                lengths = ("minLength", "maxLength")
+                mark(self.evaluator, term, lengths, "checked", "beside a document in the string, which is counted")
+            return True
+        mark(self.evaluator, term, KEYWORDS, "checked", reason)
+        return False
+
+    @abstractmethod
+    def content(self, content: Term, follow: Follow, term: Term) -> Sequence:
+        """Symbols for strings that hold documents of `content`; `term` is the string's own."""
 
     def _length(self, part: StringSet, term: Term) -> tuple[Automaton, Length | Matching | None]:
         """The strings with what is counted of them."""
@@ -179,8 +203,18 @@ class ValueWriter(ABC):
         if not self.counted:
             ref = self.spelled.text("string", keys - Automaton.of(names), self.layout.after_key)
             return (ref, *self.layout.colon())
+        if self.options.depth:  # nobody reads marks within strings
+            keys, names = keys - Automaton.of(names), frozenset()
+            if keys.is_empty:
+                return self.nothing()
         mark = Ref(UNDECLARED if names else EITHER)
         return (self.spelled.key(keys, self.layout.after_key, names), mark, *self.layout.colon())
+
+    def nothing(self) -> Sequence:
+        """A rule that derives nothing."""
+        name = self.fresh("k")
+        self.add(name, [], "end")
+        return (Ref(name),)
 
 
 def only_described(shape: Shape) -> Shape:

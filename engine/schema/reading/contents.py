@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from typing import Any
 
 
@@ -34,3 +35,23 @@ def decoded(text: str, encoding: str) -> bytes | None:
     if found is None or base64.b64encode(found, altchars).decode() != text:
         raise ValueError(f"{text[:40]!r} is not {encoding}")
     return found
+
+
+class ContentSchema:
+    """`contentSchema`: the string is a JSON document, perhaps encoded, with which `judge` finds nothing wrong."""
+
+    def __init__(self, parent: dict[str, Any], judge: Callable[[str | bytes], str | None]) -> None:
+        self._is_json = parent.get("contentMediaType") == "application/json"
+        self._encoding = parent.get("contentEncoding")
+        self._judge = judge
+
+    def validate(self, instance: Any) -> None:
+        """ValueError where it is not."""
+        if not (self._is_json and isinstance(instance, str)):
+            return
+        text: str | bytes | None = instance
+        if isinstance(self._encoding, str):
+            text = decoded(instance, self._encoding)  # None: nobody knows what it stands for
+        failed = None if text is None else self._judge(text)
+        if failed is not None:
+            raise ValueError(f"in the string: {failed}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -56,6 +57,12 @@ class Schemas:
         self._resolved: dict[tuple[str, str], Location] = {}
         self.root = self._add("", schema, "", draft_of(schema), 0)
         self.dynamic = any(r.dynamic or r.recursive for r in self._resources.values())
+
+    @cached_property
+    def holds_contents(self) -> bool:
+        """Whether strings hold documents."""
+        held = [at.schema for at in self.locations if at.draft >= Draft.D2019 and isinstance(at.schema, dict)]
+        return any("contentSchema" in schema and "contentMediaType" in schema for schema in held)
 
     def child(self, location: Location, *path: str) -> Location:
         """The subschema at `path` below `location`; a place that the walk skipped is indexed on demand."""

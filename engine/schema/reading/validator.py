@@ -11,15 +11,17 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from urllib.parse import quote, urljoin
 
 import jsonschema_rs
 
 from engine.constraint import DRAFT_URIS
 from engine.errors import ConstraintError, JudgingLimit, LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.patterns.in_schemas import PatternError, Written
-from engine.pointer import json_pointer
-from engine.schema.reading.contents import ContentEncoding
+from engine.pointer import json_pointer, steps
+from engine.schema.reading.contents import ContentEncoding, ContentSchema
 from engine.schema.reading.dialect import Draft, draft_of
 from engine.schema.reading.idn import is_idn_hostname
 
@@ -33,6 +35,9 @@ _VALIDATORS: dict[Draft, Any] = {
 _PATTERNS = jsonschema_rs.FancyRegexOptions(size_limit=32 << 20, backtrack_limit=1 << 62)
 """Bytes of one compiled pattern: three times what is usual, since sets that are written out take more room. Steps
 without end: who judges for others ends it by the clock, where the engine would say that the text does not match."""
+_WHOLE = "maskloop:///whole"
+"""What a schema without a name is called where another refers to it."""
+_CONTENTS = frozenset({"contentEncoding", "contentSchema"})
 _LONG = 1_000
 """Characters from which the engine's stack (a million places) may be too small for a pattern that goes back."""
 _OVERFLOW = "Max stack size exceeded"
@@ -58,8 +63,11 @@ class Checked:
 class Validator:
     """One schema, compiled once; `check` may be called from any thread."""
 
-    def __init__(self, schema: Any) -> None:
-        """`schema` is a dict or a bool. Raises SchemaInvalid (not a schema) or SchemaRefused (needs a remote part)."""
+    def __init__(self, schema: Any, whole: Any = None) -> None:
+        """`schema` is a dict or a bool; `whole` is given where it is a part of that.
+
+        Raises SchemaInvalid (not a schema) or SchemaRefused (needs a remote part).
+        """
         self.schema = schema
         self.draft = draft_of(schema)
         self._written = _for_engine(schema)
@@ -69,9 +77,15 @@ class Validator:
             raise SchemaInvalid(
                 error.message + _older_drafts(schema), param=error.param, pointer=error.pointer
             ) from None
-        if self.draft >= Draft.D2019 and any(isinstance(p, dict) and "contentEncoding" in p for p in _parts(schema)):
+        self._whole = schema if whole is None else whole
+        self._inner: dict[str, Validator] = {}
+        if self.draft >= Draft.D2019 and _says_contents(schema):
             # a second one, since what the specification only annotates decides no `not` and no `oneOf`
-            self._validators.append(_compiled(self._written.schema, self.draft, contents=True))
+            strange = list[str]()
+            self._validators.append(_compiled(self._written.schema, self.draft, self._keywords(strange)))
+            if strange:
+                message = f"contentSchema under an $id of its own is not judged: {strange[0]}"
+                raise SchemaRefused(message, param="schema")
 
     def check(self, text: str | bytes) -> Checked:
         """Parse and judge a whole text. Cost: about 10 microseconds a kilobyte."""
@@ -94,6 +108,22 @@ class Validator:
         keyword = next((str(part) for part in reversed(path) if isinstance(part, str)), "")
         pointer, message = json_pointer(error.instance_path), self._written.original(error.message)
         return Checked(value, False, message, pointer, keyword, json_pointer(path))
+
+    def _keywords(self, strange: list[str]) -> dict[str, Any]:
+        def content_schema(parent: dict[str, Any], _: Any, path: list[str | int]) -> ContentSchema:
+            pointer = json_pointer(self._written.original_steps(path))
+            if not _is_place(self._whole, pointer):
+                strange.append(pointer)
+            return ContentSchema(parent, partial(self._judge_inner, pointer))
+
+        return {"contentEncoding": ContentEncoding, "contentSchema": content_schema}
+
+    def _judge_inner(self, pointer: str, text: str | bytes) -> str | None:
+        """What is wrong with the document that a string holds, by the subschema at this place."""
+        if pointer not in self._inner:
+            self._inner[pointer] = Validator(_subschema(self._whole, pointer), self._whole)
+        found = self._inner[pointer].check(text)
+        return None if found.ok else f"{found.message} at {found.pointer or '(root)'}"
 
     def _refuse_overflow(self, value: Any) -> None:
         """Where the engine gives a pattern up it answers one thing or the other. Only what it tells of all keywords
@@ -172,6 +202,26 @@ _DECODER = json.JSONDecoder(
 )
 
 
+def _says_contents(schema: Any) -> bool:
+    return any(isinstance(part, dict) and not _CONTENTS.isdisjoint(part) for part in _parts(schema))
+
+
+def _is_place(schema: Any, pointer: str) -> bool:
+    for step in steps(pointer):
+        try:
+            schema = schema[int(step)] if isinstance(schema, list) else schema[step]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return False
+    return True
+
+
+def _subschema(schema: dict[str, Any], pointer: str) -> dict[str, Any]:
+    """A schema of its own that says what the subschema at this pointer says."""
+    draft = {"$schema": schema["$schema"]} if "$schema" in schema else {}
+    whole = {"$id": _WHOLE, **schema}
+    return {**draft, "$ref": urljoin(_WHOLE, whole["$id"]) + "#" + quote(pointer), "$defs": {"whole": whole}}
+
+
 def _texts(value: Any) -> Iterator[str]:
     """Strings and keys."""
     for part in _parts(value):
@@ -204,7 +254,7 @@ _FORMATS = {"idn-hostname": is_idn_hostname}
 """The validator's own takes every letter for one of a host name."""
 
 
-def _compiled(schema: Any, draft: Draft, *, contents: bool = False) -> Any:
+def _compiled(schema: Any, draft: Draft, keywords: dict[str, Any] | None = None) -> Any:
     try:
         return _VALIDATORS[draft](
             schema,
@@ -212,7 +262,7 @@ def _compiled(schema: Any, draft: Draft, *, contents: bool = False) -> Any:
             offline=True,
             pattern_options=_PATTERNS,
             formats=_FORMATS,
-            keywords={"contentEncoding": ContentEncoding} if contents else None,
+            keywords=keywords,
         )
     except jsonschema_rs.ReferencingError as error:
         raise SchemaRefused(_first_line(error), param="schema") from None

@@ -22,6 +22,10 @@ that is declared is spelled by two rules, since the compiler sees no guards: the
 UNDECLARED, EITHER = "json.undeclared", "json.either"
 """Ends of the names of two rules of no text, behind such a key and behind any other key: the mark, and perhaps the
 mark, where another rule for the same text could ask for it."""
+WITHIN = ".in"
+"""End of the names of rules whose texts stand in a string, once for each string around them."""
+SET = ".set"
+"""End of the names of rules of one character, before that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ class Facts(Protocol):
         """The finished items of the open array, as `canonical` writes them; kept where some array asks for them."""
 
     @property
+    def inner(self) -> Facts:
+        """What is counted of the document that the open string holds, as far as it is written; kept where somebody
+        asks for it."""
+
+    @property
     def item(self) -> str | None:
         """The same of the item that stands last and is not among them, where it is whole; None: there is none."""
 
@@ -469,20 +474,46 @@ class AnyOf:
         return any(guard.holds(facts) for guard in self.guards)
 
 
+@dataclass(frozen=True, slots=True)
+class Within:
+    """This holds of the document that the open string holds."""
+
+    guard: Room | Letter | Enough | Member | Another | Item | Unrepeated | AnyOf | Within
+
+    def holds(self, facts: Facts) -> bool:
+        return self.guard.holds(facts.inner)
+
+
 Bounds = Length | Matching | Members | Items
-Guard = Room | Letter | Enough | Member | Another | Item | Unrepeated | AnyOf
+Guard = Room | Letter | Enough | Member | Another | Item | Unrepeated | AnyOf | Within
+
+
+def bare(guard: Guard | None) -> Guard | None:
+    """What is asked, wherever it is."""
+    while isinstance(guard, Within):
+        guard = guard.guard
+    return guard
+
+
+def depth(guard: Guard | None) -> int:
+    """How many strings stand around what is asked."""
+    found = 0
+    while isinstance(guard, Within):
+        found, guard = found + 1, guard.guard
+    return found
 
 
 def regions(guard: Guard) -> tuple[Bounds, ...]:
-    """The bounds that a guard looks at; `Unrepeated` has none, since it sees the text of keys."""
+    """The bounds that a guard looks at in this document; `Unrepeated` has none, since it sees the text of keys."""
     if isinstance(guard, AnyOf):
         return tuple(dict.fromkeys(part.region for part in guard.guards))
-    return () if isinstance(guard, Unrepeated) else (guard.region,)
+    return () if isinstance(guard, Unrepeated | Within) else (guard.region,)
 
 
 _SHARED = (Length, Matching, Members, Items, Names)
 _NAMES: dict[type, str] = {
-    kind: kind.__name__ for kind in (*_SHARED, Order, Room, Letter, Enough, Member, Another, Item, Unrepeated, AnyOf)
+    kind: kind.__name__
+    for kind in (*_SHARED, Order, Room, Letter, Enough, Member, Another, Item, Unrepeated, AnyOf, Within)
 }
 _FIELDS: dict[type, list[str]] = {kind: [entry.name for entry in fields(kind)] for kind in _NAMES if is_dataclass(kind)}
 _FIELDS |= {Names: ["all"], Order: ["names", "required", "open"]}

@@ -5,11 +5,13 @@ Knows the order in which keywords act. Each family of keywords has its own modul
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from engine.schema.reading.reference import Location, Scope
 from engine.schema.semantics.applicators import any_of, conditional, dependencies, negation, one_of
 from engine.schema.semantics.array_keywords import array_shape
+from engine.schema.semantics.contents import content_term
 from engine.schema.semantics.evaluator import Evaluator
 from engine.schema.semantics.object_keywords import object_shape
 from engine.schema.semantics.scalar_keywords import number_set, string_sets
@@ -57,6 +59,9 @@ def _own(evaluator: Evaluator, at: Location, scope: Scope) -> Shape:
     schema = at.schema
     names = _types(schema.get("type"))
     strings, string_exact = string_sets(evaluator.report, at) if "string" in names else ((), True)
+    content = content_term(evaluator, at)
+    if content is not None:
+        strings, string_exact = tuple([replace(part, content=content) for part in strings]), False
     array, array_exact = array_shape(evaluator, at, scope) if "array" in names else (None, True)
     item, object_exact = object_shape(evaluator, at, scope) if "object" in names else (None, True)
     shape = Shape(

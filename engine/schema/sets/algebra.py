@@ -34,7 +34,7 @@ def intersect(terms: Terms, is_empty: IsEmpty, first: Shape, second: Shape) -> S
         first.null and second.null,
         first.booleans & second.booleans,
         intervals.intersect(first.numbers, second.numbers),
-        _strings_in_both(first.strings, second.strings),
+        _strings_in_both(terms, first.strings, second.strings),
         capped(both_arrays(terms, is_empty, a, b) for a in first.arrays for b in second.arrays),
         widest(terms, (both_objects(terms, is_empty, a, b) for a in first.objects for b in second.objects)),
         first.exact and second.exact,
@@ -64,19 +64,28 @@ def capped(parts: Iterable[T | None]) -> tuple[T, ...]:
     return tuple(found)
 
 
-def _strings_in_both(first: tuple[StringSet, ...], second: tuple[StringSet, ...]) -> tuple[StringSet, ...]:
+def _strings_in_both(
+    terms: Terms, first: tuple[StringSet, ...], second: tuple[StringSet, ...]
+) -> tuple[StringSet, ...]:
     if ANY_STRING in (first, second):
         return second if first == ANY_STRING else first
-    return capped(both_strings(a, b) for a in first for b in second)
+    return capped(_both_strings(terms, a, b) for a in first for b in second)
+
+
+def _both_strings(terms: Terms, a: StringSet, b: StringSet) -> StringSet | None:
+    both, contents = both_strings(a, b), [part.content for part in (a, b) if part.content is not None]
+    return replace(both, content=terms.all_of(contents)) if both and contents else both
 
 
 def _unite_strings(first: tuple[StringSet, ...], second: tuple[StringSet, ...]) -> tuple[StringSet, ...]:
     """One automaton for all that have the same bounds and counts."""
-    union: dict[tuple[int, int | None, str | None], Automaton] = {}
+    union: dict[tuple[int, int | None, str | None, Term | None], Automaton] = {}
     for part in (*first, *second):
-        bounds = part.low, part.high, part.pattern
+        bounds = part.low, part.high, part.pattern, part.content
         union[bounds] = union[bounds] | part.automaton if bounds in union else part.automaton
-    return capped(restricted(StringSet(automaton, *bounds), 0, None) for bounds, automaton in union.items())
+    parts = (restricted(StringSet(automaton, *bounds), 0, None) for bounds, automaton in union.items())
+    contents = (content for *_, content in union)
+    return capped(part and replace(part, content=content) for part, content in zip(parts, contents, strict=True))
 
 
 def both_arrays(terms: Terms, is_empty: IsEmpty, a: ArrayShape, b: ArrayShape) -> ArrayShape | None:

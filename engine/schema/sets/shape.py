@@ -28,6 +28,8 @@ class StringSet:
     low: int = 0
     high: int | None = None
     pattern: str | None = None
+    content: Term | None = None
+    """The strings are JSON documents of this term."""
 
     @property
     def is_bounded(self) -> bool:

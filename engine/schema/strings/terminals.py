@@ -5,7 +5,7 @@ Knows which rules belong together and their shortest text. Names are contents, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -15,8 +15,10 @@ from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
 from engine.schema.automata.residuals import short_digest
 from engine.schema.rules.grammar import Chars, Ref, Rule, Text
 from engine.schema.rules.guards import Length, Matching
+from engine.schema.rules.layout import spelled
 from engine.schema.rules.shortest import Shortest
 from engine.schema.strings.counted_strings import Comparing, Counting, CountingRepeats, Judge, write_counted
+from engine.schema.strings.escaped import escaped, escaped_name
 from engine.schema.strings.number_rules import write_number
 from engine.schema.strings.string_rules import TextRules
 from engine.schema.strings.weighted_lru import keeps
@@ -66,6 +68,12 @@ class Spelled:
         """Rules for keys out of an automaton that are none of these names, quotes included; none is written twice."""
         with _named_limit():
             return self._keep(_key(automaton, follow, names))
+
+    def content(self, name: str, rules: Mapping[str, Rule], shortest: str, follow: Chars | None) -> Ref:
+        """Rules for strings that hold the documents of the rule `name`, quotes included."""
+        inner = escaped_name(name)
+        outer = Rule(f"sq{short_digest(f'{inner} {follow}')}", ((Text('"'), Ref(inner), Text('"')),), follow)
+        return self._keep(Group(Ref(outer.name), (outer, *escaped(rules.values())), spelled(shortest)))
 
     def _keep(self, group: Group) -> Ref:
         if group.ref.name not in self.groups:

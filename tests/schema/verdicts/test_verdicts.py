@@ -19,6 +19,8 @@ SEVEN = "http://json-schema.org/draft-07/schema#"
 SEVERAL = {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "contains": {"minLength": 1},
            "minItems": 2}  # fmt: skip
 
+NUMBER_IN_TEXT = {"type": "string", "contentMediaType": "application/json", "contentSchema": {"type": "integer"}}
+
 NEEDED: list[tuple[str, str, Any, Any]] = [
     ("uniqueItems", "", SEVERAL, ["a", "a"]),
     ("minLength", "", {"type": "string", "pattern": "^(a{97}|b{89})*$", "minLength": 990, "maxLength": 999}, "b" * 89),
@@ -48,6 +50,15 @@ NEEDED: list[tuple[str, str, Any, Any]] = [
     ("$ref", "/properties/s", {"$schema": SEVEN, "type": "object", "properties": {"s": {"$ref": SEVEN}}},
      {"s": {"type": 5}}),
     ("contentMediaType", "", {"$schema": SEVEN, "type": "string", "contentMediaType": "application/json"}, "{:"),
+    ("contentSchema", "", {**NUMBER_IN_TEXT, "pattern": "^.a"}, "xa"),
+    ("contentMediaType", "", {**NUMBER_IN_TEXT, "const": "a"}, "a"),
+    ("contentSchema", "", {**NUMBER_IN_TEXT, "contentEncoding": "base64"}, "IQ=="),
+    ("maxLength", "", {**NUMBER_IN_TEXT, "maxLength": 3}, "12345"),
+    ("minLength", "", {**NUMBER_IN_TEXT, "minLength": 3}, "1"),
+    ("uniqueItems", "", {"type": "array", "items": NUMBER_IN_TEXT, "uniqueItems": True}, ["1", "1"]),
+    ("uniqueItems", "/contentSchema", {**NUMBER_IN_TEXT, "contentSchema": {"type": "array", "uniqueItems": True}},
+     "[1,1]"),
+    ("contentSchema", "", {**NUMBER_IN_TEXT, "contentSchema": {"type": "array", "uniqueItems": True}}, "[1,1]"),
     ("unevaluatedProperties", "", {"type": "object", "unevaluatedProperties": False,
                                    "anyOf": [{"properties": {k: True}} for k in "abcde"]}, {"z": 1}),
 ]  # fmt: skip
