@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from engine.config import Limits
 from engine.errors import EngineError, EngineFailure, JudgingLimit, NotReady
 from engine.judge.judgement import Judgement
-from engine.judge.mapped import Mapped
 from engine.request import Constraint
 from engine.sandbox import Answer, Job, Stopped, shared_pool
+from engine.sandbox.mapped import Mapped
 
 _MODULE = "engine.judge.worker"
 _MEMORY_BYTES = 512 << 20

@@ -16,7 +16,6 @@ import time
 from collections.abc import Hashable
 
 from engine.sandbox.channel import Channel
-from engine.sandbox.clock import cpu_s, is_stopped
 from engine.sandbox.fork_server import FORK, PREPARE
 from engine.sandbox.frames import CHUNK, framed
 
@@ -40,7 +39,7 @@ class Child:
     @property
     def cpu_s(self) -> float:
         """CPU time so far, its start included."""
-        return (cpu_s(self.pid) or 0.0) if self.pid else 0.0
+        return (_cpu_s(self.pid) or 0.0) if self.pid else 0.0
 
     def born(self, pid: int) -> None:
         """It has told its number, by which it can be killed: only now does it hear what it is for."""
@@ -63,7 +62,7 @@ class Child:
 
     def stopped(self) -> bool:
         """Whether a signal has stopped it, ours or another."""
-        return self.pid is not None and is_stopped(self.pid)
+        return self.pid is not None and _is_stopped(self.pid)
 
     def kill(self) -> None:
         """End it; closing the channel ends one that has no number yet, and so has not been asked anything."""
@@ -131,7 +130,7 @@ class ForkServer:
 
     def stopped(self) -> bool:
         """Whether somebody has stopped it by a signal."""
-        return is_stopped(self.process.pid)
+        return _is_stopped(self.process.pid)
 
     def end(self) -> None:
         """Kill it with all its children."""
@@ -142,3 +141,20 @@ class ForkServer:
             if end is not None:
                 end.close()
         self.channel.close()
+
+
+def _cpu_s(pid: int) -> float | None:
+    """Seconds of CPU that the process has used, all threads together; None when it is gone, or nobody can say."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)  # the kernel's clock id of another process's CPU time
+    except (OSError, OverflowError):
+        return None
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped it, which no process notices of itself."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:  # noqa: PTH123 - /proc is not a path of ours
+            return stat.read().rpartition(")")[2].split()[0] in "Tt"
+    except OSError:
+        return False
