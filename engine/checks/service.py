@@ -18,9 +18,9 @@ from engine.checks.reach import first_unmet
 from engine.checks.row_checks import Call, Check
 from engine.config import Limits
 from engine.errors import CheckFailed, CheckTimeout, EngineError, NotReady, RequestError
-from engine.judge.mapped import InTurn, Mapped
 from engine.request import Constraint
 from engine.sandbox import Answer, Job, Stopped, shared_pool
+from engine.sandbox.mapped import InTurn, Mapped
 
 _MODULE = "engine.checks.worker"
 _MEMORY_BYTES = 512 << 20
