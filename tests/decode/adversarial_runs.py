@@ -162,7 +162,7 @@ def _await_late_judgements(engine: Engine) -> None:
     a process that knows no steps: it gets that time, many times over where the machine is busy."""
     judging = engine._thread._core._judging
     asked = [(s, s.question.answer) for s in judging._asking[:] if s.question is not None]
-    ended = [(s, answer) for s, (_, answer) in list(judging._ended.items())]
+    ended = [(s, ended.answer) for s, ended in list(judging._ended.items())]
     wait([answer for s, answer in (*asked, *ended) if answer is not None and s.job.overdue()], JUDGED_S)
 
 

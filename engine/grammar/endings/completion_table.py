@@ -32,6 +32,8 @@ _FOLLOWED = 4_000
 
 _PIECE = 400
 """Bytes that are followed at one go."""
+_BYTES_TIMES_WAYS = 100
+"""The same where there are several ways: each byte may lead to a place that is still to be made of them all."""
 
 
 class CompletionTable:
@@ -224,13 +226,16 @@ class DocumentCursor:
         pushdown = self._completions.pushdown
         if not (self.alive and pushdown.guarded) or (len(text) > _FOLLOWED and not pushdown.marked):
             return ()
-        at, marks = self.at, list[int]()
-        for start in range(0, len(text), _PIECE):
+        at, marks, start = self.at, list[int](), 0
+        while start < len(text):
+            ways = len(at.place.stacks)
+            end = start + (_PIECE if ways <= 1 else max(1, _BYTES_TIMES_WAYS // ways))
             try:
-                at = followed(pushdown, at, text[start : start + _PIECE])
+                at = followed(pushdown, at, text[start:end])
             except LostWay:
                 return ()
             marks += [start + mark for mark in at.marks]
+            start = end
             yield
         return tuple(marks) if at.place.completed else None
 

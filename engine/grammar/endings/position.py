@@ -27,6 +27,8 @@ class Position(NamedTuple):
 _FRESH = Cursor()
 _FEW_WAYS = 32
 """Every byte that may come is tried for all ways to go on: below a millisecond for so many."""
+_A_TRY = 16
+"""What that costs for each byte and each way, where a step on a known way is one."""
 
 
 def fresh(pushdown: Pushdown) -> Cursor:
@@ -101,7 +103,10 @@ def forced(pushdown: Pushdown, at: Position) -> bytes:
     while looked < MAX_FORCED:
         looked += len(at.place.stacks) * (1 + len(more))
         at = followed(pushdown, at, more)
-        more = pushdown.forced(at.place) or _only_byte(pushdown, at)
+        more = pushdown.forced(at.place)
+        if not more:
+            looked += len(at.place.stacks) * at.place.first_bytes().bit_count() * _A_TRY
+            more = _only_byte(pushdown, at)
         if not more:
             break
         written += more
