@@ -13,6 +13,7 @@ or comes twice, a request or slot that is left. Exit 1 when anything was wrong.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import random
 import sys
@@ -90,15 +91,33 @@ def run(number: int) -> Run:
     return Run(number, schema, request, draw.choice(OWNERS))
 
 
+def _encoded(_: Any, encoding: Any, text: Any, __: Any) -> Iterator[Any]:
+    try:
+        if isinstance(text, str) and encoding == "base64":
+            base64.b64decode(text.encode("ascii"), validate=True)
+    except ValueError as error:
+        yield jsonschema.ValidationError(str(error))
+
+
+def _held(validator: Any, inner: Any, text: Any, schema: Any) -> Iterator[Any]:
+    if isinstance(text, str) and schema.get("contentMediaType") == "application/json":
+        try:
+            yield from validator.descend(strict(text), inner)
+        except ValueError as error:
+            yield jsonschema.ValidationError(str(error))
+
+
 @cache
-def _judge(schema: str) -> Any:
+def _judges(schema: str) -> tuple[Any, Any]:
+    """As the specification says, and with what strings hold."""
     document = json.loads(schema)
     kind = jsonschema.validators.validator_for(document, jsonschema.Draft202012Validator)
-    return kind(document, format_checker=kind.FORMAT_CHECKER)
+    held = jsonschema.validators.extend(kind, {"contentEncoding": _encoded, "contentSchema": _held})
+    return tuple(each(document, format_checker=kind.FORMAT_CHECKER) for each in (kind, held))
 
 
-def is_valid(schema: str, text: str) -> bool:
-    """What the second validator says: strict JSON, then the schema."""
+def strict(text: str) -> Any:
+    """The value of strict JSON; ValueError where it is none."""
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
@@ -108,11 +127,16 @@ def is_valid(schema: str, text: str) -> bool:
     def constant(name: str) -> Any:
         raise ValueError(f"{name} is not JSON")
 
+    return json.loads(text, object_pairs_hook=members, parse_constant=constant)
+
+
+def is_valid(schema: str, text: str) -> bool:
+    """What the second validator says: strict JSON, then the schema."""
     try:
-        value = json.loads(text, object_pairs_hook=members, parse_constant=constant)
+        value = strict(text)
     except ValueError:
         return False
-    return bool(_judge(schema).is_valid(value))
+    return all(judge.is_valid(value) for judge in _judges(schema))
 
 
 def outcome(result: Result, run: Run) -> str:

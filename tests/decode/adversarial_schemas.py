@@ -12,6 +12,18 @@ from typing import Any
 SIX = sorted((Path(__file__).parents[2] / "schemas").glob("*.json"))
 RANDOM = 40
 PAIR = {"type": "object", "properties": {"k": {"type": "integer", "minimum": 0, "maximum": 1}}, "required": ["k"]}
+
+
+def text_of(schema: Any, **beside: Any) -> Any:
+    """Strings that hold a document of the schema."""
+    return {"type": "string", "contentMediaType": "application/json", "contentSchema": schema, **beside}
+
+
+DEEP = {
+    "type": "object",
+    "properties": {"s": {"type": "string", "minLength": 1, "maxLength": 3}, "n": {"type": "integer"}},
+    "required": ["s"],
+}
 HARD: list[Any] = [
     {"type": "array", "items": {**PAIR, "additionalProperties": False}, "uniqueItems": True, "minItems": 2, "maxItems": 3},
     {"type": "array", "items": {"type": "integer"}, "uniqueItems": True, "minItems": 3},
@@ -31,6 +43,10 @@ HARD: list[Any] = [
     {"type": "object", "propertyNames": {"pattern": "^[a-z]{1,3}$"}, "additionalProperties": {"type": "boolean"}},
     {"type": "object", "properties": {"s": {"type": "string", "contentEncoding": "base64"}}, "required": ["s"]},
     {"type": "object", "properties": {"code": {"type": "string", "contentMediaType": "application/json"}}, "required": ["code"]},
+    {"type": "object", "properties": {"d": text_of(DEEP), "e": {"anyOf": [{"type": "null"}, text_of({"enum": ["é\n", 1]})]}}, "required": ["d", "e"]},
+    text_of({"type": "object", "properties": {"d": text_of({"type": "array", "items": {"type": "string", "maxLength": 2}, "minItems": 1})}, "required": ["d"]}),
+    text_of({"type": "array", "items": {"type": "integer"}, "uniqueItems": True, "minItems": 2}, maxLength=20),
+    {"oneOf": [text_of({"type": "integer"}), text_of({"minimum": 3})]},
     {}, True,
 ]  # fmt: skip
 

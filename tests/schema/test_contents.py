@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine import Constraint
-from engine.errors import RequestError, SchemaRefused
+from engine.errors import RequestError, SchemaInvalid, SchemaRefused
 from engine.schema import Validator, lower
 from tests.schema.matching import Language, Sampler
 
@@ -105,6 +105,69 @@ def test_a_document_in_a_string_that_cannot_be_is_no_string() -> None:
     assert Language(lower(schema).grammar).accepts(None)
     with pytest.raises(SchemaRefused, match="unsatisfiable"):
         lower({"type": "array", "minItems": 1, "items": text_of({"type": "string", "enum": [1]})})
+
+
+@pytest.mark.parametrize("named", ["", "#", "http://x.test/s#", "http://x.test/s", "s", "/a/s", "urn:x:y"])
+def test_references_in_a_string_are_read_under_the_name_of_the_schema(named: str) -> None:
+    judge = Validator(
+        {"$id": named, "$ref": "#/$defs/a", "$defs": {"a": text_of({"$ref": "#/$defs/i"}), "i": {"enum": [1]}}}
+    )
+    assert [judge.check_value(text).ok for text in ("1", "2", "")] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"$ref": "#/$defs/a b"}, {"$ref": "#/nowhere"}, {"$ref": "http://x.test/t"}, {"type": "a"}]
+)
+@pytest.mark.parametrize("levels", [1, 3])
+def test_what_is_no_schema_in_a_string_is_told_before_a_document_is_judged(wrong: Any, levels: int) -> None:
+    for _ in range(levels):
+        wrong = text_of({"type": "object", "properties": {"a": wrong}})
+    with pytest.raises((SchemaInvalid, SchemaRefused)):
+        Validator({**wrong, "$defs": {"a b": True}})
+
+
+@pytest.mark.parametrize("schema", [
+    {"$ref": "sub", "contentSchema": {"type": "null"}, "$defs": {"s": {"$id": "sub", **text_of(True)}}},
+    {"properties": {"a": {"$id": "sub", "items": text_of({"$ref": "#/items"})}}},
+    text_of({"properties": {"a": {"$id": "sub", **text_of(True)}}}),
+])  # fmt: skip
+def test_documents_in_strings_under_a_name_of_their_own_are_refused(schema: Any) -> None:
+    with pytest.raises(SchemaRefused, match="under an \\$id of its own"):
+        Validator(schema)
+
+
+@pytest.mark.parametrize("whole", [None, SEVEN])
+@pytest.mark.parametrize("inner", ["04", "07"])
+def test_the_draft_of_the_whole_schema_says_who_judges_what_strings_hold(whole: str | None, inner: str) -> None:
+    part = {"id": "http://x.test/s", "$id": "http://x.test/s", "$schema": f"http://json-schema.org/draft-{inner}/schema#",
+            "type": "string", "contentEncoding": "base64"}  # fmt: skip
+    schema: Any = {"$ref": "http://x.test/s", "definitions": {"s": part}}
+    lowered = lower({"$schema": whole, **schema} if whole else schema, conformance="spec")
+    words = {verdict.keyword: verdict.verdict for verdict in lowered.verdicts}
+    assert words["contentEncoding"] == ("narrowed" if inner == "04" else "enforced")
+    assert [Language(lowered.grammar).accepts(text) for text in ("AAAA", "A", "?")] == [True, False, False]
+
+
+def test_a_document_that_an_older_draft_asserts_is_checked_in_a_newer_resource() -> None:
+    part = {"$id": "http://x.test/s", "$schema": "https://json-schema.org/draft/2019-09/schema", **text_of(True)}
+    schema = {"$schema": SEVEN, "$ref": "#/definitions/s", "definitions": {"s": part}}
+    assert not Validator(schema).check_value("{:").ok
+    assert {v.keyword: v.verdict for v in lower(schema).verdicts}["contentMediaType"] == "checked"
+
+
+@pytest.mark.parametrize(
+    "counts", [{}, {"minContains": 1}, {"maxContains": 1}, {"minContains": 1, "maxContains": 2}], ids=str
+)
+def test_documents_in_strings_are_judged_where_they_are_counted(counts: Any) -> None:
+    judge = Validator(
+        {
+            "properties": {
+                "a": {"contains": text_of({"properties": {"b": {"contains": text_of({"const": 1}), **counts}}})}
+            }
+        }
+    )
+    texts = [json.dumps({"b": [text]}) for text in ("1", "2")]
+    assert [judge.check_value({"a": [text]}).ok for text in texts] == [True, False]
 
 
 def test_in_parameters_of_calls_documents_in_strings_are_checked() -> None:

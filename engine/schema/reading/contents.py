@@ -37,11 +37,16 @@ def decoded(text: str, encoding: str) -> bytes | None:
     return found
 
 
+def is_json_document(schema: dict[str, Any]) -> bool:
+    """Whether strings that this describes hold JSON documents."""
+    return "contentSchema" in schema and schema.get("contentMediaType") == "application/json"
+
+
 class ContentSchema:
     """`contentSchema`: the string is a JSON document, perhaps encoded, with which `judge` finds nothing wrong."""
 
     def __init__(self, parent: dict[str, Any], judge: Callable[[str | bytes], str | None]) -> None:
-        self._is_json = parent.get("contentMediaType") == "application/json"
+        self._is_json = is_json_document(parent)
         self._encoding = parent.get("contentEncoding")
         self._judge = judge
 

@@ -61,8 +61,15 @@ class Schemas:
     @cached_property
     def holds_contents(self) -> bool:
         """Whether strings hold documents."""
-        held = [at.schema for at in self.locations if at.draft >= Draft.D2019 and isinstance(at.schema, dict)]
-        return any("contentSchema" in schema and "contentMediaType" in schema for schema in held)
+        if self.root.draft < Draft.D2019:
+            return False
+        pending = [self.root.schema]  # locations are found one by one
+        while pending:
+            part = pending.pop()
+            if isinstance(part, dict) and "contentSchema" in part and "contentMediaType" in part:
+                return True
+            pending += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        return False
 
     def child(self, location: Location, *path: str) -> Location:
         """The subschema at `path` below `location`; a place that the walk skipped is indexed on demand."""

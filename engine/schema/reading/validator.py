@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urldefrag, urljoin
 
 import jsonschema_rs
 
@@ -21,7 +22,7 @@ from engine.constraint import DRAFT_URIS
 from engine.errors import ConstraintError, JudgingLimit, LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.patterns.in_schemas import PatternError, Written
 from engine.pointer import json_pointer, steps
-from engine.schema.reading.contents import ContentEncoding, ContentSchema
+from engine.schema.reading.contents import ContentEncoding, ContentSchema, is_json_document
 from engine.schema.reading.dialect import Draft, draft_of
 from engine.schema.reading.idn import is_idn_hostname
 
@@ -38,6 +39,8 @@ without end: who judges for others ends it by the clock, where the engine would 
 _WHOLE = "maskloop:///whole"
 """What a schema without a name is called where another refers to it."""
 _CONTENTS = frozenset({"contentEncoding", "contentSchema"})
+_COUNTED = re.compile("/(?:min|max)Contains(?=/)")
+"""The validator's place of `contains` where it counts."""
 _LONG = 1_000
 """Characters from which the engine's stack (a million places) may be too small for a pattern that goes back."""
 _OVERFLOW = "Max stack size exceeded"
@@ -81,11 +84,10 @@ class Validator:
         self._inner: dict[str, Validator] = {}
         if self.draft >= Draft.D2019 and _says_contents(schema):
             # a second one, since what the specification only annotates decides no `not` and no `oneOf`
-            strange = list[str]()
-            self._validators.append(_compiled(self._written.schema, self.draft, self._keywords(strange)))
-            if strange:
-                message = f"contentSchema under an $id of its own is not judged: {strange[0]}"
-                raise SchemaRefused(message, param="schema")
+            places = list[str]()
+            self._validators.append(_compiled(self._written.schema, self.draft, self._keywords(places)))
+            if whole is None:
+                self._refuse_contents(places)
 
     def check(self, text: str | bytes) -> Checked:
         """Parse and judge a whole text. Cost: about 10 microseconds a kilobyte."""
@@ -109,11 +111,29 @@ class Validator:
         pointer, message = json_pointer(error.instance_path), self._written.original(error.message)
         return Checked(value, False, message, pointer, keyword, json_pointer(path))
 
-    def _keywords(self, strange: list[str]) -> dict[str, Any]:
+    def _refuse_contents(self, places: list[str]) -> None:
+        """Raises what is wrong with what strings hold at these places, and in it: nobody else looks there before a
+        document is judged."""
+        named = _named_contents(self.schema)
+        if named is not None:
+            message = f"contentSchema under an $id of its own is not judged: {named}"
+            raise SchemaRefused(message, param="schema")
+        known = set[str]()
+        while fresh := [place for place in dict.fromkeys(places) if place not in known]:
+            for place in fresh:
+                if not _is_place(self._whole, place):
+                    raise SchemaRefused("contentSchema is not judged here", param="schema", pointer=place)
+            known.update(fresh)
+            written = _for_engine(_subschema(self._whole, fresh))
+            _compiled(written.schema, self.draft, self._keywords(places := list[str](), written))
+
+    def _keywords(self, places: list[str], written: Written | None = None) -> dict[str, Any]:
         def content_schema(parent: dict[str, Any], _: Any, path: list[str | int]) -> ContentSchema:
-            pointer = json_pointer(self._written.original_steps(path))
+            pointer = json_pointer((written or self._written).original_steps(path))
             if not _is_place(self._whole, pointer):
-                strange.append(pointer)
+                pointer = _COUNTED.sub("/contains", pointer)
+            if is_json_document(parent):
+                places.append(pointer)
             return ContentSchema(parent, partial(self._judge_inner, pointer))
 
         return {"contentEncoding": ContentEncoding, "contentSchema": content_schema}
@@ -121,7 +141,7 @@ class Validator:
     def _judge_inner(self, pointer: str, text: str | bytes) -> str | None:
         """What is wrong with the document that a string holds, by the subschema at this place."""
         if pointer not in self._inner:
-            self._inner[pointer] = Validator(_subschema(self._whole, pointer), self._whole)
+            self._inner[pointer] = Validator(_subschema(self._whole, [pointer]), self._whole)
         found = self._inner[pointer].check(text)
         return None if found.ok else f"{found.message} at {found.pointer or '(root)'}"
 
@@ -206,6 +226,14 @@ def _says_contents(schema: Any) -> bool:
     return any(isinstance(part, dict) and not _CONTENTS.isdisjoint(part) for part in _parts(schema))
 
 
+def _named_contents(schema: Any) -> str | None:
+    """The `$id` within the schema under which strings hold documents: places in it are told from there."""
+    inner = (part for part in _parts(schema) if isinstance(part, dict) and part is not schema)
+    named = (part for part in inner if isinstance(part.get("$id"), str))
+    holds = (part["$id"] for part in named if any(isinstance(p, dict) and is_json_document(p) for p in _parts(part)))
+    return next(holds, None)
+
+
 def _is_place(schema: Any, pointer: str) -> bool:
     for step in steps(pointer):
         try:
@@ -215,11 +243,12 @@ def _is_place(schema: Any, pointer: str) -> bool:
     return True
 
 
-def _subschema(schema: dict[str, Any], pointer: str) -> dict[str, Any]:
-    """A schema of its own that says what the subschema at this pointer says."""
+def _subschema(schema: dict[str, Any], pointers: list[str]) -> dict[str, Any]:
+    """A schema of its own that says what the subschemas at these pointers say together."""
     draft = {"$schema": schema["$schema"]} if "$schema" in schema else {}
-    whole = {"$id": _WHOLE, **schema}
-    return {**draft, "$ref": urljoin(_WHOLE, whole["$id"]) + "#" + quote(pointer), "$defs": {"whole": whole}}
+    base = urldefrag(urljoin(_WHOLE, schema.get("$id", "")))[0] or _WHOLE
+    parts = [{"$ref": base + "#" + quote(pointer)} for pointer in pointers]
+    return {**draft, "allOf": parts, "$defs": {"whole": {**schema, "$id": base}}}
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -21,9 +21,10 @@ def content_term(evaluator: Evaluator, at: Location) -> Term | None:
     schema = at.schema
     if not isinstance(schema, dict):
         return None
-    if evaluator.schemas.root.draft < Draft.D2019 or schema.get("contentMediaType") != JSON:
+    judged = evaluator.schemas.root.draft
+    if judged < Draft.D2019 or schema.get("contentMediaType") != JSON:
         return None
-    if "contentEncoding" in schema and encoding_of(at) is None:
+    if "contentEncoding" in schema and encoding_of(at, judged) is None:
         return None  # who knows what it stands for
     if not isinstance(schema.get("contentSchema"), dict | bool):
         return None

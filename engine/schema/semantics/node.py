@@ -58,7 +58,8 @@ def _own(evaluator: Evaluator, at: Location, scope: Scope) -> Shape:
     """The keywords that speak of the value itself."""
     schema = at.schema
     names = _types(schema.get("type"))
-    strings, string_exact = string_sets(evaluator.report, at) if "string" in names else ((), True)
+    judged = evaluator.schemas.root.draft
+    strings, string_exact = string_sets(evaluator.report, at, judged) if "string" in names else ((), True)
     content = content_term(evaluator, at)
     if content is not None:
         strings, string_exact = tuple([replace(part, content=content) for part in strings]), False

@@ -26,8 +26,9 @@ ENCODINGS = {
 says otherwise, which JSON Schema does not."""
 
 
-def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bool]:
-    """Strings that the string keywords allow, and whether exactly those."""
+def string_sets(report: Report, at: Location, judged: Draft) -> tuple[tuple[StringSet, ...], bool]:
+    """Strings that the string keywords allow, and whether exactly those. `judged`: the draft of the whole schema, whose
+    validators assert what strings hold in resources of other drafts too."""
     schema = at.schema
     strings: StringSet | None
     strings, exact = StringSet(Automaton.anything()), True
@@ -49,11 +50,11 @@ def string_sets(report: Report, at: Location) -> tuple[tuple[StringSet, ...], bo
             report.mark(at, "format", "narrowed", f"a subset of {named!r} is written")
         elif not asserts_format(at.draft, named):
             report.mark(at, "format", "narrowed", f"{named!r} is younger than this draft, but held like in later ones")
-    encoding = encoding_of(at)
+    encoding = encoding_of(at, judged)
     if encoding is not None:
         strings = strings and both_strings(strings, StringSet(full_match(ENCODINGS[encoding])))
         exact = _encoding_exact(report, at) and exact
-    if speaks(at.draft, "contentMediaType"):
+    if speaks(at.draft, "contentMediaType") or speaks(judged, "contentMediaType"):
         exact = _content_exact(report, at) and exact
     low, high = count(schema.get("minLength"), 0) or 0, count(schema.get("maxLength"), None)
     strings = strings and restricted(strings, low, high)
@@ -74,9 +75,9 @@ def _mark_pattern(report: Report, at: Location, keyword: str, pattern: str, erro
     report.mark(at, keyword, "checked", f"the pattern {pattern[:60]!r} {reason}: {error}")
 
 
-def encoding_of(at: Location) -> str | None:
-    """The contentEncoding that is held here."""
-    named = at.schema.get("contentEncoding") if at.draft >= Draft.D6 else None
+def encoding_of(at: Location, judged: Draft) -> str | None:
+    """The contentEncoding that is held here, in a schema of the draft `judged`."""
+    named = at.schema.get("contentEncoding") if max(at.draft, judged) >= Draft.D6 else None
     return named if isinstance(named, str) and named in ENCODINGS else None
 
 
