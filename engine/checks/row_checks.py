@@ -32,12 +32,18 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One question: is the value at `pointer` of this document right?"""
+    """One question: is the value at `pointer` right, which ends this text? `closers` end what was open by then."""
 
     check: Check
     pointer: str
-    document: bytes
+    text: memoryview
+    closers: bytes
     key: bytes
+
+    @property
+    def document(self) -> bytes:
+        """Made where it is needed: together those of all values of a text have its length squared."""
+        return bytes(self.text) + self.closers
 
 
 def verdicts_of(checks: Sequence[Check]) -> tuple[Verdict, ...]:
@@ -97,8 +103,8 @@ class RowChecks:
         unknown: list[Call] = []
         for closed in values:
             if closed.key not in self._answers:
-                document = text[: closed.end] + closed.closers
-                unknown.append(Call(self._checks[closed.watch], closed.pointer, document, closed.key))
+                before = memoryview(text)[: closed.end]
+                unknown.append(Call(self._checks[closed.watch], closed.pointer, before, closed.closers, closed.key))
             elif self._answers[closed.key] is not None and closed.key not in but:
                 if unknown:
                     break

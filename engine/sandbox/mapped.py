@@ -53,29 +53,37 @@ class InTurn(Future[list[Made]]):
         return cancelled
 
     def _go_on(self) -> None:
-        if self.cancelled():
-            return
-        if not self._left or (self._results and self._enough(self._results[-1])):
-            self._settle(None)
-            return
-        try:
-            self._running = self._left.pop(0)()
-        except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
-            self._settle(error)
-            return
-        if self.cancelled():
-            self._running.cancel()
-        self._running.add_done_callback(self._heard)
+        """Begin one after the other: in a loop, since thousands may be over as soon as they begin."""
+        while not self.cancelled():
+            if not self._left or (self._results and self._enough(self._results[-1])):
+                self._settle(None)
+                return
+            try:
+                running = self._running = self._left.pop(0)()
+            except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
+                self._settle(error)
+                return
+            if self.cancelled():
+                running.cancel()
+            second = iter((False, True))  # who comes second goes on: whoever settles what runs, or this loop
+            running.add_done_callback(lambda done, second=second: self._heard(done) if next(second) else None)  # type: ignore[misc]  # bound now
+            if not next(second) or not self._took(running):
+                return
 
     def _heard(self, done: Future[Made]) -> None:
+        if self._took(done):
+            self._go_on()
+
+    def _took(self, done: Future[Made]) -> bool:
+        """Whether there is a result to go on from."""
         if done.cancelled() or self.cancelled():
-            return
+            return False
         error = done.exception()
         if error is not None:
             self._settle(error)
-            return
+            return False
         self._results.append(done.result())
-        self._go_on()
+        return True
 
     def _settle(self, error: BaseException | None) -> None:
         if not self.set_running_or_notify_cancel():

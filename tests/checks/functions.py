@@ -14,6 +14,10 @@ def short(value: Any, document: Any) -> str | None:
     return None if len(value) <= 3 else f"{value!r} is longer than 3"
 
 
+def odd(value: Any, document: Any) -> str | None:
+    return None if value % 2 else f"{value!r} is even"
+
+
 def never(value: Any, document: Any) -> str | None:
     """Wrong, always; notes each call in the file that the document names."""
     if isinstance(document.get("log"), str):

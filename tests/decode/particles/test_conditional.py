@@ -11,10 +11,14 @@ import pytest
 
 from bench.sampling.languages import HIDDEN, LETTERS, Language, Walks, distance, exact_distances, law_of, twelve
 from bench.sampling.small_model import SmallEngine
+from engine.config import Limits
+from engine.constraint import Check
 from engine.decode.core.engine_core import EngineCore
 from engine.errors import RequestError
 from engine.request import Constraint, Request, Result, SamplingParams
-from tests.decode.fakes import fake_engine, random_logits
+from tests.checks import functions
+from tests.decode.fakes import fake_engine, random_logits, wants
+from tests.decode.requests.test_checks import eventually, gone, running_check
 
 FIRST = twelve()[0]
 WALKS = Walks()
@@ -149,6 +153,73 @@ def test_a_text_that_fails_a_check_has_no_weight(tmp_path: Path, method: str) ->
             sampling = SamplingParams(**{**{f: getattr(params, f) for f in params.__slots__}, "seed": seed})
             result = engine.generate(Request(prompt="x", constraint=constraint, sampling=sampling))
             assert (result.status, result.valid) in (("complete", True), ("dead_end", False))
+
+
+SHORT_LISTS = {"type": "array", "items": {"enum": [1, 2, 3]}, "minItems": 1, "maxItems": 3}
+
+
+def checked(check: Check, method: str, *, schema: object = SHORT_LISTS, **given: object) -> Request:
+    """Its check is asked about each item."""
+    params = {"max_tokens": 12, **({"particles": 8} if method == "smc" else {}), "method": method, **given}
+    constraint = Constraint.json_schema(schema, checks={"/*": check})
+    return Request(prompt="x", constraint=constraint, sampling=SamplingParams.from_mapping(params))
+
+
+@pytest.mark.parametrize("method", ["smc", "rejection"])
+def test_a_text_that_fails_a_check_of_the_callers_has_no_weight(tmp_path: Path, method: str) -> None:
+    engine, _ = fake_engine(random_logits(2, 2.0), tmp_path, max_batch=8)
+    with engine:
+        for check in (functions.odd, lambda value, document: functions.odd(value, document)):
+            results = [engine.generate(checked(check, method, seed=seed, n=2)) for seed in range(6)]
+            assert all((result.status, result.valid) in (("complete", True), ("dead_end", False)) for result in results)
+            valid = [sample for result in results for sample in result.samples if sample.valid]
+            assert len(valid) >= len(results)
+            assert all(item % 2 for sample in valid for item in sample.value)
+        wrong = engine.generate(checked(lambda value, document: "never", "smc", seed=1))
+        assert (wrong.status, wrong.valid, wrong.log_evidence) == ("dead_end", False, None)
+
+
+@pytest.mark.parametrize("method", ["smc", "rejection"])
+@pytest.mark.parametrize(
+    ("check", "kind"), [(functions.raises, "CheckFailed"), (functions.number, "CheckFailed"),
+                        (functions.leaves, "CheckFailed"), (functions.sleeps, "CheckTimeout")],
+)  # fmt: skip
+def test_a_check_without_an_answer_ends_all_rows(tmp_path: Path, method: str, check: Check, kind: str) -> None:
+    engine, _ = fake_engine(random_logits(2, 2.0), tmp_path, max_batch=8)
+    with engine:
+        result = engine.generate(checked(check, method, n=2))
+        assert [sample.status for sample in result.samples] == ["error", "error"]
+        assert {(sample.error or {})["type"] for sample in result.samples} == {kind}
+        assert {(sample.error or {})["pointer"] for sample in result.samples} == {"/0"}
+        assert engine.generate(Request(prompt="x", sampling=SamplingParams(max_tokens=2))).ok
+
+
+@pytest.mark.parametrize("method", ["smc", "rejection"])
+@pytest.mark.parametrize("ended_by", ["cancel", "close"])
+def test_a_check_that_runs_ends_with_its_rows(tmp_path: Path, method: str, ended_by: str) -> None:
+    engine, _ = fake_engine(random_logits(2, 2.0), tmp_path, max_batch=8, limits=Limits(check_s=60.0))
+    with engine:
+        schema = {"const": [str(tmp_path / "pid")]}
+        future = engine.submit(request := checked(functions.told, method, schema=schema, max_tokens=200))
+        pid = running_check(tmp_path)
+        if ended_by == "cancel":
+            engine.cancel(request.id)
+        else:
+            engine.close(drain=False)
+        assert future.result(30).status == "cancelled"
+        eventually(lambda: gone(pid))
+
+
+@pytest.mark.parametrize("method", ["mask", "smc", "rejection"])
+def test_many_values_may_be_asked_about_at_the_end(tmp_path: Path, method: str) -> None:
+    """By a function without a name: its answers are there as soon as they are asked for."""
+    engine, _ = fake_engine(wants(text := f"[{','.join(['1'] * 500)}]"), tmp_path, limits=Limits(retries=0))
+    params = {"temperature": 0} if method == "mask" else {"particles": 1} if method == "smc" else {}
+    with engine:
+        schema = {"type": "array", "items": {"type": "integer"}}
+        request = checked(lambda value, document: None, method, schema=schema, **{"max_tokens": 1500, **params})
+        result = engine.generate(request)
+    assert (result.status, result.text) == ("complete", text), result.error
 
 
 @pytest.mark.parametrize("method", ["smc", "rejection"])
