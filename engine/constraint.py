@@ -68,6 +68,8 @@ class Constraint:
         if self.checks:
             object.__setattr__(self, "checks", _read_checks(self.checks))
         check_fields(self)
+        if self.checks and self.kind != "json_schema":
+            raise RequestError(f"checks does not apply to {self.kind}", param="checks")
         if self.checks and self.require_enforced:
             raise RequestError("checks are not enforced by the grammar: require_enforced excludes them", param="checks")
 
@@ -221,6 +223,8 @@ def _in_pairs(checks: Mapping[str, Check] | None) -> tuple[tuple[str, Check], ..
 
 def _read_checks(checks: Sequence[Any]) -> tuple[tuple[str, Check], ...]:
     """RequestError, with the pointer, for what is no pointer or no check."""
+    if isinstance(checks, Mapping) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in checks):
+        raise RequestError("checks must be pairs of a pointer and a check; json_schema() makes them", param="checks")
     if len(checks) > MOST_CHECKS:
         raise RequestError(f"checks has {len(checks)} pointers, over the limit of {MOST_CHECKS}", param="checks")
     for pointer, check in checks:

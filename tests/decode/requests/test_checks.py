@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from engine import Constraint, Engine, EngineConfig, Limits, Request, SamplingParams
+from engine.checks.row_checks import Check, RowChecks
 from engine.errors import CheckFailed, CheckTimeout, RequestError
+from engine.judge import Undecided
 from engine.request import Result
 from tests.checks import functions
 from tests.decode.fakes import fake_engine, random_logits, wants
@@ -348,6 +350,29 @@ def test_what_is_no_check_is_refused_when_it_is_made(checks: Any, told: str) -> 
     with pytest.raises(RequestError, match=re.escape(told)) as refused:
         Constraint.json_schema(SCHEMA, checks=checks)
     assert refused.value.param == "checks"
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ({"kind": "regex", "checks": (("", functions.short),)}, "checks does not apply to regex"),
+        ({"kind": "json_schema", "checks": {"/a": functions.short}}, "checks must be pairs"),
+        ({"kind": "json_schema", "checks": ("/a",)}, "checks must be pairs"),
+        ({"kind": "json_schema", "checks": (1,)}, "checks must be pairs"),
+    ],
+)
+def test_a_constraint_made_by_hand_is_looked_at_as_well(made: dict[str, Any], told: str) -> None:
+    with pytest.raises(RequestError, match=told) as refused:
+        Constraint(source="{}", **made)
+    assert refused.value.param == "checks"
+
+
+def test_what_is_asked_about_many_values_holds_their_text_once() -> None:
+    row = RowChecks([Check("/*", "short", None, functions.short)])
+    with pytest.raises(Undecided) as asked:
+        row.judgement(b"[1, [2], 3]")
+    assert [call.document for call in asked.value.calls] == [b"[1]", b"[1, [2]]", b"[1, [2], 3]"]
+    assert len({id(call.text.obj) for call in asked.value.calls}) == 1
 
 
 def test_checks_stand_beside_a_schema_alone_and_are_not_enforced() -> None:
