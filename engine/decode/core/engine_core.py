@@ -267,7 +267,8 @@ class EngineCore:
                 for token in sample.output:
                     emit(sample, sample.text.feed(self._tokenizer.token_bytes(token) or b""))
             emit(sample, sample.text.finish())
-            release(sample)
+            if sample.conditional is None or sample.status == "complete":  # no other text has been drawn
+                release(sample)
         except BaseException as error:  # noqa: BLE001 - this sample fails alone
             sample.fail(error)
         sample.text_s = time.perf_counter() - started

@@ -140,11 +140,12 @@ def test_a_text_that_does_not_end_in_time_has_no_weight(engine: SmallEngine, met
 
 
 @pytest.mark.parametrize("method", ["smc", "rejection"])
-def test_a_text_that_fails_a_check_has_no_weight(tmp_path: Path, method: str) -> None:
-    schema = {"type": "array", "items": {"enum": [1, 2]}, "contains": {"const": 2}, "minItems": 1, "maxItems": 3}
-    schema |= {"allOf": [{"contains": {"const": 1}}]}
+def test_a_text_that_fails_a_checked_keyword_has_no_weight(tmp_path: Path, method: str) -> None:
+    schema = {"type": "array", "items": {"enum": [1, 2]}, "minItems": 1, "maxItems": 3}
+    schema |= {"not": {"contains": {"const": 1}, "uniqueItems": True}}
     engine, _ = fake_engine(random_logits(2, 2.0), tmp_path, max_batch=16)
     with engine:
+        assert "checked" in {verdict["verdict"] for verdict in engine.check(schema)["verdicts"]}
         constraint = Constraint.json_schema(schema)
         params = SamplingParams.from_mapping(
             {"method": method, "max_tokens": 12, **({"particles": 16} if method == "smc" else {})}
@@ -177,6 +178,19 @@ def test_a_text_that_fails_a_check_of_the_callers_has_no_weight(tmp_path: Path, 
             assert all(item % 2 for sample in valid for item in sample.value)
         wrong = engine.generate(checked(lambda value, document: "never", "smc", seed=1))
         assert (wrong.status, wrong.valid, wrong.log_evidence) == ("dead_end", False, None)
+
+
+@pytest.mark.parametrize("method", ["smc", "rejection"])
+def test_a_stream_brings_no_text_that_was_not_drawn(tmp_path: Path, method: str) -> None:
+    engine, _ = fake_engine(random_logits(2, 2.0), tmp_path, max_batch=8)
+    with engine:
+        *pieces, result = engine.stream(checked(functions.odd, method, seed=1))
+        assert isinstance(result, Result)
+        assert (result.status, pieces) == ("complete", [result.text])
+        one_item = {**SHORT_LISTS, "maxItems": 1}
+        *pieces, result = engine.stream(checked(lambda value, document: "never", method, schema=one_item, max_tokens=4))
+        assert isinstance(result, Result)
+        assert (result.status, pieces) == ("dead_end", [])
 
 
 @pytest.mark.parametrize("method", ["smc", "rejection"])
