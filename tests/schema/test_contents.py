@@ -170,6 +170,12 @@ def test_documents_in_strings_are_judged_where_they_are_counted(counts: Any) -> 
     assert [judge.check_value({"a": [text]}).ok for text in texts] == [True, False]
 
 
+def test_a_pattern_that_must_be_counted_is_checked_in_a_string() -> None:
+    pattern = {"type": "string", "pattern": "^(a{1,300}b){2,90}$"}
+    outside, inside = ({v.keyword: v.verdict for v in lower(s).verdicts} for s in (pattern, text_of(pattern)))
+    assert (outside["pattern"], inside["pattern"], inside["contentSchema"]) == ("enforced", "checked", "checked")
+
+
 def test_in_parameters_of_calls_documents_in_strings_are_checked() -> None:
     parameters = {"type": "object", "properties": {"a": text_of({"type": "integer"}), "b": {"items": text_of({})}}}
     words = {(v.pointer, v.keyword): v.verdict for v in lower(parameters, style="qwen_xml").verdicts}

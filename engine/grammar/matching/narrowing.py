@@ -16,7 +16,7 @@ from engine.grammar.endings.position import Position, followed, looked, open_mov
 from engine.grammar.endings.unused import Doubt, doubts, open_string, strings
 from engine.grammar.masks import bitmask
 from engine.grammar.pieces import Pieces
-from engine.grammar.pushdown.byte_grammar import Character, Literal, Nonterminal
+from engine.grammar.pushdown.byte_grammar import Character, Literal, Nonterminal, spells
 from engine.grammar.pushdown.levels import bounds, effect, members
 from engine.grammar.pushdown.pushdown import Place, Pushdown, Stack, gated, string_length, string_pattern, string_rule
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
@@ -364,7 +364,8 @@ class Narrowing:
         only adds characters."""
         levels = list(_levels(at))
         doubtful = (yield from self._dropped(at)) if all(cursor.in_string for cursor in levels) else None
-        if doubtful is None or self._pushdown.spells_within:
+        spelled = any(rule is not None and any(map(spells, rule.guards)) for rule in map(string_rule, at.place.stacks))
+        if doubtful is None or spelled:
             yield from self._keep(row, at, bitmask.ids(row).tolist())
             return
         cut = at.place.inside or any(cursor.in_escape for cursor in levels)  # a character is not counted yet

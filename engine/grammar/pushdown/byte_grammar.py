@@ -150,6 +150,12 @@ class Nonterminal:
         """Tokens by which another alternative may be dearer, where guards can forbid each of them."""
 
 
+def spells(guard: Guard | None) -> bool:
+    """Whether single characters of a string are asked for."""
+    guard = bare(guard)
+    return isinstance(guard, Letter) or getattr(guard, "rest", ("",)) != ("",)
+
+
 def _depth(name: str) -> int:
     return 0 if not name.endswith(WITHIN) else 1 + _depth(name.removesuffix(WITHIN))
 
@@ -197,8 +203,7 @@ class Symbols:
         """Whether some arrays hold no value twice, so that the text of documents is kept."""
         self.holds_documents = any(rule.depth for rule in rules)
         """Whether some strings hold documents, so that what is written of them is kept."""
-        within = [bare(guard) for rule in asking if rule.depth for guard in rule.guards]
-        self.spells_within = any(isinstance(g, Letter) or getattr(g, "rest", ("",)) != ("",) for g in within)
+        self.spells_within = any(spells(guard) for rule in asking if rule.depth for guard in rule.guards)
         """Whether strings of these are asked for single characters."""
         self.matching = frozenset(guard.region for rule in asking for guard in rule.guards if isinstance(guard, Letter))
         """The strings whose patterns are counted, so that what is written of them is kept."""

@@ -181,6 +181,8 @@ class ValueWriter(ABC):
         """The strings with what is counted of them."""
         if not self.counted:
             return self.uncounted(part, term), None
+        if part.pattern is not None and self.options.depth:  # each mask would follow every token through each level
+            return self.uncounted(part, term), None
         if part.pattern is not None:
             return part.automaton, Matching(part.pattern, part.low, part.high)
         if is_countable(part):
@@ -194,7 +196,7 @@ class ValueWriter(ABC):
         automaton, whole = in_states(part)
         if not whole:
             keywords = ("minLength", "maxLength") if part.pattern is None else ("pattern", "minLength", "maxLength")
-            mark(self.evaluator, term, keywords, "checked", f"over {FOLDED_LENGTH}, in a parameter")
+            mark(self.evaluator, term, keywords, "checked", f"over {FOLDED_LENGTH}, or too large, where nobody counts")
         return automaton
 
     def key(self, keys: Automaton, names: frozenset[str] = frozenset()) -> Sequence:

@@ -61,6 +61,8 @@ SCHEMAS: dict[str, Any] = {
     "or another string": {"anyOf": [text_of({"type": "integer"}), {"type": "string", "maxLength": 4}]},
     "two documents": {"anyOf": [text_of({"type": "string", "maxLength": 1}), text_of({"type": "string", "minLength": 3})]},
     "a pattern with repeats": text_of({"type": "string", "pattern": "^(ab{1,90}c){2,3}$"}),
+    "a pattern with repeats beside": text_of({"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "string", "maxLength": 3},
+                       "prefixItems": [{"type": "string", "pattern": "^(a{1,90}b){2,3}$"}]}),
     "a pattern of quotes": text_of({"type": "array", "maxItems": 2, "items": {"type": "string", "pattern": 'a"+\\\\b'}}),
     "sets of quotes": text_of({"type": "string", "pattern": '^["a][\\\\"b][^a]["\\\\]c$'}),
     "different items beside": {"type": "object", "properties": {"u": {"type": "array", "items": {"type": "integer"},
@@ -90,6 +92,13 @@ def test_masks_are_exact_at_every_level(service: GrammarService, name: str, conf
     grammar = service.compile(constraint)
     assert not [verdict for verdict in grammar.verdicts if verdict.verdict == "checked"]
     check(grammar, 4, 50)
+
+
+def test_no_mask_within_follows_every_token_for_a_pattern(service: GrammarService) -> None:
+    grammar = service.compile(Constraint.json_schema(SCHEMAS["a pattern with repeats beside"]))
+    assert grammar.completions is not None
+    assert grammar.completions.pushdown.holds_documents
+    assert not grammar.completions.pushdown.spells_within
 
 
 def test_adversarial_documents_are_valid_at_every_level(service: GrammarService) -> None:
