@@ -30,10 +30,9 @@ _FOLLOWED = 4_000
 """Bytes of an ending that are followed through the guards once more; of a long one that takes as long as writing it."""
 
 
-_PIECE = 400
-"""Bytes that are followed at one go."""
-_BYTES_TIMES_WAYS = 100
-"""The same where there are several ways: each byte may lead to a place that is still to be made of them all."""
+_PIECE, _STRIDE, _NEW = 400, 16, 4
+"""Bytes times ways that are followed in a piece, and between two looks at how many ways there are. Where there are
+several, a byte mostly leads to a place that is still to be made of them all, which is that much more work."""
 
 
 class CompletionTable:
@@ -226,17 +225,20 @@ class DocumentCursor:
         pushdown = self._completions.pushdown
         if not (self.alive and pushdown.guarded) or (len(text) > _FOLLOWED and not pushdown.marked):
             return ()
-        at, marks, start = self.at, list[int](), 0
+        at, marks, start, work = self.at, list[int](), 0, 0
         while start < len(text):
-            ways = len(at.place.stacks)
-            end = start + (_PIECE if ways <= 1 else max(1, _BYTES_TIMES_WAYS // ways))
+            end = start + max(1, _STRIDE // max(1, len(at.place.stacks)))
             try:
                 at = followed(pushdown, at, text[start:end])
             except LostWay:
                 return ()
             marks += [start + mark for mark in at.marks]
+            ways = len(at.place.stacks)
+            work += (end - start) * (ways if ways <= 1 else _NEW * ways)
             start = end
-            yield
+            if work >= _PIECE:
+                work = 0
+                yield
         return tuple(marks) if at.place.completed else None
 
     def ending(self, limit: int) -> Pieces[tuple[int, ...] | None]:

@@ -13,6 +13,7 @@ from engine.grammar.pushdown.pushdown import Place, Stack
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
 from engine.schema.rules.guards import Bounds, Length, Matching, Members, Region, regions
 
+_Ahead = tuple[Stack, int, bool]
 Bound = tuple[int, Region]
 """A region, and how many containers further out it lies; strings count with the container they stand in."""
 
@@ -20,8 +21,9 @@ Bound = tuple[int, Region]
 def bounds(place: Place, *, in_string: bool, deepest: int = NEVER) -> tuple[Bound, ...]:
     """Every region that guards of this place may look at before more than `deepest` containers are closed."""
     found: dict[Bound, None] = {}
+    seen: set[_Ahead] = set()
     for stack in place.stacks:
-        for level, symbol in levels(stack, in_string=in_string):
+        for level, symbol in levels(stack, in_string=in_string, seen=seen):
             if level > deepest:
                 break
             if level >= 0 and symbol.asks:
@@ -33,8 +35,9 @@ def bounds(place: Place, *, in_string: bool, deepest: int = NEVER) -> tuple[Boun
 def members(place: Place, *, in_string: bool) -> list[Members]:
     """The bounds of the innermost open object, if a key of it may come or is open; as far as guards look at them."""
     found: dict[Members, None] = {}
+    seen: set[_Ahead] = set()
     for stack in place.stacks:
-        for level, symbol in levels(stack, in_string=in_string):
+        for level, symbol in levels(stack, in_string=in_string, seen=seen):
             if level:
                 break
             if symbol.asks:
@@ -50,12 +53,20 @@ def _members(symbol: Nonterminal) -> tuple[Members, ...]:
     return symbol.members
 
 
-def levels(stack: Stack, *, in_string: bool) -> Iterator[tuple[int, Nonterminal]]:
-    """The rules on a stack, with the number of containers closed before their turn (negative: one opens first)."""
+def levels(stack: Stack, *, in_string: bool, seen: set[_Ahead] | None = None) -> Iterator[tuple[int, Nonterminal]]:
+    """The rules on a stack, with the number of containers closed before their turn (negative: one opens first).
+
+    Of stacks that share what is `seen`, each part once: those of a place have mostly the same end.
+    """
     closed, inside = 0, in_string
     node: Stack | None = stack
     while node is not None and node.symbol is not None:
         symbol = node.symbol
+        if seen is not None:
+            ahead = node, closed, inside
+            if ahead in seen:
+                return
+            seen.add(ahead)
         if isinstance(symbol, Nonterminal):
             yield closed, symbol
         opened, inside = effect(symbol)[inside]
