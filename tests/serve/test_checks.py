@@ -14,8 +14,18 @@ import httpx
 import pytest
 
 from engine import Engine, Limits
+from engine.errors import CheckFailed
 from tests.decode.fakes import fake_engine, random_logits, wants
-from tests.decode.requests.test_checks import HERE, NO_ANSWER, PATIENT, SCHEMA, eventually, gone, running_check
+from tests.decode.requests.test_checks import (
+    HERE,
+    NO_ANSWER,
+    PATIENT,
+    SCHEMA,
+    eventually,
+    gone,
+    limits_for,
+    running_check,
+)
 from tests.serve.fakes import Server
 
 REGISTERED = {name: f"{HERE}:{name}" for name in ("short", "gated", "told", *(f.__name__ for f, _, _ in NO_ANSWER))}
@@ -77,20 +87,22 @@ def test_a_mistake_is_told_with_400(server: Server, body: dict[str, Any], told: 
 
 @pytest.mark.parametrize(("check", "kind", "told"), NO_ANSWER, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_check_without_an_answer_is_422_and_others_are_answered(
-    server: Server, check: Any, kind: type[Exception], told: str
+    tmp_path: Path, check: Any, kind: type[CheckFailed], told: str
 ) -> None:
     beside: list[httpx.Response] = []
     plain = asked("short", checks=None)
-    other = threading.Thread(target=lambda: beside.append(httpx.post(f"{server.url}/generate", json=plain, timeout=60)))
-    other.start()
-    answer = server.client.post("/generate", json=asked(check.__name__))
-    other.join()
-    assert answer.status_code == 422
-    error = answer.json()["error"]
-    assert (error["type"], error["param"], error["pointer"]) == (kind.__name__, "checks", "/a")
-    assert told in error["message"]
-    assert [response.json()["text"]["a"] for response in beside] == ["hello"]
-    assert server.client.get("/ready").status_code == 200
+    with made(tmp_path, limits=limits_for(kind)) as engine, Server(engine) as server:
+        url = f"{server.url}/generate"
+        other = threading.Thread(target=lambda: beside.append(httpx.post(url, json=plain, timeout=60)))
+        other.start()
+        answer = server.client.post("/generate", json=asked(check.__name__))
+        other.join()
+        assert answer.status_code == 422
+        error = answer.json()["error"]
+        assert (error["type"], error["param"], error["pointer"]) == (kind.__name__, "checks", "/a")
+        assert told in error["message"]
+        assert [response.json()["text"]["a"] for response in beside] == ["hello"]
+        assert server.client.get("/ready").status_code == 200
 
 
 def test_a_stream_waits_for_a_check_and_tells_its_failure(tmp_path: Path) -> None:

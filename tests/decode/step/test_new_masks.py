@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from engine import Constraint, Request, SamplingParams
+from engine.decode.step.masks import Masks
 from engine.errors import GrammarDesync
 from engine.grammar import Matcher
 from tests.decode.fakes import fake_engine, wants
@@ -84,6 +85,7 @@ def test_a_draft_is_cut_where_its_masks_take_longer_than_a_step_may(
         engine.grammars.vocabulary.masks.clear()
         network.forwards = 0
         monkeypatch.setattr(Matcher, "fill", slowly)
+        monkeypatch.setattr(Masks, "pace_s", property(lambda _: 0.0, lambda *_: None), raising=False)
         result = engine.generate(request)
     assert (result.text, result.status) == (alone.text, "complete")
     assert max(new.values()) <= 1 + STEP_S / SLOW_S
