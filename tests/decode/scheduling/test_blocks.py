@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,17 @@ def test_rows_that_outgrow_the_cache_give_way_and_end_as_they_would_have_alone(
         alone = [roomy.generate(request) for request in requests]
     assert not put_backs
     engine, network = fake_engine(logits, tmp_path, blocks=few(LENGTH // SIZE), **settings)
+    all_there = threading.Event()
+
+    def wait_for_all() -> None:
+        all_there.wait(60)
+
+    network.before = wait_for_all
     with engine:
         futures = [engine.submit(request, owner=f"owner {i % 2}") for i, request in enumerate(requests)]
+        for constraint in [request.constraint for request in requests if request.constraint is not None]:
+            engine.grammars.compile(constraint)
+        all_there.set()
         shared = [future.result(120) for future in futures]
         assert put_backs, "there was too little room"
         assert network.most > 1, "rows ran beside each other"
