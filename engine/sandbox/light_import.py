@@ -31,15 +31,19 @@ class _Placeholder(ModuleType):
 
 
 def light_import(name: str) -> ModuleType:
-    """The module. Raises whatever a library raises that cannot do without; what it imported is then of no use."""
-    sys.modules |= dict.fromkeys(_LIBRARIES)  # type: ignore[arg-type]  # None: not to be had
-    with suppress(ImportError):
-        import_module("tvm_ffi")  # XGrammar's binding asks torch for devices, and does without where there is none
-    sys.modules |= {library: _Placeholder(library) for library in _LIBRARIES}
-    module = import_module(name)
-    for library in _LIBRARIES:
-        del sys.modules[library]
-    return module
+    """The module. Raises whatever a library raises that cannot do without; what it imported is then of no use.
+
+    First with neither to be had, since some libraries (XGrammar's binding) can do without; then with placeholders.
+    """
+    try:
+        sys.modules |= dict.fromkeys(_LIBRARIES)  # type: ignore[arg-type]  # None: not to be had
+        with suppress(ImportError):
+            return import_module(name)
+        sys.modules |= {library: _Placeholder(library) for library in _LIBRARIES}
+        return import_module(name)
+    finally:
+        for library in _LIBRARIES:
+            del sys.modules[library]
 
 
 def _named(name: str) -> _Nothing:
