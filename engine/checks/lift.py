@@ -12,28 +12,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-_BEFORE_A_TYPE = frozenset(
-    (
-        *("asserts", "async", "chan", "const", "dyn", "extends", "fn", "for", "func", "impl", "in", "infer"),
-        *(
-            "interface",
-            "is",
-            "keyof",
-            "long",
-            "map",
-            "mut",
-            "new",
-            "out",
-            "readonly",
-            "ref",
-            "short",
-            "signed",
-            "static",
-            "struct",
-        ),
-        *("super", "type", "typeof", "unique", "unsafe", "unsigned", "volatile", "where"),
-    )
-)
+_BEFORE_A_TYPE = frozenset((
+    "asserts", "async", "chan", "const", "dyn", "extends", "fn", "for", "func", "impl", "in", "infer", "interface",
+    "is", "keyof", "long", "map", "mut", "new", "out", "readonly", "ref", "short", "signed", "static", "struct",
+    "super", "type", "typeof", "unique", "unsafe", "unsigned", "volatile", "where",
+))  # fmt: skip
 """Words of the five languages behind which another word of the same type may stand."""
 _PAIRS = {")": "(", "]": "[", "}": "{", ">": "<"}
 _TOKEN = re.compile(

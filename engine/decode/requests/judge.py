@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.checks.row_checks import Call
 from engine.checks.service import CheckService
@@ -16,6 +16,7 @@ from engine.judge import Judgement, Undecided
 from engine.judge.service import JudgeService, Verdict
 from engine.schema.reading.validator import JsonInvalid, parse_json
 
+T = TypeVar("T")
 _UNKNOWN = Judgement(False)
 GRACE_S = 0.8
 """What judging may last beyond the deadline: a document that was closed at it is still judged."""
@@ -147,24 +148,22 @@ def _learn(sample: Sample, question: Question) -> None:
 
 def _result(answer: Future[Verdict]) -> Verdict:
     """Raises JudgingLimit where the deadline has passed first."""
-    if not answer.done():
-        answer.cancel()
-        raise JudgingLimit("the deadline passed while the document was judged", param="deadline_s")
-    try:
-        return answer.result()
-    except CancelledError:
-        raise JudgingLimit("judging was stopped", param="deadline_s") from None
+    return _settled(answer, JudgingLimit, "the deadline passed while the document was judged", "judging was stopped")
 
 
 def _answers(answer: Future[list[str | None]]) -> list[str | None]:
     """Raises CheckTimeout where the deadline has passed first."""
+    return _settled(answer, CheckTimeout, "the deadline passed while a check ran", "a check was stopped")
+
+
+def _settled(answer: Future[T], kind: type[JudgingLimit | CheckTimeout], late: str, stopped: str) -> T:
     if not answer.done():
         answer.cancel()
-        raise CheckTimeout("the deadline passed while a check ran", param="deadline_s")
+        raise kind(late, param="deadline_s")
     try:
         return answer.result()
     except CancelledError:
-        raise CheckTimeout("a check was stopped", param="deadline_s") from None
+        raise kind(stopped, param="deadline_s") from None
 
 
 def _value(data: bytes, judgement: Judgement) -> Any:

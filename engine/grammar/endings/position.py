@@ -104,21 +104,20 @@ def forced(pushdown: Pushdown, at: Position) -> bytes:
         looked += len(at.place.stacks) * (1 + len(more))
         at = followed(pushdown, at, more)
         more = pushdown.forced(at.place)
-        if not more:
-            looked += len(at.place.stacks) * at.place.first_bytes().bit_count() * _A_TRY
-            more = _only_byte(pushdown, at)
+        if not more and not at.place.completed and len(at.place.stacks) <= _FEW_WAYS:
+            first = at.place.first_bytes()
+            looked += len(at.place.stacks) * first.bit_count() * _A_TRY
+            more = _only_byte(pushdown, at, first)
         if not more:
             break
         written += more
     return whole_characters(written)
 
 
-def _only_byte(pushdown: Pushdown, at: Position) -> bytes:
-    """The byte that must come, by the guards; none where the document may end, or there is a choice, or many ways."""
+def _only_byte(pushdown: Pushdown, at: Position, first: int) -> bytes:
+    """The one of the `first` bytes that must come, by the guards; none where there is a choice."""
     found = b""
-    if at.place.completed or len(at.place.stacks) > _FEW_WAYS:
-        return found
-    for byte in states_of(at.place.first_bytes()):
+    for byte in states_of(first):
         move = at.place.moves.get(byte) or pushdown.step(at.place, byte)
         if (move.pass_with(at.cursor) if isinstance(move, Gate) else move).stacks:
             if found:

@@ -66,7 +66,7 @@ class Maker:
         self._storing.submit(self._beside, self._make_common_masks)
 
     def start(self) -> None:
-        """Start the process that compiling ones are made of: 1-4 s of another processor, ahead of the first constraint.
+        """Start the process that compiling ones are made of: 1-2 s of another processor, ahead of the first constraint.
 
         Every call after the first does nothing.
         """
