@@ -49,6 +49,20 @@ def test_a_prompt_becomes_a_valid_ir_and_stderr_tells_how(tmp_path: Path) -> Non
     assert len(steps) == report["usage"]["completion_tokens"]
 
 
+@pytest.mark.parametrize("method", [("smc", "--particles", "4"), ("rejection",)], ids=lambda method: method[0])
+def test_a_text_is_drawn_from_the_models_own_distribution(method: tuple[str, ...]) -> None:
+    ran = subprocess.run(
+        [*MASKLOOP, "generate", "--choice", "yes", "--choice", "no", "--prompt", "Yes or no?", "--seed", "3",
+         "--report", "--max-tokens", "8", "--method", *method],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout)
+    assert (report["status"], report["valid"]) == ("complete", True)
+    assert report["text"] in ("yes", "no")
+    assert report["log_evidence"] < 0
+
+
 def test_ctrl_c_while_decoding_ends_at_once_with_nothing_on_stdout(heed_interrupts: Callable[[], None]) -> None:
     child = subprocess.Popen(
         [*MASKLOOP, "generate", "--prompt", "Count to a thousand", "--max-tokens", "4000"],

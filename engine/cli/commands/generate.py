@@ -101,7 +101,8 @@ def _decode(engine: Engine, request: Request, progress: Progress, trace: TraceOu
         if trace:
             trace(record)
 
-    result = wait_for(engine.submit(request, trace=step, stats=trace is not None))
+    watched = step if trace or request.sampling.method == "mask" else None  # other methods have no steps to tell
+    result = wait_for(engine.submit(request, trace=watched, stats=trace is not None))
     progress.end_phase()
     if trace:
         trace.end(engine, request, result)
