@@ -18,7 +18,6 @@ from engine.judge import judge
 from engine.request import Constraint, Request, Result, Timings, Usage
 from engine.serve.app import create_app
 from engine.serve.server.run import Server as Listener
-from engine.serve.server.run import server_config
 from engine.serve.settings import ServeSettings
 
 DOCUMENT = {"name": "add", "ok": True}
@@ -166,9 +165,8 @@ class Server:
 
     def __init__(self, engine: Any, settings: ServeSettings | None = None) -> None:
         self.app = create_app(engine, settings)
-        config = server_config(self.app, port=0, lifespan="on", timeout_graceful_shutdown=2)
         self.engine = engine
-        self._server = Listener(config)
+        self._server = Listener(self.app, port=0, lifespan="on", timeout_graceful_shutdown=2)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> Server:

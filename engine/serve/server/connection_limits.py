@@ -6,6 +6,7 @@ Knows counts and clocks; one look a second over all of them replaces a timer for
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,12 +34,15 @@ class ConnectionLimits:
     """One per server, used on its event loop."""
 
     settings: ServeSettings
+    defer: Callable[[bool], None]
+    """Called with True when half of the connections without a header are there that may be, with False when few are."""
     _all: dict[Held, _Unread] = field(default_factory=dict)
     _awaiting: dict[Held, float] = field(default_factory=dict)
     """Since when a complete header is missing; oldest first."""
     _resting: dict[Held, None] = field(default_factory=dict)
     """Between two requests; longest first."""
     _look: asyncio.TimerHandle | None = None
+    _deferred: bool = False
 
     def __len__(self) -> int:
         return len(self._all)
@@ -65,6 +69,8 @@ class ConnectionLimits:
         self._awaiting.setdefault(held, _now())
         if len(self._awaiting) > self.settings.max_headerless:
             self._drop(next(iter(self._awaiting)))
+        if not self._deferred and len(self._awaiting) > self.settings.max_headerless // 2:
+            self._defer(True)
 
     def answering(self, held: Held) -> None:
         """A request is complete, or its body is on its way under a clock of its own."""
@@ -87,6 +93,10 @@ class ConnectionLimits:
         self.leave(held)
         held.transport.abort()
 
+    def _defer(self, on: bool) -> None:
+        self._deferred = on
+        self.defer(on)
+
     def _later(self) -> None:
         if self._look is None:
             self._look = asyncio.get_running_loop().call_later(LOOK_S, self._sweep)
@@ -106,6 +116,8 @@ class ConnectionLimits:
             unread.nbytes = nbytes
             if now - unread.since > self.settings.send_timeout_s:
                 self._drop(held)
+        if self._deferred and len(self._awaiting) < self.settings.max_headerless // 4:
+            self._defer(False)
         if self._all:
             self._later()
 

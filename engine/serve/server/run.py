@@ -39,6 +39,7 @@ ACCEPT_AT_ONCE = 16
 """New connections taken in one turn of the event loop: a millisecond. What those sent is read before more are taken."""
 UNACCEPTED = 4096
 """New connections that the system keeps for us meanwhile. It drops those above without a word to the client."""
+SILENT_S = 1
 
 
 def serve(
@@ -109,29 +110,38 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def server_config(app: FastAPI, **options: Any) -> uvicorn.Config:
-    """The app behind connections that are counted, timed and read strictly; no web sockets."""
-    limits = ConnectionLimits(app.state.service.settings)
-    settings = {
-        "http": partial(Connection, limits=limits),
-        "ws": "none",
-        "h11_max_incomplete_event_size": MOST_HEADER_BYTES,
-        "backlog": ACCEPT_AT_ONCE,
-        "log_level": "error",
-        "access_log": False,
-    }
-    return uvicorn.Config(app, **{**settings, **options})
-
-
 class Server(uvicorn.Server):
-    """uvicorn's, with room for new connections while the event loop is busy."""
+    """uvicorn's behind connections that are counted, timed and read strictly, with room for new ones while the event
+    loop is busy; no web sockets."""
+
+    def __init__(self, app: FastAPI, **options: Any) -> None:
+        settings = {
+            "http": partial(Connection, limits=ConnectionLimits(app.state.service.settings, self._defer)),
+            "ws": "none",
+            "h11_max_incomplete_event_size": MOST_HEADER_BYTES,
+            "backlog": ACCEPT_AT_ONCE,
+            "log_level": "error",
+            "access_log": False,
+        }
+        super().__init__(uvicorn.Config(app, **{**settings, **options}))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """asyncio has one number for both, how many wait and how many are taken at once."""
         await super().startup(sockets)
-        for listener in [listener for server in self.servers for listener in server.sockets]:
-            with socket.socket(fileno=os.dup(listener.fileno())) as same:
-                same.listen(UNACCEPTED)
+        for listener in self._listeners():
+            with listener:
+                listener.listen(UNACCEPTED)
+
+    def _defer(self, on: bool) -> None:
+        """Whether the system keeps a new connection to itself until it has sent something, or for `SILENT_S`: then no
+        client whose header is on its way is the oldest without one. Does nothing where the system cannot."""
+        for listener in self._listeners() if hasattr(socket, "TCP_DEFER_ACCEPT") else []:
+            with listener:
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENT_S if on else 0)
+
+    def _listeners(self) -> list[socket.socket]:
+        """The sockets that asyncio shows part of only, once more, to be closed."""
+        return [socket.socket(fileno=os.dup(one.fileno())) for server in self.servers for one in server.sockets]
 
 
 class GracefulServer(Server):
@@ -145,8 +155,7 @@ class GracefulServer(Server):
         self._service = service
         self._stop_at: float | None = None
         self.interrupted = self._told = False
-        app = create_app(service)
-        super().__init__(server_config(app, host=host, port=port, timeout_graceful_shutdown=int(STOP_S / 2)))
+        super().__init__(create_app(service), host=host, port=port, timeout_graceful_shutdown=int(STOP_S / 2))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         """Called by uvicorn for SIGINT and SIGTERM. A second SIGINT stops at once.

@@ -40,12 +40,15 @@ def everything(connection: socket.socket) -> bytes:
 
 
 def healthy(connection: socket.socket) -> bool:
-    """Ask for the health, read the whole answer."""
-    connection.sendall(GET)
-    with connection.makefile("rb") as stream:
-        head = b"".join(iter(stream.readline, b"\r\n"))
-        stream.read(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
-    return b"200 OK" in head
+    """Ask for the health, read the whole answer; False where the connection was closed."""
+    with suppress(OSError):
+        connection.sendall(GET)
+        with connection.makefile("rb") as stream:
+            while line := stream.readline():
+                if line.lower().startswith(b"content-length: "):
+                    stream.readline()
+                    return b"ready" in stream.read(int(line.split()[1]))
+    return False
 
 
 def is_open(connection: socket.socket) -> bool:
@@ -101,6 +104,17 @@ def test_of_three_hundred_silent_connections_the_oldest_go_and_others_are_served
         assert server.get("/health").status_code == 200
         wait_for(lambda: not is_open(silent[43]))
         assert [is_open(one) for one in silent] == [False] * 44 + [True] * 256
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_DEFER_ACCEPT"), reason="needs Linux's TCP_DEFER_ACCEPT")
+def test_a_client_whose_header_is_late_is_served_among_hundreds_without_one(server: Server) -> None:
+    with ExitStack() as stack:
+        begun = [stack.enter_context(connect(server, GET[:9])) for _ in range(200)]
+        wait_for(lambda: len(server.connections) == 200)
+        late = stack.enter_context(connect(server))
+        begun += [stack.enter_context(connect(server, GET[:9])) for _ in range(300)]
+        wait_for(lambda: not is_open(begun[243]))
+        assert healthy(late)
 
 
 def test_connections_that_rest_or_work_do_not_count_as_silent(serving: Serving) -> None:
