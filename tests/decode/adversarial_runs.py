@@ -1,6 +1,6 @@
 """Many runs against models that want no document at all, counted by outcome.
 
-    python -m tests.decode.adversarial_runs [--runs 1000] [--first 0] [--ahead]
+    python -m tests.decode.adversarial_runs [--runs 1000] [--first 0] [--ahead] [--in-strings]
 
 A run's number decides everything about it: schema and conformance, adversary, temperature, penalty, budget, samples,
 deadline, and which of four owners asks; sixteen are in flight on four slots, so that rows are put back. Deadlines are
@@ -33,7 +33,7 @@ from engine import BudgetTooSmall, Constraint, ConstraintError, EngineError, Req
 from engine.decode.engine import Engine
 from engine.decode.requests.judge import GRACE_S
 from engine.decode.scheduling.scheduler import Scheduler
-from tests.decode.adversarial_schemas import schemas
+from tests.decode.adversarial_schemas import schemas, schemas_in_strings
 from tests.decode.adversaries import ADVERSARIES, logits_of
 from tests.decode.fakes import STEP_S, FakeNetwork, clock_of_steps, fake_engine
 
@@ -41,6 +41,8 @@ SLOTS, WINDOW = 4, 16
 OWNERS = ("many", "many", "many", "few", "seldom", None)
 BUDGETS = (12, 40, 64, 90, 130, 240)
 """Tokens, of bytes mostly; the shortest document of the six that ship needs 63."""
+LONG = (180, 250, 400, 600)
+"""The shortest three levels of documents in strings need 60 to 150."""
 LATE_S = GRACE_S + 0.1
 JUDGED_S = 50 * STEP_S
 """What a step waits at most for what is judged of documents that are past their deadlines."""
@@ -70,12 +72,13 @@ class Run:
         return late_s > seconds - STEP_S / 2
 
 
-def run(number: int) -> Run:
-    """Everything about it follows from its number."""
+def run(number: int, *, in_strings: bool = False) -> Run:
+    """Everything about it follows from its number; `in_strings`: of schemas of documents in strings alone."""
     draw = random.Random(number)
-    schema = schemas()[number // len(ADVERSARIES) % len(schemas())]
+    sources = schemas_in_strings() if in_strings else schemas()
+    schema = sources[number // len(ADVERSARIES) % len(sources)]
     params = SamplingParams(
-        max_tokens=draw.choice(BUDGETS),
+        max_tokens=draw.choice(LONG if in_strings else BUDGETS),
         seed=number,
         temperature=draw.choice([0.0, 0.7, 1.5]),
         top_p=draw.choice([1.0, 1.0, 0.9]),
@@ -84,7 +87,7 @@ def run(number: int) -> Run:
         logprobs=draw.choice([None, None, 2]),
     )
     constraint = Constraint.json_schema(schema, conformance=draw.choice(["tight", "spec"]))
-    deadline_s = draw.choice([None, None, 0.02, 0.1, 0.5, 2.0])
+    deadline_s = draw.choice([None] * 8 + [0.5] if in_strings else [None, None, 0.02, 0.1, 0.5, 2.0])
     request = Request(
         prompt=f"{number:06d}", constraint=constraint, sampling=params, deadline_s=deadline_s, id=str(number)
     )
@@ -165,7 +168,9 @@ def outcome(result: Result, run: Run) -> str:
     return f"wrong: {status} {error}"
 
 
-def outcomes(numbers: Sequence[int], cache_dir: Path, **settings: Any) -> Iterator[tuple[Run, str]]:
+def outcomes(
+    numbers: Sequence[int], cache_dir: Path, *, in_strings: bool = False, **settings: Any
+) -> Iterator[tuple[Run, str]]:
     """Every run, and the outcome of each of its samples; at last one of the engine itself."""
     engine, network = fake_engine(logits_of, cache_dir, max_batch=SLOTS, **settings)
     network.before = lambda: _await_late_judgements(engine)
@@ -173,7 +178,7 @@ def outcomes(numbers: Sequence[int], cache_dir: Path, **settings: Any) -> Iterat
     with engine, clock_of_steps(network) as now:
         engine.warmup([Constraint.json_schema(schema) for schema in schemas()[:6]])
         for number in numbers:
-            flying.append(_submitted(engine, run(number), now))
+            flying.append(_submitted(engine, run(number, in_strings=in_strings), now))
             if len(flying) >= WINDOW:
                 yield from _told(*flying.popleft())
         while flying:
@@ -244,6 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first run")
     parser.add_argument("--ahead", action="store_true", help="launch forwards before the host has seen the token")
+    parser.add_argument("--in-strings", action="store_true", help="only documents in strings, three levels of them")
     asked = parser.parse_args(arguments)
     counts, put_back = Counter[str](), Scheduler._put_back
 
@@ -254,13 +260,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Scheduler._put_back = counting  # type: ignore[method-assign]
     with TemporaryDirectory() as folder:
         numbers = range(asked.first, asked.first + asked.runs)
-        for made, name in outcomes(numbers, Path(folder), launch_ahead=asked.ahead):
+        for made, name in outcomes(numbers, Path(folder), in_strings=asked.in_strings, launch_ahead=asked.ahead):
             counts[name] += 1
             if is_wrong(name):
                 print(f"run {made.number}: {name}", flush=True)
+    sources = schemas_in_strings() if asked.in_strings else schemas()
     rows, documents = counts.pop("put back", 0), sum(counts[name] for name in ("complete", "closed", "invalid"))
     wrong = sum(count for name, count in counts.items() if is_wrong(name))
-    print(f"{asked.runs} runs, {len(schemas())} schemas, {len(ADVERSARIES)} adversaries, {rows} rows put back")
+    print(f"{asked.runs} runs, {len(sources)} schemas, {len(ADVERSARIES)} adversaries, {rows} rows put back")
     for name, count in counts.most_common():
         print(f"  {count:6d} {name}")
     print(f"  {documents:6d} documents; {wrong} wrong")

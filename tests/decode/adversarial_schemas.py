@@ -50,6 +50,41 @@ HARD: list[Any] = [
     {}, True,
 ]  # fmt: skip
 
+LETTERS = {"type": ["null", "string"], "maxLength": 1}
+INNERMOST: list[Any] = [
+    {"type": "object", "properties": {"a": {"type": "string", "minLength": 1, "maxLength": 2}, "bb": {"type": "null"}}, "required": ["a", "bb"],
+     "patternProperties": {"^[ab]{1,3}$": LETTERS}, "additionalProperties": False, "maxProperties": 3},
+    {"type": "object", "properties": {"ab": {"type": "integer"}, "b": {}}, "required": ["ab"], "patternProperties": {"^a": {"type": ["integer", "null"]}},
+     "minProperties": 2, "maxProperties": 3},
+    {"type": "object", "patternProperties": {"^[ab]{1,2}$": {"type": "null"}}, "additionalProperties": False, "minProperties": 3},
+    {"type": "object", "properties": {"é": LETTERS}, "propertyNames": {"minLength": 1, "maxLength": 2}, "additionalProperties": LETTERS, "required": ["é"], "minProperties": 2},
+    {"type": "array", "items": {"type": "object", "properties": {"k": {"type": "integer"}}, "required": ["k"], "patternProperties": {"^k.$": {"type": "boolean"}}},
+     "minItems": 1, "maxItems": 2},
+    {"type": "object", "properties": {"aa": {"const": 1}}, "patternProperties": {"^a{1,3}$": {"type": "integer"}, "b$": {"type": "null"}}, "dependentRequired": {"a": ["aa"]},
+     "additionalProperties": False, "minProperties": 1},
+]  # fmt: skip
+
+
+def _level(inner: Any, number: int) -> Any:
+    """An object with lengths, required keys and patterns of keys, one of whose members holds a document."""
+    more = [{"patternProperties": {"^e": {"type": "string", "maxLength": 3}, "^x": {"type": "null"}}},
+            {"properties": {"dd": {"type": "string", "minLength": 2}}, "required": ["d", "dd"]},
+            {"patternProperties": {"^[ex]{1,2}$": {"type": "string"}}, "additionalProperties": False, "maxProperties": 2}][number % 3]  # fmt: skip
+    base = {"type": "object", "required": ["d"], **more}
+    return {**base, "properties": {"d": text_of(inner), **more.get("properties", {})}}
+
+
+@cache
+def schemas_in_strings() -> list[str]:
+    """Three levels of documents in strings, with lengths, required keys and patterns of keys on each."""
+    made = [
+        _level(_level(_level(inner, one), two), one + two)
+        for inner in INNERMOST
+        for one in range(3)
+        for two in range(3)
+    ]
+    return [json.dumps(schema) for schema in made]
+
 
 @cache
 def schemas() -> list[str]:

@@ -117,6 +117,15 @@ def test_adversaries_of_several_owners_with_deadlines_budgets_and_samples(ahead:
     assert counts["nothing left"] == 1
 
 
+def test_adversaries_write_valid_documents_into_strings(tmp_path: Path) -> None:
+    """`python -m tests.decode.adversarial_runs --in-strings` makes as many as are asked for."""
+    made = list(outcomes(range(0, 378, 27), tmp_path, in_strings=True))
+    assert not [(run.number, name) for run, name in made if is_wrong(name)]
+    counts = Counter(name for _, name in made)
+    assert counts["closed"] + counts["complete"] > 7
+    assert not counts["invalid"]
+
+
 def test_what_is_wrong_with_a_result_is_seen() -> None:
     wrong, asked = failed_result("0", NotReady("no"), Identity("fake", "fp32", "0", "cpu")), run(0)
     valid = replace(wrong, status="complete", valid=True, text="{}", error=None)

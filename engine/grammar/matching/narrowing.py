@@ -16,7 +16,7 @@ from engine.grammar.endings.position import Position, followed, looked, open_mov
 from engine.grammar.endings.unused import Doubt, doubts, open_string, strings
 from engine.grammar.masks import bitmask
 from engine.grammar.pieces import Pieces
-from engine.grammar.pushdown.byte_grammar import Character, Literal, Nonterminal, spells
+from engine.grammar.pushdown.byte_grammar import Character, Literal, Nonterminal
 from engine.grammar.pushdown.levels import bounds, effect, members
 from engine.grammar.pushdown.pushdown import Place, Pushdown, Stack, gated, string_length, string_pattern, string_rule
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
@@ -24,7 +24,7 @@ from engine.grammar.vocabulary.string_tokens import StringTokens
 from engine.grammar.vocabulary.utf8 import byte_automaton
 from engine.grammar.vocabulary.vocabulary import Vocabulary
 from engine.schema.automata.tables import states_of
-from engine.schema.rules.guards import Length, Matching, Members, Reach, Region, depth
+from engine.schema.rules.guards import Length, Letter, Matching, Members, Reach, Region, bare, depth
 from engine.schema.strings.string_rules import RAW
 
 _QUOTE = 0x22
@@ -362,18 +362,37 @@ class Narrowing:
     def _in_document(self, row: bitmask.Row, at: Position) -> Iterator[None]:
         """Within a string that holds a document: where that is in a string itself, a token without quote or backslash
         only adds characters."""
-        levels = list(_levels(at))
-        doubtful = (yield from self._dropped(at)) if all(cursor.in_string for cursor in levels) else None
-        spelled = any(rule is not None and any(map(spells, rule.guards)) for rule in map(string_rule, at.place.stacks))
-        if doubtful is None or spelled:
+        levels, stacks = list(_levels(at)), at.place.stacks
+        marked, at_most = self._tokens.marked, self._tokens.at_most
+        cut = at.place.inside or any(cursor.in_escape for cursor in levels)  # a character is not counted yet
+        keys = [] if cut else [cursor for cursor in levels[1:] if cursor.is_key]
+        towards = yield from self._towards_within(keys)
+        spelled = [stack.symbol.text for stack in stacks if isinstance(stack.symbol, Literal)]
+        doubtful: list[int] | None = None
+        if keys and all(isinstance(stack.symbol, Literal) or _declared_key(stack) for stack in stacks):
+            row &= marked | bitmask.from_ids([*towards, *(yield from self._along(spelled))], self._vocabulary.size)
+        elif all(cursor.in_string for cursor in levels):
+            doubtful = yield from self._dropped(at)
+        asked = (rule.guards for rule in map(string_rule, stacks) if rule is not None)
+        letters = any(isinstance(bare(guard), Letter) for guards in asked for guard in guards)
+        if doubtful is None or letters or (cut and any(cursor.is_key for cursor in levels)):
             yield from self._keep(row, at, bitmask.ids(row).tolist())
             return
-        cut = at.place.inside or any(cursor.in_escape for cursor in levels)  # a character is not counted yet
-        rooms = [self._room_within(stack, levels) for stack in at.place.stacks]
-        marked, at_most = self._tokens.marked, self._tokens.at_most
+        doubtful += towards
+        rooms = [self._room_within(stack, levels) for stack in stacks]
         row &= marked | at_most(max(room for room, _ in rooms) + (_ESCAPE if cut else 0))
         sure = at_most(min(surely for _, surely in rooms) - cut)
         yield from self._keep(row, at, bitmask.among(row, [*doubtful, *bitmask.ids(row & (marked | ~sure)).tolist()]))
+
+    def _towards_within(self, keys: Iterable[Cursor]) -> Pieces[list[int]]:
+        """The tokens without quote or backslash that may make these open keys ones that are declared, or that their
+        objects have."""
+        rests = set[str]()
+        for cursor in keys:
+            begun = cursor.key
+            rests.update(name[len(begun) :] for name in alike(self._pushdown.names_within, begun))
+            rests.update(_rests(cursor.keys, begun))
+        return (yield from self._along(rest.encode("utf-8", "surrogatepass") for rest in rests if rest))
 
     def _room_within(self, stack: Stack, levels: Sequence[Cursor]) -> tuple[int, int]:
         """Characters that may come as long as all strings stay open, and up to which all guards hold."""
@@ -515,7 +534,7 @@ class Narrowing:
         any_of = None if self._picky else next(iter(rules), None)
         found: list[int] = []
         for stack in left:
-            if at.cursor.is_key and string_rule(stack) is None:
+            if _declared_key(stack) or (at.cursor.is_key and string_rule(stack) is None):
                 continue  # a declared key that cannot come
             if isinstance(stack.symbol, Literal):
                 found += yield from self._only_beside(stack.symbol.text, any_of)
@@ -609,6 +628,11 @@ def _before_key(cursor: Cursor) -> bool:
 def _undeclared(place: Place) -> bool:
     """Whether the open key can be one that is not declared."""
     return any(string_rule(stack) is not None for stack in place.stacks)
+
+
+def _declared_key(stack: Stack) -> bool:
+    """Whether a declared key stands first on it, and it is not told yet which."""
+    return isinstance(stack.symbol, Nonterminal) and stack.symbol.spells_keys
 
 
 def _asks_at_once(stack: Stack | None) -> bool:

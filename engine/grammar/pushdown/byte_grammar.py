@@ -127,7 +127,7 @@ class Nonterminal:
         self.asks = False
         """Whether it has guards, or derives something that has."""
         self.spells_keys = False
-        """Whether its alternatives are members, or parts of their keys."""
+        """Whether its alternatives are members, or parts of their keys, at any depth."""
         self.is_mark = name.endswith(UNDECLARED)
         self.depth = _depth(name)
         """How many strings stand around what it derives."""
@@ -156,6 +156,16 @@ def spells(guard: Guard | None) -> bool:
     return isinstance(guard, Letter) or getattr(guard, "rest", ("",)) != ("",)
 
 
+def _names(guards: Iterable[Guard | None]) -> frozenset[str]:
+    found = set[frozenset[str]]()
+    for guard in guards:
+        if isinstance(guard, Unrepeated):
+            found.add(guard.names)
+        elif guard is not None:
+            found.update(region.names for region in regions(guard) if isinstance(region, Members))
+    return frozenset().union(*found)
+
+
 def _depth(name: str) -> int:
     return 0 if not name.endswith(WITHIN) else 1 + _depth(name.removesuffix(WITHIN))
 
@@ -167,6 +177,7 @@ def is_distinct(rule: Nonterminal) -> bool:
 
 
 def _is_of_member(guard: Guard | None) -> bool:
+    guard = bare(guard)
     return isinstance(guard, Member | Another) or (isinstance(guard, AnyOf) and any(map(_is_of_member, guard.guards)))
 
 
@@ -203,8 +214,11 @@ class Symbols:
         """Whether some arrays hold no value twice, so that the text of documents is kept."""
         self.holds_documents = any(rule.depth for rule in rules)
         """Whether some strings hold documents, so that what is written of them is kept."""
-        self.spells_within = any(spells(guard) for rule in asking if rule.depth for guard in rule.guards)
+        within = [guard for rule in asking if rule.depth for guard in rule.guards]
+        self.spells_within = any(map(spells, within))
         """Whether strings of these are asked for single characters."""
+        self.names_within = tuple(sorted(_names(map(bare, within))))
+        """The names that keys in these are compared with, sorted."""
         self.matching = frozenset(guard.region for rule in asking for guard in rule.guards if isinstance(guard, Letter))
         """The strings whose patterns are counted, so that what is written of them is kept."""
         self.costs: Mapping[Length, int] = _costs(asking)

@@ -42,6 +42,20 @@ PAIR = {"type": "object", "properties": {"n": {"type": "integer", "minimum": -5}
         "s": {"type": "string", "minLength": 1, "maxLength": 4}}, "required": ["n", "s"]}  # fmt: skip
 BRANCHES = [{"type": "object", "properties": {"k": {"const": 1}, "a": {"type": "string", "maxLength": 2}}},
             {"type": "object", "properties": {"k": {"const": 2}, "b": {"type": "null"}}}]  # fmt: skip
+FEW = {"^[ab]{1,3}$": {"type": ["null", "string"], "maxLength": 1}}
+DECLARED: list[Any] = [
+    {"type": "object", "properties": {"a": {"type": "null"}, "ab": {"type": "null"}}, "required": ["a"],
+     "patternProperties": {"^b": {"type": "boolean"}}},
+    {"type": "object", "properties": {"a": {"type": "string", "maxLength": 2}, "bb": {"type": "null"}}, "required": ["a", "bb"],
+     "patternProperties": FEW, "additionalProperties": False, "maxProperties": 3},
+    {"type": "object", "properties": {"a": {"type": "null"}, "b": {"type": "null"}}, "minProperties": 3,
+     "patternProperties": {"^[ab]{1,2}$": {"type": "null"}}, "additionalProperties": False},
+    {"type": "object", "properties": {"é": {"type": "null"}, "a\"b": {}}, "propertyNames": {"minLength": 1, "maxLength": 3},
+     "additionalProperties": {"type": "null"}, "required": ["é"], "minProperties": 2},
+    {"type": "object", "properties": {"aa": {"const": 1}}, "patternProperties": {"^a{1,3}$": {"type": "integer"}, "b$": {"type": "null"}},
+     "dependentRequired": {"a": ["aa"]}, "additionalProperties": False, "minProperties": 1},
+]  # fmt: skip
+"""Declared keys that others begin like: guards are asked in the middle of tokens that hold no quote."""
 SCHEMAS: dict[str, Any] = {
     "a length": text_of({"type": "string", "maxLength": 3}),
     "an exact length": text_of({"type": "string", "minLength": 2, "maxLength": 2}),
@@ -58,6 +72,11 @@ SCHEMAS: dict[str, Any] = {
     "keys beside others": text_of({"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"],
                                    "additionalProperties": {"pattern": "^[ab]+$"}, "minProperties": 2}),
     "few keys": text_of({"type": "object", "patternProperties": {"^[ab]$": {"type": "null"}}, "additionalProperties": False}),
+    "declared keys beside patterns": text_of(DECLARED[0]),
+    "an order beside patterns": text_of(text_of(DECLARED[1])),
+    "few keys, three levels": three(DECLARED[2]),
+    "keys with lengths": text_of(text_of(DECLARED[3])),
+    "patterns that meet": three(DECLARED[4]),
     "or another string": {"anyOf": [text_of({"type": "integer"}), {"type": "string", "maxLength": 4}]},
     "two documents": {"anyOf": [text_of({"type": "string", "maxLength": 1}), text_of({"type": "string", "minLength": 3})]},
     "a pattern with repeats": text_of({"type": "string", "pattern": "^(ab{1,90}c){2,3}$"}),
@@ -72,7 +91,8 @@ SCHEMAS: dict[str, Any] = {
 }  # fmt: skip
 DEEP = [three(PAIR), three({"type": "string", "minLength": 2, "maxLength": 5}), text_of(text_of(text_of(PAIR))),
         three({"type": "object", "additionalProperties": {"type": "null"}, "minProperties": 2, "maxProperties": 3}),
-        three({"type": "array", "items": {"anyOf": [PAIR, text_of({"enum": ["a", "b\n", 1]})]}, "maxItems": 3})]  # fmt: skip
+        three({"type": "array", "items": {"anyOf": [PAIR, text_of({"enum": ["a", "b\n", 1]})]}, "maxItems": 3}),
+        *map(three, DECLARED[1:3])]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
