@@ -16,7 +16,7 @@ from engine.grammar.endings.position import Position, followed, looked, open_mov
 from engine.grammar.endings.unused import Doubt, doubts, open_string, strings
 from engine.grammar.masks import bitmask
 from engine.grammar.pieces import Pieces
-from engine.grammar.pushdown.byte_grammar import Character, Literal, Nonterminal
+from engine.grammar.pushdown.byte_grammar import Character, Literal, Nonterminal, names_within
 from engine.grammar.pushdown.levels import bounds, effect, members
 from engine.grammar.pushdown.pushdown import Place, Pushdown, Stack, gated, string_length, string_pattern, string_rule
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
@@ -66,7 +66,7 @@ class Narrowing:
         self._closing = tokens.structural & tokens.closing
         for rule in pushdown.rules:
             effect(rule)  # of thousands of keys the first mask would take long for it
-        self._names = KeyNames()
+        self._names, self._names_within = KeyNames(), names_within(pushdown.rules)
         self._behind_keys: dict[Stack, bitmask.Row] = {}
         self._key_ends: dict[tuple[str, bytes], bool] = {}
         self._declaring: dict[str, list[int]] = {}
@@ -390,7 +390,7 @@ class Narrowing:
         rests = set[str]()
         for cursor in keys:
             begun = cursor.key
-            rests.update(name[len(begun) :] for name in alike(self._pushdown.names_within, begun))
+            rests.update(name[len(begun) :] for name in alike(self._names_within, begun))
             rests.update(_rests(cursor.keys, begun))
         return (yield from self._along(rest.encode("utf-8", "surrogatepass") for rest in rests if rest))
 

@@ -156,14 +156,15 @@ def spells(guard: Guard | None) -> bool:
     return isinstance(guard, Letter) or getattr(guard, "rest", ("",)) != ("",)
 
 
-def _names(guards: Iterable[Guard | None]) -> frozenset[str]:
+def names_within(rules: Iterable[Nonterminal]) -> tuple[str, ...]:
+    """The names that keys of documents in strings are compared with, sorted."""
     found = set[frozenset[str]]()
-    for guard in guards:
+    for guard in (bare(guard) for rule in rules if rule.depth for guard in rule.guards):
         if isinstance(guard, Unrepeated):
             found.add(guard.names)
         elif guard is not None:
             found.update(region.names for region in regions(guard) if isinstance(region, Members))
-    return frozenset().union(*found)
+    return tuple(sorted(frozenset().union(*found)))
 
 
 def _depth(name: str) -> int:
@@ -214,11 +215,8 @@ class Symbols:
         """Whether some arrays hold no value twice, so that the text of documents is kept."""
         self.holds_documents = any(rule.depth for rule in rules)
         """Whether some strings hold documents, so that what is written of them is kept."""
-        within = [guard for rule in asking if rule.depth for guard in rule.guards]
-        self.spells_within = any(map(spells, within))
+        self.spells_within = any(spells(guard) for rule in asking if rule.depth for guard in rule.guards)
         """Whether strings of these are asked for single characters."""
-        self.names_within = tuple(sorted(_names(map(bare, within))))
-        """The names that keys in these are compared with, sorted."""
         self.matching = frozenset(guard.region for rule in asking for guard in rule.guards if isinstance(guard, Letter))
         """The strings whose patterns are counted, so that what is written of them is kept."""
         self.costs: Mapping[Length, int] = _costs(asking)

@@ -188,7 +188,7 @@ class Pushdown:
         self.rules, self.names, self.matching = symbols.rules, symbols.names, symbols.matching
         self.longer, self.costs = symbols.longer, symbols.costs
         self.holds_documents, self.spells_within = symbols.holds_documents, symbols.spells_within
-        self.costs_within, self.names_within = symbols.costs_within, symbols.names_within
+        self.costs_within = symbols.costs_within
         self.unrepeated = bool(symbols.compared)
         """Whether some keys are asked not to repeat others."""
         self.picky = any(guard.rest != ("",) for guard in symbols.compared)
