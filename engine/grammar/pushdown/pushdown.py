@@ -24,7 +24,7 @@ _MAX_STACKS = 1_024
 _REPORTED = 2_048
 """Stacks and places added between two looks at what all grammars hold together."""
 _MAX_TEXT = 1 << 20
-MAX_FORCED = 4_096
+MAX_FORCED = 256
 """Bytes without choice that are looked for at one go, where one way goes on; fewer by as many as there are ways."""
 _ANY_BYTE = (1 << 256) - 1
 

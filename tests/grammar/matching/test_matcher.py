@@ -130,6 +130,28 @@ def test_an_ending_is_legal_and_stops(service: GrammarService, prefix: str) -> N
     json.loads(b"".join(tokens.texts[t] or b"" for t in m.token_ids))
 
 
+def test_along_an_ending_that_is_known_nothing_is_looked_for(service: GrammarService) -> None:
+    m = matcher(service, Constraint.json_schema({"type": "array", "items": {"enum": [1, 22]}, "minItems": 3}))
+    feed(m, "[22,")
+    limit = m.need()
+    ending = m.ending(limit)
+    assert ending is not None
+    for left in range(limit, 0, -1):
+        assert m.seek(left, 0)
+        assert m.shortest_ending() == ending[-left:]
+        assert m.accept(ending[-left])
+    assert m.terminated
+
+
+def test_off_an_ending_that_is_known_another_is_looked_for(service: GrammarService) -> None:
+    m = matcher(service, Constraint.json_schema({"type": "array", "items": {"enum": [1, 22]}, "minItems": 3}))
+    feed(m, "[22,")
+    other = m.need()
+    feed(m, "2")
+    assert not m.seek(other, 0)
+    assert m.need() == other
+
+
 def test_cache_folder_is_private(service: GrammarService, tmp_path: Path) -> None:
     folder = tmp_path / "c"
     GrammarService(byte_tokenizer(), 258, config=EngineConfig(cache_dir=folder)).close()
