@@ -87,15 +87,16 @@ def step_bytes(model: Any, batch: int, positions: int) -> int:
 def _steps(
     runner: Any, options: argparse.Namespace, batch: int, mask: Any, **sampling: float
 ) -> tuple[float, list[dict[str, float]]]:
-    """ms per step of `steps` steps after each row's prompt, and the device's own times of each."""
+    """ms per step of `steps` steps after each row's prompt, from the end of the step before them to that of the last,
+    and the device's own times of each."""
     slots, draw = range(batch), random.Random(batch)
     runner.forward([RowInput(slot, [draw.randrange(runner.vocab_size)], options.prompt) for slot in slots])
     runner.sample(_inputs(draw, batch, mask, **sampling))
-    times = []
-    started = time.perf_counter()
+    times, started = [], 0.0
     for step in range(1, options.steps + 1):
         runner.forward([RowInput(slot, FROM_DEVICE, options.prompt + step) for slot in slots])
         runner.wait()
+        started = started or time.perf_counter()
         times.append(runner.timings())
         runner.sample(_inputs(draw, batch, mask, **sampling))
     runner.wait()
