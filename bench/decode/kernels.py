@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from engine.model.cuda.decode_forward import FEW, DecodeForward
+from engine.model.cuda.decode_forward import FEW, FUSED, DecodeForward
 from engine.model.cuda.wide_forward import WideForward
 from engine.model.kernels.attention.attention import Step
 from engine.model.kernels.routing.router import Pairs
@@ -48,17 +48,18 @@ def _few_works(few: DecodeForward, step: Step, position: int) -> Works:
     few.layers(step)
     model, op, batch = few.model, few.operations, step.tokens.shape[0]
     shape, one, each = model.shape, model.layers[0], _each_layer(model.layers)
+    lone, fused = batch <= few.alone, batch == 1 or batch > FUSED
     x, half, normed, qkv = (part[:batch].clone() for part in (few.x, few.half, few.normed, few.qkv))
     query, mixed, parts = few.query[:batch], few.mixed[:batch], few.parts[: batch * model.chosen]
     routes = few._routes(batch)
     choice = {"chosen": model.chosen, "norm_topk": shape.norm_topk}
-    distinct = model.chosen if batch == 1 else len(set(routes.groups[0][routes.groups[2] > 0].tolist()))
+    distinct = model.chosen * batch if lone else len(set(routes.groups[0][routes.groups[2] > 0].tolist()))
     logits = torch.empty(batch, model.embedding.shape[0], device=x.device)
-    gains: dict[str, Any] = {"gain": one.input_gain, "eps": shape.eps} if batch == 1 else {}
-    source = half if batch == 1 else normed
+    gains: dict[str, Any] = {"gain": one.input_gain, "eps": shape.eps} if lone else {}
+    source = half if lone else normed
 
     def mixture(_: int, layer: Any) -> None:
-        if batch == 1:
+        if lone:
             op.experts_one(normed, routes.logits, layer.gate_up, layer.down, few.inner, x, half, **choice)
         else:
             pairs = Pairs(routes.ids, routes.weights, routes.pairs, routes.groups, 8)
@@ -68,8 +69,9 @@ def _few_works(few: DecodeForward, step: Step, position: int) -> Works:
         op.router(x, layer.post_gain, layer.router, normed, routes.logits, eps=shape.eps)
 
     def attend(i: int, layer: Any) -> None:
-        if batch == 1:  # rope and cache are part of it
-            op.attend_one(qkv, layer.head_norm, few.turns, step, few.caches[i], few.scratch, query, mixed)
+        if fused:  # rope and cache are part of it
+            kernel = op.attend_one if batch == 1 else op.attend_few
+            kernel(qkv, layer.head_norm, few.turns, step, few.caches[i], few.scratch, query, mixed)
         else:
             op.attention(query, few.caches[i], step, few.scratch, mixed)
 
@@ -89,7 +91,7 @@ def _few_works(few: DecodeForward, step: Step, position: int) -> Works:
         "route": (each(lambda *_: op.route(routes, step.live, **choice)), 0),
         "combine": (each(combine), parts.nbytes),
     }  # fmt: skip
-    alone = ("rope, cache", "route", "combine") if batch == 1 else ()
+    alone = (("rope, cache",) if fused else ()) + (("route", "combine") if lone else ())
     return {name: work for name, work in works.items() if name not in alone}
 
 

@@ -12,7 +12,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from engine.model.cpu import kv_blocks
-from engine.model.kernels.attention import attend_one, attention, tile_attention
+from engine.model.kernels.attention import attend_few, attend_one, attention, tile_attention
 from engine.model.kernels.device import launch, plane
 from engine.model.kernels.device.forms import MINIMA, ZEROS, Form
 from engine.model.kernels.device.fragments import FragmentWeight
@@ -41,12 +41,12 @@ TYPES: dict[str, str] = {
 }  # fmt: skip
 _QKV: dict[str, Any] = {"N": 5120, "LD": 5120, "K": 2048, "BT": 8, "RESIDUAL": False, "units": 32}
 _OUTPUT: dict[str, Any] = {"N": 2048, "LD": 2048, "K": 4096, "BT": 8, "NORM": False, "RESIDUAL": True, "units": 64}
-_CHOICE: dict[str, Any] = {"E": 128, "EP": 128, "C": 8, "I": 768}
+_CHOICE: dict[str, Any] = {"E": 128, "EP": 128, "C": 8, "I": 768, "T": 1}
 FEW: dict[str, dict[str, Any]] = {
     "linear": {**_QKV, "NORM": True}, "linear_few": {**_QKV, "NORM": False}, "linear_wide": _OUTPUT,
     "linear_wide_few": _OUTPUT,
     "gate_up_one": {**_CHOICE, "K": 2048, "CP": 8, "NORM_TOPK": True, "units": 32},
-    "down_one": {**_CHOICE, "N": 2048, "units": 96},
+    "down_one": {**_CHOICE, "N": 2048, "units": 96}, "down_two": {**_CHOICE, "T": 2, "N": 2048, "units": 96},
 }  # fmt: skip
 """The few-token kernels at the product's sizes; `units` is what their sum runs over."""
 _NOTHING = torch.empty(0)
@@ -62,7 +62,10 @@ def cases(capability: int) -> list[Case]:
     for bits in (4, 8, 16) if capability == 90 else (4,):
         base: dict[str, Any] = {"BITS": bits, **flags}
         for kind, shape in FEW.items():
-            kernel = {"gate_up_one": experts.gate_up_one_kernel, "down_one": experts.down_one_kernel}.get(kind)
+            kernel = {
+                "gate_up_one": experts.gate_up_one_kernel, "down_one": experts.down_one_kernel,
+                "down_two": experts.down_one_kernel,
+            }.get(kind)  # fmt: skip
             found = launch.tuned(kind, shape["units"], bits, early=kind != "gate_up_one")
             options = {"maxnreg": found.pop("maxnreg")} if "maxnreg" in found else {}
             constants = {name: value for name, value in shape.items() if name != "units"} | found | base
@@ -125,6 +128,10 @@ def cases(capability: int) -> list[Case]:
     warps = lone.pop("num_warps")
     lone |= {**heads, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(1), "NORM": True, "BIAS": False}
     made.append((attend_one.attend_one_kernel, lone, warps, {"out": "*fp16"}, {}))
+    few = dict(launch.ATTEND_FEW)
+    warps, stage = few.pop("num_warps"), {"num_stages": few.pop("num_stages")}
+    few = {**lone, "SP": attention.splits(8), "T": 8, "R": attend_few.OWN, **few}
+    made.append((attend_few.attend_few_kernel, few, warps, {"out": "*fp16"}, stage))
     for tokens in (8, 32, 128):
         found = launch.attention_shape(tokens)
         stage = {"num_stages": found.pop("num_stages")}

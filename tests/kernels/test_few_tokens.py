@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.model.cpu.kv_blocks import BLOCK
-from engine.model.kernels.attention import attend_one, attention
+from engine.model.kernels.attention import attend_few, attend_one, attention
 from engine.model.kernels.attention.attention import Cache, HeadNorm, Step
 from engine.model.kernels.device.fragments import (
     FragmentWeight,
@@ -58,11 +58,11 @@ def test_linear(bits: int, tokens: int) -> None:
     assert distance(out, expected) < 1e-6
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_linear_with_norm_and_with_residual(bits: int) -> None:
+@pytest.mark.parametrize(("bits", "tokens"), [(4, 1), (8, 1), (8, 2)])
+def test_linear_with_norm_and_with_residual(bits: int, tokens: int) -> None:
     weight, gain = random_weight(bits, 128, 128), (torch.rand(128) + 0.5).half()
-    half = (torch.randn(1, 128) / 64).half()
-    out, expected = torch.empty(1, 128), torch.empty(1, 128)
+    half = (torch.randn(tokens, 128) / 64).half()
+    out, expected = torch.empty(tokens, 128), torch.empty(tokens, 128)
     linear.linear(half, weight, out, gain=gain, eps=1e-6)
     linear.linear_reference(half, weight, expected, gain=gain, eps=1e-6)
     assert distance(out, expected) < 1e-6
@@ -142,14 +142,14 @@ def test_experts_of_several_tokens(bits: int, kind: str) -> None:
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize("kind", LOGITS)
-@pytest.mark.parametrize("norm_topk", [True, False])
-def test_experts_of_one_token(bits: int, kind: str, norm_topk: bool) -> None:
+@pytest.mark.parametrize(("norm_topk", "tokens"), [(True, 1), (False, 1), (True, 2)])
+def test_experts_of_tokens_alone(bits: int, kind: str, norm_topk: bool, tokens: int) -> None:
     gate_up, down = random_weight(bits, EXPERTS, 2 * INNER, HIDDEN), random_weight(bits, EXPERTS, HIDDEN, INNER)
-    logits = LOGITS[kind](1)
-    x, inner, stream = torch.randn(1, HIDDEN).half(), torch.zeros(CHOSEN, INNER).half(), torch.randn(1, HIDDEN)
+    logits, inner = LOGITS[kind](tokens), torch.zeros(tokens * CHOSEN, INNER).half()
+    x, stream = torch.randn(tokens, HIDDEN).half(), torch.randn(tokens, HIDDEN)
     made = []
     for function in (experts.experts_one, experts.experts_one_reference):
-        out, half = stream.clone(), torch.empty(1, HIDDEN).half()
+        out, half = stream.clone(), torch.empty(tokens, HIDDEN).half()
         function(x, logits, gate_up, down, inner, out, half, chosen=CHOSEN, norm_topk=norm_topk)
         made.append((out, half))
     assert distance(made[0][0], made[1][0]) < 1e-4
@@ -199,25 +199,33 @@ def test_rope_and_attention_over_short_and_split_caches() -> None:
     assert distance(made[0][1][:5], made[1][1][:5]) < 5e-4
 
 
-@pytest.mark.parametrize("position", [0, 63, 64, 200, 299])
+LONE = [([2], [position], 1) for position in (0, 63, 64, 200, 299)]
+SEVERAL = [
+    ([0, 1, 1, 1, 2], [0, 126, 127, 128, 299], 5), ([1] * 8, [*range(60, 68)], 8), ([2, 2, 0], [0, 1, 64], 3),
+    ([0, 1, 1], [257, 128, 129], 2),
+]  # fmt: skip
+"""Slots and positions of a step's tokens, and how many are live: rows alone, drafts, the first tokens of a cache."""
+
+
+@pytest.mark.parametrize(("slots", "positions", "live"), LONE + SEVERAL)
 @pytest.mark.parametrize("biased", [True, False])
-def test_attention_of_one_token_with_its_rope(position: int, biased: bool) -> None:
-    heads, kv, dim, length, integer = 8, 2, 32, 300, torch.int32
-    slot, at = torch.tensor([2], dtype=integer), torch.tensor([position], dtype=integer)
+def test_attention_with_its_rope(slots: list[int], positions: list[int], live: int, biased: bool) -> None:
+    tokens, heads, kv, dim, length, integer = len(slots), 8, 2, 32, 300, torch.int32
     angles = torch.outer(torch.arange(length).float(), 1e4 ** (-torch.arange(dim // 2) / (dim // 2)))
     bias = torch.randn((heads + 2 * kv) * dim) if biased else None
     norm = HeadNorm(torch.rand(dim), torch.rand(dim), bias, 1e-6)
-    qkv = torch.randn(1, (heads + 2 * kv) * dim)
+    qkv = torch.randn(tokens, (heads + 2 * kv) * dim)
     table = torch.randperm(12, dtype=integer)[:9].view(3, 3)
     stored, made = torch.randn(2, 12, kv, BLOCK, dim).half(), []
-    for function in (attend_one.attend_one, attend_one.attend_one_reference):
+    step = Step(*(torch.tensor(part, dtype=integer) for part in (slots, slots, positions, [live])))
+    kernel = attend_one.attend_one if tokens == 1 else attend_few.attend_few
+    for function in (kernel, attend_one.attend_one_reference):
         cache = Cache(stored[0].clone(), stored[1].clone(), table)
-        query, out = torch.empty(1, heads * dim).half(), torch.full((1, heads * dim), float("nan")).half()
-        scratch = attention.make_scratch(1, heads, kv, dim, torch.device("cpu"))
+        query, out = torch.empty(tokens, heads * dim).half(), torch.full((tokens, heads * dim), float("nan")).half()
+        scratch = attention.make_scratch(tokens, heads, kv, dim, torch.device("cpu"))
         for _ in range(2):  # the second run finds the counters as the first did
-            step = Step(slot, slot, at, torch.tensor([1], dtype=integer))
             function(qkv, norm, (angles.cos(), angles.sin()), step, cache, scratch, query, out)
-        made.append((cache, out))
+        made.append((cache, out[:live]))
     assert distance(made[0][1], made[1][1]) < 5e-4
     assert torch.equal(made[0][0].keys, made[1][0].keys)
     assert torch.equal(made[0][0].values, made[1][0].values)

@@ -1,4 +1,4 @@
-"""The forward of up to 8 flattened tokens over fragment weights: six launches a layer for one token, nine for more.
+"""The forward of up to 8 flattened tokens over fragment weights: six to nine launches a layer.
 
 The same code runs with the Triton kernels and with their plain-torch references (`Operations`), which is how a machine
 without a GPU checks it. Every buffer is made once, so that a step can be captured as a CUDA graph. Knows the order of
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.model.cuda.fragment_model import FragmentLayer, FragmentModel
-from engine.model.kernels.attention import attend_one, attention
+from engine.model.kernels.attention import attend_few, attend_one, attention
 from engine.model.kernels.attention.attention import Cache, Step
 from engine.model.kernels.device.fragments import FragmentWeight
 from engine.model.kernels.products import experts, linear, strips, token
@@ -25,6 +25,10 @@ from engine.model.kernels.routing.router import Pairs, Routes
 
 FEW = 8
 """The most tokens of a step that goes through here."""
+ALONE = {8: 2, 16: 2}
+"""Up to so many tokens, by bits, each reads its experts alone: two share one of sixteen. Else a lone token does."""
+FUSED = 4
+"""Steps of more tokens, as those of one, take rope and attention in one launch; between these two are faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Operations:
     rope: Callable[..., None]
     attention: Callable[..., None]
     attend_one: Callable[..., None]
+    attend_few: Callable[..., None]
     router: Callable[..., None]
     route: Callable[..., None]
     experts_one: Callable[..., None]
@@ -46,13 +51,15 @@ class Operations:
 
 
 KERNELS = Operations(
-    token.embed, linear.linear, attention.rope, attention.attention, attend_one.attend_one, router.router, router.route,
-    experts.experts_one, strips.strips_product, experts.combine, token.final_norm, token.head,
+    token.embed, linear.linear, attention.rope, attention.attention, attend_one.attend_one, attend_few.attend_few,
+    router.router, router.route, experts.experts_one, strips.strips_product, experts.combine, token.final_norm,
+    token.head,
 )  # fmt: skip
 REFERENCES = Operations(
     token.embed_reference, linear.linear_reference, attention.rope_reference, attention.attention_reference,
-    attend_one.attend_one_reference, router.router_reference, router.route_reference, experts.experts_one_reference,
-    strips.strips_product_reference, experts.combine_reference, token.final_norm_reference, token.head_reference,
+    attend_one.attend_one_reference, attend_one.attend_one_reference, router.router_reference, router.route_reference,
+    experts.experts_one_reference, strips.strips_product_reference, experts.combine_reference,
+    token.final_norm_reference, token.head_reference,
 )  # fmt: skip
 
 
@@ -70,6 +77,8 @@ class DecodeForward:
         self.last = last
         self.caches = [Cache(layer[0], layer[1], table) for layer in cache]
         self.turns = rope_tables(model, table.shape[1] * cache.shape[4], cache.device)
+        self.alone = ALONE.get(model.layers[0].gate_up.kind, 1) if model.experts > 1 else 1
+        """Up to so many tokens each reads its experts alone."""
         self.depth = len(model.layers)
         """How many blocks `layers` runs."""
         self._buffers(FEW, rows, cache.device)
@@ -129,12 +138,13 @@ class DecodeForward:
         count, op, eps = step.tokens.shape[0], self.operations, self.model.shape.eps
         x, half, qkv = self.x[:count], self.half[:count], self.qkv[:count]
         query, mixed = self.query[:count], self.mixed[:count]
-        if count == 1:
+        if count <= self.alone:
             op.linear(half, layer.qkv, qkv, gain=layer.input_gain, eps=eps)
         else:
             op.linear(self.normed[:count], layer.qkv, qkv)
-        if count == 1 and self.model.shape.head_dim >= attend_one.LEAST_HEAD:
-            op.attend_one(qkv, layer.head_norm, self.turns, step, cache, self.scratch, query, mixed)
+        if (count == 1 or count > FUSED) and self.model.shape.head_dim >= attend_one.LEAST_HEAD:
+            attend = op.attend_one if count == 1 else op.attend_few
+            attend(qkv, layer.head_norm, self.turns, step, cache, self.scratch, query, mixed)
         else:
             op.rope(qkv, layer.head_norm, self.turns, step, query, cache)
             op.attention(query, cache, step, self.scratch, mixed)
@@ -149,7 +159,7 @@ class DecodeForward:
             op.router(x, layer.post_gain, layer.router, normed, routes.logits, eps=eps)
         else:
             op.final_norm(x, self.everyone[:count], layer.post_gain, normed, eps=eps)
-        if count == 1:
+        if count <= self.alone:
             op.experts_one(normed, routes.logits, layer.gate_up, layer.down, self.inner, x, half, **choice)
             return
         if layer.router is not None:

@@ -17,9 +17,10 @@ from engine.model.kernels.attention.attention import (
     Scratch,
     Step,
     attention_reference,
-    join_parts,
+    hand_in,
     rope_reference,
     splits,
+    turn,
 )
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.units import release_next, wait_for_previous
@@ -50,7 +51,7 @@ def _old_entries(keys, values, place, at, end, D: tl.constexpr, BK: tl.constexpr
 
 
 @triton.jit
-def _turned(at, bias, gain, place, keep, cos, sin, eps, D: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr):
+def turned(at, bias, gain, place, keep, cos, sin, eps, D: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr):
     """Both halves, fp16, of heads that begin at `at` [M, 1] of the products: bias, norm and rotation applied."""
     i = tl.arange(0, D // 2)[None, :]
     a = tl.load(at + i, mask=keep, other=0.0)
@@ -98,10 +99,10 @@ def attend_one_kernel(
         entry = _place(tl.load(blocks + position // B), kv, position, KH, B, D)
         wait_for_previous(PDL)
         place = ((kv * G + g) * D)[:, None]
-        qa, qb = _turned(qkv + place, bias, q_gain, place, (g < G)[:, None], cos, sin, eps, D, NORM, BIAS)
+        qa, qb = turned(qkv + place, bias, q_gain, place, (g < G)[:, None], cos, sin, eps, D, NORM, BIAS)
         one = tl.arange(0, 1)[:, None]
         place = one + (N + kv) * D
-        ka, kb = _turned(qkv + place, bias, k_gain, place, one == 0, cos, sin, eps, D, NORM, BIAS)
+        ka, kb = turned(qkv + place, bias, k_gain, place, one == 0, cos, sin, eps, D, NORM, BIAS)
         place = (N + KH + kv) * D + d
         new = tl.load(qkv + place)
         if BIAS:
@@ -123,31 +124,8 @@ def attend_one_kernel(
             first = tl.where(newest, ka, first)
             second = tl.where(newest, kb, second)
             value = tl.where(newest, new[None, :], value)
-            score = tl.dot(qb, tl.trans(second), tl.dot(qa, tl.trans(first))) * scale
-            score = tl.where((s < end)[None, :], score, -float("inf"))
-            top = tl.maximum(best, tl.max(score, axis=1))
-            p = tl.exp2(score - top[:, None])
-            shrink = tl.exp2(best - top)
-            total = total * shrink + tl.sum(p, axis=1)
-            acc = acc * shrink[:, None] + tl.dot(p.to(tl.float16), value)
-            best = top
-        if active == 1:
-            o = out + (kv * G + g)[:, None] * D + d[None, :]
-            tl.store(o, (acc / total[:, None]).to(tl.float16), mask=(g < G)[:, None])
-        else:
-            cell = kv * SP
-            part = cell + split
-            keep = g < GP
-            tl.store(acc_parts + (part * GP + g)[:, None] * D + d[None, :], acc, mask=keep[:, None])
-            tl.store(stat_parts + part * 2 * GP + g, best, mask=keep)
-            tl.store(stat_parts + part * 2 * GP + GP + g, total, mask=keep)
-            tl.debug_barrier()
-            if tl.atomic_add(arrived + kv, 1, sem="acq_rel") == active - 1:
-                joined = join_parts(acc_parts, stat_parts, cell, active, J, GP, D)
-                tl.store(arrived + kv, 0)
-                h = tl.arange(0, GP)
-                o = out + (kv * G + h)[:, None] * D + d[None, :]
-                tl.store(o, joined.to(tl.float16), mask=(h < G)[:, None])
+            best, total, acc = turn(qa, qb, first, second, value, s < end, best, total, acc, scale)
+        hand_in(best, total, acc, acc_parts, stat_parts, arrived, out, 0, kv, split, active, N, KH, D, G, GP, MP, SP, J)
 
 
 def attend_one(

@@ -214,6 +214,52 @@ def join_parts(acc_parts, stat_parts, cell, active, J: tl.constexpr, GP: tl.cons
 
 
 @triton.jit
+def turn(q_first, q_second, k_first, k_second, value, inside, best, total, acc, scale):
+    """Maxima, sums and averages [MP], [MP], [MP, D] of a softmax after keys and values of BK positions more; heads come
+    in halves."""
+    score = tl.dot(q_second, tl.trans(k_second), tl.dot(q_first, tl.trans(k_first))) * scale
+    score = tl.where(inside[None, :], score, -float("inf"))
+    top = tl.maximum(best, tl.max(score, axis=1))
+    p = tl.exp2(score - top[:, None])
+    shrink = tl.exp2(best - top)
+    total = total * shrink + tl.sum(p, axis=1)
+    return top, total, acc * shrink[:, None] + tl.dot(p.to(tl.float16), value)
+
+
+@triton.jit
+def hand_in(
+    best, total, acc, acc_parts, stat_parts, arrived, out, token, kv, split, active, N: tl.constexpr,
+    KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, MP: tl.constexpr, SP: tl.constexpr,
+    J: tl.constexpr, PLANE: tl.constexpr = False,
+):  # fmt: skip
+    """A block's part of a token's attention; the last to arrive joins them in out fp16 [T, N D]."""
+    g = tl.arange(0, MP)
+    d = tl.arange(0, D)
+    if active == 1:
+        column = (kv * G + g)[:, None] * D + d[None, :]
+        if PLANE:
+            column = place_of(column)
+        o = out + token * N * D + column
+        tl.store(o, (acc / total[:, None]).to(tl.float16), mask=(g < G)[:, None])
+    else:
+        cell = (token * KH + kv) * SP
+        part = cell + split
+        keep = g < GP
+        tl.store(acc_parts + (part * GP + g)[:, None] * D + d[None, :], acc, mask=keep[:, None])
+        tl.store(stat_parts + part * 2 * GP + g, best, mask=keep)
+        tl.store(stat_parts + part * 2 * GP + GP + g, total, mask=keep)
+        tl.debug_barrier()
+        if tl.atomic_add(arrived + token * KH + kv, 1, sem="acq_rel") == active - 1:
+            joined = join_parts(acc_parts, stat_parts, cell, active, J, GP, D)
+            tl.store(arrived + token * KH + kv, 0)
+            h = tl.arange(0, GP)
+            n = (kv * G + h)[:, None] * D + d[None, :]
+            if PLANE:
+                n = place_of(n)
+            tl.store(out + token * N * D + n, joined.to(tl.float16), mask=(h < G)[:, None])
+
+
+@triton.jit
 def attention_kernel(
     query, keys, values, table, slots, positions, live, acc_parts, stat_parts, arrived, out, M, scale,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, GP: tl.constexpr,
@@ -258,29 +304,10 @@ def attention_kernel(
             total = total * shrink + tl.sum(p, axis=1)
             acc = acc * shrink[:, None] + tl.dot(p.to(tl.float16), v)
             best = top
-        total = tl.where(total == 0.0, 1.0, total)
-        column = (kv * G + g)[:, None] * D + d[None, :]
-        if PLANE:
-            column = place_of(column)
-        o = out + token * N * D + column
-        if active == 1:
-            tl.store(o, (acc / total[:, None]).to(tl.float16), mask=(g < G)[:, None])
-        else:
-            cell = (token * KH + kv) * SP
-            part = cell + split
-            keep = g < GP
-            tl.store(acc_parts + (part * GP + g)[:, None] * D + d[None, :], acc, mask=keep[:, None])
-            tl.store(stat_parts + part * 2 * GP + g, best, mask=keep)
-            tl.store(stat_parts + part * 2 * GP + GP + g, total, mask=keep)
-            tl.debug_barrier()
-            if tl.atomic_add(arrived + token * KH + kv, 1, sem="acq_rel") == active - 1:
-                value = join_parts(acc_parts, stat_parts, cell, active, J, GP, D)
-                tl.store(arrived + token * KH + kv, 0)
-                h = tl.arange(0, GP)
-                n = (kv * G + h)[:, None] * D + d[None, :]
-                if PLANE:
-                    n = place_of(n)
-                tl.store(out + token * N * D + n, value.to(tl.float16), mask=(h < G)[:, None])
+        hand_in(
+            best, total, acc, acc_parts, stat_parts, arrived, out, token, kv, split, active, N, KH, D, G, GP, MP, SP, J,
+            PLANE,
+        )  # fmt: skip
 
 
 def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor, *, plane: bool = False) -> None:

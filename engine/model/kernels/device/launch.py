@@ -22,8 +22,8 @@ def _multiprocessors(index: int) -> int:
 
 RELEASE: dict[str, int] = dict.fromkeys(
     (
-        "attend_one", "down_one 8", "down_one 16", "linear_few 8", "linear_few 16", "linear_wide_few 4",
-        "linear_wide_few 8", "rope", "router", "strips_down", "combine_few",
+        "attend_few", "attend_one", "down_one 8", "down_one 16", "down_two 8", "down_two 16", "linear_few 8",
+        "linear_few 16", "linear_wide_few 4", "linear_wide_few 8", "rope", "router", "strips_down", "combine_few",
     ), 2,
 )  # fmt: skip
 """When a kernel, of some bits, lets the next one start, where not as it says itself (`units.release_next`); measured.
@@ -74,6 +74,8 @@ TUNING: dict[str, Few] = {
     "gate_up_one 16": (4, 8, 2, 0, 80),
     "down_one": (8, 32, 3, 1, 0),
     "down_one 16": (8, 32, 2, 1, 0),
+    "down_two": (8, 16, 2, 1, 128),
+    "down_two 8": (8, 16, 1, 1, 128),
 }
 """Each few-token kernel, for all bits or those that are named; measured (docs/performance.md)."""
 Product = tuple[int, int, int, int, int]
@@ -158,6 +160,9 @@ def stream_blocks(tensor: Tensor) -> int:
 
 ATTEND_ONE = {"BK": 64, "LEAST": 64, "J": 16, "num_warps": 8}
 """A lone token's attention, as `attention_shape`."""
+
+ATTEND_FEW = {"BK": 64, "LEAST": 128, "J": 4, "num_warps": 8, "num_stages": 2}
+"""The same of several tokens, where one launch does all."""
 
 
 def attention_shape(tokens: int) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """The experts' products over the chosen experts' fragment units alone: nothing is gathered or copied but tokens.
 
-One token: one block per weight tile and chosen expert; the down kernel requests its weights before the gate/up kernel
-has ended. Several tokens: `kernels.strips`. Axis letters as in `router`; I inner size.
+One token, or two: one block per weight tile and chosen expert; the down kernel requests its weights before the gate/up
+kernel has ended. Several tokens: `kernels.strips`. Axis letters as in `router`; I inner size.
 """
 
 from __future__ import annotations
@@ -41,15 +41,19 @@ def _silu_product(y, BT: tl.constexpr):
 def gate_up_one_kernel(
     x, logits, words, scales, table, inner,
     I: tl.constexpr, K: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr,
-    NORM_TOPK: tl.constexpr, AHEAD: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr,
+    NORM_TOPK: tl.constexpr, AHEAD: tl.constexpr, T: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr,
     WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (2I/16, C), one token: inner fp16 [C, I] = route weight * silu(gate) * up / 64. Every block finds the
-    experts by the router's logits [E]."""
+    """Grid (2I/16, C, T), each token alone: inner fp16 [T, C, I] = route weight * silu(gate) * up / 64. Every block
+    finds the experts by the router's logits [T, E]."""
     BLOCKS: tl.constexpr = K // 64
     TURNS: tl.constexpr = BLOCKS // B
     tile = tl.program_id(0)
     slot = tl.program_id(1)
+    if T > 1:
+        x += tl.program_id(2) * K
+        logits += tl.program_id(2) * E
+        inner += tl.program_id(2) * C * I
     lane = prepare_table(table, WARPS, BITS, ASM)
     live = (row_token(B, 8) < 1)[:, None]
     at = x + row_unit(B, 8)[:, None] * 64 + tl.arange(0, 32)[None, :]
@@ -109,13 +113,19 @@ def _down_words(
 def down_one_kernel(
     inner, logits, words, scales, table, out, half,
     N: tl.constexpr, I: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, AHEAD: tl.constexpr,
-    EARLY: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
+    EARLY: tl.constexpr, T: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
     PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N/16), one token: out fp32 [N] += sum over experts of W_e inner_e * 64; half = fp16(out / 64)."""
+    """Grid (N/16, T), each token alone: out fp32 [T, N] += sum over experts of W_e inner_e * 64; half = fp16(out /
+    64)."""
     BLOCKS: tl.constexpr = I // 64
     TURNS: tl.constexpr = C * BLOCKS // B
     tile = tl.program_id(0)
+    if T > 1:
+        inner += tl.program_id(1) * C * I
+        logits += tl.program_id(1) * E
+        out += tl.program_id(1) * N
+        half += tl.program_id(1) * N
     release_next(PDL)
     live = (row_token(B, 8) < 1)[:, None]
     column = row_unit(B, 8)[:, None] * 64 + tl.arange(0, 32)[None, :]
@@ -168,20 +178,21 @@ def experts_one(
     chosen: int,
     norm_topk: bool,
 ) -> None:
-    """out fp32 [1, H] += mixture of experts of x fp16 [1, H], chosen by the router's logits fp32 [1, E]; half =
-    fp16(out / 64); inner fp16 [C, I] is scratch."""
-    width, experts = down.columns, logits.shape[1]
-    shared = {"E": experts, "EP": triton.next_power_of_2(experts), "C": chosen}
-    gate_up_one_kernel[(gate_up.rows // 16, chosen)](
+    """out fp32 [T, H] += mixture of experts of x fp16 [T, H], chosen by the router's logits fp32 [T, E]; half =
+    fp16(out / 64); inner fp16 [T C, I] is scratch. Each token reads its experts alone."""
+    width, (tokens, experts) = down.columns, logits.shape
+    kind = "one" if tokens == 1 else "two"
+    shared = {"E": experts, "EP": triton.next_power_of_2(experts), "C": chosen, "T": tokens}
+    gate_up_one_kernel[(gate_up.rows // 16, chosen, tokens)](
         x, logits, gate_up.words, gate_up.scales, gate_up.table, inner,
         I=width, K=gate_up.columns, CP=triton.next_power_of_2(chosen), NORM_TOPK=norm_topk,
         BITS=gate_up.kind,
         **launch.tuned("gate_up_one", gate_up.columns // 64, gate_up.bits, early=False), **shared, **launch.options(x),
     )  # fmt: skip
-    down_one_kernel[(down.rows // 16,)](
+    down_one_kernel[(down.rows // 16, tokens)](
         inner, logits, down.words, down.scales, down.table, out, half, N=down.rows, I=width, BITS=down.kind,
-        **launch.tuned("down_one", chosen * width // 64, down.bits), **shared,
-        **launch.options(x, f"down_one {down.bits}"),
+        **launch.tuned(f"down_{kind}", chosen * width // 64, down.bits), **shared,
+        **launch.options(x, f"down_{kind} {down.bits}"),
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def linear_kernel(
     NORM: tl.constexpr, RESIDUAL: tl.constexpr, AHEAD: tl.constexpr, EARLY: tl.constexpr, WARPS: tl.constexpr,
     ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N/16, ceil(T/BT)). x fp16 [T, K] (with NORM: the residual's half copy, T = 1); out fp32 [T, N],
+    """Grid (N/16, ceil(T/BT)). x fp16 [T, K] (with NORM: the residual's half copy, T <= NORM); out fp32 [T, N],
     rows LD apart. The words of AHEAD turns of B units are requested before the wait, those of EARLY turns decoded."""
     BLOCKS: tl.constexpr = K // 64
     tile = tl.program_id(0)
@@ -57,9 +57,10 @@ def linear_kernel(
         w0, w1, w2, w3, s = held[c]
         ready = ready + (decode(w0, w1, w2, w3, lane, table, B, BITS, ASM),)  # noqa: RUF005 - Triton knows no unpacking
     wait_for_previous(PDL)
-    if NORM:
+    whole = ()
+    for row in tl.static_range(NORM):
         k = tl.arange(0, triton.next_power_of_2(K))
-        whole = tl.load(x + k, mask=k < K, other=0.0).to(tl.float32)
+        whole = whole + (tl.load(x + row * K + k, mask=k < K, other=0.0).to(tl.float32),)  # noqa: RUF005 - Triton knows no unpacking
     if RESIDUAL:
         before = tl.load(out + place, mask=keep, other=0.0)
     sums = tl.zeros([B, 16, BT], tl.float32)
@@ -79,9 +80,13 @@ def linear_kernel(
             a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
         sums += plane_products(a0, a1, a2, a3, s, xa, xb, B, BT, BITS)
     acc = tl.sum(sums, axis=0)
-    if NORM:  # the residual's half copy is divided by HALF_SCALE: its rms undoes that too
-        whole = whole * HALF_SCALE
-        acc = acc * (HALF_SCALE / tl.sqrt(tl.sum(whole * whole) / K + eps))
+    for row in tl.static_range(NORM):  # the residual's half copy is divided by HALF_SCALE: its rms undoes that too
+        value = whole[row] * HALF_SCALE
+        inverse = HALF_SCALE / tl.sqrt(tl.sum(value * value) / K + eps)
+        if NORM == 1:
+            acc = acc * inverse
+        else:
+            acc = acc * tl.where(t == row, inverse, 1.0)[None, :]
     if BITS == 8 or BITS > 31:
         acc = acc * row_factors(scales, table, n, BITS)[:, None]
     if RESIDUAL:
@@ -101,7 +106,7 @@ def linear(
 ) -> None:
     """out fp32 [T, N] = norm(x) W^T, or with `half` out += x W^T and half = fp16(out / 64).
 
-    x: fp16 [T, K]; with `gain` fp16 [K] the half copy of one token's residual, normalised on the way in.
+    x: fp16 [T, K]; with `gain` fp16 [K] the half copy of one or two tokens' residual, normalised on the way in.
     """
     if isinstance(weight, Beside):
         for part, own in weight.slices():
@@ -114,9 +119,9 @@ def linear(
     linear_kernel[grid](
         x, x if gain is None else gain, weight.words, weight.scales, weight.table, out, out if half is None else half,
         tokens, eps,
-        N=weight.rows, LD=out.stride(0), K=weight.columns, BT=token_tile, BITS=weight.kind, NORM=gain is not None,
-        RESIDUAL=half is not None, **launch.tuned(kind, weight.columns // 64, weight.bits),
-        **launch.options(x, f"{kind} {weight.bits}"),
+        N=weight.rows, LD=out.stride(0), K=weight.columns, BT=token_tile, BITS=weight.kind,
+        NORM=0 if gain is None else tokens, RESIDUAL=half is not None,
+        **launch.tuned(kind, weight.columns // 64, weight.bits), **launch.options(x, f"{kind} {weight.bits}"),
     )  # fmt: skip
 
 
