@@ -5,10 +5,14 @@ Knows rows and how to go on; not guards or matchers.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 
 from engine.grammar.masks.bitmask import Row
 from engine.grammar.pushdown.pushdown import LostWay
+
+_PIECE_S = 0.0015
 
 
 class Unfinished(Exception):
@@ -27,10 +31,11 @@ class MaskWork:
         self._pieces = pieces
 
     def run(self, most: int | None) -> bool:
-        """Go on for at most so many pieces, of about a millisecond; whether it is done."""
+        """Go on for so many pieces, or as many milliseconds, about, as they should take; whether it is done."""
+        until, left = (math.inf, -1) if most is None else (time.thread_time() + most * _PIECE_S, most)
         try:
-            while not self.done and (most is None or most > 0):
-                most = None if most is None else most - 1
+            while not self.done and left and time.thread_time() < until:
+                left -= 1
                 self.pieces += 1
                 self.done = next(self._pieces, self) is self
         except LostWay:

@@ -34,6 +34,8 @@ _ANY = byte_automaton(RAW)
 """One character that a string holds as it is."""
 _A_TOKEN, _PIECE = 12, 1_500
 """What following a token takes beside each stack, and what is followed at one go: about a millisecond."""
+_FEW_STACKS, _NEW = 32, 8
+"""On more stacks than these, tokens mostly lead where no document has been, which takes that many times as long."""
 _A_NAME, _A_KEY = 3, 60
 """What it takes to list the tokens along one name, and to follow them."""
 _MOST_ROWS = 64
@@ -649,4 +651,4 @@ def _rests(keys: Set[str], begun: str) -> Iterator[str]:
 
 def _at_one_go(stacks: int) -> int:
     """Tokens that may be followed on so many stacks before somebody else has a turn."""
-    return 1 + _PIECE // (_A_TOKEN + stacks)
+    return 1 + _PIECE // (_A_TOKEN + stacks * (1 if stacks <= _FEW_STACKS else _NEW))
