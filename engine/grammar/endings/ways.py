@@ -9,14 +9,26 @@ from __future__ import annotations
 from engine.grammar.counting.cursor import Cursor
 from engine.grammar.pushdown.byte_grammar import Nonterminal, Symbol
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
-from engine.schema.rules.guards import Another, AnyOf, Enough, Guard, Length, Letter, Member, Room, Unrepeated, Within
+from engine.schema.rules.guards import (
+    Another,
+    AnyOf,
+    Enough,
+    Guard,
+    Length,
+    Letter,
+    Member,
+    Room,
+    Unrepeated,
+    Within,
+    bare,
+)
 
 MAX_TEXT = 1 << 20
 """Bytes that an ending may have."""
 _AT_ONE_GO = 2_000
 """Characters that are chosen at once."""
 
-_Rank = tuple[int, int, int, int]
+_Rank = tuple[int, int, bool, int, int]
 
 
 def alternative(rule: Nonterminal, cursor: Cursor) -> tuple[Symbol, ...] | None:
@@ -27,12 +39,14 @@ def alternative(rule: Nonterminal, cursor: Cursor) -> tuple[Symbol, ...] | None:
 def alternatives(rule: Nonterminal, cursor: Cursor) -> list[tuple[Symbol, ...]]:
     """All that obey the guards, the best first."""
     found: list[tuple[_Rank, tuple[Symbol, ...]]] = []
+    ends_nothing = not any(isinstance(bare(guard), Enough) for guard in rule.guards)
     for index, way in enumerate(rule.alternatives):
         guard = rule.guards[index] if rule.guards else None
         tokens = sum(part.tokens for part in way)
         if tokens < NEVER and (guard is None or guard.holds(cursor)):
             ends = guard is None and not any(isinstance(part, Nonterminal) and part.asks for part in way)
-            found.append(((*((0, 0) if ends else _nearness(guard, cursor)), tokens, index), way))
+            stays = ends_nothing and way[-1:] == (rule,)  # its end lies behind another rule, however dear
+            found.append(((*((0, 0) if ends else _nearness(guard, cursor)), stays, tokens, index), way))
     return [way for _, way in sorted(found, key=lambda ranked: ranked[0])]
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from engine.grammar import GrammarService, Matcher
 from engine.grammar.endings.completion_table import CompletionTable
+from engine.grammar.endings.least_text import least_text
 from engine.grammar.masks.bitmask import draw, from_ids, to_bools, words
 from engine.grammar.pieces import at_once
 from engine.grammar.pushdown.byte_grammar import Symbols
@@ -226,3 +227,20 @@ def test_whatever_is_banned_there_is_an_ending_wherever_there_was_one(
         if not free:
             return
         m.ban(ending[0])
+
+
+RUNAWAY = {"type": "object", "properties": {"a": {"enum": ["a", 2]}}, "additionalProperties": {"enum": ["a", 2]}, "minProperties": 3,
+           "if": {"properties": {"b": {"type": "string"}}, "additionalProperties": {"type": "integer"}},
+           "then": {"required": ["b", "a"], "maxProperties": 1}, "else": {"required": ["z"]}}  # fmt: skip
+
+
+def test_an_ending_writes_no_members_without_end(byte_service: GrammarService) -> None:
+    """Some member must be none of `if`: it is written, however cheap the others are."""
+    grammar = byte_service.compile(Constraint.json_schema(RUNAWAY))
+    assert grammar.completions is not None
+    matcher = grammar.matcher()
+    assert matcher.accept(ord("{"))
+    assert matcher._track is not None
+    at = matcher._track.at
+    written = [at_once(least_text(stack, at.cursor)) for stack in at.place.stacks]
+    assert all(text is not None and Validator(RUNAWAY).check(b"{" + text).ok for text in written)
