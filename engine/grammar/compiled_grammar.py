@@ -98,6 +98,11 @@ class CompiledGrammar:
             return self.completions.pushdown.marked
         return self.constraint.kind in ("lark", "structural_tag")
 
+    @property
+    def open_text(self) -> bool:
+        """Whether some of it may be free text, in which XGrammar's matcher takes any bytes and special tokens."""
+        return self.constraint.kind in ("ebnf", "lark", "structural_tag")
+
     def _once(self, name: str, make: Callable[[], Made]) -> Made:
         """Made by whoever asks first; who asks meanwhile waits, since two at once would take twice as long."""
         if name not in self._shared:

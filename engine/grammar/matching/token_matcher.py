@@ -23,6 +23,7 @@ from engine.grammar.matching.mask_work import MaskWork, Unfinished
 from engine.grammar.matching.narrowing import Narrowing
 from engine.grammar.pieces import Pieces, Work, at_once
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
+from engine.grammar.vocabulary.utf8 import unfinished
 from engine.grammar.vocabulary.vocabulary import Vocabulary
 from engine.judge import Judge, Judgement
 
@@ -70,6 +71,9 @@ class Tables(Protocol):
 
     @property
     def marked(self) -> bool: ...
+
+    @property
+    def open_text(self) -> bool: ...
 
     @property
     def judge(self) -> Judge | None: ...
@@ -305,6 +309,10 @@ class TokenMatcher:
         bitmask.clear_tail(array[row], self.grammar.vocabulary.size)
         if self.grammar.marked and (track is None or track.at.place.in_document):
             array[row] &= self.grammar.vocabulary.string_tokens.keys.writable
+        if self.grammar.open_text:
+            array[row] &= self.grammar.vocabulary.whole_characters(unfinished(self.text(self._tokens[-3:])))
+            if self._track is not None:  # else tokens may be named by id
+                array[row] &= self.grammar.vocabulary.free_row
         if track is not None and track.at.wide.inside:
             for token in track.refused(lambda: self.grammar.vocabulary.legal(array[row])):
                 bitmask.clear(array[row], token)

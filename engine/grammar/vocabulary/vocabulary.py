@@ -24,10 +24,11 @@ from engine.grammar.shared.table_budget import TableBudget
 from engine.grammar.vocabulary.shortest_tokenization import Segmenter
 from engine.grammar.vocabulary.string_tokens import StringTokens
 from engine.grammar.vocabulary.token_texts import TextTable
-from engine.grammar.vocabulary.utf8 import can_occur
+from engine.grammar.vocabulary.utf8 import ByteNode, byte_automaton, can_occur, completes
 from engine.interfaces import Tokenizer
 
 _MOST_BESIDE = 10_000
+_ALL = ((0, 0x10FFFF),)
 
 
 class _Built:
@@ -70,6 +71,7 @@ class Vocabulary:
         self.masks = MaskCache()
         """Masks of all grammars over this vocabulary."""
         self._beside: dict[bytes, tuple[int, ...]] = {}
+        self._behind_bytes: dict[ByteNode, bitmask.Row] = {}
         self.allowance = TableBudget()
         """What the tables of all grammars over this vocabulary may hold."""
         self.known = SharedRules(self.allowance)
@@ -167,6 +169,19 @@ class Vocabulary:
         """The mask of free text: every text token and the stop ids; no other special id, no padding."""
         text = [i for i, entry in enumerate(self.texts) if entry is not None]
         return bitmask.from_ids(text + list(self.stop_token_ids), self.size)
+
+    def whole_characters(self, begun: bytes) -> bitmask.Row:
+        """The tokens behind a text that ends with these bytes of a character (none: with a whole one), so that it stays
+        UTF-8. 10 milliseconds for 150,000 texts, then remembered."""
+        node = byte_automaton(_ALL)
+        for byte in begun:
+            node = node.moves[byte] or node
+        found = self._behind_bytes.get(node)
+        if found is None:
+            texts = ((token, text) for token, text in enumerate(self.texts) if text and 0x80 <= text[0] < 0xC0)
+            row = bitmask.from_ids([t for t, text in texts if not begun or completes(node, text)], self.size)
+            found = self._behind_bytes[node] = row if begun else ~row
+        return found
 
     @cached_property
     def free_count(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,48 @@ def test_schemas_inside_structural_tags_hold_what_they_say(service: GrammarServi
     ending = m.ending(30)
     assert ending is not None
     assert all(m.accept(token) for token in ending)
+
+
+NUMBER = {"type": "json_schema", "json_schema": {"type": "integer"}}
+TAG = {"type": "tag", "begin": "<é>", "content": NUMBER, "end": "</é>"}
+TAGS = {"type": "triggered_tags", "triggers": ["<é"], "tags": [TAG]}
+
+
+@pytest.mark.parametrize("constraint", [
+    Constraint.structural_tag({"format": TAGS}), Constraint.structural_tag({"format": {"type": "any_text"}}),
+    Constraint.ebnf('root ::= TagDispatch(("<a", r))\nr ::= "b"'),
+])  # fmt: skip
+def test_free_text_is_utf_8_and_holds_no_special_token(service: GrammarService, constraint: Constraint) -> None:
+    """A vocabulary of all bytes, some in pairs that no text holds, and special tokens beside the stop token."""
+    grammar = service.compile(constraint)
+    buffer, texts = BitmaskBuffer(1, grammar.vocabulary.size), grammar.vocabulary.texts
+    for seed in range(8):
+        chance, m = random.Random(seed), grammar.matcher()
+        for _ in range(25):
+            m.fill(buffer.array, 0)
+            legal = np.flatnonzero(to_bools(buffer.array[0], grammar.vocabulary.size)).tolist()
+            written = m.text(m.token_ids)
+            begun = {t for t, text in enumerate(texts) if text and _begins(written + text)}
+            assert set(legal) - {STOP} <= begun, written
+            assert (STOP not in legal) or _is_text(written)
+            assert not _is_text(written) or {ord("a"), 0xC3, 0xF0, STOP} <= set(legal) or b"<" in written
+            several = [token for token in legal if token > 127 and token != STOP] or [ord("z")]
+            assert m.accept(chance.choice(several))
+        ending = m.ending(40)
+        assert ending
+        assert _is_text(m.text(m.token_ids) + m.text(ending))
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return bool(data.decode()) or not data
+    except UnicodeDecodeError:
+        return False
+
+
+def _begins(data: bytes) -> bool:
+    ends = (b"", b"\x80", b"\xbf", b"\x80\x80", b"\xbf\xbf", b"\x80" * 3, b"\xbf" * 3)
+    return any(_is_text(data + end) for end in ends)
 
 
 def test_a_failed_value_is_taken_back_and_its_first_token_banned(service: GrammarService) -> None:
