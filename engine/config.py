@@ -46,6 +46,8 @@ class Limits:
     queue: Size = 64
     retries: Size = 3
     """Times a row may roll back over a failed `checked` keyword before it is `invalid`."""
+    proposed_tokens: Count = 20_000
+    """Tokens that method "rejection" may draw for one text, those of rejected proposals included."""
     string_chars: Count = 65_536
     """Run-away guards: a JSON document whose string (an escape is one character), number or array outgrows its guard is
     `closed` there."""

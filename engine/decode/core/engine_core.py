@@ -55,6 +55,7 @@ class EngineCore:
         self._identity = identity
         self._judging = judging
         self._forget = forget
+        self._limits = config.limits
         self._results: dict[Job, dict[int, Result]] = {}
         self._prompts = Prompts(runner, config.prefix_cache_bytes)
         self._scheduler = Scheduler(
@@ -87,7 +88,7 @@ class EngineCore:
         params = job.request.sampling
         try:
             budget = min(params.max_tokens or room, room)
-            job.samples = samples_of(job, budget, self._runner)
+            job.samples = samples_of(job, budget, self._runner, self._limits)
             self._results[job] = {}
             self._scheduler.add(job.samples[0])
         except BaseException as error:  # noqa: BLE001 - for instance no memory left: this request fails alone
@@ -195,7 +196,8 @@ class EngineCore:
         grammar = sample.job.compiled()
         if grammar is not None:
             sample.matcher = grammar.matcher(sample.job.request.id)
-            sample.matcher.judge = sample.opinions if grammar.judge is not None else None
+            asks = grammar.judge is not None or sample.conditional is not None
+            sample.matcher.judge = sample.opinions if asks else None
             sample.matcher.checks = sample.checks = RowChecks(sample.job.checks) if sample.job.checks else None
 
     def _prefilled(self, sample: Sample) -> None:

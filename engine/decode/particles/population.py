@@ -113,13 +113,16 @@ class Population:
         if ended:
             return
         seated = [child for child in children if child.slot is not None and parent.slot is not None]
-        prefix = self._runner.save_prefix(parent.slot or 0, parent.cached) if seated and parent.cached else None
         for child in children:
             child.cached = 0
-            if prefix is not None and child in seated:
+        if not (seated and parent.cached):
+            return
+        prefix = self._runner.save_prefix(parent.slot or 0, parent.cached)
+        try:
+            for child in seated:
                 self._runner.load_prefix(child.slot or 0, prefix, parent.cached)
                 child.cached = parent.cached
-        if prefix is not None:
+        finally:
             prefix.drop()
 
     def _conclude(self) -> None:

@@ -16,8 +16,6 @@ from engine.decode.particles.seeds import coin, derived
 from engine.decode.particles.weights import DEAD
 from engine.decode.requests.job import Drawn, Findings, Sample
 
-MOST_PROPOSALS = 10_000
-"""For one text; then it is a dead end."""
 _MOST_PREFIXES = 200_000
 """That are remembered, some 100 bytes each."""
 
@@ -25,8 +23,9 @@ _MOST_PREFIXES = 200_000
 class Proposals:
     """Of one sample. Used by the decode thread."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, most_tokens: int) -> None:
+        """After `most_tokens` none of which led to a valid text it is a dead end."""
+        self._seed, self._left = seed, most_tokens
         self._root = Prefix()
         self._path = [self._root]
         self._prefixes = 0
@@ -48,6 +47,7 @@ class Proposals:
     def take(self, sample: Sample, drawn: Drawn) -> None:
         """Take the token, or begin again."""
         matcher, here = sample.matcher, self._path[-1]
+        self._left -= 1
         if not here.known:
             here.learn(math.exp(drawn.log_mass), drawn.legal)
             if coin(sample.seed, len(sample.output)) >= here.alive:
@@ -90,7 +90,7 @@ class Proposals:
         """Keep what was learnt, and begin again."""
         for prefix in reversed(self._path):
             prefix.weigh()
-        if self._root.alive <= 0.0 or self._made == MOST_PROPOSALS:
+        if self._root.alive <= 0.0 or self._left <= 0:
             sample.status = "dead_end"
             return
         self._path = [self._root]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.config import Limits
 from engine.decode.particles.population import Population
 from engine.decode.particles.proposals import Proposals
 from engine.decode.particles.seeds import derived
@@ -10,7 +11,7 @@ from engine.decode.requests.job import Job, Sample
 from engine.interfaces import Runner
 
 
-def samples_of(job: Job, budget: int, runner: Runner) -> list[Sample]:
+def samples_of(job: Job, budget: int, runner: Runner, limits: Limits) -> list[Sample]:
     """As many as the method needs; of `smc` the particles, of which `n` are left when all have ended."""
     params = job.request.sampling
     if params.method == "smc":
@@ -18,7 +19,8 @@ def samples_of(job: Job, budget: int, runner: Runner) -> list[Sample]:
         return [_sample(job, index, seed, budget, population) for index, seed in enumerate(seeds)]
     if params.method == "rejection":
         seeds = [derived(job.seed, index) for index in range(params.n)]
-        return [_sample(job, index, derived(seed, 0), budget, Proposals(seed)) for index, seed in enumerate(seeds)]
+        most = limits.proposed_tokens
+        return [_sample(job, i, derived(seed, 0), budget, Proposals(seed, most)) for i, seed in enumerate(seeds)]
     return [Sample(job, index, job.seed + index, budget, Detokenizer(params.stop)) for index in range(params.n)]
 
 

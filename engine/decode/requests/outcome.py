@@ -133,7 +133,8 @@ def _error(sample: Sample, judgement: Judgement) -> dict[str, Any] | None:
         }
         return {key: value for key, value in parts.items() if value is not None}
     if sample.status in ("timeout", "cancelled", "dead_end"):
-        reason = _UNDRAWN if sample.conditional and sample.status == "dead_end" else _REASONS[sample.status]
+        method = sample.job.request.sampling.method if sample.status == "dead_end" else "mask"
+        reason = _UNDRAWN.get(method, _REASONS[sample.status])
         return {"type": sample.status.title().replace("_", ""), "message": reason}
     return None
 
@@ -145,7 +146,11 @@ _REASONS: dict[str, str] = {
 }
 
 
-_UNDRAWN = "none of the texts that were drawn is valid within max_tokens"
+_UNDRAWN = {
+    "smc": "none of the particles ended as a valid text within max_tokens",
+    "rejection": "no text that was drawn is valid within max_tokens: there is none, or none came in as many tokens as "
+    "limits.proposed_tokens allows",
+}
 
 
 def _timings(sample: Sample, compile_ms: float, detokenize_s: float) -> Timings:

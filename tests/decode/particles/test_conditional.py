@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,8 @@ from engine.config import Limits
 from engine.constraint import Check
 from engine.decode.core.engine_core import EngineCore
 from engine.errors import RequestError
+from engine.judge import Judgement
+from engine.judge.service import Verdict
 from engine.request import Constraint, Request, Result, SamplingParams
 from tests.checks import functions
 from tests.decode.fakes import fake_engine, random_logits, wants
@@ -154,6 +158,65 @@ def test_a_text_that_fails_a_checked_keyword_has_no_weight(tmp_path: Path, metho
             sampling = SamplingParams(**{**{f: getattr(params, f) for f in params.__slots__}, "seed": seed})
             result = engine.generate(Request(prompt="x", constraint=constraint, sampling=sampling))
             assert (result.status, result.valid) in (("complete", True), ("dead_end", False))
+
+
+@pytest.mark.parametrize("method", ["smc", "rejection"])
+def test_a_text_that_the_judge_refuses_has_no_weight_whatever_the_grammar_holds(tmp_path: Path, method: str) -> None:
+    """Grammar and judge are written apart: where they disagree it is the judge's word."""
+    engine, _ = fake_engine(random_logits(2, 2.0), tmp_path, max_batch=8)
+    with engine:
+        judging = engine._thread._core._judging  # type: ignore[union-attr]
+        submit = judging._service.submit
+
+        def strict(constraint: Constraint, texts: Sequence[bytes], **given: object) -> Future[Verdict]:
+            refused = [text for text in texts if text.startswith(b"a")]
+            if not refused:
+                return submit(constraint, texts, **given)  # type: ignore[arg-type, no-any-return]
+            answer = Future[Verdict]()
+            answer.set_result(Verdict((Judgement(False, "not this one"),), 0.0))
+            return answer
+
+        judging._service.submit = strict  # type: ignore[method-assign]
+        given = {"method": method, "max_tokens": 4, **({"particles": 8} if method == "smc" else {})}
+        constraint = Constraint.choice(["a", "b", "c"])
+        for seed in range(5):
+            params = SamplingParams.from_mapping({**given, "seed": seed})
+            result = engine.generate(Request(prompt="x", constraint=constraint, sampling=params))
+            assert (result.status, result.text[:1]) in [("complete", "b"), ("complete", "c"), ("dead_end", "")], result
+
+
+def test_rejection_ends_after_as_many_tokens_as_the_limit_says(tmp_path: Path) -> None:
+    limits = Limits(proposed_tokens=300)
+    engine, network = fake_engine(random_logits(2, 2.0), tmp_path, max_batch=8, limits=limits)
+    with engine:
+        params = SamplingParams(method="rejection", seed=1, max_tokens=200)
+        result = engine.generate(Request(prompt="x", constraint=Constraint.regex("(a{9}|b{9}){4}"), sampling=params))
+    assert result.status == "dead_end"
+    assert "limits.proposed_tokens" in (result.error or {})["message"]
+    assert network.forwards < 400
+
+
+def test_what_is_saved_of_a_particle_is_dropped_where_a_copy_cannot_be_loaded(tmp_path: Path) -> None:
+    params = SamplingParams(method="smc", particles=8, ess=1.0, seed=3, max_tokens=16)
+    with SmallEngine(LANGUAGES, tmp_path, rows=8) as engine:
+        runner = engine._thread._core._runner  # type: ignore[union-attr]
+        load, saved, save = runner.load_prefix, [], runner.save_prefix
+        request = Request(prompt=LETTERS[0], template="raw", constraint=choice(FIRST), sampling=params)
+
+        def failing(*_: object) -> None:
+            raise MemoryError("no memory for it")
+
+        def keeping(*args: Any) -> Any:
+            saved.append(save(*args))
+            return saved[-1]
+
+        runner.load_prefix, runner.save_prefix = failing, keeping
+        failed = engine.generate(request)
+        runner.load_prefix, runner.save_prefix = load, save
+        assert failed.status == "error"
+        assert saved
+        assert engine.generate(request).status == "complete"
+        assert runner.blocks.free == 8
 
 
 SHORT_LISTS = {"type": "array", "items": {"enum": [1, 2, 3]}, "minItems": 1, "maxItems": 3}
