@@ -58,6 +58,20 @@ def test_fields_of_a_line_reach_the_request(maskloop: Run, scripted: ScriptedEng
     assert (fifth.constraint, fifth.sampling.stop, fifth.sampling.n) == (None, ("x",), 2)
 
 
+@pytest.mark.parametrize(("options", "rows"), [((), 32), (("--max-batch", "4"), 4)])
+def test_there_are_rows_for_all_particles_unless_others_are_asked_for(
+    maskloop: Run, scripted: ScriptedEngine, tmp_path: Path, options: tuple[str, ...], rows: int
+) -> None:
+    file = tmp_path / "in.jsonl"
+    smc = {"prompt": "p", "regex": "a+", "method": "smc"}
+    file.write_text("".join(json.dumps(line) + "\n" for line in ({"prompt": "q"}, smc, {**smc, "particles": 2})))
+    assert maskloop("batch", str(file), *options).code == 0
+    assert [request.sampling.method for request in scripted.seen] == ["mask", "smc", "smc"]
+    assert scripted.config.max_batch == rows
+    assert maskloop("generate", "--prompt", "p", "--regex", "a+", "--method", "smc", *options).code == 0
+    assert scripted.config.max_batch == rows
+
+
 @pytest.mark.parametrize(("line", "kind", "param"), [
     ({"prompt": "p", "temprature": 1}, "UnknownOption", "temprature"),
     ({"prompt": "p", "schema": {}, "regex": "a"}, "RequestError", "regex"),

@@ -63,6 +63,22 @@ def test_a_text_is_drawn_from_the_models_own_distribution(method: tuple[str, ...
     assert report["log_evidence"] < 0
 
 
+def test_a_batch_draws_by_every_method(tmp_path: Path) -> None:
+    yes_or_no = {"prompt": "Yes or no?", "choice": ["yes", "no"], "max_tokens": 8, "seed": 3}
+    methods = [{"id": "s", "method": "smc"}, {"id": "r", "method": "rejection"}, {"id": "m"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({**yes_or_no, **each}) + "\n" for each in methods))
+    ran = subprocess.run(
+        [*MASKLOOP, "batch", str(tmp_path / "in.jsonl"), "--max-sequence", "512"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    lines = {line["id"]: line for line in map(json.loads, ran.stdout.splitlines())}
+    assert {(line["status"], line["text"] in ("yes", "no")) for line in lines.values()} == {("complete", True)}
+    assert lines["s"]["effective_samples"] > 1
+    assert lines["r"]["log_evidence"] < 0
+    assert "log_evidence" not in lines["m"]
+
+
 def test_ctrl_c_while_decoding_ends_at_once_with_nothing_on_stdout(heed_interrupts: Callable[[], None]) -> None:
     child = subprocess.Popen(
         [*MASKLOOP, "generate", "--prompt", "Count to a thousand", "--max-tokens", "4000"],

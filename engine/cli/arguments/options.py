@@ -6,6 +6,8 @@ Knows option names and help texts. Ranges and contradictions are the engine type
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +16,7 @@ from engine.config import EMBEDDED_MODEL, QUANTIZATIONS, EngineConfig, default_c
 from engine.constraint import Draft
 from engine.errors import ConstraintError, RequestError
 from engine.judge import refuse_unreadable
-from engine.request import Constraint, SamplingParams
+from engine.request import Constraint, Request, SamplingParams
 
 ENGINE_FIELDS = (
     "model", "revision", "quantization", "device", "tokenizer", "max_batch", "max_sequence", "cache_dir", "threads",
@@ -38,7 +40,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quantization", metavar="Q", choices=QUANTIZATIONS, help=", ".join(QUANTIZATIONS))
     group.add_argument("--device", help="auto (default), cpu, cuda, cuda:N")
     add_tokenizer(group)
-    group.add_argument("--max-batch", type=int, metavar="N", help="rows decoded together (default 8)")
+    group.add_argument("--max-batch", type=int, metavar="N", help="rows decoded together (default 8, or all particles)")
     group.add_argument("--max-sequence", type=int, metavar="N", help="tokens of prompt and answer (default 8192)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads of the forward (default: torch chooses)")
     group.add_argument("--cpu-dtype", choices=("float32", "bfloat16"), help="number format on a CPU (default float32)")
@@ -75,10 +77,15 @@ def add_contents(parser: Any) -> None:
     parser.add_argument("--no-contents", dest="contents", action="store_false", help=told)
 
 
-def engine_config(args: argparse.Namespace) -> EngineConfig:
-    """The config these options describe. RequestError too where its cache folder is something else, or unreadable."""
+def engine_config(args: argparse.Namespace, requests: Iterable[Request] = ()) -> EngineConfig:
+    """The config these options describe, with rows for the particles of these requests where none were asked for.
+    RequestError too where its cache folder is something else, or unreadable."""
     given = {name: getattr(args, name, None) for name in ENGINE_FIELDS}
     config = EngineConfig.from_mapping({name: value for name, value in given.items() if value is not None})
+    if given["max_batch"] is None:
+        params = (request.sampling for request in requests)
+        rows = max((each.particles for each in params if each.method == "smc"), default=0)
+        config = replace(config, max_batch=max(config.max_batch, rows))
     try:
         next(config.cache_folder.iterdir(), None)
     except FileNotFoundError:

@@ -95,7 +95,7 @@ def on_this_machine(lines: list[Line], args: argparse.Namespace, progress: Progr
             yield refused(line["id"], error)
     if not ready:
         return
-    with open_engine(options.engine_config(args), progress) as engine:
+    with open_engine(options.engine_config(args, ready), progress) as engine:
         yield from _as_finished(engine, ready)
 
 

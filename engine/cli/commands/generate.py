@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     request = build_request(args)
-    config = options.engine_config(args)
+    config = options.engine_config(args, [request])
     refuse_oversized(request, max_bytes=config.limits.prompt_bytes)  # before seconds are spent on a model
     progress = Progress(quiet=args.quiet)
     with open_trace(args.trace, text=args.trace_text == "on") as trace, open_engine(config, progress) as engine:
