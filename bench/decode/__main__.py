@@ -8,6 +8,7 @@ Measures the copy ceiling first. Then, per quantisation, with random weights of 
 milliseconds a step for every batch, constrained (a random mask of half the vocabulary) and not, interleaved, every row
 its own random prompt and tokens drawn at temperature 1, so that experts differ; sampling alone; prefill; memory.
 `bytes_per_step` counts what a step must read once: attention, distinct experts (expected number), head, cache.
+Names of other tools' formats, and nl4, stand for their forms with random codes (random_forms.py).
 `--kernels` adds a table per kernel. `--peer` runs Hugging Face's generate() of the same shape in the same
 call. Time is the wall clock of a loop that launches the next forward before it reads the tokens of the
 last, as the engine does.
@@ -27,6 +28,7 @@ import torch
 
 from bench.decode.kernels import kernel_table
 from bench.decode.loops import decode, prefill, sampling
+from bench.decode.random_forms import FORMS, random_model
 from bench.harness.bandwidth import copy_bytes_per_s
 from bench.harness.commandline import Options
 from bench.harness.models import PRODUCT_CONFIG, shape_file
@@ -70,7 +72,11 @@ def _one(options: argparse.Namespace, config: Path, quantization: str, ceiling: 
     """All figures of one quantisation."""
     clock = [time.perf_counter()]
     settings = read_config(config)
-    weights = dict(random_weights(settings, quantization, options.device, 0).tensors)
+    weights: Any
+    if quantization in FORMS:
+        weights = random_model(settings, quantization, options.device)
+    else:
+        weights = dict(random_weights(settings, quantization, options.device, 0).tensors)
     clock.append(time.perf_counter())
     length = options.prompt + options.steps
     runner = CudaRunner(

@@ -77,6 +77,9 @@ def formed_stack(weight: QuantizedTensor | StackedWeight, name: str, *, interlea
         )  # fmt: skip
     experts = weight.shape[0] if len(weight.shape) == 3 else 1
     each = max(1, len(held) // experts)
+    if len(held) < experts:  # one piece holds them all, row by row
+        rows = held[0].shape[0] // experts
+        held = [held[0].rows(slice(at * rows, (at + 1) * rows)) for at in range(experts)]
     made = formed([held[at : at + each] for at in range(0, len(held), each)], interleave)
     rows, tiles = weight.shape[-2], weight.shape[-2] // 16
     words = made.words.view(experts, tiles, *made.words.shape[-2:])
@@ -84,15 +87,20 @@ def formed_stack(weight: QuantizedTensor | StackedWeight, name: str, *, interlea
     return replace(made, words=words, scales=records, rows=rows)
 
 
+_EXPERTS_AT_ONCE = 16
+"""Unpacked codes take eight times the packed bytes."""
+
+
 def formed(experts: Sequence[Sequence[QuantizedTensor]], interleave: bool) -> FragmentWeight:
     """One weight [E, N, K] of experts that are pieces [N_i, K] each, all `alike`, gate above up where rows are to
     `interleave`. ValueError where sizes do not divide into units."""
     table, scale = _table(experts[0][0])
     words, records, factors, forms = [], [], [], set()
-    for pieces in experts:
-        taken = [_taken(piece, scale) for piece in pieces]
+    for at in range(0, len(experts), _EXPERTS_AT_ONCE):
+        some = experts[at : at + _EXPERTS_AT_ONCE]
+        taken = [_taken(pieces, scale) for pieces in zip(*some, strict=True)]
         forms |= {part.form for part in taken}
-        whole = _joined(taken, interleave)
+        whole = _joined(taken, len(some), interleave)
         words.append(_words(whole))
         records.append(_records(whole))
         factors.append(whole.factors)
@@ -100,7 +108,7 @@ def formed(experts: Sequence[Sequence[QuantizedTensor]], interleave: bool) -> Fr
     flat = torch.cat(factors).float().contiguous().view(torch.int32)
     rows = len(flat) // len(experts)
     return FragmentWeight(
-        torch.stack(words), torch.stack(records), torch.cat((table, flat)), rows, columns, form.bits, form
+        torch.cat(words), torch.cat(records), torch.cat((table, flat)), rows, columns, form.bits, form
     )  # fmt: skip
 
 
@@ -117,12 +125,10 @@ class _Taken:
 
 
 def _table(weight: QuantizedTensor) -> tuple[Tensor, float]:
-    """int32 [256] for codes of 4 bits (zeros for others), and what was multiplied into it."""
-    if weight.coding.bits != 4:
+    """int32 [256] for codes that index a table (zeros for others), and what was multiplied into it."""
+    if weight.coding.table is None and not weight.coding.fitted:
         return torch.zeros(256, dtype=torch.int32, device=weight.device), 1.0
-    scale = (
-        256.0 if weight.coding.table else 2.0 ** (_REACH - _exponent(weight.codebook)) if weight.coding.fitted else 1.0
-    )
+    scale = 256.0 if weight.coding.table else 2.0 ** (_REACH - _exponent(weight.codebook))
     return pair_table(weight.codebook * scale), scale
 
 
@@ -131,39 +137,70 @@ def _exponent(values: Tensor) -> int:
     return frexp(float(values.float().abs().amax()))[1]
 
 
-def _taken(weight: QuantizedTensor, table_scale: float) -> _Taken:
+def _merged(pieces: Sequence[QuantizedTensor]) -> tuple[QuantizedTensor, Tensor | None]:
+    """Pieces of one shape as one matrix of all their rows, each with scales of its own, and what divides or multiplies
+    all scales of a row, where a piece has such a number."""
+    first, count, rows = pieces[0], len(pieces), pieces[0].shape[0]
+
+    def every(name: str) -> Tensor | None:
+        held = [part for piece in pieces if (part := getattr(piece, name)) is not None]
+        if not held:
+            return None
+        return held[0] if count == 1 else torch.cat([_octets(part) for part in held]).view(held[0].dtype)
+
+    scale, packed = every("scale"), every("packed")
+    assert scale is not None
+    assert packed is not None
+    if first.coding.rows > 1:
+        shared = _octets(scale).view(count, *first.scale.shape[:-1], -1)
+        scale = shared.repeat_interleave(first.coding.rows, 1)[:, :rows].contiguous().view(scale.dtype)
+    level = every("outer")
+    whole = level if first.outer is not None and first.outer.numel() == 1 else None
+    merged = replace(
+        first, packed=packed, scale=scale.reshape(count * rows, -1), shape=(count * rows, first.shape[1]),
+        coding=replace(first.coding, rows=1), high=every("high"), zeros=every("zeros"), minima=every("minima"),
+        outer=level if whole is None else None, outer_minima=every("outer_minima"),
+    )  # fmt: skip
+    return merged, None if whole is None else whole.float().repeat_interleave(rows)
+
+
+def _taken(pieces: Sequence[QuantizedTensor], table_scale: float) -> _Taken:
+    """Experts' pieces of one place."""
+    weight, whole = _merged(pieces)
     coding, (rows, columns) = weight.coding, weight.shape
-    if columns % 64 or rows % 8:
+    if columns % 64 or rows // len(pieces) % 8:
         raise ValueError(f"a weight of {rows} rows and {columns} columns does not divide into units of 16 x 64")
     codes, shift = _codes(weight)
     e4m3 = weight.packed.dtype == _E4M3
-    form = Form(coding.bits, e4m3=e4m3, signed=coding.bits in (5, 6) and coding.zero > 0)
-    if coding.bits in (5, 6) and coding.zero not in (0, 1 << coding.bits - 1):
+    table = coding.table is not None or coding.fitted
+    form = Form(coding.bits, e4m3=e4m3, signed=coding.bits < 8 and coding.zero > 0, table=table)
+    if coding.bits < 8 and coding.zero not in (0, 1 << coding.bits - 1):
         raise ModelError(f"{weight.format} of {coding.bits} bits subtracts {coding.zero}", param="model")
-    scales = _rows_of(weight.scale, weight)
+    scales = weight.scale
     zeros = None if weight.zeros is None else (weight.zeros.to(torch.int16) - shift).to(torch.int8)
     factors = torch.full((rows,), (256.0 if e4m3 else 1.0) / table_scale, device=weight.device)
-    if scales.shape[1] == 1 and zeros is None and weight.minima is None and weight.outer is None:
+    if whole is not None:
+        factors = factors / whole if coding.divides else factors * whole
+    elif scales.shape[1] == 1 and zeros is None and weight.minima is None and weight.outer is None:
         return _Taken(form, codes, None, None, (), factors * scales[:, 0].float())
     group = coding.group or columns
     if group not in (16, 32) and group % 64 and scales.shape[1] > 1:
         raise ModelError(f"{weight.format} has a scale for {group} columns, which no GPU kernel reads", param="model")
     form = _grouped(form, weight, scales, group)
     second = zeros if zeros is not None else weight.minima
-    return _normalised(_Taken(form, codes, scales, second, (), factors), weight)
+    return _normalised(_Taken(form, codes, scales, second, (), factors), weight, len(pieces))
 
 
 def _grouped(form: Form, weight: QuantizedTensor, scales: Tensor, group: int) -> Form:
     """The form with what groups decide."""
     blocks = weight.shape[1] // 64
     units = blocks if scales.shape[1] == 1 else max(1, group // 64)
-    inner = weight.outer is not None and weight.outer.numel() > 1
     return replace(
         form,
         per_unit={16: 4, 32: 2}.get(group, 1) if scales.shape[1] > 1 else 1,
         scale=SCALE_TYPES.index(dtype_name(weight.scale.dtype)),
         second=ZEROS if weight.zeros is not None else MINIMA if weight.minima is not None else 0,
-        outer=inner,
+        outer=weight.outer is not None,
         units=units if blocks % units == 0 else 1,
     )
 
@@ -185,52 +222,46 @@ def _codes(weight: QuantizedTensor) -> tuple[Tensor, int]:
     return codes[:, :columns], 0
 
 
-def _rows_of(scale: Tensor, weight: QuantizedTensor) -> Tensor:
-    """[N, G] of scales that rows may share."""
-    rows = weight.shape[0]
-    if weight.coding.rows > 1:
-        scale = scale.repeat_interleave(weight.coding.rows, 0)[:rows]
-    return scale.reshape(rows, -1)
-
-
-def _normalised(part: _Taken, weight: QuantizedTensor) -> _Taken:
-    """Scales times the power of two that fits, outer scales of the whole weight taken into the rows' factors."""
+def _normalised(part: _Taken, weight: QuantizedTensor, count: int) -> _Taken:
+    """Scales times the power of two that fits each of `count` experts, which the rows' factors take back."""
     form, scales, second, factors = part.form, part.scales, part.second, part.factors
     assert scales is not None
-    outer: tuple[Tensor, ...] = ()
-    if form.outer:
-        assert weight.outer is not None
-        outer = (weight.outer,) if weight.outer_minima is None else (weight.outer, weight.outer_minima)
-    elif weight.outer is not None:
-        whole = weight.outer.float()
-        factors = factors / whole if weight.coding.divides else factors * whole
-    power = _power(part, scales, second, outer, weight.coding.table is not None)
+    outer = tuple(level for level in (weight.outer, weight.outer_minima) if level is not None)
+    power = _powers(part, outer, count, weight.coding.table is not None)
+
+    def scaled(numbers: Tensor) -> Tensor:
+        by_expert = numbers.float().view(count, -1) * torch.exp2(power.float())[:, None]
+        return by_expert.to(numbers.dtype).view(numbers.shape)
+
     if SCALE_TYPES[form.scale] == "e4m3":
         factors = factors * 256.0  # the kernels read e4m3 as the 256th part
-    elif SCALE_TYPES[form.scale] == "e8m0":
-        exponents = scales.view(torch.uint8).int() + power
-        scales = exponents.clamp(0, 254).to(torch.uint8).view(scales.dtype)
-        factors = factors * 2.0**-power
     else:
-        factors = factors * 2.0**-power
-        if outer:
-            outer = tuple((tensor.float() * 2.0**power).to(tensor.dtype) for tensor in outer)
+        factors = factors * torch.exp2(-power.float()).repeat_interleave(len(factors) // count)
+        if SCALE_TYPES[form.scale] == "e8m0":
+            exponents = scales.view(torch.uint8).int().view(count, -1) + power[:, None]
+            scales = exponents.clamp(0, 254).to(torch.uint8).view(scales.shape).view(scales.dtype)
+        elif outer:
+            outer = tuple(scaled(level) for level in outer)
         else:
-            scales = (scales.float() * 2.0**power).to(scales.dtype)
-            if form.second == MINIMA and second is not None:
-                second = (second.float() * 2.0**power).to(second.dtype)
-    scales, second = (_of_units(part, form, weight) for part in (scales, second))
+            scales = scaled(scales)
+            second = scaled(second) if form.second == MINIMA and second is not None else second
+    scales, second = (_of_units(level, form, weight) for level in (scales, second))
     return replace(part, scales=scales, second=second, outer=outer, factors=factors)
 
 
-def _power(part: _Taken, scales: Tensor, second: Tensor | None, outer: tuple[Tensor, ...], tabled: bool) -> int:
-    """Of two, which scales are multiplied by; `tabled`: codes are those of FP4, times 256."""
+def _powers(part: _Taken, outer: tuple[Tensor, ...], count: int, tabled: bool) -> Tensor:
+    """Of two, int32 [count]: which each expert's scales are multiplied by; `tabled`: codes are those of FP4, times
+    256."""
     form = part.form
-    largest = 1 if form.e4m3 else 11 if tabled else form.bits
-    reach = _exponent(two_levels(scales, outer[0], False) if outer else scales) + largest
-    if form.second == MINIMA and second is not None:
-        reach = max(reach, _exponent(two_levels(second, outer[1], False) if len(outer) > 1 else second))
-    return _REACH - reach
+
+    def reach(stored: Tensor, level: Tensor | None) -> Tensor:
+        return torch.frexp(two_levels(stored, level, False).abs().view(count, -1).amax(1))[1]
+
+    assert part.scales is not None
+    found = reach(part.scales, outer[0] if outer else None) + (1 if form.e4m3 else 11 if tabled else form.bits)
+    if form.second == MINIMA and part.second is not None:
+        found = torch.maximum(found, reach(part.second, outer[1] if len(outer) > 1 else None))
+    return _REACH - found
 
 
 def _of_units(numbers: Tensor | None, form: Form, weight: QuantizedTensor) -> Tensor | None:
@@ -241,15 +272,18 @@ def _of_units(numbers: Tensor | None, form: Form, weight: QuantizedTensor) -> Te
     return numbers
 
 
-def _joined(parts: list[_Taken], interleave: bool) -> _Taken:
-    """Pieces' rows as one, gate and up by eights where asked."""
+def _joined(parts: Sequence[_Taken], count: int, interleave: bool) -> _Taken:
+    """Pieces' rows as those of `count` experts, gate and up by eights where asked."""
 
     def join(tensors: Sequence[Tensor | None]) -> Tensor | None:
         held = [tensor for tensor in tensors if tensor is not None]
         if not held:
             return None
-        whole = torch.cat([_octets(tensor) for tensor in held])
-        return (interleave_gate_up(whole) if interleave else whole).view(held[0].dtype)
+        if len(held) == 1 and not interleave:
+            return held[0]
+        whole = torch.cat([_octets(tensor).view(count, len(tensor) // count, -1) for tensor in held], 1)
+        whole = interleave_gate_up(whole) if interleave else whole
+        return whole.flatten(0, 1).view(held[0].dtype)
 
     codes, scales, second = (join([getattr(p, name) for p in parts]) for name in ("codes", "scales", "second"))
     factors = join([part.factors.unsqueeze(-1) for part in parts])
@@ -261,13 +295,15 @@ def _joined(parts: list[_Taken], interleave: bool) -> _Taken:
 
 def _octets(tensor: Tensor) -> Tensor:
     """Not every operation knows the 8-bit floats."""
-    return tensor.clone(memory_format=torch.contiguous_format).view(torch.uint8)
+    return tensor.contiguous().view(torch.uint8)
 
 
 def _words(part: _Taken) -> Tensor:
     if part.form.bits == 8:
         return fragment_bytes(part.codes)
-    return fragment_codes(part.codes) if part.form.bits == 4 else fragment_wide(part.codes, part.form.bits)
+    if part.form.bits > 4:
+        return fragment_wide(part.codes, part.form.bits)
+    return fragment_codes(part.codes, numbers=not part.form.table)
 
 
 def _records(part: _Taken) -> Tensor:

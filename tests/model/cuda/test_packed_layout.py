@@ -201,8 +201,8 @@ def test_pieces_of_two_formats_and_act_order_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("form", [
-    Form(8, 1, 2, e4m3=True, units=2), Form(4, 4, 3), Form(6, 4, 6, 0, True, signed=True), Form(5, 2, 5, 2, True),
-    Form(4, 1, 0, 1, units=12), Form(8),
+    Form(8, 1, 2, e4m3=True, units=2), Form(4, 4, 3, table=True), Form(6, 4, 6, 0, True, signed=True),
+    Form(5, 2, 5, 2, True), Form(4, 1, 0, 1, units=12), Form(8),
 ])  # fmt: skip
 def test_a_form_is_one_number_that_no_own_format_has(form: Form) -> None:
     assert Form.of(form.kind) == form

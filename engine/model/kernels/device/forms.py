@@ -1,9 +1,14 @@
 """What codes of other tools' formats mean to the kernels: groups' scales, zeros and minima, applied to decoded units.
 
 A kernel's `BITS` is a code's bits (4, 8, 16) for our own formats. Other formats have a form above its fifth bit, made
-by `Form.kind`: how many scales a unit of 64 columns has, their type, what is subtracted. Decoded elements are fp16 and
-multiplied by fp16 scales, so that the same units, activations and products serve all formats; a factor for each row,
-fp32 behind the table's 256 entries, undoes what brought them into fp16's range.
+by `Form.kind`: how many scales a unit of 64 columns has, their type, what is subtracted. Where columns of a unit share
+a scale, it multiplies the unit's sums in fp32; elsewhere decoded elements are fp16 and multiplied by fp16 scales, two
+rows' in a register. So the same activations and products serve all formats; a factor for each row, fp32 behind the
+table's 256 entries, undoes what brought scales into fp16's range.
+
+Codes of 4 bits that are numbers, and of 5 and 6, need no table: with a code in its low bits 0x6400 is 1024 more than it
+as fp16, and four places higher 16 times as much. A 32-bit word holds them with i = 0 in its low half and i = 1 in its
+high half, four bits a plane, so that a mask selects two elements at once.
 
 Records of groups lie in `scales` as bytes, one for DIV units of a tile: the scales of its 16 rows, in the order
 (u, g, t high, half) as far as they differ (u: the unit's halves; lanes as in fragments.py), then zeros or minima in the
@@ -41,14 +46,28 @@ class Form:
     e4m3: bool = False
     """Whether codes of 8 bits are e4m3 (else int8)."""
     signed: bool = False
-    """Whether half their range is subtracted from codes of 5 or 6 bits."""
+    """Whether half their range is subtracted from codes of 4, 5 or 6 bits that are numbers."""
     units: int = 1
     """Units that share a record."""
+    table: bool = False
+    """Whether codes of 4 bits index a table."""
+
+    @property
+    def summed(self) -> bool:
+        """Whether scales multiply sums over a unit, not elements."""
+        return self.per_unit == 1 and WIDTHS[self.scale] > 1 and not self.outer and self.second != MINIMA
+
+    @property
+    def pairs(self) -> int:
+        """Of numbers that a unit loads at once (`load_groups`); 0: none."""
+        if not self.per_unit or (self.summed and self.second != ZEROS):
+            return 0
+        return 16 if self.per_unit == 4 else 8
 
     @property
     def kind(self) -> int:
         """A kernel's BITS."""
-        flags = self.outer << 7 | self.e4m3 << 8 | self.signed << 9
+        flags = self.outer << 7 | self.e4m3 << 8 | self.signed << 9 | self.table << 10 | self.summed << 11
         places = {0: 0, 1: 1, 2: 2, 4: 3}[self.per_unit] | self.scale << 2 | self.second << 5 | flags
         return self.bits | (1 << 15 | places | self.units << 16) << 5
 
@@ -58,7 +77,7 @@ class Form:
         places = kind >> 5
         return Form(
             kind & 31, (0, 1, 2, 4)[places & 3], places >> 2 & 7, places >> 5 & 3, bool(places >> 7 & 1),
-            bool(places >> 8 & 1), bool(places >> 9 & 1), places >> 16,
+            bool(places >> 8 & 1), bool(places >> 9 & 1), places >> 16, bool(places >> 10 & 1),
         )  # fmt: skip
 
     @property
@@ -98,8 +117,8 @@ def _in_lanes(numbers: Tensor, form: Form) -> Tensor:
 
 
 def records_apart(form: Form, records: Tensor, tiles: int, blocks: int) -> tuple[Tensor, Tensor | None]:
-    """fp16 scales and zeros or minima [tiles 16, K], one for each element: the inverse of `group_records`, computed as
-    the kernels do."""
+    """fp16 scales (fp32 where they multiply sums) and zeros or minima [tiles 16, K], one for each element: the inverse
+    of `group_records`, computed as the kernels do."""
     size, first = form.record_bytes, form.first_bytes
     outer: list[Tensor] = []
     flat = records.view(tiles, -1)
@@ -110,7 +129,7 @@ def records_apart(form: Form, records: Tensor, tiles: int, blocks: int) -> tuple
         flat = superblocks[..., form.lead_bytes :].contiguous()
     found = flat.view(tiles, -1, size)
     scales = _from_lanes(_numbers(found[..., :first].contiguous(), form.scale), form, blocks)
-    scales = (scales * outer[0] if outer else scales).half()
+    scales = scales if form.summed else (scales * outer[0] if outer else scales).half()
     if not form.second:
         return scales, None
     kind = 6 if form.second == ZEROS else form.scale
@@ -134,7 +153,7 @@ def _numbers(octets: Tensor, kind: int) -> Tensor:
 
 @triton.jit
 def _load_pairs(at, index, TYPE: tl.constexpr):
-    """Numbers of one type at byte pointers [B] plus the index of each lane's pair [1, 32]: both in one integer [B, 32].
+    """Numbers of one type at byte pointers [B] plus the index of each pair [1, n]: both in one integer [B, n].
 
     Nothing here is an 8-bit tensor or a join: with one of these before a product, Triton lays out its operands for
     loads of 8 bits, and all units would be shuffled between lanes.
@@ -150,13 +169,15 @@ def _load_pairs(at, index, TYPE: tl.constexpr):
 
 @triton.jit
 def load_groups(scales, unit, BITS: tl.constexpr):
-    """What `with_groups` needs of the units `unit` [B]: pairs of scales, of minima and of outer numbers [B, 32], in the
-    order (g, t), of the first 32 columns and of the others."""
+    """What `decode` needs of the units `unit` [B]: pairs (rows g and g + 8) of scales, of zeros or minima and of outer
+    numbers, [B, 8] in the order (g), or [B, 16] in the order (g, t high) where 16 columns share one, of the first 32
+    columns and of the others. Scales of sums are `sum_scales`."""
     FORM: tl.constexpr = BITS >> 5
     PER: tl.constexpr = FORM & 3
     TYPE: tl.constexpr = (FORM >> 2) & 7
     SECOND: tl.constexpr = (FORM >> 5) & 3
     OUTER: tl.constexpr = (FORM >> 7) & 1
+    SUMMED: tl.constexpr = (FORM >> 11) & 1
     UNITS: tl.constexpr = FORM >> 16
     HALF: tl.constexpr = 32 if PER == 3 else 16
     WIDTH: tl.constexpr = 2 if TYPE <= 1 else (4 if TYPE == 2 else 1)
@@ -164,32 +185,125 @@ def load_groups(scales, unit, BITS: tl.constexpr):
     OTHER: tl.constexpr = 6 if SECOND == 1 else TYPE
     SIZE: tl.constexpr = FIRST + (0 if SECOND == 0 else (FIRST // WIDTH if SECOND == 1 else FIRST))
     LEAD: tl.constexpr = 0 if OUTER == 0 else (64 if SECOND == 2 else 32)
-    j = tl.arange(0, 32)[None, :]
-    index = j // 2 if PER == 3 else j // 4  # lane 4 g + t: the pair of rows g and g + 8, of columns t high
+    # loaded once, not once a lane: so small a load is made anew where another layout wants it, and moves nothing
+    index = tl.arange(0, 16 if PER == 3 else 8)[None, :]
+    outer = tl.arange(0, 8)[None, :]
     if OUTER:
         lead = scales + unit // 4 * (LEAD + 4 * SIZE)
         at = lead + unit % 4 * SIZE + LEAD
     else:
         lead = scales
         at = scales + unit // UNITS * SIZE
-    s0 = _load_pairs(at, index, TYPE)
-    s1 = s0
-    if PER > 1:
-        s1 = _load_pairs(at, index + HALF // 2, TYPE)
-    m0 = s0
-    m1 = s0
+    m0 = 0
     if SECOND:
         m0 = _load_pairs(at + FIRST, index, OTHER)
-        m1 = m0
-        if PER > 1:
+    s0 = m0
+    if SUMMED == 0:
+        s0 = _load_pairs(at, index, TYPE)
+    s1 = s0
+    m1 = m0
+    if PER > 1:
+        s1 = _load_pairs(at, index + HALF // 2, TYPE)
+        if SECOND:
             m1 = _load_pairs(at + FIRST, index + HALF // 2, OTHER)
     o = s0
     q = s0
     if OUTER:
-        o = _load_pairs(lead, j // 4, 0)
+        o = _load_pairs(lead, outer, 0)
         if SECOND == 2:
-            q = _load_pairs(lead, j // 4 + 8, 0)
+            q = _load_pairs(lead, outer + 8, 0)
     return (s0, s1), (m0, m1, o, q)
+
+
+@triton.jit
+def sum_scales(scales, unit, row, BITS: tl.constexpr):
+    """fp32 scales that multiply sums over units: of rows 0 to 15 of their tiles, one axis beside the other."""
+    FORM: tl.constexpr = BITS >> 5
+    TYPE: tl.constexpr = (FORM >> 2) & 7
+    WIDTH: tl.constexpr = 2 if TYPE <= 1 else 4
+    SIZE: tl.constexpr = 16 * WIDTH + (16 if (FORM >> 5) & 3 else 0)
+    if BITS == 4:
+        scale = tl.load(scales + unit * 16 + row, eviction_policy="evict_first")
+    else:
+        at = scales + unit // (FORM >> 16) * SIZE + (row % 8 * 2 + row // 8) * WIDTH
+        if TYPE == 0:
+            scale = tl.load(at.to(tl.pointer_type(tl.float16))).to(tl.float32)
+        elif TYPE == 1:
+            scale = (tl.load(at.to(tl.pointer_type(tl.int16))).to(tl.int32) << 16).to(tl.float32, bitcast=True)
+        else:
+            scale = tl.load(at.to(tl.pointer_type(tl.float32)))
+    return scale
+
+
+_E4M3_PAIR = tl.constexpr(
+    "{\n.reg .b32 a, m, z;\nmov.u32 z, 0;\nprmt.b32 a, $1, z, 0x1404;\nand.b32 m, a, 0x7f007f00;\nshr.u32 m, m, 1;\n"
+    "lop3.b32 $0, a, 0x80008000, m, 0xea;\n}"
+)
+_BF16_PAIR = tl.constexpr(
+    "{\n.reg .b32 a, b;\nshl.b32 a, $1, 16;\nand.b32 b, $1, 0xffff0000;\ncvt.rn.f16x2.f32 $0, b, a;\n}"
+)
+_FP32_PAIR = tl.constexpr("{\n.reg .b32 a, b;\nmov.b64 {a, b}, $1;\ncvt.rn.f16x2.f32 $0, b, a;\n}")
+_E8M0_PAIR = tl.constexpr(
+    "{\n.reg .b32 a, b;\nand.b32 a, $1, 255;\nshl.b32 a, a, 23;\nshl.b32 b, $1, 15;\nand.b32 b, b, 0x7f800000;\n"
+    "cvt.rn.f16x2.f32 $0, b, a;\n}"
+)
+_UINT8_PAIR = tl.constexpr(
+    "{\n.reg .b32 a, m, o;\nmov.u32 m, 0x64646464;\nmov.u32 o, 0x64006400;\nprmt.b32 a, $1, m, 0x4140;\n"
+    "sub.rn.f16x2 $0, a, o;\n}"
+)
+_INT8_PAIR = tl.constexpr(
+    "{\n.reg .b32 a, m, o;\nxor.b32 a, $1, 0x8080;\nmov.u32 m, 0x64646464;\nmov.u32 o, 0x64806480;\n"
+    "prmt.b32 a, a, m, 0x4140;\nsub.rn.f16x2 $0, a, o;\n}"
+)
+_TIMES_PAIR = tl.constexpr("mul.rn.f16x2 $0, $1, $2;")
+_FIRST_TWICE = tl.constexpr("{\n.reg .b16 a, b;\nmov.b32 {a, b}, $1;\nmov.b32 $0, {a, a};\n}")
+_SECOND_TWICE = tl.constexpr("{\n.reg .b16 a, b;\nmov.b32 {a, b}, $1;\nmov.b32 $0, {b, b};\n}")
+_SCALE = tl.constexpr("mul.rn.f16x2 $0, $1, $2;")
+_SCALE_LESS = tl.constexpr("{\n.reg .b32 m;\nneg.f16x2 m, $4;\nfma.rn.f16x2 $0, $1, $2, m;\n}")
+
+
+@triton.jit
+def _unary(CODE: tl.constexpr, raw, IN: tl.constexpr):
+    return tl.inline_asm_elementwise(CODE, IN, [raw], dtype=tl.int32, is_pure=True, pack=1)
+
+
+@triton.jit
+def _halves(raw, TYPE: tl.constexpr):
+    """A pair of numbers as two fp16 in one int32; e4m3 divided by 256."""
+    if TYPE == 0:
+        pair = raw
+    elif TYPE == 1:
+        pair = _unary(_BF16_PAIR, raw, "=r,r")
+    elif TYPE == 2:
+        pair = _unary(_FP32_PAIR, raw, "=r,l")
+    elif TYPE == 3:
+        pair = _unary(_E4M3_PAIR, raw.to(tl.int32), "=r,r")
+    elif TYPE == 4:
+        pair = _unary(_E8M0_PAIR, raw.to(tl.int32), "=r,r")
+    elif TYPE == 5:
+        pair = _unary(_UINT8_PAIR, raw.to(tl.int32), "=r,r")
+    else:
+        pair = _unary(_INT8_PAIR, raw.to(tl.int32), "=r,r")
+    return pair
+
+
+@triton.jit
+def by_rows(first, second, B: tl.constexpr, SHARED: tl.constexpr):
+    """[B, n] in the order (g) or (g, t high) to [B, 256] in the order (g, t, h, half, i): SHARED columns t have one
+    number. No data moves."""
+    first = tl.reshape(first, [B, 32 // SHARED, 1, 1, 1, 1])
+    second = tl.reshape(second, [B, 32 // SHARED, 1, 1, 1, 1])
+    half = tl.reshape(tl.arange(0, 2), [1, 1, 1, 1, 2, 1])
+    half = tl.broadcast_to(half, [B, 32 // SHARED, SHARED, 2, 2, 2])
+    return tl.reshape(tl.where(half == 0, first, second), [B, 256])
+
+
+@triton.jit
+def _beside_scales(outer, B: tl.constexpr, SHARED: tl.constexpr):
+    """Outer numbers [B, 8], one for each scale of `load_groups`."""
+    if SHARED == 2:
+        outer = tl.reshape(tl.broadcast_to(outer[:, :, None], [B, 8, 2]), [B, 16])
+    return outer
 
 
 @triton.jit
@@ -215,24 +329,36 @@ def _number(raw, PLACE: tl.constexpr, TYPE: tl.constexpr):
 
 
 @triton.jit
-def _spread_pairs(raw, outer, B: tl.constexpr, TYPE: tl.constexpr, OUTER: tl.constexpr):
-    """fp16 [B, 256] in the order (g, t, h, half, i): pairs' numbers, times outer ones. No data moves."""
-    first = _number(raw, 0, TYPE)
-    second = _number(raw, 1, TYPE)
+def spread_pairs(
+    raw, outer, B: tl.constexpr, TYPE: tl.constexpr, OUTER: tl.constexpr, SHARED: tl.constexpr, ASM: tl.constexpr
+):
+    """[B, 256] in the order (g, t, h, half, i): pairs' numbers, times outer ones. With ASM int32 that hold a number
+    twice, else fp16."""
     if OUTER:
-        first = first.to(tl.float32) * _number(outer, 0, 0).to(tl.float32)
-        second = second.to(tl.float32) * _number(outer, 1, 0).to(tl.float32)
-    first = tl.reshape(first.to(tl.float16), [B, 32, 1, 1, 1])
-    second = tl.reshape(second.to(tl.float16), [B, 32, 1, 1, 1])
-    half = tl.reshape(tl.arange(0, 2), [1, 1, 1, 2, 1])
-    half = tl.broadcast_to(half, [B, 32, 2, 2, 2])
-    return tl.reshape(tl.where(half == 0, first, second), [B, 256])
+        outer = _beside_scales(outer, B, SHARED)
+    if ASM:
+        pair = _halves(raw, TYPE)
+        if OUTER:
+            pair = tl.inline_asm_elementwise(_TIMES_PAIR, "=r,r,r", [pair, outer], dtype=tl.int32, is_pure=True, pack=1)
+        spread = by_rows(_unary(_FIRST_TWICE, pair, "=r,r"), _unary(_SECOND_TWICE, pair, "=r,r"), B, SHARED)
+    else:
+        first = _number(raw, 0, TYPE)
+        second = _number(raw, 1, TYPE)
+        if OUTER:
+            first = first.to(tl.float32) * _number(outer, 0, 0).to(tl.float32)
+            second = second.to(tl.float32) * _number(outer, 1, 0).to(tl.float32)
+        spread = by_rows(first.to(tl.float16), second.to(tl.float16), B, SHARED)
+    return spread
 
 
 @triton.jit
-def _applied(a, scale, second, SECOND: tl.constexpr):
-    if SECOND == 1:
-        a = (a - second) * scale
+def _applied(a, scale, second, SECOND: tl.constexpr, ASM: tl.constexpr):
+    if ASM and SECOND == 2:
+        a = tl.inline_asm_elementwise(
+            _SCALE_LESS, "=r,r,r,r,r,r", [a, scale, second], dtype=tl.float16, is_pure=True, pack=2
+        )
+    elif ASM:
+        a = tl.inline_asm_elementwise(_SCALE, "=r,r,r,r", [a, scale], dtype=tl.float16, is_pure=True, pack=2)
     elif SECOND == 2:
         a = a * scale - second
     else:
@@ -241,30 +367,42 @@ def _applied(a, scale, second, SECOND: tl.constexpr):
 
 
 @triton.jit
-def with_groups(a0, a1, a2, a3, first, others, B: tl.constexpr, BITS: tl.constexpr):
-    """Decoded planes fp16 [B, 256] under what `load_groups` gave."""
+def with_groups(a0, a1, a2, a3, first, others, B: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
+    """Decoded planes fp16 [B, 256], zeros taken off, under the scales and minima that `load_groups` gave."""
     FORM: tl.constexpr = BITS >> 5
     TYPE: tl.constexpr = (FORM >> 2) & 7
     SECOND: tl.constexpr = (FORM >> 5) & 3
     OUTER: tl.constexpr = (FORM >> 7) & 1
-    if FORM & 3:
-        s0, s1 = first
-        m0, m1, o, q = others
-        OTHER: tl.constexpr = 6 if SECOND == 1 else TYPE
-        MULTIPLIED: tl.constexpr = OUTER if SECOND == 2 else 0
-        scale = _spread_pairs(s0, o, B, TYPE, OUTER)
-        second = scale
-        if SECOND:
-            second = _spread_pairs(m0, q, B, OTHER, MULTIPLIED)
-        a0 = _applied(a0, scale, second, SECOND)
-        a1 = _applied(a1, scale, second, SECOND)
-        if FORM & 2:
-            scale = _spread_pairs(s1, o, B, TYPE, OUTER)
-            if SECOND:
-                second = _spread_pairs(m1, q, B, OTHER, MULTIPLIED)
-        a2 = _applied(a2, scale, second, SECOND)
-        a3 = _applied(a3, scale, second, SECOND)
+    s0, s1 = first
+    m0, m1, o, q = others
+    MULTIPLIED: tl.constexpr = OUTER if SECOND == 2 else 0
+    SHARED: tl.constexpr = 2 if (FORM & 3) == 3 else 4
+    scale = spread_pairs(s0, o, B, TYPE, OUTER, SHARED, ASM)
+    second = scale
+    if SECOND == 2:
+        second = spread_pairs(m0, q, B, TYPE, MULTIPLIED, SHARED, ASM)
+    a0 = _applied(a0, scale, second, SECOND, ASM)
+    a1 = _applied(a1, scale, second, SECOND, ASM)
+    if FORM & 2:
+        scale = spread_pairs(s1, o, B, TYPE, OUTER, SHARED, ASM)
+        if SECOND == 2:
+            second = spread_pairs(m1, q, B, TYPE, MULTIPLIED, SHARED, ASM)
+    a2 = _applied(a2, scale, second, SECOND, ASM)
+    a3 = _applied(a3, scale, second, SECOND, ASM)
     return a0, a1, a2, a3
+
+
+@triton.jit
+def less_zeros(a0, a1, a2, a3, others, B: tl.constexpr, BITS: tl.constexpr):
+    """Decoded planes less their groups' zeros, without assembly (which subtracts them while it decodes)."""
+    m0, m1, o, _ = others
+    SHARED: tl.constexpr = 2 if ((BITS >> 5) & 3) == 3 else 4
+    zero = spread_pairs(m0, o, B, 6, 0, SHARED, False)
+    a0 = a0 - zero
+    a1 = a1 - zero
+    if (BITS >> 5) & 2:
+        zero = spread_pairs(m1, o, B, 6, 0, SHARED, False)
+    return a0, a1, a2 - zero, a3 - zero
 
 
 @triton.jit
@@ -278,15 +416,17 @@ def e4m3_plane(word, PLANE: tl.constexpr, B: tl.constexpr):
 
 
 @triton.jit
-def wide_plane(word, upper, PLANE: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr):
-    """Codes of 5 or 6 bits of one plane as fp16 [B, 256]: 32-bit words of low nibbles and their upper bits [B, 128]."""
+def number_plane(word, upper, PLANE: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr):
+    """Codes of 4, 5 or 6 bits of one plane as fp16 [B, 256]: 32-bit words of low nibbles, and their upper bits
+    [B, 128]. What the assembly of units.py computes."""
     CODE: tl.constexpr = BITS & 31
     MORE: tl.constexpr = CODE - 4
     MASK: tl.constexpr = (1 << MORE) - 1
     LESS: tl.constexpr = 1024 + ((BITS >> 14) & 1) * (1 << (CODE - 1))
-    AT: tl.constexpr = 2 * PLANE
-    low = ((word >> (4 * AT)) & 15) | (((upper >> (MORE * AT)) & MASK) << 4) | 0x6400
-    high = ((word >> (4 * AT + 4)) & 15) | (((upper >> (MORE * AT + MORE)) & MASK) << 4) | 0x6400
+    AT: tl.constexpr = PLANE % 2 * 4 + PLANE // 2 * MORE
+    OTHER: tl.constexpr = 2 if MORE == 1 else 8
+    low = ((word >> (4 * PLANE)) & 15) | (((upper >> AT) & MASK) << 4) | 0x6400
+    high = ((word >> (4 * PLANE + 16)) & 15) | (((upper >> (AT + OTHER)) & MASK) << 4) | 0x6400
     i = tl.broadcast_to(tl.reshape(tl.arange(0, 2), [1, 1, 2]), [B, 128, 2])
     both = tl.reshape(tl.where(i == 0, low[:, :, None], high[:, :, None]), [B, 256])
     return both.to(tl.int16).to(tl.float16, bitcast=True) - tl.full([1, 1], LESS, tl.float16)

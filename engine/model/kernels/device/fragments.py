@@ -5,8 +5,9 @@ k = 32 u + 8 t + 4 p + 2 h + i (u, p, h, i = 0..1): the A operands of four 16x16
 whose
 column c = 8 h + 2 t + i. The matching B operand is eight consecutive activations a lane. A unit is stored as
 [g, t, h, half, i] elements of 16 bits; a 4-bit element holds the codes of all four planes, byte j of the 32-bit pair
-(i = 0, 1) being plane j with i = 0 in the low nibble, so that a byte indexes a table of pairs. 8-bit units store planes
-(0, 1) and (2, 3) one after the other, 16-bit units four planes.
+(i = 0, 1) being plane j with i = 0 in the low nibble, so that a byte indexes a table of pairs; where codes are numbers
+(forms.py) the nibbles of i = 0 are the pair's low half. 8-bit units store planes (0, 1) and (2, 3) one after the other,
+16-bit units four planes.
 
 Axis letters: N rows, K columns, E experts, `...` is empty or [E].
 """
@@ -47,6 +48,16 @@ class FragmentWeight:
     def kind(self) -> int:
         """What kernels call BITS."""
         return self.bits if self.form is None else self.form.kind
+
+    @property
+    def summed(self) -> bool:
+        """Whether a scale multiplies the sum over a unit's columns."""
+        return self.bits == 4 if self.form is None else self.form.summed
+
+    @property
+    def pairs(self) -> int:
+        """Of scales, zeros or minima that a unit loads at once."""
+        return 0 if self.form is None else self.form.pairs
 
     @property
     def nbytes(self) -> int:
@@ -96,13 +107,20 @@ def _units(values: Tensor) -> Tensor:
     return values.reshape(-1, rows // 16, 2, 8, columns // 64, 2, 4, 2, 2, 2).permute(_TO_UNIT)
 
 
-def fragment_codes(codes: Tensor) -> Tensor:
+_PLACES = (0, 1, 2, 3, 4, 5, 6, 7)
+_NUMBER_PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
+"""The nibble of a 32-bit word where a code lies, in the order (u, p, i): of a table's codes and of numbers."""
+_UPPER_PLACES = {5: (0, 2, 4, 6, 1, 3, 5, 7), 6: (0, 8, 4, 12, 2, 10, 6, 14)}
+"""Where the upper bits of numbers of 5 and 6 bits lie in a word's 8 or 16 of them."""
+
+
+def fragment_codes(codes: Tensor, *, numbers: bool = False) -> Tensor:
     """uint8 codes 0..15 [..., N, K] to int16 [..., N/16, K/64, 256]."""
     units = _units(codes).to(torch.int32)  # L n b g t h half u p i
     words = torch.zeros(units.shape[:-3], dtype=torch.int32, device=codes.device)
-    for nibble in range(8):
+    for nibble, place in enumerate(_NUMBER_PLACES if numbers else _PLACES):
         u, p, i = nibble >> 2, nibble >> 1 & 1, nibble & 1
-        words |= units[..., u, p, i] << 4 * nibble
+        words |= units[..., u, p, i] << 4 * place
     return (
         words.reshape(words.shape[0], *words.shape[1:3], 128)
         .view(torch.int16)
@@ -161,15 +179,17 @@ def unfragment(weight: FragmentWeight | Beside) -> Tensor:
 def fragment_wide(codes: Tensor, bits: int) -> Tensor:
     """uint8 codes of 5 or 6 bits [..., N, K] to int16 [..., N/16, K/64, 64 bits]: low nibbles as of 4 bits, then for
     each 32-bit word of these its upper bits."""
-    low, units = fragment_codes(codes & 15), _units(codes >> 4).to(torch.int32).flatten(-3)
-    shifts = torch.arange(8, dtype=torch.int32, device=codes.device) * (bits - 4)
+    low = fragment_codes(codes & 15, numbers=True)
+    units = _units(codes >> 4).to(torch.int32).flatten(-3)
+    shifts = torch.tensor(_UPPER_PLACES[bits], dtype=torch.int32, device=codes.device)
     upper = (units << shifts).sum(-1).to(torch.uint8 if bits == 5 else torch.int16)  # L n b g t h half
     upper = upper.reshape(*low.shape[:-1], 128).view(torch.int16)
     return torch.cat((low, upper), -1)
 
 
 def _unfragment_formed(weight: FragmentWeight, form: Form) -> Tensor:
-    """As the kernels compute it: decoded, less zeros, times scales, less minima, all in fp16; then the row's factor."""
+    """As the kernels compute it: decoded, less zeros, times scales (in fp32 where they multiply sums), less minima, all
+    in fp16; then the row's factor."""
     lead, rows, blocks = weight.words.shape[:-3], weight.rows, weight.columns // 64
     words = weight.words.reshape(-1, 64 * weight.bits)
     if weight.bits == 8:
@@ -179,14 +199,16 @@ def _unfragment_formed(weight: FragmentWeight, form: Form) -> Tensor:
         octets = words.view(torch.uint8)[:, order]
         units = octets.view(torch.float8_e4m3fn).float() / 256 if form.e4m3 else octets.view(torch.int8).float()
     else:
-        nibbles = torch.arange(8, device=words.device)
+        nibbles = torch.tensor(_PLACES if form.table else _NUMBER_PLACES, device=words.device)
         codes = words[:, :256].contiguous().view(torch.int32).unsqueeze(-1) >> 4 * nibbles & 15
-        if weight.bits == 4:
+        if form.table:
             units = (weight.table[:16] & 0xFFFF).to(torch.int16).view(torch.float16).float()[codes]
         else:
             more = weight.bits - 4
-            upper = words[:, 256:].contiguous().view(torch.uint8 if more == 1 else torch.int16).int() & 0xFFFF
-            codes = codes | (upper.unsqueeze(-1) >> more * nibbles & (1 << more) - 1) << 4
+            if more:
+                upper = words[:, 256:].contiguous().view(torch.uint8 if more == 1 else torch.int16).int() & 0xFFFF
+                places = torch.tensor(_UPPER_PLACES[weight.bits], device=words.device)
+                codes = codes | (upper.unsqueeze(-1) >> places & (1 << more) - 1) << 4
             units = codes.float() - (1 << weight.bits - 1 if form.signed else 0)
     back = tuple(_TO_UNIT.index(axis) for axis in range(10))
     shape = (-1, rows // 16, blocks, 8, 4, 2, 2, 2, 2, 2)

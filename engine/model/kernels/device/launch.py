@@ -121,11 +121,12 @@ DENSE_BLOCKS = 256
 def product_shape(found: Product, size: int, weight: Any, splits: int = 1) -> dict[str, Any]:
     """Launch constants of a product of `size` tokens a block over a fragment weight."""
     most, warps, stages, units, ahead = found
-    tiles = chunk(weight.rows // 16, most)
+    tiles = cheap(chunk(weight.rows // 16, most), warps, weight.pairs)
     warps = warps if tiles == most else 4
     return {
         "R": tiles, "BT": size, "U": chunk(weight.columns // 64 // splits, units), "BITS": weight.kind,
-        "AHEAD": ahead if weight.kind == 4 else 0, "WARPS": warps, "num_warps": warps, "num_stages": stages,
+        "AHEAD": ahead if weight.bits == 4 and weight.summed else 0, "WARPS": warps, "num_warps": warps,
+        "num_stages": stages,
     }  # fmt: skip
 
 
@@ -144,7 +145,7 @@ def strips_shape(weight: Any, tokens: int, down: bool) -> dict[str, Any]:
 
 def stream_shape(gate_up: Any, down: Any) -> dict[str, Any]:
     """Launch constants of both products in one launch."""
-    warps, up_rows, up_units, down_rows, down_units = STREAM[gate_up.bits]
+    warps, up_rows, up_units, down_rows, down_units = STREAM.get(gate_up.bits, STREAM[4])
     warps = min(chunk(weight.rows // 16, warps) for weight in (gate_up, down))
     return {
         "W": warps, "UP_ROWS": chunk(gate_up.rows // 16 // warps, up_rows),
@@ -175,16 +176,26 @@ def attention_shape(tokens: int) -> dict[str, int]:
     return {"BK": 32, "num_stages": 4, "LEAST": min(1024, 8 * tokens), "J": 2}
 
 
-def tuned(kernel: str, blocks: int, bits: int, *, early: bool = True) -> dict[str, Any]:
+def cheap(units: int, warps: int, pairs: int) -> int:
+    """So many units at once, at most, that Triton takes loads of `pairs` numbers each for cheap (fewer than threads):
+    those it makes anew in the layout that a product wants, where others pass through shared memory."""
+    while units > 1 and units * pairs >= 32 * warps:
+        units //= 2
+    return units
+
+
+def tuned(kernel: str, blocks: int, bits: int, *, early: bool = True, pairs: int = 0) -> dict[str, Any]:
     """Launch constants of a kernel whose sum runs over `blocks` units; without EARLY where it decodes nothing early."""
     warps, most, turns, decoded, registers = TUNING.get(f"{kernel} {bits}", TUNING[kernel])
-    units = chunk(blocks, most)
+    whole = chunk(blocks, most)
+    units = cheap(whole, warps, pairs)
+    turns, decoded = turns * whole // units, decoded * whole // units
     ahead = min(turns, blocks // units)
     found: dict[str, Any] = {"B": units, "AHEAD": ahead, "WARPS": warps, "num_warps": warps}
     if early:
         found["EARLY"] = min(decoded, ahead)
     if registers:
-        found["maxnreg"] = registers
+        found["maxnreg"] = registers if not pairs else 112
     return found
 
 

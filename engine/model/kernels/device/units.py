@@ -14,7 +14,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from engine.model.kernels.device.forms import e4m3_plane, load_groups, upper_bits, wide_plane, with_groups
+from engine.model.kernels.device.forms import (
+    by_rows,
+    e4m3_plane,
+    less_zeros,
+    load_groups,
+    number_plane,
+    sum_scales,
+    upper_bits,
+    with_groups,
+)
 
 HALF_SCALE: tl.constexpr = tl.constexpr(64.0)
 """The residual stream and the experts' inner activations are held in fp16 divided by this: finite up to 4 million."""
@@ -72,6 +81,50 @@ _DECODE_8 = tl.constexpr(
     "prmt.b32 $0, v, m, 0x4140;\nprmt.b32 $1, v, m, 0x4342;\n"
     "sub.rn.f16x2 $0, $0, o;\nsub.rn.f16x2 $1, $1, o;\n}"
 )
+_DECODE_8_LESS = tl.constexpr(
+    "{\n.reg .b32 v, m;\nxor.b32 v, $2, 0x80808080;\nmov.u32 m, 0x64646464;\n"
+    "prmt.b32 $0, v, m, 0x4140;\nprmt.b32 $1, v, m, 0x4342;\n"
+    "add.rn.f16x2 $0, $0, $3;\nadd.rn.f16x2 $1, $1, $3;\n}"
+)
+"""The same with a number added that `_zero_pairs` made."""
+
+
+def _twice(half: int) -> str:
+    return hex(half << 16 | half)
+
+
+def _masked(bits: int, zero: int | None) -> str:
+    """Four planes of a word $4 of numbers less `zero`, or of 4 bits plus what $5 holds twice (`_zero_pairs`). A plane
+    is masked where it lies in the word or eight places lower: with 0x6400 a number is 1024 more than it, or 16 times as
+    much. Of 5 and 6 bits $5 are the upper ones, brought to four places above the low nibbles."""
+    lines = ["{", ".reg .b32 u, v, m, q, e, c, z;", "mov.b32 m, 0x64006400;", "mov.b32 q, 0x2c002c00;"]
+    if zero is None:
+        lines += ["mov.b32 c, $5;", "mov.b32 e, 0x63806380;", "add.rn.f16x2 e, c, e;"]  # 960 more: -64 less the zero
+    else:
+        lines += [f"mov.b32 c, {_twice(0xE400 + zero)};", f"mov.b32 e, {_twice(0xD400 + 16 * zero)};"]
+    lines += ["shr.u32 v, $4, 8;"]
+    for plane in range(4):
+        lines += [f"lop3.b32 ${plane}, {'v' if plane > 1 else '$4'}, {_twice(0xF << plane % 2 * 4)}, m, 0xea;"]
+    if bits == 5:
+        lines += ["and.b32 u, $5, 255;", "mul.lo.u32 u, u, 0x40010;"]
+    elif bits == 6:
+        lines += ["mov.b32 z, 0;", "prmt.b32 u, $5, z, 0x4140;", "shl.b32 u, u, 4;"]
+    for plane in range(4 if bits > 4 else 0):
+        lines += [f"shr.u32 u, u, {bits - 4};"] if plane == 2 else []
+        lines += [f"lop3.b32 ${plane}, u, {_twice((1 << bits - 4) - 1 << 4 + plane % 2 * 4)}, ${plane}, 0xea;"]
+    for plane in range(4):
+        lines += [f"fma.rn.f16x2 ${plane}, ${plane}, q, e;" if plane % 2 else f"add.rn.f16x2 ${plane}, ${plane}, c;"]
+    return "\n".join([*lines, "}"])
+
+
+_MASKED = tl.constexpr(_masked(4, 0))
+_MASKED_SIGNED = tl.constexpr(_masked(4, 8))
+_MASKED_LESS = tl.constexpr(_masked(4, None))
+_MASKED_5 = tl.constexpr(_masked(5, 0))
+_MASKED_5_SIGNED = tl.constexpr(_masked(5, 16))
+_MASKED_6_SIGNED = tl.constexpr(_masked(6, 32))
+_ZERO_FIRST = tl.constexpr("{\n.reg .b32 k;\nmov.b32 k, 0xe4e4e4e4;\nprmt.b32 $0, $1, k, 0x4040;\n}")
+_ZERO_SECOND = tl.constexpr("{\n.reg .b32 k;\nmov.b32 k, 0xe4e4e4e4;\nprmt.b32 $0, $1, k, 0x4141;\n}")
 _DECODE_E4M3 = tl.constexpr(
     "{\n.reg .b32 a, b, m, n, z;\nmov.u32 z, 0;\n"
     "prmt.b32 a, $2, z, 0x1404;\nprmt.b32 b, $2, z, 0x3424;\n"
@@ -108,7 +161,7 @@ def release_next(PDL: tl.constexpr):
 def prepare_table(table, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
     """Copy the pair table into shared memory; gives the lane's byte offset that `decode` takes."""
     lane = 0
-    if ASM and (BITS & 31) == 4:
+    if ASM and (BITS == 4 or (BITS >> 15) & 1):
         address = table.to(tl.uint64, bitcast=True)
         if WARPS == 4:
             lane = tl.inline_asm_elementwise(_FILL_128, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
@@ -122,7 +175,7 @@ def prepare_table(table, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.conste
 @triton.jit
 def refill_table(table, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
     """Put another weight's table in the place of the one that `prepare_table` put there."""
-    if ASM and BITS == 4:
+    if ASM and (BITS == 4 or (BITS >> 15) & 1):
         address = table.to(tl.uint64, bitcast=True)
         if WARPS == 4:
             tl.inline_asm_elementwise(_REFILL_128, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
@@ -150,7 +203,7 @@ def load_words(words, scales, unit, BITS: tl.constexpr, ONCE: tl.constexpr = Tru
         w1 = tl.load(words + unit[:, None] * (64 * CODE) + 256 + tl.arange(0, 128)[None, :])
     elif CODE == 5:
         w1 = tl.load(words + unit[:, None] * (64 * CODE) + 256 + tl.arange(0, 64)[None, :])
-    if (BITS >> 5) & 3:
+    if (BITS >> 5) & 3 and ((BITS >> 10) & 3 or ((BITS >> 16) & 1) == 0):
         w2, w3 = load_groups(scales, unit, BITS)
     if BITS == 16:
         w2 = tl.load(base + 512, eviction_policy=KEEP)
@@ -163,8 +216,8 @@ def load_units(words, scales, unit, B: tl.constexpr, BITS: tl.constexpr):
     """Words and block scales of the units `unit` [B]."""
     w0, w1, w2, w3 = load_words(words, scales, unit, BITS)
     s = tl.zeros([B, 16], tl.float32)
-    if BITS == 4:
-        s = tl.load(scales + unit[:, None] * 16 + tl.arange(0, 16)[None, :], eviction_policy="evict_first")
+    if BITS == 4 or (BITS >> 16) & 1:
+        s = sum_scales(scales, unit[:, None], tl.arange(0, 16)[None, :], BITS)
     return w0, w1, w2, w3, s
 
 
@@ -211,6 +264,107 @@ def _half_plane(w, ASM: tl.constexpr):
 
 
 @triton.jit
+def _zero_pairs(others, PLACE: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr):
+    """int32 [B, 256]: -1024 less the zero of each element's group, as fp16 twice; of 8 bits 128 less than that."""
+    raw = (others[PLACE]).to(tl.int32)
+    if (BITS & 31) == 8:
+        raw = raw ^ 0x8080
+    first = tl.inline_asm_elementwise(_ZERO_FIRST, "=r,r", [raw], dtype=tl.int32, is_pure=True, pack=1)
+    second = tl.inline_asm_elementwise(_ZERO_SECOND, "=r,r", [raw], dtype=tl.int32, is_pure=True, pack=1)
+    return by_rows(first, second, B, 2 if ((BITS >> 5) & 3) == 3 else 4)
+
+
+@triton.jit
+def _bytes_assembly(w0, w1, others, B: tl.constexpr, BITS: tl.constexpr):
+    """Planes of 8-bit codes, less their zeros."""
+    if (BITS >> 13) & 1:
+        a0, a1 = tl.inline_asm_elementwise(
+            _DECODE_E4M3, "=&r,=&r,r", [w0], dtype=(tl.float16,) * 2, is_pure=True, pack=2
+        )
+        a2, a3 = tl.inline_asm_elementwise(
+            _DECODE_E4M3, "=&r,=&r,r", [w1], dtype=(tl.float16,) * 2, is_pure=True, pack=2
+        )
+    elif ((BITS >> 10) & 3) == 1:
+        zero = _zero_pairs(others, 0, B, BITS)
+        a0, a1 = tl.inline_asm_elementwise(
+            _DECODE_8_LESS, "=&r,=&r,r,r,r", [w0, zero], dtype=(tl.float16,) * 2, is_pure=True, pack=2
+        )
+        if (BITS >> 5) & 2:
+            zero = _zero_pairs(others, 1, B, BITS)
+        a2, a3 = tl.inline_asm_elementwise(
+            _DECODE_8_LESS, "=&r,=&r,r,r,r", [w1, zero], dtype=(tl.float16,) * 2, is_pure=True, pack=2
+        )
+    else:
+        a0, a1 = tl.inline_asm_elementwise(_DECODE_8, "=&r,=&r,r", [w0], dtype=(tl.float16,) * 2, is_pure=True, pack=2)
+        a2, a3 = tl.inline_asm_elementwise(_DECODE_8, "=&r,=&r,r", [w1], dtype=(tl.float16,) * 2, is_pure=True, pack=2)
+    return a0, a1, a2, a3
+
+
+@triton.jit
+def _numbers_assembly(w0, w1, others, B: tl.constexpr, BITS: tl.constexpr):
+    """Planes of codes of 4, 5 or 6 bits that are numbers, less their zeros."""
+    CODE: tl.constexpr = BITS & 31
+    SIGNED: tl.constexpr = (BITS >> 14) & 1
+    if CODE > 4:
+        upper = upper_bits(w1, B, BITS)
+        upper = tl.reshape(tl.broadcast_to(upper[:, :, None], [B, 128, 2]), [B, 256])
+        a0, a1, a2, a3 = tl.inline_asm_elementwise(
+            (_MASKED_5_SIGNED if SIGNED else _MASKED_5) if CODE == 5 else _MASKED_6_SIGNED, "=&r,=&r,=&r,=&r,r,r,r",
+            [w0, upper], dtype=(tl.float16,) * 4, is_pure=True, pack=2,
+        )  # fmt: skip
+    elif ((BITS >> 10) & 3) == 1:
+        zero = _zero_pairs(others, 0, B, BITS)
+        a0, a1, a2, a3 = tl.inline_asm_elementwise(
+            _MASKED_LESS, "=&r,=&r,=&r,=&r,r,r,r", [w0, zero], dtype=(tl.float16,) * 4, is_pure=True, pack=2
+        )
+        if (BITS >> 5) & 2:  # the other half has zeros of its own; what is not used of either is not computed
+            zero = _zero_pairs(others, 1, B, BITS)
+            _, _, a2, a3 = tl.inline_asm_elementwise(
+                _MASKED_LESS, "=&r,=&r,=&r,=&r,r,r,r", [w0, zero], dtype=(tl.float16,) * 4, is_pure=True, pack=2
+            )
+    else:
+        a0, a1, a2, a3 = tl.inline_asm_elementwise(
+            _MASKED_SIGNED if SIGNED else _MASKED, "=&r,=&r,=&r,=&r,r", [w0], dtype=(tl.float16,) * 4, is_pure=True,
+            pack=2,
+        )  # fmt: skip
+    return a0, a1, a2, a3
+
+
+@triton.jit
+def _decode_plainly(w0, w1, others, table, B: tl.constexpr, BITS: tl.constexpr):
+    """What the assembly computes, for the interpreter."""
+    word = _pair_words(w0, B)
+    if (BITS >> 13) & 1:
+        second = _pair_words(w1, B)
+        a0 = e4m3_plane(word, 0, B)
+        a1 = e4m3_plane(word, 1, B)
+        a2 = e4m3_plane(second, 0, B)
+        a3 = e4m3_plane(second, 1, B)
+    elif (BITS & 31) == 8:
+        second = _pair_words(w1, B)
+        a0 = _byte_plane(word, 0, B)
+        a1 = _byte_plane(word, 1, B)
+        a2 = _byte_plane(second, 0, B)
+        a3 = _byte_plane(second, 1, B)
+    elif BITS == 4 or (BITS >> 15) & 1:
+        a0 = _table_plane(word, table, 0, B)
+        a1 = _table_plane(word, table, 1, B)
+        a2 = _table_plane(word, table, 2, B)
+        a3 = _table_plane(word, table, 3, B)
+    else:
+        upper = word
+        if (BITS & 31) > 4:
+            upper = upper_bits(w1, B, BITS)
+        a0 = number_plane(word, upper, 0, B, BITS)
+        a1 = number_plane(word, upper, 1, B, BITS)
+        a2 = number_plane(word, upper, 2, B, BITS)
+        a3 = number_plane(word, upper, 3, B, BITS)
+    if ((BITS >> 10) & 3) == 1:
+        a0, a1, a2, a3 = less_zeros(a0, a1, a2, a3, others, B, BITS)
+    return a0, a1, a2, a3
+
+
+@triton.jit
 def decode(w0, w1, w2, w3, lane, table, B: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
     """Words to the four planes, fp16 (bf16 for 16 bits) [B, 256] in the order (g, t, h, half, i)."""
     if BITS == 16:
@@ -218,56 +372,18 @@ def decode(w0, w1, w2, w3, lane, table, B: tl.constexpr, BITS: tl.constexpr, ASM
         a1 = _half_plane(w1, ASM)
         a2 = _half_plane(w2, ASM)
         a3 = _half_plane(w3, ASM)
-    elif (BITS >> 13) & 1:
-        if ASM:
-            a0, a1 = tl.inline_asm_elementwise(
-                _DECODE_E4M3, "=&r,=&r,r", [w0], dtype=(tl.float16,) * 2, is_pure=True, pack=2
-            )
-            a2, a3 = tl.inline_asm_elementwise(
-                _DECODE_E4M3, "=&r,=&r,r", [w1], dtype=(tl.float16,) * 2, is_pure=True, pack=2
-            )
-        else:
-            first = _pair_words(w0, B)
-            second = _pair_words(w1, B)
-            a0 = e4m3_plane(first, 0, B)
-            a1 = e4m3_plane(first, 1, B)
-            a2 = e4m3_plane(second, 0, B)
-            a3 = e4m3_plane(second, 1, B)
+    elif ASM == 0:
+        a0, a1, a2, a3 = _decode_plainly(w0, w1, w3, table, B, BITS)
     elif (BITS & 31) == 8:
-        if ASM:
-            a0, a1 = tl.inline_asm_elementwise(
-                _DECODE_8, "=&r,=&r,r", [w0], dtype=(tl.float16,) * 2, is_pure=True, pack=2
-            )
-            a2, a3 = tl.inline_asm_elementwise(
-                _DECODE_8, "=&r,=&r,r", [w1], dtype=(tl.float16,) * 2, is_pure=True, pack=2
-            )
-        else:
-            first = _pair_words(w0, B)
-            second = _pair_words(w1, B)
-            a0 = _byte_plane(first, 0, B)
-            a1 = _byte_plane(first, 1, B)
-            a2 = _byte_plane(second, 0, B)
-            a3 = _byte_plane(second, 1, B)
-    elif (BITS & 31) > 4:
-        word = _pair_words(w0, B)
-        upper = upper_bits(w1, B, BITS)
-        a0 = wide_plane(word, upper, 0, B, BITS)
-        a1 = wide_plane(word, upper, 1, B, BITS)
-        a2 = wide_plane(word, upper, 2, B, BITS)
-        a3 = wide_plane(word, upper, 3, B, BITS)
+        a0, a1, a2, a3 = _bytes_assembly(w0, w1, w3, B, BITS)
+    elif BITS == 4 or (BITS >> 15) & 1:
+        a0, a1, a2, a3 = tl.inline_asm_elementwise(
+            _DECODE_4, "=&r,=&r,=&r,=&r,r,r,r", [w0, lane], dtype=(tl.float16,) * 4, is_pure=True, pack=2
+        )
     else:
-        if ASM:
-            a0, a1, a2, a3 = tl.inline_asm_elementwise(
-                _DECODE_4, "=&r,=&r,=&r,=&r,r,r,r", [w0, lane], dtype=(tl.float16,) * 4, is_pure=True, pack=2
-            )
-        else:
-            word = _pair_words(w0, B)
-            a0 = _table_plane(word, table, 0, B)
-            a1 = _table_plane(word, table, 1, B)
-            a2 = _table_plane(word, table, 2, B)
-            a3 = _table_plane(word, table, 3, B)
-    if (BITS >> 5) & 3:
-        a0, a1, a2, a3 = with_groups(a0, a1, a2, a3, w2, w3, B, BITS)
+        a0, a1, a2, a3 = _numbers_assembly(w0, w1, w3, B, BITS)
+    if (BITS >> 5) & 3 and ((BITS >> 16) & 1) == 0:
+        a0, a1, a2, a3 = with_groups(a0, a1, a2, a3, w2, w3, B, BITS, ASM)
     return a0, a1, a2, a3
 
 
@@ -333,6 +449,6 @@ def plane_products(a0, a1, a2, a3, scales, xa, xb, B: tl.constexpr, BT: tl.const
     part = tl.dot(weight_plane(a1, B), x1, part)
     part = tl.dot(weight_plane(a2, B), x2, part)
     part = tl.dot(weight_plane(a3, B), x3, part)
-    if BITS == 4:
+    if BITS == 4 or (BITS >> 16) & 1:
         part = part * scales[:, :, None]
     return part

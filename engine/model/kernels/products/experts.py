@@ -24,6 +24,7 @@ from engine.model.kernels.device.units import (
     row_factors,
     row_token,
     row_unit,
+    sum_scales,
     unit_products,
     wait_for_previous,
 )
@@ -96,16 +97,18 @@ def _down_words(
     B: tl.constexpr,
     BITS: tl.constexpr,
 ):
-    """Words, block scales and row scales of units c * B .. of the chosen experts' joined columns."""
+    """Words, block scales and row scales of units c * B .. of the chosen experts' joined columns. Blocks have scales of
+    rows, too, in other tools' formats."""
     j = c * B + tl.arange(0, B)
     unit = (experts.to(tl.int64) * (N // 16) + tile) * BLOCKS + (j - j // BLOCKS * BLOCKS)
     w0, w1, w2, w3 = load_words(words, scales, unit, BITS)
     r = tl.arange(0, 16)
     s = tl.zeros([B, 16], tl.float32)
-    if BITS == 4:
-        s = tl.load(scales + unit[:, None] * 16 + r[None, :])
-    elif BITS == 8 or BITS > 31:
-        s = row_factors(scales, table, (experts * N)[:, None] + tile * 16 + r[None, :], BITS)
+    if BITS == 4 or (BITS >> 16) & 1:
+        s = sum_scales(scales, unit[:, None], r[None, :], BITS)
+    if BITS == 8 or BITS > 31:
+        f = row_factors(scales, table, (experts * N)[:, None] + tile * 16 + r[None, :], BITS)
+        s = s * f if (BITS >> 16) & 1 else f
     return w0, w1, w2, w3, s
 
 
@@ -158,7 +161,7 @@ def down_one_kernel(
         else:
             a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
         part = plane_products(a0, a1, a2, a3, s, xa, xb, B, 8, BITS)
-        if BITS == 8 or BITS > 31:
+        if (BITS == 8 or BITS > 31) and ((BITS >> 16) & 1) == 0:
             part = part * s[:, :, None]
         acc += part
     result = tl.sum(acc, axis=0) * HALF_SCALE + before
@@ -187,11 +190,12 @@ def experts_one(
         x, logits, gate_up.words, gate_up.scales, gate_up.table, inner,
         I=width, K=gate_up.columns, CP=triton.next_power_of_2(chosen), NORM_TOPK=norm_topk,
         BITS=gate_up.kind,
-        **launch.tuned("gate_up_one", gate_up.columns // 64, gate_up.bits, early=False), **shared, **launch.options(x),
+        **launch.tuned("gate_up_one", gate_up.columns // 64, gate_up.bits, early=False, pairs=gate_up.pairs), **shared,
+        **launch.options(x),
     )  # fmt: skip
     down_one_kernel[(down.rows // 16, tokens)](
         inner, logits, down.words, down.scales, down.table, out, half, N=down.rows, I=width, BITS=down.kind,
-        **launch.tuned(f"down_{kind}", chosen * width // 64, down.bits), **shared,
+        **launch.tuned(f"down_{kind}", chosen * width // 64, down.bits, pairs=down.pairs), **shared,
         **launch.options(x, f"down_{kind} {down.bits}"),
     )  # fmt: skip
 

@@ -121,7 +121,8 @@ def linear(
         tokens, eps,
         N=weight.rows, LD=out.stride(0), K=weight.columns, BT=token_tile, BITS=weight.kind,
         NORM=0 if gain is None else tokens, RESIDUAL=half is not None,
-        **launch.tuned(kind, weight.columns // 64, weight.bits), **launch.options(x, f"{kind} {weight.bits}"),
+        **launch.tuned(kind, weight.columns // 64, weight.bits, pairs=weight.pairs),
+        **launch.options(x, f"{kind} {weight.bits}"),
     )  # fmt: skip
 
 

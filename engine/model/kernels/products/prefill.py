@@ -22,6 +22,7 @@ from engine.model.kernels.device.units import (
     prepare_table,
     release_next,
     row_factors,
+    sum_scales,
     wait_for_previous,
 )
 from engine.model.kernels.routing.groups import Groups
@@ -41,69 +42,73 @@ def _weight_tile(w0, w1, w2, w3, lane, table, R: tl.constexpr, BITS: tl.constexp
 
 
 @triton.jit
-def _load_units(words, unit, scales, groups, U: tl.constexpr, BITS: tl.constexpr, ONCE: tl.constexpr):
+def _load_units(
+    words, scales, unit, tile, row, U: tl.constexpr, R: tl.constexpr, BITS: tl.constexpr, ONCE: tl.constexpr
+):
     """Words and block scales of U following units of every row tile."""
     found = ()
     for u in tl.static_range(U):
-        w0, w1, w2, w3 = load_words(words, groups, unit + u, BITS, ONCE)
-        s = 1.0
-        if BITS == 4:
-            s = tl.load(scales + u * 16)
+        w0, w1, w2, w3 = load_words(words, scales, unit + u, BITS, ONCE)
+        s = tl.full([16 * R], 1.0, tl.float32)
+        if BITS == 4 or (BITS >> 16) & 1:
+            s = sum_scales(scales, tile + u, row, BITS)
         found = found + ((w0, w1, w2, w3, s),)  # noqa: RUF005 - Triton knows no unpacking
     return found
 
 
 @triton.jit
-def _load_scales(scales, U: tl.constexpr):
+def _load_scales(scales, tile, row, U: tl.constexpr, BITS: tl.constexpr):
     found = ()
     for u in tl.static_range(U):
-        found = found + ((tl.load(scales + u * 16),),)  # noqa: RUF005 - Triton knows no unpacking
+        found = found + ((sum_scales(scales, tile + u, row, BITS),),)  # noqa: RUF005 - Triton knows no unpacking
     return found
 
 
 @triton.jit
 def _row_sums(
-    at, live, words, unit, scales, groups, lane, table,
+    at, live, words, unit, tile, scales, lane, table,
     BLOCKS: tl.constexpr, R: tl.constexpr, BT: tl.constexpr, U: tl.constexpr, BITS: tl.constexpr,
     AHEAD: tl.constexpr, ONCE: tl.constexpr, ASM: tl.constexpr,
 ):  # fmt: skip
-    """fp32 [16 R, BT]: BLOCKS units of R row tiles times the activations at `at` [BT, 64]. With AHEAD the next units
-    are on their way to registers meanwhile: a block's scale is wanted so late that nothing else would hide its way."""
+    """fp32 [16 R, BT]: BLOCKS units of R row tiles times the activations at `at` [BT, 64]. `unit` [R] and `tile`
+    [16 R] are the first units of tiles and of rows' tiles. With AHEAD the next units are on their way to registers
+    meanwhile: a block's scale is wanted so late that nothing else would hide its way."""
     acc = tl.zeros([16 * R, BT], tl.float32)
+    row = tl.arange(0, 16 * R) % 16
     if AHEAD == 2:
-        due = _load_scales(scales, U)
+        due = _load_scales(scales, tile, row, U, BITS)
         for b in tl.range(0, BLOCKS, U):
-            later = _load_scales(scales + tl.minimum(b + U, BLOCKS - U) * 16, U)
+            later = _load_scales(scales, tile + tl.minimum(b + U, BLOCKS - U), row, U, BITS)
             for u in tl.static_range(U):
-                w0, w1, w2, w3 = load_words(words, groups, unit + b + u, BITS, ONCE)
+                w0, w1, w2, w3 = load_words(words, scales, unit + b + u, BITS, ONCE)
                 value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
                 a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
                 part = tl.dot(a, tl.trans(value.to(a.dtype)))
                 acc += part * due[u][0][:, None]
             due = later
     elif AHEAD:
-        now = _load_units(words, unit, scales, groups, U, BITS, ONCE)
+        now = _load_units(words, scales, unit, tile, row, U, R, BITS, ONCE)
         for b in tl.range(0, BLOCKS, U):
             following = tl.minimum(b + U, BLOCKS - U)
-            ahead = _load_units(words, unit + following, scales + following * 16, groups, U, BITS, ONCE)
+            ahead = _load_units(words, scales, unit + following, tile + following, row, U, R, BITS, ONCE)
             for u in tl.static_range(U):
                 w0, w1, w2, w3, s = now[u]
                 value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
                 a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
                 part = tl.dot(a, tl.trans(value.to(a.dtype)))
-                if BITS == 4:
+                if BITS == 4 or (BITS >> 16) & 1:
                     part = part * s[:, None]
                 acc += part
             now = ahead
     else:
         for b in tl.range(0, BLOCKS, U):
             for u in tl.static_range(U):
-                w0, w1, w2, w3 = load_words(words, groups, unit + b + u, BITS, ONCE)
+                w0, w1, w2, w3 = load_words(words, scales, unit + b + u, BITS, ONCE)
                 value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
                 a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
                 part = tl.dot(a, tl.trans(value.to(a.dtype)))
-                if BITS == 4:
-                    part = part * tl.load(scales + (b + u) * 16)[:, None]
+                if BITS == 4 or (BITS >> 16) & 1:
+                    part = part * sum_scales(scales, tile + b + u, row, BITS)[:, None]
                 acc += part
     return acc
 
@@ -120,8 +125,8 @@ def _expert_rows(
     unit = (expert * (N // 16) + tile + tl.arange(0, R)) * (K // 64)
     r = tl.arange(0, 16 * R)
     n = tile * 16 + r
-    scale = scales + (expert * (N // 16) + tile + r // 16) * (K // 64) * 16 + r % 16
-    acc = _row_sums(at, live, words, unit, scale, scales, lane, table, K // 64, R, BT, U, BITS, AHEAD, ONCE, ASM)
+    tiles = (expert * (N // 16) + tile + r // 16) * (K // 64)
+    acc = _row_sums(at, live, words, unit, tiles, scales, lane, table, K // 64, R, BT, U, BITS, AHEAD, ONCE, ASM)
     if BITS == 8 or BITS > 31:
         acc = acc * row_factors(scales, table, expert * N + n, BITS)[:, None]
     if GATE:
@@ -181,8 +186,8 @@ def product_kernel(
     r = tl.arange(0, 16 * R)
     at = x + row[:, None] * K + split * BLOCKS * 64 + tl.arange(0, 64)[None, :]
     unit = (tile + tl.arange(0, R)) * (K // 64) + split * BLOCKS
-    scale = scales + ((tile + r // 16) * (K // 64) + split * BLOCKS) * 16 + r % 16
-    acc = _row_sums(at, live, words, unit, scale, scales, lane, table, BLOCKS, R, BT, U, BITS, AHEAD, ONCE, ASM)
+    tiles = (tile + r // 16) * (K // 64) + split * BLOCKS
+    acc = _row_sums(at, live, words, unit, tiles, scales, lane, table, BLOCKS, R, BT, U, BITS, AHEAD, ONCE, ASM)
     n = tile * 16 + r
     if BITS == 8 or BITS > 31:
         acc = acc * row_factors(scales, table, n, BITS)[:, None]
@@ -208,9 +213,9 @@ def expand_kernel(
         if block < BLOCKS:
             w0, w1, w2, w3 = load_words(words, scales, (tile + tl.arange(0, R)) * BLOCKS + block, BITS)
             a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM).to(tl.float32)
-            if BITS == 4:
-                a = a * tl.load(scales + ((tile + r // 16) * BLOCKS + block) * 16 + r % 16)[:, None]
-            elif BITS == 8 or BITS > 31:
+            if BITS == 4 or (BITS >> 16) & 1:
+                a = a * sum_scales(scales, (tile + r // 16) * BLOCKS + block, r % 16, BITS)[:, None]
+            if BITS == 8 or BITS > 31:
                 a = a * row_factors(scales, table, n, BITS)[:, None]
             at = out + n.to(tl.int64)[:, None] * K + block * 64 + tl.arange(0, 64)[None, :]
             tl.store(at, a.to(out.dtype.element_ty))

@@ -21,6 +21,7 @@ from engine.model.kernels.device.units import (
     prepare_table,
     refill_table,
     release_next,
+    row_factors,
     row_token,
     wait_for_previous,
 )
@@ -91,7 +92,7 @@ def _group(groups, G, g, rank, number):
 
 @triton.jit
 def _store_inner(
-    sums, pairs, start, count, expert, strip, scales, weights, inner, N: tl.constexpr, W: tl.constexpr,
+    sums, pairs, start, count, expert, strip, scales, table, weights, inner, N: tl.constexpr, W: tl.constexpr,
     ROWS: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr,
 ):  # fmt: skip
     t = tl.arange(0, BT)
@@ -101,9 +102,9 @@ def _store_inner(
     for row_ in tl.static_range(ROWS):
         acc = sums[row_]
         at = strip + row_ * W + tl.arange(0, W)
-        if BITS == 8:
+        if BITS == 8 or BITS > 31:
             n = (expert * N + at * 16)[:, None] + tl.arange(0, 16)[None, :]
-            acc = acc * tl.load(scales + n)[:, :, None]
+            acc = acc * row_factors(scales, table, n, BITS)[:, :, None]
         gate, up = tl.split(tl.trans(tl.reshape(acc, [W, 2, 8, BT]), 0, 2, 3, 1))
         value = gate * tl.sigmoid(gate) * up * weight[None, None, :]
         n = (at * 8)[:, None, None] + tl.arange(0, 8)[None, :, None]
@@ -112,8 +113,8 @@ def _store_inner(
 
 @triton.jit
 def _store_parts(
-    sums, pairs, start, count, expert, strip, scales, parts, N: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr,
-    BT: tl.constexpr, BITS: tl.constexpr,
+    sums, pairs, start, count, expert, strip, scales, table, parts, N: tl.constexpr, W: tl.constexpr,
+    ROWS: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr,
 ):  # fmt: skip
     t = tl.arange(0, BT)
     pair = tl.load(pairs + start + t, mask=t < count, other=0).to(tl.int64)
@@ -121,9 +122,9 @@ def _store_parts(
     for row_ in tl.static_range(ROWS):
         acc = sums[row_]
         at = strip + row_ * W + tl.arange(0, W)
-        if BITS == 8:
+        if BITS == 8 or BITS > 31:
             n = (expert * N + at * 16)[:, None] + tl.arange(0, 16)[None, :]
-            acc = acc * tl.load(scales + n)[:, :, None]
+            acc = acc * row_factors(scales, table, n, BITS)[:, :, None]
         n = (at * 16)[:, None, None] + tl.arange(0, 16)[None, :, None]
         tl.store(parts + pair[None, None, :] * N + n, acc * HALF_SCALE, mask=keep)
 
@@ -166,7 +167,9 @@ def stream_kernel(
             at, (row < count)[:, None], up_words, up_scales, unit, ahead, lane, up_table, UP_BLOCKS, W, 1, UP_ROWS,
             UP_U, BT, BITS, ASM,
         )  # fmt: skip
-        _store_inner(sums, pairs, start, count, expert, strip, up_scales, weights, inner, 2 * I, W, UP_ROWS, BT, BITS)
+        _store_inner(
+            sums, pairs, start, count, expert, strip, up_scales, up_table, weights, inner, 2 * I, W, UP_ROWS, BT, BITS
+        )  # fmt: skip
         _finish(progress + 1 + place, ASM)
         item = _share(due, ASM)
     refill_table(down_table, WARPS, BITS, ASM)
@@ -184,7 +187,9 @@ def stream_kernel(
             at, (row < count)[:, None], down_words, down_scales, unit, ahead, lane, down_table, DOWN_BLOCKS, W, 1,
             DOWN_ROWS, DOWN_U, BT, BITS, ASM,
         )  # fmt: skip
-        _store_parts(sums, pairs, start, count, expert, strip, down_scales, out, H, W, DOWN_ROWS, BT, BITS)
+        _store_parts(
+            sums, pairs, start, count, expert, strip, down_scales, down_table, out, H, W, DOWN_ROWS, BT, BITS
+        )  # fmt: skip
         item = _share(due, ASM) - ups
 
 
@@ -192,10 +197,9 @@ def grouped_product(
     x: Tensor, pairs: Pairs, gate_up: FragmentWeight, down: FragmentWeight, inner: Tensor, parts: Tensor, *, chosen: int
 ) -> None:
     """parts fp32 [P, H]: every pair's expert output, route weight applied. x fp16 [T, H]; inner fp16 [P, I] is scratch.
-    pairs.progress is zero before, and not after. A few tokens take the products one by one, and so do other tools'
-    formats, which may differ between the two."""
-    formed = gate_up.form is not None or down.form is not None
-    if formed or len(pairs.ids) <= launch.ONE_BY_ONE * chosen:
+    pairs.progress is zero before, and not after. A few tokens take the products one by one, and so do weights whose
+    formats differ."""
+    if gate_up.kind != down.kind or len(pairs.ids) <= launch.ONE_BY_ONE * chosen:
         strips_product(x, pairs, gate_up, down, inner, parts, chosen=chosen)
         return
     shape = launch.stream_shape(gate_up, down)
@@ -203,5 +207,5 @@ def grouped_product(
     stream_kernel[(launch.stream_blocks(x),)](
         x, inner, parts, pairs.order, pairs.groups, pairs.progress, gate_up.words, gate_up.scales, gate_up.table,
         down.words, down.scales, down.table, pairs.weights, groups, I=down.columns, H=down.rows, C=chosen,
-        GP=triton.next_power_of_2(groups), BT=pairs.size, BITS=gate_up.bits, **shape, **launch.options(x, "stream"),
+        GP=triton.next_power_of_2(groups), BT=pairs.size, BITS=gate_up.kind, **shape, **launch.options(x, "stream"),
     )  # fmt: skip

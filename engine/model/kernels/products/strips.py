@@ -24,6 +24,7 @@ from engine.model.kernels.device.units import (
     row_factors,
     row_token,
     row_unit,
+    sum_scales,
     wait_for_previous,
     weight_plane,
 )
@@ -43,8 +44,8 @@ def load_strips(
             at = unit + row * stride + u * Q
             w0, w1, w2, w3 = load_words(words, scales, at, BITS)
             s = tl.zeros([W, 16], tl.float32)
-            if BITS == 4:
-                s = tl.load(scales + at[:, None] * 16 + tl.arange(0, 16)[None, :], eviction_policy="evict_first")
+            if BITS == 4 or (BITS >> 16) & 1:
+                s = sum_scales(scales, at[:, None], tl.arange(0, 16)[None, :], BITS)
             found = found + ((w0, w1, w2, w3, s),)  # noqa: RUF005 - Triton knows no unpacking
     return found
 
@@ -60,7 +61,7 @@ def strip_product(
     part = tl.dot(weight_plane(a1, W), x1, part)
     part = tl.dot(weight_plane(a2, W), x2, part)
     part = tl.dot(weight_plane(a3, W), x3, part)
-    if BITS == 4:
+    if BITS == 4 or (BITS >> 16) & 1:
         part = part * s[:, :, None]
     return acc + part
 
