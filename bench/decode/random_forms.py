@@ -1,6 +1,6 @@
 """Other tools' formats and nl4 with random codes and scales, laid out as the kernels read them: for speed, at a shape.
 
-What a format is to a kernel is its form (kernels/device/forms.py); codes and scales are drawn on the device, and a row's
+What a format is to a kernel is its form (kernels/device/forms.py); codes and scales are drawn on the device, a row's
 factor brings weights to the spread of random_weights.py.
 """
 
