@@ -39,7 +39,7 @@ FORMS: dict[str, Form] = {
     "q6_k": Form(6, 4, _INT8, outer=True, signed=True),
     "nl4": Form(4, 4, _E4M3, table=True),
 }  # fmt: skip
-"""GPTQ and AutoAWQ in groups of 128 are one form; so are rows of fp8 and of 8-bit compressed-tensors but for the code."""
+"""GPTQ and AutoAWQ in groups of 128 are one form."""
 _DTYPES = (
     torch.float16, torch.bfloat16, torch.float32, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.uint8, torch.int8,
 )  # fmt: skip

@@ -121,6 +121,8 @@ DENSE_BLOCKS = 256
 def product_shape(found: Product, size: int, weight: Any, splits: int = 1) -> dict[str, Any]:
     """Launch constants of a product of `size` tokens a block over a fragment weight."""
     most, warps, stages, units, ahead = found
+    if weight.summed and weight.bits == 8:
+        most = min(most, 8)  # a scale for each of 256 rows, and registers are spilled
     tiles = cheap(chunk(weight.rows // 16, most), warps, weight.pairs)
     warps = warps if tiles == most else 4
     return {
@@ -195,7 +197,7 @@ def tuned(kernel: str, blocks: int, bits: int, *, early: bool = True, pairs: int
     if early:
         found["EARLY"] = min(decoded, ahead)
     if registers:
-        found["maxnreg"] = registers if not pairs else 112
+        found["maxnreg"] = registers
     return found
 
 
