@@ -10,7 +10,8 @@ runs are interleaved; the difference of their medians per step is the cross-chec
 Sets `lift` (LIFT's six schemas) and `mix` (32 schemas of MaskBench's development set, in MASKLOOP_DATA) give every row
 of a batch another schema and document. `exposed_share` is the mean exposed time of a step over the mean step;
 `trace_share` is what a trace written to a file adds. `--first N` adds a run of each set in an engine that has seen none
-of its schemas: no cache, no warm-up, once, and the first N tokens of every row alone. On a GPU:
+of its schemas: no cache, no warm-up, once, and the first N tokens of every row alone: what the device waited in any of
+those steps, whatever for, and how many steps rows missed. On a GPU:
     python -m bench.mask_overhead --model random:CONFIG.json --quantization nf4 --sets lift,mix --overlap on \
                                   --forced off
 """
@@ -19,23 +20,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import islice, pairwise, product
+from operator import attrgetter
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 from bench.datasets.schema_sets import PROMPT, SchemaSet, mixed_pairs, schema_set
 from bench.harness.commandline import Options
 from bench.harness.models import chosen_config
 from bench.harness.record import emit, record
-from bench.harness.statistics import median, quantile
+from bench.harness.statistics import median, percentiles, quantile
 from bench.harness.tables import print_table
 from bench.mask_overhead.peer import peer_runs
 from bench.replay.engine import ReplayedEngine, Tokens, accepts, with_stop
-from bench.replay.runner import decode_step_ms
+from bench.replay.runner import Waited, decode_step_ms
 from engine.config import EngineConfig
 from engine.decode.engine import Engine
 from engine.interfaces import StepRecord
@@ -43,7 +47,6 @@ from engine.model.loaded_model import LoadedModel
 from engine.model.loader import load
 from engine.request import Constraint, Request, SamplingParams
 from engine.trace import TraceWriter
-from engine.trace.statistics import exposed_share, per_step
 
 MIX_SCHEMAS = 32
 """One a row of the largest batch."""
@@ -123,18 +126,51 @@ def _unseen(loaded: LoadedModel, chosen: SchemaSet, batch: int, first: int) -> d
             documents, constraints = _rows(engine, chosen, batch)
             for masks in (dict.fromkeys(constraints), constraints):
                 engine.replay(documents)
-                records = [record for record in _replay(engine, masks, True) if record.position < first]
-    exposed = per_step(records, lambda record: record.exposed_us)
+                began, at = perf_counter(), list[float]()
+                records = _replay(engine, masks, True, at)
+            waits = engine.replaying.recording.waits
     about = {"loop": "ours", "batch": batch, "schema_set": f"{chosen.name}, unseen", "overlap": True, "forced": "off"}
-    us = {name: median([getattr(r, f"{name}_us") for r in records]) for name in ("hidden", "exposed", "fill")}
-    return about | {
-        **{f"mask_{name}_us": round(us[name], 2) for name in ("hidden", "exposed")},
-        "fill_us": round(us["fill"], 2),
-        "fill_max_us": round(max(record.fill_us for record in records), 2),
-        "exposed_share": round(exposed_share(records), 6),
+    figures = _first_figures(list(zip(records, at, strict=True)), waits, began, first)
+    print(f"{about} {figures}", file=sys.stderr, flush=True)
+    return about | figures
+
+
+def _first_figures(
+    traced: Sequence[tuple[StepRecord, float]], waits: Sequence[Waited], began: float, first: int
+) -> dict[str, Any]:
+    """What the device waited in all steps up to the last row's token number `first`, and what rows waited: the steps
+    that others made beside a row between its first token and that one, and how long it took. Steps that brought no row
+    a token (`vain_ms`) count as none, and `idle_ms` is what the device did nothing between two steps."""
+    rows: dict[str, list[tuple[StepRecord, float]]] = {}
+    for one, at in traced:
+        if one.position < first:
+            rows.setdefault(one.request_id, []).append((one, at))
+    last = max(row[-1][1] for row in rows.values())
+    steps = [wait for wait in waits if began < wait.at <= last]
+    useful = {bisect_right(steps, at, key=attrgetter("at")) - 1 for row in rows.values() for _, at in row}
+    steps_us = sum(steps[index].took_us for index in useful)
+    idle = [max(0.0, (b.at - a.at) * 1e6 - b.took_us) for a, b in pairwise(steps[min(useful) :])]
+    missed = [row[-1][0].step - row[0][0].step + 1 - len(row) for row in rows.values()]
+    fills = [one.fill_us for row in rows.values() for one, _ in row]
+    exposed = [step.exposed_us for step in steps]
+    return {
+        "exposed_share": round(sum(exposed) / steps_us, 6),
+        "exposed_ms": round(sum(exposed) / 1e3, 3),
         "exposed_max_us": round(max(exposed), 2),
+        "steps_ms": round(steps_us / 1e3, 2),
+        "idle_ms": round(sum(idle) / 1e3, 2),
+        "vain_ms": round((sum(step.took_us for step in steps) - steps_us) / 1e3, 2),
+        "mask_hidden_us": round(median([one.hidden_us for row in rows.values() for one, _ in row]), 2),
+        "mask_exposed_us": round(median(exposed), 2),
+        "fill_us": round(median(fills), 2),
+        "fill_max_us": round(max(fills), 2),
         "first": first,
-        "steps": len(exposed),
+        "steps": len(steps),
+        "missed_steps": sum(missed),
+        "missed_of": sum(missed) + sum(map(len, rows.values())),
+        "missed_most": max(missed),
+        "first_token_ms": percentiles((row[0][1] - began) * 1e3 for row in rows.values()),
+        "from_first_token_ms": percentiles((row[-1][1] - row[0][1]) * 1e3 for row in rows.values()),
     }
 
 
@@ -172,14 +208,18 @@ def _measured(engine: ReplayedEngine, chosen: SchemaSet, batch: int, repeats: in
     return samples
 
 
-def _replay(engine: Engine, masks: dict[str, Constraint | None], traced: bool) -> list[StepRecord]:
-    """One document in every row at once; with a trace it is kept and written to a file."""
+def _replay(
+    engine: Engine, masks: dict[str, Constraint | None], traced: bool, at: list[float] | None = None
+) -> list[StepRecord]:
+    """One document in every row at once; with a trace it is kept and written to a file. `at`: when each record came."""
     records: list[StepRecord] = []
     sampling = SamplingParams(temperature=0.0)
     with TemporaryDirectory() as folder, TraceWriter(Path(folder) / "trace.jsonl") as writer:
 
         def trace(record: StepRecord) -> None:
             records.append(record)
+            if at is not None:
+                at.append(perf_counter())
             writer(record)
 
         requests = [

@@ -23,6 +23,16 @@ class Mark:
     decode: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """One step that sampled: when its ids were there, what it took of the device, and what of that it waited for the
+    mask or applied it. Microseconds."""
+
+    at: float
+    took_us: float
+    exposed_us: float
+
+
 @dataclass(slots=True)
 class Recording:
     """Documents by the prompt that each follows; a slot replays that of the prompt which its first tokens (those fed at
@@ -30,6 +40,7 @@ class Recording:
 
     by_prompt: Mapping[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
     marks: list[Mark] = field(default_factory=list)
+    waits: list[Waited] = field(default_factory=list)
     slots: dict[int, tuple[tuple[int, ...], int]] = field(default_factory=dict)
     """What each slot replays, and its prompt's length."""
 
@@ -80,6 +91,11 @@ class ReplayRunner:
     def wait(self) -> Sampled:
         """The inner sample with its ids replaced, position by position."""
         sampled = self.inner.wait()
+        if self._sampled:
+            times = self.inner.timings()
+            exposed = times.get("mask_wait", 0.0) + times.get("apply", 0.0)
+            took = times.get("forward", 0.0) + exposed + times.get("sample", 0.0)
+            self.recording.waits.append(Waited(perf_counter(), took, exposed))
         for index, (slot, position) in enumerate(self._sampled):
             document, _ = self.recording.of(slot)
             if document is not None:
