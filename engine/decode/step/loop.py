@@ -22,7 +22,7 @@ from engine.decode.step.sampler import InputRows
 from engine.decode.step.step_trace import record_row
 from engine.grammar import Matcher, Vocabulary
 from engine.interfaces import RowInput, Runner, Sampled, Tokenizer, step_rows
-from engine.sandbox.precedence import go_first, rest
+from engine.sandbox.lanes import go_first, rest
 
 Finish = Callable[[Sample], None]
 _RARELY = 8
@@ -63,11 +63,9 @@ class Loop:
         self._launched: list[Row] = []
         self._flying: list[Row] = []
         self._collected = 0.0
-        self._over = 0.0
-        """When the device was done with the last step that was collected, which may have been seen later."""
+        self._over = 0.0  # when the device was done with the last step, which may have been seen later
         self._turn = 0
-        self._paces = [0.0] * (runner.max_batch + 1)
-        """By the number of rows that only decode, what the last forward took."""
+        self._paces = [0.0] * (runner.max_batch + 1)  # by rows that only decode, what a forward took
         self._capacity = step_rows(runner.max_batch)
         self._idle_time = IdleTime(tokenizer, maker)
         self._masks = Masks(self._capacity, vocabulary, drafts, maker, pinned=pinned, expect_runs=self._ahead)
