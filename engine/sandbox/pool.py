@@ -16,7 +16,6 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 
 from engine.sandbox.fair import Shares
-from engine.sandbox.lanes import let_pass
 from engine.sandbox.nursery import Nursery
 from engine.sandbox.processes import Child
 from engine.sandbox.stopped import Stopped
@@ -96,7 +95,6 @@ class Pool:
         os.close(self._waker)
 
     def _turn(self) -> None:
-        let_pass()
         for key, _ in self._selector.select(self._timeout()):
             if key.fd == self._wake:
                 os.read(self._wake, 4096)

@@ -48,13 +48,13 @@ def documents(folder: Path, ahead: bool) -> list[tuple[tuple[int, ...], str]]:
 @pytest.mark.parametrize("ahead", [False, True], ids=["in step", "ahead"])
 def test_a_mask_made_in_pieces_is_the_same_mask(tmp_path: Path, ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = documents(tmp_path / "a", ahead)
-    continued, make = [0], masks.Masks.make
+    continued, go_on = [0], Matcher.go_on
 
-    def counted(self: masks.Masks, matcher: Matcher, pieces: int) -> bool:
+    def counted(self: Matcher, pieces: int) -> None:
         continued[0] += 1
-        return make(self, matcher, pieces)
+        go_on(self, pieces)
 
-    monkeypatch.setattr(masks.Masks, "make", counted)
+    monkeypatch.setattr(Matcher, "go_on", counted)
     monkeypatch.setattr(narrowing, "_PIECE", 1)
     monkeypatch.setattr(masks, "PIECES", 1)
     monkeypatch.setattr(loop, "PIECES", 1)
@@ -163,10 +163,11 @@ def test_a_look_ahead_stops_after_few_steps(tmp_path: Path, steps: list[int]) ->
             assert document.accept(byte, legal=True)
         assert steps[0] == started, "a token of the mask is taken without a look ahead"
         mask, longest, pieces = np.zeros((1, words(V)), dtype=np.int32), 0, 0
-        while not pieces or document.unfinished:
+        with suppress(Unfinished):
+            document.fill(mask, 0, pieces=1)
+        while document.unfinished:
             before, pieces = steps[0], pieces + 1
-            with suppress(Unfinished):
-                document.fill(mask, 0, pieces=1)
+            document.go_on(1)
             longest = max(longest, steps[0] - before)
         assert document.fill(mask, 0) == 1, "the 2 of 299"
     assert longest <= 2 * unused._PIECE < steps[0] - started

@@ -194,10 +194,6 @@ class Sample:
     mask: Future[float] | None = None
     """The mask without which it cannot go on, being made or there, and after how many tokens it is wanted."""
     made_at: int = -1
-    late: bool = False
-    """It has missed a step, since its mask was not there in time: that is made between steps now."""
-    missed_at: int = -1
-    """After how many tokens that was; once at each place."""
     conditional: Conditional | None = None
     """Of the methods that are not `mask`."""
     waits: bool = False

@@ -20,13 +20,10 @@ from engine.decode.step.masks import PIECES, Masks, Row
 from engine.decode.step.row import advance, close, note_logprobs, reconsider, settle, write_on
 from engine.decode.step.sampler import InputRows
 from engine.decode.step.step_trace import record_row
-from engine.grammar import Matcher, Vocabulary
+from engine.grammar import Vocabulary
 from engine.interfaces import RowInput, Runner, Sampled, Tokenizer, step_rows
-from engine.sandbox.lanes import go_first, rest
 
 Finish = Callable[[Sample], None]
-_RARELY = 8
-"""Steps, of which one is held up by up to a millisecond for what is left to do between them."""
 
 
 class Loop:
@@ -63,9 +60,6 @@ class Loop:
         self._launched: list[Row] = []
         self._flying: list[Row] = []
         self._collected = 0.0
-        self._over = 0.0  # when the device was done with the last step, which may have been seen later
-        self._turn = 0
-        self._paces = [0.0] * (runner.max_batch + 1)  # by rows that only decode, what a forward took
         self._capacity = step_rows(runner.max_batch)
         self._idle_time = IdleTime(tokenizer, maker)
         self._masks = Masks(self._capacity, vocabulary, drafts, maker, pinned=pinned, expect_runs=self._ahead)
@@ -79,18 +73,15 @@ class Loop:
         Ahead, the forward of step t + 1 starts from the token that step t left on the device, before the host has seen
         it; a row that turns out to have ended has computed one token in vain. Otherwise a step is taken in at once.
         """
-        self._vacate()
-        went_on = not self._flying and self._go_on(PIECES)
+        went_on = self._go_on()
         rows = self._rows()
         if not rows:
-            rest()
             return self._collect() or went_on
         self._launch(rows)
         if self._ahead:
-            rest()
             self._use_idle_time()
             self._collect()
-        inputs = self._early if self._early is not None else self._fill(rows)
+        inputs = self._early if self._early is not None else self._masks.fill(rows, self._forward_ends(rows))
         self._runner.sample(inputs.inputs(self._masks.tensor(len(inputs))))
         self._launched, self._flying = [], rows
         if not self._ahead:
@@ -98,57 +89,35 @@ class Loop:
         self.steps += 1
         return True
 
-    def _fill(self, rows: list[Row]) -> InputRows:
-        if not self._ahead:
-            return self._masks.fill(rows)
-        return self._masks.fill(rows, self._forward_ends(rows), others=len(self._scheduler.running) > 1)
-
     def _forward_ends(self, rows: list[Row]) -> float:
-        """About when the forward in flight ends: it began when it was launched and the step before was over."""
-        pace = next(filter(None, reversed(self._paces[: len(rows) + 1])), 0.0)
-        return max(self._over, rows[0].launched) + pace
+        """About when the forward in flight has ended: it began when it was launched and the one before was over."""
+        return max(self._collected, rows[0].launched) + self._masks.pace_s
 
     def _use_idle_time(self) -> None:
-        """What rows wait for comes first; of that a piece now and then where there is never time."""
         if self._flying:
-            is_over = self._runner.finished
-            waited_for = self.steps % _RARELY != 0 or self._go_on(1)
-            while waited_for and not is_over():
-                waited_for = self._go_on(1)
-            self._idle_time.use(self._scheduler.running, is_over)
+            self._idle_time.use(self._scheduler.running, self._runner.finished)
 
-    def _vacate(self) -> None:
-        """Whoever writes a long ending needs neither the slot nor the device."""
+    def _go_on(self) -> bool:
+        """A piece of what would hold up the others at once: guards asked about many tokens, a long ending written."""
         self.writing = [s for s in self.writing if s.status is None and (s.closing or s.question is not None)]
-        for sample in self.writing:
+        for sample in self.writing:  # that needs neither the slot nor the device
             self._scheduler.release(sample)
             sample.slot = None
-
-    def _go_on(self, most: int) -> bool:
-        """So many pieces of what would hold up the others at once: guards asked about many tokens, a long ending
-        written, masks for which a row has missed a step. False where there is nothing."""
         closing = [sample for sample in self.writing if sample.closing]
-        waiting = [*closing, *filter(_unfinished, self._scheduler.running)]
-        self._turn += 1
-        waiting = [*waiting[self._turn % max(1, len(waiting)) :], *waiting][: min(most, len(waiting))]
+        waiting = [*closing, *filter(_unfinished, self._scheduler.running)][:PIECES]
         for sample in waiting:
-            self._pursue(sample, most // len(waiting))
+            pieces = max(1, PIECES // len(waiting))
+            if sample.ending:
+                sample.guard(partial(write_on, sample, self._tokenizer, pieces / 1e3))
+            elif sample.sought is not None:
+                sample.guard(partial(sample.pursue, partial(sample.sought, pieces=pieces), ends=True))
+                if sample.question is not None:
+                    self._ask(sample)
+            elif sample.matcher is not None:
+                sample.guard(partial(sample.matcher.go_on, pieces))
             if sample.status is not None:
                 self._finish(sample)
         return bool(waiting)
-
-    def _pursue(self, sample: Sample, pieces: int) -> None:
-        if sample.ending:
-            sample.guard(partial(write_on, sample, self._tokenizer, pieces / 1e3))
-        elif sample.sought is not None:
-            sample.guard(partial(sample.pursue, partial(sample.sought, pieces=pieces), ends=True))
-            if sample.question is not None:
-                self._ask(sample)
-        elif sample.matcher is not None:
-            sample.guard(partial(self._make, sample, sample.matcher, pieces))
-
-    def _make(self, sample: Sample, matcher: Matcher, pieces: int) -> None:
-        sample.late = not self._masks.make(matcher, pieces)
 
     def _launch(self, rows: list[Row]) -> None:
         """Start the forward. With overlap off the masks are filled before it, to measure what overlap hides."""
@@ -166,12 +135,9 @@ class Loop:
         if not self._flying:
             return False
         rows, sampled = self._flying, self._runner.wait()
-        if self._ahead:
-            go_first()
         now = time.perf_counter()
-        elapsed = min(now - self._collected, now - rows[0].launched)
+        self._account(rows, min(now - self._collected, now - rows[0].launched))
         self._collected = now
-        self._account(rows, elapsed)
         for row in rows:
             self._accept(row, sampled)
         self._flying = []
@@ -179,7 +145,6 @@ class Loop:
 
     def abandon(self) -> list[Sample]:
         """Forget the steps under way, whose device failed; the samples that had a part in them."""
-        rest()
         rows = [*self._flying, *self._launched]
         self._flying, self._launched = [], []
         return list(dict.fromkeys(row.sample for row in rows if not row.void))
@@ -203,15 +168,9 @@ class Loop:
         return draft if fits else []
 
     def _account(self, rows: list[Row], elapsed: float) -> None:
-        times = {name: microseconds / 1e6 for name, microseconds in self._runner.timings().items()}
-        forward, waited = times.get("forward", 0.0), times.get("mask_wait", 0.0)
-        exposed = waited + times.get("apply", 0.0)
+        waited = self._runner.timings().get("mask_wait", 0.0) / 1e6
+        exposed = waited + self._runner.timings().get("apply", 0.0) / 1e6
         self._masks.pace_s = elapsed - waited
-        self._over = min(
-            self._collected, max(self._over, rows[0].launched) + forward + waited + times.get("sample", 0.0)
-        )
-        if all(row.fed is None or len(row.fed) == 1 for row in rows):
-            self._paces[len(rows)] = forward
         for row in rows:
             row.sample.device_s += elapsed / len(rows)
             row.sample.fill_s += sum(row.fill_s)
@@ -311,8 +270,7 @@ def _drawn(row: Row, sampled: Sampled) -> Drawn:
 
 
 def _unfinished(sample: Sample) -> bool:
-    """Whether its mask is being made between steps."""
-    return sample.matcher is not None and (sample.late or sample.matcher.unfinished)
+    return sample.matcher is not None and sample.matcher.unfinished
 
 
 def _ready(sample: Sample) -> bool:

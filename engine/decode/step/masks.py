@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from engine.decode.requests.job import Sample
 from engine.decode.scheduling.scheduler import Planned
 from engine.decode.step.drafts import Drafts
@@ -23,12 +21,8 @@ from engine.grammar import BitmaskBuffer, Matcher, Unfinished, Vocabulary
 _PATIENCE_S = 0.02
 """What a step waits at most for a new mask of one row, or of a draft, while other rows could go on."""
 _ALONE_S = 0.05
-_NEW_S = 5e-4
+_NEW_S = 3e-4
 """What a new mask takes, mostly."""
-_MISSED = 2
-"""Steps that a row misses: the one for which it is late, and that which was launched meanwhile."""
-_LAST_S = 2e-4
-"""What is left to do when the last mask is there, before the device has it."""
 PIECES = 10
 """Milliseconds of a step, about, that guards may take for masks; every row has one of them."""
 
@@ -80,7 +74,6 @@ class Masks:
     ) -> None:
         """`expect_runs`: note on a sample when a forced run is about to come, so that its draft is not missed."""
         self._buffer = BitmaskBuffer(rows, vocabulary.size, pinned=pinned)
-        self._spare = np.empty((1, self._buffer.array.shape[1]), dtype=np.int32)
         self._vocabulary = vocabulary
         self._drafts = drafts
         self._maker = maker
@@ -93,14 +86,13 @@ class Masks:
         """int32 [count, W], or None when no row has logits."""
         return self._buffer.tensor[:count] if count else None
 
-    def fill(self, rows: list[Row], until: float = math.inf, *, others: bool = False) -> InputRows:
+    def fill(self, rows: list[Row], until: float = math.inf) -> InputRows:
         """One bitmask per logits row, while the forward runs, `until` about then. A row that cannot be masked fails
         alone.
 
-        First those that are kept, then new ones while there is time, in turns. What takes XGrammar long is made beside
-        this thread meanwhile. A row whose mask is not there when the forward ends is `late` and samples in vain, where
-        this costs less than that all rows wait, or XGrammar takes long; where there are no `others` that could go on
-        in a later step, it is waited for.
+        Masks that are still to be made are made beside this thread meanwhile. A row whose mask takes longer than the
+        step is `late` and samples in vain, so that its neighbours need not wait; alone it waits longer. So is one whose
+        mask is new when the forward has ended, where so many would wait that this costs less; one a step is not.
         """
         inputs = InputRows()
         sampled = [row for row in rows if row.planned.last]
@@ -109,47 +101,28 @@ class Masks:
             row.first = len(inputs)
             for offset in range(row.logits):
                 self._add_row(row, offset, inputs)
-        self._turn += 1
-        first, new, done = self._turn % max(1, len(sampled)), list[Row](), 0
         waiting = [row for row in sampled if not (row.void or row.draft) and self._maker.begin(row.sample)]
-        for row in (*sampled[first:], *sampled[:first]):
-            if row in waiting:  # whose mask may be there by now
-                continue
-            if _is_new(row):
-                new.append(row)
-            else:
-                self._fill_rows(row, pieces)
-                done += not row.void
-        cheap = len(sampled) * _NEW_S < _MISSED * self.pace_s
-        for row in new:
-            done += self._fill_new(row, until if done and not cheap else math.inf, pieces)
+        self._fill_until(until, [row for row in sampled if row not in waiting], pieces)
         if waiting:
-            alone = len(waiting) == len(rows) and not others
-            patience = _ALONE_S if alone else min(self.pace_s, _PATIENCE_S)
-            patient = min(rows[0].launched + patience, math.inf if alone else until - _LAST_S)
-            self._maker.wait([row.sample for row in waiting], patient - time.perf_counter())
+            beside = len(waiting) < len(rows)
+            patience = min(self.pace_s, _PATIENCE_S) if beside else _ALONE_S
+            self._maker.wait([row.sample for row in waiting], rows[0].launched + patience - time.perf_counter())
         for row in waiting:
             row.late = not row.sample.masked
-            done += self._fill_new(row, until if done and not cheap else math.inf, pieces)
+            self._fill_rows(row, pieces)
             row.fill_s[0] += self._maker.seconds(row.sample)
         return inputs
 
-    def _fill_new(self, row: Row, until: float, pieces: int) -> bool:
-        """The mask of a row that is still to be made; False where the row is late. That is so once at each place."""
-        left, sample = until - _LAST_S - time.perf_counter(), row.sample
-        if not row.late and left < _NEW_S and sample.missed_at != len(sample.output):
-            row.late = sample.late = True
-            sample.missed_at = len(sample.output)
-        self._fill_rows(row, pieces if left == math.inf else max(1, min(pieces, int(left * 1e3))))
-        return not row.late
-
-    def make(self, matcher: Matcher, pieces: int) -> bool:
-        """The mask of a row that has missed a step; False where so many pieces are not enough."""
-        try:
-            matcher.fill(self._spare, 0, count=False, pieces=pieces)
-        except Unfinished:
-            return False
-        return True
+    def _fill_until(self, until: float, rows: list[Row], pieces: int) -> None:
+        """The masks of these rows, whose turn to be first goes round."""
+        self._turn += 1
+        first = self._turn % max(1, len(rows))
+        costly, new = len(rows) * _NEW_S > self.pace_s > 0, 0
+        for row in (*rows[first:], *rows[:first]):
+            if costly and time.perf_counter() > until and _is_new(row):
+                new += 1
+                row.late = new > 1
+            self._fill_rows(row, pieces)
 
     def _add_row(self, row: Row, offset: int, inputs: InputRows) -> None:
         sample = row.sample

@@ -12,7 +12,6 @@ from typing import Any
 
 from engine.grammar.compile.compiler import Compiled, Compiler, Least
 from engine.grammar.sources.recipe import Recipe
-from engine.sandbox.lanes import let_pass
 from engine.schema.rules.grammar import Chars, Grammar, Ref, Rule, Sequence, Symbol, Text
 from engine.schema.rules.guards import Packing, unpacked, unpacked_shared
 from engine.schema.verdicts.verdict import Verdict
@@ -72,7 +71,6 @@ def _plain(symbol: Symbol) -> Any:
 
 
 def _rule(plain: list[Any], shared: list[Any]) -> Rule:
-    let_pass()
     name, alternatives, ahead, *counted = plain
     ways = tuple(_sequence(parts) for parts in alternatives)
     ahead = None if ahead is None else _chars(ahead)

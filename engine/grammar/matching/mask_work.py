@@ -16,7 +16,7 @@ _PIECE_S = 0.0015
 
 
 class Unfinished(Exception):
-    """The mask is not there yet; the next `Matcher.fill` at this place goes on with it."""
+    """The mask is not there yet; `Matcher.go_on` continues."""
 
 
 class MaskWork:

@@ -23,7 +23,6 @@ from engine.grammar.vocabulary.shortest_tokenization import NEVER
 from engine.grammar.vocabulary.string_tokens import StringTokens
 from engine.grammar.vocabulary.utf8 import byte_automaton
 from engine.grammar.vocabulary.vocabulary import Vocabulary
-from engine.sandbox.lanes import let_pass
 from engine.schema.automata.tables import states_of
 from engine.schema.rules.guards import Length, Letter, Matching, Members, Reach, Region, bare, depth
 from engine.schema.strings.string_rules import RAW
@@ -68,7 +67,6 @@ class Narrowing:
         self._structural = tokens.structural | long
         self._closing = tokens.structural & tokens.closing
         for rule in pushdown.rules:
-            let_pass()
             effect(rule)  # of thousands of keys the first mask would take long for it
         self._names, self._names_within = KeyNames(), names_within(pushdown.rules)
         self._behind_keys: dict[Stack, bitmask.Row] = {}

@@ -16,7 +16,6 @@ import xgrammar as xgr
 from engine.errors import EngineError, GrammarDesync
 from engine.grammar.counting.cursor import Cursor
 from engine.grammar.endings.completion_table import CompletionTable, DocumentCursor
-from engine.grammar.endings.position import Position
 from engine.grammar.endings.search import ending_bytes
 from engine.grammar.masks import bitmask, marking
 from engine.grammar.masks.mask_cache import CachedMask
@@ -101,7 +100,6 @@ class TokenMatcher:
         self._tried = NO_ENDING
         self._bans: dict[int, set[int]] = {}
         self._work: MaskWork | None = None
-        self._viewed: tuple[Position, Hashable] | None = None
         self._sought: tuple[int, Work[tuple[int, ...]]] | None = None
         self.pieces = 0
         """What the last mask has cost whoever made it: the same for the same text, whatever is remembered."""
@@ -252,6 +250,11 @@ class TokenMatcher:
         """The mask here has been begun, and is not there."""
         return self._work is not None and not self._work.done
 
+    def go_on(self, pieces: int) -> None:
+        """Some more pieces of the mask that is unfinished."""
+        if self._work is not None:
+            self._work.run(pieces)
+
     def _fill(self, array: bitmask.Rows, row: int, pieces: int | None) -> CachedMask | None:
         """The mask without bans, and what is remembered of it."""
         track = self._track
@@ -261,12 +264,12 @@ class TokenMatcher:
         if not track.alive:
             return self._wide(array, row, self._way)
         at, narrowing = track.at, self._narrowing
-        view = self._view(at)
+        view = None if narrowing is None else narrowing.view(at)
         if view is None or narrowing is None:
             return self._wide(array, row, at.wide.number)
         kept = self._masks.get(view)
         if kept is not None:
-            array[row], self._work = kept.bits, None  # another row may have finished what was begun here
+            array[row] = kept.bits
             return kept
         work = self._work
         if work is None:
@@ -282,14 +285,6 @@ class TokenMatcher:
             for token in self.grammar.vocabulary.stop_token_ids:
                 bitmask.clear(array[row], token)
         return self._masks.put(view, array[row], work.pieces)
-
-    def _view(self, at: Position) -> Hashable:
-        """See `Narrowing.view`; it is asked for several times at each place."""
-        if self._narrowing is None:
-            return None
-        if self._viewed is None or self._viewed[0] is not at:
-            self._viewed = at, self._narrowing.view(at)
-        return self._viewed[1]
 
     @property
     def _way(self) -> Hashable:
@@ -328,7 +323,7 @@ class TokenMatcher:
         track = self._track
         if track is None or not track.alive:
             return track is not None and self._masks.get(self._way) is not None
-        view = self._view(track.at)
+        view = None if self._narrowing is None else self._narrowing.view(track.at)
         return self._masks.get(track.at.wide.number if view is None else view) is not None
 
     @property
@@ -345,7 +340,7 @@ class TokenMatcher:
         few = len(track.at.wide.stacks) <= _FEW_STACKS
         if few and track.at.place.in_document and not track.at.cursor.in_string:
             return None
-        view = self._view(track.at)
+        view = None if self._narrowing is None else self._narrowing.view(track.at)
         if view is not None and self._masks.get(view) is not None:
             return None
         number = track.at.wide.number

@@ -13,7 +13,6 @@ from itertools import chain, islice
 from engine.grammar.shared.shared_rules import SharedRules
 from engine.grammar.vocabulary.shortest_tokenization import NEVER, Segmenter
 from engine.grammar.vocabulary.utf8 import ByteNode, byte_automaton
-from engine.sandbox.lanes import let_pass
 from engine.schema.rules.grammar import (
     EITHER,
     SET,
@@ -240,7 +239,6 @@ class Symbols:
             self._rules[rule.name] = found
 
     def _fill(self, symbol: Nonterminal) -> None:
-        let_pass()
         rule = symbol.source
         symbol.alternatives = [self._sequence(parts) for parts in rule.alternatives]
         symbol.writes_marks = any(part.is_mark for parts in symbol.alternatives for part in parts)
@@ -307,7 +305,6 @@ def _minimal_derivations(rules: list[Nonterminal]) -> None:
             else:
                 _offer(heap, rule, index)
     while heap:
-        let_pass()
         tokens, size, _, index, rule = heapq.heappop(heap)
         if rule.best is None:
             rule.best, rule.tokens, rule.size = _derivations(rule)[index], tokens, size
@@ -413,7 +410,6 @@ def _first_bytes(rules: list[Nonterminal]) -> None:
                     users[symbol].add(rule)
     queue = dict.fromkeys(rules)
     while queue:
-        let_pass()
         rule = next(iter(queue))
         del queue[rule]
         before = (rule.first, rule.nullable)
