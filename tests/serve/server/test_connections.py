@@ -41,14 +41,15 @@ def everything(connection: socket.socket) -> bytes:
 
 def healthy(connection: socket.socket) -> bool:
     """Ask for the health, read the whole answer; False where the connection was closed."""
+    head = b""
     with suppress(OSError):
         connection.sendall(GET)
         with connection.makefile("rb") as stream:
-            while line := stream.readline():
-                if line.lower().startswith(b"content-length: "):
-                    stream.readline()
-                    return b"ready" in stream.read(int(line.split()[1]))
-    return False
+            while (line := stream.readline()) not in (b"\r\n", b""):
+                head += line
+            if head:
+                stream.read(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+    return b"200 OK" in head
 
 
 def is_open(connection: socket.socket) -> bool:
