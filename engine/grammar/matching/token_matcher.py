@@ -35,7 +35,6 @@ _PIECE = 4_000
 """Bytes that XGrammar's matcher takes at one go."""
 _QUICK = 5
 """Milliseconds, about, in which the ending is looked for at a step."""
-_NEVER = NO_ENDING + 1
 _LONG_ENDING = 2_000
 """Tokens. A longer ending is not looked for at every step near the budget, where it would take 20 microseconds a token:
 the document is closed as soon as the bound says that it may have to be."""
@@ -142,9 +141,7 @@ class TokenMatcher:
         self._tokens.append(token_id)
         ending = self._ending or ()
         self._ending = ending[1:] if ending[1:] and ending[0] == token_id else None
-        self._tried = (
-            _NEVER  # of what begins with this token it is the shortest, but longer than a later limit, perhaps
-        )
+        self._tried = NO_ENDING  # it is the shortest that begins with this token, and perhaps over the next limit
         self._work = self._sought = None
         if text is None:
             self.terminated = bool(self._matcher.is_terminated())

@@ -48,18 +48,6 @@ def can_occur(text: bytes) -> bool:
     return True
 
 
-def completes(node: ByteNode, text: bytes) -> bool:
-    """Whether a text goes on here, within a character, as UTF-8; behind that character it is taken for UTF-8."""
-    for at, byte in enumerate(text):
-        if byte not in node.moves:
-            return False
-        following = node.moves[byte]
-        if following is None:
-            return text[at + 1 : at + 2] not in _BYTES
-        node = following
-    return True
-
-
 def unfinished(text: bytes) -> bytes:
     """The bytes of a last character that is not whole; of a text that is UTF-8 up to there."""
     for size in range(1, min(4, len(text) + 1)):
@@ -80,7 +68,6 @@ def _decodes(text: bytes) -> bool:
 
 
 _CONTINUATION = bytes(range(0x80, 0xC0))
-_BYTES = frozenset(bytes([byte]) for byte in _CONTINUATION)
 _Paths = tuple[tuple[tuple[int, int], ...], ...]
 
 

@@ -24,7 +24,7 @@ from engine.grammar.shared.table_budget import TableBudget
 from engine.grammar.vocabulary.shortest_tokenization import Segmenter
 from engine.grammar.vocabulary.string_tokens import StringTokens
 from engine.grammar.vocabulary.token_texts import TextTable
-from engine.grammar.vocabulary.utf8 import ByteNode, byte_automaton, can_occur, completes
+from engine.grammar.vocabulary.utf8 import ByteNode, byte_automaton, can_occur
 from engine.interfaces import Tokenizer
 
 _MOST_BESIDE = 10_000
@@ -179,7 +179,7 @@ class Vocabulary:
         found = self._behind_bytes.get(node)
         if found is None:
             texts = ((token, text) for token, text in enumerate(self.texts) if text and 0x80 <= text[0] < 0xC0)
-            row = bitmask.from_ids([t for t, text in texts if not begun or completes(node, text)], self.size)
+            row = bitmask.from_ids([t for t, text in texts if not begun or can_occur(begun + text)], self.size)
             found = self._behind_bytes[node] = row if begun else ~row
         return found
 

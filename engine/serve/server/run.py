@@ -40,6 +40,7 @@ ACCEPT_AT_ONCE = 16
 UNACCEPTED = 4096
 """New connections that the system keeps for us meanwhile. It drops those above without a word to the client."""
 SILENT_S = 1
+"""Before the system hands over a connection that has sent nothing, while many have no header."""
 
 
 def serve(
