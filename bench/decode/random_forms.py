@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.model.cpu.decoder import Shape
 from engine.model.cuda.fragment_model import FragmentLayer, FragmentModel
 from engine.model.kernels.attention.attention import HeadNorm
-from engine.model.kernels.device.forms import MINIMA, SCALE_TYPES, ZEROS, Form, group_records
+from engine.model.kernels.device.forms import MINIMA, SCALE_DTYPES, SCALE_TYPES, ZEROS, Form, group_records
 from engine.model.kernels.device.fragments import FragmentWeight, pair_table, unfragment
 from engine.model.weights.codebook import codebook
 
@@ -40,9 +40,6 @@ FORMS: dict[str, Form] = {
     "nl4": Form(4, 4, _E4M3, table=True),
 }  # fmt: skip
 """GPTQ and AutoAWQ in groups of 128 are one form."""
-_DTYPES = (
-    torch.float16, torch.bfloat16, torch.float32, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.uint8, torch.int8,
-)  # fmt: skip
 
 
 def random_model(config: Any, name: str, device: torch.device | str) -> FragmentModel:
@@ -118,10 +115,10 @@ class Maker:
         signs = self._whole(0, 2, size) * 2 - 1
         if kind in (_UINT8, _INT8):
             numbers = self._whole(16, 64, size)
-            return (numbers if kind == _UINT8 else numbers * signs).to(_DTYPES[kind])
+            return (numbers if kind == _UINT8 else numbers * signs).to(SCALE_DTYPES[kind])
         if kind == _E8M0:
-            return self._whole(126, 129, size).to(torch.uint8).view(_DTYPES[kind])
-        return (self._uniform(size) * signs).to(_DTYPES[kind])
+            return self._whole(126, 129, size).to(torch.uint8).view(SCALE_DTYPES[kind])
+        return (self._uniform(size) * signs).to(SCALE_DTYPES[kind])
 
     def _whole(self, low: int, high: int, size: tuple[int, int]) -> Tensor:
         return torch.randint(low, high, size, generator=self._random, device=self._device)

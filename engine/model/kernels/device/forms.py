@@ -25,6 +25,9 @@ import triton.language as tl
 from torch import Tensor
 
 SCALE_TYPES = ("fp16", "bf16", "fp32", "e4m3", "e8m0", "uint8", "int8")
+SCALE_DTYPES = (
+    torch.float16, torch.bfloat16, torch.float32, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.uint8, torch.int8,
+)  # fmt: skip
 WIDTHS = (2, 2, 4, 1, 1, 1, 1)
 """Bytes of each."""
 ZEROS, MINIMA = 1, 2
@@ -146,8 +149,7 @@ def _from_lanes(numbers: Tensor, form: Form, blocks: int) -> Tensor:
 
 def _numbers(octets: Tensor, kind: int) -> Tensor:
     """Stored bytes as fp32; e4m3 divided by 256, which the table or the row's factor makes good."""
-    dtypes = (torch.float16, torch.bfloat16, torch.float32, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.uint8)
-    numbers = octets.view((*dtypes, torch.int8)[kind]).float()
+    numbers = octets.view(SCALE_DTYPES[kind]).float()
     return numbers / 256 if kind == 3 else numbers
 
 
@@ -258,7 +260,6 @@ _INT8_PAIR = tl.constexpr(
 _TIMES_PAIR = tl.constexpr("mul.rn.f16x2 $0, $1, $2;")
 _FIRST_TWICE = tl.constexpr("{\n.reg .b16 a, b;\nmov.b32 {a, b}, $1;\nmov.b32 $0, {a, a};\n}")
 _SECOND_TWICE = tl.constexpr("{\n.reg .b16 a, b;\nmov.b32 {a, b}, $1;\nmov.b32 $0, {b, b};\n}")
-_SCALE = tl.constexpr("mul.rn.f16x2 $0, $1, $2;")
 _SCALE_LESS = tl.constexpr("{\n.reg .b32 m;\nneg.f16x2 m, $4;\nfma.rn.f16x2 $0, $1, $2, m;\n}")
 
 
@@ -358,7 +359,7 @@ def _applied(a, scale, second, SECOND: tl.constexpr, ASM: tl.constexpr):
             _SCALE_LESS, "=r,r,r,r,r,r", [a, scale, second], dtype=tl.float16, is_pure=True, pack=2
         )
     elif ASM:
-        a = tl.inline_asm_elementwise(_SCALE, "=r,r,r,r", [a, scale], dtype=tl.float16, is_pure=True, pack=2)
+        a = tl.inline_asm_elementwise(_TIMES_PAIR, "=r,r,r,r", [a, scale], dtype=tl.float16, is_pure=True, pack=2)
     elif SECOND == 2:
         a = a * scale - second
     else:
