@@ -178,6 +178,9 @@ class CheckService:
             return NotReady("the engine has been closed")
         if stopped.reason in ("cpu", "wall"):
             return self._late(call)
+        if stopped.reason == "busy":
+            message = f"the check {call.check.name!r} got only {stopped.detail}: the machine is busy, try again later"
+            return CheckTimeout(message, param="checks", pointer=call.pointer)
         if stopped.reason == "memory":
             return _failed(call, f"needed more than {_MEMORY_BYTES >> 20} MiB of memory")
         return _failed(call, f"ended its process ({stopped.detail or stopped.reason})")

@@ -82,7 +82,7 @@ class JudgeService:
             return EngineFailure(f"the document could not be judged: {stopped.detail}")
         over = {
             "cpu": f"limit judge_s = {self._limits.judge_s:g} s of CPU time exceeded",
-            "wall": f"the judge got only {stopped.detail}: the machine is busy, try again later",
+            "busy": f"the judge got only {stopped.detail}: the machine is busy, try again later",
             "memory": f"more than {_MEMORY_BYTES >> 20} MiB of memory needed",
             "depth": "it nests too deeply",
         }.get(stopped.reason, stopped.detail)

@@ -2,7 +2,8 @@
 
 One thread holds all processes. A job runs in a child that serves its session (an idle one, or a fresh fork); at most
 `places` of a module compute at a time, so that none waits for another, and who does is decided anew every few
-milliseconds (`fair`): the others stand still. Limits count CPU time; wall time ends only what does not get on at all.
+milliseconds (`fair`): the others stand still. Limits count CPU time; wall time ends only what does not get on at all,
+its turns included, so that whoever waits is told.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ TICK_S = 0.01
 PLACES = max(2, min(4, (os.cpu_count() or 2) // 2))  # jobs of one module that compute at once
 _LIVE = 4
 """Jobs of one module that hold a process, those that stand still included: each may hold its memory limit."""
-_PATIENT = 20.0
-"""Wall time that may pass while a job computes, in its CPU limits; a minute at least."""
+_PATIENT = 5.0
+"""Wall time in which a job must be done, in its CPU limits, however many it waits for; `task` has the least."""
 
 
 class Pool:
@@ -126,21 +127,25 @@ class Pool:
         now = time.monotonic()
         passed, self._looked = now - self._looked, now
         for task in list(self._tasks):
-            if task.child is not None and task.child.pid:
-                self._shares.charge(self._shares.payer(task), task.measure(passed))
-                reason = task.overrun(_PATIENT)
-                if reason is not None:
-                    self._stop(task)
-                    task.fail(Stopped(reason, task.spent))
-                elif not task.child.paused and task.child.stopped():
-                    self._again(task)
+            self._charge(task, passed)
+            reason = task.overrun(_PATIENT)
+            if reason is not None:
+                self._stop(task)
+                task.fail(Stopped(reason, task.spent))
+            elif task.child is not None and not task.child.paused and task.child.stopped():
+                self._again(task)
         self.nursery.look()
+
+    def _charge(self, task: Task, passed_s: float) -> None:
+        new = task.new
+        self._shares.charge(self._shares.payer(task), task.measure(passed_s), new=new)
 
     def _schedule(self) -> None:
         """Let those compute whose turn it is; the others stand still, or wait for a process."""
         for task in [task for task in self._tasks if task.cancelled()]:
             self._stop(task)
-        self._shares.attend({owner for task in self._tasks for owner in task.owners})
+        older = {self._shares.payer(task) for task in self._tasks if not task.new}
+        self._shares.attend({owner for task in self._tasks for owner in task.owners}, older)
         contenders: dict[str, list[Task]] = {}
         for task in self._tasks:  # one whose process is still being started holds its place
             contenders.setdefault(task.job.module, []).append(task)
@@ -200,7 +205,7 @@ class Pool:
         """A part of an answer."""
         task = next((task for task in self._tasks if task.child is child), None)
         if task is not None:
-            self._shares.charge(self._shares.payer(task), task.measure(0.0))
+            self._charge(task, 0.0)
             if task.hear(message):
                 self._remove(task)
                 task.child = None

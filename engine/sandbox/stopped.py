@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-Reason = Literal["cpu", "wall", "memory", "depth", "crashed", "lost", "closed"]
-"""`cpu`, `memory`, `depth`: the job's own limits; `wall`: it did not get on; `lost`: its process ended twice through no
-fault of the job; `closed`: the pool was closed."""
+Reason = Literal["cpu", "wall", "busy", "memory", "depth", "crashed", "lost", "closed"]
+"""`cpu`, `wall`, `memory`, `depth`: the job's own limits; `busy`: it did not get on, mostly since others computed;
+`lost`: its process ended twice through no fault of the job; `closed`: the pool was closed."""
 
 
 class Stopped(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from engine.sandbox.fork_server import DONE, OK
 from engine.sandbox.processes import Child
 from engine.sandbox.stopped import Reason, Stopped
 
-_LEAST_PATIENCE_S = 60.0
+_LEAST_PATIENCE_S = 45.0
+"""However small the limit of CPU time; clients often wait for a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Job:
     setup: bytes = b""
     cpu_s: float = 10.0
     wall_s: float | None = None
-    """What it may last while it is let compute, for jobs that may sleep; None: long."""
+    """What it may last while it is let compute, for jobs that may sleep."""
     memory_bytes: int = 2 << 30
     on_more: Callable[[bytes], None] | None = field(default=None, compare=False)
 
@@ -61,6 +63,7 @@ class Task(Future[Answer]):
         self._used_s = 0.0
         self._lost_s = 0.0
         self._wall_s = 0.0
+        self._asked_at = time.monotonic()
 
     def cancel(self) -> bool:
         """Nobody waits any more: its process is stopped."""
@@ -81,7 +84,12 @@ class Task(Future[Answer]):
     @property
     def spent(self) -> str:
         """For whoever reads why it was stopped."""
-        return f"{self._used_s:.1f} s of CPU time in {self._wall_s:.0f} s"
+        return f"{self._used_s + self._lost_s:.1f} s of CPU time in {time.monotonic() - self._asked_at:.0f} s"
+
+    @property
+    def new(self) -> bool:
+        """Whether it has hardly run."""
+        return self.used_s < QUANTUM_S
 
     @property
     def computing(self) -> bool:
@@ -111,8 +119,10 @@ class Task(Future[Answer]):
         """The limit it is over."""
         if self._used_s > self.job.cpu_s:
             return "cpu"
-        long = max(_LEAST_PATIENCE_S, patient * self.job.cpu_s)
-        return "wall" if self._wall_s > (long if self.job.wall_s is None else self.job.wall_s) else None
+        if self.job.wall_s is not None and self._wall_s > self.job.wall_s:
+            return "wall"
+        waited = time.monotonic() - self._asked_at
+        return "busy" if waited > max(_LEAST_PATIENCE_S, patient * self.job.cpu_s) else None
 
     def hear(self, message: bytes) -> bool:
         """Take a part of the answer; True when it was the end of it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from engine.sandbox.fair import QUANTUM_S, Shares
 
 
@@ -21,13 +23,14 @@ def simulate(contenders: list[Contender], places: int, step_s: float = 0.01) -> 
     shares, clock = Shares(), 0.0
     left = list(contenders)
     while left:
-        shares.attend({owner for contender in left for owner in contender.owners})
+        older = [shares.payer(contender) for contender in left if contender.used_s >= QUANTUM_S]
+        shares.attend({owner for contender in left for owner in contender.owners}, older)
         chosen = shares.chosen(left, places)
         for contender in left:
             contender.computing = contender in chosen
         clock += step_s
         for contender in chosen:
-            shares.charge(shares.payer(contender), step_s)
+            shares.charge(shares.payer(contender), step_s, new=contender.used_s < QUANTUM_S)
             contender.used_s += step_s
             if contender.used_s >= contender.needs_s:
                 contender.ended_at = clock
@@ -48,6 +51,14 @@ def test_an_owner_of_many_jobs_gets_no_more_time_than_an_owner_of_one() -> None:
     one = Contender(["b"], 5.0)
     simulate([*many, one], places=1)
     assert one.ended_at < 2 * 5.0 + 8 * QUANTUM_S + 0.2
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_new_jobs_that_never_end_leave_half_to_older_ones(places: int) -> None:
+    """A client that asks anew as soon as it has its answer, forty times over."""
+    long, flood = Contender(["a"], 5.0), [Contender(["a"], 0.05) for _ in range(4000)]
+    simulate([long, *flood], places)
+    assert long.ended_at < 2 * 5.0 / places + 2.0
 
 
 def test_of_one_owner_long_jobs_end_one_after_the_other() -> None:

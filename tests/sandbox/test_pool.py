@@ -216,7 +216,7 @@ def alive(pid: int) -> bool:
 
 
 def test_what_stands_still_for_too_long_says_what_it_got(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that sleeps uses no CPU time: the wall limit behind that ends it."""
+    """A job that sleeps uses no CPU time: the limit of wall time behind that ends it."""
     monkeypatch.setattr("engine.sandbox.task._LEAST_PATIENCE_S", 0.2)
     monkeypatch.setattr("engine.sandbox.pool._PATIENT", 0.1)
     pool = Pool(places=1)
@@ -225,5 +225,17 @@ def test_what_stands_still_for_too_long_says_what_it_got(monkeypatch: pytest.Mon
             answer(pool, "__import__('time').sleep(600)", cpu_s=1.0)
     finally:
         pool.close()
-    assert stopped.value.reason == "wall"
+    assert stopped.value.reason == "busy"
     assert re.fullmatch(r"0\.\d s of CPU time in \d+ s", stopped.value.detail)
+
+
+def test_what_waits_too_long_for_its_turn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.sandbox.task._LEAST_PATIENCE_S", 0.5)
+    monkeypatch.setattr("engine.sandbox.pool._PATIENT", 0.0)
+    pool = Pool(places=1)
+    try:
+        tasks = [pool.submit(job("spin(6000)", cpu_s=9000), ["a"]) for _ in range(6)]
+        reasons = [stopped.reason for task in tasks if isinstance(stopped := task.exception(60), Stopped)]
+    finally:
+        pool.close()
+    assert reasons == ["busy"] * 6

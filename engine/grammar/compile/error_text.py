@@ -33,7 +33,7 @@ def error_of(stopped: Stopped, constraint: Constraint, limits: Limits) -> Engine
         return EngineFailure(f"the constraint could not be compiled: {stopped.detail}", param=constraint.kind)
     over = {
         "cpu": f"limit compile_s = {limits.compile_s:g} s of CPU time exceeded",
-        "wall": f"compiling got only {stopped.detail}: the machine is busy, try again later",
+        "busy": f"compiling got only {stopped.detail}: the machine is busy, try again later",
         "memory": f"limit compile_memory_bytes = {limits.compile_memory_bytes} exceeded",
         "depth": "the constraint nests too deeply to compile",
     }.get(stopped.reason, f"the constraint cannot be compiled: {stopped.detail}")

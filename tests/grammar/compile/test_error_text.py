@@ -15,7 +15,8 @@ from engine.sandbox.stopped import Reason
 
 CONSTRAINT = Constraint.json_schema({"enum": [1, "a"]})
 DETAILS = {
-    "wall": "0.3 s of CPU time in 200 s",
+    "wall": "slept for 2 s",
+    "busy": "0.3 s of CPU time in 200 s",
     "lost": "its process was ended twice",
     "crashed": "it died of signal 11",
 }
