@@ -72,6 +72,7 @@ TUNING: dict[str, Few] = {
     "linear_wide_few": (8, 64, 1, 1, 0),
     "gate_up_one": (4, 16, 2, 0, 80),
     "gate_up_one 16": (4, 8, 2, 0, 80),
+    "gate_up_one 5": (4, 16, 2, 0, 112),
     "down_one": (8, 32, 3, 1, 0),
     "down_one 16": (8, 32, 2, 1, 0),
     "down_two": (8, 16, 2, 1, 128),
