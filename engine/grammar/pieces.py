@@ -5,11 +5,15 @@ The decode thread does a few of them between two steps; whoever need not think o
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Generator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 Pieces = Generator[None, None, T]
+PIECE_S = 0.0015
+"""Of this thread's processor time: what a piece should take, about."""
 
 
 class Work(Generic[T]):
@@ -20,11 +24,17 @@ class Work(Generic[T]):
     def __init__(self, pieces: Pieces[T]) -> None:
         self._pieces = pieces
 
-    def run(self, most: int) -> bool:
-        """Go on for at most so many pieces; whether it is done."""
+    def run(self, most: int, *, timed: bool = False) -> bool:
+        """Go on for at most so many pieces, `timed` no longer than they should take; whether it is done.
+
+        Where the result depends on whether it is done, a clock would make another one of it on a busy day.
+        """
+        until = time.thread_time() + most * PIECE_S if timed else math.inf
         try:
             for _ in range(most):
                 next(self._pieces)
+                if timed and time.thread_time() >= until:
+                    break
         except StopIteration as done:
             self.result = done.value
             return True

@@ -70,11 +70,11 @@ def test_an_ending_looked_for_over_many_turns_is_the_same(
     at_once = documents(tmp_path / "a", ahead)
     seek, unfinished = Matcher.seek, [0]
 
-    def slowly(self: Matcher, limit: int, pieces: int) -> bool:
+    def slowly(self: Matcher, limit: int, pieces: int, *, timed: bool = False) -> bool:
         assert pieces > 0
         if pieces == token_matcher._QUICK:  # at a step: then the ending is found quickly, or the document ends there
-            return seek(self, limit, 10_000)
-        found = seek(self, limit, 1)
+            return seek(self, limit, 10_000, timed=timed)
+        found = seek(self, limit, 1, timed=timed)
         unfinished[0] += not found
         return found
 

@@ -89,7 +89,7 @@ def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False, pieces
     if matcher is None or (overdue and not sample.output):
         sample.status = "timeout"
         return
-    if not matcher.seek(sample.remaining, pieces):
+    if not matcher.seek(sample.remaining, pieces, timed=True):
         sample.abandon_steps()
         sample.sought = partial(close, sample, tokenizer, overdue=overdue)
         return

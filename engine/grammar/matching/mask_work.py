@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator
 
 from engine.grammar.masks.bitmask import Row
+from engine.grammar.pieces import PIECE_S
 from engine.grammar.pushdown.pushdown import LostWay
-
-_PIECE_S = 0.0015
 
 
 class Unfinished(Exception):
@@ -32,7 +31,7 @@ class MaskWork:
 
     def run(self, most: int | None) -> bool:
         """Go on for so many pieces, or as many milliseconds, about, as they should take; whether it is done."""
-        until, left = (math.inf, -1) if most is None else (time.thread_time() + most * _PIECE_S, most)
+        until, left = (math.inf, -1) if most is None else (time.thread_time() + most * PIECE_S, most)
         try:
             while not self.done and left and time.thread_time() < until:
                 left -= 1

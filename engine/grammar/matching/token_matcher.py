@@ -384,12 +384,15 @@ class TokenMatcher:
             self._ending, self._tried = at_once(self._find_ending(limit)), limit
         return self._ending
 
-    def seek(self, limit: int, pieces: int) -> bool:
-        """Look for the shortest ending for so many pieces of about a millisecond; True when it is known."""
+    def seek(self, limit: int, pieces: int, *, timed: bool = False) -> bool:
+        """Look for the shortest ending for so many pieces of about a millisecond; True when it is known.
+
+        `timed` for whoever goes on later: pieces that take longer are fewer.
+        """
         if not self._is_sought_for(limit):
             if self._sought is None or self._sought[0] != limit:
                 self._sought = limit, Work(self._find_ending(limit))
-            if not self._sought[1].run(pieces):
+            if not self._sought[1].run(pieces, timed=timed):
                 return False
             self._ending, self._tried, self._sought = self._sought[1].result, limit, None
         return True
