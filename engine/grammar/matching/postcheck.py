@@ -13,7 +13,7 @@ from engine.grammar.counting.cursor import spelled
 from engine.judge import Judge
 from engine.pointer import json_pointer
 
-_LEXEME = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
+_LEXEME = re.compile(rb'"(?:[^"\\]|\\.)*+(?P<closed>")?|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
 CLOSERS = frozenset(b'"}],0123456789el')
 """Bytes that may end a value (numbers end with the byte after them)."""
 VALUE_ENDS = frozenset(b'"}],')
@@ -42,6 +42,10 @@ def value_spans(text: bytes) -> dict[str, tuple[int, int | None]]:
     expect_key = False
     for match in _LEXEME.finditer(text):
         lexeme, here = match[0], match.start()
+        if lexeme.startswith(b'"') and not match["closed"]:  # brackets in it are text
+            if not expect_key:
+                spans[json_pointer(path)] = (here, None)
+            break
         if lexeme in (b"}", b"]"):
             if starts:
                 pointer, start = starts.pop()

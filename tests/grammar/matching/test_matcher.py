@@ -220,6 +220,19 @@ def _begins(data: bytes) -> bool:
     return any(_is_text(data + end) for end in ends)
 
 
+def test_brackets_in_a_string_that_is_still_open_end_no_value(service: GrammarService) -> None:
+    twice = {"type": "string", "pattern": r"^(.+)\1$"}
+    grammar = service.compile(Constraint.json_schema({"type": "array", "items": twice}))
+    assert grammar.judge is not None
+    m = grammar.matcher()
+    for text in ('["a]', 'a]"', ',"x}', "x}b,", 'x}x}b,"', ',"y]'):
+        feed(m, text)
+        assert m.retreat() is None, text
+    feed(m, '"')
+    assert m.retreat() is not None
+    assert bytes(m.token_ids).startswith(b'["a]a]","x}x}b,x}x}b,",')
+
+
 def test_a_failed_value_is_taken_back_and_its_first_token_banned(service: GrammarService) -> None:
     items = {"items": {"type": "string"}, "uniqueItems": True, "contains": {"minLength": 1}, "minItems": 2}
     schema = {"type": "array", **items}
