@@ -117,3 +117,24 @@ def test_every_figure_of_the_decode_table_comes_from_the_record_of_the_commit_th
         (name, batch): cell.strip() for name, row in told for batch, cell in zip(batches, row.split("|"), strict=True)
     }
     assert figures == {place: f"{ms:.2f}" for place, ms in measured.items()}
+
+
+def test_every_figure_beside_vllm_comes_from_the_record_of_the_commit_that_is_named() -> None:
+    (record,) = map(json.loads, (ROOT / "docs/studies/data/vllm_h200.jsonl").read_text().splitlines())
+    assert f"commit {record['commit'][:7]}" in README
+    assert not record["dirty"]
+    measured = {
+        (f"maskloop, {run['quantization']}", run["batch"]): run["ms_per_step"]
+        for run in record["runs"]
+        if not run["constrained"]
+    }
+    measured |= {
+        (f"vLLM 0.26, {row['form']}", row["batch"]): row["ms_per_step"] for row in record["peers"] if "batch" in row
+    }
+    head, rows = README.split("no constraint:\n\n")[1].split("|--|--:", 1)
+    batches = list(map(int, re.findall(r"batch (\d+)", head)))
+    told = re.findall(r"^\| (\S.*?) \|([\d.| ]+)\|$", rows.split("\n\n")[0], re.MULTILINE)
+    figures = {
+        (name, batch): cell.strip() for name, row in told for batch, cell in zip(batches, row.split("|"), strict=True)
+    }
+    assert figures == {place: f"{ms:.2f}" for place, ms in measured.items()}
