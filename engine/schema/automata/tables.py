@@ -84,7 +84,8 @@ def _co_reachable(rows: Table, accepting: list[bool]) -> list[bool]:
 
 def minimise(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
     """The minimal table of a trimmed one."""
-    blocks = _hopcroft(rows, accepting)
+    order = _leaves_first(rows)
+    blocks = _hopcroft(rows, accepting) if len(order) < len(rows) else _revuz(rows, accepting, order)
     count = max(blocks) + 1
     if count == len(rows):
         return rows, accepting
@@ -98,6 +99,34 @@ def minimise(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
     lookup = [*(number[block] for block in blocks), DEAD]
     table: Table = [list(map(lookup.__getitem__, rows[chosen[block]])) for block in ranked]
     return table, [accepting[chosen[block]] for block in ranked]
+
+
+def _leaves_first(rows: Table) -> list[int]:
+    """States behind all those that they lead to; without the ones that lead into a circle."""
+    sources: list[list[int]] = [[] for _ in rows]
+    missing = [0] * len(rows)
+    for state, row in enumerate(rows):
+        targets = set(row) - {DEAD}
+        missing[state] = len(targets)
+        for target in targets:
+            sources[target].append(state)
+    order = [state for state, count in enumerate(missing) if not count]
+    for state in order:
+        for source in sources[state]:
+            missing[source] -= 1
+            if not missing[source]:
+                order.append(source)
+    return order
+
+
+def _revuz(rows: Table, accepting: list[bool], order: list[int]) -> list[int]:
+    """Block of each state where there are no circles, in one pass (Revuz 1992)."""
+    numbers: dict[tuple[bool, tuple[int, ...]], int] = {}
+    blocks = [DEAD] * (len(rows) + 1)  # the last stands for DEAD
+    for state in order:
+        key = accepting[state], tuple(map(blocks.__getitem__, rows[state]))
+        blocks[state] = numbers.setdefault(key, len(numbers))
+    return blocks[:-1]
 
 
 def _hopcroft(rows: Table, accepting: list[bool]) -> list[int]:

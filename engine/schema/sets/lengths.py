@@ -113,7 +113,8 @@ def measures(automaton: Automaton) -> Measures:
         seen |= layer
         distance += 1
     most = _longest(automaton)
-    gap = 1 if _is_dense(automaton) else _gap(accepting, sources)
+    finite = most[0] is not None
+    gap = 1 if _is_dense(automaton) else _gap_of_few(automaton) if finite else _gap(accepting, sources)
     return Measures(tuple(fewest), most, gap, None if gap is None else _phase(automaton, gap))
 
 
@@ -149,6 +150,22 @@ def _longest(automaton: Automaton) -> tuple[int | None, ...]:
             else:
                 most[state] = max((1 + length for length in lengths if length is not None), default=0)
     return tuple(most)
+
+
+def _gap_of_few(automaton: Automaton) -> int:
+    """The same as `_gap` where words are not of any length. Linear."""
+    lengths = [0] * automaton.states
+    """By state those of its words, as bits."""
+    gap = 1
+    successors = automaton.successors
+    for (state,) in components(successors):
+        own = int(state in automaton.accepting)
+        for target in successors[state]:
+            own |= lengths[target] << 1
+        lengths[state] = own
+        if (own // (own & -own) + 1).bit_count() > 1:
+            gap = max(gap, 1 + max(map(len, f"{own:b}".rstrip("0").split("1"))))
+    return gap
 
 
 def _gap(accepting: int, sources: list[int]) -> int | None:

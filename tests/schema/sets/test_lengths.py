@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from engine.schema.automata.automaton import Automaton
@@ -43,6 +45,21 @@ def test_a_length_and_a_pattern_meet_as_strings_of_both(pattern: str, low: int, 
 )
 def test_gaps_between_lengths_are_found(pattern: str, gap: int) -> None:
     assert measures(from_pattern(pattern)).gap == gap
+
+
+@pytest.mark.parametrize("lengths", [(3, 5), (0, 1, 2), (1, 2, 9), (4,), (0, 7, 8, 20), (2, 3, 4, 5, 7)])
+def test_gaps_between_the_lengths_of_few_words_are_found(lengths: tuple[int, ...]) -> None:
+    automaton = Automaton.of("ab"[length % 2] * length + "c" for length in lengths)
+    gaps = [1]
+    for state in range(automaton.states):
+        sizes = sorted({len(text) for text in _words(automaton, state)})
+        gaps += [after - before for before, after in pairwise(sizes)]
+    assert measures(automaton).gap == max(gaps)
+
+
+def _words(automaton: Automaton, state: int) -> list[str]:
+    found = [""] if state in automaton.accepting else []
+    return found + ["x" + text for _, target in automaton.moves(state) for text in _words(automaton, target)]
 
 
 def test_what_cannot_be_counted_is_in_states() -> None:
