@@ -46,7 +46,7 @@ HARD: list[Any] = [
     {"type": "object", "properties": {"d": text_of(DEEP), "e": {"anyOf": [{"type": "null"}, text_of({"enum": ["é\n", 1]})]}}, "required": ["d", "e"]},
     text_of({"type": "object", "properties": {"d": text_of({"type": "array", "items": {"type": "string", "maxLength": 2}, "minItems": 1})}, "required": ["d"]}),
     text_of({"type": "array", "items": {"type": "integer"}, "uniqueItems": True, "minItems": 2}, maxLength=20),
-    {"oneOf": [text_of({"type": "integer"}), text_of({"minimum": 3})]},
+    {"oneOf": [text_of({"type": "integer"}), text_of({"minimum": 3}), {"type": "array", "items": text_of({"type": "null"}), "maxItems": 2}]},
     {}, True,
 ]  # fmt: skip
 

@@ -71,6 +71,69 @@ def text_of(schema: Any) -> Any:
     return {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
 
 
+@pytest.mark.parametrize("schema", [
+    {"oneOf": [text_of({"type": "integer"}), {"type": "null"}]},
+    {"oneOf": [text_of({"type": "integer"}), text_of({"minimum": 3}), {"const": 3}]},
+    {"type": ["string", "integer"], "not": text_of({"minimum": 3})},
+    {"items": {"oneOf": [{"items": text_of({"const": 1})}, {"type": "array", "minItems": 2}]}, "type": "array"},
+], ids=str)  # fmt: skip
+def test_what_strings_hold_decides_no_not_and_no_one_of(schema: Any) -> None:
+    lowered, judge = lower(schema, conformance="spec"), Validator(schema)
+    assert "checked" not in {verdict.verdict for verdict in lowered.verdicts}
+    language = Language(lowered.grammar)
+    values = (1, 3, None, "1", "3", "a", '"a"', "[1]", [["x"]], ["x", []], [["1"]], [["1", "x"]])
+    taken = [language.accepts(value) for value in values]
+    assert taken == [judge.check_value(value).ok for value in values]
+    assert any(taken)
+
+
+def test_branches_that_take_every_string_of_each_other_leave_none() -> None:
+    with pytest.raises(SchemaRefused, match="unsatisfiable"):
+        lower({"oneOf": [text_of({"type": "integer"}), text_of({"minimum": 3})]})
+
+
+class _Drawn:
+    """Random schemas of documents in strings, under all that could turn around what they mean."""
+
+    LEAVES = ({"type": "integer"}, {"minimum": 3}, {"type": "string", "maxLength": 2}, {"enum": [1, "1", "a"]}, True,
+              {"items": {"type": ["integer", "null"]}, "uniqueItems": True, "maxItems": 1, "type": "array"},
+              )  # fmt: skip
+    VALUES = (1, 3, "1", "3", "a", "abc", None, '"a"', "[1]", "[1,1]", [], [1], [1, 1], "{", '{"a":1}', {"a": 1},
+              {"a": "1"}, {"a": "{"}, {"1": 1}, {"a": "a"}, ["1"], ["1", "{"], ["3", 1], '["1"]', '"1"', {}, "",
+              )  # fmt: skip
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+
+    def schema(self, depth: int) -> Any:
+        kind = self.draw.randrange(11) if depth else 10
+        if kind == 10:
+            return self.draw.choice(self.LEAVES)
+        one, other, third = (self.schema(depth - 1) for _ in range(3))
+        return [text_of(one), text_of(other), {"oneOf": [one, other]}, {"not": one}, {"anyOf": [one, other]},
+                {"if": one, "then": other, "else": third}, {"properties": {"a": one}, "required": ["a"]},
+                {"allOf": [one, other]}, {"type": "array", "contains": one, "maxContains": 1},
+                {"propertyNames": one}][kind]  # fmt: skip
+
+
+def test_what_is_written_around_documents_in_strings_is_valid_or_checked() -> None:
+    held = 0
+    for seed in range(400):
+        schema = _Drawn(seed).schema(3)
+        try:
+            lowered, judge = lower(schema, conformance="spec"), Validator(schema)
+        except SchemaRefused:
+            continue
+        if "checked" in {verdict.verdict for verdict in lowered.verdicts} or "contentSchema" not in str(schema):
+            continue
+        language = Language(lowered.grammar)
+        for value in _Drawn.VALUES:
+            taken = language.accepts(value)
+            assert judge.check_value(value).ok or not taken, (schema, value)
+            held += taken
+    assert held > 100
+
+
 def test_documents_in_strings_are_read_by_grammar_and_judge_alike() -> None:
     inner = {"type": "object", "properties": {"n": {"type": "integer"}, "s": text_of({"maxLength": 2})}}
     schema = text_of({**inner, "required": ["n", "s"]})

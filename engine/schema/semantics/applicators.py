@@ -12,6 +12,7 @@ from engine.errors import LimitExceeded
 from engine.schema.automata.automaton import Automaton
 from engine.schema.reading.dialect import Draft
 from engine.schema.reading.reference import Location, Scope
+from engine.schema.semantics.contents import holds_documents
 from engine.schema.semantics.evaluator import Evaluator
 from engine.schema.semantics.object_keywords import string_list
 from engine.schema.sets import algebra
@@ -79,7 +80,8 @@ def conditional(evaluator: Evaluator, at: Location, scope: Scope, annotated: boo
     test = evaluator.child(at, scope, "if")
     then = _branch(evaluator, at, scope, "then", annotated)
     otherwise = _branch(evaluator, at, scope, "else", annotated)
-    if not (evaluator.bold and evaluator.is_exact(test)):
+    # With a string that is read both ways, `then` may speak of it as the specification reads it, and `else` as we do.
+    if not (evaluator.bold and evaluator.is_exact(test)) or holds_documents(evaluator, (test,)):
         for keyword in ("if", "then", "else"):
             if keyword in schema:
                 evaluator.report.mark(at, keyword, "checked", f"`if` decides, and {VAGUE}")
@@ -149,13 +151,17 @@ def _without(evaluator: Evaluator, at: Location, keyword: str, shape: Shape, ter
         taken = evaluator.shape(other)
         # Strings may be held narrower than they are meant: that no two of those overlap proves nothing.
         sure = not (shape.strings and taken.strings) or (shape.exact and taken.exact)
+        sure = sure and (evaluator.is_exact(other) or not evaluator.schemas.holds_contents)
         # What stands beside the branches may require the key that tells them apart.
         if sure and evaluator.intersect(shape, taken).is_empty:
             return shape
         if sure and evaluator.is_empty(evaluator.terms.all_of((term, other))):
             return shape
-        if evaluator.bold and evaluator.is_exact(other):
-            return evaluator.subtract(shape, other)
+        # What the two share may be told exactly where `other` is not.
+        exact = (one for one in (other, evaluator.terms.all_of((term, other))) if evaluator.is_exact(one))
+        taking = next(exact, None) if evaluator.bold else None
+        if taking is not None:
+            return evaluator.subtract(shape, taking)
         reason = VAGUE
     except LimitExceeded as error:
         reason = error.message

@@ -95,21 +95,25 @@ class Evaluator:
             raise LimitExceeded("combining the schema's alternatives takes too much work", param="schema")
 
     def is_empty(self, term: Term) -> bool:
-        """No value satisfies the term. Sound; may miss emptiness deep inside or behind recursion."""
+        """No value satisfies the term. Sound; may miss emptiness deep inside or behind recursion, and does where what
+        strings hold was negated (see `complement`)."""
         if term in (TRUE, FALSE):
             return term == FALSE
         if term in self._testing or len(self._testing) >= EMPTINESS_DEPTH:
             return False
         known = self._shapes.get((term, False))
         if known is not None:
-            return known.is_empty
+            return self._is_none(known)
         self._testing.append(term)
         try:
-            return self.shape(term).is_empty
+            return self._is_none(self.shape(term))
         except _Undecided:
             return False
         finally:
             self._testing.pop()
+
+    def _is_none(self, shape: Shape) -> bool:
+        return shape.is_empty and (shape.exact or not self.schemas.holds_contents)
 
     def is_exact(self, term: Term) -> bool:
         """The shapes of the term and of everything below it say neither more nor less than the schema."""

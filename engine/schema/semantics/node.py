@@ -62,7 +62,7 @@ def _own(evaluator: Evaluator, at: Location, scope: Scope) -> Shape:
     strings, string_exact = string_sets(evaluator.report, at, judged) if "string" in names else ((), True)
     content = content_term(evaluator, at)
     if content is not None:
-        strings, string_exact = tuple([replace(part, content=content) for part in strings]), False
+        strings = tuple([replace(part, content=content) for part in strings])
     array, array_exact = array_shape(evaluator, at, scope) if "array" in names else (None, True)
     item, object_exact = object_shape(evaluator, at, scope) if "object" in names else (None, True)
     shape = Shape(

@@ -117,7 +117,7 @@ def _restrict_names(evaluator: Evaluator, at: Location, scope: Scope, item: Obje
         return item, True
     term = evaluator.child(at, scope, "propertyNames")
     shape = evaluator.shape(term)
-    exact = evaluator.is_exact(term)
+    exact = evaluator.is_exact(term) and all(part.content is None for part in shape.strings)
     keys = Automaton.nothing()
     for part in shape.strings:
         names, whole = in_states(part)

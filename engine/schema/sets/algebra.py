@@ -120,6 +120,8 @@ def settle_array(is_empty: IsEmpty, array: ArrayShape) -> ArrayShape | None:
             array = replace(array, high=len(array.prefix))
     if array.high is not None and array.high < array.low:
         return None
+    if array.unique and array.high is not None and array.high <= 1:
+        array = replace(array, unique=False)
     if any(need.low and is_empty(need.term) for need in array.contains):
         return None
     return array
