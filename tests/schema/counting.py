@@ -132,6 +132,7 @@ class Reader:
         self.rules = grammar.rules
         self.guards = guards
         self.start: frozenset[Stack] = frozenset({(Ref(grammar.root),)})
+        self._reached = {"": self.start}
 
     def _open(self, stacks: Iterable[Stack], text: str) -> Iterator[Stack]:
         """The stacks with a character or nothing on top."""
@@ -155,20 +156,14 @@ class Reader:
 
     def step(self, stacks: frozenset[Stack], text: str, character: str) -> frozenset[Stack]:
         """Where `stacks`, reached by `text`, are after one more character."""
-        found: set[Stack] = set()
-        for stack in self._open(stacks, text):
-            top = stack[0] if stack else None
-            if isinstance(top, Text) and top.text[0] == character:
-                found.add((Text(top.text[1:]), *stack[1:]) if len(top.text) > 1 else stack[1:])
-            elif isinstance(top, Chars) and any(low <= ord(character) <= high for low, high in top.ranges):
-                found.add(stack[1:])
-        return frozenset(found)
+        return _after(self._open(stacks, text), character)
 
     def run(self, text: str) -> frozenset[Stack]:
-        stacks = self.start
-        for at, character in enumerate(text):
-            stacks = self.step(stacks, text[:at], character)
-        return stacks
+        """Documents that begin alike are read once as far as they do."""
+        known = next(size for size in range(len(text), -1, -1) if text[:size] in self._reached)
+        for at in range(known, len(text)):
+            self._reached[text[: at + 1]] = self.step(self._reached[text[:at]], text[:at], text[at])
+        return self._reached[text]
 
     def is_complete(self, stacks: frozenset[Stack], text: str) -> bool:
         return any(not stack for stack in self._open(stacks, text))
@@ -178,10 +173,22 @@ class Reader:
 
     def following(self, stacks: frozenset[Stack], text: str, alphabet: str) -> dict[str, frozenset[Stack]]:
         """The legal ones of some characters, and what each leads to."""
-        tops = [stack[0] for stack in self._open(stacks, text) if stack]
+        opened = [*self._open(stacks, text)]
+        tops = [stack[0] for stack in opened if stack]
         able = {top.text[0] for top in tops if isinstance(top, Text)}
         for top in tops:
             if isinstance(top, Chars):
                 known = {c for c in alphabet if any(low <= ord(c) <= high for low, high in top.ranges)}
                 able |= known or {chr(top.ranges[0][0])}
-        return {c: self.step(stacks, text, c) for c in sorted(able)}
+        return {c: _after(opened, c) for c in sorted(able)}
+
+
+def _after(opened: Iterable[Stack], character: str) -> frozenset[Stack]:
+    found: set[Stack] = set()
+    for stack in opened:
+        top = stack[0] if stack else None
+        if isinstance(top, Text) and top.text[0] == character:
+            found.add((Text(top.text[1:]), *stack[1:]) if len(top.text) > 1 else stack[1:])
+        elif isinstance(top, Chars) and any(low <= ord(character) <= high for low, high in top.ranges):
+            found.add(stack[1:])
+    return frozenset(found)

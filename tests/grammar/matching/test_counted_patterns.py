@@ -33,28 +33,33 @@ def is_counted(pattern: str) -> bool:
 
 def expected(grammar: CompiledGrammar, automaton: Automaton, written: bytes) -> set[int]:
     """The tokens that go on from `written`, a beginning of a string, by the pattern's states."""
+    state, left = read(automaton, 0, written[1:])
     texts = grammar.vocabulary.texts
-    return {token for token, text in enumerate(texts) if text and goes_on(automaton, written + text)}
+    return {token for token, text in enumerate(texts) if text and goes_on(automaton, state, left + text)}
 
 
-def goes_on(automaton: Automaton, text: bytes) -> bool:
-    """Whether some word, spelled as json.dumps does and with its quotes, begins so."""
-    at, state = 1, 0
-    while at < len(text):
-        if text[at : at + 1] == b'"':
-            return state in automaton.accepting and at + 1 == len(text)
-        end = next((end for end in range(at + 1, len(text) + 1) if text[at:end] in _WHOLE), None)
+def read(automaton: Automaton, state: int | None, text: bytes) -> tuple[int | None, bytes]:
+    """The state behind the whole characters of a text, spelled as json.dumps does, and what is left behind them."""
+    at = 0
+    while state is not None:
+        end = next((end for end in range(at + 1, min(at + _LONGEST, len(text)) + 1) if text[at:end] in _WHOLE), None)
         if end is None:
-            return any(automaton.run(character, state) is not None for character in _BEGUN.get(text[at:], ()))
-        target = automaton.run(_WHOLE[text[at:end]], state)
-        if target is None:
-            return False
-        state, at = target, end
-    return True
+            break
+        state, at = automaton.run(_WHOLE[text[at:end]], state), end
+    return state, text[at:]
+
+
+def goes_on(automaton: Automaton, state: int | None, text: bytes) -> bool:
+    """Whether some word goes on so, up to its closing quote."""
+    state, left = read(automaton, state, text)
+    if state is None or left in (b"", b'"'):
+        return state is not None and (not left or state in automaton.accepting)
+    return any(automaton.run(character, state) is not None for character in _BEGUN.get(left, ()))
 
 
 _POINTS = (*range(0x800), *range(0x800, 0xD800, 0x40), *range(0xE000, 0x110000, 0x40))
 _WHOLE = {json.dumps(chr(point), ensure_ascii=False)[1:-1].encode(): chr(point) for point in _POINTS}
+_LONGEST = max(map(len, _WHOLE))
 _BEGUN: dict[bytes, list[str]] = {}
 for _written, _character in _WHOLE.items():
     for _end in range(1, len(_written)):
