@@ -11,7 +11,7 @@ import hmac
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,6 +26,9 @@ from engine.serve.wire.failure import BodyTooLarge, Failure, InvalidKey, KeyBusy
 
 OPEN_PATHS = frozenset({"/", "/health", "/health_ir", "/ready"})
 """GET on these needs no key: they say how the service is and nothing of what it does."""
+
+MOST_AT_ONCE = 256 << 10
+"""Bytes of an answer that are sent in one turn of the event loop; 12 MB in one took 19 ms."""
 
 
 class Gate:
@@ -128,10 +131,13 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status_code = message["status"]
             MutableHeaders(scope=message)["x-request-id"] = self.request_id
-        try:
-            await asyncio.wait_for(self._send(message), self._timeout_s)
-        except (TimeoutError, OSError):
-            raise ClientGone from None
+        for part in _parts(message):
+            try:
+                await asyncio.wait_for(self._send(part), self._timeout_s)
+            except (TimeoutError, OSError):
+                raise ClientGone from None
+            if part is not message:
+                await asyncio.sleep(0)  # sending waits for nobody while the socket takes all
 
     async def fail(self, scope: Scope, receive: Receive, error: EngineError) -> None:
         """Answer with the error, unless an answer has begun."""
@@ -141,6 +147,17 @@ class _Answer:
             await Failure.from_error(error).response()(scope, receive, self.send)
         except ClientGone:
             return
+
+
+def _parts(message: Message) -> Iterator[Message]:
+    """A large body in several messages: the server copies each whole, and the event loop waits."""
+    body = message.get("body", b"")
+    if len(body) <= MOST_AT_ONCE:
+        yield message
+        return
+    for end in range(MOST_AT_ONCE, len(body) + MOST_AT_ONCE, MOST_AT_ONCE):
+        more = end < len(body) or message.get("more_body", False)
+        yield {**message, "body": body[end - MOST_AT_ONCE : end], "more_body": more}
 
 
 async def _collect(receive: Receive, limit: int) -> bytes:

@@ -17,6 +17,8 @@ from engine.request import Result
 T = TypeVar("T")
 MOST_ENTRIES = 500
 """Tokens, told log-probabilities or verdicts of an answer that is written sooner than handed to a thread."""
+_SMALL = 1_000
+"""Values of a part that one call of the encoder writes: a tenth of a millisecond."""
 _LEVELS = 7
 """Containers around one another that are written part by part: in the seventh stand the tokens of a response."""
 
@@ -45,22 +47,37 @@ async def off_loop(size: int, work: Callable[[], T]) -> T:
 
 
 def _pieces(value: Any, levels: int) -> Iterator[str]:
-    if levels and isinstance(value, dict) and value:
+    if not levels or _is_small(value):
+        yield _text(value)
+    elif isinstance(value, dict):
         before = "{"
         for key, part in value.items():
             yield f"{before}{_text(str(key))}:"
             yield from _pieces(part, levels - 1)
             before = ","
         yield "}"
-    elif levels and isinstance(value, list | tuple) and value:
+    else:
         before = "["
         for part in value:
             yield before
             yield from _pieces(part, levels - 1)
             before = ","
         yield "]"
-    else:
-        yield _text(value)
 
 
+def _is_small(value: Any) -> bool:
+    """Whether it holds few values, in each other or side by side; no more than these are looked at."""
+    pending, left = [value], _SMALL
+    while pending:
+        part = pending.pop()
+        if isinstance(part, _CONTAINERS):
+            left -= len(part)
+            if left < 0:
+                return False
+            inner = part.values() if isinstance(part, dict) else part
+            pending += [each for each in inner if isinstance(each, _CONTAINERS)]
+    return True
+
+
+_CONTAINERS = (dict, list, tuple)
 _text = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode

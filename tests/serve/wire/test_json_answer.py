@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +19,7 @@ from hypothesis import given
 from engine.request import Request, Result, Usage
 from engine.serve.settings import ServeSettings
 from engine.serve.wire import json_answer
+from engine.serve.wire.gate import MOST_AT_ONCE, _parts
 from engine.serve.wire.json_answer import MOST_ENTRIES, entries, json_bytes
 from tests.hostile.growth import PIECE_S, measured
 from tests.serve.fakes import FakeEngine, Server, document
@@ -24,6 +29,16 @@ TOP = [{**TOKEN, "token": f"{index:x>30}"} for index in range(20)]
 TOLD = tuple({**TOKEN, "top": TOP} for _ in range(250))
 """What one sample tells of its tokens."""
 SAMPLES = 12
+FIRST = """
+import sys
+from tests.serve.fakes import FakeEngine, Server
+
+with Server(FakeEngine()) as server:
+    server.get("/health")
+    known = set(sys.modules)
+    assert server.post("/v1/responses", {"model": "fake", "input": "x", "stream": True}).status_code == 200
+    print(sorted(name for name in set(sys.modules) - known if "encodings" not in name))
+"""
 ASKED = {"model": "m", "n": SAMPLES, "max_tokens": 300}
 CHAT = {**ASKED, "messages": [{"role": "user", "content": "x"}], "logprobs": True, "top_logprobs": 20}
 ONE = {"model": "m", "input": "x", "include": ["message.output_text.logprobs"], "top_logprobs": 20}
@@ -93,6 +108,22 @@ def test_a_large_answer_holds_the_event_loop_no_longer_than_a_piece(
     assert len(answer.content) > 400_000
     assert pieces.longest["event loop"] < PIECE_S
     assert longest < 20_000, "one call of the encoder keeps the interpreter's lock for all of it"
+
+
+@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("size", [0, MOST_AT_ONCE, MOST_AT_ONCE + 1, 3 * MOST_AT_ONCE])
+def test_a_large_body_is_sent_in_parts_of_which_the_last_ends_it_if_it_did(size: int, more: bool) -> None:
+    whole = random.Random(size).randbytes(size)
+    sent = [*_parts({"type": "http.response.body", "body": whole, "more_body": more})]
+    assert b"".join(part["body"] for part in sent) == whole
+    assert max(len(part["body"]) for part in sent) <= MOST_AT_ONCE
+    assert [part["more_body"] for part in sent] == [True] * (len(sent) - 1) + [more]
+
+
+def test_the_first_stream_of_a_process_waits_for_no_import() -> None:
+    root = Path(__file__).resolve().parents[3]
+    run = subprocess.run([sys.executable, "-c", FIRST], cwd=root, capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
 
 
 def test_the_verdicts_of_a_check_are_written_off_the_loop(serving: Callable[..., Server]) -> None:
