@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -160,30 +161,55 @@ class FakeEngine:
             future.set_exception(error)
 
 
+class _PromptListener(Listener):
+    """Ends when it is told to. uvicorn looks every 100 ms, then gives connections 100 ms to close even if there are
+    none: as long as most tests take."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        super().__init__(app, **options)
+        self.listening = threading.Event()
+
+    async def main_loop(self) -> None:
+        self._loop, self._told = asyncio.get_running_loop(), asyncio.Event()
+        await self.on_tick(0)
+        self.listening.set()
+        await self._told.wait()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+        await self.lifespan.shutdown()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._told.set)
+
+
 class Server:
     """uvicorn on a free loopback port, in a thread."""
 
     def __init__(self, engine: Any, settings: ServeSettings | None = None) -> None:
         self.app = create_app(engine, settings)
         self.engine = engine
-        self._server = Listener(self.app, port=0, lifespan="on", timeout_graceful_shutdown=2)
+        self._server = _PromptListener(self.app, port=0, lifespan="on", timeout_graceful_shutdown=2)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> Server:
         self._thread.start()
         limit = time.monotonic() + 10
-        while not self._server.started:
+        while not self._server.listening.wait(0.1):
             assert self._thread.is_alive(), "the server died while starting"
             assert time.monotonic() < limit, "the server did not start"
-            time.sleep(0.01)
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.client = httpx.Client(base_url=self.url, timeout=30)
+        self.client = httpx.Client(base_url=self.url, timeout=30, verify=False)  # a store of certificates takes 25 ms
         return self
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
-        self._server.should_exit = True
+        self._server.stop()
         self._thread.join(10)
         assert not self._thread.is_alive(), "the server did not stop"
 

@@ -111,7 +111,7 @@ async def test_modals_redirect_after_150_s_is_followed_to_the_result():
             pass
 
     proxy = HTTPServer(("127.0.0.1", 0), Redirecting)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
     try:
         url = f"http://127.0.0.1:{proxy.server_port}/"
         assert await AsLift(url, "text").generate_structured("x", SCHEMA) == DOCUMENT
