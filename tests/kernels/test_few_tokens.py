@@ -32,6 +32,12 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def few_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches of 300 positions have work for 7 blocks at most: those beyond 8 would only find none."""
+    monkeypatch.setattr(attention, "SPLITS", 8)
+
+
 @pytest.mark.parametrize("quantization", ["nf4", "fp4", "int4"])
 def test_a_fragment_weight_holds_the_values_of_the_codes(quantization: str) -> None:
     table = codebook(quantization, torch.device("cpu"))
@@ -140,9 +146,15 @@ def test_experts_of_several_tokens(bits: int, kind: str) -> None:
     assert distance(parts, expected) < 1e-4
 
 
-@pytest.mark.parametrize("bits", [4, 8, 16])
-@pytest.mark.parametrize("kind", LOGITS)
-@pytest.mark.parametrize(("norm_topk", "tokens"), [(True, 1), (False, 1), (True, 2)])
+ROUTED = [
+    *((bits, kind, True, 1) for bits in (4, 8, 16) for kind in LOGITS),
+    *((bits, kind, False, 1) for bits, kind in zip((4, 8, 16), LOGITS, strict=True)),
+    *((bits, kind, True, 2) for bits, kind in zip((4, 8, 16), LOGITS, strict=True)),
+]
+"""Each value beside each one of the others: experts are chosen before the weights' width is looked at."""
+
+
+@pytest.mark.parametrize(("bits", "kind", "norm_topk", "tokens"), ROUTED)
 def test_experts_of_tokens_alone(bits: int, kind: str, norm_topk: bool, tokens: int) -> None:
     gate_up, down = random_weight(bits, EXPERTS, 2 * INNER, HIDDEN), random_weight(bits, EXPERTS, HIDDEN, INNER)
     logits, inner = LOGITS[kind](tokens), torch.zeros(tokens * CHOSEN, INNER).half()
@@ -169,6 +181,7 @@ def test_combine_leaves_padding_alone() -> None:
     assert torch.equal(made[0][0][2], stream[2])
 
 
+@pytest.mark.usefixtures("few_splits")
 def test_rope_and_attention_over_short_and_split_caches() -> None:
     heads, kv, dim, length = 8, 2, 32, 300
     integer = torch.int32
@@ -207,6 +220,7 @@ SEVERAL = [
 """Slots and positions of a step's tokens, and how many are live: rows alone, drafts, the first tokens of a cache."""
 
 
+@pytest.mark.usefixtures("few_splits")
 @pytest.mark.parametrize(("slots", "positions", "live"), LONE + SEVERAL)
 @pytest.mark.parametrize("biased", [True, False])
 def test_attention_with_its_rope(slots: list[int], positions: list[int], live: int, biased: bool) -> None:

@@ -27,6 +27,7 @@ from engine.model.kernels.routing import router
 from engine.model.weights.quantized_tensor import QuantizedTensor
 from engine.model.weights.rounding import quantize_tensor
 from engine.model.weights.stacked import StackedWeight
+from tests.kernels.conftest import remembered_builtins  # noqa: F401 - a fixture
 from tests.kernels.weights import distance
 from tests.model import foreign
 from tests.model.gguf_writer import blocks
