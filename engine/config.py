@@ -45,7 +45,8 @@ class Limits:
     prompt_bytes: Count = 4 << 20
     queue: Size = 64
     retries: Size = 3
-    """Times a row may roll back over a failed `checked` keyword before it is `invalid`."""
+    """Times a row may roll back over a failed `checked` keyword. After that the document is closed before the value
+    that failed, or is `invalid` where it cannot be; with 0 nothing is taken back."""
     proposed_tokens: Count = 20_000
     """Tokens that method "rejection" may draw for one text, those of rejected proposals included."""
     string_chars: Count = 65_536

@@ -233,6 +233,30 @@ def test_brackets_in_a_string_that_is_still_open_end_no_value(service: GrammarSe
     assert bytes(m.token_ids).startswith(b'["a]a]","x}x}b,x}x}b,",')
 
 
+def test_an_open_string_that_is_too_long_already_is_taken_back(service: GrammarService) -> None:
+    numbers = {"type": "array", "items": {"type": "integer"}}
+    held = {"type": "string", "contentMediaType": "application/json", "contentSchema": numbers, "maxLength": 6}
+    m = service.compile(Constraint.json_schema(held)).matcher()
+    feed(m, '"[1,2')
+    assert m.retreat() is None
+    feed(m, ",3")
+    assert m.retreat() is not None
+    assert bytes(m.token_ids) == b'"['
+
+
+def test_a_document_is_given_up_where_its_end_is_near(service: GrammarService) -> None:
+    twice = {"type": "string", "pattern": r"^(.)\1$"}
+    m = service.compile(Constraint.json_schema({"type": "array", "items": twice, "minItems": 1})).matcher()
+    feed(m, '["aa","bc"')
+    assert m.give_up() == 5
+    assert bytes(m.token_ids) == b'["aa"'
+    assert m.passes(m.ending(9) or ())
+    m.rollback(4)
+    feed(m, '"b')
+    assert m.give_up() == 0, "no beginning has an ending that passes and is short"
+    assert bytes(m.token_ids) == b'["b'
+
+
 def test_a_failed_value_is_taken_back_and_its_first_token_banned(service: GrammarService) -> None:
     items = {"items": {"type": "string"}, "uniqueItems": True, "contains": {"minLength": 1}, "minItems": 2}
     schema = {"type": "array", **items}
