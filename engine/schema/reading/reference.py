@@ -15,8 +15,9 @@ from urllib.parse import unquote, urldefrag, urljoin
 
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.pointer import json_pointer, steps
-from engine.schema.reading.dialect import Draft, draft_of, is_known
+from engine.schema.reading.dialect import Draft, draft_of
 from engine.schema.reading.keywords import REFERENCES, speaks, subschemas
+from engine.schema.reading.metaschemas import metaschemas
 
 DYNAMIC_STEPS = 100_000
 """Dynamic references times resources with dynamic anchors."""
@@ -35,6 +36,8 @@ class Location:
     base: str
     draft: Draft
     children: dict[tuple[str, ...], Location] = field(default_factory=dict)
+    origin: Location | None = None
+    """Of a metaschema: where it was referred to first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,13 +81,18 @@ class Schemas:
             value = location.schema
             for part in path:
                 value = value[int(part)] if isinstance(value, list) else value[part]
-            found = self._add(_extend(location.pointer, path), value, location.base, location.draft, 0)
+            where = _extend(location.pointer, path)
+            found = self._add(where, value, location.base, location.draft, 0, origin=location.origin)
             location.children[path] = found
         return found
 
     def enter(self, scope: Scope, location: Location) -> Scope:
-        """The dynamic scope inside `location`; empty for documents that have no dynamic references."""
+        """The dynamic scope inside `location`, without resources whose anchors all stand further out too."""
         if not self.dynamic or location.base in scope:
+            return scope
+        inner, outer = self._resources[location.base], [self._resources[base] for base in scope]
+        adds = inner.dynamic.difference(*(resource.dynamic for resource in outer))
+        if not adds and not (inner.recursive and not any(resource.recursive for resource in outer)):
             return scope
         return (*scope, location.base)
 
@@ -97,7 +105,7 @@ class Schemas:
 
     def _resolve(self, location: Location, reference: str) -> Location:
         uri, fragment = urldefrag(_join(location.base, reference))
-        resource = self._resources.get(uri) or self._resources.get(uri.rstrip("#"))
+        resource = self._resources.get(uri) or self._resources.get(uri.rstrip("#")) or self._metaschema(uri, location)
         if resource is None:
             raise SchemaRefused(
                 f"$ref {reference!r} points outside the schema; remote references are never fetched: "
@@ -112,10 +120,13 @@ class Schemas:
             return resource.anchors[fragment]
         return self._follow(resource.root, fragment, reference, location)
 
-    def is_metaschema(self, location: Location, reference: str) -> bool:
-        """Whether `$ref` points into a metaschema of a known draft, which every validator carries."""
-        uri = urldefrag(_join(location.base, reference))[0]
-        return uri not in self._resources and is_known({"$schema": uri})
+    def _metaschema(self, uri: str, location: Location) -> _Resource | None:
+        """The metaschema of this URI, read in with all others of its draft; None where it is none."""
+        for name, document in metaschemas(uri).items():
+            if name not in self._resources:
+                self._add(f"{location.pointer}/$ref", document, name, draft_of(document), 1, origin=location)
+        self.dynamic = any(r.dynamic or r.recursive for r in self._resources.values())
+        return self._resources.get(uri)
 
     def resolve_dynamic(self, location: Location, reference: str, scope: Scope) -> Location:
         """The target of `$dynamicRef`: the outermost dynamic anchor of that name, when the first target is one."""
@@ -200,18 +211,24 @@ class Schemas:
             here = self.child(here, *pending)
         return here
 
-    def _add(self, pointer: str, schema: Any, base: str, draft: Draft, depth: int) -> Location:
+    def _add(
+        self, pointer: str, schema: Any, base: str, draft: Draft, depth: int, *, origin: Location | None = None
+    ) -> Location:
         if depth > self._depth:
             raise LimitExceeded(f"schema is nested deeper than {self._depth}", param="schema", pointer=pointer)
         if len(self.locations) >= self._nodes:
             raise LimitExceeded(f"schema has more than {self._nodes} subschemas", param="schema", pointer=pointer)
-        location = Location(len(self.locations), pointer, schema, base, draft)
+        location = Location(len(self.locations), pointer, schema, base, draft, origin=origin)
         self.locations.append(location)
+        if origin and depth == 1:
+            self._resources[base] = _Resource(location)
         if isinstance(schema, dict):
             self._name(location, depth == 0 and not self._resources)
             for path, part in subschemas(schema, location.draft):
                 where = _extend(pointer, path)
-                location.children[path] = self._add(where, part, location.base, location.draft, depth + 1)
+                location.children[path] = self._add(
+                    where, part, location.base, location.draft, depth + 1, origin=origin
+                )
         elif not self._resources:
             self._resources[base] = _Resource(location)
         return location

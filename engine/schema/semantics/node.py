@@ -17,7 +17,7 @@ from engine.schema.semantics.object_keywords import object_shape
 from engine.schema.semantics.scalar_keywords import number_set, string_sets
 from engine.schema.semantics.unevaluated import unevaluated
 from engine.schema.sets.constant import const_shape, enum_shape
-from engine.schema.sets.shape import BOTH, EVERYTHING, NOTHING, UNKNOWN, Shape
+from engine.schema.sets.shape import BOTH, EVERYTHING, NOTHING, Shape
 
 UNEVALUATED = frozenset({"unevaluatedProperties", "unevaluatedItems"})
 TYPES = frozenset({"null", "boolean", "number", "integer", "string", "array", "object"})
@@ -94,11 +94,7 @@ def _values(evaluator: Evaluator, schema: dict[str, Any]) -> Shape:
 
 def _reference(evaluator: Evaluator, at: Location, scope: Scope, annotated: bool) -> Shape:
     """What the reference keywords of `at` point to."""
-    schemas, reference = evaluator.schemas, at.schema.get("$ref")
-    if isinstance(reference, str) and schemas.is_metaschema(at, reference):
-        evaluator.report.mark(at, "$ref", "checked", "a metaschema is not written out as a grammar")
-        return UNKNOWN
-    shape = EVERYTHING
+    schemas, shape = evaluator.schemas, EVERYTHING
     for _, target in schemas.targets(at, scope):
         term = evaluator.terms.node(target, schemas.enter(scope, target))
         shape = evaluator.intersect(shape, evaluator.shape(term, annotated))

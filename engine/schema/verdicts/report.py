@@ -17,7 +17,9 @@ class Report:
         self._marks: dict[tuple[str, str], Verdict] = {}
 
     def mark(self, at: Location, keyword: str, verdict: VerdictWord, reason: str, rewrite: str | None = None) -> None:
-        """Note that an occurrence is not plainly enforced."""
+        """Note that an occurrence is not plainly enforced; one in a metaschema is told of the reference to that."""
+        if at.origin is not None:
+            at, keyword, reason, rewrite = at.origin, "$ref", f"{keyword} in a metaschema: {reason}", None
         key = (at.pointer, keyword)
         old = self._marks.get(key)
         if old is None or weakest(old.verdict, verdict) != old.verdict:
@@ -48,7 +50,7 @@ class Report:
         found: list[Verdict] = []
         marks = dict(self._marks)
         for location in schemas.locations:
-            if not isinstance(location.schema, dict):
+            if not isinstance(location.schema, dict) or location.origin:
                 continue
             for keyword in asserted(location.schema, location.draft):
                 plain = Verdict(location.pointer, keyword, "enforced", "held by the grammar")
