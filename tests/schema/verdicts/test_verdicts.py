@@ -47,8 +47,6 @@ NEEDED: list[tuple[str, str, Any, Any]] = [
     ("maxContains", "", {"type": "array", "contains": {"type": "array", "uniqueItems": True}, "maxContains": 1},
      [[], []]),
     ("dependentRequired", "", {"type": "object", "dependentRequired": {k: ["z"] for k in "abcdefgh"}}, {"h": 1}),
-    ("$ref", "/properties/s", {"$schema": SEVEN, "type": "object", "properties": {"s": {"$ref": SEVEN}}},
-     {"s": {"type": 5}}),
     ("contentMediaType", "", {"$schema": SEVEN, "type": "string", "contentMediaType": "application/json"}, "{:"),
     ("contentSchema", "", {**NUMBER_IN_TEXT, "pattern": "^.a"}, "xa"),
     ("contentMediaType", "", {**NUMBER_IN_TEXT, "const": "a"}, "a"),
