@@ -45,8 +45,7 @@ class Limits:
     prompt_bytes: Count = 4 << 20
     queue: Size = 64
     retries: Size = 3
-    """Times a row may roll back over a failed `checked` keyword. After that the document is closed before the value
-    that failed, or is `invalid` where it cannot be; with 0 nothing is taken back."""
+    """Times a row may roll back over a failed `checked` keyword before it is `invalid`."""
     proposed_tokens: Count = 20_000
     """Tokens that method "rejection" may draw for one text, those of rejected proposals included."""
     string_chars: Count = 65_536

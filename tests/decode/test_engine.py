@@ -377,20 +377,6 @@ def test_a_checked_keyword_takes_its_value_back_while_decoding(tmp_path: Path) -
     assert "".join(str(piece) for piece in pieces) == result.text, "nothing that was taken back may have been streamed"
 
 
-@pytest.mark.parametrize("retries", [1, 3])
-def test_behind_the_last_retry_a_document_is_closed_before_the_value_that_fails(tmp_path: Path, retries: int) -> None:
-    from engine import Limits
-
-    twice = {"type": "array", "items": {"type": "string", "pattern": r"^(.)\1$"}, "minItems": 1}  # checked
-    request = Request(prompt="x", constraint=Constraint.json_schema(twice), sampling=GREEDY)
-    engine, _ = fake_engine(wants('["aa","bc","bc"]'), tmp_path, limits=Limits(retries=retries))
-    with engine:
-        *pieces, result = engine.stream(request)
-    assert isinstance(result, Result)
-    assert (result.status, result.text) == ("closed", '["aa"]')
-    assert "".join(map(str, pieces)) == result.text
-
-
 def test_without_retries_left_a_failed_checked_keyword_is_invalid_and_says_where(tmp_path: Path) -> None:
     from engine import Limits
 

@@ -17,7 +17,7 @@ from engine.decode.step.drafts import Drafts
 from engine.decode.step.idle_time import IdleTime
 from engine.decode.step.mask_maker import MaskMaker
 from engine.decode.step.masks import PIECES, Masks, Row
-from engine.decode.step.row import advance, close, give_up, note_logprobs, reconsider, settle, spent, write_on
+from engine.decode.step.row import advance, close, note_logprobs, reconsider, settle, write_on
 from engine.decode.step.sampler import InputRows
 from engine.decode.step.step_trace import record_row
 from engine.grammar import Vocabulary
@@ -250,12 +250,6 @@ class Loop:
         sample.opinions.forget()
         if not back:
             settle(sample)
-        elif spent(sample, self._retries):
-            sample.pursue(lambda: self._give_up(sample), ends=True)
-
-    def _give_up(self, sample: Sample) -> None:
-        give_up(sample, self._tokenizer)
-        self._end(sample)
 
     def close(self, sample: Sample) -> None:
         """End a row now (deadline): by grammar where an ending fits, else with an honest status."""

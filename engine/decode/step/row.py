@@ -43,30 +43,17 @@ def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, 
 def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
     """Judge what the last token closed; on failure go back before that value. True when tokens were taken back.
 
-    Only grammars with a `checked` keyword ask, and requests with checks. After `retries` it goes back once more where
-    keywords alone ask: the text is to be closed there, as it is `spent`. Else it goes on and ends `invalid`. Raises
-    Undecided and has changed nothing, where somebody must be asked first.
+    Only grammars with a `checked` keyword ask, and requests with checks. After `retries` a text with a value that fails
+    goes on and ends `invalid`. Raises Undecided and has changed nothing, where somebody must be asked first.
     """
     matcher = sample.matcher
-    alone = retries > 0 and sample.checks is None and sample.conditional is None
-    if matcher is None or not sample.asks or sample.retries >= retries + alone:
+    if matcher is None or not sample.asks or sample.retries >= retries:
         return False
     count = matcher.retreat()
     if count is None:
         return False
     _take_back(sample, count, tokenizer)
     return True
-
-
-def spent(sample: Sample, retries: int) -> bool:
-    """Whether it has gone back once more than to be written on."""
-    return sample.retries > retries
-
-
-def give_up(sample: Sample, tokenizer: Tokenizer) -> None:
-    """Go back to where it can be closed at once, if that is near. Raises Undecided as `reconsider` does."""
-    if sample.matcher is not None and (count := sample.matcher.give_up()):
-        _take_back(sample, count, tokenizer)
 
 
 def settle(sample: Sample) -> None:

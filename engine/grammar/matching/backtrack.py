@@ -7,10 +7,6 @@ import numpy as np
 from engine.grammar.masks import bitmask
 from engine.grammar.matching.postcheck import CLOSERS, VALUE_ENDS, failing_start
 from engine.grammar.matching.token_matcher import TokenMatcher
-from engine.judge import Undecided
-
-_TRIED = 64
-"""Tokens: what a member or an item has before the value that failed, and more."""
 
 
 def retreat(matcher: TokenMatcher) -> int | None:
@@ -34,24 +30,6 @@ def retreat(matcher: TokenMatcher) -> int | None:
     if matcher.checks is not None:
         matcher.checks.leave()
     return None
-
-
-def way_out(matcher: TokenMatcher) -> int:
-    """How many tokens to take back so that the shortest ending passes the judge; 0 where it does at none of the last
-    ones. Milliseconds. Raises Undecided as the judge does."""
-    fork, unknown = matcher.fork(), list[bytes]()
-    for count in range(min(_TRIED, matcher.tokens) + 1):
-        fork.rollback(min(count, 1))
-        ending = fork.quick_ending()
-        try:
-            known = ending and matcher.judge and matcher.judge(fork.text((*fork.token_ids, *ending)))
-            if known and known.valid and not unknown:
-                return count
-        except Undecided as question:
-            unknown += question.texts
-    if unknown:
-        raise Undecided(tuple(unknown))
-    return 0
 
 
 def _wrong_from(matcher: TokenMatcher) -> int | None:

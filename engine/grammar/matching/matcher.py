@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.grammar.matching.backtrack import retreat, way_out
+from engine.grammar.matching.backtrack import retreat
 from engine.grammar.matching.other_endings import best_ending
 from engine.grammar.matching.token_matcher import TokenMatcher
 
@@ -33,13 +33,6 @@ class Matcher(TokenMatcher):
 
         Returns how many tokens were taken back; None when nothing failed for good, or nothing else could be written."""
         return retreat(self)
-
-    def give_up(self) -> int:
-        """Go back to where the document can be ended at once; returns how many tokens were taken back. Raises Undecided
-        as the judge does."""
-        count = way_out(self)
-        self.rollback(count)
-        return count
 
     def passes(self, ending: Sequence[int] = ()) -> bool:
         """Whether the text with this ending satisfies the judge and the checks. Raises Undecided as they do."""

@@ -244,19 +244,6 @@ def test_an_open_string_that_is_too_long_already_is_taken_back(service: GrammarS
     assert bytes(m.token_ids) == b'"['
 
 
-def test_a_document_is_given_up_where_its_end_is_near(service: GrammarService) -> None:
-    twice = {"type": "string", "pattern": r"^(.)\1$"}
-    m = service.compile(Constraint.json_schema({"type": "array", "items": twice, "minItems": 1})).matcher()
-    feed(m, '["aa","bc"')
-    assert m.give_up() == 5
-    assert bytes(m.token_ids) == b'["aa"'
-    assert m.passes(m.ending(9) or ())
-    m.rollback(4)
-    feed(m, '"b')
-    assert m.give_up() == 0, "no beginning has an ending that passes and is short"
-    assert bytes(m.token_ids) == b'["b'
-
-
 def test_a_failed_value_is_taken_back_and_its_first_token_banned(service: GrammarService) -> None:
     items = {"items": {"type": "string"}, "uniqueItems": True, "contains": {"minLength": 1}, "minItems": 2}
     schema = {"type": "array", **items}
