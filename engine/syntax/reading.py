@@ -1,0 +1,215 @@
+"""One way to read a text as tokens: where the scanner stands, with the parser's stacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine.syntax.language import Language, Mode, Start
+from engine.syntax.scanner import ScanState
+from engine.syntax.stacks import Stacks, TooAmbiguous, shift, united
+
+NOTHING: Stacks = ()
+TAB = 8
+MOST_READINGS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Columns of the blocks around (the innermost first, linked; None: the first line tells), and where a line begins."""
+
+    blocks: tuple[int, Any] | None
+    column: int = 0
+    text: str = ""
+    """Of the space that is being measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Immutable; what it holds grows with nesting and with the token that is open, not with the text."""
+
+    stacks: Stacks
+    modes: tuple[Mode, Any]
+    layout: Layout
+    place: ScanState | None = None
+    """Within a token. None: between two."""
+    accepts: tuple[int, ...] = ()
+    """Terminals of the longest token so far; `pending` are the characters after it."""
+    pending: str = ""
+    witness: int = -1
+    """A terminal that the token can still be and that the stacks can take, which makes them `taken`."""
+    taken: Stacks = NOTHING
+
+
+def begin(start: Start) -> Reading:
+    stacks = ((start.state, None),)
+    return Reading(stacks, (start.mode, None), Layout(None if start.loose else (0, None)))
+
+
+def read(language: Language, reading: Reading, text: str) -> list[Reading]:
+    """Readings after more of the text, those that some continuation makes valid. TooAmbiguous: too many of them."""
+    work, done = [(reading, text)], list[Reading]()
+    while work:
+        reading, text = work.pop() if len(work) == 1 else _next(work)
+        if not text:
+            done.append(reading)
+        elif reading.place is None:
+            work += _enter(language, reading, text)
+        else:
+            work += _scan(language, reading, text, done)
+    if len(done) > MOST_READINGS:
+        raise TooAmbiguous
+    return done
+
+
+def _next(work: list[tuple[Reading, str]]) -> tuple[Reading, str]:
+    """The reading that has most text to go, together with those that stand between tokens at the same place."""
+    work.sort(key=lambda one: len(one[1]))
+    reading, text = work.pop()
+    while work and reading.place is None and len(work[-1][1]) == len(text):
+        other = work[-1][0]
+        if other.place is not None or other.modes != reading.modes or other.layout != reading.layout:
+            break
+        reading = replace(reading, stacks=united(reading.stacks, work.pop()[0].stacks))
+    return reading, text
+
+
+def _enter(language: Language, reading: Reading, text: str) -> list[tuple[Reading, str]]:
+    """At the first character of a token."""
+    mode, character = reading.modes[0], text[0]
+    entered = []
+    for scanner, stacks in mode.by_context(reading.stacks):
+        place = scanner.start.after.get(character) or scanner.start.step(character)
+        if place is None:
+            if mode.otherwise:
+                return _begin_line(language, reading, mode.otherwise, text)
+            continue
+        witness, taken = _witness(language, place, stacks)
+        if witness >= 0:
+            layout = replace(reading.layout, text=character) if mode.measures else reading.layout
+            entered.append((Reading(stacks, reading.modes, layout, place, place.accepts, "", witness, taken), text[1:]))
+    return entered
+
+
+def _witness(language: Language, place: ScanState, stacks: Stacks) -> tuple[int, Stacks]:
+    for terminal in place.candidates:
+        if terminal in language.free:
+            return terminal, language.take(stacks, terminal)
+        if taken := shift(stacks, terminal):
+            return terminal, taken
+    return -1, NOTHING
+
+
+def _scan(language: Language, reading: Reading, text: str, done: list[Reading]) -> list[tuple[Reading, str]]:
+    """Within a token, up to its end or the text's."""
+    place, accepts, pending = reading.place, reading.accepts, reading.pending
+    witness, taken = reading.witness, reading.taken
+    assert place is not None
+    for index, character in enumerate(text):
+        after = place.after.get(character) or place.step(character)
+        if after is None:
+            return _leave(language, reading, (accepts, witness, taken), pending, text[:index], text[index:])
+        place = after
+        if place.accepts:
+            accepts, pending = place.accepts, ""
+        elif accepts:
+            pending += character
+        if witness not in place.reaches:
+            witness, taken = _witness(language, place, reading.stacks)
+            if witness < 0:
+                index += 1
+                token = accepts if pending else ()
+                return _leave(language, reading, (token, witness, taken), pending, text[:index], text[index:])
+    layout = reading.layout
+    if reading.modes[0].measures:
+        layout = replace(layout, text=layout.text + text)
+    done.append(Reading(reading.stacks, reading.modes, layout, place, accepts, pending, witness, taken))
+    return []
+
+
+def _leave(
+    language: Language,
+    reading: Reading,
+    token: tuple[tuple[int, ...], int, Stacks],
+    pending: str,
+    scanned: str,
+    rest: str,
+) -> list[tuple[Reading, str]]:
+    """After a token: what has been scanned behind its end is read again."""
+    accepts, witness, taken = token
+    if not accepts:
+        return []
+    if accepts == (witness,):
+        stacks = taken
+    else:
+        stacks = NOTHING
+        for terminal in accepts:
+            stacks = united(stacks, language.take(reading.stacks, terminal))
+    modes, layout = reading.modes, reading.layout
+    mode = modes[0]
+    if mode.measures:
+        space = (layout.text + scanned).removesuffix(pending) if accepts[0] in mode.spaces else ""
+        layout = replace(layout, column=_column(layout.column, space), text="")
+    if action := mode.actions.get(accepts[0]):
+        verb, target = action
+        below = modes[1] if verb != "push" else modes
+        modes = (target, below) if target else below
+        if target and target.measures:
+            layout = replace(layout, column=0)
+    if not stacks or modes is None:
+        return []
+    return [(Reading(stacks, modes, layout), pending + rest)]
+
+
+def _column(column: int, space: str) -> int:
+    for character in space:
+        if character == "\t":
+            column = column // TAB * TAB + TAB
+        elif character == "\f":
+            column = 0
+        else:
+            column += 1
+    return column
+
+
+def _begin_line(language: Language, reading: Reading, mode: Mode, text: str) -> list[tuple[Reading, str]]:
+    """At the first token of a line: blocks begin or end."""
+    assert language.layout is not None, "a mode with `otherwise` needs `layout`"
+    indent, dedent = language.layout
+    stacks, column, blocks = reading.stacks, reading.layout.column, reading.layout.blocks
+    if blocks is None:
+        blocks = (column, None)
+    elif column > blocks[0]:
+        stacks, blocks = shift(stacks, indent), (column, blocks)
+    while blocks and column < blocks[0]:
+        stacks, blocks = shift(stacks, dedent), blocks[1]
+    if not stacks or not blocks or blocks[0] != column:
+        return []
+    return [(Reading(stacks, (mode, reading.modes[1]), Layout(blocks)), text)]
+
+
+def is_whole(language: Language, readings: list[Reading], *, partial: bool) -> bool:
+    """Whether the text may end here."""
+    work = list(readings)
+    while work:
+        reading = work.pop()
+        if reading.place is None:
+            if reading.modes[0].ends and _may_end(language, reading, partial=partial):
+                return True
+            continue
+        token = (reading.accepts, reading.witness, reading.taken)
+        for after, rest in _leave(language, reading, token, reading.pending, "", ""):
+            work += read(language, after, rest)
+    return False
+
+
+def _may_end(language: Language, reading: Reading, *, partial: bool) -> bool:
+    stacks = reading.stacks
+    for terminal in language.supplied:
+        stacks = united(stacks, shift(stacks, terminal))
+    if partial:
+        stacks = united(stacks, shift(stacks, language.open))
+    blocks = reading.layout.blocks
+    while stacks and language.layout and blocks and blocks[1]:
+        stacks, blocks = shift(stacks, language.layout[1]), blocks[1]
+    return bool(stacks and shift(stacks, language.end))

@@ -1,0 +1,62 @@
+"""Follows a text of a language while it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.syntax.language import Language, Start
+from engine.syntax.languages import language_of
+from engine.syntax.reading import Reading, begin, is_whole, read
+from engine.syntax.stacks import TooAmbiguous
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a text stands. Immutable; one for each token costs little, since they share what they have in common."""
+
+    language: Language
+    partial: bool
+    readings: tuple[Reading, ...]
+    lost: bool = False
+    """The text has more readings than are followed: nothing is refused any more, and a parser must tell at the end."""
+
+    def feed(self, text: str) -> State:
+        """The state after more of the text; its cost grows with that alone."""
+        if self.lost or not self.readings:
+            return self
+        try:
+            readings = [after for reading in self.readings for after in read(self.language, reading, text)]
+        except TooAmbiguous:
+            return State(self.language, self.partial, (), lost=True)
+        return State(self.language, self.partial, tuple(readings))
+
+    @property
+    def alive(self) -> bool:
+        """Whether some continuation makes the text valid."""
+        return self.lost or bool(self.readings)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the text is valid as it is, as far as the grammar tells."""
+        try:
+            return self.lost or is_whole(self.language, list(self.readings), partial=self.partial)
+        except TooAmbiguous:
+            return True
+
+    @property
+    def size(self) -> int:
+        """Parser states, modes and characters held. What other states share is counted too."""
+        total = 0
+        for reading in self.readings:
+            total += len(reading.pending) + len(reading.layout.text)
+            for stack in (*reading.stacks, *reading.taken, reading.modes, reading.layout.blocks):
+                while stack is not None:
+                    total, stack = total + 1, stack[1]
+        return total
+
+
+def start(language: str, unit: str, *, partial: bool = False, dialect: str | None = None) -> State:
+    """The state before any text. KeyError: a language or unit that is not in LANGUAGES; ValueError: a dialect that is not."""
+    grammar = language_of(language, dialect)
+    first: Start = grammar.units[unit]
+    return State(grammar, partial, (begin(first),))
