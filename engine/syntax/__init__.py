@@ -6,6 +6,6 @@ the language's own parser; it is never narrower: what is not `alive` cannot be c
 """
 
 from engine.syntax.languages import LANGUAGES
-from engine.syntax.state import State, start
+from engine.syntax.state import State, Syntax, start
 
-__all__ = ["LANGUAGES", "State", "start"]
+__all__ = ["LANGUAGES", "State", "Syntax", "start"]

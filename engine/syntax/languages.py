@@ -10,7 +10,9 @@ from types import MappingProxyType
 from engine.syntax.language import Language
 from engine.syntax.notation import read_units
 
-NAMES: tuple[str, ...] = ()
+NAMES: tuple[str, ...] = (
+    # one a line, sorted
+)
 """Each has a file in `grammars`, with GRAMMAR or, where there are dialects, `grammar(dialect)`."""
 
 

@@ -1,7 +1,7 @@
 r"""Reads a grammar of a language from text.
 
     # A line that begins with '#' is a comment. Indented lines belong to the line above them.
-    unit module = file                  # start symbol of a unit; `in MODE`: the mode scanning begins in (else the first)
+    unit module = file                  # start symbol of a unit; `in MODE`: where scanning begins (else the first)
     unit expression = expr in line
     soft 'match' 'type'                 # keywords that are names too: both readings are followed
     ignorecase                          # of literals and regular expressions

@@ -44,9 +44,10 @@ class _Expander:
         return self._named[expr]
 
     def _repeat(self, expr: Expr) -> str:
+        assert not isinstance(expr, str)
         if expr not in self._named:
             name = self._named[expr] = f"repeat {len(self._named)}"
-            _, parts = expr
+            parts = expr[1]
             items = self.alternatives(parts[0])
             between: Iterable[Sequence] = self.alternatives(parts[1]) if len(parts) == 2 else [()]
             more = [(name, *separator, *item) for separator in between for item in items]

@@ -16,7 +16,7 @@ MOST_READINGS = 16
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Columns of the blocks around (the innermost first, linked; None: the first line tells), and where a line begins."""
+    """Columns of the blocks around (innermost first, linked; None: the first line tells), and where a line begins."""
 
     blocks: tuple[int, Any] | None
     column: int = 0

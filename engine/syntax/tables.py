@@ -66,7 +66,7 @@ class ParserState:
 
 
 class Tables:
-    """Symbols are numbers: terminals first, in the order of `numbers`. Items are places in the productions, laid end to end."""
+    """Symbols are numbers, terminals first. Items are places in the productions, which are laid end to end."""
 
     def __init__(self, productions: Productions, terminals: list[str], starts: dict[str, tuple[str, bool]]) -> None:
         """`starts`: by unit, its symbol and whether it may be empty."""
