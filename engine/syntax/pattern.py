@@ -1,11 +1,13 @@
 r"""Regular expressions of terminals: a parser, and nondeterministic automata over them.
 
-Groups, `| * + ? {m,n}`, `[...]`, `\w \d \s`, `.` and escapes. What a class holds is asked of `re`.
+Groups, `| * + ? {m,n}`, `[...]`, `\w \d \s`, `.` and escapes; what a class holds is asked of `re`. `\i` begins an
+identifier (XID_Start and `_`), `\I` goes on with one (XID_Continue).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 Pattern = tuple[str, tuple["Pattern", ...]] | str
@@ -16,6 +18,7 @@ _ATOM = re.compile(
 )
 _COUNT = re.compile(r"\{(\d*)(,?)(\d*)\}")
 _EMPTY: Pattern = ("seq", ())
+_NAMES: dict[str, Callable[[str], object]] = {r"\i": str.isidentifier, r"\I": lambda one: f"a{one}".isidentifier()}
 
 
 def parse_pattern(text: str) -> Pattern:
@@ -79,7 +82,7 @@ class Automaton:
     empty: list[list[int]] = field(default_factory=list)
     edges: list[list[tuple[int, int]]] = field(default_factory=list)
     atoms: dict[str, int] = field(default_factory=dict)
-    _compiled: list[re.Pattern[str]] = field(default_factory=list)
+    _compiled: list[Callable[[str], object]] = field(default_factory=list)
 
     def add(self, pattern: Pattern) -> tuple[int, int]:
         """(first state, last state)"""
@@ -115,12 +118,15 @@ class Automaton:
     def _number(self, atom: str) -> int:
         if atom not in self.atoms:
             self.atoms[atom] = len(self.atoms)
-            self._compiled.append(re.compile(atom, re.IGNORECASE if self.ignorecase else 0))
+            compiled = (
+                re.compile(atom, re.IGNORECASE if self.ignorecase else 0).fullmatch if atom not in _NAMES else None
+            )
+            self._compiled.append(compiled or _NAMES[atom])
         return self.atoms[atom]
 
     def signature(self, character: str) -> int:
         """Which atoms match the character, as bits."""
-        return sum(1 << number for number, atom in enumerate(self._compiled) if atom.fullmatch(character))
+        return sum(1 << number for number, atom in enumerate(self._compiled) if atom(character))
 
     def closure(self, states: list[int]) -> frozenset[int]:
         found, open_ones = set(states), list(states)
