@@ -5,7 +5,8 @@ is taking an earlier one. The grammar may be wider than the language, so that a 
 the language's own parser; it is never narrower: what is not `alive` cannot be completed.
 """
 
+from engine.syntax.asked.syntax import Syntax
 from engine.syntax.languages import LANGUAGES
-from engine.syntax.state import State, Syntax, start
+from engine.syntax.state import State, start
 
 __all__ = ["LANGUAGES", "State", "Syntax", "start"]

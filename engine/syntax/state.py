@@ -5,32 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.syntax.language import Language, Start
-from engine.syntax.languages import LANGUAGES, grammar_text, language_of
+from engine.syntax.languages import language_of
 from engine.syntax.reading import Reading, begin, is_whole, read
 from engine.syntax.stacks import TooAmbiguous
-
-
-@dataclass(frozen=True, slots=True)
-class Syntax:
-    """What a string must be: a unit of a language. ValueError names what is not known."""
-
-    language: str
-    unit: str = "module"
-    partial: bool = False
-    """Whether the header of a block may stand without its body."""
-    dialect: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.language not in LANGUAGES:
-            raise ValueError(f"syntax: no language {self.language!r}; there are {', '.join(sorted(LANGUAGES))}")
-        if self.unit not in LANGUAGES[self.language]:
-            units = ", ".join(sorted(LANGUAGES[self.language]))
-            raise ValueError(f"syntax: {self.language} has no unit {self.unit!r}; it has {units}")
-        if self.dialect is not None:
-            grammar_text(self.language, self.dialect)
-
-    def start(self) -> State:
-        return start(self.language, self.unit, partial=self.partial, dialect=self.dialect)
 
 
 @dataclass(frozen=True, slots=True)

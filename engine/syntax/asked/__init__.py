@@ -1,0 +1,1 @@
+"""Texts as they are asked for: in which language, of which unit, and whether a finished one is."""
