@@ -13,6 +13,7 @@ from engine.errors import RequestError, SchemaInvalid, UnknownOption
 from engine.fields import check_fields
 from engine.plain_json import check_text
 from engine.schema_source import SchemaSource, json_schema_of
+from engine.syntax import Syntax
 
 ConstraintKind = Literal["json_schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object"]
 Whitespace = Literal["compact", "flexible"]
@@ -27,9 +28,9 @@ DRAFT_URIS: dict[Draft, str] = {
 }
 CONSTRAINT_FIELDS = ("schema", "regex", "ebnf", "lark", "choice", "structural_tag", "json_object")
 """What a constraint is called where a request is written as plain values."""
-Check = str | Callable[[Any, Any], str | None]
-"""A check of the caller's own: a registered name, or a function of (value, document so far) that gives a message when
-the value is wrong."""
+Check = str | Callable[[Any, Any], str | None] | Syntax | Mapping[str, Any]
+"""A check of the caller's own: a registered name, a function of (value, document so far) that gives a message when the
+value is wrong, or the language that the value must be written in, which may be a plain object."""
 MOST_CHECKS, LONGEST_POINTER = 64, 1_000
 """Of one request; characters."""
 SCHEMA_OPTIONS = ("whitespace", "conformance", "require_enforced", "draft", "contents", "checks")
@@ -227,20 +228,30 @@ def _read_checks(checks: Sequence[Any]) -> tuple[tuple[str, Check], ...]:
         raise RequestError("checks must be pairs of a pointer and a check; json_schema() makes them", param="checks")
     if len(checks) > MOST_CHECKS:
         raise RequestError(f"checks has {len(checks)} pointers, over the limit of {MOST_CHECKS}", param="checks")
-    for pointer, check in checks:
+    for pointer, _ in checks:
         if not isinstance(pointer, str) or not _POINTER.fullmatch(pointer):
             raise RequestError(
                 f"checks: {pointer!r} is no JSON pointer; it is empty or begins with '/' (* is any key or index)",
                 param="checks",
             )
         check_text("checks", pointer, longest=LONGEST_POINTER)
-        if not callable(check) and not (isinstance(check, str) and check):
-            raise RequestError(
-                f"checks: at {pointer!r} stands {type(check).__name__}; a check is a function or a registered name",
-                param="checks",
-                pointer=pointer,
-            )
-    return tuple((pointer, check) for pointer, check in checks)
+    return tuple((pointer, _read_check(pointer, check)) for pointer, check in checks)
+
+
+def _read_check(pointer: str, check: Any) -> str | Callable[[Any, Any], str | None] | Syntax:
+    if isinstance(check, Mapping):
+        try:
+            return Syntax.of(check)
+        except RequestError as error:
+            message = f"checks: at {pointer!r}: {error.message}"
+            raise type(error)(message, param="checks", pointer=pointer) from None
+    if callable(check) or (isinstance(check, Syntax | str) and check):
+        return check  # type: ignore[no-any-return]
+    raise RequestError(
+        f"checks: at {pointer!r} stands {type(check).__name__}; a check is a function, a registered name or a syntax",
+        param="checks",
+        pointer=pointer,
+    )
 
 
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*", re.DOTALL)

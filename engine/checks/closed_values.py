@@ -112,8 +112,9 @@ class ClosedValues:
 
     def _watches(self) -> list[int]:
         """Numbers of the places that the current path is at."""
-        return [number for number, steps in enumerate(self._places) if self._is_at(steps)]
+        return [number for number, steps in enumerate(self._places) if is_at(steps, self._at.path)]
 
-    def _is_at(self, steps: Steps) -> bool:
-        path = self._at.path
-        return len(steps) == len(path) and all(s in ("*", str(p)) for s, p in zip(steps, path, strict=True))
+
+def is_at(place: Steps, path: Sequence[str | int]) -> bool:
+    """Whether the steps of a pointer, `*` for any, lead along this path."""
+    return len(place) == len(path) and all(s in ("*", str(p)) for s, p in zip(place, path, strict=True))

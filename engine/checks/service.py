@@ -21,6 +21,7 @@ from engine.errors import CheckFailed, CheckTimeout, EngineError, NotReady, Requ
 from engine.request import Constraint
 from engine.sandbox import Answer, Job, Stopped, shared_pool
 from engine.sandbox.mapped import InTurn, Mapped
+from engine.syntax import Syntax, reference
 
 _MODULE = "engine.checks.worker"
 _MEMORY_BYTES = 512 << 20
@@ -91,6 +92,8 @@ class CheckService:
         return InTurn([lambda c=c: self._run(c, owner) for c in calls], lambda said: said is not None)  # type: ignore[misc]  # bound now
 
     def _check(self, pointer: str, check: Any) -> Check:
+        if isinstance(check, Syntax):
+            return Check(pointer, f"{check.language} {check.unit}", reference.target(check))
         if not isinstance(check, str):
             return Check(pointer, getattr(check, "__qualname__", type(check).__name__), _target_of(check), check)
         if check not in self._registered:

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Unpack
 
 from engine import __version__
+from engine.checks.languages import languages_of
 from engine.checks.row_checks import verdicts_of
 from engine.checks.service import CheckService
 from engine.config import EngineConfig
@@ -143,6 +144,7 @@ class Engine(Calls):
         constraint = request.constraint
         grammar = self.grammars.submit(constraint.unchecked, owner=owner) if constraint is not None else None
         job = Job(request, prompt, seed, grammar, Future(), owner, on_text, trace, stats, keeper=self, checks=checks)
+        job.languages = languages_of(constraint, self.config.limits)
         wake = self._inbox.wake
         job.future.add_done_callback(lambda _: wake())
         if grammar is not None:

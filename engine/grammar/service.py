@@ -20,6 +20,7 @@ from engine.grammar.vocabulary.vocabulary import Vocabulary
 from engine.interfaces import Tokenizer
 from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
+from engine.syntax import LANGUAGES
 
 FORM_VERSION = "13"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `codec` another
@@ -51,9 +52,9 @@ class GrammarService:
         self._maker.flush()
 
     def key(self, constraint: Constraint) -> str:
-        """Cache key: constraint, vocabulary with its stop tokens, versions of xgrammar and of our lowering, and the
-        limits of the screen: what is stored under a key has passed it."""
-        versions = (XGRAMMAR_VERSION, str(LOWERING_VERSION), FORM_VERSION)
+        """Cache key: constraint, vocabulary with its stop tokens, versions of xgrammar and of our lowering, the
+        languages that are followed, and the limits of the screen: what is stored under a key has passed it."""
+        versions = (XGRAMMAR_VERSION, str(LOWERING_VERSION), FORM_VERSION, *sorted(LANGUAGES))
         limits = (self._limits.schema_bytes, self._limits.schema_depth, self._limits.schema_nodes)
         parts = (constraint.key, self.vocabulary.fingerprint, *versions, *map(str, limits))
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()

@@ -24,12 +24,13 @@ from engine.schema.reading.ref_expansion import refuse_circles
 from engine.schema.reading.reference import Schemas
 from engine.schema.reading.validator import Validator
 from engine.schema.rules.grammar import UNDECLARED, Grammar, Ref, Rule, key_marks
+from engine.schema.semantics.contents import mark_syntax, refuse_unfollowed
 from engine.schema.semantics.evaluator import Evaluator
 from engine.schema.semantics.node import node_shape
 from engine.schema.verdicts.report import Report
 from engine.schema.verdicts.verdict import Verdict
 
-LOWERING_VERSION = 53
+LOWERING_VERSION = 54
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 
@@ -61,6 +62,7 @@ def lower(
     options = Options(conformance == "tight", whitespace == "flexible", limits.grammar_rules, any_order, style)
     with _uncollected():
         schemas = Schemas(schema, depth=limits.schema_depth, nodes=limits.schema_nodes)
+        refuse_unfollowed(schemas)
         Validator(schema)
         refuse_circles(schemas)
         return _attempt_twice(schemas, options)
@@ -77,6 +79,7 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     report = Report()
     if not is_known(schemas.root.schema):
         report.mark(schemas.root, "$schema", "narrowed", "an unknown dialect is read as draft 2020-12")
+    mark_syntax(schemas, report)
     evaluator = Evaluator(schemas, report, node_shape, bold=bold)
     root = schemas.root
     kind = ParameterWriter if options.style == "qwen_xml" else JsonWriter

@@ -25,7 +25,7 @@ from engine.decode.step.loop import Loop
 from engine.decode.step.mask_maker import MaskMaker
 from engine.decode.step.row import emit, release
 from engine.errors import EngineError, EngineFailure
-from engine.grammar import Vocabulary
+from engine.grammar import FollowedStrings, Vocabulary
 from engine.interfaces import Runner, Tokenizer
 from engine.judge import Judgement
 from engine.request import Result
@@ -198,6 +198,8 @@ class EngineCore:
             sample.matcher = grammar.matcher(sample.job.request.id)
             asks = grammar.judge is not None or sample.conditional is not None
             sample.matcher.judge = sample.opinions if asks else None
+            if sample.job.languages is not None:
+                sample.matcher.strings = FollowedStrings(sample.job.languages)
             sample.matcher.checks = sample.checks = RowChecks(sample.job.checks) if sample.job.checks else None
 
     def _prefilled(self, sample: Sample) -> None:

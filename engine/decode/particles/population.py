@@ -55,7 +55,7 @@ class Population:
             self._watch.chose = self._watch.chose or drawn.legal > 1
             if matcher.terminated:
                 self._end(index)
-            elif sample.remaining == 0:
+            elif sample.remaining == 0 or matcher.doomed:
                 self._end(index, DEAD)
         sample.pursue(lambda: self._arrive(sample))
 

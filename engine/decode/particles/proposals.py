@@ -59,7 +59,7 @@ class Proposals:
         self._path.append(self._behind(here, drawn))
         if matcher.terminated:
             sample.pursue(lambda: self._judge(sample))
-        elif sample.remaining == 0:
+        elif sample.remaining == 0 or matcher.doomed:
             self._kill(sample)
 
     def _behind(self, here: Prefix, drawn: Drawn) -> Prefix:

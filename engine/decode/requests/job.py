@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from engine.checks.languages import Languages
 from engine.checks.row_checks import Check, RowChecks
 from engine.decode.requests.detokenizer import Detokenizer
 from engine.decode.requests.opinions import Opinions, Question
@@ -89,6 +90,8 @@ class Job:
     submitted: float = field(default_factory=time.perf_counter)
     checks: tuple[Check, ...] = ()
     """Of the caller's own."""
+    languages: Languages | None = None
+    """In which strings of it are to be written."""
     created: float = field(default_factory=time.time)
     samples: list[Sample] = field(default_factory=list)
     cancelled: bool = False
@@ -181,6 +184,8 @@ class Sample:
     """How to go on looking for its ending, for so many `pieces`."""
     forced: int = 0
     retries: int = 0
+    steered: int = 0
+    """Tokens that were taken back because a string could not become valid any more, or was cut to where it was."""
     epoch: int = 0
     """Raised when tokens are taken back or the row is put back: steps launched before that are void."""
     since: int = 0

@@ -86,7 +86,7 @@ def job_result(results: list[Result]) -> Result:
 def _log_mass(sample: Sample, status: Status) -> float | None:
     """None where some of the text was not drawn token by token: its ending, or what followed a value taken back."""
     asked = sample.job.request.sampling.logprobs is not None and sample.job.grammar is not None
-    return sample.log_mass if asked and status == "complete" and not sample.retries else None
+    return sample.log_mass if asked and status == "complete" and not (sample.retries or sample.steered) else None
 
 
 def failed_result(request_id: str, error: EngineError, who: Identity, prompt_tokens: int = 0) -> Result:

@@ -17,7 +17,7 @@ from engine.decode.step.drafts import Drafts
 from engine.decode.step.idle_time import IdleTime
 from engine.decode.step.mask_maker import MaskMaker
 from engine.decode.step.masks import PIECES, Masks, Row
-from engine.decode.step.row import advance, close, note_logprobs, reconsider, settle, write_on
+from engine.decode.step.row import advance, close, note_logprobs, reconsider, settle, steer, write_on
 from engine.decode.step.sampler import InputRows
 from engine.decode.step.step_trace import record_row
 from engine.grammar import Vocabulary
@@ -62,7 +62,9 @@ class Loop:
         self._collected = 0.0
         self._capacity = step_rows(runner.max_batch)
         self._idle_time = IdleTime(tokenizer, maker)
-        self._masks = Masks(self._capacity, vocabulary, drafts, maker, pinned=pinned, expect_runs=self._ahead)
+        self._masks = Masks(
+            self._capacity, vocabulary, drafts, maker, pinned=pinned, expect_runs=self._ahead, steer=self._steer
+        )
         self.steps = 0
         self.writing: list[Sample] = []
         """Those whose ending takes several turns, the oldest first."""
@@ -211,7 +213,7 @@ class Loop:
         sample = row.sample
         for offset in range(len(row.draft) + 1):
             if row.legal[offset] == 0:
-                sample.status = "dead_end"
+                sample.status = None if self._steer(sample, stuck=True) else "dead_end"
                 return
             token = sampled.token_ids[row.first + offset]
             started = time.perf_counter()
@@ -244,12 +246,18 @@ class Loop:
             sample.forced += 1
 
     def _reconsider(self, sample: Sample) -> None:
-        back, params = reconsider(sample, self._tokenizer, self._retries), sample.job.request.sampling
-        if back and sample.slot is not None and params.repetition_penalty != 1.0:
-            self._runner.reset_slot(sample.slot, [*sample.job.prompt, *sample.output])
+        back = self._gone_back(sample, reconsider(sample, self._tokenizer, self._retries))
         sample.opinions.forget()
         if not back:
             settle(sample)
+
+    def _steer(self, sample: Sample, *, stuck: bool = False) -> bool:
+        return self._gone_back(sample, steer(sample, self._tokenizer, stuck=stuck))
+
+    def _gone_back(self, sample: Sample, back: bool) -> bool:
+        if back and sample.slot is not None and sample.job.request.sampling.repetition_penalty != 1.0:
+            self._runner.reset_slot(sample.slot, [*sample.job.prompt, *sample.output])
+        return back
 
     def close(self, sample: Sample) -> None:
         """End a row now (deadline): by grammar where an ending fits, else with an honest status."""

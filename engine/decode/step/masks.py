@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -71,13 +72,16 @@ class Masks:
         *,
         pinned: bool,
         expect_runs: bool,
+        steer: Callable[[Sample], bool],
     ) -> None:
-        """`expect_runs`: note on a sample when a forced run is about to come, so that its draft is not missed."""
+        """`expect_runs`: note on a sample when a forced run is about to come, so that its draft is not missed. `steer`:
+        whether a row has gone back, see `row.steer`."""
         self._buffer = BitmaskBuffer(rows, vocabulary.size, pinned=pinned)
         self._vocabulary = vocabulary
         self._drafts = drafts
         self._maker = maker
         self._expect_runs = expect_runs
+        self._steer = steer
         self._turn = 0
         self.pace_s = 0.0
         """What a step takes at present, without waiting for masks."""
@@ -152,6 +156,8 @@ class Masks:
         Within a draft they are made at once, since there is little to choose, but new ones only while the step
         is young. Behind one whose mask must be made first nothing is sampled.
         """
+        if matcher.strings is not None and self._steer(row.sample):
+            return
         walked, young = 0, row.launched + max(self.pace_s, _PATIENCE_S)
         if self._expect_runs and not row.draft:
             row.sample.hold = row.sample.asks or len(self._drafts.propose(row.sample)) > 1

@@ -40,6 +40,19 @@ def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, 
     return True
 
 
+def steer(sample: Sample, tokenizer: Tokenizer, *, stuck: bool = False) -> bool:
+    """Follow the strings that are written in a language, and go back where one cannot become valid, or is `stuck`: what
+    was banned in it leaves nothing. True when the row has gone back. It takes a parser, so that behind most tokens it
+    is done while the device computes."""
+    matcher = sample.matcher
+    count = None if matcher is None else matcher.unstick() if stuck else matcher.go_back()
+    if count is None:
+        return False
+    sample.steered += count
+    _take_back(sample, count, tokenizer)
+    return True
+
+
 def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
     """Judge what the last token closed; on failure go back before that value. True when tokens were taken back.
 
@@ -47,11 +60,14 @@ def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
     goes on and ends `invalid`. Raises Undecided and has changed nothing, where somebody must be asked first.
     """
     matcher = sample.matcher
-    if matcher is None or not sample.asks or sample.retries >= retries:
+    if matcher is None or not sample.asks:
         return False
-    count = matcher.retreat()
+    if b'"' in matcher.text(matcher.token_ids[-1:]) and steer(sample, tokenizer):  # before the judge sees it
+        return True
+    count = None if sample.retries >= retries else matcher.retreat()
     if count is None:
         return False
+    sample.retries += 1
     _take_back(sample, count, tokenizer)
     return True
 
@@ -67,8 +83,8 @@ def settle(sample: Sample) -> None:
 
 def _take_back(sample: Sample, count: int, tokenizer: Tokenizer) -> None:
     """The last `count` tokens; nothing of what they wrote has been handed on."""
-    del sample.output[-count:], sample.logprobs[-count:]
-    sample.retries += 1
+    left = len(sample.output) - count
+    del sample.output[left:], sample.logprobs[left:]
     sample.status = None
     sample.abandon_steps()
     sample.forced = min(sample.forced, len(sample.output))
@@ -89,6 +105,9 @@ def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False, pieces
     if matcher is None or (overdue and not sample.output):
         sample.status = "timeout"
         return
+    if (count := matcher.keep_whole()) is not None:
+        sample.steered += count
+        _take_back(sample, count, tokenizer)
     if not matcher.seek(sample.remaining, pieces, timed=True):
         sample.abandon_steps()
         sample.sought = partial(close, sample, tokenizer, overdue=overdue)

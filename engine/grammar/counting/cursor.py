@@ -52,7 +52,7 @@ class Letters:
             node = node._before
         state, cut = node._reached.get(pattern, (automaton.start, b""))
         for node in reversed(pending):
-            whole, cut = _finished(cut + node._piece)
+            whole, cut = finished(cut + node._piece)
             state = automaton.run(state, whole)
             node._reached[pattern] = state, cut
         return state
@@ -65,7 +65,7 @@ class Letters:
             node = node._before
         cursor, cut = node._inner or (Cursor(letters=NO_LETTERS), b"")
         for node in reversed(pending):
-            whole, cut = _finished(cut + node._piece)
+            whole, cut = finished(cut + node._piece)
             cursor = cursor.read(whole.encode("utf-8", "surrogatepass")) if whole else cursor
             node._inner = cursor, cut
         return cursor
@@ -233,7 +233,7 @@ def _more(chars: int, escape: bytes, piece: bytes) -> tuple[int, bytes]:
     return chars - (escape != b"") + count, unfinished
 
 
-def _finished(piece: bytes) -> tuple[str, bytes]:
+def finished(piece: bytes) -> tuple[str, bytes]:
     """The characters that end in a piece of a string, decoded, and the bytes of one that does not."""
     try:
         text, end = piece.decode(), len(piece)

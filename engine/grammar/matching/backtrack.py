@@ -19,17 +19,70 @@ def retreat(matcher: TokenMatcher) -> int | None:
     start = _wrong_from(matcher)
     if start is None:
         return None
+    if matcher.strings is not None:
+        matcher.strings.renew()
     tokens = matcher.token_ids
     taken = tokens[_token_at(matcher, start) :]
     matcher.rollback(len(taken), forget=False)  # the tokens that stay come again below, with what was banned after them
     for kept, token in enumerate(taken):
         if _offers_another(matcher, token):
-            matcher.ban(token)
+            matcher.ban(_row_of(matcher, token))
             return len(taken) - kept
         matcher.accept(token, legal=True)
     if matcher.checks is not None:
         matcher.checks.leave()
     return None
+
+
+def go_back(matcher: TokenMatcher) -> int | None:
+    """See `Matcher.go_back`."""
+    dead = None if matcher.strings is None else matcher.strings.settle()
+    if matcher.strings is None or dead is None:
+        return None
+    count = matcher.tokens - dead.tokens
+    if not matcher.strings.spend(count):
+        let_go(matcher)
+        return go_back(matcher)
+    matcher.rollback(count)
+    matcher.ban(matcher.grammar.vocabulary.beginning_with(dead.prefix))
+    return count
+
+
+def unstick(matcher: TokenMatcher) -> int | None:
+    """See `Matcher.unstick`."""
+    strings = matcher.strings
+    if strings is None or strings.settle() is not None or strings.open is None or not matcher.restricted:
+        return None
+    if strings.open == matcher.tokens - 1 or not strings.spend(1):
+        let_go(matcher)
+        return 0
+    last = matcher.token_ids[-1]
+    matcher.rollback(1)
+    matcher.ban(_row_of(matcher, last))
+    return 1
+
+
+def keep_whole(matcher: TokenMatcher) -> int | None:
+    """See `Matcher.keep_whole`."""
+    if matcher.strings is None:
+        return None
+    matcher.strings.settle()
+    end = matcher.strings.last_whole
+    if end is None or end == matcher.tokens:
+        return None
+    count = matcher.tokens - end
+    matcher.rollback(count)
+    return count
+
+
+def let_go(matcher: TokenMatcher) -> None:
+    """The judge alone will see the open string; what was banned in it is legal again."""
+    if matcher.strings is not None:
+        matcher.lift_bans(matcher.strings.let_go() + 1)
+
+
+def _row_of(matcher: TokenMatcher, token_id: int) -> bitmask.Row:
+    return bitmask.from_ids([token_id], matcher.grammar.vocabulary.size)
 
 
 def _wrong_from(matcher: TokenMatcher) -> int | None:

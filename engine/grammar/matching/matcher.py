@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.grammar.matching.backtrack import retreat
+from engine.grammar.matching.backtrack import go_back, keep_whole, retreat, unstick
 from engine.grammar.matching.other_endings import best_ending
 from engine.grammar.matching.token_matcher import TokenMatcher
 
@@ -24,8 +24,8 @@ class Matcher(TokenMatcher):
         if not 0 < len(ending) <= limit:
             return None
         best = best_ending(self, ending, limit, self.passes)
-        if best[0] in self.banned:
-            del self._bans[len(self._tokens)]  # the document ends here, and the judge of the whole text decides
+        if self.bans(best[0]):
+            self.lift_bans(self.tokens)  # the document ends here, and the judge of the whole text decides
         return best
 
     def retreat(self) -> int | None:
@@ -33,6 +33,25 @@ class Matcher(TokenMatcher):
 
         Returns how many tokens were taken back; None when nothing failed for good, or nothing else could be written."""
         return retreat(self)
+
+    @property
+    def doomed(self) -> bool:
+        """Whether a followed string cannot become valid any more."""
+        return self.strings is not None and self.strings.settle() is not None
+
+    def go_back(self) -> int | None:
+        """Follow the strings in which the last tokens have written. Where one cannot become valid any more, go back to
+        the token that made it so, and ban it. Returns how many tokens were taken back; None when there were none."""
+        return go_back(self)
+
+    def unstick(self) -> int | None:
+        """The same where nothing is legal in such a string, by what was banned: the token before is banned too, or
+        the string is followed no more, and 0 tokens are taken back. None where it is another dead end."""
+        return unstick(self)
+
+    def keep_whole(self) -> int | None:
+        """Go back to the last place at which the open followed string is valid; how many tokens were taken back."""
+        return keep_whole(self)
 
     def passes(self, ending: Sequence[int] = ()) -> bool:
         """Whether the text with this ending satisfies the judge and the checks. Raises Undecided as they do."""

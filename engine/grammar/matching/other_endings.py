@@ -45,7 +45,7 @@ def best_ending(matcher: TokenMatcher, shortest: Ending, limit: int, passes: Pas
     """
     if len(shortest) > _LONGEST:
         return shortest
-    allowed = shortest if shortest[0] not in matcher.banned else _beside_bans(matcher, limit)
+    allowed = _beside_bans(matcher, limit) if matcher.bans(shortest[0]) else shortest
     if allowed and passes(allowed):
         return allowed
     detour = _detour(matcher, limit, passes)

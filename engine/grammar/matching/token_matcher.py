@@ -19,6 +19,7 @@ from engine.grammar.endings.completion_table import CompletionTable, DocumentCur
 from engine.grammar.endings.search import ending_bytes
 from engine.grammar.masks import bitmask, marking
 from engine.grammar.masks.mask_cache import CachedMask
+from engine.grammar.matching.followed_strings import FollowedStrings
 from engine.grammar.matching.mask_work import MaskWork, Unfinished
 from engine.grammar.matching.narrowing import Narrowing
 from engine.grammar.pieces import Pieces, Work, at_once
@@ -89,6 +90,7 @@ class TokenMatcher:
         self.error: EngineError | None = None
         self.judge = grammar.judge  # whoever must not wait puts one here that raises Undecided
         self.checks: Checks | None = None
+        self.strings: FollowedStrings | None = None
         self._matcher = xgr.GrammarMatcher(grammar.raw)
         self._masks = grammar.vocabulary.masks
         self.terminated = False
@@ -97,7 +99,7 @@ class TokenMatcher:
         self._narrowing = grammar.narrowing
         self._ending: tuple[int, ...] | None = None
         self._tried = NO_ENDING
-        self._bans: dict[int, set[int]] = {}
+        self._bans: dict[int, bitmask.Row] = {}
         self._work: MaskWork | None = None
         self._sought: tuple[int, Work[tuple[int, ...]]] | None = None
         self.pieces = 0
@@ -131,14 +133,17 @@ class TokenMatcher:
         `legal`: its bit was set in the mask here, or it is one of an ending. For any other it looks whether items that
         must differ still can, which may take a tenth of a second.
         """
-        if self.error is not None or self.terminated or token_id in self.banned:
+        if self.error is not None or self.terminated or not 0 <= token_id < self.grammar.vocabulary.size:
             return False
-        if not 0 <= token_id < self.grammar.vocabulary.size:
+        if self.bans(token_id):
             return False
         text = self.grammar.vocabulary.texts[token_id]
+        before = None if self.strings is None else self.cursor
         if not (self._follow(token_id, text, legal) and self._advance(token_id, text)):
             return False
         self._tokens.append(token_id)
+        if self.strings is not None and before is not None:
+            self.strings.push(before, text or b"")
         ending = self._ending or ()
         self._ending = ending[1:] if ending[1:] and ending[0] == token_id else None
         self._tried = NO_ENDING  # it is the shortest that begins with this token, and perhaps over the next limit
@@ -185,15 +190,24 @@ class TokenMatcher:
             )
         return self.error
 
-    def ban(self, token_id: int) -> None:
-        """Never offer this token at this place again; forgotten when the document goes back beyond it."""
-        self._bans = {at: tokens for at, tokens in self._bans.items() if at <= self.tokens}
-        self._bans.setdefault(self.tokens, set()).add(token_id)
+    def ban(self, tokens: bitmask.Row) -> None:
+        """Never offer these at this place again; forgotten when the document goes back beyond it."""
+        self._bans = {at: row for at, row in self._bans.items() if at <= self.tokens}
+        self._bans[self.tokens] = self._bans.get(self.tokens, 0) | tokens
+
+    def bans(self, token_id: int) -> bool:
+        """Whether it is not offered at this place."""
+        banned = self._bans.get(len(self._tokens))
+        return banned is not None and bitmask.legal(banned, token_id)
+
+    def lift_bans(self, start: int) -> None:
+        """Offer everything again, from behind so many tokens on."""
+        self._bans = {at: row for at, row in self._bans.items() if at < start}
 
     @property
-    def banned(self) -> set[int]:
-        """The tokens that are not offered at this place."""
-        return self._bans.get(len(self._tokens), set())
+    def restricted(self) -> bool:
+        """Whether some tokens are not offered at this place."""
+        return len(self._tokens) in self._bans
 
     @property
     def cursor(self) -> Cursor:
@@ -209,7 +223,9 @@ class TokenMatcher:
             self.terminated = False
             del self._tokens[-count:]
             self._ending = self._work = self._sought = None
-            self._bans = {at: tokens for at, tokens in self._bans.items() if at <= self.tokens or not forget}
+            self._bans = {at: row for at, row in self._bans.items() if at <= self.tokens or not forget}
+            if self.strings is not None:
+                self.strings.pop(count)
             if self._track is not None:
                 self._track.pop(count)
 
@@ -219,7 +235,8 @@ class TokenMatcher:
         copy.__dict__.update(self.__dict__)
         copy._matcher = self._matcher.fork()
         copy._tokens = list(self._tokens)
-        copy._bans = {at: set(tokens) for at, tokens in self._bans.items()}
+        copy._bans = dict(self._bans)
+        copy.strings = self.strings and self.strings.fork()
         copy._track = self._track and self._track.fork()
         copy._work = copy._sought = None
         return copy
@@ -236,9 +253,10 @@ class TokenMatcher:
         array: bitmask.Rows = mask if isinstance(mask, np.ndarray) else mask.numpy()
         kept = self._fill(array, row, pieces)
         self.pieces = 0 if kept is None else kept.pieces
-        for token in (banned := self.banned):
-            bitmask.clear(array[row], token)
-        if kept is not None and not banned:
+        banned = self._bans.get(len(self._tokens))
+        if banned is not None:
+            array[row] &= ~banned
+        if kept is not None and banned is None:
             return kept.count if count else int(not kept.empty)
         return bitmask.popcount(array[row]) if count else int(not bitmask.is_empty(array[row]))
 

@@ -164,6 +164,12 @@ class Vocabulary:
             found += table.all_ids[texts[at]]
         return found
 
+    def beginning_with(self, text: bytes) -> bitmask.Row:
+        """The tokens that begin with `text`, as a row. Up to 20 milliseconds for one of 150,000, then remembered."""
+        if len(text) == 1:
+            return self.string_tokens.starting(text[0])
+        return bitmask.from_ids(self.behind(text), self.size)
+
     @cached_property
     def free_row(self) -> bitmask.Row:
         """The mask of free text: every text token and the stop ids; no other special id, no padding."""

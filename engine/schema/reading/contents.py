@@ -1,4 +1,5 @@
-"""Keywords that say what strings hold, as the validator asserts them. Knows RFC 4648; not grammars, which it judges."""
+"""Keywords that say what strings hold, as the validator asserts them. Knows RFC 4648 and names of languages; not
+grammars, which it judges."""
 
 from __future__ import annotations
 
@@ -6,6 +7,49 @@ import base64
 import binascii
 from collections.abc import Callable
 from typing import Any
+
+from engine.errors import RequestError
+from engine.syntax import LANGUAGES, Syntax
+from engine.syntax.reference import problem
+
+SYNTAX = ("x-syntax", "contentMediaType")
+"""Keywords that may say in which language a string is written."""
+LANGUAGE_OF = {
+    "text/x-python": "python",
+    "text/x-typescript": "typescript",
+    "text/x-go": "go",
+    "text/x-rust": "rust",
+    "text/x-java": "java",
+    "application/sql": "sql",
+    "application/x-regex": "regex",
+}
+"""By media type."""
+
+
+def syntax_of(schema: dict[str, Any]) -> Syntax | None:
+    """In which language this says that strings are written. RequestError for an `x-syntax` that is not followed;
+    media types that are not say nothing."""
+    given = schema.get("x-syntax")
+    if given is not None:
+        if not isinstance(given, dict):
+            raise RequestError(f"x-syntax must be an object, got {type(given).__name__}", param="x-syntax")
+        return Syntax.of(given)
+    named = schema.get("contentMediaType")
+    language = LANGUAGE_OF.get(named, "") if isinstance(named, str) and "contentEncoding" not in schema else ""
+    return Syntax(language) if "module" in LANGUAGES.get(language, ()) else None
+
+
+class WrittenIn:
+    """`x-syntax`, or a `contentMediaType` of a language: the string is such a text."""
+
+    def __init__(self, parent: dict[str, Any], value: Any, path: list[str | int]) -> None:  # noqa: ARG002 - its kind
+        self._syntax = syntax_of(parent)
+
+    def validate(self, instance: Any) -> None:
+        """ValueError where it is not."""
+        found = problem(self._syntax, instance) if self._syntax and isinstance(instance, str) else None
+        if found is not None:
+            raise ValueError(found)
 
 
 class ContentEncoding:

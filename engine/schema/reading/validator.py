@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from engine.constraint import DRAFT_URIS
 from engine.errors import ConstraintError, JudgingLimit, LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.patterns.in_schemas import PatternError, Written
 from engine.pointer import json_pointer, steps
-from engine.schema.reading.contents import ContentEncoding, ContentSchema, is_json_document
+from engine.schema.reading.contents import SYNTAX, ContentEncoding, ContentSchema, WrittenIn, is_json_document
 from engine.schema.reading.dialect import Draft, draft_of
 from engine.schema.reading.idn import is_idn_hostname
 
@@ -38,7 +38,7 @@ _PATTERNS = jsonschema_rs.FancyRegexOptions(size_limit=32 << 20, backtrack_limit
 without end: who judges for others ends it by the clock, where the engine would say that the text does not match."""
 _WHOLE = "maskloop:///whole"
 """What a schema without a name is called where another refers to it."""
-_CONTENTS = frozenset({"contentEncoding", "contentSchema"})
+_CONTENTS = ("contentEncoding", "contentSchema")
 _COUNTED = re.compile("/(?:min|max)Contains(?=/)")
 """The validator's place of `contains` where it counts."""
 _LONG = 1_000
@@ -82,7 +82,7 @@ class Validator:
             ) from None
         self._whole = schema if whole is None else whole
         self._inner: dict[str, Validator] = {}
-        if self.draft >= Draft.D2019 and _says_contents(schema):
+        if _says_contents(schema, (*_CONTENTS, *SYNTAX) if self.draft >= Draft.D2019 else SYNTAX):
             # a second one, since what the specification only annotates decides no `not` and no `oneOf`
             places = list[str]()
             self._validators.append(_compiled(self._written.schema, self.draft, self._keywords(places)))
@@ -136,7 +136,10 @@ class Validator:
                 places.append(pointer)
             return ContentSchema(parent, partial(self._judge_inner, pointer))
 
-        return {"contentEncoding": ContentEncoding, "contentSchema": content_schema}
+        syntax = dict.fromkeys(SYNTAX[: 1 if self.draft < Draft.D6 else None], WrittenIn)
+        if self.draft < Draft.D2019:
+            return syntax
+        return {**syntax, "contentEncoding": ContentEncoding, "contentSchema": content_schema}
 
     def _judge_inner(self, pointer: str, text: str | bytes) -> str | None:
         """What is wrong with the document that a string holds, by the subschema at this place."""
@@ -222,8 +225,8 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _says_contents(schema: Any) -> bool:
-    return any(isinstance(part, dict) and not _CONTENTS.isdisjoint(part) for part in _parts(schema))
+def _says_contents(schema: Any, keywords: Sequence[str]) -> bool:
+    return any(isinstance(part, dict) and any(name in part for name in keywords) for part in _parts(schema))
 
 
 def _named_contents(schema: Any) -> str | None:

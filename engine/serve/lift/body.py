@@ -12,7 +12,7 @@ from pydantic import Field
 
 from engine.constraint import Draft, constraints_in
 from engine.request import SAMPLING_FIELDS, Constraint, Method, Request
-from engine.serve.wire.body import Body, Objects, Schema, Texts
+from engine.serve.wire.body import Body, Checks, Objects, Schema, Texts
 
 
 class LiftBody(Body):
@@ -44,7 +44,9 @@ class LiftBody(Body):
     require_enforced: bool = False
     draft: Draft | None = Field(None, description="What a schema without `$schema` is; null: 2020-12.")
     contents: bool | None = Field(None, description="Whether contentEncoding and contentMediaType are held; null: yes.")
-    checks: dict[str, str] | None = Field(None, description="By JSON pointer (`*`: any), a check registered here.")
+    checks: Checks | None = Field(
+        None, description="By JSON pointer (`*`: any), a check registered here, or the syntax of the text there."
+    )
     regex: str | None = None
     ebnf: str | None = None
     lark: str | None = None
@@ -87,7 +89,7 @@ class CheckBody(Body):
     require_enforced: bool = False
     draft: Draft | None = None
     contents: bool | None = None
-    checks: dict[str, str] | None = None
+    checks: Checks | None = None
 
     def to_constraint(self) -> Constraint:
         """RequestError where there is none, or more than one, or an option does not apply to it."""

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from engine.constraint import Draft
 from engine.request import Method
-from engine.serve.wire.body import Body, Objects, Texts
+from engine.serve.wire.body import Body, Checks, Objects, Texts
 
 Ids = Annotated[list[int], Field(fail_fast=True)]
 
@@ -114,7 +114,9 @@ class Shared(Body):
     whitespace: Literal["compact", "flexible"] = "compact"
     draft: Draft | None = None
     contents: bool | None = None
-    checks: dict[str, str] | None = Field(None, description="By JSON pointer (`*`: any), a check registered here.")
+    checks: Checks | None = Field(
+        None, description="By JSON pointer (`*`: any), a check registered here, or the syntax of the text there."
+    )
     deadline_s: float | None = Field(None, gt=0, le=86_400)
     cache_salt: str | None = None
 

@@ -1,0 +1,142 @@
+"""In which language the strings of a document are to be written: by its schema, and by pointers of the caller's.
+
+What a schema says of a place may depend on what else is in the document. Then all that it may be is told, and where it
+may be anything, nothing: the judge, who reads the whole document, has the last word.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from engine.checks.closed_values import is_at
+from engine.config import Limits
+from engine.constraint import Constraint
+from engine.errors import EngineError
+from engine.pointer import steps
+from engine.schema.reading.contents import LANGUAGE_OF, syntax_of
+from engine.schema.reading.reference import Location, Schemas
+from engine.syntax import Syntax
+
+Path = tuple[str | int, ...]
+Ways = frozenset[Syntax | None]
+"""What a string may be; None: anything."""
+_ANYTHING: Ways = frozenset({None})
+_ABSENT: Ways = frozenset()
+"""There is no such place."""
+_MOST = 2_000
+"""Subschemas that are looked at for one string; one that needs more is not followed."""
+
+
+def languages_of(constraint: Constraint | None, limits: Limits) -> Languages | None:
+    """None where nothing is to be followed."""
+    if constraint is None or constraint.kind != "json_schema":
+        return None
+    asked = [(tuple(steps(pointer)), check) for pointer, check in constraint.checks if isinstance(check, Syntax)]
+    schemas = None
+    if any(name in constraint.source for name in ("x-syntax", *LANGUAGE_OF)):
+        try:
+            schemas = Schemas(json.loads(constraint.source), depth=limits.schema_depth, nodes=limits.schema_nodes)
+        except EngineError:
+            return None  # whoever compiles it says so
+    return Languages(schemas, asked, closed=constraint.conformance == "tight") if asked or schemas else None
+
+
+class Languages:
+    """Of one request. `closed`: objects that declare properties have no others."""
+
+    def __init__(
+        self, schemas: Schemas | None, asked: Sequence[tuple[tuple[str, ...], Syntax]], *, closed: bool
+    ) -> None:
+        self._schemas, self._asked, self._closed = schemas, asked, closed
+        self._left = 0
+
+    def at(self, path: Path) -> tuple[frozenset[Syntax], ...]:
+        """Of each of these the string at `path` must be one; none where it may be anything."""
+        found = [frozenset({syntax}) for place, syntax in self._asked if is_at(place, path)]
+        if self._schemas is not None:
+            self._left = _MOST
+            ways = self._ways(self._schemas.root, path)
+            if ways and self._left > 0 and None not in ways:
+                found.append(frozenset(way for way in ways if way is not None))
+        return tuple(found)
+
+    def _ways(self, at: Location, path: Path) -> Ways:
+        self._left -= 1
+        schema = at.schema
+        if not isinstance(schema, dict) or self._left <= 0:
+            return _ANYTHING if schema else _ABSENT
+        if not _may_be(schema, path):
+            return _ABSENT
+        refers = [self._ways(target, path) for target in self._targets(at)]
+        if refers and at.draft.ref_hides_siblings:
+            return refers[0]
+        return _all([self._own(at, path), *refers, *self._applied(at, path)])
+
+    def _own(self, at: Location, path: Path) -> Ways:
+        """By the keywords that speak of the value itself."""
+        if path:
+            return _one(self._ways(child, path[1:]) for child in self._below(at, path[0]))
+        syntax = syntax_of(at.schema)
+        return _ANYTHING if syntax is None else frozenset({syntax})
+
+    def _applied(self, at: Location, path: Path) -> Iterator[Ways]:
+        """By what is applied in place. `if`, `not` and what depends on other keys may apply or not: left out."""
+        assert self._schemas is not None
+        for name in ("allOf", "anyOf", "oneOf"):
+            if isinstance(at.schema.get(name), list):
+                branches = range(len(at.schema[name]))
+                ways = [self._ways(self._schemas.child(at, name, str(index)), path) for index in branches]
+                yield _all(ways) if name == "allOf" else _one(ways)
+
+    def _targets(self, at: Location) -> list[Location]:
+        """What a reference names, where it names one place."""
+        assert self._schemas is not None
+        found = [target for _, target in self._schemas.references(at)]
+        return found if len(found) == 1 and self._left > 0 else []
+
+    def _below(self, at: Location, step: str | int) -> Iterator[Location]:
+        """What may say what stands there; of patterns it is not asked which ones match."""
+        assert self._schemas is not None
+        schema = at.schema
+        if isinstance(step, int):
+            names = ("prefixItems", "items") if isinstance(schema.get("prefixItems"), list) else ("items",)
+            listed = names[0] if isinstance(schema.get(names[0]), list) else None
+            if listed is not None and step < len(schema[listed]):
+                yield self._schemas.child(at, listed, str(step))
+                return
+            rest = "additionalItems" if listed == "items" else "items"
+            yield self._rest(at, rest)
+            return
+        declared = schema.get("properties")
+        if isinstance(declared, dict) and step in declared:
+            yield self._schemas.child(at, "properties", step)
+            return
+        patterns = schema.get("patternProperties")
+        for pattern in patterns if isinstance(patterns, dict) else ():
+            yield self._schemas.child(at, "patternProperties", pattern)
+        if "additionalProperties" in schema or not (self._closed and (declared or patterns)):
+            yield self._rest(at, "additionalProperties")
+
+    def _rest(self, at: Location, name: str) -> Location:
+        assert self._schemas is not None
+        return self._schemas.child(at, name) if isinstance(at.schema.get(name), dict | bool) else _UNSAID
+
+
+_UNSAID = Schemas(True, depth=1, nodes=10).root
+
+
+def _may_be(schema: dict[str, object], path: Path) -> bool:
+    named = schema.get("type")
+    wanted = "string" if not path else "array" if isinstance(path[0], int) else "object"
+    return named is None or wanted == named or (isinstance(named, list) and wanted in named)
+
+
+def _all(ways: Iterable[Ways]) -> Ways:
+    """Where each of these holds: the first that is sure. Parts that do not know the place leave it to others."""
+    known = [way for way in ways if way]
+    return next((way for way in known if None not in way), known[0] if known else _ABSENT)
+
+
+def _one(ways: Iterable[Ways]) -> Ways:
+    return frozenset().union(*ways)

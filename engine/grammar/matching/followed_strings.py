@@ -1,0 +1,186 @@
+"""Strings in a language, followed while they are written: where none of their continuations can be valid any more.
+
+Knows JSON text by its cursor, and states of languages; no masks. One state a token is kept, so that taking tokens back
+is dropping states. What is pushed is read only when somebody asks, while the device computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, Self
+
+from engine.grammar.counting.cursor import Cursor, closing_quote, finished
+from engine.syntax import State, Syntax, start
+
+_LEAST_BUDGET = 64
+"""Tokens that may be taken back of any value; of a longer one, half of what it has written."""
+
+
+class Languages(Protocol):
+    """In which language the string at a path is to be written: one of each of these."""
+
+    def at(self, path: tuple[str | int, ...]) -> tuple[frozenset[Syntax], ...]: ...
+
+
+class Dead(NamedTuple):
+    """The token behind so many others, and what a token there must not begin with."""
+
+    tokens: int
+    prefix: bytes
+
+
+class _Open(NamedTuple):
+    """A string behind a token that leaves it open. `first`: index of the token that opened it; `states`, of the ways it
+    may go on, none where it is followed no more; `cut`: the bytes of a character, or escape, that is not finished."""
+
+    first: int
+    states: tuple[tuple[State, ...], ...]
+    cut: bytes = b""
+
+    @property
+    def whole(self) -> bool:
+        return not self.cut and all(any(state.whole for state in ways) for ways in self.states)
+
+    def feed(self, piece: bytes) -> _Open | None:
+        """Behind some more of it; None: it cannot become valid."""
+        text, cut = finished(self.cut + piece)
+        if not text:
+            return self._replace(cut=cut)
+        states = tuple(_living(ways, text) for ways in self.states)
+        return _Open(self.first, states, cut) if all(states) else None
+
+
+def _living(ways: Sequence[State], text: str) -> tuple[State, ...]:
+    return tuple(state for way in ways if (state := way.feed(text)).alive)
+
+
+class FollowedStrings:
+    """Of one document."""
+
+    def __init__(self, languages: Languages) -> None:
+        self._languages = languages
+        self._read: list[_Open | None] = []
+        """Behind each token."""
+        self._new: list[tuple[Cursor, bytes]] = []
+        """Tokens that have not been read, and where the document stood before each."""
+        self._spent, self._spent_on = 0, -1
+        self._let_go = -1
+        """Index of the token that opened the string which is followed no more."""
+
+    def push(self, before: Cursor, text: bytes) -> None:
+        """One more token."""
+        self._new.append((before, text))
+
+    def pop(self, count: int) -> None:
+        """The last tokens are taken back."""
+        unread = min(count, len(self._new))
+        del self._new[len(self._new) - unread :]
+        del self._read[len(self._read) - (count - unread) :]
+        if self._let_go >= len(self._read):
+            self._let_go = -1
+
+    def fork(self) -> Self:
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy._read, copy._new = list(self._read), list(self._new)
+        return copy
+
+    def settle(self) -> Dead | None:
+        """Read what is new, up to the first token behind which a string cannot become valid."""
+        while self._new:
+            before, text = self._new[0]
+            found = self._behind(before, text)
+            if isinstance(found, Dead):
+                return found
+            self._read.append(found)
+            del self._new[0]
+        return None
+
+    @property
+    def open(self) -> int | None:
+        """Index of the token that opened the followed string; None outside of all."""
+        here = self._read[-1] if self._read else None
+        return None if here is None else here.first
+
+    @property
+    def last_whole(self) -> int | None:
+        """So many tokens of the document end where the open string was valid last; None where it never was."""
+        first = self.open
+        if first is None:
+            return None
+        behind = enumerate(self._read[first:], first + 1)
+        return max((tokens for tokens, here in behind if here and here.states and here.whole), default=None)
+
+    def spend(self, count: int) -> bool:
+        """Whether so many of the last tokens may be taken back; they count."""
+        first = self._opened_at(len(self._read))
+        if first != self._spent_on:
+            self._spent, self._spent_on = 0, first
+        self._spent += count
+        return self._spent <= max(_LEAST_BUDGET, (len(self._read) - first) // 2)
+
+    def renew(self) -> None:
+        """The string is written again."""
+        self._spent = 0
+
+    def let_go(self) -> int:
+        """The open string, or what the next token opens, is followed no more; index of the token that opens it."""
+        self._let_go = self._opened_at(len(self._read))
+        if self._let_go < len(self._read) and (here := self._read[-1]) is not None:
+            self._read[-1] = here._replace(states=())
+        return self._let_go
+
+    def _opened_at(self, index: int) -> int:
+        here = self._read[index - 1] if index else None
+        return index if here is None else here.first
+
+    def _behind(self, cursor: Cursor, text: bytes) -> _Open | Dead | None:
+        """What is open behind a token."""
+        index, at = len(self._read), 0
+        here = self._read[-1] if self._read else None
+        while True:
+            if here is None:
+                quote = text.find(b'"', at)
+                if quote < 0:
+                    return None
+                was_inside, cursor, at = cursor.in_string, cursor.read(text[at : quote + 1]), quote + 1
+                if cursor.in_string and not was_inside and not cursor.is_key:
+                    here = self._opened(index, cursor)
+                continue
+            close = closing_quote(text, at, here.cut)
+            fed = here.feed(text[at:close])
+            if fed is None:
+                return Dead(index, text[:at] + _shortest_dead(here, text[at:close]))
+            if close == len(text):
+                return fed
+            if not fed.whole:
+                return Dead(index, text[: close + 1])
+            cursor, at, here = cursor.read(text[at : close + 1]), close + 1, None
+
+    def _opened(self, index: int, cursor: Cursor) -> _Open | None:
+        if index == self._let_go:
+            return _Open(index, ())
+        states = tuple(
+            tuple(start(one.language, one.unit, partial=one.partial, dialect=one.dialect) for one in ways)
+            for ways in self._languages.at(_path(cursor))
+        )
+        return _Open(index, states) if states else None
+
+
+def _shortest_dead(here: _Open, piece: bytes) -> bytes:
+    """The beginning of a piece behind which a string is dead."""
+    for end in range(1, len(piece)):
+        fed = here.feed(piece[end - 1 : end])
+        if fed is None:
+            return piece[:end]
+        here = fed
+    return piece
+
+
+def _path(cursor: Cursor) -> tuple[str | int, ...]:
+    """Of the value that begins here."""
+    frame, found = cursor.frame, list[str | int]()
+    while frame is not None:
+        found.append(frame.count - 1 if frame.keys is None else frame.last or "")
+        frame = frame.outside
+    return tuple(reversed(found))
