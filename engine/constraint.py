@@ -246,7 +246,7 @@ def _read_check(pointer: str, check: Any) -> str | Callable[[Any, Any], str | No
             message = f"checks: at {pointer!r}: {error.message}"
             raise type(error)(message, param="checks", pointer=pointer) from None
     if callable(check) or (isinstance(check, Syntax | str) and check):
-        return check  # type: ignore[no-any-return]
+        return check  # type: ignore[no-any-return]  # a function of any kind
     raise RequestError(
         f"checks: at {pointer!r} stands {type(check).__name__}; a check is a function, a registered name or a syntax",
         param="checks",

@@ -21,7 +21,8 @@ from engine.errors import CheckFailed, CheckTimeout, EngineError, NotReady, Requ
 from engine.request import Constraint
 from engine.sandbox import Answer, Job, Stopped, shared_pool
 from engine.sandbox.mapped import InTurn, Mapped
-from engine.syntax import Syntax, reference
+from engine.syntax import Syntax
+from engine.syntax.asked import reference
 
 _MODULE = "engine.checks.worker"
 _MEMORY_BYTES = 512 << 20

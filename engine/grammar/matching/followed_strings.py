@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, Self
 
 from engine.grammar.counting.cursor import Cursor, closing_quote, finished
-from engine.syntax import State, Syntax, start
+from engine.syntax import State, Syntax
 
 _LEAST_BUDGET = 64
 """Tokens that may be taken back of any value; of a longer one, half of what it has written."""
@@ -160,10 +160,7 @@ class FollowedStrings:
     def _opened(self, index: int, cursor: Cursor) -> _Open | None:
         if index == self._let_go:
             return _Open(index, ())
-        states = tuple(
-            tuple(start(one.language, one.unit, partial=one.partial, dialect=one.dialect) for one in ways)
-            for ways in self._languages.at(_path(cursor))
-        )
+        states = tuple(tuple(one.start() for one in ways) for ways in self._languages.at(_path(cursor)))
         return _Open(index, states) if states else None
 
 

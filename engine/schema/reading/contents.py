@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.errors import RequestError
 from engine.syntax import LANGUAGES, Syntax
-from engine.syntax.reference import problem
+from engine.syntax.asked.reference import problem
 
 SYNTAX = ("x-syntax", "contentMediaType")
 """Keywords that may say in which language a string is written."""

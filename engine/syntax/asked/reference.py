@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import astuple
 from typing import Any
 
-from engine.syntax import start
-from engine.syntax.syntax import Syntax
+from engine.syntax.asked.syntax import Syntax
 
 _HEADERS = ("", " pass", " pass\nfinally: pass")
 """What completes the header of a block, the last for a `try`."""
@@ -23,7 +22,7 @@ def problem(syntax: Syntax, text: str) -> str | None:
     try:
         if syntax.language == "python":
             return _not_python(syntax, text)
-        whole = start(syntax.language, syntax.unit, partial=syntax.partial, dialect=syntax.dialect).feed(text).whole
+        whole = syntax.start().feed(text).whole
         return None if whole else f"no {_called(syntax)}"
     except (RecursionError, MemoryError):
         return f"no {_called(syntax)}: nested too deeply"
