@@ -33,8 +33,8 @@ wins over an expression (unless it is soft), then the one that is told first. Wr
 as `'>' '>'`. Give each long token (comments and strings over lines) a mode of its own: what has been scanned since the
 last place where a token could end is kept.
 
-A regular expression has groups, `| * + ? {m,n}`, classes, `\w \d \s .` and escapes; no lookaround, nothing lazy. `\i\I*`
-is an identifier (Unicode's XID_Start or `_`, then XID_Continue).
+A regular expression has groups, `| * + ? {m,n}`, classes, `\w \d \s .` and escapes; no lookaround, nothing lazy.
+`\i\I*` is an identifier (Unicode's XID_Start or `_`, then XID_Continue).
 
 Layout (Python's): `layout INDENT DEDENT`; in the mode that begins a line `space /[ \t]+/` measures, and
 `otherwise -> goto line` compares the column with those of the blocks around before the first token of the line;
