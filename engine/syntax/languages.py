@@ -13,6 +13,7 @@ from engine.syntax.notation import read_units
 NAMES: tuple[str, ...] = (
     # one a line, sorted
     "python",
+    "regex",
 )
 """Each has a file in `grammars`, with GRAMMAR or, where there are dialects, `grammar(dialect)`."""
 

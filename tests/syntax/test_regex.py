@@ -1,0 +1,91 @@
+"""Regular expressions, beside `re` (and ECMA-262 by hand): what is valid is alive throughout, mistakes are found."""
+
+from __future__ import annotations
+
+import random
+import re
+import warnings
+
+import pytest
+
+from engine.syntax import start
+
+PIECES = [
+    *"a-^$|[[*+?.:=<!#{}]()()", "[^", "{2}", "{2,}", "{,3}", "(?:", "(?=", "(?<!", "(?>", "(?P<n>", "(?P=n)", "(?(1)",
+    "(?#", "(?i)", "(?x)", "(?i:", "(?x:", "(?-i:", "(?s-x:", r"\d", r"\W", r"\b", r"\n", r"\.", r"\-", r"\]", r"\\",
+    r"\0", r"\x41", r"\1", r"\07", r"\012", r"\400", r"\Z", r"\q",
+]  # fmt: skip
+
+
+def dead_at(text: str, dialect: str | None) -> int | None:
+    """Characters before the text is dead; None: alive to its end."""
+    state = start("regex", "expression", dialect=dialect)
+    for index, character in enumerate(text):
+        state = state.feed(character)
+        if not state.alive:
+            return index
+    return None
+
+
+def is_whole(text: str, dialect: str | None) -> bool:
+    return start("regex", "module", dialect=dialect).feed(text).whole
+
+
+def compiles(text: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            re.compile(text)
+        except (re.error, OverflowError):
+            return False
+    return True
+
+
+def test_what_re_compiles_is_alive_throughout_and_whole() -> None:
+    chance = random.Random(5)
+    valid = 0
+    for _ in range(6000):
+        text = "".join(chance.choice([*PIECES, " ", "\n"]) for _ in range(chance.randint(1, 9)))
+        if compiles(text):
+            valid += 1
+            assert dead_at(text, "python") is None, text
+            assert is_whole(text, "python"), text
+    assert valid > 500
+
+
+@pytest.mark.parametrize("text", [
+    "", "|", r"^a*?|\bb{2,}$", r"(?<year>\d{4})-\k<year>\1", r"(?<=a)(?!b)(?:c)(?=d)(?<!e)", r"[^a-z\d\-\]]", "[]",
+    "[^]", "[a-b-c]",
+    r"[\d-]", r"[-\d]", r"\u{1F600}\p{Script=Greek}\P{L}\cA\0\x41\u0041\/", "(?i-s:a)", ".", "[.(*]", "é",
+])  # fmt: skip
+def test_what_ecma_262_has(text: str) -> None:
+    assert dead_at(text, None) is None
+    assert is_whole(text, "ecma-262")
+
+
+@pytest.mark.parametrize(("text", "good"), [
+    ("a**", 2), ("a)", 1), ("]", 0), ("a}", 1), ("^*", 1), (r"\q", 1), (r"[\d-a]", 4), (r"[a-\d]", 4), (r"\00", 2),
+    (r"\-", 1), ("(?=a)*", 5), ("a{2}{3}", 4), ("(?P<n>a)", 2), (r"\u{110000}", 8), ("*", 0), (r"\xg", 2),
+])  # fmt: skip
+def test_a_mistake_of_ecma_262_is_found_where_it_is_made(text: str, good: int) -> None:
+    assert dead_at(text, "ecma-262") == good
+
+
+@pytest.mark.parametrize(("text", "good"), [
+    ("a**", 2), ("a)", 1), ("^*", 1), (r"\q", 1), (r"[\d-a]", 4), (r"[\8]", 2), (r"\400", 3), ("(?(1)a|b|c)", 8),
+    ("a(?i)", 4), ("(?#c)*", 5), ("(?x)a #)\n)", 9), (r"[\Z]", 2), ("(?<n>a)", 3), ("*", 0),
+])  # fmt: skip
+def test_a_mistake_of_python_is_found_where_it_is_made(text: str, good: int) -> None:
+    assert not compiles(text)
+    assert dead_at(text, "python") == good
+
+
+@pytest.mark.parametrize("text", ["(", "(?", "[", "[^", "[a-", "\\", "\\x4", "(?<a"])
+def test_what_is_not_finished_is_alive_and_not_whole(text: str) -> None:
+    assert dead_at(text, None) is None
+    assert not is_whole(text, None)
+
+
+def test_other_dialects_are_refused() -> None:
+    with pytest.raises(ValueError, match="'ecma-262' or 'python', not 'pcre'"):
+        start("regex", "module", dialect="pcre")
