@@ -48,6 +48,18 @@ def sampling(line: dict[str, Any]) -> None:
     assert line["warned"] > 0.5
 
 
+@quick("--files", "20", "--corpus", f"python={Path(json.__file__).parent}")
+def syntax(line: dict[str, Any]) -> None:
+    python = line["languages"]["python"]
+    assert python.get("dead", 0) == python.get("not whole", 0) == 0
+    assert python["files"] > 3
+    assert python["prefixes"] > 30_000
+    kinds = [name.removesuffix(": planted") for name in python if name.endswith(": planted")]
+    assert len(kinds) == 4
+    planted, found = (sum(python.get(f"{kind}: {what}", 0) for kind in kinds) for what in ("planted", "found"))
+    assert found >= 0.9 * planted > 50
+
+
 @quick("--hostile")
 def hostile(line: dict[str, Any]) -> None:
     assert line["wrong"] == 0
