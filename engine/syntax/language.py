@@ -118,7 +118,7 @@ class Language:
                 for name, others in text.contexts.items()
             },
             ends=text.ends or text.literals or text.otherwise is not None,
-            measures=text.otherwise is not None,
+            measures=text.otherwise is not None and grammar.layout is not None,
             spaces=spaces,
         )
 

@@ -20,11 +20,17 @@ r"""Reads a grammar of a language from text.
         without NEWLINE ':='            # not in this mode
         context REGEX not '/' '/='      # where a stack can take REGEX, it is scanned for and the others are not;
                                         # elsewhere REGEX is not scanned for
+        otherwise -> goto line          # before a token that begins with nothing of this mode
 
     file: statement*
     statement: target '=' expr NEWLINE
         | 'if' expr ':' block
     args: expr % ','                    # one or more, with separators between; `x % ',' ','?` allows a last one
+
+    expr^: unary^ (binary unary^)*      # told twice: as `expr`, and as `expr_narrow` of the narrow `unary_narrow`
+    unary: name braces? | sum
+    unary_narrow: name | sum            # what `^` means in a rule that is told once, as here:
+    loop: 'for' expr^ block
 
 Operators ``( ) ? * + % |``. Rules may be ambiguous, and should be flat: since nothing but membership is asked, all
 binary operators can stand in one rule (`expr: unary (binary unary)*`), which is faster than a rule per precedence.
@@ -35,6 +41,7 @@ last place where a token could end is kept.
 
 A regular expression has groups, `| * + ? {m,n}`, classes, `\w \d \s .` and escapes; no lookaround, nothing lazy.
 `\i\I*` is an identifier (Unicode's XID_Start or `_`, then XID_Continue).
+`\h` is a hexadecimal digit.
 
 Layout (Python's): `layout INDENT DEDENT`; in the mode that begins a line `space /[ \t]+/` measures, and
 `otherwise -> goto line` compares the column with those of the blocks around before the first token of the line;
@@ -101,7 +108,8 @@ _TERMINAL = re.compile(
     rf"([A-Z]\w*|skip|space)\s+/(.*)/\s*(?:->\s*(\w+)(?:\s+(\w+))?)?|({_LITERAL})\s*->\s*(\w+)(?:\s+(\w+))?"
 )
 _UNIT = re.compile(r"unit\s+(\w+)\s*=\s*(\w+)(?:\s+in\s+(\w+))?(\s+loose)?")
-_RULE = re.compile(r"([a-z_]\w*)\s*:(.*)", re.DOTALL)
+_RULE = re.compile(r"([a-z_]\w*)(\^?)\s*:(.*)", re.DOTALL)
+_NARROW = re.compile(r"(?<=\w)\^")
 
 
 def read_units(text: str) -> frozenset[str]:
@@ -119,9 +127,7 @@ def read_grammar(text: str) -> GrammarText:
         elif match := _UNIT.fullmatch(head):
             grammar.units[match[1]] = Unit(match[2], match[3] or "", bool(match[4]))
         elif rule := _RULE.fullmatch("\n".join([head, *body])):
-            if rule[1] in grammar.rules:
-                raise ValueError(f"grammar: rule {rule[1]} is told twice")
-            grammar.rules[rule[1]] = parse_expression(rule[2])
+            _read_rule(grammar, *rule.groups())
         else:
             _read_setting(grammar, word, _NAMES.findall(" ".join([head, *body]))[1:])
     first = next(iter(grammar.modes), "")
@@ -143,6 +149,14 @@ def _paragraphs(text: str) -> Iterator[tuple[str, list[str]]]:
         head, body = re.sub(r"\s+# .*", "", line).strip(), []
     if head:
         yield head, body
+
+
+def _read_rule(grammar: GrammarText, name: str, twice: str, body: str) -> None:
+    told = {name: _NARROW.sub("", body), f"{name}_narrow": body} if twice else {name: body}
+    for one, text in told.items():
+        if one in grammar.rules:
+            raise ValueError(f"grammar: rule {one} is told twice")
+        grammar.rules[one] = parse_expression(_NARROW.sub("_narrow", text))
 
 
 def _read_setting(grammar: GrammarText, word: str, names: list[str]) -> None:

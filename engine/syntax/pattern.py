@@ -1,7 +1,7 @@
 r"""Regular expressions of terminals: a parser, and nondeterministic automata over them.
 
 Groups, `| * + ? {m,n}`, `[...]`, `\w \d \s`, `.` and escapes; what a class holds is asked of `re`. `\i` begins an
-identifier (XID_Start and `_`), `\I` goes on with one (XID_Continue).
+identifier (XID_Start and `_`), `\I` goes on with one (XID_Continue); `\h` is a hexadecimal digit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ _ATOM = re.compile(
 )
 _COUNT = re.compile(r"\{(\d*)(,?)(\d*)\}")
 _EMPTY: Pattern = ("seq", ())
-_NAMES: dict[str, Callable[[str], object]] = {r"\i": str.isidentifier, r"\I": lambda one: f"a{one}".isidentifier()}
+_NAMES: dict[str, Callable[[str], object]] = {
+    r"\i": str.isidentifier,
+    r"\I": lambda one: f"a{one}".isidentifier(),
+    r"\h": "0123456789abcdefABCDEF".__contains__,
+}
 
 
 def parse_pattern(text: str) -> Pattern:

@@ -82,7 +82,7 @@ def _enter(language: Language, reading: Reading, text: str) -> list[tuple[Readin
         place = scanner.start.after.get(character) or scanner.start.step(character)
         if place is None:
             if mode.otherwise:
-                return _begin_line(language, reading, mode.otherwise, text)
+                return _otherwise(language, reading, mode.otherwise, text)
             continue
         witness, taken = _witness(language, place, stacks)
         if witness >= 0:
@@ -172,9 +172,10 @@ def _column(column: int, space: str) -> int:
     return column
 
 
-def _begin_line(language: Language, reading: Reading, mode: Mode, text: str) -> list[tuple[Reading, str]]:
-    """At the first token of a line: blocks begin or end."""
-    assert language.layout is not None, "a mode with `otherwise` needs `layout`"
+def _otherwise(language: Language, reading: Reading, mode: Mode, text: str) -> list[tuple[Reading, str]]:
+    """At a token of the other mode. With `layout` it is the first of a line: blocks begin or end."""
+    if not language.layout:
+        return [(replace(reading, modes=(mode, reading.modes[1])), text)]
     indent, dedent = language.layout
     stacks, column, blocks = reading.stacks, reading.layout.column, reading.layout.blocks
     if blocks is None:
