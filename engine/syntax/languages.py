@@ -12,6 +12,7 @@ from engine.syntax.notation import read_units
 
 NAMES: tuple[str, ...] = (
     # one a line, sorted
+    "go",
     "python",
     "regex",
 )
