@@ -91,12 +91,15 @@ class Follower:
                 found += [took for took, place in zip(times, places, strict=True) if begin <= place < begin + WINDOW]
         return state.alive
 
-    def plant(self, source: Source, rounds: int, rng: random.Random) -> None:
+    @property
+    def planted(self) -> int:
+        return sum(count for name, count in self.counts.items() if name.endswith("planted"))
+
+    def plant(self, source: Source, rng: random.Random) -> None:
         """Errors of each kind, each found or not by the end of its line."""
         ground = Ground(self.language, self._keywords, source.text)
-        planted = sorted((one for _ in range(rounds) for one in ground.planted(rng)), key=lambda one: one.begin)
         state, at = start(self.language, UNIT), 0
-        for one in planted:
+        for one in sorted(ground.planted(rng), key=lambda one: one.begin):
             line = source.text.rfind("\n", 0, one.begin) + 1
             state, at = state.feed(source.text[at:line]), line
             found = not state.feed(one.text[line : one.line_end]).alive
@@ -114,12 +117,11 @@ class Follower:
 
     def row(self) -> tuple[str, ...]:
         counts, times = self.counts, percentiles(self.times)
-        planted = sum(count for name, count in counts.items() if name.endswith("planted"))
         found = sum(count for name, count in counts.items() if name.endswith("found"))
         means = [f"{sum(times) / len(times):.1f}" if times else "-" for times in (self.near, self.far)]
-        share = f"{100 * found / planted:.1f} %" if planted else "-"
+        share = f"{100 * found / self.planted:.1f} %" if self.planted else "-"
         numbers = [str(counts[name]) for name in HEAD[1:6]]
-        return (self.language, *numbers, str(planted), share, f"{times['p50']:.1f}", f"{times['p99']:.1f}", *means)
+        return (self.language, *numbers, str(self.planted), share, f"{times['p50']:.1f}", f"{times['p99']:.1f}", *means)
 
 
 def _python(text: str) -> bool:
@@ -144,17 +146,13 @@ def _measured(language: str, folders: list[Path], vocabulary: Vocabulary, option
     follower = Follower(language, vocabulary, accepts or (lambda _: False))
     valid = (one for one in sources(language, folders, rng) if accepts is None or accepts(one.text))
     alive = [source for source in islice(valid, options.files) if follower.follow(source)]
-    while alive and (missing := options.errors - _planted(follower)) > 0:
-        before = _planted(follower)
-        for source in alive[:missing]:
-            follower.plant(source, 1 if missing < 4 * len(alive) else 4, rng)
-        if _planted(follower) == before:
-            break
+    before = -1
+    while before < follower.planted < options.errors:
+        before = follower.planted
+        for source in alive:
+            if follower.planted < options.errors:
+                follower.plant(source, rng)
     return follower
-
-
-def _planted(follower: Follower) -> int:
-    return sum(count for name, count in follower.counts.items() if name.endswith("planted"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,24 +7,28 @@ from typing import Any
 
 from engine.syntax.language import Language, Mode, Start
 from engine.syntax.scanner import ScanState
-from engine.syntax.stacks import Stacks, TooAmbiguous, shift, united
+from engine.syntax.stacks import Stacks, TooAmbiguous, pushed, same, shift, united
 
 NOTHING: Stacks = ()
 TAB = 8
 MOST_READINGS = 16
+Column = tuple[int, int]
+"""With a tab to every eighth place, and with a tab of one place: where the two disagree on what is further in, the
+text is refused, as Python does."""
+BEGIN: Column = (0, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
     """Columns of the blocks around (innermost first, linked; None: the first line tells), and where a line begins."""
 
-    blocks: tuple[int, Any] | None
-    column: int = 0
+    blocks: tuple[Column, Any] | None
+    column: Column = BEGIN
     text: str = ""
     """Of the space that is being measured."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Reading:
     """Immutable; what it holds grows with nesting and with the token that is open, not with the text."""
 
@@ -42,8 +46,8 @@ class Reading:
 
 
 def begin(start: Start) -> Reading:
-    stacks = ((start.state, None),)
-    return Reading(stacks, (start.mode, None), Layout(None if start.loose else (0, None)))
+    stacks = (pushed(start.state, None),)
+    return Reading(stacks, (start.mode, None), Layout(None if start.loose else (BEGIN, None)))
 
 
 def read(language: Language, reading: Reading, text: str) -> list[Reading]:
@@ -68,10 +72,17 @@ def _next(work: list[tuple[Reading, str]]) -> tuple[Reading, str]:
     reading, text = work.pop()
     while work and reading.place is None and len(work[-1][1]) == len(text):
         other = work[-1][0]
-        if other.place is not None or other.modes != reading.modes or other.layout != reading.layout:
+        if other.place is not None or not same(other.modes, reading.modes) or not _level(other, reading):
             break
         reading = replace(reading, stacks=united(reading.stacks, work.pop()[0].stacks))
     return reading, text
+
+
+def _level(one: Reading, other: Reading) -> bool:
+    """Whether both stand in the same blocks, at the same column."""
+    return one.layout is other.layout or (
+        one.layout.column == other.layout.column and same(one.layout.blocks, other.layout.blocks)
+    )
 
 
 def _enter(language: Language, reading: Reading, text: str) -> list[tuple[Reading, str]]:
@@ -122,7 +133,7 @@ def _scan(language: Language, reading: Reading, text: str, done: list[Reading]) 
                 return _leave(language, reading, (token, witness, taken), pending, text[:index], text[index:])
     layout = reading.layout
     if reading.modes[0].measures:
-        layout = replace(layout, text=layout.text + text)
+        layout = _measured(reading.modes[0], layout, place, pending, text)
     done.append(Reading(reading.stacks, reading.modes, layout, place, accepts, pending, witness, taken))
     return []
 
@@ -155,21 +166,31 @@ def _leave(
         below = modes[1] if verb != "push" else modes
         modes = (target, below) if target else below
         if target and target.measures:
-            layout = replace(layout, column=0)
+            layout = replace(layout, column=BEGIN)
     if not stacks or modes is None:
         return []
     return [(Reading(stacks, modes, layout), pending + rest)]
 
 
-def _column(column: int, space: str) -> int:
+def _measured(mode: Mode, layout: Layout, place: ScanState, pending: str, text: str) -> Layout:
+    """What is known to be space is counted, and what cannot be space any more is forgotten."""
+    text = layout.text + text
+    if place.accepts and not pending and place.accepts[0] in mode.spaces:
+        return replace(layout, column=_column(layout.column, text), text="")
+    return replace(layout, text=text if mode.spaces & place.reaches else "")
+
+
+def _column(column: Column, space: str) -> Column:
+    wide, narrow = column
     for character in space:
+        narrow += 1
         if character == "\t":
-            column = column // TAB * TAB + TAB
+            wide = wide // TAB * TAB + TAB
         elif character == "\f":
-            column = 0
+            wide = narrow = 0
         else:
-            column += 1
-    return column
+            wide += 1
+    return wide, narrow
 
 
 def _otherwise(language: Language, reading: Reading, mode: Mode, text: str) -> list[tuple[Reading, str]]:
@@ -180,9 +201,9 @@ def _otherwise(language: Language, reading: Reading, mode: Mode, text: str) -> l
     stacks, column, blocks = reading.stacks, reading.layout.column, reading.layout.blocks
     if blocks is None:
         blocks = (column, None)
-    elif column > blocks[0]:
-        stacks, blocks = shift(stacks, indent), (column, blocks)
-    while blocks and column < blocks[0]:
+    elif column[0] > blocks[0][0]:
+        stacks, blocks = shift(stacks, indent) if column[1] > blocks[0][1] else NOTHING, (column, blocks)
+    while blocks and column[0] < blocks[0][0]:
         stacks, blocks = shift(stacks, dedent), blocks[1]
     if not stacks or not blocks or blocks[0] != column:
         return []

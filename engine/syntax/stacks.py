@@ -9,35 +9,40 @@ from typing import Any
 
 from engine.syntax.tables import ParserState
 
-Stack = tuple[ParserState, Any]
-"""(state on top, the stack below or None)"""
+Stack = tuple[ParserState, Any, int]
+"""(state on top, the stack below or None, hash of all its states)"""
 Stacks = tuple[Stack, ...]
 MOST_STACKS, MOST_STEPS = 64, 4096
+MOST_COMPARED = 64
+"""Levels of a linked list."""
 
 
 class TooAmbiguous(Exception):
     """More readings than are followed."""
 
 
-def same(one: Stack | None, other: Stack | None) -> bool:
-    """Whether two stacks hold the same states; looks down to where they meet."""
-    while one is not other:
-        if one is None or other is None or one[0] is not other[0]:
+def same(one: tuple[Any, ...] | None, other: tuple[Any, ...] | None) -> bool:
+    """Whether two linked lists are known to hold the same; looks down to where they meet."""
+    for _ in range(MOST_COMPARED):
+        if one is other:
+            return True
+        if one is None or other is None or one[0] != other[0]:
             return False
         one, other = one[1], other[1]
-    return True
+    return False
+
+
+def pushed(state: ParserState, below: Stack | None) -> Stack:
+    return state, below, hash((state, below[2] if below else 0))
 
 
 def united(some: Stacks, more: Stacks) -> Stacks:
     if not some:
         return more
-    found = list(some)
-    for stack in more:
-        if not any(same(stack, known) for known in found):
-            found.append(stack)
+    found = {stack[2]: stack for stack in (*more, *some)}
     if len(found) > MOST_STACKS:
         raise TooAmbiguous
-    return tuple(found)
+    return tuple(found.values())
 
 
 def shift(stacks: Stacks, terminal: int) -> Stacks:
@@ -48,14 +53,15 @@ def shift(stacks: Stacks, terminal: int) -> Stacks:
             state = stack[0]
             target, reductions = state.actions.get(terminal) or state.action(terminal)
             if not reductions:
-                return ((target, stack),) if target else ()
+                return ((target, stack, hash((target, stack[2]))),) if target else ()
             if target or len(reductions) > 1:
                 return _shift_all([stack], terminal)
             size, left = reductions[0]
             for _ in range(size):
                 stack = stack[1]
             state = stack[0]
-            stack = (state.gotos.get(left) or _goto(state, left), stack)
+            state = state.gotos.get(left) or _goto(state, left)
+            stack = (state, stack, hash((state, stack[2])))
     return _shift_all(list(stacks), terminal)
 
 
@@ -66,28 +72,27 @@ def _goto(state: ParserState, left: int) -> ParserState:
 
 
 def _shift_all(work: list[Stack], terminal: int) -> Stacks:
-    shifted: list[Stack] = []
-    reduced: list[Stack] = []
+    shifted: dict[int, Stack] = {}
+    reduced: set[int] = set()
     steps = 0
     while work:
         stack = work.pop()
         state = stack[0]
         target, reductions = state.actions.get(terminal) or state.action(terminal)
         if target:
-            after = (target, stack)
-            if not any(same(after, known) for known in shifted):
-                shifted.append(after)
+            after = pushed(target, stack)
+            shifted[after[2]] = after
         for size, left in reductions:
             below = stack
             for _ in range(size):
                 below = below[1]
-            after = (below[0].gotos.get(left) or _goto(below[0], left), below)
-            if not any(same(after, known) for known in reduced):
-                reduced.append(after)
+            after = pushed(below[0].gotos.get(left) or _goto(below[0], left), below)
+            if after[2] not in reduced:
+                reduced.add(after[2])
                 work.append(after)
         steps += 1
-        if steps > MOST_STEPS or len(reduced) > MOST_STEPS // 4:
+        if steps > MOST_STEPS:
             raise TooAmbiguous
     if len(shifted) > MOST_STACKS:
         raise TooAmbiguous
-    return tuple(shifted)
+    return tuple(shifted.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.syntax.language import Language, Start
 from engine.syntax.languages import language_of
@@ -10,13 +10,13 @@ from engine.syntax.reading import Reading, begin, is_whole, read
 from engine.syntax.stacks import TooAmbiguous
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class State:
     """Where a text stands. Immutable; one for each token costs little, since they share what they have in common."""
 
     language: Language
     partial: bool
-    readings: tuple[Reading, ...]
+    readings: tuple[Reading, ...] = field(repr=False)
     lost: bool = False
     """The text has more readings than are followed: nothing is refused any more, and a parser must tell at the end."""
 

@@ -17,10 +17,10 @@ _PREFIXES = {
 }
 _HEX = "[0-9a-fA-F]"
 _BYTE = rf"x{_HEX}{{2}}"
-_UNICODE = rf"u{_HEX}{{4}}|U000{_HEX}{{5}}|U0010{_HEX}{{4}}|N\{{[A-Za-z][-A-Za-z0-9 ()]*\}}"
-_ESCAPES = {"S": rf"[^xuUN\r]|\r\n?|{_BYTE}|{_UNICODE}", "B": r"[^x\r\x80-\U0010ffff]|\r\n?|" + _BYTE}
-_ESCAPES["R"], _ESCAPES["RB"] = r"[^\r]|\r\n?", r"[^\r\x80-\U0010ffff]|\r\n?"
-_ESCAPES["F"], _ESCAPES["RF"] = rf"[^xuUN\r{{}}]|\r\n?|{_BYTE}|{_UNICODE}", r"[^\r{}]|\r\n?"
+_UNICODE = rf"u{_HEX}{{4}}|U000{_HEX}{{5}}|U0010{_HEX}{{4}}|N\{{[A-Za-z][-A-Za-z0-9 ()]{{0,99}}\}}"
+_ESCAPES = {"S": rf"[^xuUN\0\r]|\r\n?|{_BYTE}|{_UNICODE}", "B": r"[^x\0\r\x80-\U0010ffff]|\r\n?|" + _BYTE}
+_ESCAPES["R"], _ESCAPES["RB"] = r"[^\0\r]|\r\n?", r"[^\0\r\x80-\U0010ffff]|\r\n?"
+_ESCAPES["F"], _ESCAPES["RF"] = rf"[^xuUN\0\r{{}}]|\r\n?|{_BYTE}|{_UNICODE}", r"[^\0\r{}]|\r\n?"
 
 
 def _string(kind: str, number: int) -> str:
@@ -28,7 +28,7 @@ def _string(kind: str, number: int) -> str:
     quote = _QUOTES[number]
     formatted, lines = kind in ("F", "RF"), "" if len(quote) == 3 else r"\r\n"
     beyond = r"\x80-\U0010ffff" if "B" in kind else ""
-    other = rf"\\{quote[0]}{lines}{beyond}{'{}' if formatted else ''}"
+    other = rf"\0\\{quote[0]}{lines}{beyond}{'{}' if formatted else ''}"
     mode, field = f"{kind}{number}", f"field{number}"
     text = [f"mode {mode}", rf"    skip /([^{other}]|\\({_ESCAPES[kind]}))+/", f"    QUOTE /{quote}/ -> pop"]
     if len(quote) == 3:
@@ -40,10 +40,10 @@ def _string(kind: str, number: int) -> str:
 
 def _field(number: int) -> str:
     quote = _QUOTES[number]
-    other, loose = (rf"{quote[0]}\r\n", "") if len(quote) == 1 else ("", "")
+    other = rf"{quote[0]}\r\n" if len(quote) == 1 else ""
     return rf"""
 mode spec{number}
-    skip /([^\\{{}}{other}]|\\(.|\n)){loose}+/
+    skip /([^\0\\{{}}{other}]|\\[^\0])+/
     FIELD /\{{/ -> push field{number}
     '}}' -> pop
 mode field{number} *
@@ -80,10 +80,10 @@ layout INDENT DEDENT
 
 mode begin
     space /[ \t\f]+/
-    skip /\r\n?|\n|#[^\r\n]*/ -> goto begin
+    skip /\r\n?|\n|#[^\0\r\n]*/ -> goto begin
     otherwise -> goto line
 mode line *
-    skip /[ \t\f]+|#[^\r\n]*|\\(\r\n?|\n)/
+    skip /[ \t\f]+|#[^\0\r\n]*|\\(\r\n?|\n)/
     NAME /\i\I*/
     NUMBER /[1-9](_?[0-9])*|0(_?0)*|0[xX](_?{_HEX})+|0[oO](_?[0-7])+|0[bB](_?[01])+/
     NUMBER /[0-9](_?[0-9])*(\.([0-9](_?[0-9])*)?)?([eE][-+]?[0-9](_?[0-9])*)?[jJ]/
@@ -97,7 +97,7 @@ mode line *
     '{{' -> push bracket
 mode bracket *
     include line
-    skip /[ \t\f\r\n]+|#[^\r\n]*|\\(\r\n?|\n)/
+    skip /[ \t\f\r\n]+|#[^\0\r\n]*|\\(\r\n?|\n)/
     ')' -> pop
     ']' -> pop
     '}}' -> pop

@@ -1,0 +1,85 @@
+"""What a text may cost: deep, long and ambiguous ones take no more time a token, and what is kept does not grow."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from engine.syntax import State, start
+from engine.syntax.stacks import MOST_COMPARED, same
+
+DEEP = 20_000
+NESTED = [
+    "(",
+    "[",
+    "{",
+    "f(",
+    "x[",
+    "lambda:",
+    "not ",
+    "-",
+    "a if b else ",
+    "match * (",
+    "f'{",
+    "(yield ",
+    "{a:",
+]
+FLAT = {
+    "comment": ("#", "x"),
+    "space": ("", " "),
+    "string": ("'", "x"),
+    "long string": ("'''", "x'\n"),
+    "name": ("", "x"),
+    "lines": ("", "x = f(1)\n"),
+    "blank lines": ("", "\n"),
+    "targets": ("", "a = (b, c) = "),
+    "attributes": ("", "match.type."),
+    "arguments": ("f(", "a, "),
+    "characters' names": ("'\\N{", "A B"),
+    "soft keywords": ("", "match (a, b)\ntype (a)\ncase\n"),
+}
+
+
+def follow(state: State, piece: str, times: int) -> tuple[State, list[int]]:
+    spent = []
+    for _ in range(times):
+        before = time.thread_time_ns()
+        state = state.feed(piece)
+        spent.append(time.thread_time_ns() - before)
+    return state, spent
+
+
+@pytest.mark.parametrize("piece", NESTED)
+def test_deep_nesting_is_followed_at_the_same_speed(piece: str) -> None:
+    state, spent = follow(start("python", "module"), piece, DEEP // len(piece))
+    assert state.alive
+    assert not state.lost
+    assert not state.whole
+    tenth = sorted(spent[len(spent) // 10 : len(spent) // 5])
+    last = sorted(spent[-len(tenth) :])
+    assert last[len(last) // 2] < 5 * tenth[len(tenth) // 2]
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_what_a_state_holds_does_not_grow_with_the_text(name: str) -> None:
+    begin, piece = FLAT[name]
+    state, _ = follow(start("python", "module").feed(begin), piece, 30)
+    size = state.size
+    state, _ = follow(state, piece, 1_000)
+    assert state.size <= 2 * size + 10
+
+
+def test_more_readings_than_are_followed_refuse_nothing() -> None:
+    state, spent = follow(start("python", "module"), "(a, [b, ", 200)
+    assert state.lost
+    assert state.feed("???").alive
+    assert sorted(spent[:30])[-3] < 100_000_000
+
+
+def test_lists_are_compared_down_to_a_bound() -> None:
+    one = other = None
+    for number in range(MOST_COMPARED - 1):
+        one, other = (number, one), (number, other)
+    assert same(one, other)
+    assert not same((0, (0, one)), (0, (0, other)))
