@@ -15,6 +15,7 @@ NAMES: tuple[str, ...] = (
     "go",
     "python",
     "regex",
+    "sql",
 )
 """Each has a file in `grammars`, with GRAMMAR or, where there are dialects, `grammar(dialect)`."""
 
