@@ -13,6 +13,7 @@ from engine.syntax.notation import read_units
 NAMES: tuple[str, ...] = (
     # one a line, sorted
     "go",
+    "java",
     "python",
     "regex",
     "sql",
