@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,10 +51,12 @@ def begin(start: Start) -> Reading:
     return Reading(stacks, (start.mode, None), Layout(None if start.loose else (BEGIN, None)))
 
 
-def read(language: Language, reading: Reading, text: str) -> list[Reading]:
+def read(language: Language, readings: Iterable[Reading], text: str) -> list[Reading]:
     """Readings after more of the text, those that some continuation makes valid. TooAmbiguous: too many of them."""
-    work, done = [(reading, text)], list[Reading]()
+    work, done = [(reading, text) for reading in readings], list[Reading]()
     while work:
+        if len(work) + len(done) > MOST_READINGS:
+            raise TooAmbiguous
         reading, text = work.pop() if len(work) == 1 else _next(work)
         if not text:
             done.append(reading)
@@ -61,8 +64,6 @@ def read(language: Language, reading: Reading, text: str) -> list[Reading]:
             work += _enter(language, reading, text)
         else:
             work += _scan(language, reading, text, done)
-    if len(done) > MOST_READINGS:
-        raise TooAmbiguous
     return done
 
 
@@ -70,11 +71,15 @@ def _next(work: list[tuple[Reading, str]]) -> tuple[Reading, str]:
     """The reading that has most text to go, together with those that stand between tokens at the same place."""
     work.sort(key=lambda one: len(one[1]))
     reading, text = work.pop()
-    while work and reading.place is None and len(work[-1][1]) == len(text):
-        other = work[-1][0]
-        if other.place is not None or not same(other.modes, reading.modes) or not _level(other, reading):
-            break
-        reading = replace(reading, stacks=united(reading.stacks, work.pop()[0].stacks))
+    for other, rest in list(work) if reading.place is None else ():
+        if (
+            len(rest) == len(text)
+            and other.place is None
+            and same(other.modes, reading.modes)
+            and _level(other, reading)
+        ):
+            reading = replace(reading, stacks=united(reading.stacks, other.stacks))
+            work.remove((other, rest))
     return reading, text
 
 
@@ -221,7 +226,7 @@ def is_whole(language: Language, readings: list[Reading], *, partial: bool) -> b
             continue
         token = (reading.accepts, reading.witness, reading.taken)
         for after, rest in _leave(language, reading, token, reading.pending, "", ""):
-            work += read(language, after, rest)
+            work += read(language, [after], rest)
     return False
 
 

@@ -9,6 +9,9 @@ from engine.syntax.languages import language_of
 from engine.syntax.reading import Reading, begin, is_whole, read
 from engine.syntax.stacks import TooAmbiguous
 
+PIECE = 1024
+"""Characters read at once: what is left of them is copied after each token."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
@@ -25,10 +28,12 @@ class State:
         if self.lost or not self.readings:
             return self
         try:
-            readings = [after for reading in self.readings for after in read(self.language, reading, text)]
+            readings = self.readings
+            for at in range(0, len(text), PIECE):
+                readings = tuple(read(self.language, readings, text[at : at + PIECE]))
         except TooAmbiguous:
             return State(self.language, self.partial, (), lost=True)
-        return State(self.language, self.partial, tuple(readings))
+        return State(self.language, self.partial, readings)
 
     @property
     def alive(self) -> bool:
