@@ -62,7 +62,7 @@ def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
     matcher = sample.matcher
     if matcher is None or not sample.asks:
         return False
-    if b'"' in matcher.text(matcher.token_ids[-1:]) and steer(sample, tokenizer):  # before the judge sees it
+    if b'"' in matcher.last_text and steer(sample, tokenizer):  # before the judge sees it
         return True
     count = None if sample.retries >= retries else matcher.retreat()
     if count is None:
@@ -77,7 +77,8 @@ def settle(sample: Sample) -> None:
     matcher, checks = sample.matcher, sample.checks
     if matcher is None or checks is None or matcher.judge is not None or not sample.withheld:
         return
-    if not checks.holds(matcher.text(matcher.token_ids[-1:]), lambda: matcher.text(matcher.token_ids)):
+    news = b"" if matcher.within_string else matcher.last_text
+    if not checks.holds(news, lambda: matcher.text(matcher.token_ids)):
         release(sample)
 
 

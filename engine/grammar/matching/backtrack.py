@@ -87,8 +87,9 @@ def _row_of(matcher: TokenMatcher, token_id: int) -> bitmask.Row:
 
 def _wrong_from(matcher: TokenMatcher) -> int | None:
     """Offset of the value that fails for good, as of the last token; None too where no ending is found quickly."""
-    judge, tokens = matcher.judge, matcher.token_ids
-    last = matcher.text(tokens[-1:])
+    if matcher.within_string:
+        return None
+    judge, tokens, last = matcher.judge, matcher.token_ids, matcher.last_text
     if matcher.checks is not None and (matcher.terminated or not VALUE_ENDS.isdisjoint(last)):
         wrong = matcher.checks.failing_start(matcher.text(tokens), ended=matcher.terminated)
         if wrong is not None:

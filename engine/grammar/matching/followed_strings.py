@@ -103,13 +103,21 @@ class FollowedStrings:
         return None if here is None else here.first
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the last token went on with a followed string, and left it open."""
+        return not self._new and self.open not in (None, len(self._read) - 1)
+
+    @property
     def last_whole(self) -> int | None:
         """So many tokens of the document end where the open string was valid last; None where it never was."""
         first = self.open
         if first is None:
             return None
-        behind = enumerate(self._read[first:], first + 1)
-        return max((tokens for tokens, here in behind if here and here.states and here.whole), default=None)
+        for tokens in range(len(self._read), first, -1):
+            here = self._read[tokens - 1]
+            if here is not None and here.states and here.whole:
+                return tokens
+        return None
 
     def spend(self, count: int) -> bool:
         """Whether so many of the last tokens may be taken back; they count."""

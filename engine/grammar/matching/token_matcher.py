@@ -116,6 +116,20 @@ class TokenMatcher:
         return tuple(self._tokens)
 
     @property
+    def last_text(self) -> bytes:
+        """What the last token has written."""
+        return (self.grammar.vocabulary.texts[self._tokens[-1]] or b"") if self._tokens else b""
+
+    @property
+    def within_string(self) -> bool:
+        """The last token went on with a string and did not end it, so that no value has closed."""
+        if self.terminated or not self.cursor.in_string:
+            return False
+        if b'"' not in self.last_text:
+            return True
+        return self.strings is not None and self.strings.goes_on
+
+    @property
     def completed(self) -> bool:
         """The document could end here."""
         if self._narrowing is not None and self._track is not None and self._track.alive:
