@@ -37,9 +37,14 @@ def languages_of(constraint: Constraint | None, limits: Limits) -> Languages | N
     if any(name in constraint.source for name in ("x-syntax", *LANGUAGE_OF)):
         try:
             schemas = Schemas(json.loads(constraint.source), depth=limits.schema_depth, nodes=limits.schema_nodes)
+            return Languages(schemas, asked, closed=constraint.conformance == "tight")
         except EngineError:
             return None  # whoever compiles it says so
-    return Languages(schemas, asked, closed=constraint.conformance == "tight") if asked or schemas else None
+    return Languages(None, asked, closed=constraint.conformance == "tight") if asked else None
+
+
+_MOST_RESERVED = 64
+"""Tokens."""
 
 
 class Languages:
@@ -49,6 +54,10 @@ class Languages:
         self, schemas: Schemas | None, asked: Sequence[tuple[tuple[str, ...], Syntax]], *, closed: bool
     ) -> None:
         self._schemas, self._asked, self._closed = schemas, asked, closed
+        told = [] if schemas is None else [_syntax_at(at) for at in schemas.locations]
+        named = {syntax for syntax in (*told, *(syntax for _, syntax in asked)) if syntax is not None}
+        self.reserve = min(_MOST_RESERVED, sum(len(syntax.shortest or "") for syntax in named))
+        """Tokens that suffice to write a short text of each."""
         self._left = 0
 
     def at(self, path: Path) -> tuple[frozenset[Syntax], ...]:
@@ -121,6 +130,10 @@ class Languages:
     def _rest(self, at: Location, name: str) -> Location:
         assert self._schemas is not None
         return self._schemas.child(at, name) if isinstance(at.schema.get(name), dict | bool) else _UNSAID
+
+
+def _syntax_at(at: Location) -> Syntax | None:
+    return syntax_of(at.schema) if isinstance(at.schema, dict) else None
 
 
 _UNSAID = Schemas(True, depth=1, nodes=10).root

@@ -41,8 +41,7 @@ def go_back(matcher: TokenMatcher) -> int | None:
         return None
     count = matcher.tokens - dead.tokens
     if not matcher.strings.spend(count):
-        let_go(matcher)
-        return go_back(matcher)
+        return _give_up(matcher)
     matcher.rollback(count)
     matcher.ban(matcher.grammar.vocabulary.beginning_with(dead.prefix))
     return count
@@ -51,11 +50,14 @@ def go_back(matcher: TokenMatcher) -> int | None:
 def unstick(matcher: TokenMatcher) -> int | None:
     """See `Matcher.unstick`."""
     strings = matcher.strings
-    if strings is None or strings.settle() is not None or strings.open is None or not matcher.restricted:
+    if strings is None or strings.settle() is not None or not matcher.restricted:
         return None
-    if strings.open == matcher.tokens - 1 or not strings.spend(1):
-        let_go(matcher)
+    if strings.open is None:
+        matcher.lift_bans(matcher.tokens)
+        strings.let_go()
         return 0
+    if strings.open == matcher.tokens - 1 or _only_ends(matcher) or not strings.spend(1):
+        return _give_up(matcher) or 0
     last = matcher.token_ids[-1]
     matcher.rollback(1)
     matcher.ban(_row_of(matcher, last))
@@ -64,21 +66,37 @@ def unstick(matcher: TokenMatcher) -> int | None:
 
 def keep_whole(matcher: TokenMatcher) -> int | None:
     """See `Matcher.keep_whole`."""
-    if matcher.strings is None:
+    strings = matcher.strings
+    if strings is None:
         return None
-    matcher.strings.settle()
-    end = matcher.strings.last_whole
-    if end is None or end == matcher.tokens:
-        return None
+    dead = strings.settle()
+    end = matcher.tokens if dead is None else dead.tokens
+    if strings.open is not None:
+        end = strings.open if strings.last_whole is None else strings.last_whole
     count = matcher.tokens - end
     matcher.rollback(count)
+    return count or None
+
+
+def _give_up(matcher: TokenMatcher) -> int | None:
+    """End the open string where it was whole last. Where it never was, it is followed no more: the judge will see it,
+    and what was banned in it is legal again. How many tokens were taken back, None where none were."""
+    strings = matcher.strings
+    if strings is None:
+        return None
+    end = strings.last_whole
+    if end is None:
+        matcher.lift_bans(strings.let_go() + 1)
+        return go_back(matcher)
+    count = matcher.tokens - end
+    matcher.rollback(count)
+    matcher.ban(~matcher.grammar.vocabulary.beginning_with(b'"'))
     return count
 
 
-def let_go(matcher: TokenMatcher) -> None:
-    """The judge alone will see the open string; what was banned in it is legal again."""
-    if matcher.strings is not None:
-        matcher.lift_bans(matcher.strings.let_go() + 1)
+def _only_ends(matcher: TokenMatcher) -> bool:
+    """Whether nothing but the end of the open string was ever legal here: it has its longest length."""
+    return bitmask.is_empty(matcher.unbanned() & ~matcher.grammar.vocabulary.beginning_with(b'"'))
 
 
 def _row_of(matcher: TokenMatcher, token_id: int) -> bitmask.Row:

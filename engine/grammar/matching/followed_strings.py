@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, Self
 
 from engine.grammar.counting.cursor import Cursor, closing_quote, finished
 from engine.syntax import State, Syntax
+from engine.syntax.asked.syntax import SHORTEST
 
 _LEAST_BUDGET = 64
 """Tokens that may be taken back of any value; of a longer one, half of what it has written."""
@@ -18,6 +19,10 @@ _LEAST_BUDGET = 64
 
 class Languages(Protocol):
     """In which language the string at a path is to be written: one of each of these."""
+
+    @property
+    def reserve(self) -> int:
+        """Tokens that suffice to write a short text of each."""
 
     def at(self, path: tuple[str | int, ...]) -> tuple[frozenset[Syntax], ...]: ...
 
@@ -59,6 +64,8 @@ class FollowedStrings:
 
     def __init__(self, languages: Languages) -> None:
         self._languages = languages
+        self.reserve = languages.reserve
+        """Tokens that an ending may take beyond the shortest one, so that its strings are valid."""
         self._read: list[_Open | None] = []
         """Behind each token."""
         self._new: list[tuple[Cursor, bytes]] = []
@@ -138,6 +145,23 @@ class FollowedStrings:
             self._read[-1] = here._replace(states=())
         return self._let_go
 
+    def filled(self, cursor: Cursor, ending: bytes) -> bytes:
+        """This ending of the document, with short valid texts where it would leave followed strings that are not."""
+        here, at, written = self._read[-1] if self._read else None, 0, b""
+        while True:
+            if here is None:
+                quote = ending.find(b'"', at)
+                if quote < 0:
+                    return written + ending[at:]
+                was_inside, cursor = cursor.in_string, cursor.read(ending[at : quote + 1])
+                written, at = written + ending[at : quote + 1], quote + 1
+                if cursor.in_string and not was_inside and not cursor.is_key:
+                    here = self._opened(len(self._read), cursor)
+                continue
+            close = closing_quote(ending, at, here.cut)
+            written += _whole(here, ending[at:close]) + ending[close : close + 1]
+            cursor, at, here = cursor.read(ending[at : close + 1]), close + 1, None
+
     def _opened_at(self, index: int) -> int:
         here = self._read[index - 1] if index else None
         return index if here is None else here.first
@@ -170,6 +194,12 @@ class FollowedStrings:
             return _Open(index, ())
         states = tuple(tuple(one.start() for one in ways) for ways in self._languages.at(_path(cursor)))
         return _Open(index, states) if states else None
+
+
+def _whole(here: _Open, piece: bytes) -> bytes:
+    """The piece that ends a string, or another behind which it is valid, where one is known."""
+    candidates = (piece, *(text.encode() for text in SHORTEST))
+    return next((one for one in candidates if (fed := here.feed(one)) is not None and fed.whole), piece)
 
 
 def _shortest_dead(here: _Open, piece: bytes) -> bytes:

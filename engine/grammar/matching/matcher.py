@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.grammar.matching.backtrack import go_back, keep_whole, retreat, unstick
+from engine.grammar.matching.followed_strings import FollowedStrings
 from engine.grammar.matching.other_endings import best_ending
 from engine.grammar.matching.token_matcher import TokenMatcher
 
@@ -23,10 +24,22 @@ class Matcher(TokenMatcher):
         ending = self.shortest_ending(limit)
         if not 0 < len(ending) <= limit:
             return None
+        if self.strings is not None:
+            ending = self._with_whole_strings(self.strings, ending, limit)
         best = best_ending(self, ending, limit, self.passes)
         if self.bans(best[0]):
             self.lift_bans(self.tokens)  # the document ends here, and the judge of the whole text decides
         return best
+
+    def _with_whole_strings(self, strings: FollowedStrings, ending: tuple[int, ...], limit: int) -> tuple[int, ...]:
+        """The ending, or where that leaves a followed string invalid another, if it is legal and fits."""
+        text = self.text(ending)
+        filled = strings.filled(self.cursor, text)
+        if filled == text or (tokens := self.grammar.vocabulary.segmenter.cut(filled)) is None:
+            return ending
+        other, fork = (*tokens, ending[-1]), self.fork()
+        fits = len(other) <= limit and all(fork.accept(token) for token in other)
+        return other if fits else ending
 
     def retreat(self) -> int | None:
         """Judge the values that the last token closed; on failure go back into the value and ban what it began with.

@@ -274,6 +274,13 @@ class TokenMatcher:
             return kept.count if count else int(not kept.empty)
         return bitmask.popcount(array[row]) if count else int(not bitmask.is_empty(array[row]))
 
+    def unbanned(self) -> bitmask.Row:
+        """What would be legal here if nothing were banned."""
+        rows = np.zeros((1, bitmask.words(self.grammar.vocabulary.size)), dtype=np.int32)
+        self._fill(rows, 0, None)
+        row: bitmask.Row = rows[0]
+        return row
+
     @property
     def unfinished(self) -> bool:
         """The mask here has been begun, and is not there."""
@@ -392,7 +399,7 @@ class TokenMatcher:
         False too where a string, number or array has outgrown its guard (`Limits`), and near the limit where that takes
         longer to tell than a few milliseconds.
         """
-        track = self._track
+        track, tokens = self._track, tokens - (0 if self.strings is None else self.strings.reserve)
         if self.terminated or (track is not None and track.over):
             return self.terminated
         if track is not None and track.bound < tokens:

@@ -69,7 +69,7 @@ def mark_syntax(schemas: Schemas, report: Report) -> None:
         syntax = _syntax_at(at)
         if syntax is not None and ("x-syntax" in at.schema or schemas.root.draft >= Draft.D6):
             keyword = "x-syntax" if "x-syntax" in at.schema else "contentMediaType"
-            report.mark(at, keyword, "checked", f"followed while it is written, as {syntax.language} {syntax.unit}")
+            report.mark(at, keyword, "checked", f"each text must be {syntax.language}: {syntax.unit}")
         named = at.schema.get("contentMediaType") if isinstance(at.schema, dict) else None
         if isinstance(named, str) and named in LANGUAGE_OF and (syntax is None or "x-syntax" in at.schema):
             why = "x-syntax stands beside it" if syntax else f"{LANGUAGE_OF[named]} is not followed"

@@ -6,6 +6,7 @@ As a check, `target` names it for the process that runs checks. Imports no table
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import astuple
@@ -58,17 +59,27 @@ def _not_python(syntax: Syntax, text: str) -> str | None:
 
 
 def _is_python(unit: str, text: str) -> bool:
-    """Raises SyntaxError or ValueError for what is none."""
+    """Raises SyntaxError or ValueError for what is none. All but a module may be indented, as its first line is."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if unit in ("expression", "type"):
-            ast.parse(text.lstrip(" \t"), mode="eval")
+            ast.parse(text.strip(), mode="eval")
             return True
-        if unit == "signature":
-            text = f"{text.rstrip().removesuffix(':')}: pass"
-        elif unit == "body" and next((line for line in text.splitlines() if line.strip()), "")[:1].isspace():
-            text = f"if 1:\n{text}"
-        found = ast.parse(text).body
+        found = _statements(_function(text) if unit == "signature" else text, loose=unit != "module")
     if unit == "signature":
         return len(found) == 1 and isinstance(found[0], ast.FunctionDef | ast.AsyncFunctionDef)
     return len(found) == 1 if unit == "statement" else bool(found) or unit != "body"
+
+
+def _function(header: str) -> str:
+    """The function that a header is of; `def` may be left out."""
+    header = header.strip().removesuffix(":").rstrip()
+    return f"{header}: pass" if re.match(r"(async\s+)?def\b", header) else f"def {header}: pass"
+
+
+def _statements(text: str, *, loose: bool) -> list[ast.stmt]:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if not (loose and first[:1].isspace()):
+        return ast.parse(text).body
+    block = ast.parse(f"if 1:\n{text}").body
+    return block[0].body if len(block) == 1 and isinstance(block[0], ast.If) and not block[0].orelse else []
