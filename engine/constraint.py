@@ -117,13 +117,14 @@ class Constraint:
         require_enforced: bool = False,
         draft: Draft | None = None,
         contents: bool = True,
-        checks: Mapping[str, Check] | None = None,
+        checks: Mapping[str, Check | Sequence[Check]] | None = None,
     ) -> Constraint:
         """A JSON Schema: see `SchemaSource`. Key order is kept: it decides the order of the output.
 
         `draft` says what a schema without `$schema` is (2020-12 if nobody says): it becomes its `$schema`. Without
         `contents`, strings need not hold what `contentEncoding` and `contentMediaType` say: these are left out.
         `checks`: by JSON pointer into the document (`*` is any key or index), what values there must pass: see `Check`.
+        Several at one place stand in a list.
         """
         written = in_draft(json_schema_of(schema), draft)
         return cls(
@@ -215,11 +216,12 @@ class Constraint:
         return hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _in_pairs(checks: Mapping[str, Check] | None) -> tuple[tuple[str, Check], ...]:
+def _in_pairs(checks: Mapping[str, Check | Sequence[Check]] | None) -> tuple[tuple[str, Check], ...]:
     if checks is not None and not isinstance(checks, Mapping):
         kind = type(checks).__name__
         raise RequestError(f"checks must be an object of checks by JSON pointer, got {kind}", param="checks")
-    return tuple((checks or {}).items())
+    several = {at: found if isinstance(found, list | tuple) else (found,) for at, found in (checks or {}).items()}
+    return tuple((at, check) for at, found in several.items() for check in found)
 
 
 def _read_checks(checks: Sequence[Any]) -> tuple[tuple[str, Check], ...]:

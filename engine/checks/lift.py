@@ -1,7 +1,8 @@
 """Checks for LIFT's six schemas: what their descriptions say and their keywords cannot.
 
 `CHECKS` has, by bundled schema, what `Constraint.json_schema(..., checks=...)` takes. Each check is a function of its
-own, which a server registers as `NAME=engine.checks.lift:FUNCTION`. A check that cannot tell says nothing.
+own, which a server registers as `NAME=engine.checks.lift:FUNCTION`. A check that cannot tell says nothing. `SYNTAX` has
+what the texts in them are written in, `both` the two together.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import builtins
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from engine.syntax import LANGUAGES, Syntax
 
 _BEFORE_A_TYPE = frozenset((
     "asserts", "async", "chan", "const", "dyn", "extends", "fn", "for", "func", "impl", "in", "infer", "interface",
@@ -197,3 +200,70 @@ CHECKS: Mapping[str, Mapping[str, Check]] = {
     },
 }
 """By bundled schema and JSON pointer."""
+
+
+def _texts(language: str, **units: tuple[str, ...]) -> Mapping[str, Syntax]:
+    """By pointer. Statements may be headers alone, as LIFT's own examples have them."""
+    return {
+        pointer: Syntax(language, unit, partial=unit == "statements")
+        for unit, pointers in units.items()
+        for pointer in pointers
+        if unit in LANGUAGES.get(language, ())
+    }
+
+
+_CODE_OF_STATEMENTS = "/implementation/body_statements/*/code"
+_HINTS = "/implementation/variables/*/type_hint"
+_TRIED = "/exception_handling/try_catch_blocks/*"
+SYNTAX: Mapping[str, Mapping[str, Syntax]] = {
+    "lift_ir": {},
+    "python_generation": _texts(
+        "python",
+        statements=(_CODE_OF_STATEMENTS,),
+        type=(_HINTS,),
+        signature=("/helper_functions/*/signature",),
+        body=("/helper_functions/*/body",),
+    ),
+    "typescript_generation": _texts(
+        "typescript",
+        statements=(_CODE_OF_STATEMENTS,),
+        type=(_HINTS,),
+        signature=("/helper_functions/*/signature",),
+        body=("/helper_functions/*/body",),
+        module=("/type_definitions/*/definition",),
+    ),
+    "rust_generation": _texts(
+        "rust",
+        statements=(_CODE_OF_STATEMENTS,),
+        type=(_HINTS, "/error_handling/error_type"),
+        signature=("/helper_functions/*/signature",),
+        body=("/helper_functions/*/body",),
+        module=("/type_definitions/*/definition",),
+    ),
+    "go_generation": _texts(
+        "go",
+        statements=(_CODE_OF_STATEMENTS, "/implementation/defer_statements/*/code"),
+        type=(_HINTS, "/implementation/channels/*/element_type"),
+        expression=("/implementation/goroutines/*/function_call",),
+    ),
+    "java_generation": _texts(
+        "java",
+        statements=(
+            _CODE_OF_STATEMENTS,
+            f"{_TRIED}/try_body",
+            f"{_TRIED}/catch_clauses/*/body",
+            f"{_TRIED}/finally_body",
+        ),
+        type=(_HINTS, "/generics/*/bounds", "/exception_handling/checked_exceptions/*"),
+        signature=("/helper_methods/*/signature",),
+        body=("/helper_methods/*/body",),
+    ),
+}
+"""By bundled schema and JSON pointer: which language the texts there are in, of those that are followed. An IR names
+its language in itself."""
+
+
+def both(name: str) -> dict[str, list[Check | Syntax]]:
+    """Syntax and checks of a bundled schema."""
+    places = dict.fromkeys((*SYNTAX[name], *CHECKS[name]))
+    return {at: [table[at] for table in (SYNTAX[name], CHECKS[name]) if at in table] for at in places}

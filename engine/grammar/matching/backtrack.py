@@ -43,7 +43,10 @@ def go_back(matcher: TokenMatcher) -> int | None:
     if not matcher.strings.spend(count):
         return _give_up(matcher)
     matcher.rollback(count)
-    matcher.ban(matcher.grammar.vocabulary.beginning_with(dead.prefix))
+    again, vocabulary = matcher.restricted, matcher.grammar.vocabulary
+    matcher.ban(vocabulary.beginning_with(dead.prefix))
+    for text in matcher.strings.dead_beginnings() if again else ():  # else they would be tried one by one
+        matcher.ban(vocabulary.beginning_with(text))
     return count
 
 

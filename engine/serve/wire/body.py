@@ -23,7 +23,7 @@ Schema = dict[str, Any] | bool
 Read = TypeVar("Read", bound=BaseModel)
 MOST_FIELDS = 200
 Texts = Annotated[list[str], Field(fail_fast=True)]
-Checks = dict[str, str | dict[str, Any]]
+Checks = dict[str, str | dict[str, Any] | list[str | dict[str, Any]]]
 Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
 
 

@@ -1,0 +1,213 @@
+"""Strings in a language: written so that they parse, whatever the model wants, and closed where they do."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine import Constraint, Engine, Limits, Request, SamplingParams
+from engine.request import Result
+from engine.syntax import LANGUAGES, Syntax
+from engine.syntax.asked.reference import problem
+from tests.decode.fakes import Logits, fake_engine, random_logits, wants
+
+PYTHON_UNITS = sorted(LANGUAGES["python"])
+
+
+def schema(unit: str, **string: Any) -> dict[str, Any]:
+    code = {"type": "string", "x-syntax": {"language": "python", "unit": unit}, **string}
+    return {"type": "object", "properties": {"code": code}, "required": ["code"]}
+
+
+def asked(what: Any, checks: Any = None, prompt: str = "x", **sampling: Any) -> Request:
+    params = SamplingParams(**{"temperature": 0, "max_tokens": 400, **sampling})
+    return Request(prompt=prompt, constraint=Constraint.json_schema(what, checks=checks), sampling=params)
+
+
+def prefers(text: str) -> Logits:
+    """Logits that spell `text`; where they may not, and behind it, one of the characters that end something."""
+    spelt, drawn = wants(text), random_logits(1, 1.0)
+
+    def logits_of(fed: Sequence[int]) -> np.ndarray:
+        row, other = spelt(fed), drawn(fed)
+        enders = [ord(char) for char in "\"')]}:a"]
+        row[enders] = np.maximum(row[enders], other[enders])
+        return row
+
+    return logits_of
+
+
+def written(tmp_path: Path, code: str, what: Any, *, checks: Any = None, limits: Any = None, **sampling: Any) -> Result:
+    """By a model that wants `code`."""
+    settings = {} if limits is None else {"limits": limits}
+    engine, _ = fake_engine(prefers(json.dumps({"code": code}, separators=(",", ":"))), tmp_path, **settings)
+    with engine:
+        return engine.generate(asked(what, checks, **sampling))
+
+
+def noise(seed: int) -> Logits:
+    """Of which most is printed, so that strings are long."""
+    drawn = random_logits(seed, 3.0)
+
+    def logits_of(fed: Sequence[int]) -> np.ndarray:
+        row = drawn(fed)
+        row[:9] -= 20
+        row[128:256] -= 20
+        row[[ord('"'), ord("\\")]] -= 4
+        return row
+
+    return logits_of
+
+
+def parses(text: str, unit: str) -> bool:
+    return problem(Syntax("python", unit), text) is None
+
+
+@pytest.mark.parametrize(("unit", "wrong"), [
+    ("expression", "f(x]"),
+    ("expression", "[1, 2}] + 3"),
+    ("module", "def f(x:\n    return x\n"),
+    ("module", "for x in y:\nprint(x)\n"),
+    ("module", "x = 'abc\ny = 1\n"),
+    ("module", "retrun x\n"),
+    ("body", "    total = 1\n  return total"),
+    ("type", "list[int"),
+    ("signature", "def f(a b)"),
+])  # fmt: skip
+def test_what_cannot_become_valid_is_written_otherwise(tmp_path: Path, unit: str, wrong: str) -> None:
+    plain = schema(unit)
+    del plain["properties"]["code"]["x-syntax"]
+    assert written(tmp_path, wrong, plain).value == {"code": wrong}
+    assert not parses(wrong, unit)
+    result = written(tmp_path, wrong, schema(unit), limits=Limits(retries=0))
+    assert result.status == "complete", "and it is no retry"
+    assert result.valid
+    assert parses(result.value["code"], unit)
+
+
+RIGHT = 'def f(x):\n    """Ü \\d \'quoted\'"""\n    return [x for y in {"a": (1, 2)} if y != "\\n"]\n\n\nprint(f(1))\n'
+
+
+def test_what_is_valid_is_written_as_the_model_wants_it(tmp_path: Path) -> None:
+    result = written(tmp_path, RIGHT, schema("module"))
+    assert (result.status, result.value) == ("complete", {"code": RIGHT})
+
+
+def test_it_may_be_asked_for_by_pointer_and_by_media_type(tmp_path: Path) -> None:
+    plain = {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
+    for check in (Syntax("python", "expression"), {"language": "python", "unit": "expression"}):
+        result = written(tmp_path, "f(x]", plain, checks={"/code": check}, limits=Limits(retries=0))
+        assert result.status == "complete"
+        ast.parse(result.value["code"], mode="eval")
+    named = schema("module")
+    named["properties"]["code"] = {"type": "string", "contentMediaType": "text/x-python"}
+    result = written(tmp_path, "f(x]", named, limits=Limits(retries=0))
+    ast.parse(result.value["code"])
+    assert result.status == "complete"
+
+
+def test_several_checks_stand_at_one_place(tmp_path: Path) -> None:
+    plain = {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
+    seen: list[str] = []
+    asked_for = {"/code": [Syntax("python", "expression"), lambda text, _: seen.append(text)]}
+    result = written(tmp_path, "f(x]", plain, checks=asked_for)
+    assert result.status == "complete"
+    assert parses(result.value["code"], "expression")
+    assert seen == [result.value["code"]]
+
+
+@pytest.mark.parametrize("budget", range(30, 110, 9))
+def test_a_forced_ending_goes_back_to_where_the_text_was_valid(tmp_path: Path, budget: int) -> None:
+    text = "import os\nx = [\n    1,\n    2,\n]\n\ndef f(a):\n    return g(a, [" + "a, " * 200
+    result = written(tmp_path, text, schema("module"), max_tokens=budget)
+    assert result.status == "closed"
+    assert text.startswith(result.value["code"].rstrip("\n"))
+    ast.parse(result.value["code"])
+
+
+def test_an_ending_writes_something_valid_where_nothing_was_yet(tmp_path: Path) -> None:
+    both = schema("expression")
+    both["properties"]["more"] = {"type": "array", "items": both["properties"]["code"], "minItems": 2}
+    both["required"].append("more")
+    result = written(tmp_path, "(" * 300, both, max_tokens=90)
+    assert result.status == "closed"
+    for text in (result.value["code"], *result.value["more"]):
+        ast.parse(text, mode="eval")
+
+
+def test_the_longest_length_ends_a_text_where_it_was_valid(tmp_path: Path) -> None:
+    result = written(tmp_path, "a + f(b, c) + g(dddd)", schema("expression", maxLength=18))
+    assert result.status == "complete"
+    assert result.value["code"].startswith("a + f(b, c)")
+    assert parses(result.value["code"], "expression")
+
+
+def test_escapes_are_what_they_stand_for(tmp_path: Path) -> None:
+    engine, _ = fake_engine(prefers('{"code":"f\\u0028x\\u005d"}'), tmp_path)
+    with engine:
+        result = engine.generate(asked(schema("expression")))
+    assert result.status == "complete"
+    assert result.value["code"].startswith("f(x")
+    assert parses(result.value["code"], "expression")
+
+
+def test_a_stream_never_takes_anything_back(tmp_path: Path) -> None:
+    plain = {"type": "object", "properties": {"a": {"type": "string"}, "code": {"type": "string"}}}
+    told: list[str] = []
+    engine, _ = fake_engine(prefers('{"a":"first","code":"f(x] + g(y}"}'), tmp_path)
+    with engine:
+        request = asked({**plain, "required": ["a", "code"]}, {"/code": Syntax("python", "expression")})
+        result = engine.submit(request, on_text=lambda _, piece: told.append(piece)).result()
+    assert "".join(told) == result.text
+    assert result.status == "complete"
+    assert any(piece for piece in told[:-1]), "what is not code was told before"
+
+
+def test_samples_are_followed_apart(tmp_path: Path) -> None:
+    engine, _ = fake_engine(noise(5), tmp_path)
+    with engine:
+        result = engine.generate(asked(schema("expression"), temperature=1, seed=1, n=4, max_tokens=80))
+    texts = [json.loads(sample.text)["code"] for sample in result.samples]
+    assert len(set(texts)) > 1
+    assert [parses(text, "expression") for text in texts] == [sample.valid for sample in result.samples]
+    assert any(sample.valid for sample in result.samples)
+
+
+@pytest.mark.parametrize("method", ["smc", "rejection"])
+def test_particles_that_cannot_become_valid_are_dead(tmp_path: Path, method: Any) -> None:
+    short = schema("expression", maxLength=3)
+    more = {"particles": 8} if method == "smc" else {}
+    engine, _ = fake_engine(random_logits(2, 1.0), tmp_path, max_batch=8)
+    with engine:
+        result = engine.generate(asked(short, temperature=1, seed=1, method=method, max_tokens=40, **more))
+    assert result.status in ("complete", "dead_end", "invalid")
+    if result.status == "complete":
+        assert parses(result.value["code"], "expression")
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    engine, _ = fake_engine(noise(3), tmp_path_factory.mktemp("cache"), max_batch=8)
+    with engine:
+        yield engine
+
+
+@pytest.mark.parametrize("unit", PYTHON_UNITS)
+def test_noise_ends_and_claims_nothing_wrong(noisy: Engine, unit: str) -> None:
+    two = schema(unit)
+    two["properties"]["b"] = {"type": "string", "maxLength": 12, "x-syntax": {"language": "python", "unit": unit}}
+    two["required"].append("b")
+    running = [
+        noisy.submit(asked(two, prompt=f"p{seed}", temperature=1, seed=seed, max_tokens=(40, 120, 300)[seed % 3]))
+        for seed in range(9)
+    ]
+    for result in (one.result() for one in running):
+        assert result.status in ("complete", "closed", "invalid")
+        texts = json.loads(result.text).values()
+        assert all(parses(text, unit) for text in texts) == (result.status != "invalid")
