@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.errors import RequestError
+from engine.schema.reading.dialect import Draft
 from engine.syntax import LANGUAGES, Syntax
 from engine.syntax.asked.reference import problem
 
@@ -37,6 +38,11 @@ def syntax_of(schema: dict[str, Any]) -> Syntax | None:
     named = schema.get("contentMediaType")
     language = LANGUAGE_OF.get(named, "") if isinstance(named, str) and "contentEncoding" not in schema else ""
     return Syntax(language) if "module" in LANGUAGES.get(language, ()) else None
+
+
+def is_written(schema: dict[str, Any], judged: Draft) -> bool:
+    """Whether the judge, whose schema is of this draft, asks of strings here that they are texts of a language."""
+    return ("x-syntax" in schema or judged >= Draft.D6) and syntax_of(schema) is not None
 
 
 class WrittenIn:

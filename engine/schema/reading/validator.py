@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,14 @@ from engine.constraint import DRAFT_URIS
 from engine.errors import ConstraintError, JudgingLimit, LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.patterns.in_schemas import PatternError, Written
 from engine.pointer import json_pointer, steps
-from engine.schema.reading.contents import SYNTAX, ContentEncoding, ContentSchema, WrittenIn, is_json_document
+from engine.schema.reading.contents import (
+    SYNTAX,
+    ContentEncoding,
+    ContentSchema,
+    WrittenIn,
+    is_json_document,
+    is_written,
+)
 from engine.schema.reading.dialect import Draft, draft_of
 from engine.schema.reading.idn import is_idn_hostname
 
@@ -82,11 +89,11 @@ class Validator:
             ) from None
         self._whole = schema if whole is None else whole
         self._inner: dict[str, Validator] = {}
-        if _says_contents(schema, (*_CONTENTS, *SYNTAX) if self.draft >= Draft.D2019 else SYNTAX):
+        if _says_contents(schema, self.draft):
             # a second one, since what the specification only annotates decides no `not` and no `oneOf`
             places = list[str]()
             self._validators.append(_compiled(self._written.schema, self.draft, self._keywords(places)))
-            if whole is None:
+            if whole is None and self.draft >= Draft.D2019:
                 self._refuse_contents(places)
 
     def check(self, text: str | bytes) -> Checked:
@@ -225,8 +232,10 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _says_contents(schema: Any, keywords: Sequence[str]) -> bool:
-    return any(isinstance(part, dict) and any(name in part for name in keywords) for part in _parts(schema))
+def _says_contents(schema: Any, draft: Draft) -> bool:
+    asserted = (*_CONTENTS, "x-syntax") if draft >= Draft.D2019 else ("x-syntax",)
+    parts = [part for part in _parts(schema) if isinstance(part, dict)]
+    return any(any(name in part for name in asserted) or is_written(part, draft) for part in parts)
 
 
 def _named_contents(schema: Any) -> str | None:

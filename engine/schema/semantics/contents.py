@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from engine.errors import RequestError, SchemaRefused
-from engine.schema.reading.contents import LANGUAGE_OF, syntax_of
+from engine.schema.reading.contents import LANGUAGE_OF, is_written, syntax_of
 from engine.schema.reading.dialect import Draft
 from engine.schema.reading.reference import Location, Schemas
 from engine.schema.semantics.evaluator import Evaluator, children
@@ -67,7 +67,7 @@ def mark_syntax(schemas: Schemas, report: Report) -> None:
     """Name the keywords by which strings are texts of a language, or are not."""
     for at in schemas.locations:
         syntax = _syntax_at(at)
-        if syntax is not None and ("x-syntax" in at.schema or schemas.root.draft >= Draft.D6):
+        if syntax is not None and is_written(at.schema, schemas.root.draft):
             keyword = "x-syntax" if "x-syntax" in at.schema else "contentMediaType"
             report.mark(at, keyword, "checked", f"each text must be {syntax.language}: {syntax.unit}")
         named = at.schema.get("contentMediaType") if isinstance(at.schema, dict) else None

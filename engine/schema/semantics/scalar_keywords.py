@@ -9,6 +9,7 @@ from typing import Any
 from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
 from engine.schema.formats import registry
 from engine.schema.numbers.intervals import Interval, Numbers, rational
+from engine.schema.reading.contents import is_written
 from engine.schema.reading.dialect import Draft
 from engine.schema.reading.keywords import asserts_format, speaks
 from engine.schema.reading.reference import Location
@@ -56,6 +57,7 @@ def string_sets(report: Report, at: Location, judged: Draft) -> tuple[tuple[Stri
         exact = _encoding_exact(report, at) and exact
     if speaks(at.draft, "contentMediaType") or speaks(judged, "contentMediaType"):
         exact = _content_exact(report, at) and exact
+    exact = exact and not is_written(schema, judged)
     low, high = count(schema.get("minLength"), 0) or 0, count(schema.get("maxLength"), None)
     strings = strings and restricted(strings, low, high)
     return () if strings is None else (strings,), exact

@@ -1,0 +1,95 @@
+"""`x-syntax` and media types of languages: verdicts, what is refused by name, and the judge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.errors import SchemaRefused
+from engine.schema.lower import lower
+from engine.schema.reading.validator import Validator
+
+
+def python(unit: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "x-syntax": {"language": "python", "unit": unit, **more}}
+
+
+PYTHON = python("expression")
+MODULE = {"type": "string", "contentMediaType": "text/x-python"}
+SEVEN = {"$schema": "http://json-schema.org/draft-07/schema#"}
+FOUR = {"$schema": "http://json-schema.org/draft-04/schema#"}
+
+
+def verdicts(schema: Any) -> dict[tuple[str, str], str]:
+    lowered = lower(schema, whitespace="compact", conformance="tight")
+    return {(found.pointer, found.keyword): found.verdict for found in lowered.verdicts}
+
+
+@pytest.mark.parametrize(("schema", "where"), [
+    (PYTHON, ("", "x-syntax")),
+    (MODULE, ("", "contentMediaType")),
+    ({**SEVEN, **MODULE}, ("", "contentMediaType")),
+    ({**FOUR, **PYTHON}, ("", "x-syntax")),
+    ({"anyOf": [{"type": "integer"}, PYTHON]}, ("", "anyOf")),
+    ({"not": PYTHON}, ("", "not")),
+    ({"$ref": "#/$defs/a", "$defs": {"a": PYTHON}}, ("/$defs/a", "x-syntax")),
+])  # fmt: skip
+def test_a_text_in_a_language_is_checked_and_so_is_what_depends_on_it(schema: Any, where: tuple[str, str]) -> None:
+    assert verdicts(schema)[where] == "checked"
+
+
+def test_a_media_type_beside_it_or_of_nothing_followed_asks_for_nothing() -> None:
+    both = {**PYTHON, "contentMediaType": "text/x-python"}
+    assert verdicts(both)[("", "contentMediaType")] == "enforced"
+    assert verdicts(both)[("", "x-syntax")] == "checked"
+    assert Validator(both).check('"f(x)"').ok
+    assert Validator({**FOUR, **MODULE}).check('"f("').ok, "draft 4 has no such keyword"
+    assert Validator({"type": "string", "contentMediaType": "text/html"}).check('"f("').ok
+
+
+@pytest.mark.parametrize(("given", "named"), [
+    ("python", "must be an object, got str"),
+    ({}, "needs a language"),
+    ({"language": "cobol"}, "language 'cobol' is not followed; there is: "),
+    ({"language": "python", "unit": "verb"}, "unit 'verb' of python is not followed; there is: module, statements"),
+    ({"language": "python", "dialect": "2"}, "python has no dialects, not '2'"),
+    ({"language": "python", "partial": 1}, "partial must be true or false"),
+    ({"language": ["python"]}, "language must be"),
+    ({"language": "python", "lenient": True}, "a syntax has no 'lenient'"),
+])  # fmt: skip
+def test_what_is_not_followed_is_refused_by_name(given: Any, named: str) -> None:
+    with pytest.raises(SchemaRefused) as caught:
+        verdicts({"type": "object", "properties": {"a": {"type": "string", "x-syntax": given}}})
+    assert named in caught.value.message
+    assert caught.value.pointer == "/properties/a/x-syntax"
+
+
+def test_a_property_of_that_name_is_no_keyword() -> None:
+    schema = {"type": "object", "properties": {"x-syntax": {"type": "string"}}}
+    assert Validator(schema).check('{"x-syntax":"f("}').ok
+    assert "checked" not in verdicts(schema).values()
+
+
+@pytest.mark.parametrize(("schema", "text", "ok"), [
+    (PYTHON, '"f(x)"', True),
+    (PYTHON, '"f(x]"', False),
+    (PYTHON, '""', False),
+    (MODULE, '""', True),
+    (MODULE, '"def f():\\n    return 1\\n"', True),
+    (MODULE, '"def f():\\nreturn 1\\n"', False),
+    ({**PYTHON, "contentMediaType": "application/json"}, '"f(x)"', True),
+    ({"type": ["string", "null"], "x-syntax": {"language": "python", "unit": "type"}}, "null", True),
+    (python("signature"), '"async def f(a: int) -> str:"', True),
+    (python("signature"), '"f(a)"', True),
+    (python("signature"), '"f(a): return"', False),
+    (python("body"), '"    x = 1\\n    return x"', True),
+    (python("body"), '"    x = 1\\n  return x"', False),
+    (python("statement"), '"x = 1\\ny = 2"', False),
+    (python("statements", partial=True), '"for x in y:"', True),
+    (python("statements"), '"for x in y:"', False),
+])  # fmt: skip
+def test_the_judge_parses_it(schema: Any, text: str, ok: bool) -> None:
+    found = Validator(schema).check(text)
+    assert found.ok is ok
+    assert ok or found.keyword in ("x-syntax", "contentMediaType")
