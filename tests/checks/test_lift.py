@@ -16,6 +16,7 @@ from engine.checks.closed_values import ClosedValues
 from engine.checks.reach import first_unmet
 from engine.checks.service import _target_of
 from engine.pointer import steps
+from engine.syntax.asked.reference import problem
 
 
 def failures(name: str, document: Any) -> list[tuple[str, str]]:
@@ -183,3 +184,29 @@ def test_a_go_channel_without_a_buffer_has_no_places() -> None:
     document = {"implementation": {"body_statements": [{"type": "return", "code": ""}], "channels": [channel]}}
     ((pointer, _),) = failures("go_generation", document)
     assert pointer == "/implementation/channels/0"
+
+
+def test_the_syntax_of_each_schema_stands_at_places_that_it_has() -> None:
+    assert set(lift.SYNTAX) == set(bundled_names())
+    for name, table in lift.SYNTAX.items():
+        assert all(syntax.language == name.removesuffix("_generation") for syntax in table.values())
+        for pointer in table:
+            assert first_unmet(json.dumps(bundled_schema(name)), (pointer,), closed=True) is None
+        both = Constraint.json_schema(bundled_schema(name), checks=lift.both(name)).checks
+        assert len(both) == len(table) + len(lift.CHECKS[name])
+    assert set(lift.SYNTAX["python_generation"]) == {
+        "/implementation/body_statements/*/code",
+        "/implementation/variables/*/type_hint",
+        "/helper_functions/*/signature",
+        "/helper_functions/*/body",
+    }
+
+
+@pytest.mark.parametrize(("name", "document"), list(examples()))
+def test_examples_are_in_their_language_but_for_declarations_that_are_empty(name: str, document: Any) -> None:
+    text, table = json.dumps(document).encode(), list(lift.SYNTAX[name].items())
+    for closed in ClosedValues([steps(pointer) for pointer, _ in table]).read(text, ended=True):
+        value = json.loads(text[closed.start : closed.end])
+        if value is not None and value != "":
+            assert problem(table[closed.watch][1], value) is None, (closed.pointer, value)
+            assert table[closed.watch][1].start().feed(value).whole, (closed.pointer, value)

@@ -5,12 +5,12 @@ r"""Java 24, without previews. Unicode escapes are known in names, characters an
 
 GRAMMAR = r"""
 unit module = file
-unit statements = statements
+unit statements = text
 unit statement = one_statement
 unit expression = expr
 unit type = result
 unit signature = signature
-unit body = statements
+unit body = text
 soft 'record' 'sealed' 'non' 'permits' 'yield' 'when' 'module' 'open' 'requires' 'transitive' 'exports' 'opens' 'to'
     'uses' 'provides' 'with'
 
@@ -90,6 +90,7 @@ array: '{' (initializer % ',')? ','? '}'
 
 block: '{' (statements? '}' | OPEN)
 inside: block | OPEN
+text: statement*
 statements: statement+
 one_statement: statement
 statement: local_modifier* (class | interface | enum | record) | local ';' | inner
