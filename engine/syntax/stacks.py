@@ -12,7 +12,7 @@ from engine.syntax.tables import ParserState
 Stack = tuple[ParserState, Any, int]
 """(state on top, the stack below or None, hash of all its states)"""
 Stacks = tuple[Stack, ...]
-MOST_STACKS, MOST_STEPS = 64, 4096
+MOST_STACKS, MOST_STEPS = 64, 1024
 MOST_COMPARED = 64
 """Levels of a linked list."""
 

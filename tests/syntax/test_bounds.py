@@ -83,3 +83,17 @@ def test_lists_are_compared_down_to_a_bound() -> None:
         one, other = (number, one), (number, other)
     assert same(one, other)
     assert not same((0, (0, one)), (0, (0, other)))
+
+
+@pytest.mark.parametrize(("language", "unit", "begin", "piece"), [
+    ("java", "expression", "", "a ? b : "),
+    ("java", "expression", "", "a < "),
+    ("sql", "module", "select a ", "union select a "),
+    ("go", "statements", "", "a := b[c, "),
+])  # fmt: skip
+def test_a_chain_that_reduces_at_every_token_costs_a_bounded_time(
+    language: str, unit: str, begin: str, piece: str
+) -> None:
+    state, spent = follow(start(language, unit).feed(begin), piece, 1_100)
+    assert state.alive
+    assert sorted(spent)[-20] < 100_000_000
