@@ -89,7 +89,6 @@ def test_lists_are_compared_down_to_a_bound() -> None:
     ("java", "expression", "", "a ? b : "),
     ("java", "expression", "", "a < "),
     ("sql", "module", "select a ", "union select a "),
-    ("go", "statements", "", "a := b[c, "),
 ])  # fmt: skip
 def test_a_chain_that_reduces_at_every_token_costs_a_bounded_time(
     language: str, unit: str, begin: str, piece: str
