@@ -16,6 +16,7 @@ NAMES: tuple[str, ...] = (
     "java",
     "python",
     "regex",
+    "rust",
     "sql",
 )
 """Each has a file in `grammars`, with GRAMMAR or, where there are dialects, `grammar(dialect)`."""
