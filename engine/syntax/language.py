@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from engine.syntax.notation import Action, GrammarText, ModeText, read_grammar
 from engine.syntax.productions import plain_productions, unproductive
 from engine.syntax.scanner import Scanner
-from engine.syntax.stacks import Stacks, shift, united
+from engine.syntax.stacks import Stack, Stacks, shift, united
 from engine.syntax.tables import END, OPEN, ParserState, Tables
 
 
@@ -46,11 +46,19 @@ class Mode:
             return [(self.scanner(frozenset()), stacks)]
         groups: dict[frozenset[int], Stacks] = {}
         for stack in stacks:
-            without = frozenset[int]()
-            for terminal, others in self.contexts.items():
-                without |= others if shift((stack,), terminal) else {terminal}
-            groups[without] = (*groups.get(without, ()), stack)
+            for without in self._without(stack):
+                groups[without] = (*groups.get(without, ()), stack)
         return [(self.scanner(without), group) for without, group in groups.items()]
+
+    def _without(self, stack: Stack) -> list[frozenset[int]]:
+        """What is not scanned for. Of stacks that were merged some may take what others cannot, so both are tried."""
+        found = [frozenset[int]()]
+        for terminal, others in self.contexts.items():
+            takes = bool(shift((stack,), terminal))
+            either = takes and stack[4] and any(shift((stack,), other) for other in others)
+            left_out = ([others] if takes else []) + ([frozenset({terminal})] if either or not takes else [])
+            found = [known | more for known in found for more in left_out]
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

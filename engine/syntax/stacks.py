@@ -1,6 +1,7 @@
 """The stacks of the parser, followed as a set: immutable, linked, sharing what they have in common.
 
-They hold states and no values, so two readings of a text that come to the same states are one stack again.
+They hold states and no values, so two readings of a text that come to the same states are one stack again. Where there
+are many, those with the same state on top become one that has several stacks below it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from typing import Any
 
 from engine.syntax.tables import ParserState
 
-Stack = tuple[ParserState, Any, int]
-"""(state on top, the stack below or None, hash of all its states)"""
+Stack = tuple[ParserState, Any, int, tuple[Any, ...], bool]
+"""(state on top, the stack below or None, hash of all states, further stacks below, whether there are any at all)"""
 Stacks = tuple[Stack, ...]
-MOST_STACKS, MOST_STEPS = 64, 1024
+MOST_APART, MOST_STACKS, MOST_STEPS = 16, 64, 512
 MOST_COMPARED = 64
 """Levels of a linked list."""
 
@@ -33,36 +34,69 @@ def same(one: tuple[Any, ...] | None, other: tuple[Any, ...] | None) -> bool:
 
 
 def pushed(state: ParserState, below: Stack | None) -> Stack:
-    return state, below, hash((state, below[2] if below else 0))
+    if below is None:
+        return state, None, hash((state, 0)), (), False
+    return state, below, hash((state, below[2])), (), below[4]
 
 
 def united(some: Stacks, more: Stacks) -> Stacks:
     if not some:
         return more
-    found = {stack[2]: stack for stack in (*more, *some)}
-    if len(found) > MOST_STACKS:
+    return _bounded({stack[2]: stack for stack in (*more, *some)})
+
+
+def _bounded(stacks: dict[int, Stack]) -> Stacks:
+    if len(stacks) <= MOST_APART:
+        return tuple(stacks.values())
+    by_state: dict[ParserState, list[Stack]] = {}
+    for stack in stacks.values():
+        by_state.setdefault(stack[0], []).append(stack)
+    if len(by_state) > MOST_STACKS:
         raise TooAmbiguous
-    return tuple(found.values())
+    return tuple(_merged(state, same_top) for state, same_top in by_state.items())
+
+
+def _merged(state: ParserState, stacks: list[Stack]) -> Stack:
+    if len(stacks) == 1:
+        return stacks[0]
+    below = {one[2]: one for stack in stacks for one in (stack[1], *stack[3])}
+    if len(below) > MOST_STACKS:
+        raise TooAmbiguous
+    first, *others = below.values()
+    return state, first, hash((state, *sorted(below))), tuple(others), True
+
+
+def _below(stack: Stack, size: int) -> list[Stack]:
+    """The stacks after that many symbols are taken away."""
+    found = [stack]
+    for _ in range(size):
+        if any(one[3] for one in found):
+            found = list({id(one): one for top in found for one in (top[1], *top[3])}.values())
+        else:
+            found = list({id(top[1]): top[1] for top in found}.values()) if len(found) > 1 else [found[0][1]]
+    return found
 
 
 def shift(stacks: Stacks, terminal: int) -> Stacks:
     """The stacks after a terminal; none if no text that begins so is in the language."""
-    if len(stacks) == 1:
-        stack = stacks[0]
-        while True:
-            state = stack[0]
-            target, reductions = state.actions.get(terminal) or state.action(terminal)
-            if not reductions:
-                return ((target, stack, hash((target, stack[2]))),) if target else ()
-            if target or len(reductions) > 1:
-                return _shift_all([stack], terminal)
-            size, left = reductions[0]
-            for _ in range(size):
-                stack = stack[1]
-            state = stack[0]
-            state = state.gotos.get(left) or _goto(state, left)
-            stack = (state, stack, hash((state, stack[2])))
-    return _shift_all(list(stacks), terminal)
+    if len(stacks) != 1:
+        return _shift_all(list(stacks), terminal)
+    stack = stacks[0]
+    while True:
+        state = stack[0]
+        target, reductions = state.actions.get(terminal) or state.action(terminal)
+        if not reductions:
+            return (pushed(target, stack),) if target else ()
+        if target or len(reductions) > 1:
+            return _shift_all([stack], terminal)
+        size, left = reductions[0]
+        for _ in range(size):
+            if stack[3]:
+                return _shift_all(list(stacks), terminal)
+            stack = stack[1]
+        state = stack[0]
+        state = state.gotos.get(left) or _goto(state, left)
+        stack = (state, stack, hash((state, stack[2])), (), stack[4])
 
 
 def _goto(state: ParserState, left: int) -> ParserState:
@@ -83,16 +117,12 @@ def _shift_all(work: list[Stack], terminal: int) -> Stacks:
             after = pushed(target, stack)
             shifted[after[2]] = after
         for size, left in reductions:
-            below = stack
-            for _ in range(size):
-                below = below[1]
-            after = pushed(below[0].gotos.get(left) or _goto(below[0], left), below)
-            if after[2] not in reduced:
-                reduced.add(after[2])
-                work.append(after)
+            for below in _below(stack, size):
+                after = pushed(below[0].gotos.get(left) or _goto(below[0], left), below)
+                if after[2] not in reduced:
+                    reduced.add(after[2])
+                    work.append(after)
         steps += 1
         if steps > MOST_STEPS:
             raise TooAmbiguous
-    if len(shifted) > MOST_STACKS:
-        raise TooAmbiguous
-    return tuple(shifted.values())
+    return _bounded(shifted)

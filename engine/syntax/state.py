@@ -50,14 +50,16 @@ class State:
 
     @property
     def size(self) -> int:
-        """Parser states, modes and characters held. What other states share is counted too."""
-        total = 0
+        """Parser states, modes and characters held, those too that other states share."""
+        seen = set[int]()
         for reading in self.readings:
-            total += len(reading.pending) + len(reading.layout.text)
-            for stack in (*reading.stacks, *reading.taken, reading.modes, reading.layout.blocks):
-                while stack is not None:
-                    total, stack = total + 1, stack[1]
-        return total
+            work = [*reading.stacks, *reading.taken, reading.modes, reading.layout.blocks]
+            while work:
+                item = work.pop()
+                if item is not None and id(item) not in seen:
+                    seen.add(id(item))
+                    work += [item[1], *(item[3] if len(item) > 2 else ())]
+        return len(seen) + sum(len(reading.pending) + len(reading.layout.text) for reading in self.readings)
 
 
 def start(language: str, unit: str, *, partial: bool = False, dialect: str | None = None) -> State:
