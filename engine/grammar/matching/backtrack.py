@@ -45,7 +45,7 @@ def go_back(matcher: TokenMatcher) -> int | None:
     matcher.rollback(count)
     again, vocabulary = matcher.restricted, matcher.grammar.vocabulary
     matcher.ban(vocabulary.beginning_with(dead.prefix))
-    for text in matcher.strings.dead_beginnings() if again else ():  # else they would be tried one by one
+    for text in matcher.strings.dead_beginnings(dead.prefix) if again else ():  # else they would be tried one by one
         matcher.ban(vocabulary.beginning_with(text))
     return count
 

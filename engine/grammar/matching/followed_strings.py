@@ -15,8 +15,15 @@ from engine.syntax.asked.syntax import SHORTEST
 
 _LEAST_BUDGET = 64
 """Tokens that may be taken back of any value; of a longer one, half of what it has written."""
-_PLAIN = tuple(bytes([code]) for code in range(0x20, 0x7F) if code not in b'"\\')
 _ESCAPES = tuple(b"\\%c" % code for code in b'"\\/bfnrt')
+_FAMILIES = (
+    *(
+        tuple(text[at : at + 1] for at in range(len(text)))
+        for text in (b" !#$%&'()*+,-./:;<=>?@[]^_`{|}~", b"0123456789")
+    ),
+    *(tuple(bytes([code]) for code in range(first, first + 26)) for first in b"aA"),
+    _ESCAPES,
+)
 """What a string in JSON may go on with, but for what has no character of ASCII."""
 
 
@@ -112,15 +119,15 @@ class FollowedStrings:
         here = self._read[-1] if self._read else None
         return None if here is None else here.first
 
-    def dead_beginnings(self) -> list[bytes]:
-        """Bytes with which the open string cannot go on, of those that begin most tokens. About 2 milliseconds."""
+    def dead_beginnings(self, like: bytes) -> list[bytes]:
+        """Bytes with which the open string cannot go on, of the same kind as those. Half a millisecond."""
         here = self._read[-1] if self._read else None
+        kind = next((kind for kind in _FAMILIES if like.startswith(kind)), ())
         if here is None or here.cut:
             return []
-        dead = [piece for piece in (*_PLAIN, *_ESCAPES) if here.feed(piece) is None]
-        if dead[-len(_ESCAPES) :] == [*_ESCAPES]:
-            dead.append(b"\\")  # what is left of escapes is characters that can be written plainly
-        return dead if here.whole else [*dead, b'"']
+        dead = [piece for piece in kind if here.feed(piece) is None]
+        # what is left of escapes then is characters that can be written plainly
+        return [b"\\"] if dead == [*_ESCAPES] else dead
 
     @property
     def goes_on(self) -> bool:
