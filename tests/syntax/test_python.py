@@ -307,6 +307,15 @@ def test_what_is_no_python_is_not_whole(text: str) -> None:
     assert not is_whole(text)
 
 
+def test_merged_stacks_take_and_refuse_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.syntax.stacks.MOST_APART", 1)
+    assert [text for text in WHOLE if not is_whole(text)] == []
+    assert [text for text in WRONG if is_whole(text)] == []
+    text = Path(ast.__file__).read_text(encoding="utf-8")
+    assert is_whole(text)
+    assert not is_whole(text.replace("):", ":", 1))
+
+
 @pytest.mark.parametrize(("text", "good"), [
     ("x y", 2),
     ("f(a]", 3),
