@@ -22,9 +22,8 @@ _FAMILIES = (
         for text in (b" !#$%&'()*+,-./:;<=>?@[]^_`{|}~", b"0123456789")
     ),
     *(tuple(bytes([code]) for code in range(first, first + 26)) for first in b"aA"),
-    _ESCAPES,
 )
-"""What a string in JSON may go on with, but for what has no character of ASCII."""
+"""What a string in JSON may go on with: characters of ASCII by their kind, and escapes."""
 
 
 class Languages(Protocol):
@@ -120,14 +119,14 @@ class FollowedStrings:
         return None if here is None else here.first
 
     def dead_beginnings(self, like: bytes) -> list[bytes]:
-        """Bytes with which the open string cannot go on, of the same kind as those. Half a millisecond."""
+        """Bytes with which the open string cannot go on: of the same kind as those, and escapes. Half a millisecond."""
         here = self._read[-1] if self._read else None
-        kind = next((kind for kind in _FAMILIES if like.startswith(kind)), ())
         if here is None or here.cut:
             return []
-        dead = [piece for piece in kind if here.feed(piece) is None]
+        kind = next((kind for kind in _FAMILIES if like.startswith(kind)), ())
+        dead = [piece for piece in (*kind, *_ESCAPES) if here.feed(piece) is None]
         # what is left of escapes then is characters that can be written plainly
-        return [b"\\"] if dead == [*_ESCAPES] else dead
+        return [*dead, b"\\"] if dead[-len(_ESCAPES) :] == [*_ESCAPES] else dead
 
     @property
     def goes_on(self) -> bool:
