@@ -18,6 +18,7 @@ NAMES: tuple[str, ...] = (
     "regex",
     "rust",
     "sql",
+    "typescript",
 )
 """Each has a file in `grammars`, with GRAMMAR or, where there are dialects, `grammar(dialect)`."""
 

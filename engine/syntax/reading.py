@@ -230,12 +230,16 @@ def is_whole(language: Language, readings: list[Reading], *, partial: bool) -> b
     return False
 
 
-def _may_end(language: Language, reading: Reading, *, partial: bool) -> bool:
-    stacks = reading.stacks
+def _supplied(language: Language, stacks: Stacks) -> Stacks:
     for terminal in language.supplied:
         stacks = united(stacks, shift(stacks, terminal))
+    return stacks
+
+
+def _may_end(language: Language, reading: Reading, *, partial: bool) -> bool:
+    stacks = _supplied(language, reading.stacks)
     if partial:
-        stacks = united(stacks, shift(stacks, language.open))
+        stacks = united(stacks, _supplied(language, shift(stacks, language.open)))
     blocks = reading.layout.blocks
     while stacks and language.layout and blocks and blocks[1]:
         stacks, blocks = shift(stacks, language.layout[1]), blocks[1]
