@@ -41,14 +41,16 @@ directive: 'requires' ('transitive' | 'static')* name ';'
     | ('exports' | 'opens') name ('to' name % ',')? ';'
     | 'uses' name ';'
     | 'provides' name 'with' name % ',' ';'
-top_type: modifier* declaration ';'*
+top_type: modifiers? declaration ';'*
 reserved: 'goto' | 'const'
 id: NAME | '_'
 
 name: NAME % '.'
 annotation: '@' name ('(' ((NAME '=' element) % ',' | element)? ')')?
 element: conditional | annotation | '{' (element % ',')? ','? '}'
-modifier: annotation | 'public' | 'protected' | 'private' | 'static' | 'abstract' | 'final' | 'native' | 'synchronized'
+modifiers: modifier+ | modifier* access modifier*
+access: 'public' | 'protected' | 'private'
+modifier: annotation | 'static' | 'abstract' | 'final' | 'native' | 'synchronized'
     | 'transient' | 'volatile' | 'strictfp' | 'default' | 'sealed' | 'non' '-' 'sealed'
 
 result: type | 'void'
@@ -72,13 +74,13 @@ enum: 'enum' NAME implements? ('{' (enum_constant % ',')? ','? (';' member*)? '}
 enum_constant: annotation* NAME arguments? members?
 record: 'record' NAME type_parameters? '(' (component % ',')? ')' implements? ('{' record_member* '}' | '{'? OPEN)
 component: type (annotation* '...')? NAME
-record_member: member | modifier* NAME inside
+record_member: member | modifiers? NAME inside
 annotation_type: '@' 'interface' NAME members
 members: '{' (member* '}' | OPEN) | OPEN
-member: ';' | 'static'? block | modifier* (declaration | bare_type variable % ',' ';' | method | constructor)
+member: ';' | 'static'? block | modifiers? (declaration | bare_type variable % ',' ';' | method | constructor)
 method: type_parameters? (type | 'void') NAME parameters dims? throws? (inside | ('default' element)? ';')
 constructor: type_parameters? NAME parameters throws? inside
-signature: modifier* type_parameters? (type | 'void')? NAME parameters dims? throws? ';'?
+signature: modifiers? type_parameters? (type | 'void')? NAME parameters dims? throws? ';'?
 throws: 'throws' type % ','
 parameters: '(' (receiver | (receiver ',')? parameter % ',')? ')'
 parameter: parameter_modifier* bare_type (annotation* '...')? id dims?

@@ -68,8 +68,9 @@ mode raw5
 
 _RULES = r"""
 file: inner_attribute* item*
-attribute: '#' '[' tree* ']'
-inner_attribute: '#' '!' '[' tree* ']'
+attribute: '#' '[' meta ']'
+inner_attribute: '#' '!' '[' meta ']'
+meta: use_path (group | '=' expr)? | 'unsafe' '(' meta ')'
 string: (QUOTE | QUOTE0 | QUOTE1 | QUOTE2 | QUOTE3 | QUOTE4 | QUOTE5) UNQUOTE
 literal: string | CHARACTER | NUMBER | NUMBER '.' | 'true' | 'false'
 tree: NAME | LIFETIME | CHARACTER | NUMBER | string | token | group
@@ -142,7 +143,7 @@ one_pattern: end_pattern | end_pattern dots end_pattern? | dots end_pattern? | '
     | '[' (pattern % ',' ','?)? ']' | path '!' group
     | (path | qualified) ('(' (pattern % ',' ','?)? ')' | '{' (field_pattern % ',' ','?)? '}')
 end_pattern: '-'? literal | path | qualified | 'const' block
-binding: ('ref' 'mut'? | 'mut' 'ref'? 'mut'?) NAME
+binding: ('ref' 'mut'? | 'mut' | 'mut' 'ref' 'mut'?) NAME
 field_pattern: attribute* ('..' | 'box'? binding | 'box'? NAME | (NAME | NUMBER) ':' pattern)
 
 block: '{' (content? '}' | inner_attribute* OPEN)
