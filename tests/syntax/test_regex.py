@@ -9,6 +9,8 @@ import warnings
 import pytest
 
 from engine.syntax import start
+from engine.syntax.asked.reference import problem
+from engine.syntax.asked.syntax import Syntax
 
 PIECES = [
     *"a-^$|[[*+?.:=<!#{}]()()", "[^", "{2}", "{2,}", "{,3}", "(?:", "(?=", "(?<!", "(?>", "(?P<n>", "(?P=n)", "(?(1)",
@@ -89,3 +91,30 @@ def test_what_is_not_finished_is_alive_and_not_whole(text: str) -> None:
 def test_other_dialects_are_refused() -> None:
     with pytest.raises(ValueError, match="'ecma-262' or 'python', not 'pcre'"):
         start("regex", "module", dialect="pcre")
+
+
+@pytest.mark.parametrize(("text", "dialect", "told"), [
+    ("a{2,1}", None, "{2,1} counts down"),
+    ("[b-a]", None, "the range b-a descends"),
+    (r"[\u0062-\x61]", None, r"the range \u0062-\x61 descends"),
+    (r"(a)\2", None, "there is no group 2"),
+    (r"\k<n>", None, "there is no group n"),
+    ("(?<n>a)(?<n>b)", None, "two groups have one name"),
+    (r"\1", "python", "invalid group reference 1 at position 1"),
+    ("(?<=a*)", "python", "look-behind requires fixed-width pattern"),
+])  # fmt: skip
+def test_what_a_grammar_cannot_say_is_told_of_a_finished_one(text: str, dialect: str | None, told: str) -> None:
+    assert start("regex", "module", dialect=dialect).feed(text).whole
+    assert problem(Syntax("regex", dialect=dialect), text) == f"no regex module: {told}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a{1,1}", "[a-b-c]", r"[\d-]", r"\2(a)(?<n>b)\k<n>", r"[\]-a(]", r"\(\1(a)", r"[\cA-\cZ\u{41}-\u{42}]", "(?<=a)"],
+)
+def test_nothing_is_wrong_with_a_valid_one(text: str) -> None:
+    assert problem(Syntax("regex"), text) is None
+
+
+def test_a_pattern_that_is_not_finished_is_told() -> None:
+    assert problem(Syntax("regex"), "(a") == "no regex module"

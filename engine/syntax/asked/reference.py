@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import astuple
 from typing import Any
 
+from engine.syntax.asked.regex import wrong
 from engine.syntax.asked.syntax import Syntax
 
 _HEADERS = ("", " pass", " pass\nfinally: pass")
@@ -24,7 +25,8 @@ def problem(syntax: Syntax, text: str) -> str | None:
         if syntax.language == "python":
             return _not_python(syntax, text)
         whole = syntax.start().feed(text).whole
-        return None if whole else f"no {_called(syntax)}"
+        found = "" if not whole else wrong(text, syntax.dialect) if syntax.language == "regex" else None
+        return None if found is None else f"no {_called(syntax)}" + (f": {found}" if found else "")
     except (RecursionError, MemoryError):
         return f"no {_called(syntax)}: nested too deeply"
 

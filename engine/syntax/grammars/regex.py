@@ -20,7 +20,7 @@ mode pattern *
     WRONG /\\0[0-9]/
     BOUNDARY /\\[bB]/
     COUNT /\{\d+(,\d*)?\}/
-    GROUP /\(|\(\?[ims]*(-[ims]*)?:/
+    GROUP /\(|\(\?([ims]+(-[ims]*)?|-[ims]+)?:/
     GROUP /\(\?<([$\w]|[^\x00-\x7f]|\\u[0-9a-fA-F]{4}|\\u\{[0-9a-fA-F]+\})+>/
     LOOK /\(\?<?[=!]/
     CLASS /\[\^?/ -> push class
