@@ -68,8 +68,11 @@ def read(language: Language, readings: Iterable[Reading], text: str) -> list[Rea
 
 
 def _next(work: list[tuple[Reading, str]]) -> tuple[Reading, str]:
-    """The reading that has most text to go, together with those that stand between tokens at the same place."""
-    work.sort(key=lambda one: len(one[1]))
+    """The reading that has most text to go, together with those that stand between tokens at the same place.
+
+    Before they go on, those at that place which are within a token leave it, so that all of them meet.
+    """
+    work.sort(key=lambda one: (len(one[1]), one[0].place is not None))
     reading, text = work.pop()
     for other, rest in list(work) if reading.place is None else ():
         if (

@@ -122,3 +122,13 @@ def test_what_is_held_does_not_grow_with_the_text() -> None:
         state = state.feed("if (a) { f(`x${b}`, (c) => d) }\nlet e = g<h>(i)\n")
         sizes.append(state.size)
     assert max(sizes) == max(sizes[:3])
+
+
+@pytest.mark.parametrize("line", ["a\n(b)\n", "x = a < b\n/c/d\n", "a\n`b`\n", "for (;;) a ? (b) : c => d\n"])
+def test_readings_of_a_line_meet_again(line: str) -> None:
+    state, readings = start("typescript", "module"), []
+    for character in line * 20:
+        state = state.feed(character)
+        readings.append(len(state.readings))
+    assert not state.lost
+    assert max(readings) == max(readings[: 4 * len(line)])
