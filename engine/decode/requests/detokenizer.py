@@ -26,6 +26,12 @@ class Detokenizer:
             return self._release(found)
         return self._release(len(self._held) - self._possible_stop())
 
+    @property
+    def unsettled(self) -> bytes:
+        """What was fed and has not come out."""
+        pending: bytes = self._decoder.getstate()[0]
+        return self._held.encode("utf-8", "surrogatepass") + pending
+
     def finish(self) -> str:
         """What was still held back; incomplete UTF-8 becomes U+FFFD."""
         if self.stopped:

@@ -85,15 +85,23 @@ def settle(sample: Sample) -> None:
 def _take_back(sample: Sample, count: int, tokenizer: Tokenizer) -> None:
     """The last `count` tokens; nothing of what they wrote has been handed on."""
     left = len(sample.output) - count
+    taken = sum(len(tokenizer.token_bytes(token) or b"") for token in sample.output[left:])
     del sample.output[left:], sample.logprobs[left:]
     sample.status = None
     sample.abandon_steps()
     sample.forced = min(sample.forced, len(sample.output))
     sample.cached = min(sample.cached, sample.length - 1)  # fewer where it was put back while the judge was asked
-    sample.text, sample.pieces = Detokenizer(sample.text.stop), []
-    for token in sample.output:
-        sample.pieces.append(sample.text.feed(tokenizer.token_bytes(token) or b""))
+    sample.text, sample.pieces = _read_again(sample, tokenizer, taken)
     sample.withheld = "".join(sample.pieces)[sample.told :]
+
+
+def _read_again(sample: Sample, tokenizer: Tokenizer, taken: int) -> tuple[Detokenizer, list[str]]:
+    """What is left of the text without its last bytes: at once, since long texts may go back often."""
+    text, again = "".join(sample.pieces), Detokenizer(sample.text.stop)
+    if "\ufffd" in text:  # it may stand for bytes
+        return again, [again.feed(tokenizer.token_bytes(token) or b"") for token in sample.output]
+    data = text.encode("utf-8", "surrogatepass") + sample.text.unsettled
+    return again, [again.feed(data[: len(data) - taken])]
 
 
 def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False, pieces: int = AT_ONCE) -> None:
