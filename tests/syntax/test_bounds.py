@@ -81,6 +81,15 @@ def test_texts_with_as_many_readings_as_parts_are_followed() -> None:
     assert closed.feed(" = d").whole
 
 
+@pytest.mark.parametrize("piece", ["a<b>(", "(a = ", "x = /a/ / "])
+def test_readings_of_a_nested_choice_are_united_again(piece: str) -> None:
+    state = start("typescript", "expression")
+    for character in piece * 100:
+        state = state.feed(character)
+        assert 1 <= len(state.readings) <= 8
+    assert not state.lost
+
+
 def test_lists_are_compared_down_to_a_bound() -> None:
     one = other = None
     for number in range(MOST_COMPARED - 1):
