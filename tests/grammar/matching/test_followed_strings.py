@@ -1,0 +1,54 @@
+"""Strings in a language, by JSON text: where they die, where they were whole, and what reading a token costs."""
+
+from __future__ import annotations
+
+from engine.grammar.counting.cursor import Cursor
+from engine.grammar.matching.followed_strings import Dead, FollowedStrings
+from engine.syntax import State, Syntax
+
+
+class Everywhere:
+    """All strings that are values are expressions of Python."""
+
+    reserve = 0
+
+    def at(self, path: tuple[str | int, ...]) -> tuple[frozenset[Syntax], ...]:
+        return (frozenset({Syntax("python", "expression")}),)
+
+
+def after(*tokens: bytes) -> tuple[FollowedStrings, Dead | None]:
+    strings, cursor = FollowedStrings(Everywhere()), Cursor()
+    for token in tokens:
+        strings.push(cursor, token)
+        cursor = cursor.read(token)
+    return strings, strings.settle()
+
+
+def test_the_earliest_token_is_told_and_what_no_token_there_may_begin_with() -> None:
+    assert after(b'{"a', b'":"f', b"(x", b"]] + 1", b'"}')[1] == Dead(3, b"]")
+    assert after(b'{"a":"', b"f\\u002", b"8x\\", b"u005d", b'"')[1] == Dead(3, b"u005d")
+    assert after(b'["', b"f(", b'","', b'x"]')[1] == Dead(2, b'"')
+    assert after(b'["f(x)', b'","y"', b"]")[1] is None
+    assert after(b'{"f(":"y"}')[1] is None, "keys are no values"
+
+
+def test_taking_back_returns_to_where_it_was() -> None:
+    strings, dead = after(b'["', b"a", b" +", b" b)")
+    assert dead == Dead(3, b" b)")
+    assert (strings.open, strings.last_whole) == (0, 2)
+    strings.pop(2)
+    assert (strings.settle(), strings.open, strings.last_whole) == (None, 0, 2)
+    strings.pop(2)
+    assert strings.open is None
+
+
+def test_no_token_is_read_twice_however_long_the_string(monkeypatch) -> None:  # type: ignore[no-untyped-def]  # pytest's
+    fed = list[str]()
+    feed = State.feed
+    monkeypatch.setattr(State, "feed", lambda state, text: fed.append(text) or feed(state, text))
+    strings, cursor = FollowedStrings(Everywhere()), Cursor()
+    for token in (b'"[', *[b"12, "] * 2_000, b']"'):
+        strings.push(cursor, token)
+        cursor = cursor.read(token)
+        assert strings.settle() is None
+    assert sum(map(len, fed)) == 2 + 4 * 2_000
