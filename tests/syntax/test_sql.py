@@ -28,6 +28,7 @@ VALID = [
     "SELECT format, first, date, table, left FROM values",
     "SELECT a AS select_, FROM t",
     "a + b * (c - 1)",
+    "SELECT a @x, f {'b': 1} FROM t WHERE c BETWEEN 1 2",
 ]
 
 

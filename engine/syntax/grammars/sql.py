@@ -131,7 +131,7 @@ items: item? (',' item?)*
 item: expr alias? | star
 star: (path '.')? '*' starchange+ alias?
 starchange: ('EXCEPT' | 'EXCLUDE' | 'REPLACE' | 'RENAME' | 'ILIKE' | 'LIKE') ('(' items ')' | name | STRING | expr)
-alias: name | 'AS' | 'AS' (anyname | STRING | param | '(' names ')')
+alias: name | '@' anyparam | 'AS' | 'AS' (anyname | STRING | param | '(' names ')')
 exprs: expr? (',' expr?)*
 
 from: 'FROM' tables
@@ -199,7 +199,7 @@ window: id? ('PARTITION' 'BY' 'EXCLUDING'? exprs)? order* frame?
 frame: ('ROWS' | 'RANGE' | 'GROUPS') 'BETWEEN'? bound ('AND' bound)? (id ('GROUP' | id)+)?
 bound: expr | expr id | id id | id 'ROW'
 returning: 'RETURNING' items ('INTO' names)?
-pipe: 'SELECT' choice items | id items | 'AS' name | 'DISTINCT' | order | limit | where | join
+pipe: 'SELECT' choice items | id items | 'AS' name | 'DISTINCT' | order | limit | where | join (',' table)*
     | setop query (',' query)*
     | id items 'GROUP' ('AND' 'ORDER')? 'BY' items | ('PIVOT' | 'UNPIVOT') '(' loose ')' alias?
     | 'TABLESAMPLE' id? '(' loose ')'
@@ -211,7 +211,7 @@ insert: 'INSERT' into_word* target? (query | 'DEFAULT' 'VALUES' | 'SET' exprs al
 into_word: 'IGNORE' | 'LOCAL' | 'DIRECTORY' | 'FUNCTION' | 'OR' (id | 'ROLLBACK') | 'INTO' | 'OVERWRITE'
     | 'ROLLBACK' | 'TABLE' | STRING
 target: (path | param | call | '(' query ')')
-    ('PARTITION' '(' loose ')')? ('IF' 'NOT'? 'EXISTS')? ('(' loose ')')? ('AS' plain ('(' loose ')')?)?
+    ('PARTITION' '(' loose ')')? ('IF' 'NOT'? 'EXISTS')? ('(' loose ')')? ('AS' plain? ('(' loose ')')?)?
     ('(' loose ')')? ('BY' id)? ('REPLACE' (where | 'USING' '(' loose ')'))?
 conflict: 'ON' ('CONFLICT' | 'DUPLICATE' 'KEY') inside*
 update: 'UPDATE' ('OR' id)? tables ('SET' exprs)? updates*
@@ -226,7 +226,7 @@ action: 'INSERT' ('(' loose ')')? ('VALUES' '(' loose ')' | id)? where? | 'INSER
 expression: item
 expr: operand (binary operand | 'ISNULL' | 'NOTNULL' | escape)*
 term: operand (('+' | '-' | '*' | '/' | '%' | 'DIV' | 'COLLATE') operand)*
-escape: 'NOT' 'NULL' | 'ESCAPE' (STRING | name) | 'AT' 'TIME' 'ZONE' operand
+escape: 'NOT' 'NULL' | 'NOT'? 'BETWEEN' operand operand | 'ESCAPE' (STRING | name) | 'AT' 'TIME' 'ZONE' operand
     | 'IS' 'NOT'? ('DISTINCT' 'FROM' operand | 'JSON' ('VALUE' | 'SCALAR' | 'ARRAY' | 'OBJECT')? (('WITH'
     | 'WITHOUT')? 'UNIQUE' 'KEYS'?)? | id 'NORMALIZED')
     | 'FOR' operand (',' operand)* 'IN' operand ('IF' operand)?
@@ -272,7 +272,7 @@ pair: item | name call | slice? ':' slice? (':' slice?)?
 slice: expr | '-'
 postfix: '.' anyname ('(' args ')' after*)? | '.' '*' | '.' STRING | '.' NUMBER | FRACTION id? | bracket
     | '::' type | '.:' type | '?::' type
-    | '(' '+' ')' | 'TO' id
+    | '(' '+' ')' | '{{' pairs '}}' | 'TO' id
 call: loosely '(' wideargs ')'? after* | castlike '(' (expr | query) ('AS' type casting* | ',' expr) ')'? after*
     | funcname ('.' anyname)* '(' args ')' after*
 funcname: id | QUOTED | joiner | 'TABLE' | 'LIKE' | 'ILIKE' | 'GLOB' | 'XOR' | 'REGEXP' | 'RLIKE' | 'INSERT'
