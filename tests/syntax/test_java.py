@@ -117,3 +117,7 @@ def test_an_error_is_found_where_it_is_made(unit: str, good: str, rest: str) -> 
 def test_a_header_counts_where_part_of_a_text_is_asked_for(text: str) -> None:
     assert verdict("java", "body", text, partial=True) == WHOLE
     assert verdict("java", "body", text) == UNFINISHED
+
+
+def test_a_chain_of_conditions_is_followed_whatever_its_length() -> None:
+    assert verdict("java", "statements", "if (a) b(); else " * 300 + "if (a) if (b) c(); else d();") == WHOLE

@@ -118,3 +118,7 @@ def test_an_error_is_found_where_it_is_made(unit: str, good: str, rest: str) -> 
 def test_a_header_counts_where_part_of_a_text_is_asked_for(text: str) -> None:
     assert verdict("rust", "body", text, partial=True) == WHOLE
     assert verdict("rust", "body", text) == UNFINISHED
+
+
+def test_a_chain_of_alternatives_is_followed_whatever_its_length() -> None:
+    assert verdict("rust", "statements", "if a " + "|| b " * 60 + "{ } x = |a||b| || 1;") == WHOLE

@@ -1,6 +1,7 @@
 r"""Java 24, without previews. Unicode escapes are known in names, characters and strings.
 
-`name` begins types and expressions alike, so that one stack follows it up to the token that tells which it is.
+`name` begins types and expressions alike, so that one stack follows it up to the token that tells which it is. The
+narrow rules are those of statements before `else`, in which no `if` is without one.
 """
 
 GRAMMAR = r"""
@@ -98,16 +99,17 @@ one_statement: statement
 statement: local_modifier* (class | interface | enum | record) | local ';' | inner
 local: parameter_modifier* bare_type variable % ','
 local_modifier: annotation | 'final' | 'abstract' | 'static' | 'strictfp'
-inner: block | ';' | NAME ':' inside_statement | act ';' | if | for | try | switch
-    | 'while' '(' expr ')' inside_statement
+inner^: block | ';' | NAME ':' inside_statement^ | act ';' | if^ | for^ | try | switch
+    | 'while' '(' expr ')' inside_statement^
     | 'do' inner 'while' '(' expr ')' ';'
     | 'return' expr? ';' | ('break' | 'continue') NAME? ';' | ('throw' | 'yield') expr ';'
     | 'synchronized' '(' expr ')' inside
     | 'assert' expr (':' expr)? ';'
-inside_statement: inner | OPEN
-if: 'if' '(' expr ')' inside_statement | 'if' '(' expr ')' inner 'else' inside_statement
-for: 'for' '(' (local | act % ',')? ';' expr? ';' (act % ',')? ')' inside_statement
-    | 'for' '(' parameter_modifier* bare_type id dims? ':' expr ')' inside_statement
+inside_statement^: inner^ | OPEN
+if: 'if' '(' expr ')' (inside_statement | inner_narrow 'else' inside_statement)
+if_narrow: 'if' '(' expr ')' inner_narrow 'else' inside_statement_narrow
+for^: 'for' '(' (local | act % ',')? ';' expr? ';' (act % ',')? ')' inside_statement^
+    | 'for' '(' parameter_modifier* bare_type id dims? ':' expr ')' inside_statement^
 try: 'try' resources inside | 'try' resources? block catch+ | 'try' resources? block catch* 'finally' inside
     | 'try' '{'? OPEN
 catch: 'catch' '(' parameter_modifier* bare_type % '|' id ')' inside

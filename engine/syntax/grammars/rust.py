@@ -161,13 +161,14 @@ assign: '=' | '+=' | '-=' | '*=' | '/=' | '%=' | '^=' | '&=' | '|=' | '<' '<=' |
 range^: chain^ | dots chain^? | chain^ dots chain^?
 dots: '..' | '..=' | '...'
 chain^: unary^ | chain^ binary unary^ | chain^ 'as' plain_type
-binary: '+' | '-' | '*' | '/' | '%' | '^' | '&' | '|' | '|' '|' | '==' | '!=' | '<' | '<=' | '<' '<'
+binary: '+' | '-' | '*' | '/' | '%' | '^' | '&' | '|' | '||' | '==' | '!=' | '<' | '<=' | '<' '<'
     | '>' | '>' '=' | '>' '>'
 unary: (prefix | attribute)* (postfix | closure | jump)
 unary_narrow: (prefix | attribute)* (postfix^ | closure^ | jump^ | 'let' pattern '=' unary^)
 prefix: '-' | '!' | '*' | '&' | '&' 'mut' | '&' 'raw' ('const' | 'mut') | 'box'
 closure^: closure_head operand^ | closure_head returns inside
-closure_head: binder? closure_word* '|' (closure_argument % ',' ','?)? '|'
+closure_head: binder? closure_word* ('||' | '|' closure_arguments? ('||' closure_arguments?)* '|')
+closure_arguments: closure_argument % ',' ','?
 closure_word: 'const' | 'static' | 'async' | 'gen' | 'move'
 closure_argument: attribute* one_pattern (':' type)?
 jump^: ('return' | 'break' LIFETIME? | 'yield' | 'become' | 'do' 'yeet') operand^? | 'continue' LIFETIME?
