@@ -1,10 +1,9 @@
-"""The runner for a GPU: fast forwards behind captured graphs, masks on a side stream, one synchronisation a step.
+"""The runner for a GPU: fast forwards behind captured graphs, copies on a side stream, one synchronisation a step.
 
 Implements `engine.interfaces.Runner`. A step of up to 64 tokens, or 256 where no row has many, replays one graph
 (layers, head) chosen by its token count, padded to a power of two; others go through the prefill, in a graph up to
-2,048 tokens. Sampling is a second
-graph behind the event that says the masks have arrived. On a CPU the same code runs with the kernels' references and
-no graphs, which is how it is tested. Not thread-safe.
+2,048 tokens. Sampling is a second graph behind the event that says that parameters and masks have arrived. On a CPU
+the same code runs with the kernels' references and no graphs, which is how it is tested. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _PASSES = [
 """Every set of the sampler's kernels: compiled before the first request, captured when one asks for it."""
 Path = tuple[int, int, bool]
 """Tokens of a captured forward, rows that its head computes, and whether it takes rows in tiles of queries."""
-_CLOCKS = ("begin", "ready", "copying", "masked", "woken", "done")
+_CLOCKS = ("given", "begin", "ready", "copying", "masked", "woken", "done")
 
 
 class CudaRunner:
@@ -121,7 +120,8 @@ class CudaRunner:
         self.warm_s["capture"] = time.perf_counter() - started
 
     def forward(self, rows: Sequence[RowInput]) -> None:
-        """One graph replay, after one copy of the step's integers to the device."""
+        """One graph replay, after one copy of the step's integers to the device, beside the sampling before it."""
+        read = self._clocks[self._turn]["ready"]
         self._turn = (self._turn + 1) % len(self._clocks)
         clock = self._clocks[self._turn]
         for row in rows:
@@ -130,7 +130,11 @@ class CudaRunner:
                 raise EngineFailure(f"no free block of the KV cache for slot {row.slot} up to position {end}")
         with self._machine.on_main(), torch.inference_mode():
             kv_cache.copy_blocks(self._cache, self.blocks.take_copies())
-            count, wanted = self._input.fill(rows)
+            with self._machine.on_side():
+                self._machine.side_waits(read)
+                count, wanted = self._input.fill(rows)
+                self._machine.record(clock["given"], side=True)
+            self._machine.main_waits(clock["given"])
             if wanted > self._sampler.capacity:
                 raise EngineFailure(f"a step wants {wanted} logits rows, the runner has {self._sampler.capacity}")
             self._machine.record(clock["begin"])
@@ -182,23 +186,22 @@ class CudaRunner:
             self._few.logits(x, self._input.wanted[:head], self._logits[:head])
 
     def sample(self, inputs: SampleInputs) -> None:
-        """Masks travel on the side stream while the forward runs; the main stream waits for them, then samples."""
+        """Parameters and masks travel on the side stream beside the forward; the main stream waits, then samples."""
         clock = self._clocks[self._turn]
         with torch.inference_mode():
-            if inputs.bitmask is not None:
-                with self._machine.on_side():
-                    self._machine.record(clock["copying"], side=True)
-                    self._sampler.copy_mask(inputs.bitmask)
-                    self._machine.record(clock["masked"], side=True)
-            with self._machine.on_main():
+            with self._machine.on_side():
+                if self._sampling:  # it reads what is overwritten now
+                    self._machine.side_waits(self._sampling["done"])
                 bucket = self._sampler.stage(inputs)
                 if inputs.bitmask is not None:
-                    self._machine.main_waits(clock["masked"])
+                    self._machine.record(clock["copying"], side=True)
+                    self._sampler.copy_mask(inputs.bitmask)
+                self._machine.record(clock["masked"], side=True)
+            with self._machine.on_main():
+                self._machine.main_waits(clock["masked"])
                 self._machine.record(clock["woken"])
                 self._sampler.run(bucket)
                 self._machine.record(clock["done"])
-                # the next step's mask may not overwrite this one's before it has been used
-                self._machine.side_waits(clock["done"])
         self._sampling = {**clock, "copied": inputs.bitmask is not None, "rows": bucket}
 
     def wait(self) -> Sampled:

@@ -61,7 +61,7 @@ class DeviceSampler:
         self._stale[slot] = True
 
     def stage(self, inputs: SampleInputs) -> int:
-        """Parameters to the device, on the main stream; gives the number of rows that the graph runs over."""
+        """Parameters to the device, on the current stream; gives the number of rows that the graph runs over."""
         rows = len(inputs.slots)
         assert rows <= self.capacity, f"{rows} logits rows, the sampler was made for {self.capacity}"
         self._rows, self._inputs = rows, inputs

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DeviceStreams:
-    """One device's main stream and the side stream that masks travel on."""
+    """One device's main stream and the side stream that what a step is given travels on."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

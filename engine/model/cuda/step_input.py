@@ -74,7 +74,7 @@ class StepInput:
         return step, Tiles(part["first"][:tiles], part["count"][:tiles])
 
     def fill(self, rows: Sequence[RowInput]) -> tuple[int, int]:
-        """Enqueue the copy of the step's integers; gives its tokens and its logits rows."""
+        """Enqueue the copy of the step's integers on the side stream; gives its tokens and its logits rows."""
         tokens, slots, positions, wanted, tiles = flatten(rows)
         count = len(tokens)
         self._long = (tokens, slots, positions)
@@ -96,7 +96,7 @@ class StepInput:
             self._blocks.changed.clear()  # not before: what the device has not been told is told with the next step
         else:
             self._short.copy_(host[: len(self._short)], non_blocking=True)
-        self._machine.record(self._copied[self._turn])
+        self._machine.record(self._copied[self._turn], side=True)
         return count, len(wanted)
 
     def _write_tables(self, flat: Any) -> None:
