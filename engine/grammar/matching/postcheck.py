@@ -18,8 +18,6 @@ CLOSERS = frozenset(b'"}],0123456789el')
 """Bytes that may end a value (numbers end with the byte after them)."""
 VALUE_ENDS = frozenset(b'"}],')
 """One of these comes with the end of any value, or before anything else does."""
-_GROWING = frozenset({"maxLength"})
-"""What an open string breaks with a short ending it breaks with every ending, or nearly so."""
 
 
 def failing_start(judge: Judge, written: bytes, ending: bytes) -> int | None:
@@ -33,8 +31,7 @@ def failing_start(judge: Judge, written: bytes, ending: bytes) -> int | None:
     spans = value_spans(written)
     pointer = verdict.pointer or ""
     start, end = spans.get(pointer, (0, None))
-    final = end is not None or not ending or verdict.keyword in _GROWING
-    return start if final else None
+    return start if end is not None or not ending else None
 
 
 def value_spans(text: bytes) -> dict[str, tuple[int, int | None]]:

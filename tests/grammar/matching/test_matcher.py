@@ -233,17 +233,6 @@ def test_brackets_in_a_string_that_is_still_open_end_no_value(service: GrammarSe
     assert bytes(m.token_ids).startswith(b'["a]a]","x}x}b,x}x}b,",')
 
 
-def test_an_open_string_that_is_too_long_already_is_taken_back(service: GrammarService) -> None:
-    numbers = {"type": "array", "items": {"type": "integer"}}
-    held = {"type": "string", "contentMediaType": "application/json", "contentSchema": numbers, "maxLength": 6}
-    m = service.compile(Constraint.json_schema(held)).matcher()
-    feed(m, '"[1,2')
-    assert m.retreat() is None
-    feed(m, ",3")
-    assert m.retreat() is not None
-    assert bytes(m.token_ids) == b'"['
-
-
 def test_a_failed_value_is_taken_back_and_its_first_token_banned(service: GrammarService) -> None:
     items = {"items": {"type": "string"}, "uniqueItems": True, "contains": {"minLength": 1}, "minItems": 2}
     schema = {"type": "array", **items}
