@@ -87,7 +87,9 @@ class Language:
         self.layout = (numbers[layout[0]], numbers[layout[1]]) if layout else None
         self.optional = frozenset(numbers[name] for name in grammar.optional)
         self.supplied = tuple(numbers[name] for name in grammar.end)
-        self.skips = frozenset(numbers[name] for name in patterns if name.startswith(("skip ", "space ")))
+        self.skips = frozenset(numbers[name] for name in patterns if name.startswith(("skip ", "space ", "join ")))
+        self.joins = frozenset(numbers[name] for name in patterns if name.startswith("join "))
+        """Behind these no text ends."""
         self.free = self.skips | self.optional
         """Terminals that any stack can take."""
         modes = self._modes(grammar, literals)

@@ -10,6 +10,7 @@ r"""Reads a grammar of a language from text.
 
     mode line *                         # '*': all literals of the rules are tokens in this mode
         skip /[ \t]+|#[^\n]*/           # matched and dropped
+        join /\\\n/                     # the same, and the text does not end behind it
         NAME /[^\W\d]\w*/               # a terminal is written in UPPERCASE
         NEWLINE /\n/ -> goto start      # after the token, scanning goes on in another mode
         '(' -> push bracket             # modes are a stack: push, pop
@@ -45,7 +46,8 @@ A regular expression has groups, `| * + ? {m,n}`, classes, `\w \d \s .` and esca
 
 Layout (Python's): `layout INDENT DEDENT`; in the mode that begins a line `space /[ \t]+/` measures, and
 `otherwise -> goto line` compares the column with those of the blocks around before the first token of the line;
-entering that mode sets the column to 0. `unit body = file loose`: the first line's column is the outermost one's.
+entering a mode with `space` sets the column to 0. `unit body = file loose`: the first line's column is that of the
+outermost block.
 
 The terminal OPEN is supplied at the end of the text if `partial` was asked for: `block: '{' statement* '}' | OPEN`.
 A text may end in modes with '*' or `otherwise`, and in those where `ends` is told.
@@ -72,7 +74,7 @@ class Unit:
 
 @dataclass(slots=True)
 class ModeText:
-    """A mode as it is written. Names of literals keep their quotes; skipped terminals begin with `skip`."""
+    """A mode as it is written. Names of literals keep their quotes, those of what is dropped begin with its kind."""
 
     name: str
     literals: bool
@@ -105,7 +107,7 @@ class GrammarText:
 _LITERAL = r"'(?:[^'\\]|\\.)+'"
 _NAMES = re.compile(rf"{_LITERAL}|\w+")
 _TERMINAL = re.compile(
-    rf"([A-Z]\w*|skip|space)\s+/(.*)/\s*(?:->\s*(\w+)(?:\s+(\w+))?)?|({_LITERAL})\s*->\s*(\w+)(?:\s+(\w+))?"
+    rf"([A-Z]\w*|skip|space|join)\s+/(.*)/\s*(?:->\s*(\w+)(?:\s+(\w+))?)?|({_LITERAL})\s*->\s*(\w+)(?:\s+(\w+))?"
 )
 _UNIT = re.compile(r"unit\s+(\w+)\s*=\s*(\w+)(?:\s+in\s+(\w+))?(\s+loose)?")
 _RULE = re.compile(r"([a-z_]\w*)(\^?)\s*:(.*)", re.DOTALL)
@@ -201,7 +203,7 @@ def _read_mode(grammar: GrammarText, head: str, body: list[str]) -> None:
 def _read_terminal(mode: ModeText, match: re.Match[str], fresh: set[str]) -> None:
     name = match[1] or match[5]
     verb, target = (match[3], match[4]) if match[1] else (match[6], match[7])
-    if name in ("skip", "space"):
+    if name in ("skip", "space", "join"):
         name = f"{name} {mode.name} {len(mode.patterns)}"
     mode.without.discard(name)
     if match[1]:

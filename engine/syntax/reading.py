@@ -173,7 +173,7 @@ def _leave(
         verb, target = action
         below = modes[1] if verb != "push" else modes
         modes = (target, below) if target else below
-        if target and target.measures:
+        if target and target.spaces:
             layout = replace(layout, column=BEGIN)
     if not stacks or modes is None:
         return []
@@ -226,6 +226,8 @@ def is_whole(language: Language, readings: list[Reading], *, partial: bool) -> b
         if reading.place is None:
             if reading.modes[0].ends and _may_end(language, reading, partial=partial):
                 return True
+            continue
+        if not reading.pending and not language.joins.isdisjoint(reading.accepts):
             continue
         token = (reading.accepts, reading.witness, reading.taken)
         for after, rest in _leave(language, reading, token, reading.pending, "", ""):

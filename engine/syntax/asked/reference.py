@@ -65,7 +65,7 @@ def _is_python(unit: str, text: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if unit in ("expression", "type"):
-            ast.parse(text.strip(), mode="eval")
+            ast.parse(text.lstrip(), mode="eval")
             return True
         found = _statements(_function(text) if unit == "signature" else text, loose=unit != "module")
     if unit == "signature":

@@ -79,11 +79,21 @@ end NEWLINE
 layout INDENT DEDENT
 
 mode begin
-    space /[ \t\f]+/
+    space /[ \t\f]+/ -> goto indented
     skip /\r\n?|\n|#[^\0\r\n]*/ -> goto begin
+    join /\\(\r\n?|\n)/ -> goto begin
+    otherwise -> goto line
+mode indented
+    skip /\r\n?|\n|#[^\0\r\n]*/ -> goto begin
+    join /\\(\r\n?|\n)/ -> goto folded
+    otherwise -> goto line
+mode folded
+    include indented
+    skip /[ \t\f]+/
     otherwise -> goto line
 mode line *
-    skip /[ \t\f]+|#[^\0\r\n]*|\\(\r\n?|\n)/
+    skip /[ \t\f]+|#[^\0\r\n]*/
+    join /\\(\r\n?|\n)/
     NAME /\i\I*/
     NUMBER /[1-9](_?[0-9])*|0(_?0)*|0[xX](_?{_HEX})+|0[oO](_?[0-7])+|0[bB](_?[01])+/
     NUMBER /[0-9](_?[0-9])*(\.([0-9](_?[0-9])*)?)?([eE][-+]?[0-9](_?[0-9])*)?[jJ]/
@@ -97,7 +107,7 @@ mode line *
     '{{' -> push bracket
 mode bracket *
     include line
-    skip /[ \t\f\r\n]+|#[^\0\r\n]*|\\(\r\n?|\n)/
+    skip /[ \t\f\r\n]+|#[^\0\r\n]*/
     ')' -> pop
     ']' -> pop
     '}}' -> pop
