@@ -65,6 +65,18 @@ def test_what_is_not_followed_is_refused_by_name(given: Any, named: str) -> None
     assert caught.value.pointer == "/properties/a/x-syntax"
 
 
+@pytest.mark.parametrize("other", [python("body"), MODULE, PYTHON])
+def test_a_one_of_that_nothing_but_a_language_decides_is_refused(other: Any) -> None:
+    schema = {"type": "array", "items": {"oneOf": [{"type": "null"}, PYTHON, other]}}
+    with pytest.raises(SchemaRefused, match="say anyOf") as caught:
+        verdicts(schema)
+    assert caught.value.pointer == "/items/oneOf"
+    schema["items"]["oneOf"][2] = {**other, "maxLength": 3}
+    schema["items"]["oneOf"][1] = {**PYTHON, "minLength": 4}
+    assert verdicts(schema)[("/items/oneOf/1", "x-syntax")] == "checked"
+    assert Validator(schema).check('["f(x)", "f"]').ok
+
+
 def test_a_property_of_that_name_is_no_keyword() -> None:
     schema = {"type": "object", "properties": {"x-syntax": {"type": "string"}}}
     assert Validator(schema).check('{"x-syntax":"f("}').ok

@@ -4,9 +4,10 @@ told by who writes them."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from engine.errors import RequestError, SchemaRefused
-from engine.schema.reading.contents import LANGUAGE_OF, is_written, syntax_of
+from engine.schema.reading.contents import LANGUAGE_OF, SYNTAX, is_written, syntax_of
 from engine.schema.reading.dialect import Draft
 from engine.schema.reading.reference import Location, Schemas
 from engine.schema.semantics.evaluator import Evaluator, children
@@ -55,12 +56,26 @@ def holds_documents(evaluator: Evaluator, terms: Iterable[Term]) -> bool:
 
 
 def refuse_unfollowed(schemas: Schemas) -> None:
-    """SchemaRefused for an `x-syntax` that is not followed."""
+    """SchemaRefused for an `x-syntax` that is not followed, and for a `oneOf` that nothing but it decides."""
     for at in schemas.locations:
         try:
             _syntax_at(at)
         except RequestError as error:
             raise SchemaRefused(error.message, param="schema", pointer=f"{at.pointer}/x-syntax") from None
+    for at in schemas.locations:
+        if _is_undecided(at.schema, schemas.root.draft):
+            message = (
+                "the language of a string decides no oneOf, so that its strings are in several branches: say anyOf"
+            )
+            raise SchemaRefused(message, param="schema", pointer=f"{at.pointer}/oneOf")
+
+
+def _is_undecided(schema: Any, judged: Draft) -> bool:
+    """Whether branches of its `oneOf` are the same but for the language of their strings."""
+    branches = schema.get("oneOf") if isinstance(schema, dict) else None
+    written = [one for one in branches or () if isinstance(one, dict) and is_written(one, judged)]
+    rest = [{name: value for name, value in one.items() if name not in SYNTAX} for one in written]
+    return any(rest.count(one) > 1 for one in rest)
 
 
 def mark_syntax(schemas: Schemas, report: Report) -> None:
