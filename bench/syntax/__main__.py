@@ -2,6 +2,7 @@
 
     python -m bench.syntax --tokenizer FILE --corpus python=DIR --corpus go=DIR ... [--judge "go=gofmt -e"]
         [--files 500] [--errors 2000] [--seed 0]
+    python -m bench.syntax --documents 30 [--units python,go] [--judge "go=gofmt -e"] [--model M] [--max-tokens 64]
 
 A corpus is a folder of valid files; one language may have several. `--judge` is another parser of the language: a
 command to which a file's path is added and that ends with 0 for a valid one. Python has `ast.parse`. Files that it
@@ -9,17 +10,19 @@ refuses are left out, and so are planted errors that leave the text valid. Witho
 and every change as an error. Times are of the processor, a token, the making of tables included.
 
 Ceiling: 0 prefixes called dead, all errors found, p50 50 us, p99 1 ms, 50 kB at most twice 1 kB.
+
+`--documents` writes so many for each unit through the engine's loop (`units.py`; `--units` has beginnings of their
+names), with the same prompts and seeds with and without `x-syntax`. Units without a judge are left out.
+
+Ceiling: all documents end `complete` or `closed`, with code that the judge accepts, at the tokens of those without.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import random
-import shlex
 import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -28,11 +31,15 @@ from typing import Any
 
 from bench.datasets.vocabulary import BYTES, Vocabulary, load_vocabulary
 from bench.harness.commandline import Options
+from bench.harness.models import model_name
 from bench.harness.record import emit, record
 from bench.harness.statistics import percentiles
 from bench.harness.tables import print_table
-from bench.syntax.corpus import SUFFIXES, Judge, Source, pieces, sources
+from bench.syntax.corpus import Source, pieces, sources
+from bench.syntax.documents import documents
+from bench.syntax.judges import judge_of
 from bench.syntax.planting import Ground, Planted
+from engine import EngineConfig
 from engine.syntax import LANGUAGES, start
 from engine.syntax.languages import language_of
 
@@ -124,25 +131,9 @@ class Follower:
         return (self.language, *numbers, str(self.planted), share, f"{times['p50']:.1f}", f"{times['p99']:.1f}", *means)
 
 
-def _python(text: str) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-    return True
-
-
-def _accepts(language: str, commands: dict[str, str]) -> Callable[[str], bool] | None:
-    if language in commands:
-        return Judge(tuple(shlex.split(commands[language])), SUFFIXES[language][0]).accepts
-    return _python if language == "python" else None
-
-
 def _measured(language: str, folders: list[Path], vocabulary: Vocabulary, options: argparse.Namespace) -> Follower:
     rng = random.Random(options.seed)
-    accepts = _accepts(language, dict(options.judge))
+    accepts = judge_of(language, dict(options.judge))
     follower = Follower(language, vocabulary, accepts or (lambda _: False))
     valid = (one for one in sources(language, folders, rng) if accepts is None or accepts(one.text))
     alive = [source for source in islice(valid, options.files) if follower.follow(source)]
@@ -162,11 +153,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for language, folder in options.corpus:
         folders.setdefault(language, []).append(Path(folder))
     followers = [_measured(language, folders[language], vocabulary, options) for language in sorted(folders)]
-    print_table(HEAD, [follower.row() for follower in followers])
+    if followers:
+        print_table(HEAD, [follower.row() for follower in followers])
+    written = documents(options, dict(options.judge)) if options.documents else {}
     configuration = {"files": options.files, "errors": options.errors, "vocabulary": vocabulary.name}
-    figures = {follower.language: follower.figures() for follower in followers}
-    emit(record("syntax", {"languages": figures}, configuration=configuration, seeds=[options.seed]), options.out)
-    return 1 if any(follower.counts["dead"] for follower in followers) else 0
+    configuration |= {"model": model_name(options), "documents": options.documents, "max_tokens": options.max_tokens}
+    figures = {"languages": {one.language: one.figures() for one in followers}, "documents": written}
+    emit(record("syntax", figures, configuration=configuration, seeds=[options.seed]), options.out)
+    dead = any(follower.counts["dead"] for follower in followers)
+    return 1 if dead or any(one["followed"]["refused"] for one in written.values()) else 0
 
 
 def _of_language(text: str) -> tuple[str, str]:
@@ -177,11 +172,13 @@ def _of_language(text: str) -> tuple[str, str]:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Options("syntax", __doc__, "20 files and 80 errors a language, bytes as tokens")
-    parser.add_argument("--corpus", type=_of_language, action="append", required=True, metavar="LANGUAGE=DIR")
+    parser = Options("syntax", __doc__, "20 files and 80 errors a language, bytes as tokens; 2 documents of noise")
+    parser.add_argument("--corpus", type=_of_language, action="append", default=[], metavar="LANGUAGE=DIR")
     parser.add_argument("--judge", type=_of_language, action="append", default=[], metavar="LANGUAGE=COMMAND")
-    parser.add(files=500, errors=2000, seed=0, tokenizer=BYTES)
-    return parser.read(arguments, files=20, errors=80, tokenizer=BYTES)
+    parser.add_model("model", model=EngineConfig().model)
+    parser.add(files=500, errors=2000, seed=0, tokenizer=BYTES, documents=0, max_tokens=64, units=("",))
+    quick = {"files": 20, "errors": 80, "tokenizer": BYTES, "documents": 2, "units": ["python"], "max_tokens": 40}
+    return parser.read(arguments, **quick)
 
 
 if __name__ == "__main__":

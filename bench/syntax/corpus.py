@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,28 +20,12 @@ SUFFIXES = {
 }
 LONGEST = 400_000
 """Characters of a file; what is longer is generated data as a rule."""
-JUDGE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     path: Path
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """Another parser: a command that ends with 0 for a valid file, whose path stands last."""
-
-    command: tuple[str, ...]
-    suffix: str
-
-    def accepts(self, text: str) -> bool:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, f"text{self.suffix}")
-            path.write_text(text, encoding="utf-8", newline="")
-            ran = subprocess.run([*self.command, str(path)], capture_output=True, timeout=JUDGE_S, check=False)
-        return ran.returncode == 0
 
 
 def sources(language: str, folders: list[Path], rng: random.Random) -> Iterator[Source]:

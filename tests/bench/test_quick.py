@@ -58,6 +58,14 @@ def syntax(line: dict[str, Any]) -> None:
     assert len(kinds) == 4
     planted, found = (sum(python.get(f"{kind}: {what}", 0) for kind in kinds) for what in ("planted", "found"))
     assert found >= 0.9 * planted > 50
+    assert {"python/expression", "python/body", "python/module"} == line["documents"].keys()
+    for unit in line["documents"].values():
+        assert unit["followed"]["ended"] + unit["free"]["ended"] > 0
+        assert unit["followed"]["refused"] == 0
+        assert 0 < unit["us"]["p50"] <= unit["us"]["p99"]
+        assert unit["ratio"][0] == pytest.approx(
+            (unit["tokens"]["followed"] + unit["taken_back"]) / unit["tokens"]["free"]
+        )
 
 
 @quick("--hostile")
