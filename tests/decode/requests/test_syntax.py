@@ -15,7 +15,7 @@ from engine import Constraint, Engine, Limits, Request, SamplingParams
 from engine.request import Result
 from engine.syntax import LANGUAGES, Syntax
 from engine.syntax.asked.reference import problem
-from tests.decode.fakes import Logits, fake_engine, random_logits, wants
+from tests.decode.fakes import EOS, ByteTokenizer, Logits, fake_engine, random_logits, wants
 
 PYTHON_UNITS = sorted(LANGUAGES["python"])
 
@@ -179,16 +179,34 @@ def test_samples_are_followed_apart(tmp_path: Path) -> None:
     assert any(sample.valid for sample in result.samples)
 
 
+def noise_in_the_text(seed: int) -> Logits:
+    """Spells the object, and draws the text in it from a few characters."""
+    drawn, begin, few = random_logits(seed, 1.0), '{"code":"', 'x+()"'
+
+    def logits_of(fed: Sequence[int]) -> np.ndarray:
+        told = ByteTokenizer().decode(fed).rpartition("[assistant]")[2]
+        wanted = {'"': "}", "}": ""}.get(told[-1:], few)
+        if begin.startswith(told):
+            wanted = begin[len(told) :][:1] or few
+        row = drawn(fed) - 20
+        row[[ord(char) for char in wanted] or EOS] += 20
+        return row
+
+    return logits_of
+
+
 @pytest.mark.parametrize("method", ["smc", "rejection"])
 def test_particles_that_cannot_become_valid_are_dead(tmp_path: Path, method: Any) -> None:
-    short = schema("expression", maxLength=3)
-    more = {"particles": 8} if method == "smc" else {}
-    engine, _ = fake_engine(random_logits(2, 1.0), tmp_path, max_batch=8)
+    held, plain = schema("expression", maxLength=3), schema("expression", maxLength=3)
+    del plain["properties"]["code"]["x-syntax"]
+    given = {"temperature": 1, "method": method, "max_tokens": 40, **({"particles": 8} if method == "smc" else {})}
+    engine, _ = fake_engine(noise_in_the_text(2), tmp_path, max_batch=8)
     with engine:
-        result = engine.generate(asked(short, temperature=1, seed=1, method=method, max_tokens=40, **more))
-    assert result.status in ("complete", "dead_end", "invalid")
-    if result.status == "complete":
-        assert parses(result.value["code"], "expression")
+        free = [engine.generate(asked(plain, seed=seed, **given)) for seed in range(5)]
+        followed = [engine.generate(asked(held, seed=seed, **given)) for seed in range(5)]
+    assert {result.status for result in (*free, *followed)} == {"complete"}
+    assert not all(parses(result.value["code"], "expression") for result in free)
+    assert all(parses(result.value["code"], "expression") for result in followed)
 
 
 @pytest.fixture(scope="module")
