@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from engine.grammar import CompiledGrammar, GrammarService
-from engine.grammar.endings.position import follow
-from engine.grammar.masks.bitmask import legal, words
+from engine.grammar.endings.position import Position, follow
+from engine.grammar.masks.bitmask import ids, words
 from engine.judge import judge
 from engine.request import Constraint
 
@@ -100,22 +100,20 @@ def check(grammar: CompiledGrammar, walks: int, steps: int) -> int:
     stop = grammar.vocabulary.stop_token_ids[0]
     row = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
     ended = 0
+    assert grammar.completions is not None
+    pushdown = grammar.completions.pushdown
+    followed: dict[Position, set[int]] = {}  # walks meet where they stood before, and positions are values
     for walk in range(walks):
         chance = random.Random(walk)
         matcher = grammar.matcher()
         for step in range(steps):
             assert matcher._track is not None
-            assert grammar.completions is not None
             at = matcher._track.at
-            expected = {
-                t
-                for t, text in enumerate(texts)
-                if text and follow(grammar.completions.pushdown, at, text).place.stacks
-            }
-            if at.place.completed:
-                expected.add(stop)
+            if at not in followed:
+                followed[at] = {t for t, text in enumerate(texts) if text and follow(pushdown, at, text).place.stacks}
+            expected = followed[at] | {stop} if at.place.completed else followed[at]
             matcher.fill(row, 0)
-            found = {token for token in range(len(texts)) if legal(row[0], token)}
+            found = set(ids(row[0]).tolist())
             written = matcher.text(matcher.token_ids)
             assert found == expected, (
                 written,
