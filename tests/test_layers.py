@@ -30,7 +30,7 @@ TYPES = (
     "interfaces",
 )
 FOLDERS = (
-    *("syntax", "sandbox", "patterns", "schema", "judge", "checks", "grammar", "model"),
+    *("patterns", "syntax", "sandbox", "schema", "judge", "checks", "grammar", "model"),
     *("decode", "trace", "serve", "client", "cli"),
 )
 """From low to high; a folder may import itself, the type files, and folders to its left."""

@@ -13,13 +13,13 @@ unit expression = pattern
 mode pattern *
     CHAR /[^\^$\\.*+?()\[\]{}|]/
     CHAR /\./
-    CHAR /\\[dDsSwW]|\\[pP]\{[A-Za-z0-9_]+(=[A-Za-z0-9_]+)?\}|\\[1-9]\d*/
+    CHAR /\\[dDsSwW]|\\[pP]\{[A-Za-z0-9_]+(=[A-Za-z0-9_]+)?\}|\\[1-9][0-9]*/
     CHAR /\\[fnrtv0\^$\\.*+?()\[\]{}|\/]|\\c[A-Za-z]|\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}/
     CHAR /\\u\{0*([0-9a-fA-F]{1,5}|10[0-9a-fA-F]{4})\}/
     CHAR /\\k<([$\w]|[^\x00-\x7f]|\\u[0-9a-fA-F]{4}|\\u\{[0-9a-fA-F]+\})+>/
     WRONG /\\0[0-9]/
     BOUNDARY /\\[bB]/
-    COUNT /\{\d+(,\d*)?\}/
+    COUNT /\{[0-9]+(,[0-9]*)?\}/
     GROUP /\(|\(\?([ims]+(-[ims]*)?|-[ims]+)?:/
     GROUP /\(\?<([$\w]|[^\x00-\x7f]|\\u[0-9a-fA-F]{4}|\\u\{[0-9a-fA-F]+\})+>/
     LOOK /\(\?<?[=!]/
@@ -56,7 +56,7 @@ mode pattern *
     CHAR /\(\?P=(\w|[^\x00-\x7f])+\)/
     WRONG /\\[4-7][0-7]{2}/
     PLACE /\\[AbBZ]/
-    COUNT /\{(\d+(,\d*)?|,\d*)\}/
+    COUNT /\{([0-9]+(,[0-9]*)?|,[0-9]*)\}/
     GROUP /\(|\(\?[:>=!]|\(\?<[=!]|\(\?P<(\w|[^\x00-\x7f])+>|\(\?([aimsu]+(-[ims]+)?|-[ims]+):/ -> push pattern
     FLAGS /\(\?[aimsu]+\)/
     IF /\(\?\((\w|[^\x00-\x7f])+\)/ -> push pattern
