@@ -65,7 +65,10 @@ class Languages:
         found = [frozenset({syntax}) for place, syntax in self._asked if is_at(place, path)]
         if self._schemas is not None:
             self._left = _MOST
-            ways = self._ways(self._schemas.root, path)
+            try:
+                ways = self._ways(self._schemas.root, path)
+            except (RecursionError, EngineError):  # too deep, or too large, to look at
+                ways = _ANYTHING
             if ways and self._left > 0 and None not in ways:
                 found.append(frozenset(way for way in ways if way is not None))
         return tuple(found)

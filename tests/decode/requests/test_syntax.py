@@ -112,6 +112,14 @@ def test_it_may_be_asked_for_by_pointer_and_by_media_type(tmp_path: Path) -> Non
     assert result.status == "complete"
 
 
+def test_a_string_too_deep_in_a_document_is_followed_no_more(tmp_path: Path) -> None:
+    code = {"type": "string", "x-syntax": {"language": "python", "unit": "expression"}}
+    nested = {"$defs": {"n": {"anyOf": [code, {"type": "array", "items": {"$ref": "#/$defs/n"}}]}}, "$ref": "#/$defs/n"}
+    engine, _ = fake_engine(prefers("[" * 200 + '"f(x]"' + "]" * 200), tmp_path, limits=Limits(retries=0))
+    with engine:
+        assert engine.generate(asked(nested, max_tokens=600)).status == "invalid"
+
+
 def test_several_checks_stand_at_one_place(tmp_path: Path) -> None:
     plain = {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
     seen: list[str] = []
