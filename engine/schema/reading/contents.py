@@ -30,8 +30,8 @@ LANGUAGE_OF = {
 def syntax_of(schema: dict[str, Any]) -> Syntax | None:
     """In which language this says that strings are written. RequestError for an `x-syntax` that is not followed;
     media types that are not say nothing."""
-    given = schema.get("x-syntax")
-    if given is not None:
+    if "x-syntax" in schema:
+        given = schema["x-syntax"]
         if not isinstance(given, dict):
             raise RequestError(f"x-syntax must be an object, got {type(given).__name__}", param="x-syntax")
         return Syntax.of(given)

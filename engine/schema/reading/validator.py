@@ -19,7 +19,7 @@ from urllib.parse import quote, urldefrag, urljoin
 import jsonschema_rs
 
 from engine.constraint import DRAFT_URIS
-from engine.errors import ConstraintError, JudgingLimit, LimitExceeded, SchemaInvalid, SchemaRefused
+from engine.errors import ConstraintError, JudgingLimit, LimitExceeded, RequestError, SchemaInvalid, SchemaRefused
 from engine.patterns.in_schemas import PatternError, Written
 from engine.pointer import json_pointer, steps
 from engine.schema.reading.contents import (
@@ -89,10 +89,14 @@ class Validator:
             ) from None
         self._whole = schema if whole is None else whole
         self._inner: dict[str, Validator] = {}
+        self._unfollowed: SchemaRefused | None = None
         if _says_contents(schema, self.draft):
             # a second one, since what the specification only annotates decides no `not` and no `oneOf`
             places = list[str]()
-            self._validators.append(_compiled(self._written.schema, self.draft, self._keywords(places)))
+            try:
+                self._validators.append(_compiled(self._written.schema, self.draft, self._keywords(places)))
+            except SchemaInvalid as error:
+                raise (self._unfollowed or error) from None
             if whole is None and self.draft >= Draft.D2019:
                 self._refuse_contents(places)
 
@@ -143,7 +147,14 @@ class Validator:
                 places.append(pointer)
             return ContentSchema(parent, partial(self._judge_inner, pointer))
 
-        syntax = dict.fromkeys(SYNTAX[: 1 if self.draft < Draft.D6 else None], WrittenIn)
+        def written_in(parent: dict[str, Any], value: Any, path: list[str | int]) -> WrittenIn:
+            try:
+                return WrittenIn(parent, value, path)
+            except RequestError as error:  # the validator would tell of its own insides
+                self._unfollowed = SchemaRefused(error.message, param="schema", pointer=json_pointer(path))
+                raise
+
+        syntax: dict[str, Any] = dict.fromkeys(SYNTAX[: 1 if self.draft < Draft.D6 else None], written_in)
         if self.draft < Draft.D2019:
             return syntax
         return {**syntax, "contentEncoding": ContentEncoding, "contentSchema": content_schema}

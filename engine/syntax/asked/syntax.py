@@ -17,6 +17,8 @@ SHORTEST = (
     *("select 1", "package a", "function a(){}", "function a():void"),
 )
 """Texts of which each unit of a language has one at least, short ones first."""
+_SHOWN = 40
+"""Characters of what is refused."""
 UNITS = ("module", "statements", "statement", "expression", "type", "signature", "body")
 
 
@@ -41,7 +43,7 @@ class Syntax:
             raise _unfollowed("unit", self.unit, units, f" of {self.language}")
         if self.dialect is not None:
             try:
-                grammar_text(self.language, self.dialect)
+                grammar_text(self.language, self.dialect[:_SHOWN])  # what nobody knows is told
             except ValueError as error:
                 raise RequestError(f"dialect: {error}", param="dialect") from None
 
@@ -51,7 +53,8 @@ class Syntax:
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:
-                raise UnknownOption(f"a syntax has no {name!r}; it has {', '.join(known)}", param=str(name))
+                shown = str(name)[:_SHOWN]
+                raise UnknownOption(f"a syntax has no {shown!r}; it has {', '.join(known)}", param=shown)
         if "language" not in given:
             raise RequestError("a syntax needs a language", param="language")
         return cls(**given)
@@ -74,4 +77,4 @@ def _shortest(syntax: Syntax) -> str | None:
 
 def _unfollowed(field: str, value: str, there: Mapping[str, Any] | list[str], of: str = "") -> RequestError:
     known = ", ".join(there) or "none yet"
-    return RequestError(f"{field} {value[:40]!r}{of} is not followed; there is: {known}", param=field)
+    return RequestError(f"{field} {value[:_SHOWN]!r}{of} is not followed; there is: {known}", param=field)
