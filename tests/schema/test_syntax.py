@@ -57,11 +57,21 @@ def test_a_media_type_beside_it_or_of_nothing_followed_asks_for_nothing() -> Non
     ({"language": "python", "partial": 1}, "partial must be true or false"),
     ({"language": ["python"]}, "language must be"),
     ({"language": "python", "lenient": True}, "a syntax has no 'lenient'"),
+    (None, "must be an object, got NoneType"),
+    ({"language": "go", "x" * 9999: True}, "a syntax has no 'xxxx"),
+    ({"language": "sql", "dialect": "x" * 9999}, "not as 'xxxx"),
 ])  # fmt: skip
 def test_what_is_not_followed_is_refused_by_name(given: Any, named: str) -> None:
     with pytest.raises(SchemaRefused) as caught:
         verdicts({"type": "object", "properties": {"a": {"type": "string", "x-syntax": given}}})
     assert named in caught.value.message
+    assert len(caught.value.message) < 300
+    assert caught.value.pointer == "/properties/a/x-syntax"
+
+
+def test_the_judge_refuses_it_by_name_too() -> None:
+    with pytest.raises(SchemaRefused, match="x-syntax must be an object, got int") as caught:
+        Validator({"type": "object", "properties": {"a": {"type": "string", "x-syntax": 5}}})
     assert caught.value.pointer == "/properties/a/x-syntax"
 
 
@@ -100,6 +110,23 @@ def test_a_property_of_that_name_is_no_keyword() -> None:
     (python("statement"), '"x = 1\\ny = 2"', False),
     (python("statements", partial=True), '"for x in y:"', True),
     (python("statements"), '"for x in y:"', False),
+    (python("statements"), '"    x = 1\\ny = 2"', False),
+    (python("statements"), '"    x\\nelse:\\n    y"', False),
+    (python("body"), '"# c\\n    return x"', True),
+    (python("statements"), '"\\fx = 1"', True),
+    (python("statements"), '"  # c"', True),
+    (python("type"), '"str, str"', False),
+    (python("type"), '"str = 1"', False),
+    (python("expression"), '"# c\\n  x"', True),
+    (python("expression"), '"\u00a0x"', False),
+    (python("signature"), '"def f(a):  # c"', True),
+    (python("signature"), '"f(a, b=\'#:\')  # c"', True),
+    (python("signature"), '"f(a): pass #"', False),
+    (python("statements", partial=True), '"for x in y:  # c"', True),
+    (python("statements", partial=True), '"if x:\\n\\ttry:"', True),
+    (python("body", partial=True), '"    match x:"', True),
+    (python("statements", partial=True), '"if (a\\nand b):  # c"', True),
+    (python("statements", partial=True), '"def f():\\n\u00a0"', False),
 ])  # fmt: skip
 def test_the_judge_parses_it(schema: Any, text: str, ok: bool) -> None:
     found = Validator(schema).check(text)

@@ -6,17 +6,25 @@ As a check, `target` names it for the process that runs checks. Imports no table
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import astuple
 from typing import Any
 
 from engine.syntax.asked.regex import wrong
 from engine.syntax.asked.syntax import Syntax
 
-_HEADERS = ("", " pass", " pass\nfinally: pass")
-"""What completes the header of a block, the last for a `try`."""
+_BLANK = re.compile(r"(?:[ \t\f]*(?:#[^\r\n]*)?(?:\r\n?|\n|\Z))*")
+"""Lines without a token."""
+_SPACES = " \t\f\r\n"
+_SPACE = re.compile(r"(?:\A|(?<=[\r\n]))[ \t]*")
+_TRY = re.compile(r"(?:\A|(?<=[\r\n]))([ \t]*)try\b")
+_NO_TOKEN = frozenset(
+    {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+)
 
 
 def problem(syntax: Syntax, text: str) -> str | None:
@@ -51,13 +59,24 @@ def _called(syntax: Syntax) -> str:
 
 def _not_python(syntax: Syntax, text: str) -> str | None:
     error: Exception | None = None
-    for end in _HEADERS if syntax.partial else _HEADERS[:1]:
+    for whole in _completed(text) if syntax.partial else (text,):
         try:
-            return None if _is_python(syntax.unit, text.rstrip() + end if end else text) else f"no {_called(syntax)}"
+            return None if _is_python(syntax.unit, whole) else f"no {_called(syntax)}"
         except (SyntaxError, ValueError) as found:
             error = error or found
     line = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
     return f"no {_called(syntax)}: {getattr(error, 'msg', error)}{line}"
+
+
+def _completed(text: str) -> Iterator[str]:
+    """The text, and with a block for the header that it may end with."""
+    yield text
+    head = text.rstrip(_SPACES)
+    deeper = max(_SPACE.findall(head), key=len) + " "
+    for block in (" pass", f"\n{deeper}pass", f"\n{deeper}case _: pass"):
+        yield head + block
+    if tries := _TRY.findall(head):
+        yield f"{head}\n{deeper}pass\n{tries[-1]}finally: pass"
 
 
 def _is_python(unit: str, text: str) -> bool:
@@ -65,23 +84,50 @@ def _is_python(unit: str, text: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if unit in ("expression", "type"):
-            ast.parse(text.lstrip(), mode="eval")
-            return True
+            text = text[_first_token(text) :]
+            return isinstance(ast.parse(text, mode="eval"), ast.Expression) if unit == "expression" else _is_type(text)
         found = _statements(_function(text) if unit == "signature" else text, loose=unit != "module")
     if unit == "signature":
         return len(found) == 1 and isinstance(found[0], ast.FunctionDef | ast.AsyncFunctionDef)
     return len(found) == 1 if unit == "statement" else bool(found) or unit != "body"
 
 
+def _is_type(text: str) -> bool:
+    """Whether a variable can be annotated with it."""
+    found = ast.parse(f"a: {text}").body
+    return len(found) == 1 and isinstance(found[0], ast.AnnAssign) and found[0].value is None
+
+
+def _first_token(text: str) -> int:
+    """Where the first token begins, if there is one."""
+    at = _BLANK.match(text).end()  # type: ignore[union-attr]  # it may be empty
+    return len(text) - len(text[at:].lstrip(_SPACES))
+
+
 def _function(header: str) -> str:
-    """The function that a header is of; `def` may be left out."""
-    header = header.strip().removesuffix(":").rstrip()
+    """The function that a header is of; `def` may be left out. ValueError where it cannot be read."""
+    header = header[_first_token(header) :]
+    try:
+        read = [
+            token for token in tokenize.generate_tokens(io.StringIO(header).readline) if token.type not in _NO_TOKEN
+        ]
+    except tokenize.TokenError as error:
+        raise ValueError(error.args[0]) from None
+    row, column = read[-1].start if read and read[-1].string == ":" else read[-1].end if read else (1, 0)
+    lines = list(io.StringIO(header))
+    header = "".join([*lines[: row - 1], lines[row - 1][:column] if lines else ""])
     return f"{header}: pass" if re.match(r"(async\s+)?def\b", header) else f"def {header}: pass"
 
 
 def _statements(text: str, *, loose: bool) -> list[ast.stmt]:
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    if not (loose and first[:1].isspace()):
+    first = _first_token(text)
+    if not loose or first == len(text) or text[first - 1 : first] not in (" ", "\t"):
         return ast.parse(text).body
-    block = ast.parse(f"if 1:\n{text}").body
-    return block[0].body if len(block) == 1 and isinstance(block[0], ast.If) and not block[0].orelse else []
+    try:
+        block = ast.parse(f"if 1:\n{text}").body
+    except SyntaxError as error:
+        error.lineno = error.lineno and error.lineno - 1
+        raise
+    if len(block) != 1 or not isinstance(block[0], ast.If) or block[0].orelse:
+        raise SyntaxError("a line is further out than the first")
+    return block[0].body

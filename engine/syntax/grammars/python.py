@@ -117,7 +117,7 @@ mode bracket *
 
 file: statement*
 statements: statement+
-only_expression: expressions NEWLINE?
+only_expression: expr % ',' ','? NEWLINE?
 only_type: expr NEWLINE?
 only_signature: ('async'? 'def')? NAME type_params? '(' parameters? ')' ('->' expr)? ':'? NEWLINE?
 statement: simple (';' simple)* ';'? NEWLINE | compound
