@@ -8,6 +8,7 @@ from __future__ import annotations
 
 _START = r"([A-Za-z_$]|[^\x00-\x7f\s\ufeff]|\\u[0-9a-fA-F]{4}|\\u\{[0-9a-fA-F]+\})"
 _PART = r"([\w$]|[^\x00-\x7f\s\ufeff]|\\u[0-9a-fA-F]{4}|\\u\{[0-9a-fA-F]+\})*"
+_DIGITS = "[0-9](_?[0-9])*"
 _CLASS = r"\[([^\]\\\n\r]|\\[^\n\r])*\]"
 _RESERVED = (
     "break case catch class const continue debugger default delete do else enum export extends false finally for"
@@ -35,10 +36,10 @@ mode code *
     NEWLINE /[\n\r\u2028\u2029]\s*/
     NAME /{_START}{_PART}/
     PRIVATE /#{_START}{_PART}/
-    NUMBER /0[xX][0-9a-fA-F_]+n?|0[bB][01_]+n?|0[oO][0-7_]+n?|\d[\d_]*n/
-    NUMBER /(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)([eE][+\-]?\d[\d_]*)?/
+    NUMBER /0[xX]\h(_?\h)*n?|0[bB][01](_?[01])*n?|0[oO][0-7](_?[0-7])*n?|{_DIGITS}n/
+    NUMBER /({_DIGITS}(\.({_DIGITS})?)?|\.{_DIGITS})([eE][+\-]?{_DIGITS})?/
     STRING /"([^"\\\n\r]|\\([\s\S]|\r\n))*"|'([^'\\\n\r]|\\([\s\S]|\r\n))*'/
-    OPTIONED /\?\.\d[\d_]*([eE][+\-]?\d[\d_]*)?/
+    OPTIONED /\?\.{_DIGITS}([eE][+\-]?{_DIGITS})?/
     REGEX /\/([^\/\\\[\n\r*]|\\[^\n\r]|{_CLASS})([^\/\\\[\n\r]|\\[^\n\r]|{_CLASS})*\/[A-Za-z]*/
     context REGEX not '/' '/='
     '`' -> push template
