@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 
 from engine.schema.regex.counting_automaton import CountingAutomaton, State
 from engine.schema.rules.grammar import Chars, Grammar, Ref, Symbol, Text
@@ -87,6 +88,7 @@ def _last(frame: _Frame | None) -> str | None:
     return frame.keys[-1] if frame and frame.keys else None
 
 
+@lru_cache(1_000)
 def _value(text: str) -> str | None:
     """One text for each value, of numbers the shortest; None where it is not whole."""
     try:
@@ -136,7 +138,7 @@ class Reader:
 
     def _open(self, stacks: Iterable[Stack], text: str) -> Iterator[Stack]:
         """The stacks with a character or nothing on top."""
-        facts = counts(text)
+        facts = cache(lambda: counts(text))
         pending, seen = list(stacks), set[Stack]()
         while pending:
             stack = pending.pop()
@@ -147,7 +149,7 @@ class Reader:
                 rule = self.rules[stack[0].name]
                 guards = rule.guards if self.guards and rule.guards else (None,) * len(rule.alternatives)
                 for way, guard in zip(rule.alternatives, guards, strict=True):
-                    if guard is None or guard.holds(facts):
+                    if guard is None or guard.holds(facts()):
                         pending.append((*way, *stack[1:]))
             elif stack and stack[0] == Text(""):
                 pending.append(stack[1:])
