@@ -132,3 +132,11 @@ def test_readings_of_a_line_meet_again(line: str) -> None:
         readings.append(len(state.readings))
     assert not state.lost
     assert max(readings) == max(readings[: 4 * len(line)])
+
+
+@pytest.mark.parametrize(("text", "valid"), [
+    ("1_000n + 0xf_f + 1_0.5_0e1_0 + .5", True), ("1__0", False), ("1_", False), ("0x_f", False),
+    (r"'\x41\u0041\u{1F600}\q\0'", True), (r"'\x4'", False), (r"'\u{}'", False), (r"'\u00'", False), (r"`\u`", True),
+])  # fmt: skip
+def test_numbers_and_escapes_are_those_of_the_language(text: str, valid: bool) -> None:
+    assert start("typescript", "expression").feed(text).whole is valid

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 _START = r"([A-Za-z_$]|[^\x00-\x7f\s\ufeff]|\\u[0-9a-fA-F]{4}|\\u\{[0-9a-fA-F]+\})"
 _PART = r"([\w$]|[^\x00-\x7f\s\ufeff]|\\u[0-9a-fA-F]{4}|\\u\{[0-9a-fA-F]+\})*"
+_ESCAPE = r"\\([^xu]|\r\n|x\h\h|u\h{4}|u\{\h+\})"
 _DIGITS = "[0-9](_?[0-9])*"
 _CLASS = r"\[([^\]\\\n\r]|\\[^\n\r])*\]"
 _RESERVED = (
@@ -38,7 +39,7 @@ mode code *
     PRIVATE /#{_START}{_PART}/
     NUMBER /0[xX]\h(_?\h)*n?|0[bB][01](_?[01])*n?|0[oO][0-7](_?[0-7])*n?|{_DIGITS}n/
     NUMBER /({_DIGITS}(\.({_DIGITS})?)?|\.{_DIGITS})([eE][+\-]?{_DIGITS})?/
-    STRING /"([^"\\\n\r]|\\([\s\S]|\r\n))*"|'([^'\\\n\r]|\\([\s\S]|\r\n))*'/
+    STRING /"([^"\\\n\r]|{_ESCAPE})*"|'([^'\\\n\r]|{_ESCAPE})*'/
     OPTIONED /\?\.{_DIGITS}([eE][+\-]?{_DIGITS})?/
     REGEX /\/([^\/\\\[\n\r*]|\\[^\n\r]|{_CLASS})([^\/\\\[\n\r]|\\[^\n\r]|{_CLASS})*\/[A-Za-z]*/
     context REGEX not '/' '/='
