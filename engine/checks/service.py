@@ -27,6 +27,9 @@ from engine.syntax.asked import reference
 _MODULE = "engine.checks.worker"
 _MEMORY_BYTES = 512 << 20
 _IMPORT_S = 60.0
+_PARSING_S, _WAITING = 1e-4, 10
+"""Seconds of processor time a byte that a language's parser may take beyond the limit, and times as long by the clock:
+it is ours, and texts may be long."""
 Said = str | None
 
 
@@ -105,7 +108,7 @@ class CheckService:
         return Check(pointer, check, self._registered[check])
 
     def _probe(self, target: str) -> Future[Said]:
-        return Mapped(self._pool.submit(self._job(target, b"", _IMPORT_S), (None,)), _missing)
+        return Mapped(self._pool.submit(self._job(target, b"", _IMPORT_S, _IMPORT_S), (None,)), _missing)
 
     def _run(self, call: Call, owner: Hashable) -> Future[Said]:
         check = call.check
@@ -122,12 +125,16 @@ class CheckService:
     def _in_process(self, call: Call, owner: Hashable) -> Future[Said | Missing]:
         target = str(call.check.target)
         payload = json.dumps(call.pointer).encode() + b"\n" + call.document
-        answer = self._pool.submit(self._job(target, payload, self._limits.check_s), (owner,))
+        cpu_s = wall_s = self._limits.check_s
+        if target.startswith(f"{reference.__name__}:"):
+            cpu_s += len(payload) * _PARSING_S
+            wall_s = cpu_s * _WAITING
+        answer = self._pool.submit(self._job(target, payload, cpu_s, wall_s), (owner,))
         return Mapped(answer, lambda done: self._read(done, call))
 
-    def _job(self, target: str, payload: bytes, seconds: float) -> Job:
+    def _job(self, target: str, payload: bytes, cpu_s: float, wall_s: float) -> Job:
         self._pool.prepare(_MODULE, target, b"")
-        return Job(_MODULE, target, payload, session=target, cpu_s=seconds, wall_s=seconds, memory_bytes=_MEMORY_BYTES)
+        return Job(_MODULE, target, payload, session=target, cpu_s=cpu_s, wall_s=wall_s, memory_bytes=_MEMORY_BYTES)
 
     def _read(self, answer: Future[Answer], call: Call) -> Said | Missing:
         try:

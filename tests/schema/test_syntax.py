@@ -117,6 +117,8 @@ def test_a_property_of_that_name_is_no_keyword() -> None:
     (python("statements"), '"  # c"', True),
     (python("type"), '"str, str"', False),
     (python("type"), '"str = 1"', False),
+    (python("type"), '"str;"', False),
+    (python("expression"), '"a\\n    "', True),
     (python("expression"), '"# c\\n  x"', True),
     (python("expression"), '"\u00a0x"', False),
     (python("signature"), '"def f(a):  # c"', True),

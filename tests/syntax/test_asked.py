@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from engine.checks import lift
+from engine.checks.row_checks import Call, Check
+from engine.checks.service import CheckService
+from engine.config import Limits
+from engine.schema.reading.validator import Validator
 from engine.syntax import LANGUAGES, Syntax
 from engine.syntax.asked.reference import problem, target
 
@@ -16,6 +22,38 @@ def test_each_unit_has_a_short_text(syntax: Syntax) -> None:
     assert syntax.shortest is not None
     assert problem(syntax, syntax.shortest) is None
     assert target(syntax).startswith("engine.syntax.asked.reference:")
+
+
+def test_a_text_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document is judged again with each of its values that closes: a hundred texts would be read 5,000 times."""
+    started = Syntax.start
+    starts: list[Syntax] = []
+    monkeypatch.setattr(Syntax, "start", lambda syntax: starts.append(syntax) or started(syntax))
+    validator = Validator({"items": {"x-syntax": {"language": "go", "unit": "expression"}}})
+    texts = [f"only{number}.here" for number in range(20)]
+    for count in range(1, 21):
+        assert validator.check_value(texts[:count]).ok
+    assert len(starts) == 20
+    assert not validator.check_value([*texts, "f(x]"]).ok
+    assert not validator.check_value([*texts, "f(x]"]).ok
+    assert len(starts) == 21
+
+
+def test_what_is_told_of_a_long_text_is_short() -> None:
+    name = "a" * 20_000
+    told = problem(Syntax("regex"), f"(?<{name}>b)(?<{name}>c)")
+    assert told is not None
+    assert told.startswith("no regex module: two groups are named 'aaa")
+    assert len(told) == 300
+
+
+def test_a_long_text_has_longer_to_be_judged() -> None:
+    text = json.dumps({"a": "x = f(1)\n" * 3_000}).encode()
+    check = Check("/a", "typescript body", target(Syntax("typescript", "body")))
+    with CheckService(Limits(check_s=0.1), {}) as service:
+        for closed in (b'{"a":""}', text):
+            asked = Call(check, "/a", memoryview(closed), b"", closed[:16])
+            assert service.submit([asked]).result(timeout=60) == [None]
 
 
 def test_lift_s_five_code_schemas_have_places_in_their_language() -> None:

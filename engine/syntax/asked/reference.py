@@ -12,6 +12,7 @@ import tokenize
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import astuple
+from hashlib import blake2b
 from typing import Any
 
 from engine.syntax.asked.regex import wrong
@@ -27,8 +28,26 @@ _NO_TOKEN = frozenset(
 )
 
 
+_MOST_KNOWN = 4_096
+_LONGEST = 300
+"""Characters of what is told."""
+_known: dict[tuple[Syntax, bytes], str | None] = {}
+
+
 def problem(syntax: Syntax, text: str) -> str | None:
-    """What is wrong with it."""
+    """What is wrong with it. Remembered: a document is judged again whenever a value in it has closed, and our parsers
+    take ten milliseconds a kilobyte."""
+    key = syntax, blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    if key in _known:
+        return _known[key]
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    found = _problem(syntax, text)
+    _known[key] = found = found and found[:_LONGEST]
+    return found
+
+
+def _problem(syntax: Syntax, text: str) -> str | None:
     try:
         if syntax.language == "python":
             return _not_python(syntax, text)
@@ -84,8 +103,9 @@ def _is_python(unit: str, text: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if unit in ("expression", "type"):
-            text = text[_first_token(text) :]
-            return isinstance(ast.parse(text, mode="eval"), ast.Expression) if unit == "expression" else _is_type(text)
+            text = text[_first_token(text) :].rstrip(" \t\f")
+            ast.parse(text, mode="eval")
+            return unit == "expression" or _is_type(text)
         found = _statements(_function(text) if unit == "signature" else text, loose=unit != "module")
     if unit == "signature":
         return len(found) == 1 and isinstance(found[0], ast.FunctionDef | ast.AsyncFunctionDef)
@@ -93,9 +113,9 @@ def _is_python(unit: str, text: str) -> bool:
 
 
 def _is_type(text: str) -> bool:
-    """Whether a variable can be annotated with it."""
+    """Whether a variable can be annotated with this expression."""
     found = ast.parse(f"a: {text}").body
-    return len(found) == 1 and isinstance(found[0], ast.AnnAssign) and found[0].value is None
+    return len(found) == 1 and isinstance(found[0], ast.AnnAssign)
 
 
 def _first_token(text: str) -> int:
