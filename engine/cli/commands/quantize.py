@@ -31,11 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from engine.model.checkpoint.target import require_free
     from engine.model.files.source import resolve
 
     require_local()
     prompts = [] if args.calibrate is None else read_prompts(args.calibrate)
-    resolve(args.model, args.revision)  # a wrong name is told before seconds are spent on imports
+    resolve(args.model, args.revision)  # wrong names are told before seconds are spent on imports
+    require_free(args.out)
     progress = Progress(quiet=args.quiet)
     progress.phase("importing torch and transformers")
     from engine.model.quantize import quantize

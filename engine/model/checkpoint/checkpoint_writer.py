@@ -22,6 +22,7 @@ from torch import Tensor
 
 from engine.errors import ModelError
 from engine.model.checkpoint.manifest import HASH_CHUNK, MANIFEST, Manifest, WeightFile
+from engine.model.checkpoint.target import require_free
 from engine.model.weights.inventory import Weight
 from engine.model.weights.quantized_tensor import QuantizedTensor
 
@@ -35,8 +36,7 @@ class CheckpointWriter:
     """`add` weights in any order, then `finish`. One writer per output folder at a time."""
 
     def __init__(self, out: Path, manifest: Manifest, *, source_key: str = "", file_bytes: int = FILE_BYTES) -> None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ModelError(f"{out} exists and is not empty; choose another --out or remove it", param="out")
+        require_free(out)
         self.out = out
         self.work = out.parent / f"{out.name}.partial"
         self.manifest = manifest
