@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.config import Limits
 from engine.errors import LimitExceeded, SchemaRefused
+from engine.schema.automata.automaton import AutomatonTooLarge
 from engine.schema.containers.documents import write_document
 from engine.schema.containers.json_writer import JsonWriter
 from engine.schema.containers.parameter_writer import ParameterWriter
@@ -30,7 +31,7 @@ from engine.schema.semantics.node import node_shape
 from engine.schema.verdicts.report import Report
 from engine.schema.verdicts.verdict import Verdict
 
-LOWERING_VERSION = 55
+LOWERING_VERSION = 56
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 
@@ -69,10 +70,12 @@ def lower(
 
 
 def _attempt_twice(schemas: Schemas, options: Options) -> Lowered:
-    try:
+    with suppress(LimitExceeded, AutomatonTooLarge):
         return _attempt(schemas, options, bold=True)
-    except LimitExceeded:
+    try:
         return _attempt(schemas, options, bold=False)
+    except AutomatonTooLarge as error:
+        raise LimitExceeded(f"a string, number or key needs too large a grammar: {error}", param="schema") from None
 
 
 def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:

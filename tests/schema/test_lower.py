@@ -59,6 +59,8 @@ CASES: list[tuple[str, Any, list[Any], list[Any]]] = [
      [{"a": 1, "b": 1}, {"c": 1}, {"b": 1, "c": 2}], [{"z": 1}, {"b": 2}]),
     ("unevaluatedItems", {"type": "array", "prefixItems": [True], "contains": {"type": "string"},
      "unevaluatedItems": False}, [[1, "a"], ["x"]], [[1, 2, "a"]]),
+    ("contains of draft 2019-09", {"$schema": "https://json-schema.org/draft/2019-09/schema", "contains": {"const": 1},
+     "unevaluatedItems": {"type": "string"}, "type": "array"}, [[1], [1, "a", 1]], [["a"], [1, 2]]),
     ("keys with quotes", {"type": "object", "properties": {'a"b': {"const": 1}, "c\\d": True}, "required": ['a"b']},
      [{'a"b': 1}, {"c\\d": 0, 'a"b': 1, 'a"': 2}], [{'a"b': 2}, {}]),
     ("draft 4 bounds", {"$schema": "http://json-schema.org/draft-04/schema#", "type": "integer", "minimum": 1,
@@ -189,6 +191,7 @@ def _tower(depth: int) -> Any:
                for i in range(8)]},
     {"type": "object", "properties": {f"p{i}": {"type": "array", "items": {"enum": [f"{i}-{j}" for j in range(40)]}}
                                       for i in range(150)}},
+    {"format": "email", "minLength": 1, "oneOf": [{"maxLength": 0}, {"format": "regex"}]},
 ])  # fmt: skip
 def test_exploding_schemas_end_in_a_typed_error_or_a_grammar(schema: Any) -> None:
     try:

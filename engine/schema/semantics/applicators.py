@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from engine.errors import LimitExceeded
-from engine.schema.automata.automaton import Automaton
+from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
 from engine.schema.reading.dialect import Draft
 from engine.schema.reading.reference import Location, Scope
 from engine.schema.semantics.contents import holds_documents
@@ -67,8 +67,8 @@ def negation(evaluator: Evaluator, at: Location, scope: Scope, _annotated: bool)
         return [UNKNOWN]
     try:
         return [evaluator.shape(evaluator.terms.negate(term))]
-    except LimitExceeded as error:
-        evaluator.report.mark(at, "not", "checked", error.message)
+    except (LimitExceeded, AutomatonTooLarge) as error:
+        evaluator.report.mark(at, "not", "checked", str(error))
         return [UNKNOWN]
 
 
@@ -163,8 +163,8 @@ def _without(evaluator: Evaluator, at: Location, keyword: str, shape: Shape, ter
         if taking is not None:
             return evaluator.subtract(shape, taking)
         reason = VAGUE
-    except LimitExceeded as error:
-        reason = error.message
+    except (LimitExceeded, AutomatonTooLarge) as error:
+        reason = str(error)
     evaluator.report.mark(
         at, keyword, "checked", f"branches overlap and {reason}", "make the branches differ by a required constant"
     )

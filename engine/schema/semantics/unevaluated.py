@@ -22,7 +22,7 @@ def unevaluated(evaluator: Evaluator, at: Location, scope: Scope, shape: Shape) 
     """`shape` with what `at` itself evaluates noted, and its unevaluated* keywords applied."""
     objects = tuple(_see_keys(at, item) for item in shape.objects)
     found = frozenset[Term]()
-    if at.draft >= Draft.D2020 and "contains" in at.schema:
+    if at.draft >= Draft.D2019 and "contains" in at.schema:
         found = frozenset({evaluator.child(at, scope, "contains")})
     arrays = tuple(_see_items(at, array, found) for array in shape.arrays)
     if at.draft >= Draft.D2019 and "unevaluatedProperties" in at.schema:

@@ -60,7 +60,7 @@ class ArrayShape:
     seen_items: int = 0
     """How many leading items an in-place applicator has evaluated; only kept where unevaluatedItems needs it."""
     seen_terms: frozenset[Term] = frozenset()
-    """Items of these terms are evaluated wherever they stand (contains of draft 2020-12)."""
+    """Items of these terms are evaluated wherever they stand (contains, where there is unevaluatedItems)."""
 
     def item(self, index: int) -> Term:
         """What the item at `index` must satisfy."""

@@ -5,13 +5,12 @@ Knows which rules belong together and their shortest text. Names are contents, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from engine.errors import LimitExceeded
-from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
+from engine.schema.automata.automaton import Automaton
 from engine.schema.automata.residuals import short_digest
 from engine.schema.rules.grammar import Chars, Ref, Rule, Text
 from engine.schema.rules.guards import Length, Matching
@@ -59,15 +58,13 @@ class Spelled:
 
         LimitExceeded when they are too many.
         """
-        with _named_limit():
-            if length is None:
-                return self._keep(_written(kind, automaton, follow))
-            return self._keep(_counted(kind, automaton, follow, length))
+        if length is None:
+            return self._keep(_written(kind, automaton, follow))
+        return self._keep(_counted(kind, automaton, follow, length))
 
     def key(self, automaton: Automaton, follow: Chars | None, names: frozenset[str]) -> Ref:
         """Rules for keys out of an automaton that are none of these names, quotes included; none is written twice."""
-        with _named_limit():
-            return self._keep(_key(automaton, follow, names))
+        return self._keep(_key(automaton, follow, names))
 
     def content(self, name: str, rules: Mapping[str, Rule], shortest: str, follow: Chars | None) -> Ref:
         """Rules for strings that hold the documents of the rule `name`, quotes included."""
@@ -82,14 +79,6 @@ class Spelled:
             if self.size > self._limit:
                 raise LimitExceeded(f"the grammar has more than {self._limit} rules", param="schema")
         return group.ref
-
-
-@contextmanager
-def _named_limit() -> Iterator[None]:
-    try:
-        yield
-    except AutomatonTooLarge as error:
-        raise LimitExceeded(f"a string, number or key needs too large a grammar: {error}", param="schema") from None
 
 
 @keeps(TEXT_RULES, _rules)
