@@ -12,7 +12,7 @@ from itertools import count
 from weakref import proxy
 
 from engine.errors import LimitExceeded
-from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
+from engine.schema.automata.automaton import Automaton
 from engine.schema.containers.listed import Lister
 from engine.schema.numbers.intervals import ALL_NUMBERS
 from engine.schema.numbers.numerals import numerals
@@ -21,7 +21,6 @@ from engine.schema.rules.grammar import EITHER, UNDECLARED, Ref, Rule, Sequence,
 from engine.schema.rules.guards import Length, Matching
 from engine.schema.rules.layout import Follow, Layout
 from engine.schema.rules.shortest import Fewest
-from engine.schema.semantics.contents import KEYWORDS
 from engine.schema.semantics.evaluator import Evaluator
 from engine.schema.semantics.occurrences import mark
 from engine.schema.sets.lengths import FOLDED_LENGTH, in_states, is_countable
@@ -144,10 +143,7 @@ class ValueWriter(ABC):
     def _scalars(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:
         ahead = self.layout.follow(follow)
         found: list[Sequence] = []
-        try:
-            numbers = numerals(shape.numbers, not self.options.tight)
-        except AutomatonTooLarge as error:
-            raise LimitExceeded(f"a number needs too large a grammar: {error}", param="schema") from None
+        numbers = numerals(shape.numbers, not self.options.tight)
         if not numbers.is_empty:
             found.append((self.spelled.text("scalar", numbers, ahead),))
         for part in shape.strings:
@@ -170,7 +166,7 @@ class ValueWriter(ABC):
                 lengths = ("minLength", "maxLength")
                 mark(self.evaluator, term, lengths, "checked", "beside a document in the string, which is counted")
             return True
-        mark(self.evaluator, term, KEYWORDS, "checked", reason)
+        mark(self.evaluator, term, ("contentSchema",), "checked", reason)
         return False
 
     @abstractmethod

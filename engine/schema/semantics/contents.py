@@ -17,7 +17,6 @@ from engine.schema.verdicts.report import Report
 from engine.syntax import Syntax
 
 JSON = "application/json"
-KEYWORDS = ("contentMediaType", "contentSchema")
 HELD = "held by the grammar; the specification only annotates"
 
 
@@ -33,7 +32,7 @@ def content_term(evaluator: Evaluator, at: Location) -> Term | None:
         return None  # who knows what it stands for
     if not isinstance(schema.get("contentSchema"), dict | bool):
         return None
-    for keyword in KEYWORDS:
+    for keyword in ("contentMediaType", "contentSchema"):
         evaluator.report.mark(at, keyword, "narrowed", HELD)
     target = evaluator.schemas.child(at, "contentSchema")
     return evaluator.terms.node(target, evaluator.schemas.enter((), target))
