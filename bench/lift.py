@@ -23,7 +23,7 @@ from bench.harness.commandline import Options
 from bench.harness.models import chosen_config, model_name
 from bench.harness.record import emit, record
 from bench.harness.tables import print_figures
-from engine import Constraint, Engine, EngineConfig, Request, Result, SamplingParams
+from engine import Constraint, EngineConfig, Request, Result, SamplingParams
 from engine.schema.reading.validator import Validator
 
 QUICK = ("Write a function that adds two integers", "Reverse the words of a sentence")
@@ -57,6 +57,8 @@ def read_prompts(path: Path, limit: int) -> list[tuple[str, str]]:
 
 def run(prompts: Sequence[tuple[str, str]], options: argparse.Namespace) -> list[Result]:
     """Every prompt's result; a line each on stderr."""
+    from engine import Engine  # seconds of imports that a wrong option does without
+
     constraint = Constraint.json_schema(ir_schema())
     sampling = SamplingParams(max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed)
     requests = [Request(id=name, prompt=text, constraint=constraint, sampling=sampling) for name, text in prompts]
