@@ -90,6 +90,8 @@ def test_valid_texts(unit: str, text: str) -> None:
 
 @pytest.mark.parametrize(("unit", "good", "rest"), [
     ("module", "fn f() { ", ")"),
+    ("module", "fn f() { ..", ".1 }"),
+    ("module", "fn f() { match x { 1... ", "=> 2 } }"),
     ("module", "fn f() {} ", ";"),
     ("module", "fn f(a", ") {}"),
     ("module", "let", " x = 1;"),

@@ -68,7 +68,8 @@ def test_a_mistake_is_found(good: str, bad: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["SELECT 'a", "SELECT (1", "SELECT a FROM", "WITH t AS (", "CASE WHEN a", "SELECT f(a, "]
+    "text",
+    ["SELECT 'a", "SELECT (1", "SELECT a FROM", "WITH t AS (", "CASE WHEN a", "SELECT f(a, ", "SELECT 1 /* a", "{# a"],
 )
 def test_what_is_not_finished_is_alive_and_not_whole(text: str) -> None:
     assert dead_at(text) is None

@@ -67,6 +67,13 @@ def test_what_is_valid_is_alive_throughout_and_whole(text: str) -> None:
 
 @pytest.mark.parametrize(("good", "bad"), [
     ("cosnt a", " = 1"),
+    ("b ", "#!a"),
+    ("0", "8"),
+    ("1_", "_0"),
+    ("x = 0x1", "_;"),
+    ("'\\x", "1'"),
+    ("'\\", "1'"),
+    ("'\\u{11", "0000}'"),
     ("const a: ", "= 1"),
     ("const x = f(a, b", ";"),
     ("const x = f(a, [b", ")"),

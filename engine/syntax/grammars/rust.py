@@ -138,9 +138,9 @@ segment: ident | ident '::' arguments
 qualified: '<' type ('as' type_path)? '>' ('::' segment)+
 
 pattern: '|'? one_pattern % '|'
-one_pattern: end_pattern | end_pattern dots end_pattern? | dots end_pattern? | '_' | '&' 'mut'? one_pattern
-    | 'box' one_pattern | binding ('@' one_pattern)? | NAME '@' one_pattern | '(' (pattern % ',' ','?)? ')'
-    | '[' (pattern % ',' ','?)? ']' | path '!' group
+one_pattern: end_pattern | end_pattern (dots end_pattern? | '...' end_pattern) | dots end_pattern? | '_'
+    | '&' 'mut'? one_pattern | 'box' one_pattern | binding ('@' one_pattern)? | NAME '@' one_pattern
+    | '(' (pattern % ',' ','?)? ')' | '[' (pattern % ',' ','?)? ']' | path '!' group
     | (path | qualified) ('(' (pattern % ',' ','?)? ')' | '{' (field_pattern % ',' ','?)? '}')
 end_pattern: '-'? literal | path | qualified | 'const' block
 binding: ('ref' 'mut'? | 'mut' | 'mut' 'ref' 'mut'?) NAME
@@ -159,7 +159,7 @@ macro_braces: path '!' braces
 expr^: range^ % assign
 assign: '=' | '+=' | '-=' | '*=' | '/=' | '%=' | '^=' | '&=' | '|=' | '<' '<=' | '>' '>' '='
 range^: chain^ | dots chain^? | chain^ dots chain^?
-dots: '..' | '..=' | '...'
+dots: '..' | '..='
 chain^: unary^ | chain^ binary unary^ | chain^ 'as' plain_type
 binary: '+' | '-' | '*' | '/' | '%' | '^' | '&' | '|' | '||' | '==' | '!=' | '<' | '<=' | '<' '<'
     | '>' | '>' '=' | '>' '>'

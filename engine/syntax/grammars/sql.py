@@ -77,12 +77,10 @@ mode comment
     skip /\*|\//
     skip /\*\// -> pop
     skip /\/\*/ -> push comment
-    ends
 mode jinja
     skip /[^#]+/
     skip /#/
     skip /#\}}/ -> pop
-    ends
 
 module: statement? (';' statement?)*
 statement: command | create | query | insert | update | delete | merge | with statement | item | from insert+

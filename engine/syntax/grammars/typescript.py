@@ -8,9 +8,10 @@ from __future__ import annotations
 
 _START = r"([A-Za-z_$]|[^\x00-\x7f\s\ufeff]|\\u[0-9a-fA-F]{4}|\\u\{[0-9a-fA-F]+\})"
 _PART = r"([\w$]|[^\x00-\x7f\s\ufeff]|\\u[0-9a-fA-F]{4}|\\u\{[0-9a-fA-F]+\})*"
-_ESCAPE = r"\\([^xu]|\r\n|x\h\h|u\h{4}|u\{\h+\})"
 _DIGITS = "[0-9](_?[0-9])*"
+_WHOLE = "(0|[1-9](_?[0-9])*)"
 _CLASS = r"\[([^\]\\\n\r]|\\[^\n\r])*\]"
+_ESCAPE = r"\\([^0-9xu]|\r\n|0|x\h{2}|u\h{4}|u\{0*(\h{1,5}|10\h{4})\})"
 _RESERVED = (
     "break case catch class const continue debugger default delete do else enum export extends false finally for"
     " function if import in instanceof new null return super switch this throw true try typeof var void while with"
@@ -18,7 +19,7 @@ _RESERVED = (
 _WORDS = " | ".join(f"'{word}'" for word in _RESERVED.split(" "))
 
 GRAMMAR = rf"""
-unit module = statements
+unit module = statements in begin
 unit statements = statements
 unit statement = one_statement
 unit expression = one_expression
@@ -32,18 +33,21 @@ soft 'let' 'using' 'async' 'await' 'yield' 'of' 'get' 'set' 'static' 'type' 'int
     'implements' 'public' 'private' 'protected' 'override' 'accessor' 'out' 'meta' 'target' 'constructor' 'defer'
 
 mode code *
-    skip /[ \t\x0b\x0c\xa0\ufeff]+|\/\/[^\n\r\u2028\u2029]*|#![^\n]*/
+    skip /[ \t\x0b\x0c\xa0\ufeff]+|\/\/[^\n\r\u2028\u2029]*/
     skip /\/\*/ -> push comment
     NEWLINE /[\n\r\u2028\u2029]\s*/
     NAME /{_START}{_PART}/
     PRIVATE /#{_START}{_PART}/
-    NUMBER /0[xX]\h(_?\h)*n?|0[bB][01](_?[01])*n?|0[oO][0-7](_?[0-7])*n?|{_DIGITS}n/
-    NUMBER /({_DIGITS}(\.({_DIGITS})?)?|\.{_DIGITS})([eE][+\-]?{_DIGITS})?/
+    NUMBER /(0[xX]\h(_?\h)*|0[bB][01](_?[01])*|0[oO][0-7](_?[0-7])*|{_WHOLE})n?/
+    NUMBER /({_WHOLE}(\.({_DIGITS})?)?|\.{_DIGITS})([eE][+\-]?{_DIGITS})?/
     STRING /"([^"\\\n\r]|{_ESCAPE})*"|'([^'\\\n\r]|{_ESCAPE})*'/
     OPTIONED /\?\.{_DIGITS}([eE][+\-]?{_DIGITS})?/
     REGEX /\/([^\/\\\[\n\r*]|\\[^\n\r]|{_CLASS})([^\/\\\[\n\r]|\\[^\n\r]|{_CLASS})*\/[A-Za-z]*/
     context REGEX not '/' '/='
     '`' -> push template
+mode begin
+    skip /#![^\n\r\u2028\u2029]*/ -> goto code
+    otherwise -> goto code
 mode braces *
     include code
     '{{' -> push braces
