@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 
 from engine.grammar.masks import bitmask
@@ -43,10 +45,10 @@ def go_back(matcher: TokenMatcher) -> int | None:
     if not matcher.strings.spend(count):
         return _give_up(matcher)
     matcher.rollback(count)
-    again, vocabulary = matcher.restricted, matcher.grammar.vocabulary
-    matcher.ban(vocabulary.beginning_with(dead.prefix))
-    for text in matcher.strings.dead_beginnings(dead.prefix) if again else ():  # else they would be tried one by one
-        matcher.ban(vocabulary.beginning_with(text))
+    beginning_with = matcher.grammar.vocabulary.beginning_with
+    # else they would be tried one by one
+    beginnings = matcher.strings.dead_beginnings(dead.prefix, escapes=matcher.restricted)
+    matcher.ban(reduce(np.bitwise_or, map(beginning_with, beginnings)))
     return count
 
 

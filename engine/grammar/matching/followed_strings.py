@@ -23,7 +23,7 @@ _FAMILIES = (
     ),
     *(tuple(bytes([code]) for code in range(first, first + 26)) for first in b"aA"),
 )
-"""What a string in JSON may go on with: characters of ASCII by their kind, and escapes."""
+"""What a string in JSON may go on with: characters of ASCII by their kind."""
 
 
 class Languages(Protocol):
@@ -118,15 +118,20 @@ class FollowedStrings:
         here = self._read[-1] if self._read else None
         return None if here is None else here.first
 
-    def dead_beginnings(self, like: bytes) -> list[bytes]:
-        """Bytes with which the open string cannot go on: of the same kind as those, and escapes. Half a millisecond."""
+    def dead_beginnings(self, like: bytes, *, escapes: bool) -> list[bytes]:
+        """What the open string cannot go on with: that, and its like with another last character of the same kind.
+        With `escapes` those too. Half a millisecond."""
         here = self._read[-1] if self._read else None
         if here is None or here.cut:
-            return []
-        kind = next((kind for kind in _FAMILIES if like.startswith(kind)), ())
-        dead = [piece for piece in (*kind, *_ESCAPES) if here.feed(piece) is None]
-        # what is left of escapes then is characters that can be written plainly
-        return [*dead, b"\\"] if dead[-len(_ESCAPES) :] == [*_ESCAPES] else dead
+            return [like]
+        kind = next((kind for kind in _FAMILIES if like.endswith(kind)), ())
+        behind = here.feed(like[:-1]) if len(like) > 1 else here
+        if behind is None or behind.cut:
+            kind = ()
+        dead = [like, *(like[:-1] + piece for piece in kind if behind is not None and behind.feed(piece) is None)]
+        if escapes and all(here.feed(piece) is None for piece in _ESCAPES):
+            dead.append(b"\\")  # what is left of escapes then is characters that can be written plainly
+        return dead
 
     @property
     def goes_on(self) -> bool:
