@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,9 +67,11 @@ def documents(options: argparse.Namespace, commands: Mapping[str, str]) -> dict[
         for followed in (True, False)
     ]
     results = dict[str, Result]()
-    with chosen_config(options, {}, max_batch=16) as config, Engine(config) as engine, watched() as watch:
+    own = argparse.Namespace(**{name: value for name, value in vars(options).items() if name != "tokenizer"})
+    with chosen_config(own, {}, max_batch=16) as config, Engine(config) as engine, watched() as watch:
         for result in engine.generate_each(requests):
             results[result.id] = result
+            print(f"{result.id:40.40} {result.status:9} {result.usage.completion_tokens:4} tokens", file=sys.stderr)
     figures = {unit.name: _figures(unit, judge, options, results, watch) for unit, judge in judges.items()}
     if figures:
         print_table(HEAD, [_row(name, found) for name, found in figures.items()])
