@@ -21,6 +21,8 @@ export default abstract class Stack<out T extends object = {}> extends Base<T> i
 }
 """
 VALID = [
+    "a = (t) =>\n  class extends B {\n    readonly c = t\n  } as any",
+    "a = (t) => class {} ? b : c",
     "",
     "#!/usr/bin/env node\nimport a, { type B, c as d } from 'x'\nimport * as e from \"y\" with { type: 'json' }\n"
     "import type { F } from './f'; import g = require('g'); export * as h from 'h'; export { a as default, B }",

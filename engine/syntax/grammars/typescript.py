@@ -150,7 +150,8 @@ object: '{{' (prop (',' prop)* ','?)? '}}'
 prop: property ':' assign | name '!'? ('=' assign)? | '...' assign | ('async' | 'get'
     | 'set')* '*'? property call body
 property: anyname | STRING | NUMBER | PRIVATE | '[' expression ']'
-arrow: 'async'? (name | call) '=>' (body | assign_narrow | (function | class) suffix* (operator operand)*)
+arrow: 'async'? (name | call) '=>' (body | assign_narrow
+    | (function | class) suffix* post* (operator operand)* ('?' assign ':' assign)?)
 params: (param (',' param)* ','?)?
 param: (decorator | modifier)* '...'? (pattern | 'this') '?'? (':' type)? ('=' assign)?
 pattern: name | '[' item? (',' item?)* ']' | '{{' (entry (',' entry)* ','?)? '}}'
