@@ -122,7 +122,7 @@ def test_a_stream_is_the_same_text_as_the_whole(client):
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_required_tool_call_satisfies_its_schema(client, stream):
     tools = [{"type": "function", "function": {"name": "population", "parameters": CITY}}]
-    kwargs = {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 90, "seed": 3}
+    kwargs = {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 60, "seed": 3}
     answer = client.chat.completions.create(
         model=MODEL, messages=[{"role": "user", "content": "How many people live in Oslo?"}], stream=stream, **kwargs
     )
