@@ -22,7 +22,7 @@ from engine.schema.rules.guards import Length, Matching
 from engine.schema.rules.layout import Follow, Layout
 from engine.schema.rules.shortest import Fewest
 from engine.schema.semantics.evaluator import Evaluator
-from engine.schema.semantics.occurrences import mark
+from engine.schema.semantics.occurrences import mark, mark_untyped
 from engine.schema.sets.lengths import FOLDED_LENGTH, in_states, is_countable
 from engine.schema.sets.shape import ANY_STRING, ArrayShape, ObjectShape, Shape, StringSet
 from engine.schema.sets.term import Term
@@ -126,7 +126,10 @@ class ValueWriter(ABC):
     def shape(self, term: Term) -> Shape:
         """What a term allows, as it is written."""
         shape = self.evaluator.shape(term)
-        return only_described(shape) if self.options.tight else shape
+        described = only_described(shape) if self.options.tight else shape
+        if described is not shape:
+            mark_untyped(self.evaluator, term, "narrowed", "values of types that no keyword speaks of are not written")
+        return described
 
     def alternatives(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:
         """Symbols for each kind of value in a shape, which is the term's or a part of it."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from engine.errors import ConstraintError
+from engine.schema.reading.keywords import asserted
 from engine.schema.reading.reference import Location, Scope
 from engine.schema.semantics.evaluator import Evaluator
 from engine.schema.sets.term import Term
@@ -50,6 +51,14 @@ def mark(evaluator: Evaluator, term: Term, keywords: tuple[str, ...], word: Verd
     for at in locations(evaluator, term):
         for keyword in keywords:
             if isinstance(at.schema, dict) and keyword in at.schema:
+                evaluator.report.mark(at, keyword, word, reason)
+
+
+def mark_untyped(evaluator: Evaluator, term: Term, word: VerdictWord, reason: str) -> None:
+    """Note the same about every keyword that speaks of the term's value where no type is named."""
+    for at in locations(evaluator, term):
+        if isinstance(at.schema, dict) and "type" not in at.schema:
+            for keyword in asserted(at.schema, at.draft):
                 evaluator.report.mark(at, keyword, word, reason)
 
 

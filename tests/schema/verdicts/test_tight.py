@@ -46,3 +46,12 @@ def test_keys_that_are_only_required_come_in_any_order() -> None:
     assert language.accepts({"z": 1, **dict.fromkeys(reversed(names), 0)})
     assert not language.accepts(dict.fromkeys(names[1:], 0))
     assert [v.verdict for v in lowered.verdicts if v.keyword == "required"] == ["enforced"]
+
+
+@pytest.mark.parametrize(
+    "schema", [{"minimum": 1}, {"items": False}, {"required": ["a"]}, {"not": {"enum": [{"a": 1}]}}]
+)
+def test_types_that_no_keyword_speaks_of_are_named(schema: Any) -> None:
+    assert not Language(lower(schema).grammar).accepts(None)
+    assert {verdict.verdict for verdict in lower(schema).verdicts} == {"narrowed"}
+    assert {verdict.verdict for verdict in lower(schema, conformance="spec").verdicts} == {"enforced"}
