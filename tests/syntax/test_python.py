@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.syntax import State, start
+from tests.syntax.following import dead_at
 
 WHOLE = [
     'f"{f"{f"{1+1}"}"}"',
@@ -287,16 +288,6 @@ def is_whole(text: str, unit: str = "module", *, partial: bool = False) -> bool:
     return state.alive and state.whole
 
 
-def alive_up_to(text: str) -> int:
-    """Characters before the text is dead."""
-    state = begun()
-    for index, character in enumerate(text):
-        state = state.feed(character)
-        if not state.alive:
-            return index
-    return len(text)
-
-
 def parses(text: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -309,7 +300,7 @@ def parses(text: str) -> bool:
 
 @pytest.mark.parametrize("text", WHOLE)
 def test_valid_texts_are_alive_throughout_and_whole(text: str) -> None:
-    assert alive_up_to(text) == len(text)
+    assert dead_at("python", text) is None
     assert is_whole(text)
     assert is_whole(f"{text}\n")
 
@@ -348,7 +339,7 @@ def test_merged_stacks_take_and_refuse_the_same(monkeypatch: pytest.MonkeyPatch)
     ("for f() in", 8),
 ])  # fmt: skip
 def test_an_error_is_found_where_it_is_made(text: str, good: int) -> None:
-    assert alive_up_to(text) == good
+    assert dead_at("python", text) == good
 
 
 @pytest.mark.parametrize(("unit", "text", "whole"), [

@@ -11,22 +11,13 @@ import pytest
 from engine.syntax import start
 from engine.syntax.asked.reference import problem
 from engine.syntax.asked.syntax import Syntax
+from tests.syntax.following import dead_at
 
 PIECES = [
     *"a-^$|[[*+?.:=<!#{}]()()", "[^", "{2}", "{2,}", "{,3}", "(?:", "(?=", "(?<!", "(?>", "(?P<n>", "(?P=n)", "(?(1)",
     "(?#", "(?i)", "(?x)", "(?i:", "(?x:", "(?-i:", "(?s-x:", r"\d", r"\W", r"\b", r"\n", r"\.", r"\-", r"\]", r"\\",
     r"\0", r"\x41", r"\1", r"\07", r"\012", r"\400", r"\Z", r"\q",
 ]  # fmt: skip
-
-
-def dead_at(text: str, dialect: str | None) -> int | None:
-    """Characters before the text is dead; None: alive to its end."""
-    state = start("regex", "expression", dialect=dialect)
-    for index, character in enumerate(text):
-        state = state.feed(character)
-        if not state.alive:
-            return index
-    return None
 
 
 def is_whole(text: str, dialect: str | None) -> bool:
@@ -50,7 +41,7 @@ def test_what_re_compiles_is_alive_throughout_and_whole() -> None:
         text = "".join(chance.choice([*PIECES, " ", "\n"]) for _ in range(chance.randint(1, 9)))
         if compiles(text):
             valid += 1
-            assert dead_at(text, "python") is None, text
+            assert dead_at("regex", text, "expression", "python") is None, text
             assert is_whole(text, "python"), text
     assert valid > 500
 
@@ -61,7 +52,7 @@ def test_what_re_compiles_is_alive_throughout_and_whole() -> None:
     r"[\d-]", r"[-\d]", r"\u{1F600}\p{Script=Greek}\P{L}\cA\0\x41\u0041\/", "(?i-s:a)", ".", "[.(*]", "é",
 ])  # fmt: skip
 def test_what_ecma_262_has(text: str) -> None:
-    assert dead_at(text, None) is None
+    assert dead_at("regex", text, "expression", None) is None
     assert is_whole(text, "ecma-262")
 
 
@@ -71,7 +62,7 @@ def test_what_ecma_262_has(text: str) -> None:
     ("a{\u0663}", 2),
 ])  # fmt: skip
 def test_a_mistake_of_ecma_262_is_found_where_it_is_made(text: str, good: int) -> None:
-    assert dead_at(text, "ecma-262") == good
+    assert dead_at("regex", text, "expression", "ecma-262") == good
 
 
 @pytest.mark.parametrize(("text", "good"), [
@@ -80,12 +71,12 @@ def test_a_mistake_of_ecma_262_is_found_where_it_is_made(text: str, good: int) -
 ])  # fmt: skip
 def test_a_mistake_of_python_is_found_where_it_is_made(text: str, good: int) -> None:
     assert not compiles(text)
-    assert dead_at(text, "python") == good
+    assert dead_at("regex", text, "expression", "python") == good
 
 
 @pytest.mark.parametrize("text", ["(", "(?", "[", "[^", "[a-", "\\", "\\x4", "(?<a"])
 def test_what_is_not_finished_is_alive_and_not_whole(text: str) -> None:
-    assert dead_at(text, None) is None
+    assert dead_at("regex", text, "expression", None) is None
     assert not is_whole(text, None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.syntax import LANGUAGES, start
+from tests.syntax.following import dead_at
 
 VALID = [
     "",
@@ -32,19 +33,9 @@ VALID = [
 ]
 
 
-def dead_at(text: str, unit: str = "module") -> int | None:
-    """Characters before the text is dead; None: alive to its end."""
-    state = start("sql", unit)
-    for index, character in enumerate(text):
-        state = state.feed(character)
-        if not state.alive:
-            return index
-    return None
-
-
 @pytest.mark.parametrize("text", VALID)
 def test_what_is_valid_is_alive_throughout_and_whole(text: str) -> None:
-    assert dead_at(text) is None
+    assert dead_at("sql", text) is None
     assert start("sql", "module").feed(text).whole
 
 
@@ -63,8 +54,8 @@ def test_what_is_valid_is_alive_throughout_and_whole(text: str) -> None:
     ("SELECT CAST(a ", "OVER int)"),
 ])  # fmt: skip
 def test_a_mistake_is_found(good: str, bad: str) -> None:
-    assert dead_at(good) is None
-    assert dead_at(good + bad) is not None
+    assert dead_at("sql", good) is None
+    assert dead_at("sql", good + bad) is not None
 
 
 @pytest.mark.parametrize(
@@ -72,15 +63,15 @@ def test_a_mistake_is_found(good: str, bad: str) -> None:
     ["SELECT 'a", "SELECT (1", "SELECT a FROM", "WITH t AS (", "CASE WHEN a", "SELECT f(a, ", "SELECT 1 /* a", "{# a"],
 )
 def test_what_is_not_finished_is_alive_and_not_whole(text: str) -> None:
-    assert dead_at(text) is None
+    assert dead_at("sql", text) is None
     assert not start("sql", "module").feed(text).whole
 
 
 def test_units() -> None:
     assert LANGUAGES["sql"] == {"module", "statements", "statement", "expression", "type"}
-    assert dead_at("SELECT 1; SELECT 2", "statement") == 8
-    assert dead_at("a + 1 > 2 AND b", "expression") is None
-    assert dead_at("SELECT 1", "expression") is not None
+    assert dead_at("sql", "SELECT 1; SELECT 2", "statement") == 8
+    assert dead_at("sql", "a + 1 > 2 AND b", "expression") is None
+    assert dead_at("sql", "SELECT 1", "expression") is not None
     assert start("sql", "type").feed("DECIMAL(10, 2)").whole
     assert start("sql", "type").feed("ARRAY<STRUCT<a INT>>").whole
     with pytest.raises(ValueError, match="not as 'tsql'"):

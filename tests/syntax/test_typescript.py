@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.syntax import LANGUAGES, start
+from tests.syntax.following import dead_at
 
 CLASS = """@injected({ a: 1 })
 export default abstract class Stack<out T extends object = {}> extends Base<T> implements Iterable<T>, B.C {
@@ -51,19 +52,9 @@ VALID = [
 ]
 
 
-def dead_at(text: str, unit: str = "module") -> int | None:
-    """Characters before the text is dead; None: alive to its end."""
-    state = start("typescript", unit)
-    for index, character in enumerate(text):
-        state = state.feed(character)
-        if not state.alive:
-            return index
-    return None
-
-
 @pytest.mark.parametrize("text", VALID)
 def test_what_is_valid_is_alive_throughout_and_whole(text: str) -> None:
-    assert dead_at(text) is None
+    assert dead_at("typescript", text) is None
     assert start("typescript", "module").feed(text).whole
 
 
@@ -94,25 +85,25 @@ def test_what_is_valid_is_alive_throughout_and_whole(text: str) -> None:
     ("x = /a[/]", "\n"),
 ])  # fmt: skip
 def test_a_mistake_is_found(good: str, bad: str) -> None:
-    assert dead_at(good) is None
-    assert dead_at(good + bad) is not None
+    assert dead_at("typescript", good) is None
+    assert dead_at("typescript", good + bad) is not None
 
 
 @pytest.mark.parametrize("text", ["(", "a +", "`${x", "if (a) {", "class A", "/* a", "x = {", "'a", "export", "/a"])
 def test_what_is_not_finished_is_alive_and_not_whole(text: str) -> None:
-    assert dead_at(text) is None
+    assert dead_at("typescript", text) is None
     assert not start("typescript", "module").feed(text).whole
 
 
 def test_units() -> None:
     assert LANGUAGES["typescript"] == {"module", "statements", "statement", "expression", "type", "signature", "body"}
-    assert dead_at("a = b; c = d", "statement") == 7
+    assert dead_at("typescript", "a = b; c = d", "statement") == 7
     assert start("typescript", "expression").feed("(a: b) => ({ c })").whole
-    assert dead_at("const a = 1", "expression") is not None
+    assert dead_at("typescript", "const a = 1", "expression") is not None
     assert start("typescript", "type").feed("{ a: b }[] | Record<string, C>").whole
     for text in ("function f<T>(a: T): a is U", "export async function g(a = 1)", "m(a: b): c", "(a: b) => c"):
         assert start("typescript", "signature").feed(text).whole
-    assert dead_at("function f() {", "signature") is not None
+    assert dead_at("typescript", "function f() {", "signature") is not None
     assert start("typescript", "body").feed("const a = 1\nreturn a").whole
 
 

@@ -174,14 +174,11 @@ class FollowedStrings:
         here, at, written = self._read[-1] if self._read else None, 0, b""
         while True:
             if here is None:
-                quote = ending.find(b'"', at)
-                if quote < 0:
-                    return written + ending[at:]
-                was_inside, cursor = cursor.in_string, cursor.read(ending[at : quote + 1])
-                written, at = written + ending[at : quote + 1], quote + 1
-                if cursor.in_string and not was_inside and not cursor.is_key:
-                    here = self._opened(len(self._read), cursor)
-                continue
+                begin = at
+                here, cursor, at = self._next(len(self._read), cursor, ending, at)
+                written += ending[begin:at]
+                if here is None:
+                    return written
             close = closing_quote(ending, at, here.cut)
             written += _whole(here, ending[at:close]) + ending[close : close + 1]
             cursor, at, here = cursor.read(ending[at : close + 1]), close + 1, None
@@ -196,13 +193,9 @@ class FollowedStrings:
         here = self._read[-1] if self._read else None
         while True:
             if here is None:
-                quote = text.find(b'"', at)
-                if quote < 0:
+                here, cursor, at = self._next(index, cursor, text, at)
+                if here is None:
                     return None
-                was_inside, cursor, at = cursor.in_string, cursor.read(text[at : quote + 1]), quote + 1
-                if cursor.in_string and not was_inside and not cursor.is_key:
-                    here = self._opened(index, cursor)
-                continue
             close = closing_quote(text, at, here.cut)
             fed = here.feed(text[at:close])
             if fed is None:
@@ -212,6 +205,17 @@ class FollowedStrings:
             if not fed.whole:
                 return Dead(index, text[: close + 1])
             cursor, at, here = cursor.read(text[at : close + 1]), close + 1, None
+
+    def _next(self, index: int, cursor: Cursor, text: bytes, at: int) -> tuple[_Open | None, Cursor, int]:
+        """Behind `at`, outside of all: the followed string that is opened next, and the document and place behind its
+        quote; None and the end of the text where there is none."""
+        while (quote := text.find(b'"', at)) >= 0:
+            was_inside, cursor, at = cursor.in_string, cursor.read(text[at : quote + 1]), quote + 1
+            if cursor.in_string and not was_inside and not cursor.is_key:
+                here = self._opened(index, cursor)
+                if here is not None:
+                    return here, cursor, at
+        return None, cursor, len(text)
 
     def _opened(self, index: int, cursor: Cursor) -> _Open | None:
         if index == self._let_go:
