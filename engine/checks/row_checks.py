@@ -22,12 +22,14 @@ KEYWORD = "check"
 @dataclass(frozen=True, slots=True)
 class Check:
     """A check of one request: at which `pointer`, by which `name`, and where it is found: `target` names what its own
-    process imports, `function` is what a thread of this one runs where there is no such name."""
+    process imports, `function` is what a thread of this one runs where there is no such name. `parses`: it is one of
+    our own parsers, whose time grows with the text."""
 
     pointer: str
     name: str
     target: str | None
     function: Callable[[Any, Any], Any] | None = None
+    parses: bool = False
 
 
 @dataclass(frozen=True, slots=True)

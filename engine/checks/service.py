@@ -97,7 +97,7 @@ class CheckService:
 
     def _check(self, pointer: str, check: Any) -> Check:
         if isinstance(check, Syntax):
-            return Check(pointer, f"{check.language} {check.unit}", reference.target(check))
+            return Check(pointer, f"{check.language} {check.unit}", reference.target(check), parses=True)
         if not isinstance(check, str):
             return Check(pointer, getattr(check, "__qualname__", type(check).__name__), _target_of(check), check)
         if check not in self._registered:
@@ -126,7 +126,7 @@ class CheckService:
         target = str(call.check.target)
         payload = json.dumps(call.pointer).encode() + b"\n" + call.document
         cpu_s = wall_s = self._limits.check_s
-        if target.startswith(f"{reference.__name__}:"):
+        if call.check.parses:
             cpu_s += len(payload) * _PARSING_S
             wall_s = cpu_s * _WAITING
         answer = self._pool.submit(self._job(target, payload, cpu_s, wall_s), (owner,))

@@ -49,7 +49,7 @@ def test_what_is_told_of_a_long_text_is_short() -> None:
 
 def test_a_long_text_has_longer_to_be_judged() -> None:
     text = json.dumps({"a": "x = f(1)\n" * 3_000}).encode()
-    check = Check("/a", "typescript body", target(Syntax("typescript", "body")))
+    check = Check("/a", "typescript body", target(Syntax("typescript", "body")), parses=True)
     with CheckService(Limits(check_s=0.1), {}) as service:
         for closed in (b'{"a":""}', text):
             asked = Call(check, "/a", memoryview(closed), b"", closed[:16])
