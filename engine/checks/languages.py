@@ -14,7 +14,7 @@ from engine.config import Limits
 from engine.constraint import Constraint
 from engine.errors import EngineError
 from engine.pointer import steps
-from engine.schema.reading.contents import LANGUAGE_OF, syntax_of
+from engine.schema.reading.contents import LANGUAGE_OF, syntax_at, syntax_of
 from engine.schema.reading.reference import Location, Schemas
 from engine.syntax import Syntax
 
@@ -33,14 +33,15 @@ def languages_of(constraint: Constraint | None, limits: Limits) -> Languages | N
     if constraint is None or constraint.kind != "json_schema":
         return None
     asked = [(tuple(steps(pointer)), check) for pointer, check in constraint.checks if isinstance(check, Syntax)]
-    schemas = None
-    if any(name in constraint.source for name in ("x-syntax", *LANGUAGE_OF)):
-        try:
-            schemas = Schemas(json.loads(constraint.source), depth=limits.schema_depth, nodes=limits.schema_nodes)
-            return Languages(schemas, asked, closed=constraint.conformance == "tight")
-        except EngineError:
-            return None  # whoever compiles it says so
-    return Languages(None, asked, closed=constraint.conformance == "tight") if asked else None
+    told = any(name in constraint.source for name in ("x-syntax", *LANGUAGE_OF))
+    if not (told or asked):
+        return None
+    try:
+        schema = json.loads(constraint.source) if told else None
+        schemas = Schemas(schema, depth=limits.schema_depth, nodes=limits.schema_nodes) if told else None
+        return Languages(schemas, asked, closed=constraint.conformance == "tight")
+    except EngineError:
+        return None  # whoever compiles it says so
 
 
 _MOST_RESERVED = 64
@@ -54,7 +55,7 @@ class Languages:
         self, schemas: Schemas | None, asked: Sequence[tuple[tuple[str, ...], Syntax]], *, closed: bool
     ) -> None:
         self._schemas, self._asked, self._closed = schemas, asked, closed
-        told = [] if schemas is None else [_syntax_at(at) for at in schemas.locations]
+        told = [] if schemas is None else map(syntax_at, schemas.locations)
         named = {syntax for syntax in (*told, *(syntax for _, syntax in asked)) if syntax is not None}
         self.reserve = min(_MOST_RESERVED, sum(len(syntax.shortest or "") for syntax in named))
         """Tokens that suffice to write a short text of each."""
@@ -133,10 +134,6 @@ class Languages:
     def _rest(self, at: Location, name: str) -> Location:
         assert self._schemas is not None
         return self._schemas.child(at, name) if isinstance(at.schema.get(name), dict | bool) else _UNSAID
-
-
-def _syntax_at(at: Location) -> Syntax | None:
-    return syntax_of(at.schema) if isinstance(at.schema, dict) else None
 
 
 _UNSAID = Schemas(True, depth=1, nodes=10).root

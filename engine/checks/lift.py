@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from engine.syntax import LANGUAGES, Syntax
+from engine.syntax import Syntax
 
 _BEFORE_A_TYPE = frozenset((
     "asserts", "async", "chan", "const", "dyn", "extends", "fn", "for", "func", "impl", "in", "infer", "interface",
@@ -208,7 +208,6 @@ def _texts(language: str, **units: tuple[str, ...]) -> Mapping[str, Syntax]:
         pointer: Syntax(language, unit, partial=unit == "statements")
         for unit, pointers in units.items()
         for pointer in pointers
-        if unit in LANGUAGES.get(language, ())
     }
 
 
@@ -259,8 +258,7 @@ SYNTAX: Mapping[str, Mapping[str, Syntax]] = {
         body=("/helper_methods/*/body",),
     ),
 }
-"""By bundled schema and JSON pointer: which language the texts there are in, of those that are followed. An IR names
-its language in itself."""
+"""By bundled schema and JSON pointer: which language the texts there are in. An IR names its language in itself."""
 
 
 def both(name: str) -> dict[str, list[Check | Syntax]]:

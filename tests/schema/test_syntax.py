@@ -87,6 +87,15 @@ def test_a_one_of_that_nothing_but_a_language_decides_is_refused(other: Any) -> 
     assert Validator(schema).check('["f(x)", "f"]').ok
 
 
+@pytest.mark.parametrize(("beside", "named"), [
+    (SEVEN | {"contentEncoding": "base64"}, "contentEncoding"),
+    ({"x-syntax": {"language": "go"}}, "x-syntax"),
+])  # fmt: skip
+def test_a_media_type_that_asks_for_nothing_says_what_stands_beside_it(beside: Any, named: str) -> None:
+    found = {verdict.keyword: verdict.reason for verdict in lower({**MODULE, **beside}).verdicts}
+    assert found["contentMediaType"] == f"an annotation, which asks for nothing: {named} stands beside it"
+
+
 def test_a_property_of_that_name_is_no_keyword() -> None:
     schema = {"type": "object", "properties": {"x-syntax": {"type": "string"}}}
     assert Validator(schema).check('{"x-syntax":"f("}').ok

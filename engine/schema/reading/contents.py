@@ -10,7 +10,8 @@ from typing import Any
 
 from engine.errors import RequestError
 from engine.schema.reading.dialect import Draft
-from engine.syntax import LANGUAGES, Syntax
+from engine.schema.reading.reference import Location
+from engine.syntax import Syntax
 from engine.syntax.asked.reference import problem
 
 SYNTAX = ("x-syntax", "contentMediaType")
@@ -36,8 +37,14 @@ def syntax_of(schema: dict[str, Any]) -> Syntax | None:
             raise RequestError(f"x-syntax must be an object, got {type(given).__name__}", param="x-syntax")
         return Syntax.of(given)
     named = schema.get("contentMediaType")
-    language = LANGUAGE_OF.get(named, "") if isinstance(named, str) and "contentEncoding" not in schema else ""
-    return Syntax(language) if "module" in LANGUAGES.get(language, ()) else None
+    language = LANGUAGE_OF.get(named) if isinstance(named, str) and "contentEncoding" not in schema else None
+    return None if language is None else Syntax(language)
+
+
+def syntax_at(at: Location) -> Syntax | None:
+    """The same of a place in a schema, where a `$ref` may hide what stands beside it."""
+    hidden = not isinstance(at.schema, dict) or ("$ref" in at.schema and at.draft.ref_hides_siblings)
+    return None if hidden else syntax_of(at.schema)
 
 
 def is_written(schema: dict[str, Any], judged: Draft) -> bool:

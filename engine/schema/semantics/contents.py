@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from engine.errors import RequestError, SchemaRefused
-from engine.schema.reading.contents import LANGUAGE_OF, SYNTAX, is_written, syntax_of
+from engine.schema.reading.contents import LANGUAGE_OF, SYNTAX, is_written, syntax_at
 from engine.schema.reading.dialect import Draft
 from engine.schema.reading.reference import Location, Schemas
 from engine.schema.semantics.evaluator import Evaluator, children
 from engine.schema.semantics.scalar_keywords import encoding_of
 from engine.schema.sets.term import Term
 from engine.schema.verdicts.report import Report
-from engine.syntax import Syntax
 
 JSON = "application/json"
 HELD = "held by the grammar; the specification only annotates"
@@ -58,7 +57,7 @@ def refuse_unfollowed(schemas: Schemas) -> None:
     """SchemaRefused for an `x-syntax` that is not followed, and for a `oneOf` that nothing but it decides."""
     for at in schemas.locations:
         try:
-            _syntax_at(at)
+            syntax_at(at)
         except RequestError as error:
             raise SchemaRefused(error.message, param="schema", pointer=f"{at.pointer}/x-syntax") from None
     for at in schemas.locations:
@@ -80,16 +79,12 @@ def _is_undecided(schema: Any, judged: Draft) -> bool:
 def mark_syntax(schemas: Schemas, report: Report) -> None:
     """Name the keywords by which strings are texts of a language, or are not."""
     for at in schemas.locations:
-        syntax = _syntax_at(at)
+        syntax = syntax_at(at)
         if syntax is not None and is_written(at.schema, schemas.root.draft):
             keyword = "x-syntax" if "x-syntax" in at.schema else "contentMediaType"
             report.mark(at, keyword, "checked", f"each text must be {syntax.language}: {syntax.unit}")
         named = at.schema.get("contentMediaType") if isinstance(at.schema, dict) else None
         if isinstance(named, str) and named in LANGUAGE_OF and (syntax is None or "x-syntax" in at.schema):
-            why = "x-syntax stands beside it" if syntax else f"{LANGUAGE_OF[named]} is not followed"
+            hides = "contentEncoding" if "contentEncoding" in at.schema else "$ref"
+            why = f"{'x-syntax' if syntax else hides} stands beside it"
             report.mark(at, "contentMediaType", "enforced", f"an annotation, which asks for nothing: {why}")
-
-
-def _syntax_at(at: Location) -> Syntax | None:
-    hidden = not isinstance(at.schema, dict) or ("$ref" in at.schema and at.draft.ref_hides_siblings)
-    return None if hidden else syntax_of(at.schema)

@@ -76,5 +76,4 @@ def _shortest(syntax: Syntax) -> str | None:
 
 
 def _unfollowed(field: str, value: str, there: Mapping[str, Any] | list[str], of: str = "") -> RequestError:
-    known = ", ".join(there) or "none yet"
-    return RequestError(f"{field} {value[:_SHOWN]!r}{of} is not followed; there is: {known}", param=field)
+    return RequestError(f"{field} {value[:_SHOWN]!r}{of} is not followed; there is: {', '.join(there)}", param=field)

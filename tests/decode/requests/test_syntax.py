@@ -69,6 +69,15 @@ def parses(text: str, unit: str) -> bool:
     return problem(Syntax("python", unit), text) is None
 
 
+def test_what_a_reference_hides_is_not_looked_at(tmp_path: Path) -> None:
+    told = schema("expression")
+    hiding = {"$ref": "#/definitions/a", "x-syntax": {"language": "cobol"}}
+    told["properties"]["other"] = hiding
+    seventh = {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {"type": "string"}}, **told}
+    result = written(tmp_path, "f(]x]]y]]z)", seventh, limits=Limits(retries=0))
+    assert (result.status, result.valid) == ("complete", True), "the other string is followed all the same"
+
+
 @pytest.mark.parametrize(("unit", "wrong"), [
     ("expression", "f(x]"),
     ("expression", "[1, 2}] + 3"),
