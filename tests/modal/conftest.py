@@ -48,7 +48,7 @@ from tests.modal.control_plane.plane import Plane
 from tests.modal.deployed.models import write_tiny
 
 WEIGHTS = "maskloop-weights"
-TINY = {"MASKLOOP_MODEL": "random:/weights/tiny/config.json", "MASKLOOP_QUANTIZATION": "bf16", "MASKLOOP_AUTH": "none"}
+TINY = {"MASKLOOP_MODEL": "/weights/tiny", "MASKLOOP_QUANTIZATION": "bf16", "MASKLOOP_AUTH": "none"}
 HEALTH = Environment(Path(sysconfig.get_path("purelib", vars={"base": f"{sys.prefix}/health"})))
 """Made by `make setup`; where it is missing, the health image is filtered out of what is installed here."""
 Deploy = Callable[..., Any]

@@ -24,7 +24,7 @@ from tests.modal.control_plane.plane import PATIENCE_S, ROOT, Plane
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 ASK = {"prompt": "hello", "schema": SCHEMA, "max_tokens": 60}
-MODEL = "random:/weights/tiny/config.json"
+MODEL = "/weights/tiny"
 LONG = {"temperature": 0.0, "max_tokens": 7000}
 """Greedy text of the tiny model, which does not end by itself: tens of seconds."""
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 60}

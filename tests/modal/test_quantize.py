@@ -17,20 +17,20 @@ from tests.modal.control_plane.containers import Container
 from tests.modal.control_plane.functions import Function
 from tests.modal.control_plane.plane import PATIENCE_S, ROOT, Plane
 from tests.modal.deployed import images
+from tests.model import tiny_moe
 from tests.model.hub import Hub
 
 NAME = "org/tiny"
 SETTINGS = {"MASKLOOP_MODEL": NAME, "HF_HUB_DISABLE_XET": "1"}
 TOKEN = "hf_of_this_test"
 ENTRY = ["modal_app.py::quantize", "--to", "int8"]
-CODE = "import sys; from tests.model import tiny_moe; from pathlib import Path; tiny_moe.save(Path(sys.argv[1]))"
 TERMINAL = "This run ends with this terminal"
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory, plane: Plane) -> Iterator[Hub]:
     folder = tmp_path_factory.mktemp("source")
-    subprocess.run([sys.executable, "-c", CODE, str(folder)], cwd=ROOT, check=True)  # apart: it imports torch
+    tiny_moe.save(folder)
     plane.container_modules["sitecustomize"] = str(ROOT / "tests/modal/deployed/slow_writer.py")
     with Hub(NAME, folder) as running:
         running.token = TOKEN

@@ -17,7 +17,6 @@ from engine.interfaces import Runner
 from engine.model.cpu.cpu_runner import CpuRunner
 from engine.model.cpu.decoder import is_supported
 from engine.model.cpu.engine_weights import load_engine_weights
-from engine.model.cpu.packed_weights import open_folder, open_gguf
 from engine.model.cpu.read_weights import ReadWeights, read_floats
 from engine.model.cuda.cuda_runner import CudaRunner
 from engine.model.cuda.fragment_model import Weights
@@ -92,6 +91,8 @@ def _read(config: EngineConfig, source: Source, device: str) -> _Read:
 
 def _packed(config: EngineConfig, source: Source, device: str) -> _Read | None:
     """A folder or GGUF file that other tools quantised, weight by weight; None for floats."""
+    from engine.model.cpu.packed_weights import open_folder, open_gguf  # 3 s of imports that a checkpoint does without
+
     if (folder_and_scheme := packed_source(source)) is not None:
         folder, scheme = folder_and_scheme
         check_asked(config, source.name, scheme.label)

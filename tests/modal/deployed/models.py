@@ -1,4 +1,4 @@
-"""A model small enough for a container that starts in seconds: a random Qwen3-MoE over bytes, as files on a Volume.
+"""A model small enough for a container that starts in seconds: a random Qwen3-MoE over bytes, a checkpoint on a Volume.
 
 Its answers are noise that obeys the schema; what a container does with them is what it does with any model's.
 """
@@ -6,9 +6,14 @@ Its answers are noise that obeys the schema; what a container does with them is 
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from engine.model.checkpoint.checkpoint import save_checkpoint
+from engine.model.files.settings import read_config
+from engine.model.hf.random_weights import random_weights
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
@@ -37,9 +42,19 @@ CONFIG = {
 }
 
 
-def write_tiny(folder: Path) -> Path:
-    """`folder` as `random:FOLDER/config.json` reads it: shape, tokenizer, chat template. Returns the config's path."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_tiny(folder: Path) -> None:
+    """Make an engine checkpoint. What gives its weights takes seconds to import, which who reads them does without."""
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(name)
+        _describe(source)
+        settings = read_config(source)
+        loaded = random_weights(settings, "bf16", "cpu", seed=0)
+        extras = {file.name: file for file in source.iterdir()}
+        save_checkpoint(folder, loaded.tensors, loaded.manifest, extras=extras)
+
+
+def _describe(folder: Path) -> None:
+    """Shape, tokenizer, chat template."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -49,4 +64,3 @@ def write_tiny(folder: Path) -> Path:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": SPECIAL[2], "chat_template": TEMPLATE}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    return folder / "config.json"

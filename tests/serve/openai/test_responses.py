@@ -1,4 +1,4 @@
-"""OpenAI's Responses API through the official client: the real engine with the embedded model behind it."""
+"""OpenAI's Responses API through the official client: the real engine with the embedded model's tokens behind it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ CHAT_TOOL: Any = {"type": "function", "function": {"name": "measure", "parameter
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[openai.OpenAI]:
-    from engine import Engine
+    from tests.decode.noise import noise_engine
 
     with (
-        Server(Engine("smollm2-135m"), ServeSettings(served_model_name=MODEL)) as server,
+        Server(noise_engine(), ServeSettings(served_model_name=MODEL)) as server,
         openai.OpenAI(base_url=server.url + "/v1", api_key="any", max_retries=0, timeout=300) as made,
     ):
         yield made
