@@ -38,7 +38,7 @@ from bench.harness.tables import print_table
 from engine.serve.modal.deployment import Deployment
 from tests.modal.control_plane import roots
 from tests.modal.control_plane.plane import Plane
-from tests.modal.deployed.models import write_tiny
+from tests.modal.deployed.models import write_shape
 
 QUICK = {"MASKLOOP_MAX_BATCH": "2", "MASKLOOP_MAX_SEQUENCE": "2048"}
 SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
@@ -78,7 +78,8 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with Plane(folder / "p", namespaces=not why, strict=False) as plane:
         weights = plane.uploads.volume("maskloop-weights")
         checkpoint = weights / Deployment.from_env(settings).checkpoint
-        config = write_tiny(folder / "shape") if options.quick else _shape(options, folder / "shape")
+        (folder / "shape").mkdir()
+        config = write_shape(folder / "shape") if options.quick else _shape(options, folder / "shape")
         quantize = [sys.executable, "-c", QUANTIZE, f"random:{config}", options.quantization, str(checkpoint)]
         subprocess.run(quantize, check=True)
         plane.container_modules["sitecustomize"] = str(Path(__file__).with_name("probe.py"))
@@ -112,8 +113,7 @@ def plan(options: argparse.Namespace) -> list[tuple[str, bool]]:
 
 
 def _shape(options: argparse.Namespace, folder: Path) -> Path:
-    """A folder with what the options name; its config."""
-    folder.mkdir()
+    """What the options name; its config."""
     (folder / "tokenizer.json").write_text(text_of(options.tokenizer), encoding="utf-8")
     return Path(shutil.copyfile(options.config, folder / "config.json"))
 

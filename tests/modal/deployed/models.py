@@ -46,15 +46,14 @@ def write_tiny(folder: Path) -> None:
     """Make an engine checkpoint. What gives its weights takes seconds to import, which who reads them does without."""
     with tempfile.TemporaryDirectory() as name:
         source = Path(name)
-        _describe(source)
-        settings = read_config(source)
+        settings = read_config(write_shape(source))
         loaded = random_weights(settings, "bf16", "cpu", seed=0)
         extras = {file.name: file for file in source.iterdir()}
         save_checkpoint(folder, loaded.tensors, loaded.manifest, extras=extras)
 
 
-def _describe(folder: Path) -> None:
-    """Shape, tokenizer, chat template."""
+def write_shape(folder: Path) -> Path:
+    """Shape, tokenizer and chat template in `folder`, as `random:FOLDER/config.json` reads it. The config's path."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -64,3 +63,4 @@ def _describe(folder: Path) -> None:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": SPECIAL[2], "chat_template": TEMPLATE}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "config.json").write_text(json.dumps(CONFIG))
+    return folder / "config.json"
