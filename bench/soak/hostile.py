@@ -136,7 +136,7 @@ def watched(
         began = time.monotonic()
         patience = seconds or 10 * options.steps * STEP_MS / 1e3 + 30
         while time.monotonic() - began < patience and (
-            seconds or len(witness.steps) < options.steps or len(witness.schemas) < SCHEMAS
+            seconds or len(witness.steps) < options.steps or len(witness.schemas) < options.schemas
         ):
             time.sleep(0.05)
         witness.stop.set()
@@ -214,7 +214,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--embedded", action="store_true", help="the embedded model in place of the sleeping runner")
     options = parser.read(arguments, runs=1)
     options.only = options.only or list(QUICK if options.quick else NAMES)
-    options.sockets = 200 if options.quick else 2000
+    options.sockets, options.schemas = (200, 2) if options.quick else (2000, SCHEMAS)
     if options.quick:
         options.steps, options.together_s = min(options.steps, 60), min(options.together_s, 3.0)
     return options
