@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.model.cpu.decoder import Shape
+from engine.model.architecture.shape import Shape
 from engine.model.cuda.fragment_model import FragmentLayer, FragmentModel
 from engine.model.kernels.attention.attention import HeadNorm
 from engine.model.kernels.device.forms import MINIMA, SCALE_DTYPES, SCALE_TYPES, ZEROS, Form, group_records

@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 
 from engine.config import QUANTIZATIONS, default_cache_dir
 from engine.errors import ModelError, RequestError
+from engine.model.architecture.shape import is_supported
 from engine.model.checkpoint.checkpoint import save_checkpoint
 from engine.model.checkpoint.checkpoint_writer import FILE_BYTES, CheckpointWriter
 from engine.model.checkpoint.manifest import Manifest
-from engine.model.cpu.decoder import is_supported
 from engine.model.files.hub import download
 from engine.model.files.settings import read_config
 from engine.model.files.source import Source, resolve

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from engine import Engine, EngineConfig
+from engine.model.architecture.shape import Shape
 from engine.model.cpu.cpu_runner import CpuRunner
-from engine.model.cpu.decoder import Decoder, Shape
+from engine.model.cpu.decoder import Decoder
 from engine.model.files.converted import converted_gguf, saved_settings
 from engine.model.files.source import resolve
 from engine.model.loaded_model import LoadedModel, tokenizer_of

@@ -21,8 +21,9 @@ from engine import Constraint, EngineConfig, Request, SamplingParams
 from engine.decode.engine import Engine
 from engine.grammar import BitmaskBuffer
 from engine.interfaces import RowInput
+from engine.model.architecture.shape import Shape, is_supported
 from engine.model.cpu.cpu_runner import CpuRunner
-from engine.model.cpu.decoder import Decoder, Shape, is_supported
+from engine.model.cpu.decoder import Decoder
 from engine.model.cpu.hf_network import HfNetwork
 from engine.model.loaded_model import LoadedModel
 from tests.decode.fakes import ByteTokenizer, V

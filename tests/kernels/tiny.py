@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from engine.model.cpu.decoder import Shape
+from engine.model.architecture.shape import Attention, Block, Dense, Experts, Shape
 from engine.model.weights.quantized_tensor import QuantizedTensor
 from engine.model.weights.rounding import quantize_tensor
 
@@ -15,7 +15,8 @@ HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS, INNER, CHOSEN, VOCAB = 128, 4, 2, 64
 
 
 def shape(*, moe: bool, layers: int = 2) -> Shape:
-    return Shape(layers, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, VOCAB, 1e-6, 1e4, CHOSEN if moe else 0, True, False)
+    block = Block(Attention(HEADS, KV_HEADS, HEAD_DIM), Experts(CHOSEN, renormalised=True) if moe else Dense())
+    return Shape((block,) * layers, HIDDEN, VOCAB, eps=1e-6, rope_theta=1e4)
 
 
 def _gain(size: int) -> Tensor:

@@ -8,8 +8,9 @@ import torch
 
 from engine.config import EngineConfig
 from engine.errors import ModelError
+from engine.model.architecture.shape import Shape
 from engine.model.cpu.cpu_runner import CpuRunner
-from engine.model.cpu.decoder import Decoder, Shape
+from engine.model.cpu.decoder import Decoder
 from engine.model.cpu.read_weights import ReadWeights, read_floats
 from engine.model.files.source import Source
 from engine.model.formats.packed_source import packed_gguf, packed_source

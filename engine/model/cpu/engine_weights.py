@@ -14,9 +14,9 @@ from torch import Tensor
 
 from engine.config import EngineConfig
 from engine.errors import ModelError
+from engine.model.architecture.shape import is_supported
 from engine.model.checkpoint.checkpoint import load_checkpoint
 from engine.model.checkpoint.manifest import LoadedWeights
-from engine.model.cpu.decoder import is_supported
 from engine.model.cpu.read_weights import ReadWeights
 from engine.model.files.settings import is_tied, read_config
 from engine.model.files.source import Source

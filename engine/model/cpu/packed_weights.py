@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
 from engine.config import EngineConfig
-from engine.model.cpu.decoder import is_supported
+from engine.model.architecture.shape import is_supported
 from engine.model.cpu.read_weights import ReadWeights
 from engine.model.files.converted import described_gguf
 from engine.model.files.settings import is_tied, read_settings

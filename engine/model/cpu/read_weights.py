@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.config import EngineConfig
 from engine.errors import ModelError
-from engine.model.cpu.decoder import is_supported
+from engine.model.architecture.shape import is_supported
 from engine.model.files.converted import CONVERTED, converted_gguf, saved_settings, saved_weights
 from engine.model.files.source import Source
 

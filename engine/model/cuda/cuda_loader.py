@@ -14,8 +14,8 @@ import torch
 from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.interfaces import Runner
+from engine.model.architecture.shape import is_supported
 from engine.model.cpu.cpu_runner import CpuRunner
-from engine.model.cpu.decoder import is_supported
 from engine.model.cpu.engine_weights import load_engine_weights
 from engine.model.cpu.read_weights import ReadWeights, read_floats
 from engine.model.cuda.cuda_runner import CudaRunner

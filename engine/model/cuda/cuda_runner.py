@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engine.errors import EngineFailure
 from engine.interfaces import RowInput, Sampled, SampleInputs, step_rows
-from engine.model.cpu.decoder import Shape
+from engine.model.architecture.shape import Shape
 from engine.model.cpu.kv_blocks import Prefix
 from engine.model.cuda import kv_cache
 from engine.model.cuda.decode_forward import FEW, KERNELS, REFERENCES, DecodeForward

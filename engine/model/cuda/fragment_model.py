@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import ModelError
-from engine.model.cpu.decoder import Shape
+from engine.model.architecture.shape import Shape
 from engine.model.cuda.packed_layout import alike, formed_stack, is_formed
 from engine.model.kernels.attention.attention import HeadNorm
 from engine.model.kernels.device.fragments import (

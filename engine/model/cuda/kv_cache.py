@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import ModelError
-from engine.model.cpu.decoder import Shape
+from engine.model.architecture.shape import Shape
 from engine.model.cpu.kv_blocks import BLOCK, BlockTables, Copy
 
 RESERVE = 2 << 30

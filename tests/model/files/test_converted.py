@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import EngineConfig
-from engine.model.cpu.decoder import Shape, is_supported
+from engine.model.architecture.shape import Shape, is_supported
 from engine.model.files import converted
 from engine.model.files.converted import converted_gguf, saved_settings
 from engine.model.files.source import embedded_gguf

@@ -11,9 +11,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.interfaces import RowInput
+from engine.model.architecture.shape import Shape
 from engine.model.cpu.cpu_cache import Span
 from engine.model.cpu.cpu_loader import read_weights
-from engine.model.cpu.decoder import Decoder, Shape
+from engine.model.cpu.decoder import Decoder
 from engine.model.cpu.packed_weights import open_gguf
 from engine.model.cpu.read_weights import ReadWeights
 from engine.model.cuda import cuda_loader
