@@ -14,7 +14,7 @@ from engine.config import Limits
 from engine.constraint import Constraint
 from engine.errors import EngineError
 from engine.pointer import steps
-from engine.schema.reading.contents import LANGUAGE_OF, syntax_at, syntax_of
+from engine.schema.reading.contents import LANGUAGE_OF, syntax_of
 from engine.schema.reading.reference import Location, Schemas
 from engine.syntax import Syntax
 
@@ -44,10 +44,6 @@ def languages_of(constraint: Constraint | None, limits: Limits) -> Languages | N
         return None  # whoever compiles it says so
 
 
-_MOST_RESERVED = 64
-"""Tokens."""
-
-
 class Languages:
     """Of one request. `closed`: objects that declare properties have no others."""
 
@@ -55,10 +51,6 @@ class Languages:
         self, schemas: Schemas | None, asked: Sequence[tuple[tuple[str, ...], Syntax]], *, closed: bool
     ) -> None:
         self._schemas, self._asked, self._closed = schemas, asked, closed
-        told = [] if schemas is None else map(syntax_at, schemas.locations)
-        named = {syntax for syntax in (*told, *(syntax for _, syntax in asked)) if syntax is not None}
-        self.reserve = min(_MOST_RESERVED, sum(len(syntax.shortest or "") for syntax in named))
-        """Tokens that suffice to write a short text of each."""
         self._left = 0
 
     def at(self, path: Path) -> tuple[frozenset[Syntax], ...]:

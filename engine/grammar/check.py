@@ -6,7 +6,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.checks.languages import languages_of
 from engine.errors import ConstraintError, SchemaInvalid
+from engine.grammar.vocabulary.shortest_tokenization import NEVER
 from engine.request import Constraint
 from engine.schema.verdicts.verdict import Verdict
 
@@ -32,7 +34,7 @@ class Checking:
         found: dict[str, Any] = {"schema_hash": self.constraint.schema_hash, "supported": True, "verdicts": []}
         try:
             grammar = self.grammar.result()
-            least = {"min_bytes": grammar.least.nbytes, "min_tokens": grammar.min_tokens}
+            least = grammar.least_with(languages_of(self.constraint, grammar.limits))
         except SchemaInvalid:
             raise
         except ConstraintError as error:
@@ -44,7 +46,8 @@ class Checking:
         )
         return found | {
             "verdicts": [verdict.to_dict() for verdict in (*whole, *grammar.verdicts, *self.checks)],
-            **least,
+            "min_bytes": least.nbytes,
+            "min_tokens": len(least.tokens) or NEVER,
             "min_tokens_exact": grammar.min_tokens_exact and not self.checks,
         }
 

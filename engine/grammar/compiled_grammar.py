@@ -10,10 +10,12 @@ from typing import Any, Literal, TypeVar
 
 import xgrammar as xgr
 
+from engine.checks.languages import Languages
 from engine.config import Limits
 from engine.grammar.compile.compiler import Compiled, Least
 from engine.grammar.endings.completion_table import CompletionTable, DocumentCursor
 from engine.grammar.masks import marking
+from engine.grammar.matching.followed_strings import FollowedStrings
 from engine.grammar.matching.foresight import Encode, Foresight
 from engine.grammar.matching.matcher import Matcher
 from engine.grammar.matching.narrowing import Narrowing
@@ -135,9 +137,18 @@ class CompiledGrammar:
         written = matcher.text(matcher.shortest_ending())  # first: the search for fewer tokens replaces it
         return Least(matcher.shortest_ending(0), len(written))
 
+    def least_with(self, languages: Languages | None) -> Least:
+        """The same with short texts in strings of these languages."""
+        if languages is None or not self.least.tokens:
+            return self.least
+        matcher = self.matcher()
+        matcher.strings = FollowedStrings(languages)
+        tokens = matcher.filled(self.least.tokens)
+        return Least(tokens, max(self.least.nbytes, len(matcher.text(tokens))))
+
     @property
     def min_tokens(self) -> int:
-        """Tokens of the shortest document, stop token included."""
+        """Tokens of the shortest document, stop token included, whatever strings hold."""
         return len(self.least.tokens) or NEVER
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.decode.requests.job import Job
 from engine.errors import BudgetTooSmall, EngineError, EngineFailure
+from engine.grammar import NO_ENDING
 
 
 def refusal(job: Job) -> EngineError | None:
@@ -11,10 +12,11 @@ def refusal(job: Job) -> EngineError | None:
     try:
         grammar = job.compiled()
         budget = job.samples[0].budget
-        if grammar is not None and grammar.min_tokens > budget:
+        least = 0 if grammar is None else len(grammar.least_with(job.languages).tokens) or NO_ENDING
+        if least > budget:
             tokens = "1 token" if budget == 1 else f"{budget} tokens"
             return BudgetTooSmall(
-                f"max_tokens allows {tokens}, the shortest document needs {grammar.min_tokens}",
+                f"max_tokens allows {tokens}, the shortest document needs {least}",
                 param="max_tokens",
             )
     except EngineError as error:

@@ -114,7 +114,7 @@ def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False, pieces
     if matcher is None or (overdue and not sample.output):
         sample.status = "timeout"
         return
-    if (count := matcher.keep_whole()) is not None:
+    if (count := matcher.keep_whole(sample.remaining)) is not None:
         sample.steered += count
         _take_back(sample, count, tokenizer)
     if not matcher.seek(sample.remaining, pieces, timed=True):

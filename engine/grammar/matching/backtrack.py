@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
@@ -69,18 +70,22 @@ def unstick(matcher: TokenMatcher) -> int | None:
     return 1
 
 
-def keep_whole(matcher: TokenMatcher) -> int | None:
+def keep_whole(matcher: TokenMatcher, closes: Callable[[int], bool]) -> int | None:
     """See `Matcher.keep_whole`."""
-    strings = matcher.strings
+    strings, last = matcher.strings, matcher.tokens
     if strings is None:
         return None
     dead = strings.settle()
-    end = matcher.tokens if dead is None else dead.tokens
-    if strings.open is not None:
-        end = strings.open if strings.last_whole is None else strings.last_whole
-    count = matcher.tokens - end
-    matcher.rollback(count)
-    return count or None
+    matcher.rollback(0 if dead is None else last - dead.tokens)
+    while (first := strings.open) is not None:
+        whole = strings.last_whole
+        matcher.rollback(matcher.tokens - (first if whole is None else whole))
+        if whole is None:
+            continue  # what it was opened with may have gone on with another
+        if closes(last - matcher.tokens):
+            break
+        matcher.rollback(matcher.tokens - first)
+    return last - matcher.tokens or None
 
 
 def _give_up(matcher: TokenMatcher) -> int | None:

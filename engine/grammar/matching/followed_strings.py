@@ -7,9 +7,10 @@ is dropping states. What is pushed is read only when somebody asks, while the de
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol, Self
 
-from engine.grammar.counting.cursor import Cursor, closing_quote, finished
+from engine.grammar.counting.cursor import Cursor, characters, closing_quote, finished
 from engine.syntax import State, Syntax
 from engine.syntax.asked.syntax import SHORTEST
 
@@ -28,10 +29,6 @@ _FAMILIES = (
 
 class Languages(Protocol):
     """In which language the string at a path is to be written: one of each of these."""
-
-    @property
-    def reserve(self) -> int:
-        """Tokens that suffice to write a short text of each."""
 
     def at(self, path: tuple[str | int, ...]) -> tuple[frozenset[Syntax], ...]: ...
 
@@ -73,8 +70,6 @@ class FollowedStrings:
 
     def __init__(self, languages: Languages) -> None:
         self._languages = languages
-        self.reserve = languages.reserve
-        """Tokens that an ending may take beyond the shortest one, so that its strings are valid."""
         self._read: list[_Open | None] = []
         """Behind each token."""
         self._new: list[tuple[Cursor, bytes]] = []
@@ -170,8 +165,9 @@ class FollowedStrings:
         return self._let_go
 
     def filled(self, cursor: Cursor, ending: bytes) -> bytes:
-        """This ending of the document, with short valid texts where it would leave followed strings that are not."""
-        here, at, written = self._read[-1] if self._read else None, 0, b""
+        """This ending of the document, with short valid texts where it would leave followed strings that are not. The
+        open string is left as it is where its last tokens have not been read."""
+        here, at, written = None if self._new or not self._read else self._read[-1], 0, b""
         while True:
             if here is None:
                 begin = at
@@ -180,8 +176,17 @@ class FollowedStrings:
                 if here is None:
                     return written
             close = closing_quote(ending, at, here.cut)
-            written += _whole(here, ending[at:close]) + ending[close : close + 1]
+            piece = ending[at:close]
+            written += (_whole(here.states, here.cut, piece) or piece) + ending[close : close + 1]
             cursor, at, here = cursor.read(ending[at : close + 1]), close + 1, None
+
+    def closes(self, ending: bytes) -> bool:
+        """Whether the open string, all of whose tokens are read, is valid behind what that ending writes of it, or as
+        many other characters."""
+        here = self._read[-1] if self._read else None
+        if here is None:
+            return True
+        return _whole(here.states, here.cut, ending[: closing_quote(ending, 0, here.cut)]) is not None
 
     def _opened_at(self, index: int) -> int:
         here = self._read[index - 1] if index else None
@@ -220,14 +225,21 @@ class FollowedStrings:
     def _opened(self, index: int, cursor: Cursor) -> _Open | None:
         if index == self._let_go:
             return _Open(index, ())
-        states = tuple(tuple(one.start() for one in ways) for ways in self._languages.at(_path(cursor)))
+        states = _begun(self._languages.at(_path(cursor)))
         return _Open(index, states) if states else None
 
 
-def _whole(here: _Open, piece: bytes) -> bytes:
-    """The piece that ends a string, or another behind which it is valid, where one is known."""
-    candidates = (piece, *(text.encode() for text in SHORTEST))
-    return next((one for one in candidates if (fed := here.feed(one)) is not None and fed.whole), piece)
+@lru_cache(maxsize=256)
+def _begun(asked: tuple[frozenset[Syntax], ...]) -> tuple[tuple[State, ...], ...]:
+    return tuple(tuple(syntax.start() for syntax in ways) for ways in asked)
+
+
+@lru_cache(maxsize=1024)
+def _whole(states: tuple[tuple[State, ...], ...], cut: bytes, piece: bytes) -> bytes | None:
+    """The piece that ends a string, or another as long at least, behind which it is valid, where one is known."""
+    here, length = _Open(0, states, cut), characters(piece)[0]
+    candidates = (piece, *(text.ljust(length).encode() for text in SHORTEST))
+    return next((one for one in candidates if (fed := here.feed(one)) is not None and fed.whole), None)
 
 
 def _shortest_dead(here: _Open, piece: bytes) -> bytes:

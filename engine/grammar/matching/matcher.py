@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.grammar.matching.backtrack import go_back, keep_whole, retreat, unstick
-from engine.grammar.matching.followed_strings import FollowedStrings
 from engine.grammar.matching.other_endings import best_ending
 from engine.grammar.matching.token_matcher import TokenMatcher
 
@@ -22,24 +21,31 @@ class Matcher(TokenMatcher):
         if self.terminated:
             return ()
         ending = self.shortest_ending(limit)
+        if self.strings is not None:
+            ending = self._with_whole_strings(ending, limit) or ending
         if not 0 < len(ending) <= limit:
             return None
-        if self.strings is not None:
-            ending = self._with_whole_strings(self.strings, ending, limit)
         best = best_ending(self, ending, limit, self.passes)
         if self.bans(best[0]):
             self.lift_bans(self.tokens)  # the document ends here, and the judge of the whole text decides
         return best
 
-    def _with_whole_strings(self, strings: FollowedStrings, ending: tuple[int, ...], limit: int) -> tuple[int, ...]:
-        """The ending, or where that leaves a followed string invalid another, if it is legal and fits."""
-        text = self.text(ending)
-        filled = strings.filled(self.cursor, text)
-        if filled == text or (tokens := self.grammar.vocabulary.segmenter.cut(filled)) is None:
-            return ending
-        other, fork = (*tokens, ending[-1]), self.fork()
-        fits = len(other) <= limit and all(fork.accept(token) for token in other)
-        return other if fits else ending
+    def _with_whole_strings(self, ending: tuple[int, ...], limit: int) -> tuple[int, ...] | None:
+        """The ending with followed strings that are valid, where that is legal and fits."""
+        if len(other := self.filled(ending)) > limit:
+            other = self.filled(self.shortest_ending(0))
+        if len(other) > limit or other == ending:
+            return None
+        fork = self.fork()
+        return other if all(fork.accept(token) for token in other) else None
+
+    def _closes(self, limit: int) -> bool:
+        """Whether the open string is valid in an ending of so many tokens; where that takes long to tell, it is."""
+        ending = self.quick_ending(limit)
+        if self.strings is None or self.strings.open is None or ending is None:
+            return True
+        whole = self.strings.closes(self.text(ending))
+        return whole and (self.filled(ending) == ending or self._with_whole_strings(ending, limit) is not None)
 
     def retreat(self) -> int | None:
         """Judge the values that the last token closed; on failure go back into the value and ban what it began with.
@@ -62,9 +68,10 @@ class Matcher(TokenMatcher):
         the string is followed no more, and 0 tokens are taken back. None where it is another dead end."""
         return unstick(self)
 
-    def keep_whole(self) -> int | None:
-        """Go back to the last place at which the open followed string is valid; how many tokens were taken back."""
-        return keep_whole(self)
+    def keep_whole(self, limit: int) -> int | None:
+        """Go back to the last place at which the open followed string is valid and can end, or else before it; `limit`
+        tokens are left from here. How many tokens were taken back."""
+        return keep_whole(self, lambda taken: self._closes(limit + taken))
 
     def passes(self, ending: Sequence[int] = ()) -> bool:
         """Whether the text with this ending satisfies the judge and the checks. Raises Undecided as they do."""

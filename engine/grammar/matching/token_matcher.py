@@ -36,6 +36,8 @@ _PIECE = 4_000
 """Bytes that XGrammar's matcher takes at one go."""
 _QUICK = 5
 """Milliseconds, about, in which the ending is looked for at a step."""
+_FILLED = 32
+"""Times as many tokens as a shortest ending takes suffice for one with texts of languages in all its strings."""
 _LONG_ENDING = 2_000
 """Tokens. A longer ending is not looked for at every step near the budget, where it would take 20 microseconds a token:
 the document is closed as soon as the bound says that it may have to be."""
@@ -100,6 +102,7 @@ class TokenMatcher:
         self._ending: tuple[int, ...] | None = None
         self._tried = NO_ENDING
         self._bans: dict[int, bitmask.Row] = {}
+        self._filled: tuple[object, int] = None, 0
         self._work: MaskWork | None = None
         self._sought: tuple[int, Work[tuple[int, ...]]] | None = None
         self.pieces = 0
@@ -399,9 +402,15 @@ class TokenMatcher:
         False too where a string, number or array has outgrown its guard (`Limits`), and near the limit where that takes
         longer to tell than a few milliseconds.
         """
-        track, tokens = self._track, tokens - (0 if self.strings is None else self.strings.reserve)
+        track = self._track
         if self.terminated or (track is not None and track.over):
             return self.terminated
+        more = self._to_fill(tokens)
+        return self._has_room(tokens - more) or (more != 0 and self.need() <= tokens)
+
+    def _has_room(self, tokens: int) -> bool:
+        """The same of an ending whatever its strings hold."""
+        track = self._track
         if track is not None and track.bound < tokens:
             return True
         if track is not None and track.alive:
@@ -410,9 +419,35 @@ class TokenMatcher:
                 return bound < tokens
         return 0 < len(self.quick_ending(tokens) or ()) <= tokens
 
+    def _to_fill(self, tokens: int) -> int:
+        """Tokens that followed strings take in the shortest ending beyond its own (fewer, where they are padded to a
+        length with what takes fewer); 0 where it is far below so many.
+
+        Not those of the open one: it is cut to where it was valid last, or not begun, and there this was asked too.
+        """
+        track = self._track
+        if self.strings is None or (track is not None and track.bound * _FILLED < tokens):
+            return 0
+        here = None if track is None or not track.alive else (track.at.place, track.at.cursor.frame)
+        if here is None or here != self._filled[0]:
+            ending = self.quick_ending(tokens)
+            if ending is None:
+                return tokens
+            self._filled = here, len(self.filled(ending)) - len(ending)
+        return self._filled[1]
+
+    def filled(self, ending: tuple[int, ...]) -> tuple[int, ...]:
+        """This ending, or where it leaves followed strings invalid, one with others in them. Perhaps not legal: what
+        else the grammar asks of them is not looked at."""
+        text = self.text(ending)
+        filled = text if self.strings is None else self.strings.filled(self.cursor, text)
+        tokens = None if filled == text else self.grammar.vocabulary.segmenter.cut(filled)
+        return ending if tokens is None else (*tokens, ending[-1])
+
     def need(self) -> int:
-        """Tokens of the shortest ending, stop token included; `NO_ENDING` where there is none."""
-        return len(self.shortest_ending(0)) or (0 if self.terminated else NO_ENDING)
+        """Tokens of the shortest ending, stop token included, with texts in followed strings; `NO_ENDING` where there
+        is none."""
+        return len(self.filled(self.shortest_ending(0))) or (0 if self.terminated else NO_ENDING)
 
     def shortest_ending(self, limit: int = NO_ENDING) -> tuple[int, ...]:
         """A short ending, stop token last; empty where there is none, or nothing is left to end.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from engine import Constraint, Engine, Limits, Request, SamplingParams
+from engine.errors import BudgetTooSmall
 from engine.request import Result
 from engine.syntax import LANGUAGES, Syntax
 from engine.syntax.asked.reference import problem
@@ -156,6 +157,64 @@ def test_an_ending_writes_something_valid_where_nothing_was_yet(tmp_path: Path) 
     assert result.status == "closed"
     for text in (result.value["code"], *result.value["more"]):
         ast.parse(text, mode="eval")
+
+
+def code(language: str, unit: str, **string: Any) -> dict[str, Any]:
+    return {"type": "string", "x-syntax": {"language": language, "unit": unit}, **string}
+
+
+def holding(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+
+MANY = {
+    "a dozen": (holding(q=code("sql", "statement")), {"type": "array", "minItems": 12, "items": code("go", "module")}),
+    "of each": tuple(code(language, sorted(units)[-1]) for language, units in LANGUAGES.items()),
+    "lengths": (
+        code("sql", "type", minLength=30),
+        code("go", "module", minLength=9),
+        code("rust", "signature", minLength=20),
+    ),
+    "branches": ({"anyOf": [code("java", "signature"), code("go", "module")]}, code("typescript", "signature")),
+    "a document": (
+        {"type": "string", "contentMediaType": "application/json", "contentSchema": holding(a={"minLength": 3})},
+        {"type": "array", "minItems": 3, "items": holding(b=code("java", "signature"), c={"type": "integer"})},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def modest(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    engine, _ = fake_engine(noise(8), tmp_path_factory.mktemp("cache"), max_batch=12)
+    with engine:
+        yield engine
+
+
+@pytest.mark.parametrize("parts", MANY.values(), ids=MANY)
+def test_the_least_budget_suffices_for_all_that_must_still_come(modest: Engine, parts: Sequence[Any]) -> None:
+    constraint = Constraint.json_schema(holding(**{f"p{at}": part for at, part in enumerate(parts)}))
+    least = modest.check(constraint)["min_tokens"]
+
+    def request(budget: int, n: int = 1) -> Request:
+        sampling = SamplingParams(max_tokens=budget, temperature=1, seed=budget, n=n)
+        return Request(prompt="x", constraint=constraint, sampling=sampling)
+
+    running = [modest.submit(request(least + more, n)) for more, n in ((0, 2), (1, 1), (3, 1), (17, 1), (60, 2))]
+    results = [one.result() for one in running]
+    statuses = [sample.status for result in results for sample in result.samples or (result,)]
+    assert len(statuses) == 7
+    assert set(statuses) <= {"complete", "closed"}
+    with pytest.raises(BudgetTooSmall, match=f"needs {least}"):
+        modest.generate(request(least - 1))
+
+
+def test_the_least_budget_counts_languages_by_pointer(modest: Engine) -> None:
+    texts = holding(a={"type": "array", "items": {"type": "string"}, "minItems": 12})
+    told = Constraint.json_schema(texts, checks={"/a/*": Syntax("go")})
+    least = modest.check(told)["min_tokens"]
+    assert least >= modest.check(Constraint.json_schema(texts))["min_tokens"] + 12 * len("package a")
+    result = modest.generate(Request(prompt="x", constraint=told, sampling=SamplingParams(max_tokens=least)))
+    assert result.value == {"a": ["package a"] * 12}
 
 
 def test_the_longest_length_ends_a_text_where_it_was_valid(tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ from engine.syntax import State, Syntax
 class Everywhere:
     """All strings that are values are expressions of Python."""
 
-    reserve = 0
-
     def at(self, path: tuple[str | int, ...]) -> tuple[frozenset[Syntax], ...]:
         return (frozenset({Syntax("python", "expression")}),)
 
