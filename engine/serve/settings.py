@@ -51,8 +51,9 @@ class ServeSettings:
     """After a stop signal, what still runs after this long is cancelled and answered 503."""
     wedged_after_s: Patience = 60.0
     """Work in flight and no step for this long: not ready, and the watchdog acts."""
-    admission_threads: Count = 8
-    """Of one key; what keys ask beyond that waits its turn."""
+    admission_threads: Count = 2
+    """Of one key; what keys ask beyond that waits its turn. They share one interpreter with the decode thread, which
+    would wait longer for it if they were more."""
     batch_width: Count = 32
     """How many requests of all `generate_batch` calls are in the engine at once: less than its queue holds."""
     ir_schema: Path | None = None

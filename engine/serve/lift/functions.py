@@ -73,7 +73,7 @@ class Functions:
             engine_request = await self._request(call, request)
             async for item in self._service.stream(engine_request, call):
                 if isinstance(item, Result):
-                    yield await _outcome(item, engine_request.constraint)
+                    yield await self._outcome(item, engine_request.constraint, call)
                 elif item.sample == 0:
                     yield item.text
         except Exception as error:  # noqa: BLE001 - see `_failed`
@@ -112,13 +112,24 @@ class Functions:
             result = await self._service.generate(request, call)
         except Exception as error:  # noqa: BLE001 - see `_failed`
             return self._failed(error)
-        return await _outcome(result, request.constraint)
+        return await self._outcome(result, request.constraint, call)
 
     async def _request(self, call: Call, body: Mapping[str, Any], default_schema: Schema | None = None) -> Request:
         """Read in a thread: how large it is nobody knows before."""
         return await self._service.for_key(
             call.key, lambda: read_body(body, LiftBody).to_request(default_schema=default_schema)
         )
+
+    async def _outcome(self, result: Result, constraint: Any, call: Call) -> Answer:
+        if result.ok:
+            beside = self._service.beside(call.key)
+            return await off_loop(beside, entries(result), lambda: lift_answer(result, constraint))
+        answer = _failure(Failure.from_result(result), result.status)
+        answer["request_id"] = result.id
+        answer["tokens_used"] = result.usage.completion_tokens
+        if result.text:
+            answer["raw_output"] = result.text
+        return answer
 
     def _failed(self, error: Exception) -> Answer:
         """The failure as a dict. What is not typed is our fault: logged with its place, told without its text."""
@@ -127,17 +138,6 @@ class Functions:
         name = type(error).__name__
         self._service.accounting.log.write("crash", error_type=name, at=places(error))
         return _failure(Failure.from_error(EngineFailure(f"{name} while answering")), "error")
-
-
-async def _outcome(result: Result, constraint: Any) -> Answer:
-    if result.ok:
-        return await off_loop(entries(result), lambda: lift_answer(result, constraint))
-    answer = _failure(Failure.from_result(result), result.status)
-    answer["request_id"] = result.id
-    answer["tokens_used"] = result.usage.completion_tokens
-    if result.text:
-        answer["raw_output"] = result.text
-    return answer
 
 
 def _failure(failure: Failure, status: str) -> Answer:

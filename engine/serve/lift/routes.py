@@ -30,7 +30,7 @@ def lift_routes(service: Service) -> APIRouter:
         constraint = await service.for_key(caller(http), body.to_constraint)
         call = Call(route=http.url.path, key=caller(http))
         report = await while_connected(http, service.check(constraint, call))
-        return await answered(len(report["verdicts"]), lambda: report)
+        return await answered(service.beside(call.key), len(report["verdicts"]), lambda: report)
 
     for path in ("/generate", "/"):
         router.add_api_route(path, generate, methods=["POST"], tags=["lift"], name=f"generate {path}")
@@ -45,4 +45,4 @@ async def _answer(service: Service, http: HTTPRequest, body: LiftBody, default: 
     result = await while_connected(http, service.generate(request, call))
     if not result.ok:
         return Failure.from_result(result).response()
-    return await answered(entries(result), lambda: lift_answer(result, request.constraint))
+    return await answered(service.beside(call.key), entries(result), lambda: lift_answer(result, request.constraint))

@@ -60,11 +60,16 @@ class Accounting:
             error_type=(result.error or {}).get("type"),
         )
 
-    def refused(self, call: Call, request: Request, error: EngineError) -> None:
-        """A request the engine would not admit, or never answered."""
+    def refused(self, call: Call, request: Request | None, error: EngineError) -> None:
+        """A request the engine would not admit, or never answered; None where it had not become one."""
         self.metrics.refused(call.route, error.type)
         self.log.write(
-            "refused", request_id=request.id, route=call.route, key=call.key, error_type=error.type, param=error.param
+            "refused",
+            request_id=None if request is None else request.id,
+            route=call.route,
+            key=call.key,
+            error_type=error.type,
+            param=error.param,
         )
 
     def preempted(self, call: Call, request: Request) -> None:

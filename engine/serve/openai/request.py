@@ -65,25 +65,30 @@ def chat_request(body: ChatBody, model: str) -> Asked:
     return Asked(request, tools)
 
 
-def completion_requests(body: CompletionBody, model: str) -> list[Asked]:
-    """One request a prompt, always raw."""
+def prompts_of(body: CompletionBody, model: str) -> list[str]:
+    """The prompts of a list, or the one; nothing here takes time. Errors as of `completion_requests`."""
     check_model(body.model, model)
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+        raise RequestError("prompt must be text or a list of texts; token ids are not supported", param="prompt")
+    if len(prompts) > MOST_PROMPTS:
+        raise RequestError(f"prompt has {len(prompts)} texts, over the limit of {MOST_PROMPTS}", param="prompt")
+    return [str(prompt) for prompt in prompts]
+
+
+def completion_requests(body: CompletionBody, prompts: list[str]) -> list[Asked]:
+    """One request a prompt, always raw. RequestError or ConstraintError, each with the field at fault."""
     _refuse_penalties(body)
     for name, harmless in (("echo", (None, False)), ("suffix", (None, "")), ("best_of", (None, 1, body.n or 1))):
         if getattr(body, name) not in harmless:
             raise RequestError(f"{name} is not supported", param=name)
     constraint = _structured(body)
     _options_apply(body, constraint)
-    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
-    if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-        raise RequestError("prompt must be text or a list of texts; token ids are not supported", param="prompt")
-    if len(prompts) > MOST_PROMPTS:
-        raise RequestError(f"prompt has {len(prompts)} texts, over the limit of {MOST_PROMPTS}", param="prompt")
     sampling = _sampling(body, max_tokens=body.max_tokens, logprobs=body.logprobs)
     return [
         Asked(
             Request(
-                prompt=str(prompt),
+                prompt=prompt,
                 template="raw",
                 constraint=constraint,
                 sampling=sampling,

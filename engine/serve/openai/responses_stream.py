@@ -17,14 +17,14 @@ from engine.serve.openai.responses_answer import Item, finished, message_item, t
 from engine.serve.openai.stream import HeldText, Items, event
 from engine.serve.service.async_bridge import TextChunk
 from engine.serve.wire.failure import Failure
-from engine.serve.wire.json_answer import entries, off_loop
+from engine.serve.wire.json_answer import Beside, entries, off_loop
 
 
 class ResponseStream:
     """One response as events; `begun` is the response object before anything is decoded."""
 
-    def __init__(self, asked: Asked, begun: dict[str, Any]) -> None:
-        self._asked, self._begun = asked, begun
+    def __init__(self, asked: Asked, beside: Beside, begun: dict[str, Any]) -> None:
+        self._asked, self._beside, self._begun = asked, beside, begun
         self._held = HeldText(bool(asked.tools))
         self._sent = 0
         self._size = 0
@@ -42,7 +42,7 @@ class ResponseStream:
                         yield line
                 else:
                     ending = partial(lambda result: list(self._ending(result)), item)
-                    for line in await off_loop(entries(item), ending):
+                    for line in await off_loop(self._beside, entries(item), ending):
                         yield line
         except EngineError as error:
             yield self._failed(Failure.from_error(error))

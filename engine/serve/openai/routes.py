@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Response
@@ -19,7 +20,7 @@ from engine.request import Result
 from engine.serve.log.accounting import Call
 from engine.serve.openai.answer import chat_completion, failure_of, text_completion
 from engine.serve.openai.body import ChatBody, CompletionBody, Shared
-from engine.serve.openai.request import chat_request, check_model, completion_requests
+from engine.serve.openai.request import chat_request, check_model, completion_requests, prompts_of
 from engine.serve.openai.responses_answer import finished, response_object
 from engine.serve.openai.responses_body import ResponsesBody
 from engine.serve.openai.responses_stream import ResponseStream
@@ -75,42 +76,47 @@ def openai_routes(service: Service) -> APIRouter:
 async def _chat(service: Service, http: HTTPRequest, body: ChatBody) -> Response:
     asked = await service.for_key(caller(http), chat_request, body, service.model_name)
     call = Call(route=http.url.path, key=caller(http))
+    beside = service.beside(call.key)
     if body.stream:
         with naming_tools(asked.tools):
             (items,) = await while_connected(http, _begun(service.stream(asked.request, call)))
-        stream = ChatStream(asked, service.model_name, int(time.time()), include_usage=_wants_usage(body))
+        stream = ChatStream(asked, beside, service.model_name, int(time.time()), include_usage=_wants_usage(body))
         return StreamingResponse(stream.events(items), media_type="text/event-stream", headers=UNBUFFERED)
     with naming_tools(asked.tools):
         result = await while_connected(http, service.generate(asked.request, call))
     failure = failure_of(result)
     if failure is not None:
         return failure.response()
-    return await answered(entries(result), lambda: chat_completion(asked, result, service.model_name))
+    return await answered(beside, entries(result), lambda: chat_completion(asked, result, service.model_name))
 
 
 async def _responses(service: Service, http: HTTPRequest, body: ResponsesBody) -> Response:
     asked = await service.for_key(caller(http), lambda: chat_request(body.to_chat(), service.model_name))
     call = Call(route=http.url.path, key=caller(http))
+    beside = service.beside(call.key)
     begun = response_object(body, asked, service.model_name, time.time())
     with naming_tools(asked.tools):
         if body.stream:
             (items,) = await while_connected(http, _begun(service.stream(asked.request, call)))
-            stream = ResponseStream(asked, begun)
+            stream = ResponseStream(asked, beside, begun)
             return StreamingResponse(stream.events(items), media_type="text/event-stream", headers=UNBUFFERED)
         result = await while_connected(http, service.generate(asked.request, call))
     failure = failure_of(result)
     if failure is not None:
         return failure.response()
-    return await answered(entries(result), lambda: finished(begun, asked, result))
+    return await answered(beside, entries(result), lambda: finished(begun, asked, result))
 
 
 async def _completions(service: Service, http: HTTPRequest, body: CompletionBody) -> Response:
-    asked = await service.for_key(caller(http), completion_requests, body, service.model_name)
     call = Call(route=http.url.path, key=caller(http))
-    service.refuse_when_full([one.request for one in asked], call)
+    beside = service.beside(call.key)
+    prompts = prompts_of(body, service.model_name)
+    service.refuse_when_full(len(prompts), call)
+    asked = await beside(partial(completion_requests, body, prompts))
+    service.refuse_when_full(len(prompts), call)  # others may have come meanwhile
     if body.stream:
         streams = await while_connected(http, _begun(*(service.stream(one.request, call) for one in asked)))
-        stream = CompletionStream(asked, service.model_name, int(time.time()), include_usage=_wants_usage(body))
+        stream = CompletionStream(asked, beside, service.model_name, int(time.time()), include_usage=_wants_usage(body))
         return StreamingResponse(stream.events(streams), media_type="text/event-stream", headers=UNBUFFERED)
     results = await while_connected(http, _all(service.generate(one.request, call) for one in asked))
     for result in results:
@@ -118,7 +124,7 @@ async def _completions(service: Service, http: HTTPRequest, body: CompletionBody
         if failure is not None:
             return failure.response()
     size = sum(map(entries, results))
-    return await answered(size, lambda: text_completion(asked, results, service.model_name))
+    return await answered(beside, size, lambda: text_completion(asked, results, service.model_name))
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -28,7 +28,7 @@ from engine.serve.openai.request import Asked
 from engine.serve.openai.tool_call import MARK
 from engine.serve.service.async_bridge import TextChunk
 from engine.serve.wire.failure import Failure
-from engine.serve.wire.json_answer import entries, json_bytes, off_loop
+from engine.serve.wire.json_answer import Beside, entries, json_bytes, off_loop
 
 DONE = b"data: [DONE]\n\n"
 Items = AsyncGenerator[TextChunk | Result]
@@ -42,8 +42,8 @@ def event(body: dict[str, Any], size: int = 0) -> bytes:
 class ChatStream:
     """One chat request as chunks. `include_usage` adds the counts in a chunk without choices."""
 
-    def __init__(self, asked: Asked, model: str, created: int, *, include_usage: bool) -> None:
-        self._asked, self._include_usage = asked, include_usage
+    def __init__(self, asked: Asked, beside: Beside, model: str, created: int, *, include_usage: bool) -> None:
+        self._asked, self._beside, self._include_usage = asked, beside, include_usage
         self._head = {"id": asked.request.id, "object": "chat.completion.chunk", "created": created, "model": model}
         self._holds = [HeldText(bool(asked.tools)) for _ in range(asked.request.sampling.n)]
 
@@ -58,7 +58,7 @@ class ChatStream:
                     if text:
                         yield self._chunk(item.sample, {"content": text})
                 else:
-                    for line in await off_loop(entries(item), partial(self._ending, item)):
+                    for line in await off_loop(self._beside, entries(item), partial(self._ending, item)):
                         yield line
         except EngineError as error:
             yield event(Failure.from_error(error).body())
@@ -128,8 +128,8 @@ class HeldText:
 class CompletionStream:
     """Prompts of /v1/completions one after another as chunks; choice `index` counts over all of them."""
 
-    def __init__(self, asked: list[Asked], model: str, created: int, *, include_usage: bool) -> None:
-        self._asked, self._include_usage = asked, include_usage
+    def __init__(self, asked: list[Asked], beside: Beside, model: str, created: int, *, include_usage: bool) -> None:
+        self._asked, self._beside, self._include_usage = asked, beside, include_usage
         self._head = {"id": asked[0].request.id, "object": "text_completion", "created": created, "model": model}
         self._results: list[Result] = []
 
@@ -147,7 +147,7 @@ class CompletionStream:
                         yield event(failure.body())
                         return
                     self._results.append(item)
-                    for line in await off_loop(entries(item), partial(self._ending, first, item)):
+                    for line in await off_loop(self._beside, entries(item), partial(self._ending, first, item)):
                         yield line
         except EngineError as error:
             yield event(Failure.from_error(error).body())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from engine.serve.service.checks import Checks
 from engine.serve.service.engine_protocol import ServedEngine
 from engine.serve.service.engine_slot import EngineSlot
 from engine.serve.settings import ServeSettings
+from engine.serve.wire.json_answer import Beside
 
 T = TypeVar("T")
 MOMENTARY = ("in_flight", "ready")
@@ -90,6 +91,10 @@ class Service:
         """Run a key's work off the loop, in threads that keys share fairly; what is cancelled before its turn never."""
         return await asyncio.wrap_future(self._admission.put((key,), partial(work, *args, **kwargs)))
 
+    def beside(self, key: str) -> Beside:
+        """`for_key` of this key."""
+        return partial(self.for_key, key)
+
     async def generate(self, request: Request, call: Call) -> Result:
         """Raises EngineError before admission. Being cancelled cancels the request in the engine."""
         engine = self.slot.get()
@@ -145,13 +150,13 @@ class Service:
                 submission.abandon()
                 self.accounting.vanished(call, request)
 
-    def refuse_when_full(self, requests: Sequence[Request], call: Call) -> None:
-        """QueueFull where the engine would not take them all, before anything is begun for any of them."""
+    def refuse_when_full(self, count: int, call: Call) -> None:
+        """QueueFull where the engine would not take so many more, before anything is begun for any of them."""
         engine = self.slot.get()
         try:
-            engine.refuse_when_full(len(requests), owner=call.key)
+            engine.refuse_when_full(count, owner=call.key)
         except EngineError as error:
-            self.accounting.refused(call, requests[0], error)
+            self.accounting.refused(call, None, error)
             raise
 
     async def check(self, constraint: Constraint, call: Call) -> dict[str, Any]:

@@ -5,9 +5,8 @@ The encoder keeps the interpreter's lock for as long as one call of it lasts, in
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from starlette.responses import JSONResponse, Response
@@ -15,6 +14,8 @@ from starlette.responses import JSONResponse, Response
 from engine.request import Result
 
 T = TypeVar("T")
+Beside = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs work in one of the threads that keys share."""
 MOST_ENTRIES = 500
 """Tokens, told log-probabilities or verdicts of an answer that is written sooner than handed to a thread."""
 _SMALL = 1_000
@@ -29,9 +30,9 @@ def json_bytes(value: Any, size: int = 0) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-async def answered(size: int, body: Callable[[], Any]) -> Response:
+async def answered(beside: Beside, size: int, body: Callable[[], Any]) -> Response:
     """200 with `body()`, which has so many entries."""
-    return await off_loop(size, lambda: Response(json_bytes(body(), size), media_type=JSONResponse.media_type))
+    return await off_loop(beside, size, lambda: Response(json_bytes(body(), size), media_type=JSONResponse.media_type))
 
 
 def entries(result: Result) -> int:
@@ -41,9 +42,12 @@ def entries(result: Result) -> int:
     return result.usage.completion_tokens + sum(tops)
 
 
-async def off_loop(size: int, work: Callable[[], T]) -> T:
+async def off_loop(beside: Beside, size: int, work: Callable[[], T]) -> T:
     """What `work` makes of so many entries: here, or in a thread where they are many."""
-    return work() if size <= MOST_ENTRIES else await asyncio.to_thread(work)
+    if size <= MOST_ENTRIES:
+        return work()
+    made: T = await beside(work)
+    return made
 
 
 def _pieces(value: Any, levels: int) -> Iterator[str]:

@@ -6,7 +6,6 @@ long text costs next to nothing.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import re
@@ -18,6 +17,7 @@ from fastapi import Response
 from fastapi.routing import APIRoute
 
 from engine.plain_json import DEEPEST, check_json
+from engine.serve.wire.caller import caller
 from engine.serve.wire.failure import BodyTooLarge, Malformed
 
 MOST_VALUES = 100_000
@@ -53,7 +53,9 @@ def _refuse_other_forms(headers: Mapping[str, str]) -> None:
 class _JsonRequest(HTTPRequest):
     async def json(self) -> Any:
         body = await self.body()
-        return read_json(body) if len(body) <= ON_THE_LOOP else await asyncio.to_thread(read_json, body)
+        if len(body) <= ON_THE_LOOP:
+            return read_json(body)
+        return await self.app.state.service.for_key(caller(self), read_json, body)
 
 
 def read_json(body: bytes) -> Any:

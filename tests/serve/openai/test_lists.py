@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from engine import Limits
+from engine.serve.openai import routes
 from engine.serve.settings import ServeSettings
 from tests.serve.fakes import Server
 
@@ -48,6 +49,7 @@ def test_a_list_that_does_not_fit_the_queue_is_refused_before_any_of_it_begins(
 ) -> None:
     begun: list[Any] = []
     monkeypatch.setattr(server.engine, "submit", lambda request, **_: begun.append(request))
+    monkeypatch.setattr(routes, "completion_requests", lambda *given: begun.append(given))
     body = {"model": MODEL, "prompt": ["x"] * 7, "max_tokens": 1500, "stream": stream}
     assert server.post("/v1/completions", body).json()["error"]["type"] == "QueueFull"
     assert not begun

@@ -15,6 +15,7 @@ from engine.errors import QueueFull
 from engine.request import Request
 from engine.serve.log.accounting import key_label
 from engine.serve.settings import ServeSettings
+from engine.serve.wire import json_body
 from tests.decode.fakes import fake_engine, random_logits
 from tests.serve.fakes import FakeEngine, Server
 from tests.serve.server.test_connections import HEAD, connect
@@ -174,3 +175,30 @@ def test_a_keys_long_admissions_leave_a_thread_to_others(serving: Serving) -> No
     for thread in threads:
         thread.join()
     assert [answer.status_code for answer in answers] == [200] * 6
+
+
+def test_a_keys_long_bodies_are_read_by_few_threads_and_leave_one_to_others(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, reading, read = threading.Event(), list[str](), json_body.read_json
+
+    def slowly(body: bytes) -> Any:
+        if b"slow" in body:
+            reading.append(threading.current_thread().name)
+            go.wait(120)
+        return read(body)
+
+    monkeypatch.setattr(json_body, "read_json", slowly)
+    server = serving(FakeEngine(), ServeSettings(api_keys=("alpha", "beta"), admission_threads=2))
+    long = "x" * json_body.ON_THE_LOOP
+    threads, answers = in_background(*[lambda: post(server, "alpha", prompt="slow" + long)] * 6)
+    try:
+        wait_for(lambda: len(reading) == 2)
+        assert post(server, "beta", prompt=long).status_code == 200
+        assert len(reading) == 2
+    finally:
+        go.set()
+    for thread in threads:
+        thread.join()
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert len(set(reading)) <= 3
