@@ -195,3 +195,33 @@ def test_keys_that_must_differ_are_short(tmp_path: Path) -> None:
         document = json.loads(grammar.matcher().text(grammar.least.tokens))
     assert len(document) == 600
     assert max(map(len, document)) == 2
+
+
+def test_endings_of_one_turn_share_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that come to their budget in the same step: each looks for and writes its ending in what the others left."""
+    given: list[list[int]] = []
+    late, close, clock, begin = [0.0], row.close, loop.time.thread_time, loop.Loop.begin_turn
+
+    def costly(*args: Any, pieces: int, **named: Any) -> None:
+        given[-1].append(pieces)
+        late[0] += 0.004
+        close(*args, pieces=pieces, **named)
+
+    def begun(self: loop.Loop) -> None:
+        given.append([])
+        begin(self)
+
+    monkeypatch.setattr(loop, "close", costly)
+    monkeypatch.setattr(loop.Loop, "begin_turn", begun)
+    monkeypatch.setattr(loop.time, "thread_time", lambda: clock() + late[0])
+    engine, _ = fake_engine(random_logits(3), tmp_path, max_batch=8)
+    constraint = Constraint.json_schema({"type": "string", "pattern": "^[a-h]{30,}$"})
+    with engine:
+        sampling = SamplingParams(max_tokens=33, n=8, seed=1)
+        result = engine.generate(Request(prompt="x", constraint=constraint, sampling=sampling))
+    assert {sample.status for sample in result.samples} <= {"closed", "complete"}
+    most = max(given, key=len)
+    assert len(most) >= 3, "several rows end in one turn"
+    assert most == sorted(most, reverse=True)
+    assert sum(most[:3]) <= row.AT_ONCE + 6 + 2
+    assert max(most[3:], default=1) == 1

@@ -97,6 +97,7 @@ class EngineCore:
     def tick(self) -> bool:
         """One round: reap and admit jobs, give slots, step. False when there was nothing to step. Never raises."""
         try:
+            self._loop.begin_turn()
             self._hear()
             closing_until = time.thread_time() + _CLOSING_S
             for job in list(self._results):

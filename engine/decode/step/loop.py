@@ -17,7 +17,7 @@ from engine.decode.step.drafts import Drafts
 from engine.decode.step.idle_time import IdleTime
 from engine.decode.step.mask_maker import MaskMaker
 from engine.decode.step.masks import PIECES, Masks, Row
-from engine.decode.step.row import advance, close, note_logprobs, reconsider, settle, steer, write_on
+from engine.decode.step.row import AT_ONCE, advance, close, note_logprobs, reconsider, settle, steer, write_on
 from engine.decode.step.sampler import InputRows
 from engine.decode.step.step_trace import record_row
 from engine.grammar import Vocabulary
@@ -66,8 +66,13 @@ class Loop:
             self._capacity, vocabulary, drafts, maker, pinned=pinned, expect_runs=self._ahead, steer=self._steer
         )
         self.steps = 0
+        self.begin_turn()
         self.writing: list[Sample] = []
         """Those whose ending takes several turns, the oldest first."""
+
+    def begin_turn(self) -> None:
+        """Endings may take time again: what all rows have of a turn is bounded, not what each has."""
+        self._closing_s = 0.0  # of processor time
 
     def step(self) -> bool:
         """Launch the next step, then take in the tokens of the one before; False when there is nothing to do.
@@ -264,7 +269,12 @@ class Loop:
         sample.guard(lambda: sample.pursue(lambda: self._end(sample, overdue=True), ends=True))
 
     def _end(self, sample: Sample, *, overdue: bool = False) -> None:
-        close(sample, self._tokenizer, overdue=overdue)
+        started = time.thread_time()
+        try:
+            left = AT_ONCE - int(self._closing_s * 1e3)
+            close(sample, self._tokenizer, overdue=overdue, pieces=max(1, left))
+        finally:
+            self._closing_s += time.thread_time() - started
         if sample.closing and sample not in self.writing:
             self.writing.append(sample)
 

@@ -14,9 +14,8 @@ from engine.decode.requests.job import Sample
 from engine.interfaces import Sampled, Tokenizer
 
 AT_ONCE = 10
-"""Pieces, of about a millisecond, in which an ending is looked for at one go."""
-_AT_ONCE_S = 0.01
-"""Of processor time: an ending that takes longer is written in several turns."""
+"""Pieces, of about a millisecond, in which endings are looked for and written in one turn: what takes longer goes on in
+the next ones."""
 
 
 def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> bool:
@@ -107,8 +106,8 @@ def _read_again(sample: Sample, tokenizer: Tokenizer, taken: int) -> tuple[Detok
 def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False, pieces: int = AT_ONCE) -> None:
     """End the text by its shortest legal ending: `closed`; `timeout` where none fits or there is nothing to close.
 
-    Looks for it for so many `pieces`; where they do not suffice it is `sought` and this is to be called again. Raises
-    Undecided as `reconsider` does.
+    Looks for it for so many `pieces`, then writes it for as many; where they do not suffice it is `sought` and this is
+    to be called again, or its `ending` is to be written on. Raises Undecided as `reconsider` does.
     """
     matcher = sample.matcher
     if matcher is None or (overdue and not sample.output):
@@ -127,7 +126,7 @@ def close(sample: Sample, tokenizer: Tokenizer, *, overdue: bool = False, pieces
         sample.status = "timeout" if overdue else "dead_end"
         return
     sample.ending = list(reversed(ending))
-    write_on(sample, tokenizer, _AT_ONCE_S)
+    write_on(sample, tokenizer, pieces / 1e3)
     if sample.ending:
         sample.abandon_steps()
 
