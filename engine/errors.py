@@ -108,7 +108,7 @@ class MissingExtra(EngineError):
 
 
 class QueueFull(EngineError):
-    """The bounded queue is full."""
+    """The bounded queue is full, or the machine too busy for a constraint to be compiled in time."""
 
     status_code = 429
 

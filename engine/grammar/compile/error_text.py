@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from engine.config import Limits
-from engine.errors import EngineError, EngineFailure, LimitExceeded, NotReady, SchemaInvalid
+from engine.errors import EngineError, EngineFailure, LimitExceeded, NotReady, QueueFull, SchemaInvalid
 from engine.grammar.compile.screen import heaviest
 from engine.request import Constraint
 from engine.sandbox import Stopped
@@ -26,14 +26,16 @@ def invalid(kind: str, error: BaseException) -> SchemaInvalid:
 
 
 def error_of(stopped: Stopped, constraint: Constraint, limits: Limits) -> EngineError:
-    """LimitExceeded names the limit and the heaviest part; a process that somebody else ended is an EngineFailure."""
+    """LimitExceeded names the limit and the heaviest part; a process that somebody else ended is an EngineFailure, and
+    one that had too little of a busy machine is QueueFull: neither says anything of the constraint."""
     if stopped.reason == "closed":
         return NotReady("the engine has been closed")
     if stopped.reason == "lost":
         return EngineFailure(f"the constraint could not be compiled: {stopped.detail}", param=constraint.kind)
+    if stopped.reason == "busy":
+        return QueueFull(f"compiling got only {stopped.detail}: the machine is busy, try again later", param="queue")
     over = {
         "cpu": f"limit compile_s = {limits.compile_s:g} s of CPU time exceeded",
-        "busy": f"compiling got only {stopped.detail}: the machine is busy, try again later",
         "memory": f"limit compile_memory_bytes = {limits.compile_memory_bytes} exceeded",
         "depth": "the constraint nests too deeply to compile",
     }.get(stopped.reason, f"the constraint cannot be compiled: {stopped.detail}")

@@ -48,7 +48,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         408: "the body did not arrive in time",
         413: "the body is too large",
         422: "the schema is refused, the budget is too small, or no valid document came out",
-        429: "the queue is full, or this key has too many requests running",
+        429: "the queue is full, this key has too many requests running, or the machine is too busy",
         500: "our fault",
         503: "not ready",
         504: "the deadline passed",

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from engine import Constraint, Limits
-from engine.errors import EngineError, EngineFailure, JudgingLimit, LimitExceeded, NotReady
+from engine.errors import EngineError, EngineFailure, JudgingLimit, LimitExceeded, NotReady, QueueFull
 from engine.grammar.compile.error_text import error_of
 from engine.judge.service import JudgeService
 from engine.sandbox import Stopped
@@ -29,7 +29,8 @@ def test_every_reason_is_typed_and_told(reason: Reason) -> None:
         found: list[EngineError] = [error_of(stopped, CONSTRAINT, Limits()), judges._error(stopped, CONSTRAINT)]
     finally:
         judges.close()
-    expected = {"lost": [EngineFailure] * 2, "closed": [NotReady] * 2}.get(reason, [LimitExceeded, JudgingLimit])
+    ours = {"lost": [EngineFailure] * 2, "closed": [NotReady] * 2, "busy": [QueueFull, JudgingLimit]}
+    expected = ours.get(reason, [LimitExceeded, JudgingLimit])
     assert [type(error) for error in found] == expected
     for error in found:
         assert DETAILS.get(reason, "") in error.message
