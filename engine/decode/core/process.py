@@ -12,8 +12,9 @@ _DUE = 5
 """Collections of the middle generation, 7,000 new objects each, behind which a full one is worth its milliseconds."""
 _UNTIDIED = 500
 """Such collections after which Python makes a full one by itself, whatever is in flight."""
-_MEANWHILE = 50
-"""Such collections, while something is in flight, behind which what is alive is left out of the next full one."""
+_MEANWHILE = 12
+"""Such collections, while something is in flight, behind which what is alive is left out of the next full one: that one
+takes 30 ms at most."""
 _THOROUGH_S, _AT_LAST_S = 300.0, 3600.0
 """Between two looks at everything: where there are pauses, and where something is always in flight."""
 _thorough_at = [time.monotonic()]

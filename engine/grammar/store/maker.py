@@ -53,7 +53,7 @@ class Maker:
         self.compiler = Compiler(vocabulary.info, limits)
         self.sandbox, self._release = shared_pool(self)
         self._vocabulary, self._disk, self._memory, self._limits = vocabulary, disk, memory, limits
-        self._light = Lane("load", 2, nice=_NICE)
+        self._light = Lane("load", 1, nice=_NICE)
         self._bulk = Lane("load-bulk", 1, nice=_NICE)
         self._storing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._lock = threading.RLock()

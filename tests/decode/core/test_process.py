@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import Request, SamplingParams
+from engine.decode.core.process import tidy
 from engine.decode.requests.job import Sample
 from tests.decode.fakes import fake_engine, random_logits
 from tests.serve.server.test_hard_clients import wait_for
@@ -72,3 +73,14 @@ def test_a_request_that_is_over_is_gone_without_a_collection(tmp_path: Path) -> 
             wait_for(lambda: samples() == before, 60)
         finally:
             gc.enable()
+
+
+def test_after_a_busy_time_little_is_left_to_collect_in_the_first_pause() -> None:
+    """Whoever comes in that pause waits for it."""
+    gc.collect()
+    gc.freeze()
+    kept: list[Any] = []
+    for _ in range(200):
+        kept.extend([] for _ in range(1_000))
+        tidy(busy=True)
+    assert len(gc.get_objects()) < len(kept) // 2
