@@ -1,4 +1,4 @@
-"""The embedded model through the command, as a process: a valid document, and Ctrl-C in the middle of one."""
+"""The embedded model through the command: a valid document, Ctrl-C in the middle of one (processes), draws (here)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 
 import jsonschema_rs
 import pytest
+
+from tests.cli.conftest import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 MASKLOOP = [sys.executable, "-c", "import sys; from engine.cli import main; sys.exit(main(sys.argv[1:]))"]
@@ -50,29 +52,25 @@ def test_a_prompt_becomes_a_valid_ir_and_stderr_tells_how(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("method", [("smc", "--particles", "4"), ("rejection",)], ids=lambda method: method[0])
-def test_a_text_is_drawn_from_the_models_own_distribution(method: tuple[str, ...]) -> None:
-    ran = subprocess.run(
-        [*MASKLOOP, "generate", "--choice", "yes", "--choice", "no", "--prompt", "Yes or no?", "--seed", "3",
-         "--report", "--max-tokens", "8", "--method", *method],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+def test_a_text_is_drawn_from_the_models_own_distribution(maskloop: Run, method: tuple[str, ...]) -> None:
+    ran = maskloop(
+        "generate", "--choice", "yes", "--choice", "no", "--prompt", "Yes or no?", "--seed", "3", "--report",
+        "--max-tokens", "8", "--method", *method,
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    report = json.loads(ran.stdout)
+    assert ran.code == 0, ran.err
+    report = json.loads(ran.out)
     assert (report["status"], report["valid"]) == ("complete", True)
     assert report["text"] in ("yes", "no")
     assert report["log_evidence"] < 0
 
 
-def test_a_batch_draws_by_every_method(tmp_path: Path) -> None:
+def test_a_batch_draws_by_every_method(maskloop: Run, tmp_path: Path) -> None:
     yes_or_no = {"prompt": "Yes or no?", "choice": ["yes", "no"], "max_tokens": 8, "seed": 3}
     methods = [{"id": "s", "method": "smc"}, {"id": "r", "method": "rejection"}, {"id": "m"}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({**yes_or_no, **each}) + "\n" for each in methods))
-    ran = subprocess.run(
-        [*MASKLOOP, "batch", str(tmp_path / "in.jsonl"), "--max-sequence", "512"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    lines = {line["id"]: line for line in map(json.loads, ran.stdout.splitlines())}
+    ran = maskloop("batch", str(tmp_path / "in.jsonl"), "--max-sequence", "512")
+    assert ran.code == 0, ran.err
+    lines = {line["id"]: line for line in map(json.loads, ran.out.splitlines())}
     assert {(line["status"], line["text"] in ("yes", "no")) for line in lines.values()} == {("complete", True)}
     assert lines["s"]["effective_samples"] > 1
     assert lines["r"]["log_evidence"] < 0

@@ -15,12 +15,13 @@ import engine as package
 from engine import Engine, EngineConfig, RequestError
 from engine.options import EngineOptions, RequestOptions
 from engine.request import Request
+from tests.decode.noise import noise_engine
 from tests.docs.usage_snippets import SNIPPETS, Snippet
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    with Engine("smollm2-135m", max_batch=2, max_sequence=2048) as made:
+    with noise_engine(max_batch=2, max_sequence=2048) as made:
         yield made
 
 
