@@ -13,6 +13,7 @@ from triton.compiler import ASTSource
 
 from engine.model.cpu import kv_blocks
 from engine.model.kernels.attention import attend_few, attend_one, attention, tile_attention
+from engine.model.kernels.delta import chunk, chunks, step
 from engine.model.kernels.device import launch, plane
 from engine.model.kernels.device.forms import MINIMA, ZEROS, Form
 from engine.model.kernels.device.fragments import FragmentWeight
@@ -152,6 +153,35 @@ def cases(capability: int) -> list[Case]:
     return made
 
 
+_DELTA = {
+    **dict.fromkeys(["projected", "ba", "rate", "start", "state", "gates", "decays", "betas"], "*fp32"),
+    **dict.fromkeys(["taps", "inputs", "solved", "scores", "found", "queries", "out"], "*fp16"),
+    **dict.fromkeys(["rows", "first", "counts"], "*i32"),
+    **dict.fromkeys(
+        ["stride", "ba_stride", "start_stride", "state_stride", "inputs_stride", "gates_stride"], "i32"
+    ),
+}  # fmt: skip
+
+
+def delta(capability: int) -> list[Case]:
+    """The kernels of gated DeltaNet at the sizes of Qwen3-Coder-Next."""
+    sizes = {"KH": 16, "VH": 32, "D": 128, "PDL": capability >= 90}
+    ring, tile = {**sizes, "P": 512}, {**sizes, "L": chunks.CHUNK}
+    tiles, solve, scan = (dict(found) for found in (launch.DELTA_TILES, launch.DELTA_SOLVE, launch.DELTA_SCAN))
+    made: list[Case] = []
+    for one, kept in ((True, False), (False, False), (False, True)):
+        few = {**ring, "ONE": one, "KEPT": kept, "PLANE": False}
+        made.append((step.delta_step_kernel, few, step.WARPS, {**_DELTA, "rows": "i32", "bias": "*fp32"}, {}))
+    warps = tiles["num_warps"]
+    made.append((chunks.prepare_kernel, {**ring, **tile}, warps, {**_DELTA, "values": "*fp16"}, {}))
+    made.append((chunk.finish_kernel, {**ring, **tile, "PLANE": True}, warps, _DELTA, {}))
+    made.append((chunks.solve_kernel, {**tile, "LEVELS": chunks.LEVELS}, solve["num_warps"], _DELTA, {}))
+    stages = launch.attention_stages((capability // 10, capability % 10))
+    scan = {**tile, "STAGES": stages, **scan}
+    made.append((chunk.scan_kernel, scan, scan.pop("num_warps"), _DELTA, {}))
+    return made
+
+
 FORMS = (
     Form(8, 1, 2, e4m3=True, units=2), Form(4, 4, 3, table=True), Form(4, 1, 0, ZEROS, units=2),
     Form(4, 2, 5, MINIMA, True), Form(6, 4, 6, outer=True, signed=True), Form(5, 2, 0, MINIMA),
@@ -177,10 +207,10 @@ def formed(capability: int) -> list[Case]:
 def chosen(capability: int) -> list[Case]:
     """All of them for the two data-centre generations; for the others those with inline assembly or large tiles, since
     the rest is plain Triton in under 17 KiB of shared memory."""
-    made = cases(capability)
+    made = cases(capability) + delta(capability)
     if capability in (80, 90):
         return made + formed(capability)
-    plain = (tile_attention.tile_attention_kernel, router.route_kernel)
+    plain = (tile_attention.tile_attention_kernel, router.route_kernel, chunk.scan_kernel)
     return [case for case in made if "ASM" in case[1] or case[0] in plain]
 
 

@@ -25,7 +25,8 @@ import triton
 MOST_WORKERS = 16
 _PATIENCE_S = 300.0
 _IMPORTED_EARLY = (
-    "attention.attend_few", "attention.attend_one", "attention.attention", "products.experts", "routing.groups",
+    "attention.attend_few", "attention.attend_one", "attention.attention", "delta.chunk", "delta.chunks", "delta.step",
+    "products.experts", "routing.groups",
     "products.linear", "device.plane",
     "products.prefill", "routing.router", "sampling.sampling", "products.strips", "products.stream",
     "sampling.threshold", "attention.tile_attention", "products.token",

@@ -168,6 +168,13 @@ ATTEND_ONE = {"BK": 64, "LEAST": 64, "J": 16, "num_warps": 8}
 ATTEND_FEW = {"BK": 64, "LEAST": 128, "J": 4, "num_warps": 8, "num_stages": 2}
 """The same of several tokens, where one launch does all."""
 
+DELTA_TILES = {"num_warps": 8}
+"""A head's channels of a chunk."""
+DELTA_SOLVE = {"num_warps": 4}
+DELTA_SCAN = {"BV": 32, "num_warps": 4}
+"""Columns of the state that a block takes through a row's chunks. With 16 and one pipeline stage Triton 3.6 places
+shared memory that is not there."""
+
 
 def attention_shape(tokens: int) -> dict[str, int]:
     """Keys of a turn, pipeline stages, the keys that a block takes at least (with many tokens there are blocks enough

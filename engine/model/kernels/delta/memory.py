@@ -1,0 +1,72 @@
+"""What a gated DeltaNet layer keeps: a state of fixed size a slot, and of the last positions what its update read.
+
+The inputs of the short convolution and the gates lie in a ring of R positions, position p at p % R: the convolution
+reads its last three there, and a rollback finds there what brings an older state forward again (`replay`). A step
+writes other places than it reads, so no block waits for another. The state is held with a value's row of keys
+contiguous. Axis letters: T tokens, R rows of a step, S slots, P positions of a ring, KH and VH heads of keys and of
+values, D head size, C = (2 KH + VH) D channels of the convolution in the order q, k, v.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+TAPS = 4
+"""What the short convolution sums: a position and the three before it."""
+
+
+class Rows(NamedTuple):
+    """Rows of a step: consecutive tokens each. int32 [R] each; count 0 is idle."""
+
+    first: Tensor
+    """Where its tokens begin among the step's."""
+    count: Tensor
+    slots: Tensor
+    positions: Tensor
+    """Of its first token."""
+
+
+class DeltaWeights(NamedTuple):
+    taps: Tensor
+    """[TAPS, C]: the convolution, oldest position first."""
+    rate: Tensor
+    """fp32 [VH]: A_log."""
+    bias: Tensor
+    """fp32 [VH]: dt_bias."""
+    gain: Tensor
+    """[D], of the gated norm."""
+    eps: float
+
+
+class DeltaMemory(NamedTuple):
+    """Of one layer; with one more axis in front, of all."""
+
+    state: Tensor
+    """fp32 [S, VH, D, D]: value, key."""
+    inputs: Tensor
+    """fp16 [S, P, C]."""
+    gates: Tensor
+    """fp32 [S, P, 2, VH]: the decay's logarithm, and beta."""
+
+    def layer(self, index: int) -> DeltaMemory:
+        return DeltaMemory(*(part[index] for part in self))
+
+    @property
+    def heads(self) -> tuple[int, int, int]:
+        """KH, VH, D."""
+        values, size = self.state.shape[-3], self.state.shape[-1]
+        return (self.inputs.shape[-1] // size - values) // 2, values, size
+
+
+def make_memory(layers: int, slots: int, ring: int, heads: tuple[int, int, int], device: torch.device) -> DeltaMemory:
+    """Empty memory of all layers; `heads` as `DeltaMemory.heads`."""
+    keys, values, size = heads
+    assert ring > TAPS, "a step's own token and the three before it need places of their own"
+    return DeltaMemory(
+        torch.zeros(layers, slots, values, size, size, device=device),
+        torch.zeros(layers, slots, ring, (2 * keys + values) * size, device=device, dtype=torch.float16),
+        torch.zeros(layers, slots, ring, 2, values, device=device),
+    )
