@@ -13,10 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
 from bench.harness.tables import print_table
-from engine.model.checkpoint.checkpoint import load_checkpoint
 
 BLOCK = "16M"
 """Large enough that another doubling reads no faster."""
@@ -37,6 +34,10 @@ def dd(paths: Sequence[Path]) -> None:
 
 def load(folder: Path, device: str, *, verify: bool) -> None:
     """The product's loader, to the last byte on the device."""
+    import torch  # seconds of imports that a mistake in a bench's options is told without
+
+    from engine.model.checkpoint.checkpoint import load_checkpoint
+
     load_checkpoint(folder, device, verify=verify)
     if device.startswith("cuda"):
         torch.cuda.synchronize()

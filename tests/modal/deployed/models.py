@@ -11,10 +11,6 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from engine.model.checkpoint.checkpoint import save_checkpoint
-from engine.model.files.settings import read_config
-from engine.model.hf.random_weights import random_weights
-
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -44,6 +40,10 @@ CONFIG = {
 
 def write_tiny(folder: Path) -> None:
     """Make an engine checkpoint. What gives its weights takes seconds to import, which who reads them does without."""
+    from engine.model.checkpoint.checkpoint import save_checkpoint
+    from engine.model.files.settings import read_config
+    from engine.model.hf.random_weights import random_weights
+
     with tempfile.TemporaryDirectory() as name:
         source = Path(name)
         settings = read_config(write_shape(source))
