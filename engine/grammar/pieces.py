@@ -17,28 +17,29 @@ PIECE_S = 0.0015
 
 
 class Work(Generic[T]):
-    """`result` is there when `run` has said that it is done."""
+    """`result` is there once `done`, after so many pieces (`run`)."""
 
     result: T
 
     def __init__(self, pieces: Pieces[T]) -> None:
         self._pieces = pieces
+        self.pieces = 0
+        self.done = False
 
-    def run(self, most: int, *, timed: bool = False) -> bool:
+    def run(self, most: int | None, *, timed: bool = False) -> bool:
         """Go on for at most so many pieces, `timed` no longer than they should take; whether it is done.
 
         Where the result depends on whether it is done, a clock would make another one of it on a busy day.
         """
-        until = time.thread_time() + most * PIECE_S if timed else math.inf
+        until = math.inf if most is None or not timed else time.thread_time() + most * PIECE_S
+        stop = math.inf if most is None else self.pieces + most
         try:
-            for _ in range(most):
+            while not self.done and self.pieces < stop and (until == math.inf or time.thread_time() < until):
+                self.pieces += 1
                 next(self._pieces)
-                if timed and time.thread_time() >= until:
-                    break
         except StopIteration as done:
-            self.result = done.value
-            return True
-        return False
+            self.result, self.done = done.value, True
+        return self.done
 
 
 def at_once(pieces: Pieces[T]) -> T:

@@ -20,7 +20,7 @@ from engine.grammar.endings.search import ending_bytes
 from engine.grammar.masks import bitmask, marking
 from engine.grammar.masks.mask_cache import CachedMask
 from engine.grammar.matching.followed_strings import FollowedStrings
-from engine.grammar.matching.mask_work import MaskWork, Unfinished
+from engine.grammar.matching.mask_work import Unfinished, lost
 from engine.grammar.matching.narrowing import Narrowing
 from engine.grammar.pieces import Pieces, Work, at_once
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
@@ -103,7 +103,7 @@ class TokenMatcher:
         self._tried = NO_ENDING
         self._bans: dict[int, bitmask.Row] = {}
         self._filled: tuple[object, int] = None, 0
-        self._work: MaskWork | None = None
+        self._work: tuple[bitmask.Row, Work[bool]] | None = None
         self._sought: tuple[int, Work[tuple[int, ...]]] | None = None
         self.pieces = 0
         """What the last mask has cost whoever made it: the same for the same text, whatever is remembered."""
@@ -287,12 +287,12 @@ class TokenMatcher:
     @property
     def unfinished(self) -> bool:
         """The mask here has been begun, and is not there."""
-        return self._work is not None and not self._work.done
+        return self._work is not None and not self._work[1].done
 
     def go_on(self, pieces: int) -> None:
         """Some more pieces of the mask that is unfinished."""
         if self._work is not None:
-            self._work.run(pieces)
+            self._work[1].run(pieces, timed=True)
 
     def _fill(self, array: bitmask.Rows, row: int, pieces: int | None) -> CachedMask | None:
         """The mask without bans, and what is remembered of it."""
@@ -310,15 +310,15 @@ class TokenMatcher:
         if kept is not None:
             array[row] = kept.bits
             return kept
-        work = self._work
-        if work is None:
+        if self._work is None:
             self._wide(array, row, at.wide.number)
             bits = array[row].copy()
-            work = self._work = MaskWork(bits, narrowing.narrow(bits, at))
-        if not work.run(pieces):
+            self._work = bits, Work(lost(narrowing.narrow(bits, at)))
+        bits, work = self._work
+        if not work.run(pieces, timed=True):
             raise Unfinished
-        array[row] = work.bits
-        if work.lost:
+        array[row] = bits
+        if work.result:
             return None
         if not at.place.completed:
             for token in self.grammar.vocabulary.stop_token_ids:
