@@ -269,11 +269,12 @@ class EngineCore:
         started = time.perf_counter()
         try:
             if sample.conditional is not None:
+                if sample.status != "complete":
+                    del sample.output[:], sample.logprobs[:]  # what was proposed has not been drawn
                 for token in sample.output:
                     emit(sample, sample.text.feed(self._tokenizer.token_bytes(token) or b""))
             emit(sample, sample.text.finish())
-            if sample.conditional is None or sample.status == "complete":  # no other text has been drawn
-                release(sample)
+            release(sample)
         except BaseException as error:  # noqa: BLE001 - this sample fails alone
             sample.fail(error)
         sample.text_s = time.perf_counter() - started

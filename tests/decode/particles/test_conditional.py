@@ -253,7 +253,7 @@ def test_a_stream_brings_no_text_that_was_not_drawn(tmp_path: Path, method: str)
         one_item = {**SHORT_LISTS, "maxItems": 1}
         *pieces, result = engine.stream(checked(lambda value, document: "never", method, schema=one_item, max_tokens=4))
         assert isinstance(result, Result)
-        assert (result.status, pieces) == ("dead_end", [])
+        assert (result.status, pieces, result.text, result.token_ids) == ("dead_end", [], "", ())
 
 
 @pytest.mark.parametrize("method", ["smc", "rejection"])
