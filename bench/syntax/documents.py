@@ -32,10 +32,10 @@ class Watch:
     us: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     back: Counter[str] = field(default_factory=Counter)
 
-    def around(self, method: Callable[[Matcher], int | None], *, timed: bool) -> Callable[[Matcher], int | None]:
-        def called(matcher: Matcher) -> int | None:
+    def around(self, method: Callable[..., int | None], *, timed: bool) -> Callable[..., int | None]:
+        def called(matcher: Matcher, *given: int) -> int | None:
             before = time.thread_time_ns()
-            count = method(matcher)
+            count = method(matcher, *given)
             if timed:
                 self.us[matcher.request_id].append((time.thread_time_ns() - before) / 1_000)
             self.back[matcher.request_id] += count or 0

@@ -46,11 +46,23 @@ def go_back(matcher: TokenMatcher) -> int | None:
     if not matcher.strings.spend(count):
         return _give_up(matcher)
     matcher.rollback(count)
-    beginning_with = matcher.grammar.vocabulary.beginning_with
-    # else they would be tried one by one
-    beginnings = matcher.strings.dead_beginnings(dead.prefix, escapes=matcher.restricted)
-    matcher.ban(reduce(np.bitwise_or, map(beginning_with, beginnings)))
+    rest = matcher.strings.completion(dead.prefix)
+    if rest is None or not _demand_end(matcher, rest):
+        beginning_with = matcher.grammar.vocabulary.beginning_with
+        beginnings = matcher.strings.dead_beginnings(dead.prefix, escapes=matcher.restricted)
+        matcher.ban(reduce(np.bitwise_or, map(beginning_with, beginnings)))
     return count
+
+
+def _demand_end(matcher: TokenMatcher, rest: bytes) -> bool:
+    """Let the open string go on with this and end; False where it cannot."""
+    fork, cut = matcher.fork(), matcher.grammar.vocabulary.segmenter.cut
+    fork.lift_bans(matcher.tokens)
+    tokens, end = cut(rest), cut(b'"')
+    if tokens is None or end is None or not all(fork.accept(token) for token in (*tokens, *end)):
+        return False
+    matcher.demand(tokens, matcher.grammar.vocabulary.beginning_with(b'"'))
+    return True
 
 
 def unstick(matcher: TokenMatcher) -> int | None:
@@ -100,7 +112,7 @@ def _give_up(matcher: TokenMatcher) -> int | None:
         return go_back(matcher)
     count = matcher.tokens - end
     matcher.rollback(count)
-    matcher.ban(~matcher.grammar.vocabulary.beginning_with(b'"'))
+    matcher.demand((), matcher.grammar.vocabulary.beginning_with(b'"'))
     return count
 
 

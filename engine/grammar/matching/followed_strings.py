@@ -25,6 +25,14 @@ _FAMILIES = (
     *(tuple(bytes([code]) for code in range(first, first + 26)) for first in b"aA"),
 )
 """What a string in JSON may go on with: characters of ASCII by their kind."""
+_WIDE = "éΩя中ªʰ²٣ⅷ\u0301\u0308—–«“€√🍰\u00a0\u200b\u200d\u2003\u2028\ufeff"
+"""Others, some of each kind that languages tell apart."""
+_LEADING = tuple(bytes([code]) for code in range(0xC2, 0xF5))
+_PATIENCE = 3
+"""Times that a place is gone back to before the string is ended there."""
+_PIECES = (b")", b";", b"\\n", b'\\"', b"'", b"}", b"]", b"*/", b"`", b"()", b"a", b" a", b"{}", b"=a", b":")
+_LONGEST, _KEPT = 4, 8
+"""Pieces of what completes a string, and beginnings of it that are tried further."""
 
 
 class Languages(Protocol):
@@ -75,6 +83,8 @@ class FollowedStrings:
         self._new: list[tuple[Cursor, bytes]] = []
         """Tokens that have not been read, and where the document stood before each."""
         self._spent, self._spent_on = 0, -1
+        self._times, self._times_at = 0, -1
+        """How often in a row a place has been gone back to, and which."""
         self._let_go = -1
         """Index of the token that opened the string which is followed no more."""
 
@@ -114,19 +124,37 @@ class FollowedStrings:
         return None if here is None else here.first
 
     def dead_beginnings(self, like: bytes, *, escapes: bool) -> list[bytes]:
-        """What the open string cannot go on with: that, and its like with another last character of the same kind.
+        """What the open string cannot go on with: that, and where it is a character all of its kind that are dead too.
         With `escapes` those too. Half a millisecond."""
         here = self._read[-1] if self._read else None
         if here is None or here.cut:
             return [like]
-        kind = next((kind for kind in _FAMILIES if like.endswith(kind)), ())
-        behind = here.feed(like[:-1]) if len(like) > 1 else here
-        if behind is None or behind.cut:
-            kind = ()
-        dead = [like, *(like[:-1] + piece for piece in kind if behind is not None and behind.feed(piece) is None)]
+        dead = [like, *(one for kind in _FAMILIES if like in kind for one in kind if here.feed(one) is None)]
+        if like[0] >= 0x80 and all(here.feed(one.encode()) is None for one in _WIDE):
+            dead += _LEADING
         if escapes and all(here.feed(piece) is None for piece in _ESCAPES):
             dead.append(b"\\")  # what is left of escapes then is characters that can be written plainly
         return dead
+
+    def completion(self, dead: bytes) -> bytes | None:
+        """With what the open string ends here, where one that went on with `dead` wanted its end, or has been tried
+        often enough: that without its quote, and little behind it. A millisecond or two; None where none is found."""
+        here = self._read[-1] if self._read else None
+        self._times = self._times + 1 if self._times_at == len(self._read) else 1
+        self._times_at = len(self._read)
+        ends = here is not None and closing_quote(dead, 0, here.cut) == len(dead) - 1
+        if here is None or not (ends or self._times == _PATIENCE):
+            return None
+        wanted = dead[:-1] if ends else b""
+        start = here.feed(wanted)
+        ways = [] if start is None else [(wanted, start)]
+        for length in range(_LONGEST + 1):
+            whole = next((text for text, way in ways if way.whole), None)
+            if whole is not None or length == _LONGEST:
+                return whole
+            fed = [(text + piece, way.feed(piece)) for piece in _PIECES for text, way in ways[:_KEPT]]
+            ways = [(text, way) for text, way in fed if way is not None]
+        return None
 
     @property
     def goes_on(self) -> bool:

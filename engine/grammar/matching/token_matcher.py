@@ -212,6 +212,12 @@ class TokenMatcher:
         self._bans = {at: row for at, row in self._bans.items() if at <= self.tokens}
         self._bans[self.tokens] = self._bans.get(self.tokens, 0) | tokens
 
+    def demand(self, tokens: Sequence[int], then: bitmask.Row) -> None:
+        """Offer nothing but these next, one after another, and behind them nothing but `then`."""
+        self.lift_bans(self.tokens)
+        rows = (bitmask.from_ids([token], self.grammar.vocabulary.size) for token in tokens)
+        self._bans |= {at: ~row for at, row in enumerate((*rows, then), self.tokens)}
+
     def bans(self, token_id: int) -> bool:
         """Whether it is not offered at this place."""
         banned = self._bans.get(len(self._tokens))

@@ -104,6 +104,14 @@ def test_what_cannot_become_valid_is_written_otherwise(tmp_path: Path, unit: str
 RIGHT = 'def f(x):\n    """Ü \\d \'quoted\'"""\n    return [x for y in {"a": (1, 2)} if y != "\\n"]\n\n\nprint(f(1))\n'
 
 
+def test_a_text_that_the_model_ends_too_early_is_completed(tmp_path: Path) -> None:
+    wanted = "def f(x):\n    return g(x, [x"
+    result = written(tmp_path, wanted, schema("module"), limits=Limits(retries=0))
+    assert (result.status, result.value) == ("complete", {"code": wanted + "])"})
+    short = written(tmp_path, "f(x", schema("expression", maxLength=3), limits=Limits(retries=0))
+    assert (short.status, short.value) == ("complete", {"code": "f"}), "there is no room for that"
+
+
 def test_what_is_valid_is_written_as_the_model_wants_it(tmp_path: Path) -> None:
     result = written(tmp_path, RIGHT, schema("module"))
     assert (result.status, result.value) == ("complete", {"code": RIGHT})

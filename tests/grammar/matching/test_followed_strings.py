@@ -40,6 +40,26 @@ def test_taking_back_returns_to_where_it_was() -> None:
     assert strings.open is None
 
 
+def test_a_string_that_is_to_end_too_early_is_completed() -> None:
+    assert after(b'["', b"f(x")[0].completion(b'"') == b")"
+    assert after(b'["', b"f(")[0].completion(b'[1"') == b"[1])", "what stands before the quote stays"
+    assert after(b'["', b"f(x, 'a")[0].completion(b'"') == b"')"
+    assert after(b'["', b"f(x")[0].completion(b'\\"') is None, "a quote in it ends nothing"
+    assert after(b'["', b"x if")[0].completion(b'"') is None, "that takes more than is tried"
+
+
+def test_a_place_that_has_been_gone_back_to_often_ends_the_string() -> None:
+    strings, _ = after(b'["', b"f(x")
+    assert [strings.completion(dead) for dead in (b"]", b"}", b";", b"$")] == [None, None, b")", None]
+
+
+def test_where_no_character_beyond_ascii_may_stand_none_is_tried_again() -> None:
+    cake, leading = "🍰".encode(), {bytes([code]) for code in range(0xC2, 0xF5)}
+    assert leading <= {*after(b'["', b"f(x) ")[0].dead_beginnings(cake, escapes=False)}
+    assert after(b'["', b"f(x")[0].dead_beginnings(cake, escapes=False) == [cake], "a name may go on with a letter"
+    assert b"}" in after(b'["', b"f(x")[0].dead_beginnings(b"]", escapes=False)
+
+
 def test_no_token_is_read_twice_however_long_the_string(monkeypatch) -> None:  # type: ignore[no-untyped-def]  # pytest's
     fed = list[str]()
     feed = State.feed
