@@ -1,8 +1,8 @@
 """The kernels of gated DeltaNet in Triton's interpreter against their twins, and the twins against each other.
 
 A step and a replay are fp32 throughout: what differs is the order of sums, 1e-5. A chunk's operands are rounded to
-fp16, 2^-12 each on average; some ten of them follow each other: outputs were 5e-4 off in the
-2-norm and states 3e-4, four times that is allowed.
+fp16, 2^-12 each on average; some ten of them follow each other: outputs were 5e-4 off in the 2-norm and states 3e-4,
+four times that is allowed.
 """
 
 from __future__ import annotations
