@@ -66,7 +66,7 @@ def inspect(model: str, source: str | None = None, progress: Progress | None = N
             progress(done / max(1, len(weights)), name)
         weight = read()
         kept[name] = weight.to("meta")
-        if len(weight.shape) < 2 or kind_of(name) in ("norm", "embedding"):
+        if len(weight.shape) < 2 or kind_of(name) in ("norm", "embedding", "convolution"):
             continue
         groups: dict[str, dict[str, Facts]] = {}
         reference, at = None if other is None else _reference(other, name), 0

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from engine.config import QUANTIZATIONS, default_cache_dir
 from engine.errors import ModelError, RequestError
-from engine.model.architecture.shape import is_supported
+from engine.model.architecture.shape import RECURRENT, is_supported
 from engine.model.checkpoint.checkpoint import save_checkpoint
 from engine.model.checkpoint.checkpoint_writer import FILE_BYTES, CheckpointWriter
 from engine.model.checkpoint.manifest import Manifest
@@ -96,7 +96,7 @@ def quantize_checkpoint(
     """Quantise a Hugging Face folder. Memory: one weight of the model (with the pieces it is merged from), its
     quantised form, and `file_bytes` waiting to be written; with `calibrate` one layer in fp32 and its moments too."""
     _check_formats(quantization, lm_head, calibrate)
-    shape, source, names = _opened(folder := Path(source_folder), lm_head)
+    shape, source, names = _opened(folder := Path(source_folder), lm_head, notice)
     moments, digest = _calibration(folder, shape, source, calibrate, device)
     manifest = Manifest(
         model=model or folder.name, revision=revision, quantization=quantization, lm_head=lm_head, calibration=digest
@@ -120,12 +120,14 @@ def quantize_checkpoint(
     return writer.finish()
 
 
-def _opened(folder: Path, lm_head: str) -> tuple[PreTrainedModel, SourceCheckpoint, list[str]]:
+def _opened(folder: Path, lm_head: str, notice: Notice | None) -> tuple[PreTrainedModel, SourceCheckpoint, list[str]]:
     """The model on meta, its weights on disk, and the names of those that a checkpoint holds."""
     shape = empty_model(read_config(folder))
     source = SourceCheckpoint(folder, shape)
     names = stored_names(shape, lm_head)
     source.require(names)
+    if notice is not None and source.skipped:
+        notice(source.skipped)
     return shape, source, names
 
 
@@ -146,7 +148,7 @@ def _calibration(
     """
     if not prompts:
         return (lambda _: None), None
-    if not is_supported(model.config):
+    if not is_supported(model.config) or model.config.model_type in RECURRENT:
         raise ModelError(
             f"calibration goes through models of the Llama, Qwen2, Qwen3 and Qwen3-MoE kind, not "
             f"{model.config.model_type!r}; quantise without it",

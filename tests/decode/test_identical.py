@@ -11,10 +11,14 @@ import torch
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    Qwen3_5MoeForCausalLM,
+    Qwen3_5MoeTextConfig,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
+    Qwen3NextConfig,
+    Qwen3NextForCausalLM,
 )
 
 from engine import Constraint, EngineConfig, Request, SamplingParams
@@ -38,13 +42,26 @@ COMMON: dict[str, Any] = {
     "max_position_embeddings": 1024,
     "tie_word_embeddings": False,
 }
+EXPERTS: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+RECURRENT: dict[str, Any] = {
+    **EXPERTS,
+    "head_dim": 16,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "shared_expert_intermediate_size": 24,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 6,
+}
 MODELS = {
     "llama": (LlamaForCausalLM, LlamaConfig(**COMMON)),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**COMMON, head_dim=16)),
     "qwen3_moe": (
         Qwen3MoeForCausalLM,
-        Qwen3MoeConfig(**COMMON, head_dim=16, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=32),
+        Qwen3MoeConfig(**COMMON, head_dim=16, **EXPERTS),
     ),
+    "qwen3_next": (Qwen3NextForCausalLM, Qwen3NextConfig(**COMMON, **RECURRENT)),
+    "qwen3_5_moe": (Qwen3_5MoeForCausalLM, Qwen3_5MoeTextConfig(**COMMON, **RECURRENT)),
 }
 SCHEMA = {
     "type": "object",

@@ -15,7 +15,9 @@ HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS, INNER, CHOSEN, VOCAB = 128, 4, 2, 64
 
 
 def shape(*, moe: bool, layers: int = 2) -> Shape:
-    block = Block(Attention(HEADS, KV_HEADS, HEAD_DIM), Experts(CHOSEN, renormalised=True) if moe else Dense())
+    block = Block(
+        Attention(HEADS, KV_HEADS, HEAD_DIM, HEAD_DIM), Experts(CHOSEN, renormalised=True) if moe else Dense()
+    )
     return Shape((block,) * layers, HIDDEN, VOCAB, eps=1e-6, rope_theta=1e4)
 
 

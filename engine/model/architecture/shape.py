@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SUPPORTED = ("llama", "qwen2", "qwen3", "qwen3_moe")
+RECURRENT = ("qwen3_next", "qwen3_5_moe_text")
+"""Types whose layers are gated DeltaNet and gated attention, their norms zero-centred."""
+SUPPORTED = ("llama", "qwen2", "qwen3", "qwen3_moe", *RECURRENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,26 @@ class Attention:
     heads: int
     kv_heads: int
     head_dim: int
+    rotary: int
+    """Numbers of a head that are rotated, the first ones."""
+    gated: bool = False
+    """Whether each query head comes with a gate, whose sigmoid multiplies what the head reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaNet:
+    """Gated delta rule behind a short convolution: a state of fixed size instead of keys and values."""
+
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Channels of queries, keys and values, all heads together."""
+        keys = self.key_heads * self.key_dim
+        return keys, keys, self.value_heads * self.value_dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +57,15 @@ class Experts:
     chosen: int
     renormalised: bool
     """Whether the weights of those chosen are made to add up to 1."""
+    shared: bool = False
+    """Whether another one serves every token, times the sigmoid of a gate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """One layer."""
 
-    mixer: Attention
+    mixer: Attention | DeltaNet
     channels: Dense | Experts
 
 
@@ -55,18 +79,21 @@ class Shape:
     eps: float
     rope_theta: float
     tied: bool = False
+    zero_centred: bool = False
+    """Whether norms multiply by 1 + weight."""
 
     @classmethod
     def from_config(cls, config: Any) -> Shape:
         """From a Hugging Face config object. Raises KeyError/AttributeError for what is not such a model."""
         rope = getattr(config, "rope_parameters", None) or {}
         return cls(
-            blocks=tuple(Block(_attention(config), _channels(config, i)) for i in range(config.num_hidden_layers)),
+            blocks=tuple(Block(_mixer(config, i), _channels(config, i)) for i in range(config.num_hidden_layers)),
             hidden=config.hidden_size,
             vocab=config.vocab_size,
             eps=config.rms_norm_eps,
             rope_theta=float(rope.get("rope_theta") or getattr(config, "rope_theta", None) or 10_000.0),
             tied=bool(getattr(config, "tie_word_embeddings", False)),
+            zero_centred=_recurrent(config),
         )
 
     @property
@@ -76,7 +103,12 @@ class Shape:
     @property
     def attention(self) -> Attention:
         """That of every block which has any: they are alike."""
-        return self.blocks[0].mixer
+        return next(block.mixer for block in self.blocks if isinstance(block.mixer, Attention))
+
+    @property
+    def delta_net(self) -> DeltaNet | None:
+        """That of every block which has any: they are alike."""
+        return next((block.mixer for block in self.blocks if isinstance(block.mixer, DeltaNet)), None)
 
     @property
     def heads(self) -> int:
@@ -104,8 +136,9 @@ class Shape:
         return self.experts is None or self.experts.renormalised
 
     def rope_angles(self, positions: int) -> Tensor:
-        """The rotation of each pair of a head at each position, fp32 [S, D/2]."""
-        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
+        """The rotation of each pair of a head at each position, fp32 [S, R/2] for the R numbers that are rotated."""
+        rotary = self.attention.rotary
+        exponents = torch.arange(0, rotary, 2, dtype=torch.float32) / rotary
         return torch.outer(torch.arange(positions, dtype=torch.float32), 1.0 / self.rope_theta**exponents)
 
 
@@ -122,16 +155,26 @@ def is_supported(config: Any) -> bool:
     )
 
 
-def _attention(config: Any) -> Attention:
-    heads = config.num_attention_heads
-    return Attention(
-        heads=heads,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-    )
+def _recurrent(config: Any) -> bool:
+    return getattr(config, "model_type", "") in RECURRENT
+
+
+def _mixer(config: Any, layer: int) -> Attention | DeltaNet:
+    heads, recurrent = config.num_attention_heads, _recurrent(config)
+    if recurrent and config.layer_types[layer] == "linear_attention":
+        return DeltaNet(
+            key_heads=config.linear_num_key_heads,
+            value_heads=config.linear_num_value_heads,
+            key_dim=config.linear_key_head_dim,
+            value_dim=config.linear_value_head_dim,
+        )
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    rotary = int(head_dim * config.rope_parameters.get("partial_rotary_factor", 1.0)) if recurrent else head_dim
+    return Attention(heads, getattr(config, "num_key_value_heads", None) or heads, head_dim, rotary, gated=recurrent)
 
 
 def _channels(config: Any, layer: int) -> Dense | Experts:
     if not getattr(config, "num_experts", 0) or (layer + 1) % (getattr(config, "decoder_sparse_step", None) or 1):
         return Dense()
-    return Experts(config.num_experts_per_tok, bool(getattr(config, "norm_topk_prob", True)))
+    renormalised = bool(getattr(config, "norm_topk_prob", True))
+    return Experts(config.num_experts_per_tok, renormalised, shared=_recurrent(config))

@@ -29,11 +29,21 @@ class Span:
     position: int
     runs: Runs = ()
     """Of all positions up to the last of these tokens. Where none is named: the slot's own stretch of the cache."""
+    stored: bool = False
+    """Whether the tokens' keys and values lie there already, and are not written."""
 
     @property
     def end(self) -> int:
         """The position after the last of the tokens."""
         return self.position + self.stop - self.start
+
+    def earlier(self, position: int, count: int) -> Span:
+        """The row's `count` tokens from an earlier position on, by themselves, which have been fed before."""
+        runs, end = [], position + count
+        for place, length in self.runs:
+            runs.append((place, min(length, end)))
+            end -= runs[-1][1]
+        return Span(self.slot, 0, count, position, tuple(run for run in runs if run[1]), stored=True)
 
 
 class CpuCache:
@@ -65,7 +75,7 @@ class CpuCache:
         """Write the span's keys and values [T, K, D], then attend over everything up to each token: [T, N, D]."""
         keys, values = self.keys[layer], self.values[layer]
         runs = span.runs or ((span.slot * self._stretch, span.end),)
-        for place, at, length in _stretches(runs, span.position):
+        for place, at, length in () if span.stored else _stretches(runs, span.position):
             keys[place : place + length] = k[at : at + length]
             values[place : place + length] = v[at : at + length]
         if len(q) == 1 and len(runs) > 1:

@@ -24,8 +24,9 @@ def load_cpu(config: EngineConfig, source: Source, phases: Phases) -> LoadedMode
     with phases("tokenizer"):
         tokenizer = tokenizer_of(config, source, read.folder, read.settings)
     with phases("runner"):
-        runner = _cpu_runner(config, read)
-    return LoadedModel(source.name, source.revision, runner, tokenizer, phases.seconds, read.inventory)
+        runner, states = _cpu_runner(config, read)
+    told = "\n".join(filter(None, (read.inventory, read.skipped, states)))
+    return LoadedModel(source.name, source.revision, runner, tokenizer, phases.seconds, told)
 
 
 def read_weights(config: EngineConfig, source: Source, progress: Progress | None = None) -> ReadWeights:
@@ -51,13 +52,16 @@ def read_weights(config: EngineConfig, source: Source, progress: Progress | None
     return quantize_read(read, config.quantization)
 
 
-def _cpu_runner(config: EngineConfig, read: ReadWeights) -> CpuRunner:
+def _cpu_runner(config: EngineConfig, read: ReadWeights) -> tuple[CpuRunner, str]:
+    """The runner, and what it may take of memory for recurrent states."""
     limit = int(getattr(read.settings, "max_position_embeddings", config.max_sequence))
     positions = min(config.max_sequence, limit)
     dtype = torch.float32 if config.cpu_dtype == "float32" else torch.bfloat16
+    states = ""
     if read.tensors is not None:
         shape = Shape.from_config(read.settings)
         network: Any = Decoder(shape, read.tensors, slots=config.max_batch, positions=positions, dtype=dtype)
+        states = str(network.states or "")
     elif read.model is not None:
         from engine.model.cpu.hf_network import HfNetwork
 
@@ -66,4 +70,4 @@ def _cpu_runner(config: EngineConfig, read: ReadWeights) -> CpuRunner:
         raise ModelError("no weights were read", param="model")
     held = None if read.quantization == "bf16" else read.quantization
     name = config.quantization or held or ("fp32" if dtype == torch.float32 else "bf16")
-    return CpuRunner(network, max_batch=config.max_batch, max_sequence=positions, quantization=name)
+    return CpuRunner(network, max_batch=config.max_batch, max_sequence=positions, quantization=name), states

@@ -12,18 +12,30 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch program gives it
 from torch import Tensor
 
-from engine.model.architecture.shape import Block, Dense, Experts
+from engine.model.architecture.shape import Attention, DeltaNet, Dense, Experts, Shape
 
 
 @dataclass(slots=True)
 class AttentionWeights:
-    """q, k, v stacked into one matrix."""
+    """q, k, v stacked into one matrix, behind each other; where attention is gated, the gates' rows behind them."""
 
-    qkv: Tensor  # [(N + 2K) * D, H]
+    qkv: Tensor  # [(N + 2K) * D, H], gated [(2N + 2K) * D, H]
     qkv_bias: Tensor | None
     q_norm: Tensor | None
     k_norm: Tensor | None
     output: Tensor  # [H, N * D]
+
+
+@dataclass(slots=True)
+class DeltaWeights:
+    """What tokens feed, in one matrix: the convolution's inputs (queries, keys, values), gates z, then b and a."""
+
+    inputs: Tensor  # [C + N * V + 2N, H]
+    taps: Tensor  # of the convolution [C, P]
+    decay: Tensor  # fp32 [N], the logarithm's factor
+    bias: Tensor  # fp32 [N]
+    norm: Tensor  # fp32 [V]
+    output: Tensor  # [H, N * V]
 
 
 @dataclass(slots=True)
@@ -32,7 +44,9 @@ class ChannelWeights:
 
     gate_up: Tensor  # dense [2I, H], experts [E, 2I, H]
     down: Tensor  # dense [H, I], experts [E, H, I]
-    router: Tensor | None  # [E, H]
+    router: Tensor | None = None  # [E, H]
+    shared: ChannelWeights | None = None
+    shared_gate: Tensor | None = None  # [1, H]
 
 
 @dataclass(slots=True)
@@ -40,42 +54,78 @@ class Layer:
     """One block's weights."""
 
     input_norm: Tensor
-    mixer: AttentionWeights
+    mixer: AttentionWeights | DeltaWeights
     post_norm: Tensor
     channels: ChannelWeights
 
 
 class LayerReader:
-    """The weights of layer `index`, by transformers' names, in `dtype`."""
+    """The weights of layer `index`, by transformers' names, in `dtype`; zero-centred norms in fp32, with their 1."""
 
-    def __init__(self, weights: Mapping[str, Tensor], index: int, dtype: torch.dtype) -> None:
+    def __init__(self, shape: Shape, weights: Mapping[str, Tensor], index: int, dtype: torch.dtype) -> None:
+        self._zero_centred, self._block = shape.zero_centred, shape.blocks[index]
         self._weights, self._prefix, self._dtype = weights, f"model.layers.{index}.", dtype
 
-    def layer(self, block: Block) -> Layer:
+    def layer(self) -> Layer:
+        mixer, channels = self._block.mixer, self._block.channels
         return Layer(
-            self._get("input_layernorm.weight"),
-            self._attention(),
-            self._get("post_attention_layernorm.weight"),
-            self._experts() if isinstance(block.channels, Experts) else self._dense("mlp."),
+            self._norm("input_layernorm.weight"),
+            self._delta_net(mixer) if isinstance(mixer, DeltaNet) else self._attention(mixer),
+            self._norm("post_attention_layernorm.weight"),
+            self._experts(channels) if isinstance(channels, Experts) else self._dense("mlp."),
         )
 
-    def _attention(self) -> AttentionWeights:
+    def _attention(self, kind: Attention) -> AttentionWeights:
         biases = [f"self_attn.{p}_proj.bias" for p in "qkv"]
+        normed = self._has("self_attn.q_norm.weight")
         return AttentionWeights(
-            qkv=self._stacked(*(f"self_attn.{p}_proj.weight" for p in "qkv")),
+            qkv=self._gated(kind) if kind.gated else self._stacked(*(f"self_attn.{p}_proj.weight" for p in "qkv")),
             qkv_bias=self._stacked(*biases) if self._has(biases[0]) else None,
-            q_norm=self._get("self_attn.q_norm.weight") if self._has("self_attn.q_norm.weight") else None,
-            k_norm=self._get("self_attn.k_norm.weight") if self._has("self_attn.k_norm.weight") else None,
+            q_norm=self._norm("self_attn.q_norm.weight") if normed else None,
+            k_norm=self._norm("self_attn.k_norm.weight") if normed else None,
             output=self._get("self_attn.o_proj.weight"),
         )
 
+    def _gated(self, kind: Attention) -> Tensor:
+        """q, k, v and gates: in the file each query head is followed by its gate."""
+        q, gate = self._get("self_attn.q_proj.weight").view(kind.heads, 2, kind.head_dim, -1).unbind(1)
+        k, v = (self._get(f"self_attn.{p}_proj.weight") for p in "kv")
+        return torch.cat((q.flatten(0, 1), k, v, gate.flatten(0, 1)))
+
+    def _delta_net(self, kind: DeltaNet) -> DeltaWeights:
+        fused = self._has("linear_attn.in_proj_qkvz.weight")
+        parts = ("qkv", "z", "b", "a")
+        return DeltaWeights(
+            inputs=self._unfused(kind) if fused else self._stacked(*(f"linear_attn.in_proj_{p}.weight" for p in parts)),
+            taps=self._get("linear_attn.conv1d.weight").squeeze(1),
+            decay=-self._weights[f"{self._prefix}linear_attn.A_log"].float().exp(),
+            bias=self._weights[f"{self._prefix}linear_attn.dt_bias"].float(),
+            norm=self._weights[f"{self._prefix}linear_attn.norm.weight"].float(),
+            output=self._get("linear_attn.out_proj.weight"),
+        )
+
+    def _unfused(self, kind: DeltaNet) -> Tensor:
+        """The rows of in_proj_qkvz and in_proj_ba, which lie by key heads, part by part."""
+        served = kind.value_heads // kind.key_heads
+        sizes = (kind.key_dim, kind.key_dim, served * kind.value_dim, served * kind.value_dim)
+        first, gates = (self._get(f"linear_attn.in_proj_{p}.weight") for p in ("qkvz", "ba"))
+        parts = (
+            *first.view(kind.key_heads, sum(sizes), -1).split(sizes, dim=1),
+            *gates.view(kind.key_heads, 2 * served, -1).split(served, dim=1),
+        )
+        return torch.cat([part.flatten(0, 1) for part in parts])
+
     def _dense(self, at: str) -> ChannelWeights:
         gate_up = self._stacked(f"{at}gate_proj.weight", f"{at}up_proj.weight")
-        return ChannelWeights(gate_up, self._get(f"{at}down_proj.weight"), None)
+        return ChannelWeights(gate_up, self._get(f"{at}down_proj.weight"))
 
-    def _experts(self) -> ChannelWeights:
+    def _experts(self, kind: Experts) -> ChannelWeights:
         return ChannelWeights(
-            self._get("mlp.experts.gate_up_proj"), self._get("mlp.experts.down_proj"), self._get("mlp.gate.weight")
+            self._get("mlp.experts.gate_up_proj"),
+            self._get("mlp.experts.down_proj"),
+            self._get("mlp.gate.weight"),
+            self._dense("mlp.shared_expert.") if kind.shared else None,
+            self._get("mlp.shared_expert_gate.weight") if kind.shared else None,
         )
 
     def _has(self, name: str) -> bool:
@@ -86,6 +136,19 @@ class LayerReader:
 
     def _stacked(self, *names: str) -> Tensor:
         return torch.cat([self._get(name) for name in names]).contiguous()
+
+    def _norm(self, name: str) -> Tensor:
+        return gain(self._weights[self._prefix + name], self._dtype, zero_centred=self._zero_centred)
+
+
+def gain(weight: Tensor, dtype: torch.dtype, *, zero_centred: bool) -> Tensor:
+    """What a norm multiplies by."""
+    return 1.0 + weight.float() if zero_centred else weight.to(dtype)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """In the weight's precision, over the last axis."""
+    return F.rms_norm(x.to(weight.dtype), x.shape[-1:], weight, eps).to(x.dtype)
 
 
 def mix_channels(kind: Dense | Experts, weights: ChannelWeights, hidden: Tensor) -> Tensor:
@@ -111,4 +174,6 @@ def _mix_experts(kind: Experts, weights: ChannelWeights, hidden: Tensor) -> Tens
         gate, up = F.linear(hidden[token], weights.gate_up[expert]).chunk(2, dim=-1)
         result = F.linear(F.silu(gate) * up, weights.down[expert])
         out.index_add_(0, token, result * shares[token, rank, None].to(result.dtype))
+    if weights.shared is not None and weights.shared_gate is not None:
+        out = out + F.linear(hidden, weights.shared_gate).sigmoid() * _mix_dense(weights.shared, hidden)
     return out

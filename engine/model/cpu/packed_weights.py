@@ -34,6 +34,9 @@ class Checkpoint(Protocol):
     activations: str | None
     unused: list[str]
 
+    @property
+    def skipped(self) -> str: ...
+
     def require(self, names: Iterable[str]) -> None: ...
 
     def read_weight(self, name: str) -> AnyWeight: ...
@@ -65,7 +68,7 @@ class Opened:
             lines.append(f"activations ({self.checkpoint.activations} in its config) stay in floats: weights only")
         if self.checkpoint.unused:
             lines.append(f"not applied: {len(self.checkpoint.unused)} scales of activations and caches")
-        return lines
+        return [*lines, self.checkpoint.skipped] if self.checkpoint.skipped else lines
 
 
 def open_folder(folder: Path, scheme: Scheme) -> Opened:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.config import EngineConfig
 from engine.errors import ModelError
-from engine.model.architecture.shape import is_supported
+from engine.model.architecture.shape import RECURRENT, is_supported
 from engine.model.files.converted import CONVERTED, converted_gguf, saved_settings, saved_weights
 from engine.model.files.source import Source
 
@@ -38,6 +38,8 @@ class ReadWeights:
     """The format whose values the weights have; None for none."""
     inventory: str = ""
     """Bytes and bits per weight by module kind, for people; empty where nothing is quantised."""
+    skipped: str = ""
+    """What the files hold beside these weights, in one line for people; of packed weights the inventory tells."""
 
 
 def read_floats(
@@ -59,7 +61,9 @@ def read_floats(
                 return ReadWeights(settings, folder, tensors=saved_weights(folder, dtype))
         from transformers import AutoConfig, AutoModelForCausalLM  # 6 s of imports that a converted model does without
 
-        settings = AutoConfig.from_pretrained(target, revision=source.revision)
+        from engine.model.files.settings import text_part
+
+        settings = text_part(AutoConfig.from_pretrained(target, revision=source.revision))
         model = AutoModelForCausalLM.from_pretrained(target, revision=source.revision, dtype=dtype)
     except ModelError:
         raise
@@ -67,5 +71,20 @@ def read_floats(
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"model {source.name!r} could not be loaded: {first}", param="model") from None
     if is_supported(settings):
-        return ReadWeights(settings, folder, tensors=dict(model.state_dict()))
+        beside = _skipped(source) if settings.model_type in RECURRENT else ""
+        return ReadWeights(settings, folder, tensors=dict(model.state_dict()), skipped=beside)
     return ReadWeights(settings, folder, model=model)
+
+
+def _skipped(source: Source) -> str:
+    """What the files of a folder, or of a model in the hub's cache, hold beside the model's weights."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from engine.model.files.skipped import skipped
+    from engine.model.files.source_checkpoint import weight_names
+
+    folder = source.path
+    if folder is None:
+        found = try_to_load_from_cache(source.name, "config.json", revision=source.revision)
+        folder = Path(found).parent if isinstance(found, str) else None
+    return "" if folder is None else skipped(weight_names(folder))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
 
 from engine.errors import ModelError
+
+SEEING = ("qwen3_5_moe",)
+"""Types of models that see as well, whose text part is a model of a type that we compute."""
 
 
 def read_config(path: Path) -> Any:
@@ -17,7 +21,7 @@ def read_config(path: Path) -> Any:
     if settings:
         method = settings.get("quant_method", "unknown") if isinstance(settings, dict) else "unknown"
         raise ModelError(f"{path} is quantised already ({method}); start from its bf16 form", param="model")
-    return config
+    return text_part(config)
 
 
 def read_settings(path: Path) -> Any:
@@ -25,7 +29,22 @@ def read_settings(path: Path) -> Any:
     config = _config(path)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    return config
+    return text_part(config)
+
+
+def text_part(config: Any) -> Any:
+    """The config of what computes text: a part of it where the model sees as well."""
+    return config.text_config if config.model_type in SEEING else config
+
+
+def model_type(path: Path) -> str:
+    """The type that a folder's plain config, or a plain config itself, names; empty for other files."""
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        plain = json.loads(file.read_text(encoding="utf-8")) if file.suffix == ".json" else {}
+    except (OSError, ValueError):
+        return ""
+    return str(plain.get("model_type", "")) if isinstance(plain, dict) else ""
 
 
 def _config(path: Path) -> Any:

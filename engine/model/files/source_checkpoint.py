@@ -23,6 +23,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, dot
 from engine.errors import ModelError
 from engine.model.files.hashes import sha256_of
 from engine.model.files.settings import is_tied
+from engine.model.files.skipped import skipped
 from engine.model.weights.inventory import HEAD
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -47,6 +48,11 @@ class SourceCheckpoint:
         self._model = model
         self._open: dict[Path, Any] = {}
         self._targets = self._plan()
+
+    @property
+    def skipped(self) -> str:
+        """What the folder holds beside the model's weights, in one line for people."""
+        return skipped(self.files)
 
     @property
     def identity(self) -> str:
@@ -124,6 +130,14 @@ class SourceCheckpoint:
             return tensor
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{path} cannot be read: {error}; download the file again", param="model") from None
+
+
+def weight_names(folder: Path) -> list[str]:
+    """Of a folder's safetensors; none where they cannot be read."""
+    try:
+        return list(_files_by_key(folder))
+    except ModelError:
+        return []
 
 
 def _files_by_key(folder: Path) -> dict[str, Path]:

@@ -112,6 +112,7 @@ class GgufCheckpoint:
         self._file, self._config = file, config
         self.activations: str | None = None
         self.unused: list[str] = []
+        self.skipped = ""
         self._sources: dict[str, list[GgufTensor]] = {}
         for tensor in file.tensors.values():
             self._sources.setdefault(self._name(tensor.name), []).append(tensor)

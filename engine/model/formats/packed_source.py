@@ -19,7 +19,7 @@ def packed_source(source: Source) -> tuple[Path, Scheme] | None:
     """The folder and the format of a model that other tools quantised; None for floats, and for what is no folder."""
     folder = source.path
     if source.kind == "hub":
-        if not _hub_config(source).get("quantization_config"):
+        if not hub_config(source).get("quantization_config"):
             return None
         folder = download(source.name, source.revision)
     elif source.kind != "folder":
@@ -65,7 +65,8 @@ def refuse_on_gpu(name: str, held: str) -> ModelError:
     )
 
 
-def _hub_config(source: Source) -> dict[str, Any]:
+def hub_config(source: Source) -> dict[str, Any]:
+    """The plain config of a model on the hub; empty where there is none."""
     from huggingface_hub import hf_hub_download
 
     try:

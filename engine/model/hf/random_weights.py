@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.model.architecture.shape import RECURRENT
 from engine.model.checkpoint.manifest import LoadedWeights, Manifest
 from engine.model.hf.quantized_model import empty_model, stored_names
 from engine.model.weights.inventory import PLAIN, Weight, kind_of, wanted_format
@@ -43,7 +44,8 @@ def random_weights(
         if wanted != PLAIN:
             tensors[name] = quantize_slices(_matrices(shape, std, generator), shape, wanted)
         else:
-            tensors[name] = _plain(name, shape, std, generator, dtype)
+            zero_centred = config.model_type in RECURRENT and ".linear_attn." not in name
+            tensors[name] = _plain(name, shape, std, generator, dtype, zero_centred=zero_centred)
     name = f"random:{getattr(config, 'model_type', 'model')}"
     return LoadedWeights(tensors, Manifest(model=name, quantization=quantization, lm_head=lm_head, seed=seed))
 
@@ -58,8 +60,10 @@ def _matrices(shape: tuple[int, ...], std: float, generator: torch.Generator) ->
         yield torch.randn(rows, columns, generator=generator, device=generator.device) * std
 
 
-def _plain(name: str, shape: tuple[int, ...], std: float, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    if kind_of(name) == "norm":
+def _plain(
+    name: str, shape: tuple[int, ...], std: float, generator: torch.Generator, dtype: torch.dtype, *, zero_centred: bool
+) -> Tensor:
+    if kind_of(name) == "norm" and not zero_centred:
         return torch.ones(shape, dtype=dtype, device=generator.device)
     if len(shape) < 2:
         return torch.zeros(shape, dtype=dtype, device=generator.device)

@@ -1,7 +1,8 @@
 """What a model's weights weigh: bytes and bits per weight by module kind and format, scales included.
 
 Also the rule of what must be quantised, and the refusal when something is not. Knows weights by their names; reads no
-file. A tensor with two or more axes must be quantised unless it is an embedding, a router or the head.
+file. A tensor with two or more axes must be quantised unless it is an embedding, a router, the head, or what a
+recurrent layer has beside its large matrices: its short convolution and the gates of its state.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("embedding", re.compile(r"(embed\w*|wte|wpe)\.weight$")),
     ("router", re.compile(r"\.(gate|router|shared_expert_gate|router\.\w+)\.(weight|bias|e_score_correction_bias)$")),
     ("norm", re.compile(r"norm\w*\.(weight|bias)$|\.ln_\w+\.|_norm$")),
+    ("convolution", re.compile(r"\.conv1d\.(weight|bias)$")),
+    ("gates", re.compile(r"\.in_proj_(ba|b|a)\.weight$|\.(A_log|dt_bias)$")),
     ("experts", re.compile(r"\.experts\.")),
     ("attention", re.compile(r"attn|attention")),
     ("mlp", re.compile(r"mlp|feed_forward|ffn|shared_expert")),
 )
-_STAY_FLOAT = frozenset({"embedding", "router", "norm"})
+_STAY_FLOAT = frozenset({"embedding", "router", "norm", "convolution", "gates"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ def wanted_format(name: str, axes: int, quantization: str, head: str = PLAIN) ->
 
 
 def kind_of(name: str) -> str:
-    """head, embedding, router, norm, experts, attention, mlp or other, by the name transformers gives the weight."""
+    """One of `_KINDS` or other, by the name transformers gives the weight."""
     return next((kind for kind, pattern in _KINDS if pattern.search(name)), "other")
 
 
