@@ -313,3 +313,36 @@ def test_noise_ends_and_claims_nothing_wrong(noisy: Engine, unit: str) -> None:
         assert result.status in ("complete", "closed", "invalid")
         texts = json.loads(result.text).values()
         assert all(parses(text, unit) for text in texts) == (result.status != "invalid")
+
+
+@pytest.mark.parametrize("method", ["mask", "smc", "rejection"])
+def test_a_stream_tells_the_text_of_every_sample_however_it_ends(tmp_path: Path, method: Any) -> None:
+    told: dict[tuple[int, int], str] = {}
+    held = Constraint.json_schema(schema("expression", maxLength=3))
+    given = {"temperature": 1, "method": method, "max_tokens": 40, "n": 2}
+    engine, _ = fake_engine(noise_in_the_text(4), tmp_path, max_batch=8)
+    with engine:
+        running = []
+        for seed in range(9):
+            particles = {"particles": 4} if method == "smc" else {}
+            request = Request(
+                id=f"r{seed}",
+                prompt="x",
+                constraint=held,
+                sampling=SamplingParams(**given, **particles, seed=seed),
+                deadline_s=0.01 if seed % 3 == 1 else None,
+            )
+
+            def heard(index: int, piece: str, seed: int = seed) -> None:
+                told[seed, index] = told.get((seed, index), "") + piece
+
+            running.append(engine.submit(request, on_text=heard))
+            if seed % 3 == 2:
+                engine.cancel(f"r{seed}")
+        results = [one.result(timeout=300) for one in running]
+    for seed, result in enumerate(results):
+        for index, sample in enumerate(result.samples):
+            assert told.get((seed, index), "") == sample.text
+            assert not sample.valid or parses(json.loads(sample.text)["code"], "expression")
+    assert {sample.status for sample in results[0].samples} <= {"complete", "closed", "dead_end", "invalid"}
+    assert {sample.status for sample in results[2].samples} == {"cancelled"}
