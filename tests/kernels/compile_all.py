@@ -100,6 +100,10 @@ def cases(capability: int) -> list[Case]:
     depth = launch.attention_stages((capability // 10, capability % 10))
     tile = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, "G": 8, "BQ": 128, "BK": 64}
     made.append((tile_attention.tile_attention_kernel, tile, 8, {"out": "*fp16"}, {"num_stages": depth}))
+    if capability in (80, 90):
+        wide = {**tile, "N": 16, "KH": 2, "D": 256}
+        depth = launch.attention_stages((capability // 10, 0), 256)
+        made.append((tile_attention.tile_attention_kernel, wide, 8, {"out": "*fp16"}, {"num_stages": depth}))
     made.append((plane.norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"x": "*fp32", "out": "*fp16"}, {}))
     route = {"E": 128, "EP": 128, "C": 8, "NORM_TOPK": True, **pdl}
     for rows, together in ((2, 1), (8, 8)):

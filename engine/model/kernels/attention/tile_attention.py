@@ -81,7 +81,7 @@ def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: T
         query, *cache, step.slots, step.positions, tiles.first, tiles.count, out, cache.table.shape[1],
         dim**-0.5 * 1.4426950408889634,
         N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, BQ=QUERY_TILE, BK=64, num_warps=8,
-        num_stages=launch.stages(query),
+        num_stages=launch.stages(query, dim),
     )  # fmt: skip
 
 

@@ -45,14 +45,17 @@ def dependent(tensor: Tensor, kernel: str = "") -> dict[str, Any]:
     return chosen
 
 
-def attention_stages(capability: tuple[int, int]) -> int:
-    """Pipeline depth of the prefill's attention: cards with 100 KiB of shared memory a block hold one stage."""
-    return 1 if capability in ((8, 6), (8, 9)) else 3
+def attention_stages(capability: tuple[int, int], head: int = 128) -> int:
+    """Pipeline depth of the prefill's attention: cards with 100 KiB of shared memory a block hold one stage, and of
+    heads of 256 none; elsewhere such heads take the room of two."""
+    if capability in ((8, 6), (8, 9)):
+        return 1
+    return 3 if head <= 128 else 2 if capability >= (9, 0) else 1
 
 
-def stages(tensor: Tensor) -> int:
+def stages(tensor: Tensor, head: int = 128) -> int:
     """`attention_stages` of the tensor's device; 1 where nothing is pipelined."""
-    return attention_stages(_capability(tensor.device.index or 0)) if tensor.is_cuda else 1
+    return attention_stages(_capability(tensor.device.index or 0), head) if tensor.is_cuda else 1
 
 
 def chunk(blocks: int, most: int) -> int:
