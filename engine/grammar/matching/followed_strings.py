@@ -30,8 +30,8 @@ _WIDE = "éΩя中ªʰ²٣ⅷ\u0301\u0308—–«“€√🍰\u00a0\u200b\u200d
 _LEADING = tuple(bytes([code]) for code in range(0xC2, 0xF5))
 _PATIENCE = 3
 """Times that a place is gone back to before the string is ended there."""
-_PIECES = (b")", b";", b"\\n", b'\\"', b"'", b"}", b"]", b"*/", b"`", b"()", b"a", b" a", b"{}", b"=a", b":")
-_LONGEST, _KEPT = 4, 8
+_PIECES = (b")", b";", b"\\n", b'\\"', b"'", b"}", b"]", b"*/", b"`", b"()", b"a", b" a", b"{}", b"=a", b":a")
+_LONGEST, _KEPT = 3, 5
 """Pieces of what completes a string, and beginnings of it that are tried further."""
 
 
