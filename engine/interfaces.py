@@ -90,6 +90,8 @@ class SampleInputs:
     """Asks for `log_mass` and `log_drawn`."""
     bias: Mapping[int, Mapping[int, float]] | None = None
     """By logits row: what is added to the log-probabilities of a few ids before one is drawn, minus infinity too."""
+    sources: Mapping[int, int] | None = None
+    """By logits row: the other row whose logits are its own too. No source has one itself."""
 
 
 @dataclass(slots=True)

@@ -62,7 +62,8 @@ class Table:
     rows: Mapping[str, Mapping[str, float]]
 
     def logits(self, beginning: Sequence_) -> np.ndarray:
-        told = self.rows.get("".join(TOKENS[token] for token in beginning), {})
+        text = None if STOP in beginning else "".join(TOKENS[token] for token in beginning)
+        told = self.rows.get(text, {}) if text is not None else {}
         row = np.full(WIDTH, max(1e-12, 1 - sum(told.values())) / WIDTH)
         for text, probability in told.items():
             row[STOP if text == "" else TOKENS.index(text)] += probability

@@ -85,8 +85,8 @@ class SmallNetwork:
 class SmallEngine(Engine):
     """An engine over these languages, at most 26."""
 
-    def __init__(self, languages: Sequence[Language], folder: Path, *, rows: int = 128) -> None:
-        config = EngineConfig(max_batch=rows, max_sequence=32, cache_dir=folder)
+    def __init__(self, languages: Sequence[Language], folder: Path, *, rows: int = 128, ahead: bool = False) -> None:
+        config = EngineConfig(max_batch=rows, max_sequence=32, cache_dir=folder, launch_ahead=ahead)
         runner = CpuRunner(SmallNetwork(languages, rows * 128), max_batch=rows, max_sequence=32, quantization="fp32")
         super().__init__(config, loaded=LoadedModel("small", None, runner, SmallTokenizer()))  # type: ignore[arg-type]  # a model without files
 

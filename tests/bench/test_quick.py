@@ -48,6 +48,14 @@ def sampling(line: dict[str, Any]) -> None:
     assert line["warned"] > 0.5
 
 
+@quick()
+def particles(line: dict[str, Any]) -> None:
+    assert line["ratio"] == pytest.approx(line["particles_ms_a_step"] / line["rows_ms_a_step"], rel=0.01)
+    assert 0 < line["resampling_p50_ms"] <= line["resampling_max_ms"]
+    assert line["resamplings"] == 2 * 2
+    assert line["blocks_held"] <= line["blocks_if_each_had_its_own"]
+
+
 @quick("--files", "20", "--corpus", f"python={Path(json.__file__).parent}")
 def syntax(line: dict[str, Any]) -> None:
     python = line["languages"]["python"]

@@ -175,13 +175,14 @@ def test_a_runner_that_is_asked_for_more_than_there_is_says_so() -> None:
 
 
 def test_masses_at_a_temperature_and_a_bias_are_those_of_the_specification() -> None:
+    """With the logits of another row too."""
     runner, _ = make("nf4")
     mask = torch.full((2, -(-tiny.VOCAB // 32)), 0x5555AAAA, dtype=torch.int32)
-    for bias in (None, {1: {1: -2.0, 3: -torch.inf}}):
+    for bias, sources in ((None, None), ({1: {1: -2.0, 3: -torch.inf}}, None), (None, {1: 0}), (None, {0: 1})):
         runner.forward([RowInput(0, [1, 2, 3], 0), RowInput(2, [4, 5], 0)])
         logits = logits_of(runner, 2).clone()
         given = {"bitmask": mask, "temperature": [0.7, 1.4], "uniform": [0.4, 0.1], "want_mass": True, "bias": bias}
-        inputs = greedy([0, 2], **given)
+        inputs = greedy([0, 2], **given, sources=sources)
         runner.sample(inputs)
         sampled, expected = runner.wait(), sample_rows(logits, inputs, [None, None])
         assert sampled.token_ids == expected.token_ids

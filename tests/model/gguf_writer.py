@@ -15,7 +15,7 @@ Q4_K_M = {"attn_v": "q6_k", "ffn_down": "q6_k", "ffn_down_exps": "q6_k", "token_
 
 def write(
     path: Path, architecture: str, kind: str = "q4_k", *, others: dict[str, str] | None = None, files: int = 1,
-    file_type: int = 15,
+    file_type: int = 15, chosen: int = 2,
 ) -> Path:  # fmt: skip
     """One file, or several with the names that llama.cpp gives the parts; returns the first."""
     tensors = list(_tensors(architecture))
@@ -25,7 +25,7 @@ def write(
     for index, part in enumerate(paths):
         writer = GGUFWriter(part, architecture)
         if index == 0:
-            _describe(writer, architecture, file_type)
+            _describe(writer, architecture, file_type, chosen)
         if files > 1:
             writer.add_uint16("split.no", index)
             writer.add_uint16("split.count", files)
@@ -93,7 +93,7 @@ def _tensors(architecture: str) -> list[tuple[str, tuple[int, ...]]]:
     return found
 
 
-def _describe(writer: GGUFWriter, architecture: str, file_type: int) -> None:
+def _describe(writer: GGUFWriter, architecture: str, file_type: int, chosen: int) -> None:
     writer.add_context_length(512)
     writer.add_embedding_length(HIDDEN)
     writer.add_block_count(LAYERS)
@@ -108,24 +108,26 @@ def _describe(writer: GGUFWriter, architecture: str, file_type: int) -> None:
     writer.add_file_type(file_type)
     if architecture == "qwen3moe":
         writer.add_expert_count(EXPERTS)
-        writer.add_expert_used_count(2)
+        writer.add_expert_used_count(chosen)
         writer.add_expert_feed_forward_length(INNER)
     _tokenizer(writer)
 
 
 def _tokenizer(writer: GGUFWriter) -> None:
-    """Byte-level BPE: the 256 bytes in GPT-2's spelling, one merge, and three special tokens; the rest is unused."""
+    """Byte-level BPE: the 256 bytes in GPT-2's spelling, three special tokens and two merges, since transformers 5.17
+    cannot read a single one; the rest is unused."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     spelled = [chr(b) for b in visible] + [chr(0x100 + i) for i in range(256 - len(visible))]
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokens = [*spelled, "ab", *special]
+    tokens = [*spelled, "ab", *special, "cd"]
     tokens += [f"[unused{i}]" for i in range(VOCAB - len(tokens))]
-    kinds = [TokenType.NORMAL] * 257 + [TokenType.CONTROL] * 3 + [TokenType.UNUSED] * (VOCAB - 260)
+    kinds = [TokenType.NORMAL] * 257 + [TokenType.CONTROL] * 3 + [TokenType.NORMAL]
+    kinds += [TokenType.UNUSED] * (VOCAB - len(kinds))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
-    writer.add_token_merges(["a b"])
+    writer.add_token_merges(["a b", "c d"])
     writer.add_eos_token_id(259)
     writer.add_bos_token_id(257)
     writer.add_chat_template(TEMPLATE)

@@ -2,8 +2,8 @@
 
 Each particle draws its tokens among the legal ones, and its weight is the product of their shares Z_t of the model.
 Where the weights have become uneven particles are copied by their weights: tables of cache blocks by reference,
-matchers by forking, and nothing is computed again. A particle without a legal token, out of budget, or whose text fails
-a check, has weight 0.
+matchers by forking, and nothing is computed again: of a step that is in flight by then a copy has its parent's logits.
+A particle without a legal token, out of budget, or whose text fails a check, has weight 0.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from engine.interfaces import Runner
 class Population:
     """The particles of a job, which are its samples until `n` of them are drawn. Used by the decode thread."""
 
+    ahead = True
+
     def __init__(self, job: Job, runner: Runner) -> None:
         params = job.request.sampling
         self._job, self._runner = job, runner
@@ -28,6 +30,7 @@ class Population:
         self._threshold = params.ess * params.particles
         self._logs = [0.0] * self._size  # since the last resampling
         self._ended = [False] * self._size
+        self._behind = self._size  # have not come as far as the others
         self._resamplings, self._log_evidence = 0, 0.0  # up to the last resampling
         self._watch = Watch(self._size)
         self._findings: list[Findings] = []
@@ -46,7 +49,7 @@ class Population:
         """Take the token; the last particle that has come so far lets all go on."""
         matcher, index = sample.matcher, sample.index
         if matcher is None or drawn.legal == 0:
-            self._end(index, DEAD)
+            self._end(sample, DEAD)
         else:
             if not matcher.accept(drawn.token, legal=True):
                 raise matcher.fail(token_id=drawn.token)
@@ -54,15 +57,16 @@ class Population:
             self._logs[index] += drawn.log_mass
             self._watch.chose = self._watch.chose or drawn.legal > 1
             if matcher.terminated:
-                self._end(index)
+                self._end(sample)
             elif sample.remaining == 0 or matcher.doomed:
-                self._end(index, DEAD)
+                self._end(sample, DEAD)
         sample.pursue(lambda: self._arrive(sample))
 
-    def _end(self, index: int, log: float | None = None) -> None:
-        self._ended[index] = True
+    def _end(self, sample: Sample, log: float | None = None) -> None:
+        sample.abandon_steps()
+        self._ended[sample.index] = True
         if log is not None:
-            self._logs[index] = log
+            self._logs[sample.index] = log
 
     def _arrive(self, sample: Sample) -> None:
         """Raises Undecided where the judge or a check must be asked about a whole text first."""
@@ -72,8 +76,8 @@ class Population:
                 self._logs[sample.index] = DEAD
             sample.opinions.forget()
         sample.waits = True
-        particles = self._job.samples
-        if all(particle.waits for particle in particles):
+        self._behind -= 1
+        if not self._behind:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -87,8 +91,16 @@ class Population:
             self._resample()
         for particle in particles:
             particle.waits = self._ended[particle.index]
+        self._keep_step([particle for particle in particles if not particle.waits])
         if all(self._ended):
             self._conclude()
+
+    def _keep_step(self, going: Sequence[Sample]) -> None:
+        """Who is a step ahead would be so for ever, and each token would take two."""
+        self._behind = len(going)
+        if not all(particle.flying for particle in going):
+            for particle in going:
+                particle.retract()
 
     def _resample(self) -> None:
         """Copy particles by their weights, which are equal then."""
@@ -106,22 +118,28 @@ class Population:
         for child in children:
             _become(child, parent)
             self._ended[child.index] = ended
+            if ended or not (child.flying and parent.flying):
+                child.abandon_steps()
             if child.matcher is not None and not ended:
                 child.matcher = child.matcher.fork()
                 child.matcher.judge = child.opinions if child.matcher.judge is not None else None
                 child.matcher.checks = child.checks
-        if ended:
-            return
-        seated = [child for child in children if child.slot is not None and parent.slot is not None]
+        if not ended:
+            self._share_cache(parent, children)
+
+    def _share_cache(self, parent: Sample, children: Sequence[Sample]) -> None:
+        """With the entry of a step in flight, for a child that has part in it."""
         for child in children:
             child.cached = 0
-        if not (seated and parent.cached):
+        seated = [child for child in children if child.slot is not None]
+        if parent.slot is None or not (seated and parent.cached):
             return
-        prefix = self._runner.save_prefix(parent.slot or 0, parent.cached)
+        prefix = self._runner.save_prefix(parent.slot, parent.cached)
         try:
             for child in seated:
-                self._runner.load_prefix(child.slot or 0, prefix, parent.cached)
-                child.cached = parent.cached
+                child.cached = parent.cached - (0 if child.flying else parent.flying)
+                child.source = parent if child.flying else None
+                self._runner.load_prefix(child.slot or 0, prefix, child.cached)
         finally:
             prefix.drop()
 
@@ -160,4 +178,3 @@ def _become(sample: Sample, source: Sample) -> None:
     """Take over the text of another, and what is known of it."""
     sample.output, sample.logprobs, sample.log_mass = list(source.output), list(source.logprobs), source.log_mass
     sample.matcher, sample.mask, sample.made_at = source.matcher, None, -1
-    sample.abandon_steps()

@@ -23,6 +23,8 @@ _MOST_PREFIXES = 200_000
 class Proposals:
     """Of one sample. Used by the decode thread."""
 
+    ahead = False
+
     def __init__(self, seed: int, most_tokens: int) -> None:
         """After `most_tokens` none of which led to a valid text it is a dead end."""
         self._seed, self._left = seed, most_tokens

@@ -60,6 +60,9 @@ class Conditional(Protocol):
     """Who draws a sample from the model's own distribution, given that the text is valid. All that it writes may be
     taken back until the sample has a status."""
 
+    ahead: bool
+    """A step may be launched before its token is known: where the text is taken back, so is the step."""
+
     def take(self, sample: Sample, drawn: Drawn) -> None:
         """Go on from what was drawn for the sample."""
 
@@ -203,6 +206,8 @@ class Sample:
     """Of the methods that are not `mask`."""
     waits: bool = False
     """It cannot go on before its siblings have come as far: it needs no slot until then."""
+    source: Sample | None = None
+    """The sibling whose text it has taken over, whose logits of the step in flight are its own too."""
     log_mass: float = 0.0
     """Of the tokens drawn, the sum of log Z."""
     status: Status | None = None
@@ -241,7 +246,12 @@ class Sample:
 
     def abandon_steps(self) -> None:
         """What has been launched for it means nothing."""
-        self.epoch, self.flying, self.hold = self.epoch + 1, 0, False
+        self.epoch, self.flying, self.hold, self.source = self.epoch + 1, 0, False, None
+
+    def retract(self) -> None:
+        """The step in flight is launched again when its turn comes."""
+        self.cached -= self.flying
+        self.abandon_steps()
 
     @property
     def closing(self) -> bool:
@@ -259,6 +269,13 @@ class Sample:
         several that may be drawn."""
         asked = self.matcher is not None and (self.matcher.judge is not None or self.checks is not None)
         return asked or self.conditional is not None
+
+    @property
+    def in_turns(self) -> bool:
+        """Whether the host must have seen a token before the step behind it is launched."""
+        if self.conditional is None or self.matcher is None or self.matcher.strings is not None:
+            return self.asks
+        return not self.conditional.ahead
 
     @property
     def remaining(self) -> int:

@@ -88,6 +88,7 @@ class Loop:
         if self._ahead:
             self._use_idle_time()
             self._collect()
+            _wait_for_siblings(rows)
         inputs = self._early if self._early is not None else self._masks.fill(rows, self._forward_ends(rows))
         self._runner.sample(inputs.inputs(self._masks.tensor(len(inputs))))
         self._launched, self._flying = [], rows
@@ -135,7 +136,7 @@ class Loop:
             sample = row.sample
             sample.cached += len(row.planned.tokens) if row.planned.tokens is not None else 1
             sample.flying += row.planned.last
-            sample.hold = bool(row.draft) or sample.asks
+            sample.hold = bool(row.draft) or sample.in_turns
 
     def _collect(self) -> bool:
         """Wait for the tokens of the step in flight and take them; False when there is none."""
@@ -277,6 +278,13 @@ class Loop:
             self._closing_s += time.thread_time() - started
         if sample.closing and sample not in self.writing:
             self.writing.append(sample)
+
+
+def _wait_for_siblings(rows: list[Row]) -> None:
+    """Rows that were launched ahead and may not go on yet."""
+    for row in rows:
+        if row.sample.waits and not row.void:
+            row.sample.retract()
 
 
 def _drawn(row: Row, sampled: Sampled) -> Drawn:

@@ -105,6 +105,7 @@ class Masks:
             row.first = len(inputs)
             for offset in range(row.logits):
                 self._add_row(row, offset, inputs)
+        _share_logits(sampled, inputs)
         waiting = [row for row in sampled if not (row.void or row.draft) and self._maker.begin(row.sample)]
         self._fill_until(until, [row for row in sampled if row not in waiting], pieces)
         if waiting:
@@ -160,7 +161,7 @@ class Masks:
             return
         walked, young = 0, row.launched + max(self.pace_s, _PATIENCE_S)
         if self._expect_runs and not row.draft:
-            row.sample.hold = row.sample.asks or len(self._drafts.propose(row.sample)) > 1
+            row.sample.hold = row.sample.in_turns or len(self._drafts.propose(row.sample)) > 1
         try:
             for token in [*row.draft, None]:
                 late = walked and time.perf_counter() > young and not matcher.kept
@@ -188,6 +189,17 @@ class Masks:
         if row.legal[-1] == 0:  # a dead end is decided on the host; the device must never see an empty row
             self._buffer.set_row(index, self._vocabulary.free_row)
         row.fill_s.append(time.perf_counter() - started)
+
+
+def _share_logits(rows: list[Row], inputs: InputRows) -> None:
+    """Rows that have taken over a sibling's text draw from its logits."""
+    copies = [row for row in rows if row.sample.source is not None]
+    if copies:
+        first = {row.sample: row.first for row in rows}
+        for row in copies:
+            source, row.sample.source = row.sample.source, None
+            if source is not None and not row.void:
+                inputs.sources[row.first] = first[source]
 
 
 def _is_new(row: Row) -> bool:

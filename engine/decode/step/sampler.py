@@ -39,6 +39,7 @@ class InputRows:
         self.want_stats = False
         self.want_mass = False
         self._bias: dict[int, Mapping[int, float]] = {}
+        self.sources: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -79,4 +80,5 @@ class InputRows:
             want_stats=self.want_stats,
             want_mass=self.want_mass,
             bias=self._bias or None,
+            sources=self.sources or None,
         )

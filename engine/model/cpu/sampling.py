@@ -15,12 +15,10 @@ from torch import Tensor
 
 from engine.interfaces import Sampled, SampleInputs
 
-_BITS = torch.arange(32, dtype=torch.int32)
-
 
 def unpack_bitmask(bitmask: Tensor, width: int) -> Tensor:
     """int32 [R, W] to bool [R, V]; bit j of word i is token 32 i + j (XGrammar's layout)."""
-    bits = (bitmask.unsqueeze(-1) >> _BITS.to(bitmask.device)) & 1
+    bits = (bitmask.unsqueeze(-1) >> torch.arange(32, dtype=torch.int32, device=bitmask.device)) & 1
     return bits.reshape(bitmask.shape[0], -1)[:, :width].bool()
 
 
@@ -96,6 +94,8 @@ def sample_rows(
     """
     if legal is None and inputs.bitmask is not None:
         legal = unpack_bitmask(inputs.bitmask, logits.shape[1])
+    if inputs.sources:
+        logits = logits[[inputs.sources.get(row, row) for row in range(logits.shape[0])]]
     sampled = Sampled(token_ids=[])
     if inputs.want_logprobs:
         sampled.logprob_raw, sampled.logprob, sampled.top = [], [], []

@@ -42,6 +42,8 @@ class DeviceSampler:
         self._integers = machine.host(4, rows, dtype=torch.int32)
         self._facts = machine.host(rows, 8, dtype=torch.float32)
         self._masses = machine.host(2, rows, dtype=torch.float32)
+        self._copies = machine.host(2, rows, dtype=torch.int64)
+        self._sources = torch.zeros(2, rows, dtype=torch.int64, device=logits.device)
         self._staged = machine.host(rows, words, dtype=torch.int32)
         self._graphs: dict[Variant, Callable[[], None]] = {}
         self._rows = 0
@@ -77,6 +79,9 @@ class DeviceSampler:
         integers[3, :rows] = [slot not in inputs.slots[row + 1 :] for row, slot in enumerate(inputs.slots)]
         self.buffers.floats.copy_(self._floats, non_blocking=True)
         self.buffers.integers.copy_(self._integers, non_blocking=True)
+        if inputs.sources:
+            self._copies[:, : len(inputs.sources)] = torch.tensor([list(inputs.sources), list(inputs.sources.values())])
+            self._sources.copy_(self._copies, non_blocking=True)
         self._refresh_seen(inputs)
         return bucket
 
@@ -97,6 +102,9 @@ class DeviceSampler:
     def run(self, bucket: int) -> None:
         """Replay the graph of the step's variant on the main stream; its ids arrive on the host, facts are copied."""
         assert self._inputs is not None
+        if self._inputs.sources:
+            copies, sources = self._sources[:, : len(self._inputs.sources)]
+            self._logits[copies] = self._logits[sources]
         scaled = self._tempered() if self._inputs.want_mass else None
         self._add_bias(self._inputs)
         self.graph(self.variant(bucket, self._inputs))()

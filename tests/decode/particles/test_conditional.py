@@ -93,6 +93,19 @@ def test_a_seed_gives_the_same_texts_whatever_runs_beside(engine: SmallEngine, g
     assert all(future.result().ok for future in noise)
 
 
+def test_launching_ahead_changes_no_particle(tmp_path: Path) -> None:
+    """Resampled at nearly every token, dead ends among them: who is copied draws from its parent's logits in flight."""
+    found = []
+    for ahead in (False, True):
+        with SmallEngine(LANGUAGES, tmp_path, rows=64, ahead=ahead) as engine:
+            asked = SamplingParams(method="smc", particles=16, ess=1.0, n=16, max_tokens=16)
+            results = engine.draw(0, choice(FIRST), range(12), asked)
+            results += engine.draw(2, choice(HIDDEN), range(4), asked)
+            found.append([(r.status, r.token_ids, r.log_evidence, r.resamplings) for x in results for r in x.samples])
+    assert found[0] == found[1]
+    assert max(resamplings or 0 for *_, resamplings in found[0]) > 1
+
+
 def test_samples_of_one_system_say_so(engine: SmallEngine) -> None:
     result = one(engine, method="smc", particles=8, n=3)
     plain = result.to_dict()
@@ -102,9 +115,10 @@ def test_samples_of_one_system_say_so(engine: SmallEngine) -> None:
     assert "log_evidence" not in one(engine).to_dict()
 
 
-def test_rows_that_cannot_all_be_held_take_turns_and_come_to_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", [False, True], ids=["in step", "ahead"])
+def test_rows_that_cannot_all_be_held_take_turns_and_come_to_the_same(ahead: bool, tmp_path: Path) -> None:
     """Two owners share the slots: particles are put back, and fed again."""
-    with SmallEngine(LANGUAGES, tmp_path, rows=8) as engine:
+    with SmallEngine(LANGUAGES, tmp_path, rows=8, ahead=ahead) as engine:
         params = SamplingParams(method="smc", particles=8, seed=3, max_tokens=16)
         request = Request(prompt=LETTERS[0], template="raw", constraint=choice(FIRST), sampling=params)
         alone = engine.generate(request)
