@@ -31,7 +31,7 @@ from engine.schema.semantics.node import node_shape
 from engine.schema.verdicts.report import Report
 from engine.schema.verdicts.verdict import Verdict
 
-LOWERING_VERSION = 57
+LOWERING_VERSION = 58
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 
@@ -88,6 +88,8 @@ def _attempt(schemas: Schemas, options: Options, *, bold: bool) -> Lowered:
     kind = ParameterWriter if options.style == "qwen_xml" else JsonWriter
     term = evaluator.terms.node(root, schemas.enter((), root))
     document = write_document(lambda: kind(evaluator, options), term)
+    if not evaluator.assumptions_hold():
+        raise LimitExceeded("what refers to itself is not held exactly", param="schema")
     if document is None:
         raise SchemaRefused("the schema is unsatisfiable: no document is valid", param="schema", pointer="")
     report.lift(schemas)

@@ -10,7 +10,7 @@ from engine.errors import RequestError, SchemaRefused
 from engine.schema.reading.contents import LANGUAGE_OF, SYNTAX, is_written, syntax_at
 from engine.schema.reading.dialect import Draft
 from engine.schema.reading.reference import Location, Schemas
-from engine.schema.semantics.evaluator import Evaluator, children
+from engine.schema.semantics.evaluator import Evaluator, Undecided, children
 from engine.schema.semantics.scalar_keywords import encoding_of
 from engine.schema.sets.term import Term
 from engine.schema.verdicts.report import Report
@@ -38,13 +38,16 @@ def content_term(evaluator: Evaluator, at: Location) -> Term | None:
 
 
 def holds_documents(evaluator: Evaluator, terms: Iterable[Term]) -> bool:
-    """Whether strings in some values of these terms hold documents."""
+    """Whether strings in some values of these terms hold documents, as far as anybody knows."""
     if not evaluator.schemas.holds_contents:
         return False
     pending = list(terms)
     seen = set(pending)
     while pending:
-        shape = evaluator.shape(pending.pop())
+        try:
+            shape = evaluator.asked(pending.pop())
+        except Undecided:
+            return True
         if any(part.content is not None for part in shape.strings):
             return True
         fresh = [term for term in children(shape) if term not in seen]

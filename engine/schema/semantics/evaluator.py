@@ -13,7 +13,7 @@ from engine.schema.reading.reference import Location, Schemas, Scope
 from engine.schema.sets import algebra
 from engine.schema.sets.complement import complement, subtract
 from engine.schema.sets.constant import const_shape
-from engine.schema.sets.shape import EVERYTHING, NOTHING, ArrayShape, ObjectShape, Shape
+from engine.schema.sets.shape import EVERYTHING, NOTHING, UNKNOWN, ArrayShape, ObjectShape, Shape
 from engine.schema.sets.term import FALSE, TRUE, Term, Terms
 from engine.schema.verdicts.report import Report
 
@@ -24,8 +24,8 @@ WORK_LIMIT = 10_000
 schemas needs more, the others at most half."""
 
 
-class _Undecided(Exception):
-    """A test for emptiness met a term whose shape is being found; a reference loop without such a test is no error."""
+class Undecided(Exception):
+    """A question met a term whose shape is being found; a reference loop without a question is no error."""
 
 
 class Evaluator:
@@ -41,7 +41,9 @@ class Evaluator:
         self._shapes: dict[tuple[Term, bool], Shape] = {}
         self._open: dict[tuple[Term, bool], int] = {}
         self._exact: dict[Term, bool] = {}
+        self._assumed: set[Term] = set()
         self._testing: list[Term] = []
+        self._asking = 0
         self._work = 0
 
     def shape(self, term: Term, annotated: bool = False) -> Shape:
@@ -51,10 +53,10 @@ class Evaluator:
         if known is not None:
             return known
         if key in self._open:
-            if self._open[key] < len(self._testing):
-                raise _Undecided
+            if self._open[key] < self._asking:
+                raise Undecided
             return EVERYTHING
-        self._open[key] = len(self._testing)
+        self._open[key] = self._asking
         try:
             shape = self._expand(term, annotated)
         finally:
@@ -106,28 +108,51 @@ class Evaluator:
             return self._is_none(known)
         self._testing.append(term)
         try:
-            return self._is_none(self.shape(term))
-        except _Undecided:
+            return self._is_none(self.asked(term))
+        except Undecided:
             return False
         finally:
             self._testing.pop()
+
+    def asked(self, term: Term) -> Shape:
+        """The shape of a term that may be in it by way of members and items; raises Undecided where that is open."""
+        self._asking += 1
+        try:
+            return self.shape(term)
+        finally:
+            self._asking -= 1
 
     def _is_none(self, shape: Shape) -> bool:
         return shape.is_empty and (shape.exact or not self.schemas.holds_contents)
 
     def is_exact(self, term: Term) -> bool:
-        """The shapes of the term and of everything below it say neither more nor less than the schema."""
+        """The shapes of the term and of everything below it say neither more nor less than the schema. Boldly
+        assumed of those that are being found (see `assumptions_hold`)."""
         known = self._exact.get(term)
         if known is None:
-            self._exact[term] = True
-            known = self._exact[term] = self._deep_exact(term)
+            found, pending, known = {term}, [term], True
+            while pending and known:
+                part = pending.pop()
+                if part in self._exact:
+                    known = self._exact[part]
+                    continue
+                try:
+                    shape = self.asked(part)
+                except Undecided:
+                    known = self.bold
+                    self._assumed.add(part)
+                    continue
+                known = shape.exact and not any(array.unique for array in shape.arrays)
+                fresh = [child for child in children(shape) if child not in found]
+                found.update(fresh)
+                pending += fresh
+            self._exact.update(dict.fromkeys(found if known else (term,), known))
         return known
 
-    def _deep_exact(self, term: Term) -> bool:
-        shape = self.shape(term)
-        if not shape.exact or any(array.unique for array in shape.arrays):
-            return False
-        return all(self.is_exact(child) for child in children(shape))
+    def assumptions_hold(self) -> bool:
+        """Whether what was assumed to be exact is so, now that all shapes are known."""
+        self._exact.clear()
+        return not self.bold or all(map(self.is_exact, self._assumed))
 
     def _expand(self, term: Term, annotated: bool) -> Shape:
         self.spend(1)
@@ -139,7 +164,7 @@ class Evaluator:
         if kind == "node":
             return self._node_shape(self, *self.terms.nodes[term], annotated)
         if kind == "not":
-            return self.complement(self.shape(parts[0])) if self.is_exact(parts[0]) else EVERYTHING
+            return self.complement(self.shape(parts[0])) if self.is_exact(parts[0]) else UNKNOWN
         shape = EVERYTHING if kind == "all" else NOTHING
         for part in parts:
             other = self.shape(part, annotated)

@@ -147,6 +147,27 @@ def test_what_the_grammar_refuses_or_takes_beside_the_judge_is_named() -> None:
     assert min(tally["valid, taken"], tally["invalid, refused"]) > 500
 
 
+CIRCLE = {"u": {"additionalProperties": {"$ref": "#/$defs/v"}, "exclusiveMaximum": 2},
+          "v": {"oneOf": [{"$ref": "#/$defs/u"}, {"type": "integer"}]}}  # fmt: skip
+LATE = {"n": {"properties": {"a": {"$ref": "#/$defs/n"}, "b": {"type": "array", "uniqueItems": True}}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "word", "good", "bad"),
+    [
+        ({"$ref": "#/$defs/v", "$defs": CIRCLE}, "enforced", {"a": {"b": 3}}, {"a": {"b": -1}}),
+        ({"not": {"$ref": "#/$defs/n"}, "$defs": LATE}, "checked", {"b": [1, 1]}, {"b": [1]}),
+        ({"not": {"properties": {"a": {"$ref": "#/$defs/n"}}}, "$defs": LATE}, "checked", {"a": {"b": [1, 1]}}, {}),
+    ],
+)
+def test_what_refers_to_itself_is_held_or_named(schema: Any, word: str, good: Any, bad: Any) -> None:
+    lowered = lower(schema, conformance="spec")
+    assert [Validator(schema).check_value(value).ok for value in (good, bad)] == [True, False]
+    assert Language(lowered.grammar).accepts(good)
+    assert Language(lowered.grammar).accepts(bad) == (word == "checked")
+    assert {verdict.verdict for verdict in lowered.verdicts if verdict.keyword in ("oneOf", "not")} == {word}
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_branches_are_compared_within_what_stands_beside_them(nested: bool) -> None:
     mail = {"a": {"type": "string", "format": "email"}}  # narrowed, so that no branch has an exact complement
