@@ -28,16 +28,19 @@ class Document:
 
 def write_document(make: Callable[[], ValueWriter], root: Term) -> Document | None:
     """None where there is no document. Written anew where values turned out to be impossible, so that no guard counts
-    on a member that cannot be."""
-    impossible = frozenset[Term]()
+    on a member that cannot be; those of which something was left out with all that they allow."""
+    impossible = whole = frozenset[Term]()
     while True:
         writer = make()
-        writer.impossible = impossible
+        writer.impossible, writer.whole = impossible, whole
         name = writer.write(root)
         known = {key: group.shortest for key, group in writer.spelled.groups.items()}
         known |= {UNDECLARED: "", EITHER: ""}
         texts = Shortest(writer.rules, known, writer.fewest)
         found = writer.found_impossible(texts)
+        if left_out := found & writer.narrowed:
+            whole |= left_out
+            continue
         if found <= impossible or name not in texts:
             break
         impossible |= found

@@ -60,6 +60,10 @@ class ValueWriter(ABC):
         self.lister = Lister(proxy(self))
         self.impossible: frozenset[Term] = frozenset()
         """Terms that are known to derive nothing."""
+        self.whole: frozenset[Term] = frozenset()
+        """Terms that derive nothing but values of types that no keyword speaks of."""
+        self.narrowed: set[Term] = set()
+        """Those of which such values are left out."""
         self.objects: dict[tuple[tuple[ObjectShape, ...], Follow], list[Ref]] = {}
         """What `object_union` has written."""
         self.fewest: dict[str, tuple[Fewest, ...]] = {}
@@ -126,9 +130,13 @@ class ValueWriter(ABC):
     def shape(self, term: Term) -> Shape:
         """What a term allows, as it is written."""
         shape = self.evaluator.shape(term)
-        described = only_described(shape) if self.options.tight else shape
-        if described is not shape:
-            mark_untyped(self.evaluator, term, "narrowed", "values of types that no keyword speaks of are not written")
+        described = only_described(shape) if self.options.tight and term not in self.whole else shape
+        if described is shape:
+            return shape
+        reason = "values of types that no keyword speaks of are not written"
+        if not mark_untyped(self.evaluator, term, "narrowed", reason):
+            return shape  # what is no constant, or has not a type: nobody left one out
+        self.narrowed.add(term)
         return described
 
     def alternatives(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:

@@ -54,12 +54,13 @@ def mark(evaluator: Evaluator, term: Term, keywords: tuple[str, ...], word: Verd
                 evaluator.report.mark(at, keyword, word, reason)
 
 
-def mark_untyped(evaluator: Evaluator, term: Term, word: VerdictWord, reason: str) -> None:
-    """Note the same about every keyword that speaks of the term's value where no type is named."""
-    for at in locations(evaluator, term):
-        if isinstance(at.schema, dict) and "type" not in at.schema:
-            for keyword in asserted(at.schema, at.draft):
-                evaluator.report.mark(at, keyword, word, reason)
+def mark_untyped(evaluator: Evaluator, term: Term, word: VerdictWord, reason: str) -> bool:
+    """Note the same about every keyword that speaks of the term's value where no type is named; is there any?"""
+    untyped = [at for at in locations(evaluator, term) if isinstance(at.schema, dict) and "type" not in at.schema]
+    found = [(at, keyword) for at in untyped for keyword in asserted(at.schema, at.draft)]
+    for at, keyword in found:
+        evaluator.report.mark(at, keyword, word, reason)
+    return bool(found)
 
 
 def name_repeats(evaluator: Evaluator) -> None:

@@ -55,3 +55,17 @@ def test_types_that_no_keyword_speaks_of_are_named(schema: Any) -> None:
     assert not Language(lower(schema).grammar).accepts(None)
     assert {verdict.verdict for verdict in lower(schema).verdicts} == {"narrowed"}
     assert {verdict.verdict for verdict in lower(schema, conformance="spec").verdicts} == {"enforced"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "documents"),
+    [
+        ({"type": "object", "not": {"enum": [{"a": 1}]}}, [{"a": "x"}, {"a": None}]),  # no constant: no type left out
+        ({"type": "array", "not": {"contains": {"type": "integer"}}}, [["x"], [None]]),  # nor where one is refused
+        ({"minProperties": 2, "propertyNames": {"const": "a"}}, [None, [1]]),  # no object can be
+        ({"required": ["a"], "properties": {"a": {"minProperties": 1, "propertyNames": False}}}, [{"a": 1}]),
+    ],
+)
+def test_no_value_is_left_out_where_nobody_left_a_type_out_or_nothing_else_is_left(schema: Any, documents: Any) -> None:
+    language = Language(lower(schema).grammar)
+    assert [language.accepts(document) for document in documents] == [True] * len(documents)
