@@ -10,9 +10,10 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
 
 from engine.model.cpu import kv_blocks
-from engine.model.kernels.attention import attend_few, attend_one, attention, tile_attention
+from engine.model.kernels.attention import attend_few, attend_one, attention, tile_attention, tile_attention_hopper
 from engine.model.kernels.delta import chunk, chunks, step
 from engine.model.kernels.device import launch, plane
 from engine.model.kernels.device.forms import MINIMA, ZEROS, Form
@@ -51,6 +52,11 @@ FEW: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """The few-token kernels at the product's sizes; `units` is what their sum runs over."""
 _NOTHING = torch.empty(0)
+HOPPER = {
+    name: f"tensordesc<fp16[{rows}, 128],{tile_attention_hopper.LAYOUT!r}>"
+    for name, rows in (("query", 64), ("keys", 128), ("values", 128))
+} | {"out": "*fp16"}
+"""Attention's tensors where the copy engine is told of them."""
 Case = tuple[Any, dict[str, Any], int, dict[str, str], dict[str, Any]]
 
 
@@ -104,6 +110,8 @@ def cases(capability: int) -> list[Case]:
         wide = {**tile, "N": 16, "KH": 2, "D": 256}
         depth = launch.attention_stages((capability // 10, 0), 256)
         made.append((tile_attention.tile_attention_kernel, wide, 8, {"out": "*fp16"}, {"num_stages": depth}))
+    if capability == 90:
+        made.append((tile_attention_hopper.hopper_attention_kernel, {**tile, "BK": 128, "S": 2}, 4, HOPPER, {}))
     made.append((plane.norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"x": "*fp32", "out": "*fp16"}, {}))
     route = {"E": 128, "EP": 128, "C": 8, "NORM_TOPK": True, **pdl}
     for rows, together in ((2, 1), (8, 8)):
@@ -226,7 +234,7 @@ def check(capability: int, case: Case) -> str | None:
         (i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if types[name].startswith("*")
     }
     values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
-    source = ASTSource(kernel, types, values, aligned)
+    source = (GluonASTSource if kernel.is_gluon() else ASTSource)(kernel, types, values, aligned)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, **options})
     bits = constants.get("BITS", 0)
     table = LUT_BYTES if bits == 4 or bits >> 15 & 1 else 0

@@ -29,7 +29,7 @@ _IMPORTED_EARLY = (
     "products.experts", "routing.groups",
     "products.linear", "device.plane",
     "products.prefill", "routing.router", "sampling.sampling", "products.strips", "products.stream",
-    "sampling.threshold", "attention.tile_attention", "products.token",
+    "sampling.threshold", "attention.tile_attention", "attention.tile_attention_hopper", "products.token",
 )  # fmt: skip
 Job = tuple[str, str, str]
 """Module, kernel, and what Triton's JIT says of the specialisation (signature, constants, options, target)."""

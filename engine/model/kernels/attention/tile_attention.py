@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from engine.model.kernels.attention import tile_attention_hopper
 from engine.model.kernels.attention.attention import Cache, Step
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.plane import place_of, plane_order
@@ -31,7 +32,7 @@ def tile_attention_kernel(
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, BQ: tl.constexpr,
     BK: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N, tiles). out fp16 [T, N D] in plane order. BK divides B: see `attention.attention_kernel`."""
+    """Grid (N, tiles). out of 16 bits [T, N D] in plane order. BK divides B: see `attention.attention_kernel`."""
     tile = tl.num_programs(1) - 1 - tl.program_id(1)  # a row's last tiles have the most keys: they begin first
     head = tl.program_id(0)
     count = tl.load(counts + tile)
@@ -68,21 +69,27 @@ def tile_attention_kernel(
         column = place_of(head * D + d)
         tl.store(
             out + row[:, None] * (N * D) + column[None, :],
-            (acc / total[:, None]).to(tl.float16),
+            (acc / total[:, None]).to(out.dtype.element_ty),
             mask=(i < count)[:, None],
         )
 
 
 def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
-    """out fp16 [T, N D] in plane order: each token over its slot up to its own position."""
+    """out of 16 bits [T, N D] in plane order: each token over its slot up to its own position."""
     _, kv_heads, size, dim = cache.keys.shape
     heads = query.shape[1] // dim
-    tile_attention_kernel[(heads, len(tiles.first))](
-        query, *cache, step.slots, step.positions, tiles.first, tiles.count, out, cache.table.shape[1],
-        dim**-0.5 * 1.4426950408889634,
-        N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, BQ=QUERY_TILE, BK=64, num_warps=8,
-        num_stages=launch.stages(query, dim),
-    )  # fmt: skip
+    rest = (cache.table, step.slots, step.positions, *tiles, out, cache.table.shape[1], dim**-0.5 * 1.4426950408889634)
+    sizes = {"N": heads, "KH": kv_heads, "D": dim, "B": size, "G": heads // kv_heads, "BQ": QUERY_TILE}
+    grid = (heads, len(tiles.first))
+    if launch.is_hopper(query) and dim == 128 and size % tile_attention_hopper.KEYS == 0:
+        tile_attention_hopper.hopper_attention_kernel[grid](
+            *tile_attention_hopper.described(query, cache.keys, cache.values, dim, QUERY_TILE), *rest, **sizes,
+            BK=tile_attention_hopper.KEYS, S=tile_attention_hopper.STAGES, num_warps=4,
+        )  # fmt: skip
+        return
+    tile_attention_kernel[grid](
+        query, cache.keys, cache.values, *rest, **sizes, BK=64, num_warps=8, num_stages=launch.stages(query, dim)
+    )
 
 
 def tile_attention_reference(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import triton
 from torch import Tensor
 
 
@@ -43,6 +44,13 @@ def dependent(tensor: Tensor, kernel: str = "") -> dict[str, Any]:
     chosen = options(tensor, kernel)
     chosen.pop("ASM")
     return chosen
+
+
+def is_hopper(tensor: Tensor) -> bool:
+    """Whether kernels in Gluon for sm_90 run where the tensor is: no earlier or later card has its instructions, and
+    Triton before 3.6 another way of writing them."""
+    known = tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 6)
+    return known and tensor.is_cuda and _capability(tensor.device.index or 0) == (9, 0)
 
 
 def attention_stages(capability: tuple[int, int], head: int = 128) -> int:
