@@ -64,16 +64,16 @@ class PrefillForward:
         few, shape = self._few, self._few.model.shape
         layers = few.model.layers
         x = torch.empty(step.tokens.shape[0], shape.hidden, device=few.x.device)
-        half, normed = (torch.empty(x.shape, dtype=few.half.dtype, device=x.device) for _ in range(2))
+        half = torch.empty(x.shape, dtype=few.half.dtype, device=x.device)
+        wanted = {prefill.activation_dtype(layer.qkv, half) for layer in layers}
+        normed = torch.empty(x.shape, dtype=wanted.pop() if len(wanted) == 1 else half.dtype, device=x.device)
         gain = layers[0].input_gain
-        few.operations.embed(
-            step.tokens, step.slots, few.last, few.model.embedding, gain, x, half, normed, eps=shape.eps
-        )
+        few.operations.embed(step.tokens, step.slots, few.last, few.model.embedding, gain, x, half, half, eps=shape.eps)
         self._operations.norm(x, gain, normed, eps=shape.eps)
         for index, layer in enumerate(layers[: few.depth]):
             following = layers[(index + 1) % len(layers)].input_gain
             self._attention(layer, few.caches[index], x, normed, step, tiles)
-            self._mixture(layer, self._routers[index], x, normed, step.live, following)
+            self._mixture(layer, self._routers[index], x, half, normed, step.live, following)
         return x
 
     def _attention(
@@ -82,25 +82,28 @@ class PrefillForward:
         few, op = self._few, self._operations
         qkv = torch.empty(x.shape[0], layer.qkv.rows, device=x.device)
         op.product(normed, layer.qkv, qkv)
-        query = torch.empty(x.shape[0], layer.output.columns, dtype=normed.dtype, device=x.device)
+        query = torch.empty(x.shape[0], layer.output.columns, dtype=few.half.dtype, device=x.device)
         few.operations.rope(qkv, layer.head_norm, few.turns, step, query, cache)
-        mixed = torch.empty_like(query)  # padding tokens are in no tile: what they hold stays in their own rows
+        # padding tokens are in no tile: what they hold stays in their own rows
+        mixed = torch.empty_like(query, dtype=prefill.activation_dtype(layer.output, query))
         op.tile_attention(query, cache, step, tiles, mixed)
         op.product(mixed, layer.output, x, add=True)
 
     def _mixture(
-        self, layer: FragmentLayer, router: Tensor | None, x: Tensor, normed: Tensor, live: Tensor, following: Tensor
-    ) -> None:
+        self, layer: FragmentLayer, router: Tensor | None, x: Tensor, half: Tensor, normed: Tensor, live: Tensor,
+        following: Tensor,
+    ) -> None:  # fmt: skip
         """Adds the experts' outputs to x and leaves the next layer's input in `normed`; `following` is its gain."""
         model, op, eps = self._few.model, self._operations, self._few.model.shape.eps
-        op.norm(x, layer.post_gain, normed, eps=eps)
+        op.norm(x, layer.post_gain, half, eps=eps)
         chosen, pairs = model.chosen, x.shape[0] * model.chosen
-        logits = torch.zeros(x.shape[0], 1, device=x.device) if router is None else _logits(normed, router)
+        logits = torch.zeros(x.shape[0], 1, device=x.device) if router is None else _logits(half, router)
         found = op.group(logits, live, chosen=chosen, norm_topk=model.shape.norm_topk)
-        inner = torch.empty(pairs, model.inner, dtype=normed.dtype, device=x.device)
-        parts = torch.empty(pairs, x.shape[1], dtype=_parts_dtype(normed), device=x.device)
+        source = half.to(prefill.activation_dtype(layer.gate_up, half))  # the router's stays as exact as it is
+        inner = torch.empty(pairs, model.inner, dtype=prefill.activation_dtype(layer.down, half), device=x.device)
+        parts = torch.empty(pairs, x.shape[1], dtype=_parts_dtype(half), device=x.device)
         op.experts_product(
-            normed, found.pairs, found.weights, found.groups, layer.gate_up, layer.down, inner, parts, chosen=chosen
+            source, found.pairs, found.weights, found.groups, layer.gate_up, layer.down, inner, parts, chosen=chosen
         )
         op.combine(parts, x, following, normed, live, chosen=chosen, eps=eps)
 

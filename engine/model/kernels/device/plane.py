@@ -30,7 +30,7 @@ def place_of(k):
 
 @triton.jit
 def norm_kernel(x, gain, out, eps, H: tl.constexpr, HP: tl.constexpr, PDL: tl.constexpr):
-    """Grid (T): out fp16 [T, H] = norm(x) * gain, in plane order."""
+    """Grid (T): out of 16 bits [T, H] = norm(x) * gain, in plane order."""
     row = tl.program_id(0).to(tl.int64)
     h = tl.arange(0, HP)
     wait_for_previous(PDL)
@@ -38,11 +38,11 @@ def norm_kernel(x, gain, out, eps, H: tl.constexpr, HP: tl.constexpr, PDL: tl.co
     value = tl.load(x + row * H + h, mask=h < H, other=0.0)
     g = tl.load(gain + h, mask=h < H, other=0.0).to(tl.float32)
     value = value / tl.sqrt(tl.sum(value * value) / H + eps) * g
-    tl.store(out + row * H + place_of(h), value.to(tl.float16), mask=h < H)
+    tl.store(out + row * H + place_of(h), value.to(out.dtype.element_ty), mask=h < H)
 
 
 def norm(x: Tensor, gain: Tensor, out: Tensor, *, eps: float) -> None:
-    """out fp16 [T, H] = rms_norm(x fp32) * gain in plane order."""
+    """out of 16 bits [T, H] = rms_norm(x fp32) * gain in plane order."""
     tokens, hidden = x.shape
     norm_kernel[(tokens,)](
         x, gain, out, eps, H=hidden, HP=triton.next_power_of_2(hidden), num_warps=4, **launch.dependent(x)
@@ -59,8 +59,8 @@ def combine_kernel(
     parts, x, gain, normed, live, eps, H: tl.constexpr, HP: tl.constexpr, C: tl.constexpr, PLANE: tl.constexpr,
     PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (T): x fp32 [T, H] += the token's C parts in order; normed fp16 = norm(x) * gain, with PLANE in plane
-    order."""
+    """Grid (T): x fp32 [T, H] += the token's C parts in order; normed of 16 bits = norm(x) * gain, with PLANE in
+    plane order."""
     token = tl.program_id(0).to(tl.int64)
     h = tl.arange(0, HP)
     wait_for_previous(PDL)
@@ -73,7 +73,7 @@ def combine_kernel(
     g = tl.load(gain + h, mask=h < H, other=0.0).to(tl.float32)
     value = value / tl.sqrt(tl.sum(value * value) / H + eps) * g
     place = place_of(h) if PLANE else h
-    tl.store(normed + token * H + place, value.to(tl.float16), mask=h < H)
+    tl.store(normed + token * H + place, value.to(normed.dtype.element_ty), mask=h < H)
 
 
 def combine(

@@ -134,7 +134,7 @@ def _expert_rows(
         gate, up = tl.split(tl.trans(tl.reshape(acc, [R, 2, 8, BT]), 0, 2, 3, 1))
         inner = tl.reshape(gate * tl.sigmoid(gate) * up, [8 * R, BT]) * weight[None, :]
         m = place_of(tile * 8 + tl.arange(0, 8 * R))
-        tl.store(out + pair[None, :] * (N // 2) + m[:, None], inner.to(tl.float16), mask=live[None, :])
+        tl.store(out + pair[None, :] * (N // 2) + m[:, None], inner.to(out.dtype.element_ty), mask=live[None, :])
     else:
         part = (acc * HALF_SCALE).to(out.dtype.element_ty)
         tl.store(out + pair[None, :] * N + n[:, None], part, mask=live[None, :])
@@ -147,8 +147,8 @@ def experts_kernel(
     GATE: tl.constexpr, BITS: tl.constexpr, AHEAD: tl.constexpr, ONCE: tl.constexpr, WARPS: tl.constexpr,
     ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N/16/R, G). GATE: out fp16 [P, N/2], route weight applied, divided by 64, in plane order, of the group's
-    pairs; else out [P, N], times 64."""
+    """Grid (N/16/R, G). GATE: out of 16 bits [P, N/2], route weight applied, divided by 64, in plane order, of the
+    group's pairs; else out [P, N], times 64."""
     wait_for_previous(PDL)
     release_next(PDL)
     group = tl.program_id(1)
@@ -222,7 +222,7 @@ def expand_kernel(
 
 
 def expand(weight: FragmentWeight, out: Tensor) -> None:
-    """out [N, K] = the weight in fp16 with its columns in plane order, for a library product."""
+    """out [N, K] = the weight in fp16 or bf16 with its columns in plane order, for a library product."""
     flags = launch.options(out)
     flags.pop("PDL")
     flags.pop("launch_pdl", None)
@@ -234,22 +234,30 @@ def expand(weight: FragmentWeight, out: Tensor) -> None:
     )  # fmt: skip
 
 
+def activation_dtype(weight: FragmentWeight | Beside, like: Tensor) -> torch.dtype:
+    """What a product of many tokens multiplies the weight with: bf16 where that is what all of the weight is in, so
+    that no kernel converts what it loads. Where there is no device, as `like`."""
+    parts = weight.parts if isinstance(weight, Beside) else (weight,)
+    whole = all(part.bits == 16 for part in parts)
+    return (torch.bfloat16 if whole else torch.float16) if like.is_cuda else like.dtype
+
+
 def product(x: Tensor, weight: FragmentWeight | Beside, out: Tensor, *, add: bool = False) -> None:
-    """out fp32 [T, N] = (out +) x W^T; x fp16 [T, K] in plane order."""
+    """out fp32 [T, N] = (out +) x W^T; x of 16 bits [T, K] in plane order."""
     if isinstance(weight, Beside):
         for part, own in weight.slices():
             product(x, part, out[:, own], add=add)
         return
     tokens = x.shape[0]
-    if x.is_cuda and tokens >= EXPANDED and weight.bits != 16:
-        whole = torch.empty(weight.rows, weight.columns, dtype=torch.float16, device=x.device)
+    if x.is_cuda and tokens >= EXPANDED:
+        x = x.to(activation_dtype(weight, x))
+        whole = torch.empty(weight.rows, weight.columns, dtype=x.dtype, device=x.device)
         expand(weight, whole)
-        if add:
-            out += torch.mm(x, whole.t(), out_dtype=torch.float32)
-        elif out.is_contiguous():
-            torch.mm(x, whole.t(), out_dtype=torch.float32, out=out)
+        if out.is_contiguous():
+            torch.addmm(out, x, whole.t(), out_dtype=torch.float32, beta=1.0 if add else 0.0, out=out)
         else:
-            out.copy_(torch.mm(x, whole.t(), out_dtype=torch.float32))
+            found = torch.mm(x, whole.t(), out_dtype=torch.float32)
+            out.copy_(out + found if add else found)
         return
     _product(x, weight, out, 128 if tokens > 64 else 64, 1, add)
 
@@ -305,8 +313,8 @@ def experts_product(
     inner: Tensor, parts: Tensor,
     *, chosen: int,
 ) -> None:  # fmt: skip
-    """parts [P, H] (bf16 or fp32): every pair's expert output, route weight applied. x fp16 [T, H] and inner fp16
-    [P, I] in plane order, pairs int32 [P] sorted by expert, weights fp32 [P] by pair."""
+    """parts [P, H] (bf16 or fp32): every pair's expert output, route weight applied. x [T, H] and inner [P, I] of 16
+    bits in plane order, pairs int32 [P] sorted by expert, weights fp32 [P] by pair."""
     for source, weight, out in ((x, gate_up, inner), (inner, down, parts)):
         shape = launch.product_shape(launch.EXPERTS[weight.bits == 4, groups.size][weight is down], groups.size, weight)
         launch.start(
