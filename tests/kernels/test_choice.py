@@ -62,8 +62,17 @@ class Warp:
         )
 
     def run(self, lines: list[str]) -> None:
+        target = ""
         for line in lines:
-            if line.startswith((".", "{", "}", "CHOSEN", "bar")):
+            if target and line != target:
+                continue
+            target = ""
+            if found := re.fullmatch(r"@(\w) bra (\w+);", line):
+                taken = {registers[found[1]] for registers in self.registers}
+                assert len(taken) == 1, "all lanes branch, or none"
+                target = f"{found[2]}:" if taken == {1} else ""
+                continue
+            if line.startswith((".", "{", "}", "CHOSEN", "FOUND", "bar")):
                 continue
             found = re.fullmatch(r"(?:@(\w) )?([\w.]+) (.*);", line)
             assert found, line

@@ -15,12 +15,12 @@ from torch import Tensor
 def _choice_assembly(held: int, experts: int, chosen: int) -> str:
     """Lane l of the first warp holds `held` logits, of experts l + 32 j, largest first, as integers of that order."""
     lines = [f".shared .align 16 .b8 maskloop_chosen[{4 * chosen}];", "{"]
-    lines += [".reg .pred p, q, t;", ".reg .u32 lane, below, g, b, n, i, s, v;", ".reg .f32 f;", ".reg .u64 a;"]
-    lines += [f".reg .u32 k<{held + 1}>;", f".reg .u32 e<{held + 1}>;", f".reg .u32 m<{held}>;"]
+    lines += [".reg .pred p, q, t;", ".reg .u32 lane, below, g, b, n, i, s, v, m;", ".reg .f32 f;", ".reg .u64 a;"]
+    lines += [f".reg .u32 {name}<{held + 1}>;" for name in "kehfc"]
     lines += ["mov.u32 lane, %tid.x;", "setp.gt.u32 p, lane, 31;", "@p bra CHOSEN;"]
     lines += ["mov.u32 below, %lanemask_lt;", "mul.wide.u32 a, lane, 4;", "add.u64 a, a, $1;"]
     for j in range(held):
-        lines += [f"add.u32 e{j}, lane, {32 * j};", f"mov.u32 k{j}, 0;", f"mov.u32 m{j}, 0;"]
+        lines += [f"add.u32 e{j}, lane, {32 * j};", f"mov.u32 k{j}, 0;"]
         lines += [f"setp.lt.u32 p, e{j}, {experts};", "mov.f32 f, 0f00000000;"]
         lines += [f"@p ld.global.cg.f32 f, [a+{128 * j}];", "add.f32 f, f, 0f00000000;", "mov.b32 v, f;"]
         lines += ["shr.s32 s, v, 31;", "or.b32 s, s, 0x80000000;", f"@p xor.b32 k{j}, v, s;"]
@@ -29,21 +29,29 @@ def _choice_assembly(held: int, experts: int, chosen: int) -> str:
             lines += [f"setp.lt.u32 p, k{j}, k{j + 1};", f"mov.u32 v, k{j};", f"mov.u32 s, e{j};"]
             lines += [f"@p mov.u32 k{j}, k{j + 1};", f"@p mov.u32 e{j}, e{j + 1};"]
             lines += [f"@p mov.u32 k{j + 1}, v;", f"@p mov.u32 e{j + 1}, s;"]
-    lines += [f"mov.u32 k{held}, 0;", f"mov.u32 e{held}, 0;"]
+    # where q holds, the lane's bit in m of the place that the expert came from
+    mark = ["mov.u32 v, 1;", "shl.b32 v, v, s;", "@q or.b32 m, m, v;"]
+    count = ["mov.u32 n, 0;"]  # which lanes have each bit of m, and how many bits there are
+    for j in range(held):
+        count += [f"and.b32 i, m, {1 << j};", "setp.ne.u32 q, i, 0;", f"vote.sync.ballot.b32 c{j}, q, 0xffffffff;"]
+        count += [f"popc.b32 b, c{j};", "add.u32 n, n, b;"]
+    lines += [f"mov.u32 k{held}, 0;", f"mov.u32 e{held}, 0;", "mov.u32 m, 0;"]
+    lines += [f"mov.u32 h{j}, k{j};" for j in range(held + 1)] + [f"mov.u32 f{j}, e{j};" for j in range(held + 1)]
+    for _ in range(chosen):  # as if no two were equal, which a chain of fewer instructions finds
+        lines += ["redux.sync.max.u32 g, h0, 0xffffffff;", "setp.eq.u32 q, h0, g;", "shr.u32 s, f0, 5;", *mark]
+        lines += [line for j in range(held) for line in (f"@q mov.u32 h{j}, h{j + 1};", f"@q mov.u32 f{j}, f{j + 1};")]
+    lines += [*count, f"setp.eq.u32 p, n, {chosen};", "@p bra FOUND;", "mov.u32 m, 0;"]
     for _ in range(chosen):
         lines += ["redux.sync.max.u32 g, k0, 0xffffffff;", "setp.eq.u32 q, k0, g;"]
         lines += ["vote.sync.ballot.b32 b, q, 0xffffffff;", "popc.b32 n, b;", "setp.gt.u32 t, n, 1;"]
         lines += ["selp.u32 i, e0, 0xffffffff, q;", "mov.u32 v, i;", "@t redux.sync.min.u32 v, i, 0xffffffff;"]
-        lines += ["setp.eq.and.u32 q, i, v, q;", "shr.u32 s, e0, 5;"]
-        for j in range(held):
-            lines += [f"setp.eq.and.u32 p, s, {j}, q;", f"@p mov.u32 m{j}, 1;"]
-        for j in range(held):
-            lines += [f"@q mov.u32 k{j}, k{j + 1};", f"@q mov.u32 e{j}, e{j + 1};"]
-    lines += ["mov.u32 n, 0;", "mov.u32 s, maskloop_chosen;"]
+        lines += ["setp.eq.and.u32 q, i, v, q;", "shr.u32 s, e0, 5;", *mark]
+        lines += [line for j in range(held) for line in (f"@q mov.u32 k{j}, k{j + 1};", f"@q mov.u32 e{j}, e{j + 1};")]
+    lines += [*count, "FOUND:", "mov.u32 n, 0;", "mov.u32 s, maskloop_chosen;"]
     for j in range(held):
-        lines += [f"setp.ne.u32 q, m{j}, 0;", "vote.sync.ballot.b32 b, q, 0xffffffff;", "and.b32 i, b, below;"]
+        lines += [f"and.b32 i, m, {1 << j};", "setp.ne.u32 q, i, 0;", f"and.b32 i, c{j}, below;"]
         lines += ["popc.b32 i, i;", "add.u32 i, i, n;", "shl.b32 i, i, 2;", "add.u32 i, i, s;"]
-        lines += [f"add.u32 v, lane, {32 * j};", "@q st.shared.u32 [i], v;", "popc.b32 b, b;", "add.u32 n, n, b;"]
+        lines += [f"add.u32 v, lane, {32 * j};", "@q st.shared.u32 [i], v;", f"popc.b32 b, c{j};", "add.u32 n, n, b;"]
     return "\n".join([*lines, "CHOSEN:", "bar.sync 0;", "mov.u32 $0, 0;", "}"])
 
 
