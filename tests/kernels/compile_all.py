@@ -41,16 +41,19 @@ TYPES: dict[str, str] = {
     **dict.fromkeys(["words", "up_words", "down_words"], "*i16"),
     "weight": "*bf16", "sums": "*i64", "state": "*i64", "eps": "fp32", "scale": "fp32",
 }  # fmt: skip
-_QKV: dict[str, Any] = {"N": 5120, "LD": 5120, "K": 2048, "BT": 8, "RESIDUAL": False, "units": 32}
-_OUTPUT: dict[str, Any] = {"N": 2048, "LD": 2048, "K": 4096, "BT": 8, "NORM": False, "RESIDUAL": True, "units": 64}
+_QKV: dict[str, Any] = {"LD": 5120, "K": 2048, "RESIDUAL": False}
+_OUTPUT: dict[str, Any] = {"LD": 2048, "K": 4096, "NORM": 0, "RESIDUAL": True}
 _CHOICE: dict[str, Any] = {"E": 128, "EP": 128, "C": 8, "I": 768, "T": 1}
-FEW: dict[str, dict[str, Any]] = {
-    "linear": {**_QKV, "NORM": True}, "linear_few": {**_QKV, "NORM": False}, "linear_wide": _OUTPUT,
-    "linear_wide_few": _OUTPUT,
-    "gate_up_one": {**_CHOICE, "K": 2048, "CP": 8, "NORM_TOPK": True, "units": 32},
-    "down_one": {**_CHOICE, "N": 2048, "units": 96}, "down_two": {**_CHOICE, "T": 2, "N": 2048, "units": 96},
-}  # fmt: skip
-"""The few-token kernels at the product's sizes; `units` is what their sum runs over."""
+FEW: dict[str, tuple[Any, dict[str, Any], int, int]] = {
+    "linear": (linear.linear_kernel, {**_QKV, "NORM": 1, "COLUMNS": 1}, 32, 0),
+    "linear_few": (linear.linear_kernel, {**_QKV, "NORM": 0, "COLUMNS": 8}, 32, 0),
+    "linear_wide": (linear.linear_kernel, {**_OUTPUT, "COLUMNS": 1}, 64, 0),
+    "linear_wide_few": (linear.linear_kernel, {**_OUTPUT, "COLUMNS": 8}, 64, 0),
+    "gate_up_one": (experts.gate_up_one_kernel, {**_CHOICE, "K": 2048, "CP": 8, "NORM_TOPK": True}, 32, 96),
+    "down_one": (experts.down_one_kernel, {**_CHOICE, "N": 2048}, 96, 0),
+    "down_two": (experts.down_one_kernel, {**_CHOICE, "T": 2, "N": 2048}, 96, 0),
+}
+"""The few-token kernels at the product's sizes, the units that their sums run over, and gate and up's tiles."""
 _NOTHING = torch.empty(0)
 HOPPER = {
     name: f"tensordesc<fp16[{rows}, 128],{tile_attention_hopper.LAYOUT!r}>"
@@ -58,6 +61,11 @@ HOPPER = {
 } | {"out": "*fp16"}
 """Attention's tensors where the copy engine is told of them."""
 Case = tuple[Any, dict[str, Any], int, dict[str, str], dict[str, Any]]
+
+
+def _cap(constants: dict[str, Any]) -> dict[str, Any]:
+    """The cap on registers, taken out of launch constants: an option of the compiler."""
+    return {"maxnreg": constants.pop("maxnreg")} if "maxnreg" in constants else {}
 
 
 def cases(capability: int) -> list[Case]:
@@ -68,15 +76,10 @@ def cases(capability: int) -> list[Case]:
     made: list[Case] = []
     for bits in (4, 8, 16) if capability == 90 else (4,):
         base: dict[str, Any] = {"BITS": bits, **flags}
-        for kind, shape in FEW.items():
-            kernel = {
-                "gate_up_one": experts.gate_up_one_kernel, "down_one": experts.down_one_kernel,
-                "down_two": experts.down_one_kernel,
-            }.get(kind)  # fmt: skip
-            found = launch.tuned(kind, shape["units"], bits, early=kind != "gate_up_one")
-            options = {"maxnreg": found.pop("maxnreg")} if "maxnreg" in found else {}
-            constants = {name: value for name, value in shape.items() if name != "units"} | found | base
-            made.append((kernel or linear.linear_kernel, constants, constants.pop("num_warps"), {}, options))
+        for kind, (kernel, shape, units, tiles) in FEW.items():
+            found = launch.lone(kind, units, bits, tiles=tiles)
+            warps, options = found.pop("num_warps"), _cap(found)
+            made.append((kernel, {**shape, **base, **found}, warps, {}, options))
     for bits in (4, 8, 16) if capability in (80, 90) else (4,):
         product: dict[str, Any] = {"K": 2048, "BITS": bits, **flags}
         for (four, size), shapes in launch.EXPERTS.items():
@@ -94,13 +97,12 @@ def cases(capability: int) -> list[Case]:
             weight = FragmentWeight(_NOTHING, _NOTHING, _NOTHING, *((1536, 2048) if gate else (2048, 768)), bits)
             strip = {"N": weight.rows, "C": 8, "BT": 8, "GATE": gate, **product, "K": weight.columns}
             strip |= launch.strips_shape(weight, tokens, not gate)
-            made.append(
-                (strips.strips_kernel, strip, strip.pop("num_warps"), {"out": "*fp16" if gate else "*fp32"}, {})
-            )
-        warps, up_rows, up_units, down_rows, down_units = launch.STREAM[bits]
-        both = {"I": 768, "H": 2048, "C": 8, "GP": 256, "W": warps, "UP_ROWS": up_rows, "UP_U": up_units, "BITS": bits}
-        both |= {"DOWN_ROWS": down_rows, "DOWN_U": down_units, "WARPS": warps, **flags}
-        made += [(stream.stream_kernel, {**both, "BT": size}, warps, {}, {}) for size in (8, 16)]
+            warps, options = strip.pop("num_warps"), _cap(strip)
+            made.append((strips.strips_kernel, strip, warps, {"out": "*fp16" if gate else "*fp32"}, options))
+        pair = (FragmentWeight(_NOTHING, _NOTHING, _NOTHING, *size, bits) for size in ((1536, 2048), (2048, 768)))
+        both = {"I": 768, "H": 2048, "C": 8, "GP": 256, "BITS": bits, **flags, **launch.stream_shape(*pair)}
+        warps, options = both.pop("num_warps"), _cap(both)
+        made += [(stream.stream_kernel, {**both, "BT": size}, warps, {}, options) for size in (8, 16)]
     expand = {"K": 2048, "R": 4, "BITS": 4, "WARPS": 4, **asm}
     made.append((prefill.expand_kernel, expand, 4, {"out": "*fp16"}, {}))
     depth = launch.attention_stages((capability // 10, capability % 10))

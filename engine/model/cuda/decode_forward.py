@@ -25,7 +25,7 @@ from engine.model.kernels.routing.router import Pairs, Routes
 
 FEW = 8
 """The most tokens of a step that goes through here."""
-ALONE = {8: 2, 16: 2}
+ALONE = {4: 2, 8: 2, 16: 2}
 """Up to so many tokens, by bits, each reads its experts alone: two share one of sixteen. Else a lone token does."""
 FUSED = 4
 """Steps of more tokens, as those of one, take rope and attention in one launch; between these two are faster."""

@@ -170,10 +170,21 @@ def _load_pairs(at, index, TYPE: tl.constexpr):
 
 
 @triton.jit
-def load_groups(scales, unit, BITS: tl.constexpr):
-    """What `decode` needs of the units `unit` [B]: pairs (rows g and g + 8) of scales, of zeros or minima and of outer
-    numbers, [B, 8] in the order (g), or [B, 16] in the order (g, t high) where 16 columns share one, of the first 32
-    columns and of the others. Scales of sums are `sum_scales`."""
+def _record(scales, unit, SIZE: tl.constexpr, UNITS: tl.constexpr, STEP: tl.constexpr, WHOLE: tl.constexpr):
+    """Where the record of SIZE bytes of the units `unit` + STEP lies, which UNITS of them share (powers of two)."""
+    if STEP % UNITS < WHOLE:  # then the step passes no boundary between records that `unit` alone does not tell
+        at = scales + unit // UNITS * SIZE + STEP // UNITS * SIZE
+    else:
+        at = scales + (unit + STEP) // UNITS * SIZE
+    return at
+
+
+@triton.jit
+def load_groups(scales, unit, BITS: tl.constexpr, STEP: tl.constexpr = 0, WHOLE: tl.constexpr = 1):
+    """What `decode` needs of the units `unit` [B] + STEP, `unit` a multiple of WHOLE, a power of two:
+    pairs (rows g and g + 8) of scales, of zeros or minima and of outer numbers, [B, 8] in the order (g), or [B, 16] in
+    the order (g, t high) where 16 columns share one, of the first 32 columns and of the others. Scales of sums are
+    `sum_scales`."""
     FORM: tl.constexpr = BITS >> 5
     PER: tl.constexpr = FORM & 3
     TYPE: tl.constexpr = (FORM >> 2) & 7
@@ -191,11 +202,15 @@ def load_groups(scales, unit, BITS: tl.constexpr):
     index = tl.arange(0, 16 if PER == 3 else 8)[None, :]
     outer = tl.arange(0, 8)[None, :]
     if OUTER:
-        lead = scales + unit // 4 * (LEAD + 4 * SIZE)
-        at = lead + unit % 4 * SIZE + LEAD
+        if STEP % 4 < WHOLE:
+            lead = scales + unit // 4 * (LEAD + 4 * SIZE) + STEP // 4 * (LEAD + 4 * SIZE)
+            at = lead + unit % 4 * SIZE + (STEP % 4 * SIZE + LEAD)
+        else:
+            lead = scales + (unit + STEP) // 4 * (LEAD + 4 * SIZE)
+            at = lead + (unit + STEP) % 4 * SIZE + LEAD
     else:
         lead = scales
-        at = scales + unit // UNITS * SIZE
+        at = _record(scales, unit, SIZE, UNITS, STEP, WHOLE)
     m0 = 0
     if SECOND:
         m0 = _load_pairs(at + FIRST, index, OTHER)
@@ -218,16 +233,17 @@ def load_groups(scales, unit, BITS: tl.constexpr):
 
 
 @triton.jit
-def sum_scales(scales, unit, row, BITS: tl.constexpr):
-    """fp32 scales that multiply sums over units: of rows 0 to 15 of their tiles, one axis beside the other."""
+def sum_scales(scales, unit, row, BITS: tl.constexpr, STEP: tl.constexpr = 0, WHOLE: tl.constexpr = 1):
+    """fp32 scales that multiply sums over the units `unit` + STEP, `unit` a multiple of WHOLE: of rows 0 to 15 of their
+    tiles, one axis beside the other."""
     FORM: tl.constexpr = BITS >> 5
     TYPE: tl.constexpr = (FORM >> 2) & 7
     WIDTH: tl.constexpr = 2 if TYPE <= 1 else 4
     SIZE: tl.constexpr = 16 * WIDTH + (16 if (FORM >> 5) & 3 else 0)
     if BITS == 4:
-        scale = tl.load(scales + unit * 16 + row, eviction_policy="evict_first")
+        scale = tl.load(scales + unit * 16 + row + STEP * 16, eviction_policy="evict_first")
     else:
-        at = scales + unit // (FORM >> 16) * SIZE + (row % 8 * 2 + row // 8) * WIDTH
+        at = _record(scales, unit, SIZE, FORM >> 16, STEP, WHOLE) + (row % 8 * 2 + row // 8) * WIDTH
         if TYPE == 0:
             scale = tl.load(at.to(tl.pointer_type(tl.float16))).to(tl.float32)
         elif TYPE == 1:

@@ -71,25 +71,6 @@ def chunk(blocks: int, most: int) -> int:
     return min(blocks & -blocks, most)
 
 
-Few = tuple[int, int, int, int, int]
-"""Warps, units of a turn, turns whose words are requested and turns that are decoded before the wait for the input, and
-the registers of a thread (0: what the compiler likes)."""
-TUNING: dict[str, Few] = {
-    "linear": (4, 16, 2, 1, 0),
-    "linear 8": (4, 32, 1, 1, 0),
-    "linear_few": (4, 8, 4, 1, 0),
-    "linear_wide": (8, 32, 2, 1, 0),
-    "linear_wide 8": (4, 8, 8, 2, 0),
-    "linear_wide_few": (8, 64, 1, 1, 0),
-    "gate_up_one": (4, 16, 2, 0, 80),
-    "gate_up_one 16": (4, 8, 2, 0, 80),
-    "gate_up_one 5": (4, 16, 2, 0, 112),
-    "down_one": (8, 32, 3, 1, 0),
-    "down_one 16": (8, 32, 2, 1, 0),
-    "down_two": (8, 16, 2, 1, 128),
-    "down_two 8": (8, 16, 1, 1, 128),
-}
-"""Each few-token kernel, for all bits or those that are named; measured (docs/performance.md)."""
 Product = tuple[int, int, int, int, int]
 """Row tiles, warps, pipeline stages, units a turn, and what of 4-bit weights is loaded a turn early: 0 nothing, 1 codes
 and scales, 2 scales."""
@@ -107,19 +88,21 @@ EXPERTS: dict[tuple[bool, int], tuple[Product, Product]] = {
 Strips = tuple[int, int, int, int]
 """Warps of a block, warps that share a strip, strips a warp, units a turn."""
 STRIPS: dict[int, tuple[Strips, Strips]] = {
-    4: ((4, 1, 2, 2), (4, 1, 2, 2)), 8: ((4, 1, 1, 2), (4, 1, 2, 1)), 16: ((4, 1, 1, 1), (4, 1, 2, 1)),
+    4: ((4, 1, 2, 2), (4, 1, 2, 2)), 8: ((4, 1, 1, 2), (4, 1, 2, 1)),
+    16: ((4, 1, 1, 1), (4, 1, 2, 1)),
 }  # fmt: skip
 """The experts' products of gate and up, and of down, by bits, one by one."""
 STRIPS_FEW: dict[tuple[int, int], tuple[Strips, Strips]] = {
-    (4, 2): ((4, 1, 1, 4), (4, 1, 1, 2)), (4, 4): ((4, 1, 1, 4), (4, 1, 2, 2)), (8, 2): ((4, 2, 1, 4), (4, 2, 1, 2)),
-    (8, 4): ((4, 2, 2, 2), (4, 2, 2, 2)), (16, 2): ((4, 2, 2, 2), (4, 2, 2, 2)),
+    (4, 2): ((4, 1, 1, 4), (4, 1, 1, 2)), (4, 4): ((4, 1, 1, 4), (4, 1, 2, 2)),
+    (8, 2): ((4, 2, 1, 4), (4, 2, 1, 2)), (8, 4): ((4, 2, 2, 2), (4, 2, 2, 2)),
+    (16, 2): ((4, 2, 2, 2), (4, 2, 2, 2)),
 }  # fmt: skip
 """The same for up to two and up to four tokens, where that is faster."""
 ONE_BY_ONE = 16
 """Up to so many tokens the products go one by one; above, in one launch (`products.stream`)."""
 Stream = tuple[int, int, int, int, int]
 """Warps of a block, strips a warp and units a turn of gate and up, and the same two of down."""
-STREAM: dict[int, Stream] = {4: (4, 2, 1, 2, 1), 8: (4, 2, 2, 2, 2), 16: (8, 1, 1, 1, 1)}
+STREAM: dict[int, Stream] = {4: (4, 2, 2, 2, 2), 8: (4, 2, 2, 2, 2), 16: (8, 1, 1, 1, 1)}
 STREAM_BLOCKS = 5
 """Blocks of a multiprocessor that both products together are launched with."""
 DENSE: dict[int, Product] = {
@@ -205,16 +188,40 @@ def cheap(units: int, warps: int, pairs: int) -> int:
     return units
 
 
-def tuned(kernel: str, blocks: int, bits: int, *, early: bool = True, pairs: int = 0) -> dict[str, Any]:
-    """Launch constants of a kernel whose sum runs over `blocks` units; without EARLY where it decodes nothing early."""
-    warps, most, turns, decoded, registers = TUNING.get(f"{kernel} {bits}", TUNING[kernel])
-    whole = chunk(blocks, most)
-    units = cheap(whole, warps, pairs)
-    turns, decoded = turns * whole // units, decoded * whole // units
-    ahead = min(turns, blocks // units)
-    found: dict[str, Any] = {"B": units, "AHEAD": ahead, "WARPS": warps, "num_warps": warps}
-    if early:
-        found["EARLY"] = min(decoded, ahead)
+Lone = tuple[int, int, int, int, int]
+"""Warps of a block, tiles that they share, the turns whose words are requested and those that are decoded before the
+wait for the input, and the registers of a thread (0: what the compiler likes)."""
+LONE: dict[str, Lone] = {
+    "linear": (4, 1, 8, 4, 0),
+    "linear 8": (8, 1, 4, 2, 0),
+    "linear 16": (4, 1, 8, 0, 0),
+    "linear_few": (4, 1, 8, 2, 0),
+    "linear_wide": (16, 1, 4, 2, 0),
+    "linear_wide 8": (8, 1, 8, 2, 0),
+    "linear_wide 16": (8, 1, 8, 0, 0),
+    "linear_wide_few": (8, 1, 8, 8, 0),
+    "linear_wide_few 8": (8, 1, 8, 2, 0),
+    "gate_up_one": (8, 2, 8, 0, 72),
+    "gate_up_one 8": (8, 2, 4, 0, 72),
+    "gate_up_one 16": (4, 1, 4, 0, 80),
+    "down_one": (8, 1, 12, 2, 0),
+    "down_one 8": (16, 1, 6, 0, 0),
+    "down_one 16": (8, 1, 8, 0, 0),
+    "down_two": (8, 1, 12, 0, 0),
+    "down_two 16": (8, 1, 4, 0, 128),
+}
+"""Products of one token or few (down_two: of one of two), for all bits or those that are named; measured
+(docs/performance.md)."""
+
+
+def lone(kernel: str, blocks: int, bits: int, *, tiles: int = 0) -> dict[str, Any]:
+    """Launch constants of a lone token's product whose sum runs over `blocks` units: with `tiles`, of gate and up."""
+    warps, shared, ahead, early, registers = LONE.get(f"{kernel} {bits}", LONE[kernel])
+    shared = chunk(tiles, shared) if tiles else 1
+    warps = chunk(blocks, warps // shared) * shared
+    turns = blocks * shared // warps
+    found: dict[str, Any] = {"AHEAD": min(ahead, turns), "WARPS": warps, "num_warps": warps}
+    found |= {"TILES": shared} if tiles else {"EARLY": min(early, turns)}
     if registers:
         found["maxnreg"] = registers
     return found

@@ -36,8 +36,8 @@ def _fill_assembly(threads: int, again: bool = False) -> str:
     """Each thread reads its entries of the table ($1) and writes them 32 times; gives 4 * lane in $0."""
     entries, parts = max(1, 256 // threads), max(1, threads // 256)
     lines = ["{", "bar.sync 0;"] if again else [".shared .align 128 .b8 maskloop_pairs[32768];", "{"]
-    lines += [".reg .u32 i, e, r, b, c, a, v;", ".reg .u64 p;", "mov.u32 i, %tid.x;"]
-    lines += ["mov.u32 b, maskloop_pairs;", "and.b32 r, i, 7;"]
+    lines += [".reg .u32 i, e, r, b, c, a, v, z, v1, v2, v3;", ".reg .u64 p;", "mov.u32 i, %tid.x;"]
+    lines += ["mov.u32 b, maskloop_pairs;", "and.b32 r, i, 7;", "mov.u32 z, %ctaid.x;", "shr.u32 z, z, 30;"]
     for entry in range(entries):
         if parts > 1:  # several threads share an entry: each writes some of its eight 16-byte columns
             lines += [f"shr.u32 e, i, {parts.bit_length() - 1};", f"and.b32 r, i, {parts - 1};"]
@@ -47,6 +47,10 @@ def _fill_assembly(threads: int, again: bool = False) -> str:
             "mul.wide.u32 p, e, 4;",
             "add.u64 p, p, $1;",
             "ld.global.nc.u32 v, [p];",
+            # zero, which the assembler does not know: else it would copy the four anew before every store
+            "or.b32 v1, v, z;",
+            "add.u32 v2, v, z;",
+            "xor.b32 v3, v, z;",
             "shl.b32 e, e, 7;",
             "add.u32 e, e, b;",
         ]
@@ -56,17 +60,12 @@ def _fill_assembly(threads: int, again: bool = False) -> str:
                 lines += [f"add.u32 c, r, {column * parts};"]
             else:
                 lines += [f"xor.b32 c, r, {column};"]
-            lines += ["shl.b32 c, c, 4;", "add.u32 a, e, c;", "st.shared.v4.u32 [a], {v, v, v, v};"]
+            lines += ["shl.b32 c, c, 4;", "add.u32 a, e, c;", "st.shared.v4.u32 [a], {v, v1, v2, v3};"]
     lines += ["bar.sync 0;", "mov.u32 a, %laneid;", "shl.b32 $0, a, 2;", "}"]
     return "\n".join(lines)
 
 
-_FILL_128 = tl.constexpr(_fill_assembly(128))
-_FILL_256 = tl.constexpr(_fill_assembly(256))
-_FILL_512 = tl.constexpr(_fill_assembly(512))
-_REFILL_128 = tl.constexpr(_fill_assembly(128, again=True))
-_REFILL_256 = tl.constexpr(_fill_assembly(256, again=True))
-_REFILL_512 = tl.constexpr(_fill_assembly(512, again=True))
+_fill = triton.constexpr_function(_fill_assembly)
 
 _DECODE_4 = tl.constexpr(
     "{\n.reg .u32 a0, a1, a2, a3, b;\nmov.u32 b, maskloop_pairs;\n"
@@ -163,12 +162,7 @@ def prepare_table(table, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.conste
     lane = 0
     if ASM and (BITS == 4 or (BITS >> 15) & 1):
         address = table.to(tl.uint64, bitcast=True)
-        if WARPS == 4:
-            lane = tl.inline_asm_elementwise(_FILL_128, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
-        elif WARPS == 8:
-            lane = tl.inline_asm_elementwise(_FILL_256, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
-        else:
-            lane = tl.inline_asm_elementwise(_FILL_512, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
+        lane = tl.inline_asm_elementwise(_fill(32 * WARPS), "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
     return lane
 
 
@@ -177,47 +171,47 @@ def refill_table(table, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.constex
     """Put another weight's table in the place of the one that `prepare_table` put there."""
     if ASM and (BITS == 4 or (BITS >> 15) & 1):
         address = table.to(tl.uint64, bitcast=True)
-        if WARPS == 4:
-            tl.inline_asm_elementwise(_REFILL_128, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
-        elif WARPS == 16:
-            tl.inline_asm_elementwise(_REFILL_512, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
-        else:
-            tl.inline_asm_elementwise(_REFILL_256, "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
+        tl.inline_asm_elementwise(_fill(32 * WARPS, True), "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
 
 
 @triton.jit
-def load_words(words, scales, unit, BITS: tl.constexpr, ONCE: tl.constexpr = True):
-    """16-bit elements of the units `unit` [B]: four tensors [B, 256], of which 4 bits use one and 8 bits two; other
-    tools' formats have the upper bits of codes in the second, and groups (forms.py) in the others. With ONCE no other
-    block reads them: they are the first to leave the caches."""
+def load_words(
+    words, scales, unit, BITS: tl.constexpr, ONCE: tl.constexpr = True, STEP: tl.constexpr = 0, WHOLE: tl.constexpr = 1
+):
+    """16-bit elements of the units `unit` [B] + STEP: four tensors [B, 256], of which 4 bits use one and 8 bits two;
+    other tools' formats have the upper bits of codes in the second, and groups (forms.py) in the others. With ONCE no
+    other block reads them: they are the first to leave the caches. `unit` is a multiple of WHOLE, a power of two."""
     KEEP: tl.constexpr = "evict_first" if ONCE else ""
     CODE: tl.constexpr = BITS & 31
-    base = words + unit[:, None] * (64 * CODE) + tl.arange(0, 256)[None, :]
-    w0 = tl.load(base, eviction_policy=KEEP)
+    SIZE: tl.constexpr = 64 * CODE
+    base = words + unit[:, None] * SIZE + tl.arange(0, 256)[None, :]
+    w0 = tl.load(base + STEP * SIZE, eviction_policy=KEEP)
     w1 = w0
     w2 = w0
     w3 = w0
     if CODE >= 8:
-        w1 = tl.load(base + 256, eviction_policy=KEEP)
+        w1 = tl.load(base + (STEP * SIZE + 256), eviction_policy=KEEP)
     elif CODE == 6:
-        w1 = tl.load(words + unit[:, None] * (64 * CODE) + 256 + tl.arange(0, 128)[None, :])
+        w1 = tl.load(words + unit[:, None] * SIZE + tl.arange(0, 128)[None, :] + (STEP * SIZE + 256))
     elif CODE == 5:
-        w1 = tl.load(words + unit[:, None] * (64 * CODE) + 256 + tl.arange(0, 64)[None, :])
+        w1 = tl.load(words + unit[:, None] * SIZE + tl.arange(0, 64)[None, :] + (STEP * SIZE + 256))
     if (BITS >> 5) & 3 and ((BITS >> 10) & 3 or ((BITS >> 16) & 1) == 0):
-        w2, w3 = load_groups(scales, unit, BITS)
+        w2, w3 = load_groups(scales, unit, BITS, STEP, WHOLE)
     if BITS == 16:
-        w2 = tl.load(base + 512, eviction_policy=KEEP)
-        w3 = tl.load(base + 768, eviction_policy=KEEP)
+        w2 = tl.load(base + (STEP * SIZE + 512), eviction_policy=KEEP)
+        w3 = tl.load(base + (STEP * SIZE + 768), eviction_policy=KEEP)
     return w0, w1, w2, w3
 
 
 @triton.jit
-def load_units(words, scales, unit, B: tl.constexpr, BITS: tl.constexpr):
-    """Words and block scales of the units `unit` [B]."""
-    w0, w1, w2, w3 = load_words(words, scales, unit, BITS)
+def load_units(
+    words, scales, unit, B: tl.constexpr, BITS: tl.constexpr, STEP: tl.constexpr = 0, WHOLE: tl.constexpr = 1
+):
+    """Words and block scales of the units `unit` [B] + STEP; as `load_words`."""
+    w0, w1, w2, w3 = load_words(words, scales, unit, BITS, True, STEP, WHOLE)
     s = tl.zeros([B, 16], tl.float32)
     if BITS == 4 or (BITS >> 16) & 1:
-        s = sum_scales(scales, unit[:, None], tl.arange(0, 16)[None, :], BITS)
+        s = sum_scales(scales, unit[:, None], tl.arange(0, 16)[None, :], BITS, STEP, WHOLE)
     return w0, w1, w2, w3, s
 
 

@@ -13,18 +13,16 @@ from torch import Tensor
 
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.fragments import FragmentWeight, unfragment
+from engine.model.kernels.device.sums import leave_sums, sums_of
 from engine.model.kernels.device.units import (
     HALF_SCALE,
     decode,
     load_units,
-    load_words,
     plane_products,
     prepare_table,
     release_next,
     row_factors,
-    row_token,
     row_unit,
-    sum_scales,
     unit_products,
     wait_for_previous,
 )
@@ -32,82 +30,74 @@ from engine.model.kernels.routing.choice import choose, choose_experts, expert_o
 
 
 @triton.jit
-def _silu_product(y, BT: tl.constexpr):
-    """[16, BT] of 8 gate and 8 up rows to silu(gate) * up [8, BT]."""
-    gate, up = tl.split(tl.trans(tl.reshape(y, [2, 8, BT]), 1, 2, 0))
-    return gate * tl.sigmoid(gate) * up
-
-
-@triton.jit
 def gate_up_one_kernel(
     x, logits, words, scales, table, inner,
     I: tl.constexpr, K: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr,
-    NORM_TOPK: tl.constexpr, AHEAD: tl.constexpr, T: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr,
+    NORM_TOPK: tl.constexpr, AHEAD: tl.constexpr, T: tl.constexpr, TILES: tl.constexpr, BITS: tl.constexpr,
     WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (2I/16, C, T), each token alone: inner fp16 [T, C, I] = route weight * silu(gate) * up / 64. Every block
-    finds the experts by the router's logits [T, E]."""
-    BLOCKS: tl.constexpr = K // 64
-    TURNS: tl.constexpr = BLOCKS // B
-    tile = tl.program_id(0)
+    """Grid (2I/16/TILES, C, T), each token alone: inner fp16 [T, C, I] = route weight * silu(gate) * up / 64. Every
+    block finds the experts by the router's logits [T, E]; its warps share its tiles as in `linear.linear_kernel`."""
+    SHARING: tl.constexpr = WARPS // TILES
+    TURNS: tl.constexpr = K // 64 // SHARING
+    tile = tl.program_id(0) * TILES
     slot = tl.program_id(1)
     if T > 1:
         x += tl.program_id(2) * K
         logits += tl.program_id(2) * E
         inner += tl.program_id(2) * C * I
     lane = prepare_table(table, WARPS, BITS, ASM)
-    live = (row_token(B, 8) < 1)[:, None]
-    at = x + row_unit(B, 8)[:, None] * 64 + tl.arange(0, 32)[None, :]
+    warp = tl.arange(0, WARPS)
+    place = (row_unit(WARPS, 8) % SHARING * (TURNS * 64))[:, None] + tl.arange(0, 32)[None, :]
     wait_for_previous(PDL)
     release_next(PDL)  # after the wait: the next kernel reads the logits without waiting for us
     choice = choose_experts(logits, E, EP, C, ASM)
     expert = expert_of(choice, slot, EP, ASM)
-    first = (expert.to(tl.int64) * (2 * I // 16) + tile) * BLOCKS + tl.arange(0, B)
+    unit = (expert.to(tl.int64) * (2 * I // 16) + tile) * (K // 64) + warp * TURNS
     held = ()
     for c in tl.static_range(AHEAD):
-        held = held + (load_units(words, scales, first + c * B, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
+        held = held + (load_units(words, scales, unit, WARPS, BITS, c, TURNS & -TURNS),)  # noqa: RUF005 - Triton knows no unpacking
+    row = tl.arange(0, 8 * TILES)
+    if BITS == 8 or BITS > 31:
+        n = expert * (2 * I) + tile * 16 + row // 8 * 16 + row % 8
+        gate_factors = row_factors(scales, table, n, BITS)
+        up_factors = row_factors(scales, table, n + 8, BITS)
     mine, others = route_logits(choice, expert, logits, E, EP, C, CP, NORM_TOPK, ASM)
-    acc = tl.zeros([B, 16, 8], tl.float32)
+    weight = 1.0 / tl.sum(tl.exp(others - mine)) / HALF_SCALE
+    acc = tl.zeros([WARPS, 16, 8], tl.float32)
     for c in tl.static_range(TURNS):
-        xa = tl.load(at + c * B * 64, mask=live, other=0.0)
-        xb = tl.load(at + c * B * 64 + 32, mask=live, other=0.0)
+        xa = tl.load(x + place + c * 64)
+        xb = tl.load(x + place + (c * 64 + 32))
         w0, w1, w2, w3, s = held[c]
         if c + AHEAD < TURNS:
-            held = held + (load_units(words, scales, first + (c + AHEAD) * B, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
-        acc += unit_products(w0, w1, w2, w3, s, xa, xb, lane, table, B, 8, BITS, ASM)
-    total = tl.sum(acc, axis=0)
+            held = held + (load_units(words, scales, unit, WARPS, BITS, c + AHEAD, TURNS & -TURNS),)  # noqa: RUF005 - Triton knows no unpacking
+        acc += unit_products(w0, w1, w2, w3, s, xa, xb, lane, table, WARPS, 8, BITS, ASM)
+    leave_sums(acc, WARPS, 1, ASM)
+    gate = sums_of(acc, row // 8 * 16 + row % 8, WARPS, SHARING, 1, ASM)
+    up = sums_of(acc, row // 8 * 16 + row % 8 + 8, WARPS, SHARING, 1, ASM)
     if BITS == 8 or BITS > 31:
-        total = total * row_factors(scales, table, expert * (2 * I) + tile * 16 + tl.arange(0, 16), BITS)[:, None]
-    value = _silu_product(total, 8) * (1.0 / tl.sum(tl.exp(others - mine)) / HALF_SCALE)
-    n = tile * 8 + tl.arange(0, 8)
-    t = tl.arange(0, 8)
-    tl.store(inner + slot * I + n[:, None] + t[None, :] * 0, value.to(tl.float16), mask=(t < 1)[None, :])
+        gate = gate * gate_factors
+        up = up * up_factors
+    value = gate * tl.sigmoid(gate) * up * weight
+    tl.store(inner + slot * I + tile * 8 + row, value.to(tl.float16))
 
 
 @triton.jit
-def _down_words(
-    words,
-    scales,
-    table,
-    experts,
-    tile,
-    c: tl.constexpr,
-    N: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    B: tl.constexpr,
-    BITS: tl.constexpr,
-):
-    """Words, block scales and row scales of units c * B .. of the chosen experts' joined columns. Blocks have scales of
-    rows, too, in other tools' formats."""
-    j = c * B + tl.arange(0, B)
-    unit = (experts.to(tl.int64) * (N // 16) + tile) * BLOCKS + (j - j // BLOCKS * BLOCKS)
-    w0, w1, w2, w3 = load_words(words, scales, unit, BITS)
-    r = tl.arange(0, 16)
-    s = tl.zeros([B, 16], tl.float32)
-    if BITS == 4 or (BITS >> 16) & 1:
-        s = sum_scales(scales, unit[:, None], r[None, :], BITS)
+def _down_units(
+    words, scales, table, choice, tile, c: tl.constexpr, N: tl.constexpr, BLOCKS: tl.constexpr, TURNS: tl.constexpr,
+    EP: tl.constexpr, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr,
+):  # fmt: skip
+    """Words and scales, those of rows in them, of every warp's unit c of the chosen experts' joined columns. Blocks
+    have scales of rows, too, in other tools' formats."""
+    ALONE: tl.constexpr = BLOCKS % TURNS == 0  # a warp's units are one expert's
+    FIRST: tl.constexpr = 0 if ALONE else c
+    STEP: tl.constexpr = c if ALONE else 0
+    j = tl.arange(0, WARPS) * TURNS + FIRST
+    experts = experts_of(choice, j // BLOCKS, EP, ASM)
+    unit = (experts.to(tl.int64) * (N // 16) + tile) * BLOCKS + j % BLOCKS
+    w0, w1, w2, w3, s = load_units(words, scales, unit, WARPS, BITS, STEP, TURNS & -TURNS if ALONE else 1)
     if BITS == 8 or BITS > 31:
-        f = row_factors(scales, table, (experts * N)[:, None] + tile * 16 + r[None, :], BITS)
+        f = row_factors(scales, table, (experts * N)[:, None] + tile * 16 + tl.arange(0, 16)[None, :], BITS)
         s = s * f if (BITS >> 16) & 1 else f
     return w0, w1, w2, w3, s
 
@@ -116,13 +106,13 @@ def _down_words(
 def down_one_kernel(
     inner, logits, words, scales, table, out, half,
     N: tl.constexpr, I: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, AHEAD: tl.constexpr,
-    EARLY: tl.constexpr, T: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
+    EARLY: tl.constexpr, T: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
     PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (N/16, T), each token alone: out fp32 [T, N] += sum over experts of W_e inner_e * 64; half = fp16(out /
-    64)."""
+    64). A warp takes a stretch of the experts' joined columns."""
     BLOCKS: tl.constexpr = I // 64
-    TURNS: tl.constexpr = C * BLOCKS // B
+    TURNS: tl.constexpr = C * BLOCKS // WARPS
     tile = tl.program_id(0)
     if T > 1:
         inner += tl.program_id(1) * C * I
@@ -130,43 +120,41 @@ def down_one_kernel(
         out += tl.program_id(1) * N
         half += tl.program_id(1) * N
     release_next(PDL)
-    live = (row_token(B, 8) < 1)[:, None]
-    column = row_unit(B, 8)[:, None] * 64 + tl.arange(0, 32)[None, :]
-    n = tile * 16 + tl.arange(0, 16)
-    t = tl.arange(0, 8)
-    at = n[:, None] + t[None, :] * 0
-    keep = (t < 1)[None, :]
+    place = (row_unit(WARPS, 8) * (TURNS * 64))[:, None] + tl.arange(0, 32)[None, :]
+    row = tl.arange(0, 16)
+    n = tile * 16 + row
     choice = choose_experts(logits, E, EP, C, ASM)
     held = ()
     for c in tl.static_range(AHEAD):  # requested before the wait
-        experts = experts_of(choice, (c * B + tl.arange(0, B)) // BLOCKS, EP, ASM)
-        held = held + (_down_words(words, scales, table, experts, tile, c, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
+        held = held + (_down_units(words, scales, table, choice, tile, c, N, BLOCKS, TURNS, EP, WARPS, BITS, ASM),)  # noqa: RUF005 - Triton knows no unpacking
     lane = prepare_table(table, WARPS, BITS, ASM)
     ready = ()
     for c in tl.static_range(EARLY):
         w0, w1, w2, w3, s = held[c]
-        ready = ready + (decode(w0, w1, w2, w3, lane, table, B, BITS, ASM),)  # noqa: RUF005 - Triton knows no unpacking
+        ready = ready + (decode(w0, w1, w2, w3, lane, table, WARPS, BITS, ASM),)  # noqa: RUF005 - Triton knows no unpacking
     wait_for_previous(PDL)
-    before = tl.load(out + at, mask=keep, other=0.0)
-    acc = tl.zeros([B, 16, 8], tl.float32)
+    before = tl.load(out + n)
+    acc = tl.zeros([WARPS, 16, 8], tl.float32)
     for c in tl.static_range(TURNS):
-        xa = tl.load(inner + c * B * 64 + column, mask=live, other=0.0)
-        xb = tl.load(inner + c * B * 64 + column + 32, mask=live, other=0.0)
+        xa = tl.load(inner + place + c * 64)
+        xb = tl.load(inner + place + (c * 64 + 32))
         w0, w1, w2, w3, s = held[c]
         if c + AHEAD < TURNS:
-            experts = experts_of(choice, ((c + AHEAD) * B + tl.arange(0, B)) // BLOCKS, EP, ASM)
-            held = held + (_down_words(words, scales, table, experts, tile, c + AHEAD, N, BLOCKS, B, BITS),)  # noqa: RUF005 - Triton knows no unpacking
+            held = held + (_down_units(  # noqa: RUF005 - Triton knows no unpacking
+                words, scales, table, choice, tile, c + AHEAD, N, BLOCKS, TURNS, EP, WARPS, BITS, ASM
+            ),)  # fmt: skip
         if c < EARLY:
             a0, a1, a2, a3 = ready[c]
         else:
-            a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, B, BITS, ASM)
-        part = plane_products(a0, a1, a2, a3, s, xa, xb, B, 8, BITS)
+            a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, WARPS, BITS, ASM)
+        part = plane_products(a0, a1, a2, a3, s, xa, xb, WARPS, 8, BITS)
         if (BITS == 8 or BITS > 31) and ((BITS >> 16) & 1) == 0:
             part = part * s[:, :, None]
         acc += part
-    result = tl.sum(acc, axis=0) * HALF_SCALE + before
-    tl.store(out + at, result, mask=keep)
-    tl.store(half + at, (result / HALF_SCALE).to(tl.float16), mask=keep)
+    leave_sums(acc, WARPS, 1, ASM)
+    result = sums_of(acc, row, WARPS, WARPS, 1, ASM) * HALF_SCALE + before
+    tl.store(out + n, result)
+    tl.store(half + n, (result / HALF_SCALE).to(tl.float16))
 
 
 def experts_one(
@@ -186,16 +174,15 @@ def experts_one(
     width, (tokens, experts) = down.columns, logits.shape
     kind = "one" if tokens == 1 else "two"
     shared = {"E": experts, "EP": triton.next_power_of_2(experts), "C": chosen, "T": tokens}
-    gate_up_one_kernel[(gate_up.rows // 16, chosen, tokens)](
+    up = launch.lone("gate_up_one", gate_up.columns // 64, gate_up.bits, tiles=gate_up.rows // 16)
+    gate_up_one_kernel[(gate_up.rows // 16 // up["TILES"], chosen, tokens)](
         x, logits, gate_up.words, gate_up.scales, gate_up.table, inner,
         I=width, K=gate_up.columns, CP=triton.next_power_of_2(chosen), NORM_TOPK=norm_topk,
-        BITS=gate_up.kind,
-        **launch.tuned("gate_up_one", gate_up.columns // 64, gate_up.bits, early=False, pairs=gate_up.pairs), **shared,
-        **launch.options(x),
+        BITS=gate_up.kind, **up, **shared, **launch.options(x),
     )  # fmt: skip
     down_one_kernel[(down.rows // 16, tokens)](
         inner, logits, down.words, down.scales, down.table, out, half, N=down.rows, I=width, BITS=down.kind,
-        **launch.tuned(f"down_{kind}", chosen * width // 64, down.bits, pairs=down.pairs), **shared,
+        **launch.lone(f"down_{kind}", chosen * width // 64, down.bits), **shared,
         **launch.options(x, f"down_{kind} {down.bits}"),
     )  # fmt: skip
 
