@@ -134,8 +134,8 @@ def stream_kernel(
     x, inner, out, pairs, groups, progress, up_words, up_scales, up_table, down_words, down_scales, down_table, weights,
     G,
     I: tl.constexpr, H: tl.constexpr, C: tl.constexpr, GP: tl.constexpr, W: tl.constexpr, UP_ROWS: tl.constexpr,
-    UP_U: tl.constexpr, DOWN_ROWS: tl.constexpr, DOWN_U: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr,
-    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+    UP_U: tl.constexpr, DOWN_ROWS: tl.constexpr, DOWN_U: tl.constexpr, BT: tl.constexpr,
+    BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """inner fp16 [P, I]: silu(gate) * up, route weight applied, divided by 64; out fp32 [P, H]. progress int32 [1 + G],
     zero at the start: the counter of strips, and how many warps are done with a group's gate and up."""

@@ -18,13 +18,12 @@ from engine.model.kernels.device.units import (
     HALF_SCALE,
     activation_planes,
     decode,
-    load_words,
+    load_units,
     prepare_table,
     release_next,
     row_factors,
     row_token,
     row_unit,
-    sum_scales,
     wait_for_previous,
     weight_plane,
 )
@@ -34,19 +33,15 @@ from engine.model.kernels.routing.router import Pairs
 
 @triton.jit
 def load_strips(
-    words, scales, unit, stride, ROWS: tl.constexpr, W: tl.constexpr, U: tl.constexpr, BITS: tl.constexpr,
-    Q: tl.constexpr = 1,
+    words, scales, unit, STRIDE: tl.constexpr, ROWS: tl.constexpr, W: tl.constexpr, U: tl.constexpr,
+    BITS: tl.constexpr, Q: tl.constexpr = 1,
 ):  # fmt: skip
-    """Words and block scales of U units, every Qth, of ROWS x W strips; `unit` [W], `stride` from one W to the next."""
+    """Words and block scales of U units, every Qth, of ROWS x W strips; `unit` [W], STRIDE from one W to the next."""
+    WHOLE: tl.constexpr = U if Q == 1 else 1
     found = ()
     for u in tl.static_range(U):
         for row in tl.static_range(ROWS):
-            at = unit + row * stride + u * Q
-            w0, w1, w2, w3 = load_words(words, scales, at, BITS)
-            s = tl.zeros([W, 16], tl.float32)
-            if BITS == 4 or (BITS >> 16) & 1:
-                s = sum_scales(scales, at[:, None], tl.arange(0, 16)[None, :], BITS)
-            found = found + ((w0, w1, w2, w3, s),)  # noqa: RUF005 - Triton knows no unpacking
+            found = found + (load_units(words, scales, unit, W, BITS, row * STRIDE + u * Q, WHOLE),)  # noqa: RUF005 - Triton knows no unpacking
     return found
 
 
@@ -101,8 +96,8 @@ def strip_sums(
 def strips_kernel(
     x, pairs, groups, words, scales, table, weights, out, G,
     N: tl.constexpr, K: tl.constexpr, C: tl.constexpr, W: tl.constexpr, Q: tl.constexpr, ROWS: tl.constexpr,
-    U: tl.constexpr, BT: tl.constexpr, GATE: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
-    PDL: tl.constexpr,
+    U: tl.constexpr, BT: tl.constexpr, GATE: tl.constexpr, BITS: tl.constexpr,
+    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (N/16/S/ROWS, G), S = W/Q: Q warps share a strip, every Qth unit each. GATE: out fp16 [P, N/2] of the
     group's pairs, route weight applied, divided by 64; else out fp32 [P, N], times 64."""
