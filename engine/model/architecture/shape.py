@@ -143,7 +143,8 @@ class Shape:
 
 
 def is_supported(config: Any) -> bool:
-    """Whether our forward computes the config's model exactly: known type, plain RoPE, SiLU, no sliding window."""
+    """Whether our forward computes the config's model exactly: known type, plain RoPE, SiLU, no sliding window, no bias
+    but Qwen2's of queries, keys and values."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     return (
         config.model_type in SUPPORTED
@@ -151,6 +152,7 @@ def is_supported(config: Any) -> bool:
         and config.hidden_act == "silu"
         and not getattr(config, "use_sliding_window", False)
         and not getattr(config, "mlp_bias", False)
+        and (config.model_type == "qwen2" or not getattr(config, "attention_bias", False))
         and not getattr(config, "mlp_only_layers", None)
     )
 
