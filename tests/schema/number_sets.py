@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -33,8 +34,12 @@ def integers(*bounds: Any, integral_fractions: bool = False, **named: Any) -> Au
     interval = _interval(*bounds, **named)
     if interval.step is not None:
         interval &= Interval(step=Fraction(1))
-    return number_text.integers(interval, integral_fractions=integral_fractions)
+    texts = number_text.integers(interval, integral_fractions=integral_fractions)
+    whole = integral_fractions and interval.step in (None, 1)
+    return texts | number_text.greatest(replace(interval, step=None)) if whole else texts
 
 
 def numbers(*bounds: Any, **named: Any) -> Automaton:
-    return number_text.numbers(_interval(*bounds, **named))
+    interval = _interval(*bounds, **named)
+    texts = number_text.numbers(interval)
+    return texts if interval.step is not None else texts | number_text.greatest(interval)

@@ -15,14 +15,14 @@ from engine.errors import LimitExceeded
 from engine.schema.automata.automaton import Automaton
 from engine.schema.containers.listed import Lister
 from engine.schema.numbers.intervals import ALL_NUMBERS
-from engine.schema.numbers.numerals import numerals
+from engine.schema.numbers.numerals import greatest, numerals
 from engine.schema.reading.parameter_text import Style
 from engine.schema.rules.grammar import EITHER, UNDECLARED, Ref, Rule, Sequence, Text, Way
 from engine.schema.rules.guards import Length, Matching
 from engine.schema.rules.layout import Follow, Layout
 from engine.schema.rules.shortest import Fewest
 from engine.schema.semantics.evaluator import Evaluator
-from engine.schema.semantics.occurrences import mark, mark_untyped
+from engine.schema.semantics.occurrences import mark, mark_steps, mark_untyped
 from engine.schema.sets.lengths import FOLDED_LENGTH, in_states, is_countable
 from engine.schema.sets.shape import ANY_STRING, ArrayShape, ObjectShape, Shape, StringSet
 from engine.schema.sets.term import Term
@@ -154,9 +154,12 @@ class ValueWriter(ABC):
     def _scalars(self, shape: Shape, follow: Follow, term: Term) -> list[Sequence]:
         ahead = self.layout.follow(follow)
         found: list[Sequence] = []
-        numbers = numerals(shape.numbers, not self.options.tight)
-        if not numbers.is_empty:
-            found.append((self.spelled.text("scalar", numbers, ahead),))
+        if any(interval.holes for interval in shape.numbers):
+            mark_steps(self.evaluator, term, "narrowed", "what is no multiple is written in a bounded number of digits")
+        for spelled in (numerals, greatest):
+            numbers = spelled(shape.numbers, not self.options.tight)
+            if not numbers.is_empty:
+                found.append((self.spelled.text("scalar", numbers, ahead),))
         for part in shape.strings:
             if part.content is not None and self.holds_content(part, term):
                 found.append(self.content(part.content, follow, term))

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from engine.schema.automata.automaton import Automaton
 from engine.schema.numbers.intervals import Interval
-from engine.schema.numbers.number_text import integers, numbers
+from engine.schema.numbers.number_text import TOP_MANTISSAS, greatest, integers, numbers
 
 Parts = tuple[str, ...]
 """Expressions, one after another."""
@@ -24,10 +24,13 @@ WHOLE_BLOCK = f"[0-9]{{{BLOCK}}}"
 _COUNTED = re.compile(r"\[0-9\]\{1,(\d+)\}")
 
 _TO_243 = "([0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-3][0-9]|24[0-3])"
-_TO_300 = "([1-9]|[1-9][0-9]|[12][0-9][0-9]|300)"
+_TO_323 = "([1-9]|[1-9][0-9]|[12][0-9][0-9]|3[01][0-9]|32[0-3])"
+_TO_324 = _TO_323[:-2] + "4])"
 _TO_307 = "([0-9]|[1-9][0-9]|[12][0-9][0-9]|30[0-7])"
 _FROM_244 = r"[eE]\+?0?(24[4-9]|2[5-9][0-9]|30[0-7])"
+_LEAST = r"[eE]-0?324"
 _WHOLE_DECADE = r"[eE]\+?0?(1[6-9]|[2-9][0-9]|[12][0-9][0-9]|30[0-7])"
+_TOP = r"[eE]\+?0?308"
 _ZEROS, _FRACTION, _DIGITS = r"\.0{1,24}", r"\.[0-9]{1,24}", r"\.[0-9]{1,17}"
 
 
@@ -53,6 +56,8 @@ def blocks(part: str) -> tuple[Parts, ...]:
 def _known() -> dict[Automaton, tuple[Parts, ...]]:
     from_zero, from_one = Interval(low=Fraction(0)), Interval(low=Fraction(1))
     return {
+        greatest(Interval()): _greatest("-?"),
+        greatest(from_zero): _greatest(""),
         numbers(Interval()): _free(),
         numbers(from_zero): _from_zero(),
         integers(Interval()): _whole("0|", "-?"),
@@ -70,7 +75,7 @@ def _whole(zero: str, sign: str, digits: int = 64) -> tuple[Parts, ...]:
 
 
 def _free() -> tuple[Parts, ...]:
-    digit, exponent = "-?[0-9]", rf"[eE](\+?0?{_TO_243}|-0?{_TO_300})"
+    digit, exponent = "-?[0-9]", rf"[eE](\+?0?{_TO_243}|-0?{_TO_324})"
     ends: tuple[Parts, ...] = ((), (_FRACTION,), (exponent,), (_FRACTION, exponent))
     return (
         *((*whole, *end) for whole in _whole("-?0|", "-?") for end in ends),
@@ -79,10 +84,11 @@ def _free() -> tuple[Parts, ...]:
 
 
 def _from_zero() -> tuple[Parts, ...]:
-    exponent = rf"[eE](\+?0?{_TO_307}|-0?{_TO_300})"
+    exponent = rf"[eE](\+?0?{_TO_307}|-0?{_TO_323})"
     return (
         *(*_whole("-?0|", ""), ("-0", _ZEROS), *((*short, _FRACTION) for short in _whole("0|", "", 16))),
         *(("[1-9]", exponent), ("[1-9]", _DIGITS, exponent)),
+        ("5", _LEAST),
     )
 
 
@@ -91,6 +97,11 @@ def _spelled(zero: str, sign: str) -> tuple[Parts, ...]:
     leading = f"{sign}[1-9]"
     return (
         *_whole(zero, sign),
-        *((*short, _ZEROS) for short in _whole(zero, sign, 15)),
+        *((*short, _ZEROS) for short in _whole(zero, sign, 16)),
         *((leading, _WHOLE_DECADE), (leading, _DIGITS, _WHOLE_DECADE)),
     )
+
+
+def _greatest(sign: str) -> tuple[Parts, ...]:
+    few, head, digits = TOP_MANTISSAS
+    return (sign + few, _TOP), (sign + head, _TOP), (sign + head, digits, _TOP)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 
 from engine.schema.automata.automaton import Automaton
 from engine.schema.numbers import number_text
 from engine.schema.numbers.intervals import Interval, Numbers
-from engine.schema.regex.pattern import full_match
-
-POINT_FREE = r"-?(0|[1-9]\d{0,40})(\.\d{1,20})?"
-"""Numbers without exponent, from which multiples can be taken away exactly."""
 
 
 @lru_cache(maxsize=256)
 def numerals(numbers: Numbers, every_spelling: bool) -> Automaton:
-    """The texts of these numbers. `every_spelling`: 1.0 for 1 as well. AutomatonTooLarge for unwieldy multiples."""
+    """The texts of these numbers, but for `greatest`. `every_spelling`: 1.0 for 1 as well. AutomatonTooLarge for
+    unwieldy multiples."""
     texts = Automaton.of(text for interval in numbers for text in _points(interval, every_spelling))
     for interval in numbers:
         if interval.single is None:
             texts = texts | _interval(interval, every_spelling)
     return texts
+
+
+@lru_cache(maxsize=256)
+def greatest(numbers: Numbers, every_spelling: bool) -> Automaton:
+    """The same of numbers that are written apart: see `number_text.greatest`."""
+    found = Automaton.nothing()
+    for interval in numbers:
+        whole = interval.step == 1 and every_spelling and not interval.plain
+        if interval.single is None and not interval.holes and (interval.step is None or whole):
+            found = found | number_text.greatest(replace(interval, step=None))
+    return found
 
 
 @lru_cache(maxsize=512)
@@ -31,18 +40,8 @@ def _interval(interval: Interval, every_spelling: bool) -> Automaton:
     else:
         texts = number_text.numbers(interval)
     for hole in interval.holes:
-        texts = (texts & full_match(POINT_FREE)) - _multiples(hole)
+        texts = texts & number_text.no_multiples(hole)
     return texts
-
-
-@lru_cache(maxsize=64)
-def _multiples(step: Fraction) -> Automaton:
-    multiples = Interval(step=step)
-    return (
-        number_text.integers(multiples, integral_fractions=True)
-        if step.denominator == 1
-        else number_text.numbers(multiples)
-    )
 
 
 def _points(interval: Interval, every: bool) -> set[str]:

@@ -63,6 +63,18 @@ def mark_untyped(evaluator: Evaluator, term: Term, word: VerdictWord, reason: st
     return bool(found)
 
 
+def mark_steps(evaluator: Evaluator, term: Term, word: VerdictWord, reason: str) -> None:
+    """Note the same about every keyword that speaks of the term's value and of multiples."""
+    for at in locations(evaluator, term):
+        if not isinstance(at.schema, dict):
+            continue
+        named = at.schema.get("type", ())
+        if "integer" in ([named] if isinstance(named, str) else named):
+            evaluator.report.mark(at, "type", word, reason)
+        if "multipleOf" in at.schema:
+            evaluator.report.mark(at, "multipleOf", word, reason)
+
+
 def name_repeats(evaluator: Evaluator) -> None:
     """Note at the root that some object's grammar lets a key stand twice."""
     reason = "who follows the keys of a document does not know those of a call's parameters"

@@ -200,3 +200,14 @@ def test_the_negation_of_a_length_that_stays_beside_its_pattern_is_held() -> Non
     assert {verdict.verdict for verdict in lowered.verdicts} == {"enforced"}
     language = Language(lowered.grammar)
     assert [language.accepts(text) for text in ("12", "é" * 50, "a" * 41, "a" * 40, "1a")] == [True] * 3 + [False] * 2
+
+
+@pytest.mark.parametrize(("keyword", "refused"), [({"type": "integer"}, "type"), ({"multipleOf": 2}, "multipleOf")])
+def test_what_is_no_multiple_is_named_where_multiples_are(keyword: Any, refused: str) -> None:
+    lowered = lower({"type": "number", "not": keyword}, conformance="spec")
+    words = {(verdict.pointer, verdict.keyword): verdict.verdict for verdict in lowered.verdicts}
+    assert words == {("", "type"): "enforced", ("", "not"): "enforced", ("/not", refused): "narrowed"}
+    language = Language(lowered.grammar)
+    assert [language.accepts_text(text) for text in ("6e-05", "1.5", "2.0", "0.99999999999999999999e-0")] == [
+        True, True, False, False,
+    ]  # fmt: skip
