@@ -44,6 +44,11 @@ def encode_prompt(request: Request, tokenizer: Tokenizer, *, max_sequence: int, 
 
     Nothing is tokenised of what is over `max_bytes`, and of what cannot fit no more than shows it.
     """
+    if len(request.messages or ()) >= max_sequence:
+        raise PromptTooLong(
+            f"there are {len(request.messages or ())} messages, and the context holds {max_sequence} tokens",
+            param="messages",
+        )
     if refuse_oversized(request, max_bytes=max_bytes) > BLOCK:
         _refuse_hopeless(_said(request), tokenizer, max_sequence)
     if request.template == "raw":

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis.strategies as st
@@ -18,8 +20,9 @@ from engine import Request, RequestError
 from engine.config import Limits
 from engine.serve.lift.body import LiftBody
 from engine.serve.openai.body import ChatBody, CompletionBody
-from engine.serve.wire.json_body import MOST_VALUES
+from engine.serve.wire.json_body import AT_ONCE_BYTES, MOST_VALUES, read_json
 from tests.decode.fakes import ByteTokenizer, fake_engine, random_logits
+from tests.hostile.growth import PIECE_S
 from tests.serve.fakes import Server
 
 LONE = "\ud800"
@@ -327,3 +330,45 @@ def test_a_body_of_another_form_is_told_its_header(
 def test_json_goes_by_several_names(server: Server, kind: str) -> None:
     answer = server.client.post("/check", content=b'{"schema": {}}', headers={"content-type": kind})
     assert answer.status_code == 200
+
+
+LARGE = {
+    "long integers": b'{"x":[' + b",".join([b"1" * 4200] * 1300) + b"]}",
+    "many integers": b'{"x":[' + b",".join([b"1" * 55] * 90_000) + b"]}",
+    "escaped texts": b'{"x":[' + b",".join([b'"' + b"\\u0041" * 20 + b'"'] * 40_000) + b"]}",
+    "a text": b'{"x":"' + b"\\u4e00" * 800_000 + b'"}',
+}
+
+
+def longest_call(work: Callable[[], Any]) -> float:
+    """CPU seconds of the longest call of C code, which may keep the interpreter from everybody."""
+    begun: list[float] = []
+    longest = [0.0]
+
+    def note(_: Any, event: str, __: Any) -> None:
+        if event == "c_call":
+            begun.append(time.thread_time())
+        elif event in ("c_return", "c_exception") and begun:
+            longest[0] = max(longest[0], time.thread_time() - begun.pop())
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return longest[0]
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_body_is_read_in_pieces_and_read_rightly(name: str) -> None:
+    assert len(LARGE[name]) > AT_ONCE_BYTES
+    assert longest_call(lambda: read_json(LARGE[name])) < PIECE_S
+    assert read_json(LARGE[name]) == json.loads(LARGE[name])
+
+
+def test_more_messages_than_the_context_holds_tokens_are_refused_before_they_are_rendered(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.engine.tokenizer, "chat", lambda *_, **__: pytest.fail("rendered"))
+    error = refused(server, "/v1/chat/completions", {**CHAT, "messages": USER * 20_000})
+    assert (error["type"], error["param"]) == ("PromptTooLong", "messages")
