@@ -37,16 +37,18 @@ def tidy(*, busy: bool) -> None:
     """The full collection, for when nothing is in flight: some milliseconds when one is due, else a microsecond.
 
     What it keeps (grammars, tables) later ones leave out: with 300 grammars each took 150 ms, in whatever thread had
-    just made an object. While something is in flight (`busy`) nothing is collected, and what is alive is left out all
-    the same: grammars that are loaded make millions of objects, and a collection amid them held everybody for 0.5 s.
+    just made an object. Where too much is new (a long conversation was read, and refused) it is left out at once. While
+    something is in flight (`busy`) nothing is collected, and what is alive is left out all the same: grammars that are
+    loaded make millions of objects, and a collection amid them held everybody for 0.5 s.
     Every five minutes everything is looked at, or every hour where there is never a pause.
     """
-    if gc.get_count()[2] < (_MEANWHILE if busy else _DUE):
+    due = gc.get_count()[2]
+    if due < (_MEANWHILE if busy else _DUE):
         return
     now = time.monotonic()
     if thorough := now - _thorough_at[0] > (_AT_LAST_S if busy else _THOROUGH_S):
         _thorough_at[0] = now
         gc.unfreeze()
-    if thorough or not busy:
+    if thorough or not (busy or due > _MEANWHILE):
         gc.collect()
     gc.freeze()

@@ -84,3 +84,21 @@ def test_after_a_busy_time_little_is_left_to_collect_in_the_first_pause() -> Non
         kept.extend([] for _ in range(1_000))
         tidy(busy=True)
     assert len(gc.get_objects()) < len(kept) // 2
+
+
+def test_what_came_all_at_once_is_not_collected_by_the_decode_thread() -> None:
+    gc.collect()
+    gc.freeze()
+    full: list[str] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        full.extend([phase] if info["generation"] == 2 else [])
+
+    kept = [[] for _ in range(200_000)]
+    gc.callbacks.append(note)
+    try:
+        tidy(busy=False)
+    finally:
+        gc.callbacks.remove(note)
+    assert not full
+    assert len(gc.get_objects()) < len(kept) // 2
