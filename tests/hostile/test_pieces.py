@@ -16,7 +16,9 @@ from engine.grammar import Matcher, Unfinished
 from engine.grammar.endings import completion_table, least_text, unused
 from engine.grammar.masks.bitmask import words
 from engine.grammar.matching import narrowing, token_matcher
+from engine.grammar.pieces import Work
 from engine.grammar.vocabulary import shortest_tokenization
+from engine.schema.rules import guards
 from tests.decode.fakes import V, fake_engine, random_logits
 
 UNION = {"anyOf": [{"type": "string", "pattern": f"^[^{c}]*$", "maxLength": 3 * n + 2} for n, c in enumerate("abcdef")]}
@@ -225,3 +227,29 @@ def test_endings_of_one_turn_share_its_time(tmp_path: Path, monkeypatch: pytest.
     assert most == sorted(most, reverse=True)
     assert sum(most[:3]) <= row.AT_ONCE + 6 + 2
     assert max(most[3:], default=1) == 1
+
+
+def test_a_piece_of_an_ending_asks_few_guards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that ask for others make many shapes of one object, and each guard asks about all of them."""
+    asked, holds = [0], guards.Another.holds
+
+    def counted(self: guards.Another, facts: Any) -> bool:
+        asked[0] += 1
+        return holds(self, facts)
+
+    monkeypatch.setattr(guards.Another, "holds", counted)
+    names = [f"k{n}" for n in range(48)]
+    needs = {name: [names[(7 * n + 1) % 48]] for n, name in enumerate(names)}
+    part = {"type": "object", "properties": {name: {} for name in names}, "dependentRequired": needs}
+    schema = {"type": "object", "additionalProperties": part, "maxProperties": 4}
+    engine, _ = fake_engine(random_logits(3), tmp_path)
+    with engine:
+        document = engine.grammars.compile(Constraint.json_schema(schema)).matcher()
+        for byte in b'{"a":{"k0":1':
+            assert document.accept(byte, legal=True)
+        work, longest, pieces = Work(document._find_ending(0)), 0, 0
+        while not work.run(1):
+            longest, pieces = max(longest, asked[0]), pieces + 1
+            asked[0] = 0
+    assert pieces > 1
+    assert longest <= 2 * least_text._PIECE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from engine.grammar.counting.cursor import Cursor
 from engine.grammar.endings.unused import Rest, depth_of, joined, search, together
-from engine.grammar.endings.ways import MAX_TEXT, alternative, repeated
+from engine.grammar.endings.ways import MAX_TEXT, alternative, effort, repeated
 from engine.grammar.pieces import Pieces
 from engine.grammar.pushdown.byte_grammar import Nonterminal, Symbol, is_distinct
 from engine.grammar.pushdown.levels import levels
@@ -16,7 +16,7 @@ from engine.grammar.pushdown.pushdown import Stack
 from engine.grammar.sources.documents import DOCUMENT_END
 
 _PIECE = 300
-"""Symbols, and their ways, that are written at one go."""
+"""Symbols, and what their guards ask, that are written at one go."""
 _SPELLED = 8
 """Bytes of a symbol's text that take as long as a symbol."""
 
@@ -30,7 +30,7 @@ def least_text(stack: Stack, cursor: Cursor) -> Pieces[bytes | None]:
     pieces, size, work = [written], len(written), 0
     while rest is not None:
         symbol, after = rest
-        work += 1 + (len(symbol.alternatives) if isinstance(symbol, Nonterminal) and symbol.asks else 0)
+        work += 1 + (effort(symbol) if isinstance(symbol, Nonterminal) and symbol.asks else 0)
         if work > _PIECE:
             work = 0
             yield
