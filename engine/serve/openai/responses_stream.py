@@ -5,7 +5,7 @@ The message is opened with its first text, calls are sent whole. An error after 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ class ResponseStream:
         self._open = False
         self._place = {"item_id": message_item(begun["id"], (), "")["id"], "output_index": 0, "content_index": 0}
 
-    async def events(self, items: Items) -> AsyncIterator[bytes]:
+    async def events(self, items: Items) -> AsyncGenerator[bytes]:
         """The whole stream; never raises an EngineError."""
         for kind in ("response.created", "response.in_progress"):
             yield self._event(kind, response=self._begun)
@@ -46,6 +46,8 @@ class ResponseStream:
                         yield line
         except EngineError as error:
             yield self._failed(Failure.from_error(error))
+        finally:
+            await items.aclose()
 
     def _text(self, text: str) -> Iterator[bytes]:
         if not text:

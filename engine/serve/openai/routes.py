@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Response
 from fastapi import Request as HTTPRequest
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 
 from engine.request import Result
 from engine.serve.log.accounting import Call
@@ -29,13 +29,13 @@ from engine.serve.openai.tool_call import naming_tools
 from engine.serve.service.async_bridge import TextChunk
 from engine.serve.service.service import Service
 from engine.serve.wire.caller import caller, while_connected
+from engine.serve.wire.event_stream import EventStream
 from engine.serve.wire.failure import PROBLEMS
 from engine.serve.wire.json_answer import answered, entries
 from engine.serve.wire.json_body import JsonRoute
 
 T = TypeVar("T")
 EITHER: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, "text/event-stream": {}}}}
-UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def openai_routes(service: Service) -> APIRouter:
@@ -81,7 +81,7 @@ async def _chat(service: Service, http: HTTPRequest, body: ChatBody) -> Response
         with naming_tools(asked.tools):
             (items,) = await while_connected(http, _begun(service.stream(asked.request, call)))
         stream = ChatStream(asked, beside, service.model_name, int(time.time()), include_usage=_wants_usage(body))
-        return StreamingResponse(stream.events(items), media_type="text/event-stream", headers=UNBUFFERED)
+        return EventStream(stream.events(items))
     with naming_tools(asked.tools):
         result = await while_connected(http, service.generate(asked.request, call))
     failure = failure_of(result)
@@ -99,7 +99,7 @@ async def _responses(service: Service, http: HTTPRequest, body: ResponsesBody) -
         if body.stream:
             (items,) = await while_connected(http, _begun(service.stream(asked.request, call)))
             stream = ResponseStream(asked, beside, begun)
-            return StreamingResponse(stream.events(items), media_type="text/event-stream", headers=UNBUFFERED)
+            return EventStream(stream.events(items))
         result = await while_connected(http, service.generate(asked.request, call))
     failure = failure_of(result)
     if failure is not None:
@@ -117,7 +117,7 @@ async def _completions(service: Service, http: HTTPRequest, body: CompletionBody
     if body.stream:
         streams = await while_connected(http, _begun(*(service.stream(one.request, call) for one in asked)))
         stream = CompletionStream(asked, beside, service.model_name, int(time.time()), include_usage=_wants_usage(body))
-        return StreamingResponse(stream.events(streams), media_type="text/event-stream", headers=UNBUFFERED)
+        return EventStream(stream.events(streams))
     results = await while_connected(http, _all(service.generate(one.request, call) for one in asked))
     for result in results:
         failure = failure_of(result)

@@ -6,7 +6,7 @@ the beginning of a tool call is held back until it is known not to be one; calls
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
@@ -47,7 +47,7 @@ class ChatStream:
         self._head = {"id": asked.request.id, "object": "chat.completion.chunk", "created": created, "model": model}
         self._holds = [HeldText(bool(asked.tools)) for _ in range(asked.request.sampling.n)]
 
-    async def events(self, items: Items) -> AsyncIterator[bytes]:
+    async def events(self, items: Items) -> AsyncGenerator[bytes]:
         """The whole stream; never raises an EngineError."""
         for index in range(len(self._holds)):
             yield self._chunk(index, {"role": "assistant", "content": ""})
@@ -62,6 +62,8 @@ class ChatStream:
                         yield line
         except EngineError as error:
             yield event(Failure.from_error(error).body())
+        finally:
+            await items.aclose()
 
     def _ending(self, result: Result) -> list[bytes]:
         failure = failure_of(result)
@@ -133,7 +135,7 @@ class CompletionStream:
         self._head = {"id": asked[0].request.id, "object": "text_completion", "created": created, "model": model}
         self._results: list[Result] = []
 
-    async def events(self, streams: list[Items]) -> AsyncIterator[bytes]:
+    async def events(self, streams: list[Items]) -> AsyncGenerator[bytes]:
         """The whole stream; never raises an EngineError."""
         try:
             for number, items in enumerate(streams):

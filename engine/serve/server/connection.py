@@ -88,6 +88,12 @@ class Connection(H11Protocol):
         self._limits.leave(self)
         super().connection_lost(exc)
 
+    def eof_received(self) -> None:
+        """The client has left. To close would wait until it has read what was written, which it need not do."""
+        super().eof_received()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return

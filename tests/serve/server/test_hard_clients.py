@@ -88,6 +88,22 @@ def test_a_vanished_client_cancels_its_request_and_no_other(serving):
     assert results == [200]
 
 
+def test_a_client_that_stops_reading_and_leaves_is_gone_at_once(serving):
+    """What it never read stands between the server and the end of the connection."""
+    engine = FakeEngine(lambda request: document(request, text="word " * 20 + "x" * 4_000_000), delay_s=60.0)
+    server = serving(engine)
+    body = json.dumps({"model": "fake", "prompt": "x", "stream": True}).encode()
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", server.port))
+    client.sendall(head(len(body)).replace(b"/generate", b"/v1/completions") + body)
+    wait_for(lambda: any(held.transport.get_write_buffer_size() for held in server.connections), 20)
+    assert not engine.cancelled
+    client.shutdown(socket.SHUT_WR)
+    wait_for(lambda: len(engine.cancelled) == 1, 20)
+    client.close()
+
+
 def test_twenty_at_once_during_a_long_decode_all_answered_and_health_stays_quick(serving):
     def busy(request):
         if request.prompt == "long":
