@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from engine import Constraint, Request, SamplingParams
+from engine.decode.core.engine_core import EngineCore
 from engine.decode.step import loop, masks, row
 from engine.grammar import Matcher, Unfinished
 from engine.grammar.endings import completion_table, least_text, unused
@@ -253,3 +255,33 @@ def test_a_piece_of_an_ending_asks_few_guards(tmp_path: Path, monkeypatch: pytes
             asked[0] = 0
     assert pieces > 1
     assert longest <= 2 * least_text._PIECE
+
+
+def test_many_that_are_cancelled_at_once_end_over_several_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each end takes 1 ms here; what is left goes on in the next turn, which nothing else has to bring about."""
+    ends: list[int] = []
+    late, clock, tick, end = [0.0], time.thread_time, EngineCore.tick, EngineCore._end
+
+    def counted(self: EngineCore, sample: Any) -> None:
+        ends[-1] += 1
+        late[0] += 0.001
+        end(self, sample)
+
+    def turn(self: EngineCore) -> bool:
+        ends.append(0)
+        return tick(self)
+
+    monkeypatch.setattr(EngineCore, "_end", counted)
+    monkeypatch.setattr(EngineCore, "tick", turn)
+    monkeypatch.setattr(time, "thread_time", lambda: clock() + late[0])
+    engine, _ = fake_engine(random_logits(3), tmp_path, max_batch=2)
+    with engine:
+        sampling = SamplingParams(max_tokens=900, n=100, seed=1)
+        futures = [engine.submit(Request(prompt="x", sampling=sampling, id=str(number))) for number in range(3)]
+        for number in range(3):
+            assert engine.cancel(str(number))
+        samples = [sample for future in futures for sample in future.result(60).samples]
+    assert sum(sample.status == "cancelled" for sample in samples) > 200
+    assert max(ends) <= 6

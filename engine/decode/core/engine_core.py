@@ -33,7 +33,7 @@ from engine.request import Result
 _ENDING_S = 0.5
 """What looking for an ending and writing it may last beyond the deadline; what is longer does not fit."""
 _CLOSING_S = 0.005
-"""Of processor time, for one turn, in which overdue rows are closed; the others go on for a step."""
+"""Of processor time, for one turn, in which cancelled and overdue rows are ended; the others go on for a step."""
 
 
 class EngineCore:
@@ -110,7 +110,8 @@ class EngineCore:
             for sample in self._scheduler.running[:]:
                 if sample.matcher is None and sample.job.grammar is not None and sample.job.admitted:
                     self._attempt(sample, self._make_ready)
-            return self._step()
+            ended_all = time.thread_time() < closing_until
+            return self._step() or not ended_all
         except BaseException as error:  # noqa: BLE001 - a bug of ours: everybody is answered, and the thread lives
             self._loop.abandon()
             for job in list(self._results):
@@ -149,6 +150,8 @@ class EngineCore:
         """Cancelled and overdue jobs end here, and those whose grammar turned out to be none."""
         if job.cancelled or job.future.cancelled():
             for sample in self._going(job):
+                if time.thread_time() >= closing_until:
+                    return
                 self._judging.drop(sample)
                 sample.status = "cancelled"
                 self._finish(sample)
