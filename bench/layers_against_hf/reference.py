@@ -66,5 +66,5 @@ class Reference:
         std = float(getattr(self._model.config, "initializer_range", 0.02) or 0.02)
         wanted = wanted_format(name, len(shape), self._quantization, PLAIN)
         if wanted == PLAIN:
-            return _plain(name, shape, std, generator, torch.bfloat16)
+            return _plain(name, shape, std, generator, torch.bfloat16, zero_centred=False)
         return quantize_slices(_matrices(shape, std, generator), shape, wanted).dequantize(torch.float32)

@@ -99,12 +99,11 @@ class Scheduler:
 
     def _has_slots(self, job: Job) -> bool:
         """Whether a row of this job can have a slot. Rows that can only go on together begin where all have one, and
-        nobody else begins with those that they still need."""
+        nobody else begins with those that they still need, while any of them runs."""
         if job.together > 1 and (job.begun or job.compiling):
             return job.begun and bool(self._free)
-        rows = (*self._running, *(samples[0] for samples in self._waiting.values()))
-        others = {row.job for row in rows if row.job.together > 1 and row.job is not job}
-        promised = sum(other.lacking for other in others if other.begun)
+        others = {row.job for row in self._running if row.job.together > 1 and row.job is not job}
+        promised = sum(other.lacking for other in others)
         return len(self._free) - promised >= min(job.together, len(self._free) + len(self._running))
 
     def _claim(self) -> Callable[[Job], tuple[float, ...]]:

@@ -13,6 +13,7 @@ import pytest
 
 from engine import Constraint, Request, SamplingParams
 from engine.decode.step.masks import Masks
+from engine.decode.step.sampler import InputRows
 from engine.errors import GrammarDesync
 from engine.grammar import Matcher
 from tests.decode.fakes import fake_engine, wants
@@ -71,20 +72,26 @@ def test_a_draft_is_cut_where_its_masks_take_longer_than_a_step_may(
     request = Request(prompt="p", constraint=Constraint.json_schema(schema), sampling=SamplingParams(max_tokens=200))
     engine, network = fake_engine(wants(""), tmp_path, launch_ahead=ahead)
     new: Counter[int] = Counter()
-    fill = Matcher.fill
+    steps = 0
+    fill, fill_step = Matcher.fill, Masks.fill
 
     def slowly(matcher: Matcher, *given: Any, **settings: Any) -> int:
         if not matcher.kept:
-            new[network.forwards] += 1
+            new[steps] += 1
             time.sleep(SLOW_S)
         return fill(matcher, *given, **settings)
+
+    def counted(masks: Masks, *given: Any) -> InputRows:
+        nonlocal steps
+        steps += 1
+        return fill_step(masks, *given)
 
     with engine:
         alone = engine.generate(request)
         assert network.forwards < alone.usage.completion_tokens / 2
         engine.grammars.vocabulary.masks.clear()
-        network.forwards = 0
         monkeypatch.setattr(Matcher, "fill", slowly)
+        monkeypatch.setattr(Masks, "fill", counted)
         monkeypatch.setattr(Masks, "pace_s", property(lambda _: 0.0, lambda *_: None), raising=False)
         result = engine.generate(request)
     assert (result.text, result.status) == (alone.text, "complete")
