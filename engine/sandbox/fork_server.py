@@ -9,6 +9,7 @@ child with the first job; an answer is bytes, or several parts of which the call
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -121,12 +122,18 @@ def _work(channel: int, module: Any) -> None:
                     send(channel, OK + part)
                 send(channel, DONE)
         except EngineError as error:
+            _lift_memory_limit()
             send_all(channel, FAILED + json.dumps(error.to_dict()).encode(), DONE)
         except (MemoryError, SystemError, RecursionError) as error:  # some C code fails to say what it lacked
+            _lift_memory_limit()
             send_all(channel, _stopped("depth" if isinstance(error, RecursionError) else "memory"), DONE)
-        except OSError:
-            raise
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            _lift_memory_limit()
+            send_all(channel, _stopped("memory"), DONE)
         except BaseException as error:  # noqa: BLE001 - the caller must hear of it, whatever it is
+            _lift_memory_limit()
             reason = "memory" if "bad_alloc" in str(error) else "crashed"
             send_all(channel, _stopped(reason, f"{type(error).__name__}: {error}"), DONE)
         if _held_bytes() > born + _MOST_GROWTH:
@@ -152,6 +159,12 @@ def _limit(cpu_s: float, memory_bytes: int) -> None:
     if held := _held_bytes():
         most = held + memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def _lift_memory_limit() -> None:
+    """So that there is memory to say that there was none."""
+    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 if __name__ == "__main__":

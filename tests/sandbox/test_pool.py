@@ -67,6 +67,7 @@ def test_further_parts_come_behind_the_answer(pool: Pool) -> None:
         ("spin(9)", {"cpu_s": 0.3}, "cpu"),
         ("eat(1 << 28)", {"memory_bytes": 64 << 20}, "memory"),
         ("os.abort()", {}, "memory"),
+        ("exec('import errno; raise OSError(errno.ENOMEM, \\'no pages\\')')", {}, "memory"),
         ("os.kill(os.getpid(), 11)", {}, "crashed"),
         ("1 / 0", {}, "crashed"),
         ("os.kill(os.getpid(), 9)", {}, "lost"),
