@@ -121,21 +121,11 @@ def _work(channel: int, module: Any) -> None:
                 for part in answer:
                     send(channel, OK + part)
                 send(channel, DONE)
-        except EngineError as error:
-            _lift_memory_limit()
-            send_all(channel, FAILED + json.dumps(error.to_dict()).encode(), DONE)
-        except (MemoryError, SystemError, RecursionError) as error:  # some C code fails to say what it lacked
-            _lift_memory_limit()
-            send_all(channel, _stopped("depth" if isinstance(error, RecursionError) else "memory"), DONE)
-        except OSError as error:
-            if error.errno != errno.ENOMEM:
+        except BaseException as error:  # the caller must hear of it, whatever it is
+            if isinstance(error, OSError) and error.errno != errno.ENOMEM:
                 raise
             _lift_memory_limit()
-            send_all(channel, _stopped("memory"), DONE)
-        except BaseException as error:  # noqa: BLE001 - the caller must hear of it, whatever it is
-            _lift_memory_limit()
-            reason = "memory" if "bad_alloc" in str(error) else "crashed"
-            send_all(channel, _stopped(reason, f"{type(error).__name__}: {error}"), DONE)
+            send_all(channel, FAILED + json.dumps(_told(error)).encode(), DONE)
         if _held_bytes() > born + _MOST_GROWTH:
             return
 
@@ -147,8 +137,17 @@ def _held_bytes() -> int:
     return 0
 
 
-def _stopped(reason: str, detail: str = "") -> bytes:
-    return FAILED + json.dumps({"stopped": reason, "detail": detail[:2_000]}).encode()
+def _told(error: BaseException) -> dict[str, Any]:
+    """A typed error as it is, or why the job stopped."""
+    match error:
+        case EngineError():
+            return error.to_dict()
+        case RecursionError():
+            return {"stopped": "depth", "detail": ""}
+        case MemoryError() | SystemError() | OSError():  # some C code fails to say what it lacked
+            return {"stopped": "memory", "detail": ""}
+    reason = "memory" if "bad_alloc" in str(error) else "crashed"
+    return {"stopped": reason, "detail": f"{type(error).__name__}: {error}"[:2_000]}
 
 
 def _limit(cpu_s: float, memory_bytes: int) -> None:
