@@ -98,28 +98,6 @@ def _multiply(
 
 
 @gluon.jit
-def _first_half(
-    queries, held_keys, held_values, full, empty, asked, out, first, count, begin, last, head, scale,
-    N: gl.constexpr, D: gl.constexpr, BQ: gl.constexpr, BK: gl.constexpr, S: gl.constexpr,
-):  # fmt: skip
-    _multiply(
-        0, queries, held_keys, held_values, full, empty, asked, out, first, count, begin, last, head, scale, N, D, BQ,
-        BK, S,
-    )  # fmt: skip
-
-
-@gluon.jit
-def _second_half(
-    queries, held_keys, held_values, full, empty, asked, out, first, count, begin, last, head, scale,
-    N: gl.constexpr, D: gl.constexpr, BQ: gl.constexpr, BK: gl.constexpr, S: gl.constexpr,
-):  # fmt: skip
-    _multiply(
-        1, queries, held_keys, held_values, full, empty, asked, out, first, count, begin, last, head, scale, N, D, BQ,
-        BK, S,
-    )  # fmt: skip
-
-
-@gluon.jit
 def _ask(
     queries, held_keys, held_values, full, empty, asked, query, keys, values, blocks, first, last, head,
     KH: gl.constexpr, D: gl.constexpr, B: gl.constexpr, G: gl.constexpr, BQ: gl.constexpr, BK: gl.constexpr,
@@ -169,14 +147,14 @@ def hopper_attention_kernel(
         gl.warp_specialize(
             [
                 (
-                    _first_half,
-                    (queries, held_keys, held_values, full, empty, asked, out, first, count, begin, last, head, scale,
-                     N, D, BQ, BK, S),
+                    _multiply,
+                    (0, queries, held_keys, held_values, full, empty, asked, out, first, count, begin, last, head,
+                     scale, N, D, BQ, BK, S),
                 ),
                 (
-                    _second_half,
-                    (queries, held_keys, held_values, full, empty, asked, out, first, count, begin, last, head, scale,
-                     N, D, BQ, BK, S),
+                    _multiply,
+                    (1, queries, held_keys, held_values, full, empty, asked, out, first, count, begin, last, head,
+                     scale, N, D, BQ, BK, S),
                 ),
                 (
                     _ask,
