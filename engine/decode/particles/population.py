@@ -91,16 +91,13 @@ class Population:
             self._resample()
         for particle in particles:
             particle.waits = self._ended[particle.index]
-        self._keep_step([particle for particle in particles if not particle.waits])
-        if all(self._ended):
-            self._conclude()
-
-    def _keep_step(self, going: Sequence[Sample]) -> None:
-        """Who is a step ahead would be so for ever, and each token would take two."""
+        going = [particle for particle in particles if not particle.waits]
         self._behind = len(going)
-        if not all(particle.flying for particle in going):
+        if not all(particle.flying for particle in going):  # who is a step ahead would be so for ever
             for particle in going:
                 particle.retract()
+        if all(self._ended):
+            self._conclude()
 
     def _resample(self) -> None:
         """Copy particles by their weights, which are equal then."""

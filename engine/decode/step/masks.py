@@ -193,13 +193,11 @@ class Masks:
 
 def _share_logits(rows: list[Row], inputs: InputRows) -> None:
     """Rows that have taken over a sibling's text draw from its logits."""
-    copies = [row for row in rows if row.sample.source is not None]
-    if copies:
-        first = {row.sample: row.first for row in rows}
-        for row in copies:
-            source, row.sample.source = row.sample.source, None
-            if source is not None and not row.void:
-                inputs.sources[row.first] = first[source]
+    copies = [(row, source) for row in rows if (source := row.sample.source) is not None and not row.void]
+    first = {row.sample: row.first for row in rows} if copies else {}
+    for row, source in copies:
+        inputs.sources[row.first] = first[source]
+        row.sample.source = None
 
 
 def _is_new(row: Row) -> bool:
