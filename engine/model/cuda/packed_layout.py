@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import ModelError
+from engine.model.formats.bits import octets_of
 from engine.model.kernels.device.forms import MINIMA, SCALE_TYPES, ZEROS, Form, group_records
 from engine.model.kernels.device.fragments import (
     FragmentWeight,
@@ -146,13 +147,13 @@ def _merged(pieces: Sequence[QuantizedTensor]) -> tuple[QuantizedTensor, Tensor 
         held = [part for piece in pieces if (part := getattr(piece, name)) is not None]
         if not held:
             return None
-        return held[0] if count == 1 else torch.cat([_octets(part) for part in held]).view(held[0].dtype)
+        return held[0] if count == 1 else torch.cat([octets_of(part) for part in held]).view(held[0].dtype)
 
     scale, packed = every("scale"), every("packed")
     assert scale is not None
     assert packed is not None
     if first.coding.rows > 1:
-        shared = _octets(scale).view(count, *first.scale.shape[:-1], -1)
+        shared = octets_of(scale).view(count, *first.scale.shape[:-1], -1)
         scale = shared.repeat_interleave(first.coding.rows, 1)[:, :rows].contiguous().view(scale.dtype)
     level = every("outer")
     whole = level if first.outer is not None and first.outer.numel() == 1 else None
@@ -281,7 +282,7 @@ def _joined(parts: Sequence[_Taken], count: int, interleave: bool) -> _Taken:
             return None
         if len(held) == 1 and not interleave:
             return held[0]
-        whole = torch.cat([_octets(tensor).view(count, len(tensor) // count, -1) for tensor in held], 1)
+        whole = torch.cat([octets_of(tensor).view(count, len(tensor) // count, -1) for tensor in held], 1)
         whole = interleave_gate_up(whole) if interleave else whole
         return whole.flatten(0, 1).view(held[0].dtype)
 
@@ -291,11 +292,6 @@ def _joined(parts: Sequence[_Taken], count: int, interleave: bool) -> _Taken:
     assert codes is not None
     assert factors is not None
     return _Taken(parts[0].form, codes, scales, second, tuple(o for o in outer if o is not None), factors[:, 0])
-
-
-def _octets(tensor: Tensor) -> Tensor:
-    """Not every operation knows the 8-bit floats."""
-    return tensor.contiguous().view(torch.uint8)
 
 
 def _words(part: _Taken) -> Tensor:

@@ -6,9 +6,15 @@ import torch
 from torch import Tensor
 
 
+def octets_of(tensor: Tensor) -> Tensor:
+    """uint8 [..., n] of any tensor's bytes. A column alone counts as contiguous whatever its stride, and `view` would
+    not take it; not every operation knows the 8-bit floats."""
+    return tensor.contiguous().unsqueeze(-1).view(torch.uint8).flatten(-2)
+
+
 def unpack_words(words: Tensor, bits: int) -> Tensor:
     """int32 [R, W] -> uint8 [R, 32 W / bits] of codes of 4 or 8 bits, the lowest bits of a word first."""
-    octets = words.contiguous().view(torch.uint8)
+    octets = octets_of(words)
     return octets if bits == 8 else unpack_low_first(octets)
 
 

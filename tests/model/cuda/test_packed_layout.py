@@ -126,7 +126,7 @@ def test_products(name: str) -> None:
     assert distance(natural, unfragment(made)) < 5e-4
 
 
-@pytest.mark.parametrize("name", ["fp8 blocks fp32", "gptq-4 128", "nvfp4", "q6_k"])
+@pytest.mark.parametrize("name", ["fp8 blocks fp32", "gptq-4 128", "gptq-4 -1", "gptq-8 -1", "nvfp4", "q6_k"])
 def test_experts_of_pieces(name: str) -> None:
     """Gate and up lie in a piece each, and are interleaved with their own scales."""
     pieces = [MADE[name]() for _ in range(6)]
