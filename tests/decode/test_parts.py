@@ -153,6 +153,18 @@ def test_prefill_is_chunked_and_decoding_rows_come_first() -> None:
     assert late.slot is not None
 
 
+def test_a_prompt_is_fed_in_longer_steps_where_no_row_decodes() -> None:
+    scheduler = scheduler_of(slots=2, prefill_chunk=8, undisturbed=4)
+    long, short = sample(50), sample(3, 1)
+    scheduler.add(long)
+    scheduler.admit()
+    assert [len(p.tokens or []) for p in scheduler.plan(lambda s: True)] == [32]
+    scheduler.add(short)
+    scheduler.admit()
+    short.cached = 3
+    assert [len(p.tokens or []) for p in scheduler.plan(lambda s: True)] == [1, 8]
+
+
 def test_a_row_without_its_grammar_is_prefilled_but_for_one_token_and_then_waits() -> None:
     scheduler = scheduler_of(slots=1, prefill_chunk=100)
     one = sample(10)

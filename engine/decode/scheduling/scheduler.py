@@ -29,16 +29,19 @@ class Planned:
 
 
 class Scheduler:
-    """Fixed slots, one queue a job. `prefill_chunk` bounds the prompt tokens of a step: decoding rows never stall.
+    """Fixed slots, one queue a job. `prefill_chunk` bounds the prompt tokens of a step, so that decoding rows never
+    stall; a step without any of them feeds up to `undisturbed` such chunks.
 
     `blocks` may be too few for all slots at full length: `prompts` that are only stored are let go first, then rows are
     put back. One row alone always has room.
     """
 
-    def __init__(self, *, slots: int, prefill_chunk: int, blocks: CacheBlocks, prompts: Prompts) -> None:
+    def __init__(
+        self, *, slots: int, prefill_chunk: int, undisturbed: int = 1, blocks: CacheBlocks, prompts: Prompts
+    ) -> None:
         self._blocks, self._prompts = blocks, prompts
         self._free = list(range(slots - 1, -1, -1))
-        self._chunk = prefill_chunk
+        self._chunk, self._longest = prefill_chunk, undisturbed * prefill_chunk
         self._waiting: dict[Job, deque[Sample]] = {}
         self._running: list[Sample] = []  # in the order in which they got their slots
         self._turns = count(1)
@@ -193,18 +196,18 @@ class Scheduler:
         decoding = [s for s in self._running if s.missing == 1 and ready(s) and not (s.flying and s.hold)]
         rows = [Planned(sample, None if sample.flying else sample.pending(1), True) for sample in decoding]
         return rows + [
-            Planned(sample, sample.pending(fed), fed == sample.missing) for sample, fed in self._prefills(ready)
+            Planned(sample, sample.pending(fed), fed == sample.missing)
+            for sample, fed in self._prefills(ready, self._chunk if decoding else self._longest)
         ]
 
-    def _prefills(self, ready: Callable[[Sample], bool]) -> Iterator[tuple[Sample, int]]:
-        """How much of which prompt goes into one chunk: owners have equal parts, and who needs less leaves the rest."""
+    def _prefills(self, ready: Callable[[Sample], bool], room: int) -> Iterator[tuple[Sample, int]]:
+        """How much of which prompt is fed: owners have equal parts of `room`, and who needs less leaves the rest."""
         wanted: dict[str | None, list[tuple[Sample, int]]] = {}
         for sample in self._running:
             missing = sample.missing
             if missing > 1:
                 most = missing if ready(sample) else missing - 1
                 wanted.setdefault(sample.job.owner, []).append((sample, most))
-        room = self._chunk
         shares = sorted(wanted.values(), key=lambda prompts: sum(most for _, most in prompts))
         for others, prompts in zip(range(len(shares) - 1, -1, -1), shares, strict=True):
             part = room // (others + 1)

@@ -267,11 +267,13 @@ def test_rows_that_wait_for_their_grammar_hold_no_slot_that_others_could_use(tmp
             future.cancel()
 
 
-def scheduler_of(blocks: BlockTables | None = None, *, slots: int, prefill_chunk: int) -> Scheduler:
+def scheduler_of(
+    blocks: BlockTables | None = None, *, slots: int, prefill_chunk: int, undisturbed: int = 1
+) -> Scheduler:
     """With blocks for all rows at full length, where none are given; nothing is stored beside them."""
     return Scheduler(
-        slots=slots, prefill_chunk=prefill_chunk, blocks=blocks or BlockTables.for_rows(slots, 2048),
-        prompts=Prompts(None, 0),  # type: ignore[arg-type]  # nothing is stored: no runner is asked
+        slots=slots, prefill_chunk=prefill_chunk, undisturbed=undisturbed,
+        blocks=blocks or BlockTables.for_rows(slots, 2048), prompts=Prompts(None, 0),  # type: ignore[arg-type]  # nothing is stored: no runner is asked
     )  # fmt: skip
 
 
