@@ -8,6 +8,7 @@ A particle without a legal token, out of budget, or whose text fails a check, ha
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -106,9 +107,12 @@ class Population:
         self._log_evidence += log_mean(self._logs)
         self._logs = [0.0] * self._size
         self._resamplings += 1
-        for parent in set(places):
-            children = [particles[place] for place, source in enumerate(places) if source == parent != place]
-            self._copy(particles[parent], children)
+        children: dict[int, list[Sample]] = defaultdict(list)
+        for place, source in enumerate(places):
+            if place != source:
+                children[source].append(particles[place])
+        for parent, copies in children.items():
+            self._copy(particles[parent], copies)
 
     def _copy(self, parent: Sample, children: Sequence[Sample]) -> None:
         ended = self._ended[parent.index]

@@ -41,7 +41,7 @@ class DeviceSampler:
         self._floats = machine.host(5, rows, dtype=torch.float32)
         self._integers = machine.host(4, rows, dtype=torch.int32)
         self._facts = machine.host(rows, 8, dtype=torch.float32)
-        self._masses = machine.host(2, rows, dtype=torch.float32)
+        self._masses = machine.host(rows, 2, dtype=torch.float32)
         self._copies = machine.host(2, rows, dtype=torch.int64)
         self._sources = torch.zeros(2, rows, dtype=torch.int64, device=logits.device)
         self._staged = machine.host(rows, words, dtype=torch.int32)
@@ -109,7 +109,7 @@ class DeviceSampler:
         self._add_bias(self._inputs)
         self.graph(self.variant(bucket, self._inputs))()
         if scaled is not None:
-            self._masses[:, : self._rows].copy_(self._measured(scaled), non_blocking=True)
+            self._masses[: self._rows].copy_(self._measured(scaled), non_blocking=True)  # in one piece: no wait
         self._top = [self._alternatives(row, self._inputs) for row in range(self._rows)]
         if self._inputs.want_logprobs or self._inputs.want_stats:
             self._facts.copy_(self.buffers.facts, non_blocking=True)
@@ -126,7 +126,7 @@ class DeviceSampler:
             self._logits[row, list(bias)] += added.to(self._logits.dtype)
 
     def _measured(self, scaled: Tensor) -> Tensor:
-        """log Z, and the log-probability of the id that the slot has sampled last: [2, R]."""
+        """log Z, and the log-probability of the id that the slot has sampled last: [R, 2]."""
         assert self._inputs is not None
         legal = scaled
         if self._inputs.bitmask is not None:
@@ -134,7 +134,7 @@ class DeviceSampler:
             legal = torch.where(mask, scaled, -torch.inf)
         slots = self.buffers.integers[1, : self._rows].long()
         drawn = scaled.gather(1, self._last[slots].long()[:, None])[:, 0]
-        return torch.stack([torch.logsumexp(legal, -1), drawn])
+        return torch.stack([torch.logsumexp(legal, -1), drawn], -1)
 
     def mask_cost(self, bucket: int) -> float:
         """Microseconds that a bitmask adds to the fused pass over `bucket` rows, measured; 0 on a CPU."""
@@ -181,7 +181,7 @@ class DeviceSampler:
         rows, inputs = self._rows, self._inputs
         sampled = Sampled(token_ids=self._ids[:rows].tolist())
         if inputs.want_mass:
-            sampled.log_mass, sampled.log_drawn = self._masses[:, :rows].tolist()
+            sampled.log_mass, sampled.log_drawn = self._masses[:rows].t().tolist()
         if not (inputs.want_logprobs or inputs.want_stats):
             return sampled
         raw, constrained, mass, free, entropy, favourite, legal = self._facts[:rows, :7].t().tolist()
