@@ -16,7 +16,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from engine.serve.server.connection_limits import ConnectionLimits
-from engine.serve.wire.failure import Failure, HTTPFailure, Malformed, TooManyConnections
+from engine.serve.wire.failure import BodyTooLarge, Failure, HTTPFailure, Malformed, TooManyConnections
 
 MOST_HEADER_BYTES = 32 << 10
 MOST_BYTES_BEHIND = 64 << 10
@@ -31,16 +31,28 @@ _FIELD = re.compile(rb"\n([^:\r\n]+):[ \t]*([^\r\n]*)")
 class StrictH11(h11.Connection):
     """h11, with `problem` saying what was wrong with a request that it refused."""
 
-    problem = "this is no HTTP request"
+    problem: HTTPFailure = Malformed("this is no HTTP request")
+
+    def __init__(self, most_body_bytes: int) -> None:
+        super().__init__(h11.SERVER, MOST_HEADER_BYTES)
+        self._most_body_bytes = most_body_bytes
 
     def next_event(self) -> Any:
-        """RemoteProtocolError also for a header that is legal in one reading only."""
+        """RemoteProtocolError also for a header that is legal in one reading only, and for a chunk that says it is
+        longer than a body may be: nobody waits for it."""
         if self.their_state is h11.IDLE and self.our_state is h11.IDLE:
             problem = ambiguity(self.trailing_data[0])
             if problem is not None:
-                self.problem = problem
-                raise h11.RemoteProtocolError(problem)
-        return super().next_event()
+                self._refuse(Malformed(problem))
+        event = super().next_event()
+        announced = getattr(self._reader, "_bytes_in_chunk", 0)
+        if announced > self._most_body_bytes:
+            self._refuse(BodyTooLarge(f"a chunk has {announced} bytes, the limit is {self._most_body_bytes}"))
+        return event
+
+    def _refuse(self, problem: HTTPFailure) -> None:
+        self.problem = problem
+        raise h11.RemoteProtocolError(problem.message)
 
 
 def ambiguity(received: bytes) -> str | None:
@@ -75,7 +87,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *args: Any, limits: ConnectionLimits, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn: StrictH11 = StrictH11(h11.SERVER, MOST_HEADER_BYTES)
+        self.conn: StrictH11 = StrictH11(limits.settings.max_body_bytes)
         self._limits = limits
         self._behind = 0
 
@@ -115,8 +127,8 @@ class Connection(H11Protocol):
         self._tell()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Called for what is no HTTP request: answered when nothing has been answered yet, and always closed."""
-        self._refuse(Malformed(self.conn.problem))
+        """Called for what h11 refused: answered when nothing has been answered yet, and always closed."""
+        self._refuse(self.conn.problem)
 
     def _refuse(self, error: HTTPFailure) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):

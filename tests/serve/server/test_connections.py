@@ -199,6 +199,61 @@ def test_what_two_parsers_could_read_in_two_ways_is_400_and_nothing_behind_it_is
     assert "Traceback" not in capfd.readouterr().err
 
 
+CHUNKS = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+TOO_LARGE = {
+    "a chunk of 64 bits": CHUNKS + b"f" * 16 + b"\r\n",
+    "a chunk of 80 bits, begun": CHUNKS + b"f" * 20 + b"\r\n" + BODY,
+    "a second chunk": CHUNKS + b"e\r\n" + BODY + b"\r\n1000000\r\n",
+    "a length of 20 digits": HEAD + b"Content-Length: " + b"9" * 20 + b"\r\n\r\n" + BODY,
+    "a length that asks to go on": HEAD + b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("content", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_a_body_that_says_it_is_too_large_is_413_before_it_comes(
+    serving: Serving, fake: FakeEngine, content: bytes
+) -> None:
+    server = serving(fake, ServeSettings(header_timeout_s=0.6))
+    answer = everything(connect(server, content))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert json.loads(answer.split(b"\r\n\r\n")[1])["error"]["type"] == "BodyTooLarge"
+    assert fake.requests == []
+    wait_for(lambda: len(server.connections) == 0)
+
+
+UNFINISHED = {
+    "no chunk": CHUNKS,
+    "half a chunk size": CHUNKS + b"e",
+    "half a chunk": CHUNKS + b"e\r\n" + BODY[:5],
+    "no last chunk": CHUNKS + b"e\r\n" + BODY + b"\r\n",
+    "half a last chunk": CHUNKS + b"e\r\n" + BODY + b"\r\n0\r\n",
+    "a length larger than the body": HEAD + b"Content-Length: 99\r\n\r\n" + BODY,
+    "asked to go on, and did not": HEAD + b"Expect: 100-continue\r\nContent-Length: 14\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("content", UNFINISHED.values(), ids=UNFINISHED)
+def test_a_body_that_does_not_end_is_408_in_time_and_the_connection_closed(
+    serving: Serving, fake: FakeEngine, content: bytes
+) -> None:
+    server = serving(fake, ServeSettings(header_timeout_s=0.6, body_timeout_s=0.6))
+    began = time.monotonic()
+    answer = everything(connect(server, content)).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert time.monotonic() - began < 5
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(answer.split(b"\r\n\r\n")[1])["error"]["type"] == "SlowBody"
+    assert fake.requests == []
+    wait_for(lambda: len(server.connections) == 0)
+
+
+@pytest.mark.parametrize("content", [GET, POST], ids=["GET", "POST"])
+def test_http_1_0_is_answered_and_closed(server: Server, content: bytes) -> None:
+    answer = everything(connect(server, content.replace(b"HTTP/1.1", b"HTTP/1.0")))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer.lower()
+
+
 def test_trailers_without_end_are_cut_off(server: Server) -> None:
     connection = connect(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n")
     answer = b""
