@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 from engine.checks.closed_values import is_at
 from engine.config import Limits
@@ -17,6 +19,7 @@ from engine.pointer import steps
 from engine.schema.reading.contents import LANGUAGE_OF, syntax_of
 from engine.schema.reading.reference import Location, Schemas
 from engine.syntax import Syntax
+from engine.syntax.asked.completion import prepare
 
 Path = tuple[str | int, ...]
 Ways = frozenset[Syntax | None]
@@ -37,11 +40,37 @@ def languages_of(constraint: Constraint | None, limits: Limits) -> Languages | N
     if not (told or asked):
         return None
     try:
-        schema = json.loads(constraint.source) if told else None
-        schemas = Schemas(schema, depth=limits.schema_depth, nodes=limits.schema_nodes) if told else None
-        return Languages(schemas, asked, closed=constraint.conformance == "tight")
+        schemas = _read(constraint.source, limits.schema_depth, limits.schema_nodes) if told else None
     except EngineError:
         return None  # whoever compiles it says so
+    for _, syntax in asked:
+        prepare(syntax.start().language)
+    return Languages(schemas, asked, closed=constraint.conformance == "tight")
+
+
+def _read(source: str, depth: int, nodes: int) -> Schemas:
+    """A schema, whose languages are made ready; kept for the next requests, but for one whose looks are counted."""
+    schemas = _kept(source, depth, nodes)
+    return Schemas(schemas.root.schema, depth=depth, nodes=nodes) if schemas.dynamic else schemas
+
+
+@lru_cache(maxsize=16)
+def _kept(source: str, depth: int, nodes: int) -> Schemas:
+    schemas = Schemas(json.loads(source), depth=depth, nodes=nodes)
+    parts = [schemas.root.schema]
+    while parts:
+        part = parts.pop()
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        if isinstance(part, dict) and (syntax := _syntax_of(part)) is not None:
+            prepare(syntax.start().language)
+    return schemas
+
+
+def _syntax_of(part: dict[str, Any]) -> Syntax | None:
+    try:
+        return syntax_of(part)
+    except EngineError:  # it may stand where nobody looks
+        return None
 
 
 class Languages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from dataclasses import dataclass, field
 
 from engine.syntax.notation import Action, GrammarText, ModeText, read_grammar
@@ -39,6 +40,12 @@ class Mode:
                 ignorecase=self.ignorecase,
             )
         return self._scanners[without]
+
+    def prepare(self) -> None:
+        """Make the scanners, and what they do with the first character of a token, before somebody waits for it."""
+        for without in {frozenset[int](), *self.contexts.values(), *(frozenset({one}) for one in self.contexts)}:
+            for character in string.printable:
+                self.scanner(without).start.step(character)
 
     def by_context(self, stacks: Stacks) -> list[tuple[Scanner, Stacks]]:
         """Stacks that wait for different tokens are scanned apart."""
@@ -93,6 +100,7 @@ class Language:
         self.free = self.skips | self.optional
         """Terminals that any stack can take."""
         modes = self._modes(grammar, literals)
+        self.modes = tuple(modes.values())
         self.units = {
             name: Start(self.tables.starts[name], modes[unit.mode], unit.loose) for name, unit in grammar.units.items()
         }

@@ -18,6 +18,8 @@ _ATOM = re.compile(
 )
 _COUNT = re.compile(r"\{(\d*)(,?)(\d*)\}")
 _EMPTY: Pattern = ("seq", ())
+_PLAIN = "a0 \n" + "".join(map(chr, range(33, 127))) + '\t\r\x0b\x0c\u00e9\u4e2d"\\'
+"""Examples are of these, the first ones before others."""
 _NAMES: dict[str, Callable[[str], object]] = {
     r"\i": str.isidentifier,
     r"\I": lambda one: f"a{one}".isidentifier(),
@@ -78,6 +80,30 @@ def _atom(text: str, at: int) -> tuple[Pattern, int]:
     return match[0], match.end()
 
 
+def _matcher(atom: str, flags: int = 0) -> Callable[[str], object]:
+    return _NAMES.get(atom) or re.compile(atom, flags).fullmatch
+
+
+def _example(matches: Callable[[str], object]) -> str:
+    """A character that matches; none where it must be one beyond ASCII."""
+    return next((character for character in _PLAIN if matches(character)), "")
+
+
+def shortest_text(pattern: str) -> str:
+    """A text that matches; one of the shortest."""
+    return _shortest(parse_pattern(pattern))
+
+
+def _shortest(pattern: Pattern) -> str:
+    if isinstance(pattern, str):
+        return _example(_matcher(pattern))
+    kind, parts = pattern
+    if kind == "*":
+        return ""
+    texts = [_shortest(part) for part in parts]
+    return min(texts, key=len) if kind == "or" else "".join(texts)
+
+
 @dataclass(slots=True)
 class Automaton:
     """Thompson's: `empty[s]` are states reached without a character, `edges[s]` pairs (atom, state)."""
@@ -87,6 +113,7 @@ class Automaton:
     edges: list[list[tuple[int, int]]] = field(default_factory=list)
     atoms: dict[str, int] = field(default_factory=dict)
     _compiled: list[Callable[[str], object]] = field(default_factory=list)
+    _examples: list[str] = field(default_factory=list)
 
     def add(self, pattern: Pattern) -> tuple[int, int]:
         """(first state, last state)"""
@@ -122,15 +149,16 @@ class Automaton:
     def _number(self, atom: str) -> int:
         if atom not in self.atoms:
             self.atoms[atom] = len(self.atoms)
-            compiled = (
-                re.compile(atom, re.IGNORECASE if self.ignorecase else 0).fullmatch if atom not in _NAMES else None
-            )
-            self._compiled.append(compiled or _NAMES[atom])
+            self._compiled.append(_matcher(atom, re.IGNORECASE if self.ignorecase else 0))
+            self._examples.append(_example(self._compiled[-1]))
         return self.atoms[atom]
 
     def signature(self, character: str) -> int:
         """Which atoms match the character, as bits."""
         return sum(1 << number for number, atom in enumerate(self._compiled) if atom(character))
+
+    def example(self, atom: int) -> str:
+        return self._examples[atom]
 
     def closure(self, states: list[int]) -> frozenset[int]:
         found, open_ones = set(states), list(states)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ text is refused, as Python does."""
 BEGIN: Column = (0, 0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Layout:
     """Columns of the blocks around (innermost first, linked; None: the first line tells), and where a line begins."""
 
@@ -29,9 +29,10 @@ class Layout:
     """Of the space that is being measured."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Reading:
-    """Immutable; what it holds grows with nesting and with the token that is open, not with the text."""
+    """Never changed (not `frozen`: that would double what making one takes). What it holds grows with nesting and with
+    the token that is open, not with the text."""
 
     stacks: Stacks
     modes: tuple[Mode, Any]
@@ -218,21 +219,23 @@ def _otherwise(language: Language, reading: Reading, mode: Mode, text: str) -> l
     return [(Reading(stacks, (mode, reading.modes[1]), Layout(blocks)), text)]
 
 
-def is_whole(language: Language, readings: list[Reading], *, partial: bool) -> bool:
-    """Whether the text may end here."""
+def settled(language: Language, readings: Iterable[Reading]) -> Iterator[Reading]:
+    """Behind the tokens that are open, where they can end here and the text can."""
     work = list(readings)
     while work:
         reading = work.pop()
         if reading.place is None:
-            if reading.modes[0].ends and _may_end(language, reading, partial=partial):
-                return True
-            continue
-        if not reading.pending and not language.joins.isdisjoint(reading.accepts):
-            continue
-        token = (reading.accepts, reading.witness, reading.taken)
-        for after, rest in _leave(language, reading, token, reading.pending, "", ""):
-            work += read(language, [after], rest)
-    return False
+            yield reading
+        elif reading.pending or language.joins.isdisjoint(reading.accepts):
+            token = (reading.accepts, reading.witness, reading.taken)
+            for after, rest in _leave(language, reading, token, reading.pending, "", ""):
+                work += read(language, [after], rest)
+
+
+def is_whole(language: Language, readings: Iterable[Reading], *, partial: bool) -> bool:
+    """Whether the text may end here."""
+    behind = (reading for reading in settled(language, readings) if reading.modes[0].ends)
+    return any(_may_end(language, reading, partial=partial) for reading in behind)
 
 
 def _supplied(language: Language, stacks: Stacks) -> Stacks:

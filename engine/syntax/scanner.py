@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from engine.syntax.pattern import Automaton, Pattern, parse_pattern
@@ -25,6 +26,10 @@ class ScanState:
     """`reaches`, the likely ones first."""
     after: dict[str, ScanState | None] = field(default_factory=dict, repr=False)
     by_signature: dict[int, ScanState | None] = field(default_factory=dict, repr=False)
+
+    def ending(self, terminal: int) -> str | None:
+        """The shortest text with which the token becomes one of this terminal."""
+        return self.scanner.ending(self.places, terminal)
 
     def step(self, character: str) -> ScanState | None:
         """The place after one more character. None: the token has ended before it."""
@@ -83,6 +88,19 @@ class Scanner:
                     found[place].add(terminal)
                     work += before[place]
         return [frozenset(terminals) for terminals in found]
+
+    def ending(self, places: Iterable[int], terminal: int) -> str | None:
+        texts = dict.fromkeys(places, "")
+        for place in (work := list(texts)):
+            if self._ends.get(place) == terminal:
+                return texts[place]
+            for atom, target in self._automaton.edges[place]:
+                character = self._automaton.example(atom)
+                for one in self._automaton.closure([target]) if character and terminal in self._reach[target] else ():
+                    if one not in texts:
+                        texts[one] = texts[place] + character
+                        work.append(one)
+        return None
 
     def signature(self, character: str) -> int:
         found = self._signatures.get(character)

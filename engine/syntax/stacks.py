@@ -99,6 +99,11 @@ def shift(stacks: Stacks, terminal: int) -> Stacks:
         stack = (state, stack, hash((state, stack[2])), (), stack[4])
 
 
+def reduced(stack: Stack, size: int, left: int) -> list[Stack]:
+    """The stacks after so many symbols have become one."""
+    return [pushed(below[0].gotos.get(left) or _goto(below[0], left), below) for below in _below(stack, size)]
+
+
 def _goto(state: ParserState, left: int) -> ParserState:
     found = state.goto(left)
     assert found is not None, "a reduction leaves a stack that can take the nonterminal"
@@ -107,7 +112,7 @@ def _goto(state: ParserState, left: int) -> ParserState:
 
 def _shift_all(work: list[Stack], terminal: int) -> Stacks:
     shifted: dict[int, Stack] = {}
-    reduced: set[int] = set()
+    known: set[int] = set()
     steps = 0
     while work:
         stack = work.pop()
@@ -117,10 +122,9 @@ def _shift_all(work: list[Stack], terminal: int) -> Stacks:
             after = pushed(target, stack)
             shifted[after[2]] = after
         for size, left in reductions:
-            for below in _below(stack, size):
-                after = pushed(below[0].gotos.get(left) or _goto(below[0], left), below)
-                if after[2] not in reduced:
-                    reduced.add(after[2])
+            for after in reduced(stack, size, left):
+                if after[2] not in known:
+                    known.add(after[2])
                     work.append(after)
         steps += 1
         if steps > MOST_STEPS:

@@ -13,7 +13,7 @@ PIECE = 1024
 """Characters read at once: what is left of them is copied after each token."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class State:
     """Where a text stands. Immutable; one for each token costs little, since they share what they have in common."""
 
@@ -44,7 +44,7 @@ class State:
     def whole(self) -> bool:
         """Whether the text is valid as it is, as far as the grammar tells."""
         try:
-            return self.lost or is_whole(self.language, list(self.readings), partial=self.partial)
+            return self.lost or is_whole(self.language, self.readings, partial=self.partial)
         except TooAmbiguous:
             return True
 

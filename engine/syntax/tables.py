@@ -73,8 +73,12 @@ class Tables:
         self.terminals = len(terminals)
         names = [*terminals, *productions, *(f"start {unit}" for unit in starts)]
         self.numbers = {name: number for number, name in enumerate(names)}
+        self.goals = frozenset(range(len(names) - len(starts), len(names)))
         self.after: list[int] = []
         self.production: dict[int, tuple[int, int]] = {}
+        """By the item at the end: how many symbols, and what they become."""
+        self.places: list[tuple[int, int]] = []
+        """By item: how many symbols are before it, and what they become with the others."""
         self._begins: dict[int, list[int]] = {}
         self._closures: dict[int, frozenset[int]] = {}
         self._states: dict[frozenset[int], ParserState] = {}
@@ -95,6 +99,7 @@ class Tables:
             if symbol not in self.numbers:
                 raise ValueError(f"grammar: rule {left}: {symbol} is neither a rule nor a terminal of a mode")
             self.after.append(self.numbers[symbol])
+        self.places += [(dot, number) for dot in range(len(sequence) + 1)]
         self.production[len(self.after)] = (len(sequence), number)
         self.after.append(-1)
 

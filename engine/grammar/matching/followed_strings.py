@@ -6,13 +6,14 @@ is dropping states. What is pushed is read only when somebody asks, while the de
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol, Self
 
 from engine.grammar.counting.cursor import Cursor, characters, closing_quote, finished
 from engine.syntax import State, Syntax
-from engine.syntax.asked.syntax import SHORTEST
+from engine.syntax.asked.completion import completion
 
 _LEAST_BUDGET = 64
 """Tokens that may be taken back of any value; of a longer one, half of what it has written."""
@@ -30,9 +31,6 @@ _WIDE = "éΩя中ªʰ²٣ⅷ\u0301\u0308—–«“€√🍰\u00a0\u200b\u200d
 _LEADING = tuple(bytes([code]) for code in range(0xC2, 0xF5))
 _PATIENCE = 3
 """Times that a place is gone back to before the string is ended there."""
-_PIECES = (b")", b";", b"\\n", b'\\"', b"'", b"}", b"]", b"*/", b"`", b"()", b"a", b" a", b"{}", b"=a", b":a")
-_LONGEST, _KEPT = 3, 5
-"""Pieces of what completes a string, and beginnings of it that are tried further."""
 
 
 class Languages(Protocol):
@@ -59,6 +57,13 @@ class _Open(NamedTuple):
     @property
     def whole(self) -> bool:
         return not self.cut and all(any(state.whole for state in ways) for ways in self.states)
+
+    def completed(self, least: int = 0) -> bytes | None:
+        """With what it is valid, as short as is known but of so many characters at least."""
+        found = (completion(state) for ways in self.states for state in ways if not self.cut)
+        texts = sorted({json.dumps(text.ljust(least), ensure_ascii=False)[1:-1] for text in found if text is not None})
+        fed = (text.encode() for text in sorted(texts, key=len))
+        return next((text for text in fed if (after := self.feed(text)) is not None and after.whole), None)
 
     def feed(self, piece: bytes) -> _Open | None:
         """Behind some more of it; None: it cannot become valid."""
@@ -138,7 +143,8 @@ class FollowedStrings:
 
     def completion(self, dead: bytes) -> bytes | None:
         """With what the open string ends here, where one that went on with `dead` wanted its end, or has been tried
-        often enough: that without its quote, and little behind it. A millisecond or two; None where none is found."""
+        often enough: that without its quote, and what it needs behind it. About a
+        millisecond; None where that is not known."""
         here = self._read[-1] if self._read else None
         self._times = self._times + 1 if self._times_at == len(self._read) else 1
         self._times_at = len(self._read)
@@ -146,15 +152,9 @@ class FollowedStrings:
         if here is None or not (ends or self._times == _PATIENCE):
             return None
         wanted = dead[:-1] if ends else b""
-        start = here.feed(wanted)
-        ways = [] if start is None else [(wanted, start)]
-        for length in range(_LONGEST + 1):
-            whole = next((text for text, way in ways if way.whole), None)
-            if whole is not None or length == _LONGEST:
-                return whole
-            fed = [(text + piece, way.feed(piece)) for piece in _PIECES for text, way in ways[:_KEPT]]
-            ways = [(text, way) for text, way in fed if way is not None]
-        return None
+        begun = here.feed(wanted)
+        rest = None if begun is None else begun.completed()
+        return None if rest is None else wanted + rest
 
     @property
     def goes_on(self) -> bool:
@@ -265,9 +265,9 @@ def _begun(asked: tuple[frozenset[Syntax], ...]) -> tuple[tuple[State, ...], ...
 @lru_cache(maxsize=1024)
 def _whole(states: tuple[tuple[State, ...], ...], cut: bytes, piece: bytes) -> bytes | None:
     """The piece that ends a string, or another as long at least, behind which it is valid, where one is known."""
-    here, length = _Open(0, states, cut), characters(piece)[0]
-    candidates = (piece, *(text.ljust(length).encode() for text in SHORTEST))
-    return next((one for one in candidates if (fed := here.feed(one)) is not None and fed.whole), None)
+    here = _Open(0, states, cut)
+    fed = here.feed(piece)
+    return piece if fed is not None and fed.whole else here.completed(characters(piece)[0])
 
 
 def _shortest_dead(here: _Open, piece: bytes) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import Any
 
 from engine.errors import RequestError, UnknownOption
@@ -12,11 +11,6 @@ from engine.fields import check_fields
 from engine.syntax.languages import LANGUAGES, grammar_text
 from engine.syntax.state import State, start
 
-SHORTEST = (
-    *("", "a", ";", "{}", "a()", "a;", "def a():", "fn a()", "func a()", "void a()", "function a()", "class A{}"),
-    *("select 1", "package a", "function a(){}", "function a():void"),
-)
-"""Texts of which each unit of a language has one at least, short ones first."""
 _SHOWN = 40
 """Characters of what is refused."""
 UNITS = ("module", "statements", "statement", "expression", "type", "signature", "body")
@@ -62,17 +56,6 @@ class Syntax:
     def start(self) -> State:
         """Before any text."""
         return start(self.language, self.unit, partial=self.partial, dialect=self.dialect)
-
-    @property
-    def shortest(self) -> str | None:
-        """A short text of it, where one is known."""
-        return _shortest(self)
-
-
-@lru_cache(maxsize=256)
-def _shortest(syntax: Syntax) -> str | None:
-    first = syntax.start()
-    return next((text for text in SHORTEST if first.feed(text).whole), None)
 
 
 def _unfollowed(field: str, value: str, there: Mapping[str, Any] | list[str], of: str = "") -> RequestError:

@@ -45,7 +45,8 @@ def test_a_string_that_is_to_end_too_early_is_completed() -> None:
     assert after(b'["', b"f(")[0].completion(b'[1"') == b"[1])", "what stands before the quote stays"
     assert after(b'["', b"f(x, 'a")[0].completion(b'"') == b"')"
     assert after(b'["', b"f(x")[0].completion(b'\\"') is None, "a quote in it ends nothing"
-    assert after(b'["', b"x if")[0].completion(b'"') is None, "that takes more than is tried"
+    assert after(b'["', b"x if")[0].completion(b'"') == b" a else a"
+    assert after(b'["', b"f(x, '")[0].completion(b'"') == b"')"
 
 
 def test_a_place_that_has_been_gone_back_to_often_ends_the_string() -> None:
