@@ -7,7 +7,8 @@
 Every row writes as many digits, drawn from the model, so that all run to the end. In turns: ordinary rows, as many
 samples of one request, and one request with as many particles. At every `every`-th token every other particle loses
 its weight, and at no other token any does; so half of them become copies of the other half. Seconds are those of
-decoding, the prompt being in the cache. Ceiling: particles in the time of ordinary rows, 1.00.
+decoding, the prompt being in the cache. One more run times each resampling with the device at rest. Ceiling: particles
+in the time of ordinary rows, 1.00.
 """
 
 from __future__ import annotations
@@ -60,15 +61,19 @@ def _measured(engine: Engine, options: argparse.Namespace) -> tuple[dict[str, An
     rows = SamplingParams(n=options.particles, **common)
     particles = SamplingParams(method="smc", particles=options.particles, ess=0.75, **common)
     ordinary, smc, resamplings = [], [], Resamplings(options.every)
+
+    def decoded(sampling: SamplingParams) -> Result:
+        return _decoded(engine, Request(prompt=prompt, constraint=constraint, sampling=sampling, template="raw"))
+
     for turn in range(options.repeats + 1):  # the first compiles and fills caches
-        results = [_decoded(engine, Request(prompt=prompt, constraint=constraint, sampling=rows, template="raw"))]
+        free = decoded(rows)
         with resamplings.forced():
-            results.append(
-                _decoded(engine, Request(prompt=prompt, constraint=constraint, sampling=particles, template="raw"))
-            )
+            last = decoded(particles)
         if turn:
-            ordinary.append(_seconds(results[0]))
-            smc.append(_seconds(results[1]))
+            ordinary.append(_seconds(free))
+            smc.append(_seconds(last))
+    with resamplings.forced(alone=True):
+        decoded(particles)
     resampled = [1e3 * seconds for seconds in resamplings.seconds]
     figures: dict[str, float] = {
         "rows_ms_a_step": round(1e3 * median(ordinary) / options.tokens, 3),
@@ -77,11 +82,12 @@ def _measured(engine: Engine, options: argparse.Namespace) -> tuple[dict[str, An
         "resampling_p50_ms": round(median(resampled), 3), "resampling_max_ms": round(max(resampled), 3),
         "blocks_held": max(resamplings.held), "blocks_if_each_had_its_own": max(resamplings.apart),
     }  # fmt: skip
-    return figures, results[1]
+    return figures, last
 
 
 class Resamplings:
-    """Makes a population resample at every `every`-th token and nowhere else; each is timed with the device at rest."""
+    """Makes a population resample at every `every`-th token and nowhere else. `alone`: each is timed, with the device
+    at rest before and after, which a step in flight would otherwise hide."""
 
     def __init__(self, every: int) -> None:
         self._every = every
@@ -91,7 +97,7 @@ class Resamplings:
         self.apart: list[int] = []
 
     @contextmanager
-    def forced(self) -> Iterator[None]:
+    def forced(self, *, alone: bool = False) -> Iterator[None]:
         go_on, resample, every = Population._go_on, Population._resample, self._every
 
         def weighed(population: Population) -> None:
@@ -110,7 +116,8 @@ class Resamplings:
             self.held.append(len({block for table in tables for block in table}))
             self.apart.append(sum(len(table) for table in tables))
 
-        with patch.object(Population, "_go_on", weighed), patch.object(Population, "_resample", timed):
+        resampled = timed if alone else resample
+        with patch.object(Population, "_go_on", weighed), patch.object(Population, "_resample", resampled):
             yield
 
 

@@ -52,7 +52,7 @@ def sampling(line: dict[str, Any]) -> None:
 def particles(line: dict[str, Any]) -> None:
     assert line["ratio"] == pytest.approx(line["particles_ms_a_step"] / line["rows_ms_a_step"], rel=0.01)
     assert 0 < line["resampling_p50_ms"] <= line["resampling_max_ms"]
-    assert line["resamplings"] == 2 * 2
+    assert line["resamplings"] == 2
     assert line["blocks_held"] <= line["blocks_if_each_had_its_own"]
 
 

@@ -115,10 +115,10 @@ class DeviceSampler:
             self._facts.copy_(self.buffers.facts, non_blocking=True)
 
     def _tempered(self) -> Tensor:
-        """Free log-probabilities [R, V] at each row's temperature, 1 where greedy."""
+        """Free logits [R, V] at each row's temperature, 1 where greedy."""
         temperature = self.buffers.floats[0, : self._rows]
         divisor = torch.where(temperature > 0, temperature, 1.0)
-        return torch.log_softmax(self._logits[: self._rows].float() / divisor[:, None], -1)
+        return self._logits[: self._rows].float() / divisor[:, None]
 
     def _add_bias(self, inputs: SampleInputs) -> None:
         for row, bias in (inputs.bias or {}).items():
@@ -134,7 +134,7 @@ class DeviceSampler:
             legal = torch.where(mask, scaled, -torch.inf)
         slots = self.buffers.integers[1, : self._rows].long()
         drawn = scaled.gather(1, self._last[slots].long()[:, None])[:, 0]
-        return torch.stack([torch.logsumexp(legal, -1), drawn], -1)
+        return torch.stack([torch.logsumexp(legal, -1), drawn], -1) - torch.logsumexp(scaled, -1)[:, None]
 
     def mask_cost(self, bucket: int) -> float:
         """Microseconds that a bitmask adds to the fused pass over `bucket` rows, measured; 0 on a CPU."""
