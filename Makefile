@@ -4,6 +4,8 @@ VENV ?= .venv
 # Another package index for torch (a CPU-only or a CUDA one); empty: what pip is set up with.
 TORCH_INDEX ?=
 JOBS ?= 2
+# Bytecode is kept, whatever the environment says: hundreds of processes of the tests import the same libraries.
+export PYTHONDONTWRITEBYTECODE :=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
