@@ -218,11 +218,12 @@ SEVERAL = [
     ([0, 1, 1], [257, 128, 129], 2),
 ]  # fmt: skip
 """Slots and positions of a step's tokens, and how many are live: rows alone, drafts, the first tokens of a cache."""
+PLACED = [*((*case, True) for case in LONE + SEVERAL), (*LONE[-1], False), (*SEVERAL[0], False)]
+"""Without a bias once for each of the two kernels: it is added before anything is looked for by position."""
 
 
 @pytest.mark.usefixtures("few_splits")
-@pytest.mark.parametrize(("slots", "positions", "live"), LONE + SEVERAL)
-@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(("slots", "positions", "live", "biased"), PLACED)
 def test_attention_with_its_rope(slots: list[int], positions: list[int], live: int, biased: bool) -> None:
     tokens, heads, kv, dim, length, integer = len(slots), 8, 2, 32, 300, torch.int32
     angles = torch.outer(torch.arange(length).float(), 1e4 ** (-torch.arange(dim // 2) / (dim // 2)))

@@ -56,9 +56,11 @@ def test_an_owner_of_many_jobs_gets_no_more_time_than_an_owner_of_one() -> None:
 @pytest.mark.parametrize("places", [1, 2])
 def test_new_jobs_that_never_end_leave_half_to_older_ones(places: int) -> None:
     """As many as last beyond the bound if they go first."""
-    long, flood = Contender(["a"], 5.0), [Contender(["a"], 0.05) for _ in range(500)]
+    bound_s = 2 * 5.0 / places + 2.0
+    beyond = round(1.1 * bound_s * places / 0.05)
+    long, flood = Contender(["a"], 5.0), [Contender(["a"], 0.05) for _ in range(beyond)]
     simulate([long, *flood], places)
-    assert long.ended_at < 2 * 5.0 / places + 2.0
+    assert long.ended_at < bound_s
 
 
 def test_of_one_owner_long_jobs_end_one_after_the_other() -> None:
