@@ -15,8 +15,10 @@ def read_trace(file: Path | str) -> Trace:
     path = Path(file)
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"cannot read the trace {path}: {error}", param="trace") from None
+    except OSError as error:
+        raise RequestError(f"{path}: {error.strerror}", param="trace") from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not a trace: {error}", param="trace") from None
     if lines == [""]:
         raise RequestError(f"{path} is empty, not a trace", param="trace")
     trace = Trace(_header(path, _line(path, 1, lines[0])))
