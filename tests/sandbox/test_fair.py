@@ -39,7 +39,7 @@ def simulate(contenders: list[Contender], places: int, step_s: float = 0.01) -> 
 
 
 def test_a_small_job_waits_for_no_large_ones_whosever_they_are() -> None:
-    large = [Contender(["a"], 10.0, used_s=1.0, computing=True) for _ in range(40)]
+    large = [Contender(["a"], 2.0, used_s=1.0, computing=True) for _ in range(40)]
     small = Contender(["b"], 0.05)
     own = Contender(["a"], 0.05)
     simulate([*large, small, own], places=2)

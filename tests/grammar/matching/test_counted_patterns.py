@@ -15,8 +15,10 @@ from engine.judge import judge
 from engine.request import Constraint
 from engine.schema.automata.automaton import Automaton
 from engine.schema.automata.tables import AutomatonTooLarge
+from engine.schema.regex.counting_automaton import NotCountableError, counting_automaton, positions
+from engine.schema.regex.parser import parse
 from engine.schema.regex.pattern import from_pattern
-from engine.schema.sets.pattern_counts import counted_pattern
+from engine.schema.sets.pattern_counts import MANY_POSITIONS, counted_pattern
 from tests.schema.generated_patterns import patterns, word
 
 MADE = [made.pattern for made in patterns(200)]
@@ -24,9 +26,12 @@ MADE = [made.pattern for made in patterns(200)]
 
 def is_counted(pattern: str) -> bool:
     """Whether a pattern's repeats are counted, not its length; nor are they in states, or too many for that."""
+    if positions(parse(pattern)) <= MANY_POSITIONS:  # in states, and making those takes long
+        return False
     try:
+        counting_automaton(pattern)
         strings = counted_pattern(pattern)
-    except AutomatonTooLarge:
+    except (NotCountableError, AutomatonTooLarge):
         return False
     return strings is not None and strings.pattern is not None
 
