@@ -51,9 +51,10 @@ class ServeSettings:
     """After a stop signal, what still runs after this long is cancelled and answered 503."""
     wedged_after_s: Patience = 60.0
     """Work in flight and no step for this long: not ready, and the watchdog acts."""
-    admission_threads: Count = 2
-    """Of one key; what keys ask beyond that waits its turn. They share one interpreter with the decode thread, which
-    would wait longer for it if they were more."""
+    admission_threads: Count = 1
+    """Of one key, beside one that is kept for other keys; what keys ask beyond that waits its turn. They share one
+    interpreter with the decode thread and the event loop, which wait for each of them, one after the other, whenever
+    they have given it up."""
     batch_width: Count = 32
     """How many requests of all `generate_batch` calls are in the engine at once: less than its queue holds."""
     ir_schema: Path | None = None

@@ -14,6 +14,8 @@ from engine.errors import NotReady, QueueFull
 
 _PULSE_S = 0.05
 """How long the decode thread sleeps at most while something is in flight that it cannot step: deadlines pass."""
+_REST_S = 1.0
+"""A pause as long as this is one that lasts: nobody asks one request after another."""
 
 
 class Inbox:
@@ -54,14 +56,16 @@ class Inbox:
             self._jobs.add(job)
             self._wake.notify()
 
-    def take(self, *, busy: bool, idle: bool) -> list[Job] | None:
+    def take(self, *, busy: bool, idle: bool, rested: bool) -> list[Job] | None:
         """What arrived. Waits while there is nothing to do; None when closing and all is done. For the decode thread.
 
-        `busy`: jobs are in flight. `idle`: none of them could be stepped just now.
+        `busy`: jobs are in flight. `idle`: none of them could be stepped just now. In a pause that lasts it comes back
+        once with nothing; then it has `rested`, and waits on.
         """
+        timeout = _PULSE_S if busy else None if rested else _REST_S
         with self._lock:
             while not self._arrived and (idle or not busy) and not (self.closing and not self._jobs):
-                if not self._wake.wait(timeout=_PULSE_S if busy else None) or busy:
+                if not self._wake.wait(timeout) or busy:
                     break
             if self.closing and not self._jobs:
                 return None

@@ -29,14 +29,15 @@ class DecodeThread(threading.Thread):
         return 0.0 if since is None else time.monotonic() - since
 
     def run(self) -> None:
-        core, idle = self._core, False
-        while (arrived := self._inbox.take(busy=core.busy, idle=idle)) is not None:
+        core, idle, rested = self._core, False, False
+        while (arrived := self._inbox.take(busy=core.busy, idle=idle, rested=rested)) is not None:
+            rested = not arrived and not core.busy
             while arrived:
                 core.enter(arrived.pop(0))
             self._turn_since = time.monotonic()
             idle = not core.tick()
             self._turn_since = None
-            tidy(busy=core.busy)
+            tidy(busy=core.busy, rested=rested)
         for close in self._at_end:
             with suppress(Exception):  # the next one is closed all the same
                 close()

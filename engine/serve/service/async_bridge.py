@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from engine.errors import EngineError, EngineFailure
 from engine.request import Request, Result
@@ -74,11 +76,37 @@ class TextChunk:
     text: str
 
 
+class Mailbox:
+    """What other threads hand to one event loop, which is woken once for all that comes before it gets there: the
+    decode thread has a piece for each stream at every step, and to wake a loop is a call of the system."""
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._woken = False
+
+    def put(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[Any], None], item: Any) -> None:
+        """Have `deliver(item)` called in the loop, in the order of these calls. RuntimeError when that has closed."""
+        self._items.append((deliver, item))
+        if not self._woken:
+            self._woken = True
+            loop.call_soon_threadsafe(self._empty)
+
+    def _empty(self) -> None:
+        self._woken = False  # first: what is put from here on wakes the loop again
+        while self._items:
+            deliver, item = self._items.popleft()
+            deliver(item)
+
+
+_MAILBOXES: WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = WeakKeyDictionary()
+
+
 class StreamQueue:
     """Carries what the decode thread makes of one request into the loop. No thread of its own."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._mailbox = _MAILBOXES.setdefault(self._loop, Mailbox())
         self._queue: asyncio.Queue[TextChunk | Result | EngineError] = asyncio.Queue()
 
     async def items(self, patience_s: float, alive: Callable[[], None]) -> AsyncIterator[TextChunk | Result]:
@@ -95,7 +123,8 @@ class StreamQueue:
         until = time.monotonic() + patience_s
         while time.monotonic() < until:
             try:
-                return await asyncio.wait_for(self._queue.get(), min(PULSE_S, patience_s))
+                async with asyncio.timeout(min(PULSE_S, patience_s)):
+                    return await self._queue.get()
             except TimeoutError:
                 alive()
         raise EngineFailure(SILENT)
@@ -117,4 +146,4 @@ class StreamQueue:
     def put(self, item: TextChunk | Result | EngineError) -> None:
         """Hand an item to the loop, from any thread; a loop that has closed needs none."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+            self._mailbox.put(self._loop, self._queue.put_nowait, item)

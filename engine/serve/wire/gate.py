@@ -133,7 +133,8 @@ class _Answer:
             MutableHeaders(scope=message)["x-request-id"] = self.request_id
         for part in _parts(message):
             try:
-                await asyncio.wait_for(self._send(part), self._timeout_s)
+                async with asyncio.timeout(self._timeout_s):
+                    await self._send(part)
             except (TimeoutError, OSError):
                 raise ClientGone from None
             if part is not message:

@@ -27,8 +27,12 @@ AT_ONCE_VALUES, AT_ONCE_BYTES = 10_000, 256 << 10
 """What one call of C parses: 10 ms at most, whatever it is."""
 ON_THE_LOOP = 16 << 10
 """Bytes that are parsed sooner than handed to a thread."""
-_BLOCK = 64 << 10
+_BLOCK, _SHORT = 64 << 10, 64
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_HIGH = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
+_ESCAPE = 6
+"""Characters of an escape with digits."""
+_scan: Callable[[str, int, bool], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]  # the stubs lack it
 
 
 class JsonRoute(APIRoute):
@@ -54,6 +58,12 @@ def _refuse_other_forms(headers: Mapping[str, str]) -> None:
 
 
 class _JsonRequest(HTTPRequest):
+    async def body(self) -> bytes:
+        """As the gate hands it out, whole: not copied once more."""
+        if not hasattr(self, "_body"):
+            self._body = bytes((await self.receive()).get("body", b""))
+        return self._body
+
     async def json(self) -> Any:
         body = await self.body()
         if len(body) <= ON_THE_LOOP:
@@ -63,7 +73,8 @@ class _JsonRequest(HTTPRequest):
 
 def read_json(body: bytes) -> Any:
     """Plain values. Malformed says what is wrong and where; BodyTooLarge when there are too many values."""
-    values = _values(body)
+    marks, brackets, escaped = _looked_over(body)
+    values = marks if marks <= AT_ONCE_VALUES else _values(body)
     if values > MOST_VALUES:
         raise BodyTooLarge(f"the body has over {MOST_VALUES} values")
     decoder = _AT_ONCE if values <= AT_ONCE_VALUES and len(body) <= AT_ONCE_BYTES else _IN_PIECES
@@ -77,9 +88,21 @@ def read_json(body: bytes) -> Any:
         raise Malformed("the body is nested too deeply to read") from None
     except ValueError as error:
         raise Malformed(f"the body is not JSON: {error}") from None
-    if _ESCAPED_SURROGATE.search(body) or body.count(b"[") + body.count(b"{") > DEEPEST:
+    if escaped or brackets > DEEPEST:
         check_json(None, value)
     return value
+
+
+def _looked_over(body: bytes) -> tuple[int, int, bool]:
+    """Commas and brackets, brackets alone, those in strings too, and whether a surrogate is escaped."""
+    commas = brackets = 0
+    escaped = False
+    for start in range(0, len(body), _BLOCK):
+        end = start + _BLOCK
+        commas += body.count(b",", start, end)
+        brackets += body.count(b"[", start, end) + body.count(b"{", start, end)
+        escaped = escaped or _ESCAPED_SURROGATE.search(body, start, end + _ESCAPE) is not None
+    return commas + brackets, brackets, escaped
 
 
 def _values(body: bytes) -> int:
@@ -110,11 +133,48 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
 
 
+def _string(text: str, begin: int, strict: bool = True) -> tuple[str, int]:
+    """`json.decoder.scanstring`, block by block where the string is long."""
+    end = text.find('"', begin, begin + _BLOCK)
+    if end >= 0 and text[end - 1] != "\\":
+        return _scan(text, begin, strict)
+    parts, start, size = list[str](), begin, _SHORT
+    while start + size < len(text):
+        block = _whole(text[start : start + size])
+        try:
+            part, length = _scan(block + '"', 0, strict)
+        except json.JSONDecodeError as error:
+            raise json.JSONDecodeError(error.msg, text, start + error.pos) from None
+        parts.append(part)
+        if length <= len(block):
+            return "".join(parts), start + length
+        start, size = start + len(block), min(2 * size, _BLOCK)
+    try:
+        part, end = _scan(text, start, strict)
+    except json.JSONDecodeError as error:
+        place = begin - 1 if error.pos == start - 1 else error.pos  # where the string began that has no end
+        raise json.JSONDecodeError(error.msg, text, place) from None
+    return "".join((*parts, part)), end
+
+
+def _whole(block: str) -> str:
+    """Without an escape at its end that the next block goes on with, nor the first half of a pair of them."""
+    for _ in range(2):
+        place = block.rfind("\\", len(block) - _ESCAPE)
+        if place < 0 or (place - len(block[:place].rstrip("\\"))) % 2:  # a backslash that is escaped is text
+            break
+        if len(block) - place >= (_ESCAPE if block.startswith("u", place + 1) else 2) and not _HIGH.match(block, place):
+            break
+        block = block[:place]
+    return block
+
+
 class _InPieces(json.JSONDecoder):
     """The standard library's parser as it is written in Python: between two values others may have the interpreter."""
 
     def __init__(self, **hooks: Any) -> None:
         super().__init__(**hooks)
+        self.parse_string = _string
         self.scan_once = json.scanner.py_make_scanner(self)  # type: ignore[attr-defined]  # the stubs lack it
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from engine import Request, SamplingParams
+from engine.decode.core import process
 from engine.decode.core.process import tidy
 from engine.decode.requests.job import Sample
 from tests.decode.fakes import fake_engine, random_logits
@@ -102,3 +106,29 @@ def test_what_came_all_at_once_is_not_collected_by_the_decode_thread() -> None:
         gc.callbacks.remove(note)
     assert not full
     assert len(gc.get_objects()) < len(kept) // 2
+
+
+def test_everything_is_looked_at_in_a_pause_that_lasts_and_not_in_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(gc, "unfreeze", lambda: looked.append("everything"))
+    monkeypatch.setattr(process, "_thorough_at", [time.monotonic() - 2 * process._THOROUGH_S])
+    for _ in range(process._DUE):
+        gc.collect(1)
+    tidy(busy=False)
+    assert not looked
+    tidy(busy=False, rested=True)
+    assert looked
+
+
+def test_the_decode_thread_rests_once_where_nobody_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr("engine.decode.core.inbox._REST_S", 0.01)
+    monkeypatch.setattr("engine.decode.core.thread.tidy", lambda busy, rested: told.append(rested))
+    engine, _ = fake_engine(random_logits(5), tmp_path)
+    with engine:
+        for count in (1, 2):
+            wait_for(lambda count=count: told.count(True) == count and told[-1])
+            engine.generate(Request(prompt="x", sampling=SamplingParams(max_tokens=3)))
+        wait_for(lambda: told.count(True) == 3)

@@ -20,6 +20,7 @@ from engine import Request, RequestError
 from engine.config import Limits
 from engine.serve.lift.body import LiftBody
 from engine.serve.openai.body import ChatBody, CompletionBody
+from engine.serve.wire import json_body
 from engine.serve.wire.json_body import AT_ONCE_BYTES, MOST_VALUES, read_json
 from tests.decode.fakes import ByteTokenizer, fake_engine, random_logits
 from tests.hostile.growth import PIECE_S
@@ -337,6 +338,9 @@ LARGE = {
     "many integers": b'{"x":[' + b",".join([b"1" * 55] * 90_000) + b"]}",
     "escaped texts": b'{"x":[' + b",".join([b'"' + b"\\u0041" * 20 + b'"'] * 40_000) + b"]}",
     "a text": b'{"x":"' + b"\\u4e00" * 800_000 + b'"}',
+    "a text of lines": b'{"x":"' + b"x\\n" * 1_500_000 + b'"}',
+    "a text of quotes": b'{"x":"' + b'\\"' * 2_000_000 + b'"}',
+    "a text of pairs": b'{"x":"' + b"\\ud83d\\ude00" * 400_000 + b'"}',
 }
 
 
@@ -364,6 +368,48 @@ def test_a_large_body_is_read_in_pieces_and_read_rightly(name: str) -> None:
     assert len(LARGE[name]) > AT_ONCE_BYTES
     assert longest_call(lambda: read_json(LARGE[name])) < PIECE_S
     assert read_json(LARGE[name]) == json.loads(LARGE[name])
+
+
+@pytest.mark.parametrize("name", [name for name in LARGE if name.startswith("a text")])
+def test_no_part_of_a_long_text_takes_as_long_as_all_of_it(name: str) -> None:
+    text = LARGE[name].decode()
+    at_once = longest_call(lambda: json_body._scan(text, text.index(":") + 2, True))
+    assert longest_call(lambda: read_json(LARGE[name])) < at_once / 4
+
+
+TEXT_PARTS = (
+    "a",
+    "é",
+    "😀",
+    "\\n",
+    "\\\\",
+    '\\"',
+    "\\u00e9",
+    "\\ud83d",
+    "\\ude00",
+    "\\ud83d\\ude00",
+    "\\u1",
+    "\\x",
+    "\1",
+    '"',
+)
+
+
+def read_text(scan: Callable[..., tuple[str, int]], text: str) -> tuple[Any, ...]:
+    try:
+        return scan(text, 1, True)
+    except json.JSONDecodeError as error:
+        return error.msg, error.pos
+
+
+@settings(max_examples=2000, deadline=None)
+@given(parts=st.lists(st.sampled_from(TEXT_PARTS), max_size=40), end=st.sampled_from(['"', '" more', ""]))
+def test_a_text_in_pieces_is_what_it_is_in_one(parts: list[str], end: str) -> None:
+    text = '"' + "".join(parts) + end
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_body, "_SHORT", 13)
+        patch.setattr(json_body, "_BLOCK", 32)
+        assert read_text(json_body._string, text) == read_text(json_body._scan, text)
 
 
 def test_more_messages_than_the_context_holds_tokens_are_refused_before_they_are_rendered(
