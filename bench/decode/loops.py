@@ -74,14 +74,19 @@ def sampling(runner: Any, options: argparse.Namespace, batch: int) -> list[dict[
 
 
 def step_bytes(model: Any, batch: int, positions: int) -> int:
-    """Bytes that one step of `batch` tokens must read once; experts by the expected number of distinct ones."""
-    shape, layer = model.shape, model.layers[0]
-    chosen = model.experts * (1 - (1 - model.chosen / model.experts) ** batch)
-    experts = (layer.gate_up.nbytes + layer.down.nbytes) / model.experts * chosen
-    router = 0 if layer.router is None else layer.router.nbytes
+    """Bytes that one step of `batch` tokens must read once; experts by the expected number of distinct ones. Recurrent
+    states are written too, and count twice."""
+    shape, shared, kind = model.shape, int(model.shape.shared), model.shape.delta_net
+    routed, visited = model.experts - shared, model.chosen - shared
+    chosen = shared + routed * (1 - (1 - visited / routed) ** batch)
     cache = batch * positions * 2 * shape.kv_heads * shape.head_dim * 2
-    each = layer.qkv.nbytes + layer.output.nbytes + experts + router + cache
-    return int(shape.layers * each + model.head.nbytes)
+    state = 0 if kind is None else 2 * batch * kind.value_heads * kind.key_dim * kind.value_dim * 4
+    total = model.head.nbytes
+    for layer in model.layers:
+        experts = (layer.gate_up.nbytes + layer.down.nbytes) / model.experts * chosen
+        plain = sum(part.nbytes for part in (layer.router, layer.rates) if part is not None)
+        total += layer.qkv.nbytes + layer.output.nbytes + experts + plain + (cache if layer.delta is None else state)
+    return int(total)
 
 
 def _steps(

@@ -13,7 +13,14 @@ from triton.compiler import ASTSource
 from triton.experimental.gluon._runtime import GluonASTSource
 
 from engine.model.cpu import kv_blocks
-from engine.model.kernels.attention import attend_few, attend_one, attention, tile_attention, tile_attention_hopper
+from engine.model.kernels.attention import (
+    attend_few,
+    attend_one,
+    attention,
+    gating,
+    tile_attention,
+    tile_attention_hopper,
+)
 from engine.model.kernels.delta import chunk, chunks, step
 from engine.model.kernels.device import launch, plane
 from engine.model.kernels.device.forms import MINIMA, ZEROS, Form
@@ -28,7 +35,7 @@ SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227}
 _FP32 = (
     "up_scales down_scales out logits scales weights parts cosine sine acc_parts stat_parts qkv bias floats work facts"
 )
-_FP16 = "x half inner normed query keys values gain q_gain k_gain"
+_FP16 = "x half inner normed query keys values gain q_gain k_gain mixed"
 _INT32 = (
     "table ids pairs groups live slots positions arrived integers bitmask seen last tokens wanted sources "
     "experts starts firsts counts tail order progress up_table down_table"
@@ -121,13 +128,19 @@ def cases(capability: int) -> list[Case]:
         made.append((router.router_kernel, scores, 4, {"x": "*fp32"}, {}))
     sort = {"PP": 512, "SIZE": 8, "JP": 16, **pdl}
     made.append((router.sort_kernel, sort, 4, {}, {}))
-    made.append((router.choose_each_kernel, {**route, "CP": 8}, 4, {}, {}))
+    made.append((router.choose_each_kernel, {**route, "CP": 8, "SHARED": 0, "COUNT": False}, 4, {}, {}))
+    shared = {**route, "E": 512, "EP": 512, "C": 10, "SHARED": 1}
+    made.append((router.choose_each_kernel, {**shared, "CP": 16, "COUNT": True}, 1, {}, {}))
     made.append((router.route_kernel, {**route, "TP": 8, "GP": 64}, 8, {}, {}))
     sort = {"E": 128, "EP": 128, **pdl}
     block = {"TB": groups.TOKENS, "C": 8, **sort}
-    made.append((groups.choose_kernel, {**block, "NORM_TOPK": True}, 4, {}, {}))
+    made.append((groups.choose_kernel, {**block, "NORM_TOPK": True, "SHARED": 0}, 4, {}, {}))
     made.append((groups.order_kernel, {**sort, "SIZE": 64, "BB": 64}, 8, {}, {}))
     made.append((groups.place_kernel, block, 4, {}, {}))
+    made.append((groups.choose_kernel, {**shared, "TB": groups.TOKENS}, 16, {}, {}))
+    sort |= {"E": 513, "EP": 1024}
+    made.append((groups.order_kernel, {**sort, "SIZE": 64, "BB": 8}, 8, {}, {}))
+    made.append((groups.place_kernel, {**block, **sort, "C": 11}, 16, {}, {}))
     made.append(
         (
             plane.combine_kernel,
@@ -138,15 +151,23 @@ def cases(capability: int) -> list[Case]:
         )
     )
     heads = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, **pdl}
-    made.append((attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False, "PARTS": 4}, 1, {}, {}))
+    made.append(
+        (attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False, "PARTS": 4, "LD": 5120}, 1, {}, {})
+    )
     lone = dict(launch.ATTEND_ONE)
     warps = lone.pop("num_warps")
     lone |= {**heads, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(1), "NORM": True, "BIAS": False}
     made.append((attend_one.attend_one_kernel, lone, warps, {"out": "*fp16"}, {}))
     few = dict(launch.ATTEND_FEW)
     warps, stage = few.pop("num_warps"), {"num_stages": few.pop("num_stages")}
-    few = {**lone, "SP": attention.splits(8), "T": 8, "R": attend_few.OWN, **few}
+    few = {**lone, "SP": attention.splits(8), "T": 8, "R": attend_few.OWN, "LD": 5120, **few}
     made.append((attend_few.attend_few_kernel, few, warps, {"out": "*fp16"}, stage))
+    gate = {"N": 4096, "LD": 9216, "PARTS": 2, "BN": 1024, "PLANE": True, **pdl}
+    made.append((gating.gate_kernel, gate, 4, {"gates": "*fp32"}, {}))
+    if capability in (80, 90):
+        large = {"N": 16, "KH": 2, "D": 256}
+        made.append((attend_one.attend_one_kernel, {**lone, **large}, warps, {"out": "*fp16"}, {}))
+        made.append((attend_few.attend_few_kernel, {**few, **large, "LD": 9216}, warps, {"out": "*fp16"}, stage))
     for tokens in (8, 32, 128):
         found = launch.attention_shape(tokens)
         stage = {"num_stages": found.pop("num_stages")}
@@ -170,7 +191,7 @@ def cases(capability: int) -> list[Case]:
 _DELTA = {
     **dict.fromkeys(["projected", "ba", "rate", "start", "state", "gates", "decays", "betas"], "*fp32"),
     **dict.fromkeys(["taps", "inputs", "solved", "scores", "found", "queries", "out"], "*fp16"),
-    **dict.fromkeys(["rows", "first", "counts"], "*i32"),
+    **dict.fromkeys(["rows", "first", "counts", "places"], "*i32"), "kept": "*fp32",
     **dict.fromkeys(
         ["stride", "ba_stride", "start_stride", "state_stride", "inputs_stride", "gates_stride"], "i32"
     ),
@@ -191,7 +212,7 @@ def delta(capability: int) -> list[Case]:
     made.append((chunk.finish_kernel, {**ring, **tile, "PLANE": True}, warps, _DELTA, {}))
     made.append((chunks.solve_kernel, {**tile, "LEVELS": chunks.LEVELS}, solve["num_warps"], _DELTA, {}))
     stages = launch.attention_stages((capability // 10, capability % 10))
-    scan = {**tile, "STAGES": stages, **scan}
+    scan = {**tile, "STAGES": stages, "KEEP": True, **scan}
     made.append((chunk.scan_kernel, scan, scan.pop("num_warps"), _DELTA, {}))
     return made
 

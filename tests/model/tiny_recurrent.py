@@ -40,28 +40,41 @@ TEXT: dict[str, Any] = {
     "linear_num_value_heads": 6,
     "eos_token_id": VOCAB - 1,
 }
+SUITED: dict[str, Any] = {
+    "hidden_size": 64,
+    "head_dim": 32,
+    "moe_intermediate_size": 64,
+    "shared_expert_intermediate_size": 64,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32,
+    "linear_num_value_heads": 4,
+}
+"""The same in sizes that the GPU's kernels take."""
 ROTARY = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}
-VISION = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16, "out_hidden_size": 48}
+VISION = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16}
 
 
 @cache
-def _made(name: str) -> PreTrainedModel:
+def _made(name: str, **changed: Any) -> PreTrainedModel:
     torch.manual_seed(5)
+    text = {**TEXT, **changed}
     if name == "qwen3_next":
-        model: PreTrainedModel = Qwen3NextForCausalLM(Qwen3NextConfig(**TEXT))
+        model: PreTrainedModel = Qwen3NextForCausalLM(Qwen3NextConfig(**text))
     else:
-        text = {**TEXT, "rope_parameters": ROTARY}
-        model = Qwen3_5MoeForConditionalGeneration(Qwen3_5MoeConfig(text_config=text, vision_config=VISION))
+        seen = {**VISION, "out_hidden_size": text["hidden_size"]}
+        text["rope_parameters"] = ROTARY
+        model = Qwen3_5MoeForConditionalGeneration(Qwen3_5MoeConfig(text_config=text, vision_config=seen))
     for parameter in model.parameters():  # so that tokens vary, and a norm that is read wrongly shows
         parameter.data = parameter * 4 if parameter.ndim > 1 else parameter + torch.randn(parameter.shape) / 5
     return model
 
 
-def save(name: str, folder: Path) -> Path:
-    """As transformers saves it, with a tokenizer, and weights of multi-token prediction beside it."""
+def save(name: str, folder: Path, **changed: Any) -> Path:
+    """As transformers saves it, with a tokenizer, and weights of multi-token prediction beside it; `changed` of its
+    configuration."""
     folder.mkdir(exist_ok=True)
     write_shape(folder)
-    _made(name).save_pretrained(folder)
+    _made(name, **changed).save_pretrained(folder)
     file = folder / "model.safetensors"
     save_file({**load_file(file), "mtp.layers.0.mlp.gate.weight": torch.ones(8, 48)}, file, metadata={"format": "pt"})
     return folder

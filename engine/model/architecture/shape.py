@@ -111,6 +111,17 @@ class Shape:
         return next((block.mixer for block in self.blocks if isinstance(block.mixer, DeltaNet)), None)
 
     @property
+    def places(self) -> tuple[int, ...]:
+        """Of each block, how many before it have a mixer of its kind: its place in the cache of that kind."""
+        kinds = [type(block.mixer) for block in self.blocks]
+        return tuple(kinds[:index].count(kind) for index, kind in enumerate(kinds))
+
+    @property
+    def caching(self) -> int:
+        """How many blocks have keys and values."""
+        return sum(isinstance(block.mixer, Attention) for block in self.blocks)
+
+    @property
     def heads(self) -> int:
         return self.attention.heads
 
@@ -130,6 +141,11 @@ class Shape:
     @property
     def experts_per_token(self) -> int:
         return 0 if self.experts is None else self.experts.chosen
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is an expert that every token visits."""
+        return self.experts is not None and self.experts.shared
 
     @property
     def norm_topk(self) -> bool:

@@ -37,10 +37,9 @@ class Decoder:
         self.norm = gain(weights["model.norm.weight"], dtype, zero_centred=shape.zero_centred)
         self.layers = [LayerReader(shape, weights, index, dtype).layer() for index in range(shape.layers)]
         self.vocab_size = self.head.shape[0]
-        kinds = [type(block.mixer) for block in shape.blocks]
-        self._places = [kinds[:index].count(kind) for index, kind in enumerate(kinds)]  # in the cache of their kind
+        self._places = shape.places
         self._cache = CpuCache(
-            kinds.count(Attention), shape.kv_heads, shape.head_dim, slots=slots, positions=positions, dtype=dtype
+            shape.caching, shape.kv_heads, shape.head_dim, slots=slots, positions=positions, dtype=dtype
         )
         self.position_bytes = self._cache.position_bytes
         taps = [layer.mixer.taps for layer in self.layers if isinstance(layer.mixer, DeltaWeights)]

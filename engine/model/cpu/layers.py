@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name every torch program gives it
 from torch import Tensor
 
+from engine.model.architecture.row_order import queries_and_gates, unfused
 from engine.model.architecture.shape import Attention, DeltaNet, Dense, Experts, Shape
 
 
@@ -87,10 +88,10 @@ class LayerReader:
         )
 
     def _gated(self, kind: Attention) -> Tensor:
-        """q, k, v and gates: in the file each query head is followed by its gate."""
-        q, gate = self._get("self_attn.q_proj.weight").view(kind.heads, 2, kind.head_dim, -1).unbind(1)
-        k, v = (self._get(f"self_attn.{p}_proj.weight") for p in "kv")
-        return torch.cat((q.flatten(0, 1), k, v, gate.flatten(0, 1)))
+        """q, k, v and gates."""
+        q, k, v = (self._get(f"self_attn.{p}_proj.weight") for p in "qkv")
+        queries, gates = queries_and_gates(kind)
+        return torch.cat((q[queries], k, v, q[gates]))
 
     def _delta_net(self, kind: DeltaNet) -> DeltaWeights:
         fused = self._has("linear_attn.in_proj_qkvz.weight")
@@ -105,15 +106,9 @@ class LayerReader:
         )
 
     def _unfused(self, kind: DeltaNet) -> Tensor:
-        """The rows of in_proj_qkvz and in_proj_ba, which lie by key heads, part by part."""
-        served = kind.value_heads // kind.key_heads
-        sizes = (kind.key_dim, kind.key_dim, served * kind.value_dim, served * kind.value_dim)
-        first, gates = (self._get(f"linear_attn.in_proj_{p}.weight") for p in ("qkvz", "ba"))
-        parts = (
-            *first.view(kind.key_heads, sum(sizes), -1).split(sizes, dim=1),
-            *gates.view(kind.key_heads, 2 * served, -1).split(served, dim=1),
-        )
-        return torch.cat([part.flatten(0, 1) for part in parts])
+        """The rows of in_proj_qkvz and in_proj_ba, part by part."""
+        orders = zip(("qkvz", "ba"), unfused(kind), strict=True)
+        return torch.cat([self._get(f"linear_attn.in_proj_{part}.weight")[order] for part, order in orders])
 
     def _dense(self, at: str) -> ChannelWeights:
         gate_up = self._stacked(f"{at}gate_proj.weight", f"{at}up_proj.weight")

@@ -14,17 +14,17 @@ import torch
 from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.interfaces import Runner
-from engine.model.architecture.shape import RECURRENT, is_supported
+from engine.model.architecture.shape import is_supported
 from engine.model.cpu.cpu_runner import CpuRunner
 from engine.model.cpu.engine_weights import load_engine_weights
 from engine.model.cpu.read_weights import ReadWeights, read_floats
 from engine.model.cuda.cuda_runner import CudaRunner
 from engine.model.cuda.fragment_model import Weights
 from engine.model.files.converted import described_gguf
-from engine.model.files.settings import SEEING, is_tied, model_type
+from engine.model.files.settings import is_tied
 from engine.model.files.source import Source
 from engine.model.formats.gguf_checkpoint import FLOATS, label_of
-from engine.model.formats.packed_source import check_asked, hub_config, packed_gguf, packed_source, refuse_on_gpu
+from engine.model.formats.packed_source import check_asked, packed_gguf, packed_source, refuse_on_gpu
 from engine.model.kernels.compiling import early
 from engine.model.loaded_model import LoadedModel, Phases, tokenizer_of
 from engine.model.weights.inventory import (
@@ -52,7 +52,6 @@ class _Read(NamedTuple):
 
 def load_accelerated(config: EngineConfig, source: Source, device: str, phases: Phases) -> LoadedModel:
     """Weights, layout, tokenizer and graphs, each a timed phase. ModelError says what does not fit, and what would."""
-    _refuse_recurrent(source)
     compilers = early() if device != "cpu" else None
     with phases("weights"):
         read = _read(config, source, device)
@@ -87,19 +86,8 @@ def _read(config: EngineConfig, source: Source, device: str) -> _Read:
         return _Read(read.settings, read, read.folder, "", PLAIN)
     quantization = config.quantization or PLAIN
     weights = _on_device(read, quantization, device)
-    return _Read(read.settings, {**weights}, read.folder, str(inventory(weights)), quantization)
-
-
-def _refuse_recurrent(source: Source) -> None:
-    """ModelError where the model has recurrent layers, before anything is read: no forward here has them, and
-    transformers' own cannot take tokens back."""
-    kind = hub_config(source).get("model_type") if source.path is None else model_type(source.path)
-    if kind in (*RECURRENT, *SEEING):
-        raise ModelError(
-            f"{source.name} ({kind}) runs on the CPU only so far: the GPU's forward has no recurrent layers; "
-            "load it with --device cpu",
-            param="device",
-        )
+    table = "\n".join(filter(None, (read.skipped, str(inventory(weights)))))
+    return _Read(read.settings, {**weights}, read.folder, table, quantization)
 
 
 def _packed(config: EngineConfig, source: Source, device: str) -> _Read | None:

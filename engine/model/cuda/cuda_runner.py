@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from engine.model.cpu.kv_blocks import Prefix
 from engine.model.cuda import kv_cache
 from engine.model.cuda.decode_forward import FEW, KERNELS, REFERENCES, DecodeForward
 from engine.model.cuda.device_sampler import DeviceSampler, bucket_of
+from engine.model.cuda.device_states import DeviceStates
 from engine.model.cuda.device_streams import DeviceStreams
 from engine.model.cuda.fragment_model import FragmentModel, Weights, fragment_model
 from engine.model.cuda.prefill_forward import LONG_KERNELS, LONG_REFERENCES, PrefillForward
@@ -44,8 +45,22 @@ _PASSES = [
     for facts in (False, True)
 ]
 """Every set of the sampler's kernels: compiled before the first request, captured when one asks for it."""
-Path = tuple[int, int, bool]
-"""Tokens of a captured forward, rows that its head computes, and whether it takes rows in tiles of queries."""
+ALONG = 16
+"""Up to so many tokens of a row a recurrent layer goes through them one after the other; of more, by chunks."""
+
+
+class Path(NamedTuple):
+    """Which captured forward."""
+
+    tokens: int
+    head: int
+    """Rows that its head computes."""
+    tiled: bool
+    """Whether it takes rows in tiles of queries."""
+    lone: bool = True
+    """Where layers keep states, whether no row has several tokens."""
+
+
 _CLOCKS = ("given", "begin", "ready", "copying", "masked", "woken", "done")
 
 
@@ -67,19 +82,29 @@ class CudaRunner:
                 torch.cuda.empty_cache()
             self.max_batch, self.max_sequence = max_batch, max_sequence
             self.quantization, self.device = quantization, self._machine.name
+            self._states = self._recurrent(model, dtype)
             self.blocks = kv_cache.tables_that_fit(shape, max_sequence, max_batch, self._machine.free_bytes(), dtype)
             self.memory = kv_cache.told(self.blocks, max_sequence)
+            if self._states is not None:
+                self.memory += f"\n{self._states}"
             self._cache = kv_cache.make_cache(shape, self.blocks.free, self._machine.device, dtype)
             self._make(model, step_rows(max_batch))
         self._machine.synchronize()
+
+    def _recurrent(self, model: FragmentModel, dtype: torch.dtype) -> DeviceStates | None:
+        kind, taps = model.shape.delta_net, [layer.delta.taps for layer in model.layers if layer.delta is not None]
+        if kind is None:
+            return None
+        return DeviceStates(kind, torch.stack(taps), slots=self.max_batch, positions=self.max_sequence, dtype=dtype)
 
     def _make(self, model: FragmentModel, rows: int) -> None:
         cuda, device = self._machine.cuda, self._machine.device
         self.vocab_size = int(model.head.rows if not isinstance(model.head, Tensor) else model.head.shape[0])
         self._last = torch.zeros(self.max_batch, dtype=torch.int32, device=device)
-        self._input = StepInput(self._machine, LONGEST_GRAPH, rows, self.max_batch, self.blocks)
+        spans, states = (0, []) if self._states is None else (bucket_of(self.max_batch, WIDE), self._states.layers())
+        self._input = StepInput(self._machine, LONGEST_GRAPH, rows, self.max_batch, self.blocks, spans)
         table, operations = self._input.table, KERNELS if cuda else REFERENCES
-        self._few = DecodeForward(model, self._cache, table, self._last, operations, WIDE)
+        self._few = DecodeForward(model, self._cache, table, self._last, operations, WIDE, states)
         self._wide = WideForward(self._few, WIDE_KERNELS if cuda else WIDE_REFERENCES)
         self._long = PrefillForward(self._few, LONG_KERNELS if cuda else LONG_REFERENCES)
         self._logits = torch.zeros(rows, self.vocab_size, device=device)
@@ -98,7 +123,10 @@ class CudaRunner:
         `tiled` tokens. `compilers` was started before."""
         most = max(SHORT, bucket_of(self.max_batch, WIDE))
         short = [1 << power for power in range(most.bit_length())]
-        paths = [(count, count, False) for count in short] + [(count, min(count, SHORT), True) for count in tiled]
+        paths = [Path(count, count, False) for count in short]
+        paths += [Path(count, min(count, SHORT), True, self._states is None) for count in tiled]
+        if self._states is not None:
+            paths += [Path(count, count, False, lone=False) for count in short[1:]]
         sampled = [count for count in short if count <= bucket_of(self.max_batch, self._sampler.capacity)]
         variants = [
             (count, stages, filtered, False) for count in sampled for stages, filtered in (((), False), ((1,), True))
@@ -108,6 +136,8 @@ class CudaRunner:
             works = [self._work(path) for path in paths]
             alike = {chunks_of_block(count): count for count in sampled}  # rows that take the same kernels
             works += [self._sampler.work((count, *passes)) for count in alike.values() for passes in _PASSES]
+            if self._states is not None:
+                works.append(self._states.warm)
             with self._few.one_block():
                 self.warm_s["compile"] = self._machine.compile(works, compilers)
             started = time.perf_counter()
@@ -124,15 +154,19 @@ class CudaRunner:
         read = self._clocks[self._turn]["ready"]
         self._turn = (self._turn + 1) % len(self._clocks)
         clock = self._clocks[self._turn]
+        if self._states is not None:
+            with self._machine.on_main(), torch.inference_mode():
+                rows = self._states.begin(rows)
         for row in rows:
             end = row.position + (1 if row.tokens is None else len(row.tokens))
             if not self.blocks.reserve(row.slot, row.position, end):
                 raise EngineFailure(f"no free block of the KV cache for slot {row.slot} up to position {end}")
         with self._machine.on_main(), torch.inference_mode():
             kv_cache.copy_blocks(self._cache, self.blocks.take_copies())
+            places = () if self._states is None else self._states.places(rows)
             with self._machine.on_side():
                 self._machine.side_waits(read)
-                count, wanted = self._input.fill(rows)
+                count, wanted = self._input.fill(rows, places)
                 self._machine.record(clock["given"], side=True)
             self._machine.main_waits(clock["given"])
             if wanted > self._sampler.capacity:
@@ -143,13 +177,18 @@ class CudaRunner:
             else:
                 self._run_long(self._head_rows(count, wanted), *self._input.exact(count))
             self._machine.record(clock["ready"])
+            if self._states is not None:
+                self._states.end(rows)
 
     def _path(self, rows: Sequence[RowInput], count: int, wanted: int) -> Path:
         """The graph for the step. Many tokens of one row share the reading of its cache only as a tile of queries."""
         tiled = count > WIDE or (count > SHORT and any(reads_much(row) for row in rows))
+        lone = count == len(rows)
+        if self._states is not None and not lone:
+            tiled = tiled or any(row.tokens is not None and len(row.tokens) > ALONG for row in rows)
         step = 128 if count <= 1024 else 256
         bucket = -(-count // step) * step if tiled else bucket_of(count, WIDE)
-        return bucket, self._head_rows(bucket, wanted), tiled
+        return Path(bucket, self._head_rows(bucket, wanted), tiled, self._states is None or (lone and not tiled))
 
     def _head_rows(self, count: int, wanted: int) -> int:
         """Rows that the head computes: none, all of a short step, 64 of a long one, or as many as there can be."""
@@ -165,8 +204,8 @@ class CudaRunner:
 
     def _work(self, path: Path) -> Callable[[], None]:
         """The launches of a step."""
-        bucket, head, tiled = path
-        step, tiles = self._input.view(bucket)
+        bucket, head, tiled, lone = path
+        step, tiles = self._input.view(bucket, tiled=tiled, lone=lone)
         if tiled:
             return lambda: self._run_long(head, step, tiles)
         if bucket > FEW:
@@ -202,6 +241,8 @@ class CudaRunner:
                 self._machine.record(clock["woken"])
                 self._sampler.run(bucket)
                 self._machine.record(clock["done"])
+        if self._states is not None:
+            self._states.sampling(inputs)
         self._sampling = {**clock, "copied": inputs.bitmask is not None, "rows": bucket}
 
     def wait(self) -> Sampled:
@@ -217,7 +258,10 @@ class CudaRunner:
             "apply": self._apply.get(clock["rows"], 0.0) if clock["copied"] else 0.0,
             "sample": took(clock["woken"], clock["done"]),
         }
-        return self._sampler.result()
+        sampled = self._sampler.result()
+        if self._states is not None:
+            self._states.sampled(sampled.token_ids)
+        return sampled
 
     def finished(self) -> bool:
         return self._machine.happened(self._sampling["done"])
@@ -229,10 +273,15 @@ class CudaRunner:
         self._sampler.mark(slot, tokens)
 
     def save_prefix(self, slot: int, length: int) -> Prefix:
-        return self.blocks.share(slot, length)
+        if self._states is None:
+            return self.blocks.share(slot, length)
+        with self._machine.on_main(), torch.inference_mode():
+            return self.blocks.share(slot, length, self._states.save(slot, length))
 
     def load_prefix(self, slot: int, prefix: Prefix, length: int) -> None:
         self.blocks.adopt(slot, prefix, length)
+        if self._states is not None:
+            self._states.load(slot, prefix.saved, length)
 
     def timings(self) -> dict[str, float]:
         return dict(self._times)
@@ -241,4 +290,4 @@ class CudaRunner:
         """Drop graphs and cache; the device memory goes back to torch's pool."""
         self._machine.synchronize()
         self._graphs.clear()
-        del self._few, self._wide, self._long, self._cache, self._logits, self._sampler
+        del self._few, self._wide, self._long, self._cache, self._logits, self._sampler, self._states

@@ -7,17 +7,20 @@ operations. Knows nothing of graphs, sampling or requests. Axis letters: see `ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from engine.model.cuda.fragment_model import FragmentLayer, FragmentModel
-from engine.model.kernels.attention import attend_few, attend_one, attention
+from engine.model.kernels.attention import attend_few, attend_one, attention, gating
 from engine.model.kernels.attention.attention import Cache, Step
+from engine.model.kernels.delta import step as delta_step
+from engine.model.kernels.delta.spans import LayerStates
 from engine.model.kernels.device.fragments import FragmentWeight
 from engine.model.kernels.products import experts, linear, strips, token
 from engine.model.kernels.routing import router
@@ -48,36 +51,44 @@ class Operations:
     combine: Callable[..., None]
     final_norm: Callable[..., None]
     head: Callable[..., None]
+    gate: Callable[..., None]
+    router_logits: Callable[..., None]
+    choose_each: Callable[..., None]
+    delta_step: Callable[..., None]
 
 
 KERNELS = Operations(
     token.embed, linear.linear, attention.rope, attention.attention, attend_one.attend_one, attend_few.attend_few,
     router.router, router.route, experts.experts_one, strips.strips_product, experts.combine, token.final_norm,
-    token.head,
+    token.head, gating.gate, router.router_logits, router.choose_each, delta_step.delta_step,
 )  # fmt: skip
 REFERENCES = Operations(
     token.embed_reference, linear.linear_reference, attention.rope_reference, attention.attention_reference,
     attend_one.attend_one_reference, attend_one.attend_one_reference, router.router_reference, router.route_reference,
     experts.experts_one_reference, strips.strips_product_reference, experts.combine_reference,
-    token.final_norm_reference, token.head_reference,
+    token.final_norm_reference, token.head_reference, gating.gate_reference, router.router_logits_reference,
+    router.choose_each_reference, delta_step.delta_step_reference,
 )  # fmt: skip
 
 
 class DecodeForward:
     """Buffers and order of one model's few-token forward. `cache`: fp16 [layers, 2, blocks, K, B, D], and `table` int32
-    [slots, M] says which of its blocks a slot has; `rows` logits rows and as many tokens of attention are the most that
-    wider forwards ask of it."""
+    [slots, M] says which of its blocks a slot has; `states` are those of layers that have no such cache; `rows` logits
+    rows and as many tokens of attention are the most that wider forwards ask of it."""
 
     def __init__(
         self, model: FragmentModel, cache: Tensor, table: Tensor, last: Tensor, operations: Operations = KERNELS,
-        rows: int = FEW,
+        rows: int = FEW, states: Sequence[LayerStates] = (),
     ) -> None:  # fmt: skip
         self.model = model
         self.operations = operations
         self.last = last
         self.caches = [Cache(layer[0], layer[1], table) for layer in cache]
+        self.states = states
         self.turns = rope_tables(model, table.shape[1] * cache.shape[4], cache.device)
         self.alone = ALONE.get(model.layers[0].gate_up.kind, 1) if model.experts > 1 else 1
+        if model.shape.shared or model.shape.zero_centred:  # neither their experts nor their norms, in fp32
+            self.alone = 0
         """Up to so many tokens each reads its experts alone."""
         self.depth = len(model.layers)
         """How many blocks `layers` runs."""
@@ -93,9 +104,16 @@ class DecodeForward:
 
         self.x, self.half = make(tokens, shape.hidden), make(tokens, shape.hidden, dtype=half)
         self.normed = make(tokens, shape.hidden, dtype=half)
-        self.qkv = make(tokens, (shape.heads + 2 * shape.kv_heads) * shape.head_dim)
+        self.keyed = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+        """Columns of queries, keys and values."""
+        self.qkv = make(tokens, max(layer.qkv.rows for layer in model.layers))
         self.query = make(tokens, shape.heads * shape.head_dim, dtype=half)
         self.mixed = make(tokens, shape.heads * shape.head_dim, dtype=half)
+        kind = shape.delta_net
+        self.rates, self.read = make(0), make(0)
+        if kind is not None:
+            self.rates = make(tokens, 2 * kind.value_heads)
+            self.read = make(tokens, kind.widths[2], dtype=half)
         self.inner = make(pairs, model.inner, dtype=half)
         self.parts = make(pairs, shape.hidden)
         integer = torch.int32
@@ -104,6 +122,7 @@ class DecodeForward:
             make(3, 1, dtype=integer),
         )  # fmt: skip
         self._groups = {t: make(3, self._group_count(t), dtype=integer) for t in range(1, tokens + 1)}
+        self._lone = {t: _lone_pairs(t * model.chosen, device) for t in range(1, tokens + 1) if shape.shared}
         self.scratch = attention.make_scratch(rows, shape.heads, shape.kv_heads, shape.head_dim, device)
         self.everyone = torch.arange(tokens, dtype=integer, device=device)
         head = model.head
@@ -129,26 +148,40 @@ class DecodeForward:
             eps=model.shape.eps,
         )  # fmt: skip
         gains = [layer.input_gain for layer in model.layers[1:]] + [model.final_gain]
-        blocks = list(zip(model.layers, self.caches, gains, strict=True))
-        for layer, cache, gain in blocks[: self.depth]:
-            self._attention(layer, cache, step)
+        blocks = list(zip(model.layers, model.shape.places, gains, strict=True))
+        for layer, place, gain in blocks[: self.depth]:
+            self._mix(layer, place, step)
             self._mixture(layer, step, gain)
 
-    def _attention(self, layer: FragmentLayer, cache: Cache, step: Step) -> None:
+    def _mix(self, layer: FragmentLayer, place: int, step: Step) -> None:
+        """Adds the mixer's output to x, and leaves its half copy."""
         count, op, eps = step.tokens.shape[0], self.operations, self.model.shape.eps
-        x, half, qkv = self.x[:count], self.half[:count], self.qkv[:count]
-        query, mixed = self.query[:count], self.mixed[:count]
+        x, half, qkv = self.x[:count], self.half[:count], self.qkv[:count, : layer.qkv.rows]
+        mixed, rates = (self.mixed if layer.delta is None else self.read)[:count], self.rates[:count]
+        if layer.delta is not None:
+            op.router_logits(x, layer.input_gain, layer.rates, rates, eps=eps)
         if count <= self.alone:
             op.linear(half, layer.qkv, qkv, gain=layer.input_gain, eps=eps)
         else:
             op.linear(self.normed[:count], layer.qkv, qkv)
+        if layer.delta is None:
+            self._attend(layer, self.caches[place], step, qkv, mixed)
+        else:
+            assert step.spans is not None
+            op.delta_step(qkv, rates, layer.delta, step.spans.rows, self.states[place].memory, mixed)
+        op.linear(mixed, layer.output, x, half=half)
+
+    def _attend(self, layer: FragmentLayer, cache: Cache, step: Step, qkv: Tensor, mixed: Tensor) -> None:
+        count, op = len(qkv), self.operations
+        query, gates, qkv = self.query[:count], qkv[:, self.keyed :], qkv[:, : self.keyed]
         if (count == 1 or count > FUSED) and self.model.shape.head_dim >= attend_one.LEAST_HEAD:
             attend = op.attend_one if count == 1 else op.attend_few
             attend(qkv, layer.head_norm, self.turns, step, cache, self.scratch, query, mixed)
         else:
             op.rope(qkv, layer.head_norm, self.turns, step, query, cache)
             op.attention(query, cache, step, self.scratch, mixed)
-        op.linear(mixed, layer.output, x, half=half)
+        if gates.shape[1]:
+            op.gate(mixed, gates)
 
     def _mixture(self, layer: FragmentLayer, step: Step, next_gain: Tensor) -> None:
         count, op, model = step.tokens.shape[0], self.operations, self.model
@@ -162,15 +195,23 @@ class DecodeForward:
         if count <= self.alone:
             op.experts_one(normed, routes.logits, layer.gate_up, layer.down, self.inner, x, half, **choice)
             return
+        parts, pairs = self.parts[: count * chosen], self._pairs(layer, step, routes)
+        op.strips_product(normed, pairs, layer.gate_up, layer.down, self.inner, parts, chosen=chosen)
+        op.combine(parts, x, half, next_gain, normed, step.live, chosen=chosen, eps=eps)
+
+    def _pairs(self, layer: FragmentLayer, step: Step, routes: Routes) -> Pairs:
+        """Who goes where, by the router's logits."""
+        count, op, model = len(routes.logits), self.operations, self.model
+        if model.shape.shared:  # of so many experts few tokens rarely share more than the one that all do
+            pairs = self._lone[count]
+            op.choose_each(routes.logits, step.live, pairs.ids, pairs.weights, pairs.groups[2], **model.choice)
+            return pairs
         if layer.router is not None:
-            op.route(routes, step.live, **choice)
+            op.route(routes, step.live, chosen=model.chosen, norm_topk=model.shape.norm_topk)
         else:
             routes.groups.copy_(self._dense_groups(step.live, count))
             routes.pairs.copy_(self.everyone[:count])
-        parts = self.parts[: count * chosen]
-        pairs = Pairs(routes.ids, routes.weights, routes.pairs, routes.groups, 8)
-        op.strips_product(normed, pairs, layer.gate_up, layer.down, self.inner, parts, chosen=chosen)
-        op.combine(parts, x, half, next_gain, normed, step.live, chosen=chosen, eps=eps)
+        return Pairs(routes.ids, routes.weights, routes.pairs, routes.groups, 8)
 
     def _group_count(self, count: int) -> int:
         if self.model.experts == 1:
@@ -204,7 +245,15 @@ class DecodeForward:
             self.operations.head(final, model.head, out)
 
 
+def _lone_pairs(count: int, device: torch.device) -> Pairs:
+    """Every pair a group by itself."""
+    order = torch.arange(count, dtype=torch.int32, device=device)
+    groups = torch.stack((order, order, order))
+    return Pairs(groups[0], torch.ones(count, device=device), order, groups, 8)
+
+
 def rope_tables(model: FragmentModel, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin, fp32 [S, D/2]."""
+    """cos and sin, fp32 [S, D/2]; what is not rotated turns by nothing."""
     angles = model.shape.rope_angles(positions)
+    angles = pad(angles, (0, model.shape.head_dim // 2 - angles.shape[1]))
     return angles.cos().to(device), angles.sin().to(device)

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.errors import ModelError
-from engine.model.architecture.shape import Shape
+from engine.model.architecture.row_order import halves, queries_and_gates, unfused
+from engine.model.architecture.shape import Attention, DeltaNet, Experts, Shape
 from engine.model.cuda.packed_layout import alike, formed_stack, is_formed
 from engine.model.kernels.attention.attention import HeadNorm
+from engine.model.kernels.delta.memory import DeltaWeights
 from engine.model.kernels.device.fragments import (
     Beside,
     FragmentWeight,
@@ -38,20 +41,25 @@ _EXPERTS_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class FragmentLayer:
-    """One block. A dense block is one expert that every token visits."""
+    """One block. A dense block is one expert that every token visits; an expert that all tokens share is the last."""
 
     input_gain: Tensor
-    """fp16 [H], as `post_gain`."""
+    """fp16 or fp32 [H], as `post_gain`."""
     qkv: FragmentWeight | Beside
+    """What the mixer reads of its input: queries, keys, values, and behind them gates where it has any."""
     head_norm: HeadNorm
     output: FragmentWeight
     post_gain: Tensor
     router: Tensor | None
-    """[E, H]; None for a dense block."""
+    """[E, H], of the shared expert its gate; None for a dense block."""
     gate_up: FragmentWeight
     """[E, 2I, H], gate and up rows interleaved by eights."""
     down: FragmentWeight
     """[E, H, I]."""
+    delta: DeltaWeights | None = None
+    """Where the mixer is gated DeltaNet."""
+    rates: Tensor | None = None
+    """16 bits [2 VH, H], of such a mixer: what gives b and a."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,13 @@ class FragmentModel:
 
     @property
     def chosen(self) -> int:
-        return max(1, self.shape.experts_per_token)
+        """Experts that a token visits."""
+        return max(1, self.shape.experts_per_token) + self.shape.shared
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """How they are chosen: what `choice.choose` is told."""
+        return {"chosen": self.chosen, "norm_topk": self.shape.norm_topk, "shared": self.shape.shared}
 
 
 def fragment_model(weights: Weights, shape: Shape) -> FragmentModel:
@@ -82,7 +96,7 @@ def fragment_model(weights: Weights, shape: Shape) -> FragmentModel:
     layers = []
     for index in range(shape.layers):
         try:
-            layers.append(_layer(weights, f"model.layers.{index}.", shape))
+            layers.append(_Layer(weights, shape, index).laid_out())
         except ValueError as error:
             raise ModelError(f"layer {index} does not suit the GPU kernels: {error}", param="model") from None
     embedding = weights.pop("model.embed_tokens.weight")
@@ -90,7 +104,7 @@ def fragment_model(weights: Weights, shape: Shape) -> FragmentModel:
     floats = _half(embedding)
     if head is None or shape.tied:
         head = embedding if isinstance(embedding, QuantizedTensor) else floats
-    final = _gain(weights.pop("model.norm.weight"))
+    final = _gain(weights.pop("model.norm.weight"), shape)
     packed = isinstance(head, QuantizedTensor) and head.shape[0] % 16 == 0
     return FragmentModel(shape, floats, layers, final, _fragment([head], "lm_head") if packed else _half(head))
 
@@ -102,35 +116,115 @@ def _half(weight: AnyWeight) -> Tensor:
     return _floating(weight.half() if weight.dtype == torch.float32 and weight.is_cuda else weight)
 
 
-def _layer(weights: Weights, prefix: str, shape: Shape) -> FragmentLayer:
-    def take(*names: str) -> list[AnyWeight]:
-        return [weights.pop(prefix + name) for name in names]
+class _Layer:
+    """Takes one layer's weights and lays them out."""
 
-    def gain(name: str) -> Tensor | None:
-        found = weights.pop(prefix + name, None)
-        return None if found is None else _gain(found)
+    def __init__(self, weights: Weights, shape: Shape, index: int) -> None:
+        self._weights, self._shape, self._prefix = weights, shape, f"model.layers.{index}."
+        self._block = shape.blocks[index]
 
-    sparse = prefix + "mlp.gate.weight" in weights
-    biases = [weights.pop(f"{prefix}self_attn.{part}_proj.bias", None) for part in "qkv"]
-    bias = None if biases[0] is None else torch.cat([_floating(part).float() for part in biases if part is not None])
-    return FragmentLayer(
-        input_gain=_gain(*take("input_layernorm.weight")),
-        qkv=_beside(take(*(f"self_attn.{part}_proj.weight" for part in "qkv")), f"{prefix}self_attn"),
-        head_norm=HeadNorm(gain("self_attn.q_norm.weight"), gain("self_attn.k_norm.weight"), bias, shape.eps),
-        output=_fragment(take("self_attn.o_proj.weight"), f"{prefix}self_attn.o_proj"),
-        post_gain=_gain(*take("post_attention_layernorm.weight")),
-        router=_floating(*take("mlp.gate.weight")) if sparse else None,
-        gate_up=_experts(
-            take("mlp.experts.gate_up_proj") if sparse else take("mlp.gate_proj.weight", "mlp.up_proj.weight"),
-            True,
-            f"{prefix}mlp.gate and up",
-        ),
-        down=_experts(take("mlp.experts.down_proj" if sparse else "mlp.down_proj.weight"), False, f"{prefix}mlp.down"),
-    )
+    def laid_out(self) -> FragmentLayer:
+        kind = self._block.mixer
+        mixer = self._delta_net(kind) if isinstance(kind, DeltaNet) else self._attention(kind)
+        input_gain, post_gain = (
+            _gain(self._take(f"{name}_layernorm.weight"), self._shape) for name in ("input", "post_attention")
+        )
+        return FragmentLayer(input_gain=input_gain, post_gain=post_gain, **mixer, **self._channels())
+
+    def _has(self, name: str) -> bool:
+        return self._prefix + name in self._weights
+
+    def _take(self, name: str) -> AnyWeight:
+        return self._weights.pop(self._prefix + name)
+
+    def _attention(self, kind: Attention) -> dict[str, Any]:
+        at, order = "self_attn.", halves(kind)
+        parts = [self._take(f"{at}{part}_proj.weight") for part in "qkv"]
+        if kind.gated:
+            queries, gates = queries_and_gates(kind)
+            heads = queries.view(-1, kind.head_dim)[:, order].flatten()
+            keys = torch.arange(kind.kv_heads * kind.head_dim).view(-1, kind.head_dim)[:, order].flatten()
+            parts = [_rows(parts[0], heads), _rows(parts[1], keys), parts[2], _rows(parts[0], gates)]
+        norms = [self._take(f"{at}{p}_norm.weight") if self._has(f"{at}{p}_norm.weight") else None for p in "qk"]
+        first, second = (None if norm is None else _gain(norm, self._shape)[order] for norm in norms)
+        biases = [self._weights.pop(f"{self._prefix}{at}{part}_proj.bias", None) for part in "qkv"]
+        bias = None if biases[0] is None else torch.cat([_floating(b).float() for b in biases if b is not None])
+        return {
+            "qkv": _beside(parts, f"{self._prefix}self_attn"),
+            "head_norm": HeadNorm(first, second, bias, self._shape.eps),
+            "output": _fragment([self._take(f"{at}o_proj.weight")], f"{self._prefix}self_attn.o_proj"),
+        }
+
+    def _delta_net(self, kind: DeltaNet) -> dict[str, Any]:
+        if kind.key_dim != kind.value_dim:
+            raise ValueError(f"keys of {kind.key_dim} numbers and values of {kind.value_dim} have no kernel")
+        at = "linear_attn."
+        if self._has(f"{at}in_proj_qkvz.weight"):
+            orders = zip(("qkvz", "ba"), unfused(kind), strict=True)
+            inputs, rates = (_rows(self._take(f"{at}in_proj_{part}.weight"), order) for part, order in orders)
+            parts = [inputs]
+        else:
+            parts = [self._take(f"{at}in_proj_{part}.weight") for part in ("qkv", "z")]
+            rates = torch.cat([_floating(self._take(f"{at}in_proj_{part}.weight")) for part in "ba"])
+        taps = _floating(self._take(f"{at}conv1d.weight")).squeeze(1).t().contiguous()
+        rate, bias, gain = (_floating(self._take(at + name)).float() for name in ("A_log", "dt_bias", "norm.weight"))
+        return {
+            "qkv": _beside(parts, f"{self._prefix}linear_attn"),
+            "head_norm": HeadNorm(None, None, None, self._shape.eps),
+            "output": _fragment([self._take(f"{at}out_proj.weight")], f"{self._prefix}linear_attn.out_proj"),
+            "delta": DeltaWeights(taps, rate, bias, gain, self._shape.eps),
+            "rates": _floating(rates),
+        }
+
+    def _channels(self) -> dict[str, Any]:
+        if not isinstance(self._block.channels, Experts):
+            dense = self._experts(["mlp.gate_proj.weight", "mlp.up_proj.weight"], "mlp.down_proj.weight")
+            return {"router": None, **dense}
+        router = _floating(self._take("mlp.gate.weight"))
+        made = self._experts(["mlp.experts.gate_up_proj"], "mlp.experts.down_proj")
+        if self._block.channels.shared:
+            at = "mlp.shared_expert"
+            router = torch.cat((router, _floating(self._take(f"{at}_gate.weight"))))
+            shared = self._experts([f"{at}.{part}_proj.weight" for part in ("gate", "up")], f"{at}.down_proj.weight")
+            made = {name: _with_shared(made[name], shared[name], f"{self._prefix}mlp {name}") for name in made}
+        return {"router": router, **made}
+
+    def _experts(self, gate_up: list[str], down: str) -> dict[str, FragmentWeight]:
+        return {
+            "gate_up": _experts([self._take(name) for name in gate_up], True, f"{self._prefix}mlp.gate and up"),
+            "down": _experts([self._take(down)], False, f"{self._prefix}{down}"),
+        }
 
 
-def _gain(value: AnyWeight) -> Tensor:
-    return _floating(value).to(torch.float16)
+def _rows(weight: AnyWeight, order: Tensor) -> AnyWeight:
+    """A matrix with its rows in another order, or some of them."""
+    if isinstance(weight, StackedWeight):
+        raise ValueError("rows of a weight in pieces cannot be put in another order")
+    index = order.to(weight.device)
+    if isinstance(weight, Tensor):
+        return weight[index]
+    if weight.coding.rows > 1:  # each row gets the scale that it shared
+        scale = weight.scale.repeat_interleave(weight.coding.rows, -2)[: weight.shape[0]]
+        weight = replace(weight, scale=scale, coding=replace(weight.coding, rows=1))
+    return weight.with_plain_scales().rows(index)
+
+
+def _with_shared(experts: FragmentWeight, shared: FragmentWeight, name: str) -> FragmentWeight:
+    """The shared expert behind the others."""
+    sizes = [(weight.rows, weight.columns, weight.kind) for weight in (experts, shared)]
+    if sizes[0] != sizes[1] or not torch.equal(experts.table[:256], shared.table[:256]):
+        raise ModelError(
+            f"{name}: the shared expert is in another size or format than the others, which no GPU kernel multiplies "
+            "together; run it on the CPU (--device cpu)", param="device",
+        )  # fmt: skip
+    words, scales = (torch.cat((getattr(experts, part), getattr(shared, part))) for part in ("words", "scales"))
+    return replace(experts, words=words, scales=scales, table=torch.cat((experts.table, shared.table[256:])))
+
+
+def _gain(value: AnyWeight, shape: Shape) -> Tensor:
+    """fp16, or fp32 of zero-centred norms: what a norm multiplies by."""
+    gain = _floating(value)
+    return 1.0 + gain.float() if shape.zero_centred else gain.to(torch.float16)
 
 
 def _floating(value: AnyWeight) -> Tensor:

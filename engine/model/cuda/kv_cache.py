@@ -19,8 +19,8 @@ RESERVE = 2 << 30
 
 
 def position_bytes(shape: Shape, itemsize: int = 2) -> int:
-    """Bytes of one position's keys and values in all layers."""
-    return shape.layers * 2 * shape.kv_heads * shape.head_dim * itemsize
+    """Bytes of one position's keys and values in all layers that have any."""
+    return shape.caching * 2 * shape.kv_heads * shape.head_dim * itemsize
 
 
 def tables_that_fit(
@@ -44,7 +44,7 @@ def tables_that_fit(
 
 def make_cache(shape: Shape, blocks: int, device: torch.device, dtype: torch.dtype = torch.float16) -> Tensor:
     """Zeros, so that no stale NaN is ever read behind a mask."""
-    return torch.zeros(shape.layers, 2, blocks, shape.kv_heads, BLOCK, shape.head_dim, dtype=dtype, device=device)
+    return torch.zeros(shape.caching, 2, blocks, shape.kv_heads, BLOCK, shape.head_dim, dtype=dtype, device=device)
 
 
 def copy_blocks(cache: Tensor, copies: Sequence[Copy]) -> None:

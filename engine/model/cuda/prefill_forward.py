@@ -19,6 +19,9 @@ from engine.model.cuda.fragment_model import FragmentLayer
 from engine.model.kernels.attention import tile_attention
 from engine.model.kernels.attention.attention import Cache, Step
 from engine.model.kernels.attention.tile_attention import Tiles
+from engine.model.kernels.delta import chunk
+from engine.model.kernels.delta.chunks import ChunkScratch, make_chunk_scratch
+from engine.model.kernels.delta.memory import Kept
 from engine.model.kernels.device import plane
 from engine.model.kernels.device.plane import plane_order
 from engine.model.kernels.products import prefill
@@ -35,14 +38,16 @@ class LongOperations:
     experts_product: Callable[..., None]
     combine: Callable[..., None]
     tile_attention: Callable[..., None]
+    delta_chunk: Callable[..., None]
 
 
 LONG_KERNELS = LongOperations(
-    plane.norm, prefill.product, groups.group, prefill.experts_product, plane.combine, tile_attention.tile_attention
-)
+    plane.norm, prefill.product, groups.group, prefill.experts_product, plane.combine, tile_attention.tile_attention,
+    chunk.delta_chunk,
+)  # fmt: skip
 LONG_REFERENCES = LongOperations(
     plane.norm_reference, prefill.product_reference, groups.group_reference, prefill.experts_product_reference,
-    plane.combine_reference, tile_attention.tile_attention_reference,
+    plane.combine_reference, tile_attention.tile_attention_reference, chunk.delta_chunk_reference,
 )  # fmt: skip
 
 
@@ -54,10 +59,12 @@ class PrefillForward:
         self._operations = operations
         model = few.model
         order = plane_order(model.shape.hidden, few.x.device)
-        self._routers = [
-            None if layer.router is None else layer.router.to(few.normed.dtype)[:, order].contiguous()
-            for layer in model.layers
-        ]
+
+        def planes(weight: Tensor | None) -> Tensor | None:
+            return None if weight is None else weight.to(few.normed.dtype)[:, order].contiguous()
+
+        self._routers = [planes(layer.router) for layer in model.layers]
+        self._rates = [planes(layer.rates) for layer in model.layers]
 
     def layers(self, step: Step, tiles: Tiles) -> Tensor:
         """Enqueue all blocks; gives the residual stream fp32 [T, H]. Rows of the step lie in `tiles`."""
@@ -70,9 +77,14 @@ class PrefillForward:
         gain = layers[0].input_gain
         few.operations.embed(step.tokens, step.slots, few.last, few.model.embedding, gain, x, half, half, eps=shape.eps)
         self._operations.norm(x, gain, normed, eps=shape.eps)
+        scratch = None if step.spans is None else make_chunk_scratch(len(step.spans.chunks.row), few.states[0].memory)
         for index, layer in enumerate(layers[: few.depth]):
             following = layers[(index + 1) % len(layers)].input_gain
-            self._attention(layer, few.caches[index], x, normed, step, tiles)
+            place = shape.places[index]
+            if layer.delta is None:
+                self._attention(layer, few.caches[place], x, normed, step, tiles)
+            else:
+                self._delta_net(layer, index, x, normed, step, scratch)
             self._mixture(layer, self._routers[index], x, half, normed, step.live, following)
         return x
 
@@ -83,10 +95,32 @@ class PrefillForward:
         qkv = torch.empty(x.shape[0], layer.qkv.rows, device=x.device)
         op.product(normed, layer.qkv, qkv)
         query = torch.empty(x.shape[0], layer.output.columns, dtype=few.half.dtype, device=x.device)
+        gates, qkv = qkv[:, few.keyed :], qkv[:, : few.keyed]
         few.operations.rope(qkv, layer.head_norm, few.turns, step, query, cache)
         # padding tokens are in no tile: what they hold stays in their own rows
         mixed = torch.empty_like(query, dtype=prefill.activation_dtype(layer.output, query))
         op.tile_attention(query, cache, step, tiles, mixed)
+        if gates.shape[1]:
+            few.operations.gate(mixed, gates, plane=True)
+        op.product(mixed, layer.output, x, add=True)
+
+    def _delta_net(
+        self, layer: FragmentLayer, index: int, x: Tensor, normed: Tensor, step: Step, scratch: ChunkScratch | None
+    ) -> None:
+        few, op, spans, rates = self._few, self._operations, step.spans, self._rates[index]
+        assert spans is not None
+        assert rates is not None
+        memory, kept = few.states[few.model.shape.places[index]]
+        projected = torch.empty(x.shape[0], layer.qkv.rows, device=x.device)
+        op.product(normed, layer.qkv, projected)
+        ba = _logits(normed.to(rates.dtype), rates)
+        mixed = torch.empty(
+            x.shape[0], layer.output.columns, dtype=prefill.activation_dtype(layer.output, few.half), device=x.device
+        )
+        op.delta_chunk(
+            projected, ba, layer.delta, spans.rows, spans.chunks, memory, scratch, mixed, plane=True,
+            kept=Kept(kept, spans.places),
+        )  # fmt: skip
         op.product(mixed, layer.output, x, add=True)
 
     def _mixture(
@@ -98,7 +132,7 @@ class PrefillForward:
         op.norm(x, layer.post_gain, half, eps=eps)
         chosen, pairs = model.chosen, x.shape[0] * model.chosen
         logits = torch.zeros(x.shape[0], 1, device=x.device) if router is None else _logits(half, router)
-        found = op.group(logits, live, chosen=chosen, norm_topk=model.shape.norm_topk)
+        found = op.group(logits, live, **model.choice)
         source = half.to(prefill.activation_dtype(layer.gate_up, half))  # the router's stays as exact as it is
         inner = torch.empty(pairs, model.inner, dtype=prefill.activation_dtype(layer.down, half), device=x.device)
         parts = torch.empty(pairs, x.shape[1], dtype=_parts_dtype(half), device=x.device)

@@ -1,8 +1,9 @@
 """What a step's tokens are, from the host's rows to integers on the device: one pinned buffer, one copy.
 
 Layout int32: tokens, slots and positions [most] each, logits rows [rows], tile starts and counts [tiles] each, how many
-tokens are live, and the slots' tables of blocks, which travel where one has changed. Buffers take turns, so that a step
-can be written while the copy of the one before is under way.
+tokens are live, where layers keep states the same by rows and chunks (`kernels.delta.spans`), and the slots' tables of
+blocks, which travel where one has changed. Buffers take turns, so that a step can be written while the copy of the one
+before is under way.
 """
 
 from __future__ import annotations
@@ -19,14 +20,21 @@ from engine.model.cpu.kv_blocks import BlockTables
 from engine.model.cuda.device_streams import DeviceStreams
 from engine.model.kernels.attention.attention import Step
 from engine.model.kernels.attention.tile_attention import QUERY_TILE, Tiles
+from engine.model.kernels.delta.chunks import CHUNK, Chunks
+from engine.model.kernels.delta.memory import Rows
+from engine.model.kernels.delta.spans import Spans
 
 _TURNS = 4
+_SPANS = ("span_first", "span_count", "span_slot", "span_position", "span_place")
 
 
 class StepInput:
-    """Device integers that captured graphs read. `most` tokens, `rows` logits rows, `batch` rows of a step."""
+    """Device integers that captured graphs read. `most` tokens, `rows` logits rows, `batch` rows of a step, `spans` of
+    which are told where layers keep states."""
 
-    def __init__(self, machine: DeviceStreams, most: int, rows: int, batch: int, blocks: BlockTables) -> None:
+    def __init__(
+        self, machine: DeviceStreams, most: int, rows: int, batch: int, blocks: BlockTables, spans: int = 0
+    ) -> None:
         self._machine = machine
         self._most = most
         self._tiles = -(-most // QUERY_TILE) + batch
@@ -38,9 +46,12 @@ class StepInput:
             "first": self._tiles,
             "count": self._tiles,
             "live": 1,
+            **dict.fromkeys(_SPANS, spans and 2 * spans + 1),
+            "chunk_row": spans and most // CHUNK + spans,
+            "chunk_start": spans and 2 * spans + 2,
             "tables": blocks.slots * blocks.most,
         }
-        self._blocks = blocks
+        self._blocks, self._spans = blocks, spans
         total = sum(self._sizes.values())
         self._device = torch.zeros(total, dtype=torch.int32, device=machine.device)
         self._hosts = [machine.host(total, dtype=torch.int32) for _ in range(_TURNS)]
@@ -52,6 +63,7 @@ class StepInput:
         self._short = self._device[: total - self._sizes["tables"]]
         """All but the tables."""
         self._saved = self._short.clone()
+        self._given: tuple[Sequence[RowInput], Sequence[int]] = ((), ())
         self._long: tuple[list[int], list[int], list[int]] = ([], [], [])
 
     def _split(self, whole: Tensor) -> dict[str, Tensor]:
@@ -66,17 +78,43 @@ class StepInput:
     def wanted(self) -> Tensor:
         return self._part["wanted"]
 
-    def view(self, tokens: int) -> tuple[Step, Tiles]:
-        """The first `tokens` tokens, as the kernels take them."""
+    def view(self, tokens: int, *, tiled: bool = False, lone: bool = False) -> tuple[Step, Tiles]:
+        """The first `tokens` tokens, as the kernels take them; `lone` where each is a row. Elsewhere rows are as many
+        as there can be or, unless they are `tiled`, more, so that no power of two is as many: that would say `lone`."""
         part = self._part
-        step = Step(part["tokens"][:tokens], part["slots"][:tokens], part["positions"][:tokens], part["live"])
+        rows = tokens if lone else self._spans if tiled else 2 * self._spans + 1
+        spans = self._spans_of(part, rows, tokens // CHUNK + self._spans)
+        step = Step(part["tokens"][:tokens], part["slots"][:tokens], part["positions"][:tokens], part["live"], spans)
         tiles = min(self._tiles, -(-tokens // QUERY_TILE) + self._tiles - self._most // QUERY_TILE)
         return step, Tiles(part["first"][:tiles], part["count"][:tiles])
 
-    def fill(self, rows: Sequence[RowInput]) -> tuple[int, int]:
-        """Enqueue the copy of the step's integers on the side stream; gives its tokens and its logits rows."""
+    def _spans_of(self, part: dict[str, Tensor], rows: int, chunks: int) -> Spans | None:
+        if not self._spans:
+            return None
+        made = Rows(*(part[name][:rows] for name in _SPANS[:4]))
+        of_chunks = Chunks(part["chunk_row"][:chunks], part["chunk_start"][: rows + 1])
+        return Spans(made, of_chunks, part["span_place"][:rows])
+
+    def _fill_spans(self, part: dict[str, Any], rows: Sequence[RowInput], places: Sequence[int]) -> None:
+        counts = [1 if row.tokens is None else len(row.tokens) for row in rows]
+        part["span_first"][: len(rows)] = [sum(counts[:index]) for index in range(len(rows))]
+        part["span_count"][: len(rows)], part["span_slot"][: len(rows)] = counts, [row.slot for row in rows]
+        part["span_position"][: len(rows)] = [row.position for row in rows]
+        part["span_place"][:] = -1
+        part["span_place"][: len(places)] = places
+        chunks = [-(-count // CHUNK) for count in counts]
+        starts = [sum(chunks[:index]) for index in range(len(rows) + 1)]
+        part["chunk_start"][: len(starts)], part["chunk_start"][len(starts) :] = starts, starts[-1]
+        part["chunk_row"][:] = len(rows) - 1  # behind its last chunk a row is idle
+        which = [index for index, number in enumerate(chunks) for _ in range(number)]
+        part["chunk_row"][: len(which)] = which[: len(part["chunk_row"])]
+
+    def fill(self, rows: Sequence[RowInput], places: Sequence[int] = ()) -> tuple[int, int]:
+        """Enqueue the copy of the step's integers on the side stream; gives its tokens and its logits rows. `places` of
+        rows: see `Spans`."""
         tokens, slots, positions, wanted, tiles = flatten(rows)
         count = len(tokens)
+        self._given = rows, places
         self._long = (tokens, slots, positions)
         self._rows = tiles
         self._turn = (self._turn + 1) % _TURNS
@@ -88,6 +126,8 @@ class StepInput:
             part["tokens"][:count], part["slots"][:count], part["positions"][:count] = tokens, slots, positions
             part["first"][: len(tiles)] = [first for first, _, _ in tiles]
             part["count"][: len(tiles)] = [size for _, size, _ in tiles]
+        if self._spans and count <= self._most:
+            self._fill_spans(part, rows, places)
         part["wanted"][: min(len(wanted), len(part["wanted"]))] = wanted[: len(part["wanted"])]
         part["live"][0] = count
         if self._blocks.changed:
@@ -116,8 +156,20 @@ class StepInput:
             self._machine.device
         )
         assert len(tokens) == count
-        step = Step(made[0], made[1], made[2], self._part["live"])
+        step = Step(made[0], made[1], made[2], self._part["live"], self._exact_spans())
         return step, Tiles(tiles[:, 0].contiguous(), tiles[:, 1].contiguous())
+
+    def _exact_spans(self) -> Spans | None:
+        """Of the step that `fill` was given, in tensors of their own."""
+        if not self._spans:
+            return None
+        rows, places = self._given
+        sizes = {**dict.fromkeys(_SPANS, len(rows)), "chunk_start": len(rows) + 1}
+        sizes["chunk_row"] = sum(-(-(1 if row.tokens is None else len(row.tokens)) // CHUNK) for row in rows)
+        host = {name: torch.zeros(size, dtype=torch.int32) for name, size in sizes.items()}
+        self._fill_spans({name: value.numpy() for name, value in host.items()}, rows, places)
+        part = {name: value.to(self._machine.device) for name, value in host.items()}
+        return self._spans_of(part, len(rows), sizes["chunk_row"])
 
     def silence(self) -> None:
         """No token is live: what runs now, to be captured, writes nothing."""

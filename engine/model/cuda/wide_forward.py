@@ -82,29 +82,41 @@ class WideForward:
         self._operations.norm(x, gain, normed, eps=eps)
         for index, layer in enumerate(layers[: few.depth]):
             following = layers[(index + 1) % len(layers)].input_gain
-            self._attention(layer, few.caches[index], x, normed, step)
+            self._mix(layer, few.model.shape.places[index], x, normed, step)
             self._mixture(layer, x, normed, step.live, following)
             seen(x)
         return x
 
-    def _attention(self, layer: FragmentLayer, cache: Cache, x: Tensor, normed: Tensor, step: Step) -> None:
-        """Adds attention's output to x and leaves the experts' input in `normed`."""
+    def _mix(self, layer: FragmentLayer, place: int, x: Tensor, normed: Tensor, step: Step) -> None:
+        """Adds the mixer's output to x and leaves the experts' input in `normed`."""
         few, op = self._few, self._operations
-        qkv = self.parts_of(normed, layer.qkv)
-        query, mixed = (
-            torch.empty(x.shape[0], layer.output.columns, dtype=normed.dtype, device=x.device) for _ in range(2)
-        )
-        few.operations.rope(qkv, layer.head_norm, few.turns, step, query, cache)
-        few.operations.attention(query, cache, step, few.scratch, mixed, plane=True)
+        mixed = torch.empty(x.shape[0], layer.output.columns, dtype=normed.dtype, device=x.device)
+        if layer.delta is None:
+            self._attend(layer, few.caches[place], normed, step, mixed)
+        else:
+            assert step.spans is not None
+            rates = torch.empty(x.shape[0], few.rates.shape[1], device=x.device)
+            op.router_logits(x, layer.input_gain, layer.rates, rates, eps=few.model.shape.eps)
+            qkv = self.parts_of(normed, layer.qkv, 1)[:, 0]
+            states = few.states[place].memory
+            few.operations.delta_step(qkv, rates, layer.delta, step.spans.rows, states, mixed, plane=True)
         parts = self.parts_of(mixed, layer.output)
         op.combine(
             parts.view(-1, x.shape[1]), x, layer.post_gain, normed, step.live, chosen=parts.shape[1],
             eps=few.model.shape.eps, plane=not self._by_strips(len(x)),
         )  # fmt: skip
 
-    def parts_of(self, x: Tensor, weight: FragmentWeight | Beside) -> Tensor:
+    def _attend(self, layer: FragmentLayer, cache: Cache, normed: Tensor, step: Step, mixed: Tensor) -> None:
+        few, qkv = self._few, self.parts_of(normed, layer.qkv)
+        query, gates, qkv = torch.empty_like(mixed), qkv[:, :, few.keyed :], qkv[:, :, : few.keyed]
+        few.operations.rope(qkv, layer.head_norm, few.turns, step, query, cache)
+        few.operations.attention(query, cache, step, few.scratch, mixed, plane=True)
+        if gates.shape[2]:
+            few.operations.gate(mixed, gates, plane=True)
+
+    def parts_of(self, x: Tensor, weight: FragmentWeight | Beside, splits: int | None = None) -> Tensor:
         """fp32 [T, S, N] whose sum over S is x W^T."""
-        parts = torch.empty(x.shape[0], splits_of(weight, x.shape[0]), weight.rows, device=x.device)
+        parts = torch.empty(x.shape[0], splits or splits_of(weight, x.shape[0]), weight.rows, device=x.device)
         self._operations.product_parts(x, weight, parts)
         return parts
 
@@ -144,6 +156,6 @@ class WideForward:
         most = min(32, group_size(count * chosen, experts))
         size = min(most, 8 if count <= 64 else 16) if self._by_strips(count) else most
         pairs = router.make_pairs(count, chosen, experts, size, logits.device)
-        op.choose_each(logits, live, pairs.ids, pairs.weights, chosen=chosen, norm_topk=model.shape.norm_topk)
+        op.choose_each(logits, live, pairs.ids, pairs.weights, **model.choice)
         op.sort_pairs(pairs, experts=experts)
         return pairs

@@ -103,10 +103,12 @@ class Trail:
         while self.fed[0].stop <= fed.stop - FED:
             del self.fed[0]
         while len(self.snapshots) > SNAPSHOTS:
-            del self.snapshots[self._missed_least(fed.stop)]
+            del self.snapshots[missed_least([snapshot.position for snapshot in self.snapshots], fed.stop)]
 
-    def _missed_least(self, end: int) -> int:
-        """The snapshot without which the way from the one before it grows least, for how far back it is."""
-        at = [0, *(snapshot.position for snapshot in self.snapshots)]
-        ways = [(at[i + 1] - at[i - 1]) / (end + 1 - at[i]) for i in range(1, len(at) - 1)]
-        return ways.index(min(ways))
+
+def missed_least(positions: Sequence[int], end: int) -> int:
+    """Which of several snapshots it is without which the way from the one before it grows least, for how far back it
+    is."""
+    at = [0, *positions]
+    ways = [(at[i + 1] - at[i - 1]) / (end + 1 - at[i]) for i in range(1, len(at) - 1)]
+    return ways.index(min(ways))

@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.model.kernels.delta import step
 from engine.model.kernels.delta.chunk import delta_chunk, delta_chunk_reference
 from engine.model.kernels.delta.chunks import make_chunk_scratch, make_chunks
-from engine.model.kernels.delta.memory import DeltaMemory, make_memory
+from engine.model.kernels.delta.memory import DeltaMemory, Kept, make_memory
 from tests.kernels.delta.cases import copied, random_layer, random_step, rows_of
 from tests.kernels.weights import distance
 
@@ -123,3 +123,18 @@ def test_a_prompt_in_pieces_is_a_prompt_in_one_go() -> None:
     for found, out in made[1:]:
         same_memory(found, made[0][0], STATES)
         assert distance(out, made[0][1]) < OUTPUTS
+
+
+def test_rows_of_many_tokens_leave_the_state_before_their_last_chunk() -> None:
+    weights, memory = random_layer(HEADS, SLOTS, 80)
+    counts, places, made = [150, 64, 3], torch.tensor([2, -1, -1], dtype=torch.int32), []
+    rows, chunks = rows_of(counts, [2, 0, 3], [0, 5, 70]), make_chunks(counts, torch.device("cpu"))
+    inputs, scratch = random_step(sum(counts), memory), make_chunk_scratch(5, memory)
+    for function in (delta_chunk, delta_chunk_reference):
+        mine, kept = copied(memory), Kept(torch.zeros(3, *memory.state.shape[1:]), places)
+        function(*inputs, weights, rows, chunks, mine, scratch, out_of(sum(counts)), kept=kept)
+        made.append((mine, kept.states))
+    (found, kept), (expected, wanted) = made
+    same_memory(found, expected, STATES)
+    assert distance(kept[2], wanted[2]) < STATES
+    assert not kept[:2].any()

@@ -45,14 +45,14 @@ def _floor(slots, positions, token, slot, position, T: tl.constexpr):
 @triton.jit
 def _own_entries(
     rows, bias, gain, cosine, sine, s, position, head, eps, N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr,
-    NORM: tl.constexpr, BIAS: tl.constexpr,
+    LD: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
     """Both halves of the keys and the values of the positions `s` up to the token's own, the products of which are at
     `rows`, those of the row's earlier tokens before them."""
     own = (s <= position)[:, None]
     i = tl.arange(0, D // 2)[None, :]
     d = tl.arange(0, D)[None, :]
-    at = rows + ((s - position) * ((N + 2 * KH) * D))[:, None]
+    at = rows + ((s - position) * LD)[:, None]
     cos = tl.load(cosine + s[:, None] * (D // 2) + i, mask=own, other=0.0)
     sin = tl.load(sine + s[:, None] * (D // 2) + i, mask=own, other=0.0)
     place = (s * 0 + (N + head) * D)[:, None]
@@ -70,11 +70,11 @@ def attend_few_kernel(
     arrived, out, M, eps, scale,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, GP: tl.constexpr,
     MP: tl.constexpr, BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, T: tl.constexpr,
-    R: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr, PDL: tl.constexpr,
+    R: tl.constexpr, LD: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (T, KH, SP). qkv fp32 [T, (N + 2 KH) D]; out fp16 [T, N D]. Each block takes a stretch of the cache, the
-    last one the step's own tokens too; whoever arrives last joins them. BK divides B, so that the keys of a turn lie in
-    one block of the cache."""
+    """Grid (T, KH, SP). qkv fp32 [T, (N + 2 KH) D], rows LD apart; out fp16 [T, N D]. Each block takes a stretch of the
+    cache, the last one the step's own tokens too; whoever arrives last joins them. BK divides B, so that the keys of a
+    turn lie in one block of the cache."""
     HALF: tl.constexpr = D // 2
     token = tl.program_id(0)
     kv = tl.program_id(1)
@@ -97,7 +97,7 @@ def attend_few_kernel(
         _fetch(keys + place, values + place, tl.minimum(tl.minimum(end - begin, B - begin % B), LEAST), D, PDL)
         wait_for_previous(PDL)
         g = tl.arange(0, MP)
-        rows = qkv + token * ((N + 2 * KH) * D)
+        rows = qkv + token * LD
         heads = ((kv * G + g) * D)[:, None]
         cos = tl.load(cosine + position * HALF + i)
         sin = tl.load(sine + position * HALF + i)
@@ -117,7 +117,7 @@ def attend_few_kernel(
         if split == active - 1:
             own = floor + tl.arange(0, R)
             ka, kb, new = _own_entries(
-                rows, bias, k_gain, cosine, sine, own, position, kv, eps, N, KH, D, NORM, BIAS
+                rows, bias, k_gain, cosine, sine, own, position, kv, eps, N, KH, D, LD, NORM, BIAS
             )  # fmt: skip
             mine = (own == position)[:, None]
             last = tl.load(blocks + position // B).to(tl.int64)
@@ -145,6 +145,6 @@ def attend_few(
         qkv if norm.key is None else norm.key, *turns, step.slots, step.positions, step.live, *cache, scratch.acc,
         scratch.stats, scratch.arrived, out, cache.table.shape[1], norm.eps, dim**-0.5 * 1.4426950408889634,
         N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, GP=padded, MP=max(16, padded), SP=splits(tokens),
-        T=tokens, R=OWN, NORM=norm.query is not None, BIAS=norm.bias is not None, **launch.ATTEND_FEW,
+        T=tokens, R=OWN, LD=qkv.stride(0), NORM=norm.query is not None, BIAS=norm.bias is not None, **launch.ATTEND_FEW,
         **launch.dependent(qkv, "attend_few"),
     )  # fmt: skip

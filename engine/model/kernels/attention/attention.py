@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from engine.model.kernels.delta.spans import Spans
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.plane import place_of, plane_order
 from engine.model.kernels.device.units import release_next, wait_for_previous
@@ -57,6 +58,8 @@ class Step(NamedTuple):
     positions: Tensor
     live: Tensor
     """int32 [1]: tokens at and after it are padding; they write nothing and go nowhere."""
+    spans: Spans | None = None
+    """The same by rows, where a layer keeps a state."""
 
 
 class Scratch(NamedTuple):
@@ -89,10 +92,10 @@ def splits(tokens: int) -> int:
 def rope_kernel(
     qkv, bias, q_gain, k_gain, cosine, sine, slots, positions, live, query, keys, values, table, M, eps,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BH: tl.constexpr, NORM: tl.constexpr,
-    BIAS: tl.constexpr, PARTS: tl.constexpr, PDL: tl.constexpr,
+    BIAS: tl.constexpr, PARTS: tl.constexpr, LD: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (T, (N + 2 KH) / BH), BH heads of one kind a block. qkv fp32 [T, PARTS, (N + 2 KH) D], summed over its
-    parts; query fp16 [T, N D]."""
+    parts, which are LD apart; query fp16 [T, N D]."""
     HALF: tl.constexpr = D // 2
     token = tl.program_id(0).to(tl.int64)
     first = tl.program_id(1) * BH
@@ -105,12 +108,12 @@ def rope_kernel(
     sin = tl.load(sine + position * HALF + i)[None, :]
     at = (first + h)[:, None] * D + i[None, :]
     wait_for_previous(PDL)
-    row = qkv + token * PARTS * (N + 2 * KH) * D + at
+    row = qkv + token * PARTS * LD + at
     a = tl.load(row)
     b = tl.load(row + HALF)
     for part in tl.static_range(1, PARTS):
-        a += tl.load(row + part * (N + 2 * KH) * D)
-        b += tl.load(row + part * (N + 2 * KH) * D + HALF)
+        a += tl.load(row + part * LD)
+        b += tl.load(row + part * LD + HALF)
     alive = token < tl.load(live)
     if BIAS:
         a += tl.load(bias + at).to(tl.float32)
@@ -137,7 +140,7 @@ def rope_kernel(
 
 def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, query: Tensor, cache: Cache) -> None:
     """query fp16 [T, N D] and the cache entries of the step's tokens, from qkv fp32 [T, (N + 2K) D], or from parts of
-    it [T, S, (N + 2K) D] that are summed.
+    it [T, S, (N + 2K) D] that are summed; either may be the first columns of something wider.
 
     turns: cos and sin, fp32 [positions, D/2].
     """
@@ -151,7 +154,7 @@ def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, 
         qkv if norm.key is None else norm.key,
         *turns, step.slots, step.positions, step.live, query, *cache, cache.table.shape[1], norm.eps,
         N=heads, KH=kv_heads, D=dim, B=size, BH=together, NORM=norm.query is not None, BIAS=norm.bias is not None,
-        PARTS=1 if qkv.dim() == 2 else qkv.shape[1], num_warps=1, **flags,
+        PARTS=1 if qkv.dim() == 2 else qkv.shape[1], LD=qkv.stride(-2), num_warps=1, **flags,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from engine.model.kernels.delta.chunks import (
     prepare_kernel,
     solve_kernel,
 )
-from engine.model.kernels.delta.memory import DeltaMemory, DeltaWeights, Rows
+from engine.model.kernels.delta.memory import DeltaMemory, DeltaWeights, Kept, Rows
 from engine.model.kernels.delta.pieces import gated, new_input
 from engine.model.kernels.delta.step import delta_step_reference
 from engine.model.kernels.device import launch
@@ -29,11 +29,12 @@ from engine.model.kernels.device.units import release_next, wait_for_previous
 
 @triton.jit
 def scan_kernel(
-    queries, keys, values, decays, solved, scores, starts, counts, slots, state, found, scale,
+    queries, keys, values, decays, solved, scores, starts, counts, slots, state, found, kept, places, scale,
     KH: tl.constexpr, VH: tl.constexpr, D: tl.constexpr, L: tl.constexpr, BV: tl.constexpr, STAGES: tl.constexpr,
-    PDL: tl.constexpr,
+    KEEP: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (D / BV, VH, rows): outputs of all chunks of a row and its slot's new state."""
+    """Grid (D / BV, VH, rows): outputs of all chunks of a row and its slot's new state. With KEEP the state before the
+    row's last chunk goes to its place in `kept`, if that is not negative."""
     release_next(PDL)
     head = tl.program_id(1)
     row = tl.program_id(2)
@@ -44,6 +45,8 @@ def scan_kernel(
     start = tl.load(starts + row)
     end = start + tl.cdiv(tl.load(counts + row), L)
     place = (tl.load(slots + row).to(tl.int64) * VH + head) * D * D + v[None, :] * D + d[:, None]
+    if KEEP:
+        keep_at = tl.load(places + row)
     if start < end:
         held = tl.load(state + place)
         wait_for_previous(PDL)
@@ -63,6 +66,9 @@ def scan_kernel(
             decay = tl.load(decays + cell * L + i)
             last = tl.load(decays + cell * L + L - 1)
             shrink = tl.exp(decay)[:, None]
+            if KEEP:  # noqa: SIM102 - a constant, and a value of the device
+                if (chunk == end - start - 1) & (keep_at >= 0):
+                    tl.store(kept + (keep_at.to(tl.int64) * VH + head) * D * D + v[None, :] * D + d[:, None], held)
             half = held.to(tl.float16)
             left = wanted - tl.dot(k, half) * shrink
             change = tl.dot(inverse, left.to(tl.float16))
@@ -113,9 +119,10 @@ def finish_kernel(
 
 def delta_chunk(
     projected: Tensor, ba: Tensor, weights: DeltaWeights, rows: Rows, chunks: Chunks, memory: DeltaMemory,
-    scratch: ChunkScratch, out: Tensor, *, plane: bool = False,
+    scratch: ChunkScratch, out: Tensor, *, plane: bool = False, kept: Kept | None = None,
 ) -> None:  # fmt: skip
-    """As `step.delta_step`, for rows of any number of tokens, with matrix products: not the same bits.
+    """As `step.delta_step`, for rows of any number of tokens, with matrix products: not the same bits. A row that has a
+    place in `kept` leaves the state before its last chunk there.
 
     Operands are rounded to fp16 (2^-12 of each on average): outputs are some 5e-4 from `recurrence` in the 2-norm, a
     state 3e-4.
@@ -130,13 +137,14 @@ def delta_chunk(
         keyed, valued, decay, beta, projected.stride(0), ba.stride(0), **launch.DELTA_TILES, **ring,
     )  # fmt: skip
     solve_kernel[(keys, number)](
-        queries, keyed, decay, beta, solved, scores, LEVELS=LEVELS, **launch.DELTA_SOLVE, **shape
+        queries, keyed, decay, beta, solved, scores, *chunks, *rows, LEVELS=LEVELS, **launch.DELTA_SOLVE, **shape
     )
     scan = dict(launch.DELTA_SCAN)
     width = min(scan.pop("BV"), size)
     scan_kernel[(size // width, values, len(rows.count))](
         queries, keyed, valued, decay, solved, scores, chunks.starts, rows.count, rows.slots, memory.state, found,
-        size**-0.5, BV=width, STAGES=launch.stages(projected), **scan, **shape,
+        memory.state if kept is None else kept.states, rows.count if kept is None else kept.places, size**-0.5,
+        KEEP=kept is not None, BV=width, STAGES=launch.stages(projected), **scan, **shape,
     )  # fmt: skip
     finish_kernel[(values, number)](
         projected, weights.gain, *chunks, *rows, memory.inputs, found, out, projected.stride(0), weights.eps,
@@ -146,6 +154,13 @@ def delta_chunk(
 
 def delta_chunk_reference(
     projected: Tensor, ba: Tensor, weights: DeltaWeights, rows: Rows, chunks: Chunks, memory: DeltaMemory,
-    scratch: ChunkScratch, out: Tensor, *, plane: bool = False,
+    scratch: ChunkScratch, out: Tensor, *, plane: bool = False, kept: Kept | None = None,
 ) -> None:  # fmt: skip
+    if kept is not None:
+        before = (rows.count - 1).clamp(min=0) // CHUNK * CHUNK
+        delta_step_reference(projected, ba, weights, rows._replace(count=before), memory, out, plane=plane)
+        for slot, place in zip(rows.slots.tolist(), kept.places.tolist(), strict=True):
+            if place >= 0:
+                kept.states[place] = memory.state[slot]
+        rows = Rows(rows.first + before, rows.count - before, rows.slots, rows.positions + before)
     delta_step_reference(projected, ba, weights, rows, memory, out, plane=plane)

@@ -100,47 +100,48 @@ def prepare_kernel(
     d = tl.arange(0, D)
     channel = part * D + d
     wait_for_previous(PDL)
-    mixed = tl.zeros([L, D], tl.float32)
-    for tap in tl.static_range(4):
-        ahead = i + tap - 3
-        alive = i < left
-        new = alive & (before + ahead >= 0)
-        at = (first + ahead).to(tl.int64) * stride
-        value = new_input(projected, at[:, None] + channel[None, :], new[:, None])
-        if before == 0:
-            old = alive & (ahead < 0)
-            place = position + ahead[:, None]
-            value += kept_input(inputs, slot, place, channel[None, :], old[:, None], C, P)
-        mixed += value * tl.load(taps + tap * C + channel).to(tl.float32)[None, :]
-    mixed = silu_of(mixed)
-    tile = i[:, None] * D + d[None, :]
-    if part < 2 * KH:
-        mixed = mixed * tl.rsqrt(tl.sum(mixed * mixed, axis=1) + L2_EPS)[:, None]
-        if part < KH:
-            out = queries + (chunk.to(tl.int64) * KH + part) * L * D
+    if left > 0:
+        mixed = tl.zeros([L, D], tl.float32)
+        for tap in tl.static_range(4):
+            ahead = i + tap - 3
+            alive = i < left
+            new = alive & (before + ahead >= 0)
+            at = (first + ahead).to(tl.int64) * stride
+            value = new_input(projected, at[:, None] + channel[None, :], new[:, None])
+            if before == 0:
+                old = alive & (ahead < 0)
+                place = position + ahead[:, None]
+                value += kept_input(inputs, slot, place, channel[None, :], old[:, None], C, P)
+            mixed += value * tl.load(taps + tap * C + channel).to(tl.float32)[None, :]
+        mixed = silu_of(mixed)
+        tile = i[:, None] * D + d[None, :]
+        if part < 2 * KH:
+            mixed = mixed * tl.rsqrt(tl.sum(mixed * mixed, axis=1) + L2_EPS)[:, None]
+            if part < KH:
+                out = queries + (chunk.to(tl.int64) * KH + part) * L * D
+            else:
+                out = keys + (chunk.to(tl.int64) * KH + part - KH) * L * D
+            tl.store(out + tile, mixed.to(tl.float16))
         else:
-            out = keys + (chunk.to(tl.int64) * KH + part - KH) * L * D
-        tl.store(out + tile, mixed.to(tl.float16))
-    else:
-        head = part - 2 * KH
-        cell = chunk.to(tl.int64) * VH + head
-        tl.store(values + cell * L * D + tile, mixed.to(tl.float16))
-        alive = i < left
-        at = (first + i).to(tl.int64) * ba_stride + head
-        b = tl.load(ba + at, mask=alive, other=0.0).to(tl.float32)
-        a = tl.load(ba + at + VH, mask=alive, other=0.0).to(tl.float32)
-        decay, beta = gates_of(b, a, tl.load(rate + head), tl.load(bias + head))
-        ring = (slot.to(tl.int64) * P + (position + i) % P) * 2 * VH + head
-        kept = alive & (i >= left - P)
-        tl.store(gates + ring, decay, mask=kept)
-        tl.store(gates + ring + VH, beta, mask=kept)
-        tl.store(decays + cell * L + i, tl.cumsum(tl.where(alive, decay, 0.0), axis=0))
-        tl.store(betas + cell * L + i, tl.where(alive, beta, 0.0))
+            head = part - 2 * KH
+            cell = chunk.to(tl.int64) * VH + head
+            tl.store(values + cell * L * D + tile, mixed.to(tl.float16))
+            alive = i < left
+            at = (first + i).to(tl.int64) * ba_stride + head
+            b = tl.load(ba + at, mask=alive, other=0.0).to(tl.float32)
+            a = tl.load(ba + at + VH, mask=alive, other=0.0).to(tl.float32)
+            decay, beta = gates_of(b, a, tl.load(rate + head), tl.load(bias + head))
+            ring = (slot.to(tl.int64) * P + (position + i) % P) * 2 * VH + head
+            kept = alive & (i >= left - P)
+            tl.store(gates + ring, decay, mask=kept)
+            tl.store(gates + ring + VH, beta, mask=kept)
+            tl.store(decays + cell * L + i, tl.cumsum(tl.where(alive, decay, 0.0), axis=0))
+            tl.store(betas + cell * L + i, tl.where(alive, beta, 0.0))
 
 
 @triton.jit
 def solve_kernel(
-    queries, keys, decays, betas, solved, scores,
+    queries, keys, decays, betas, solved, scores, rows, starts, firsts, counts, slots, positions,
     KH: tl.constexpr, VH: tl.constexpr, D: tl.constexpr, L: tl.constexpr, LEVELS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (KH, N): `solved` and `scores` of the value heads of one key head. L is 2 ** (LEVELS + 1)."""
@@ -154,21 +155,23 @@ def solve_kernel(
     column = i[None, :]
     square = row * L + column
     wait_for_previous(PDL)
-    k = tl.load(keys + place)
-    alike = tl.dot(k, tl.trans(k))
-    asked = tl.dot(tl.load(queries + place), tl.trans(k))
-    for h in tl.static_range(VH // KH):
-        cell = chunk * VH + group * (VH // KH) + h
-        decay = tl.load(decays + cell * L + i)
-        beta = tl.load(betas + cell * L + i)
-        between = tl.exp(tl.where(row >= column, decay[:, None] - decay[None, :], -float("inf")))
-        tl.store(scores + cell * L * L + square, (asked * between).to(tl.float16))
-        below = tl.where(row > column, alike * between * beta[:, None], 0.0)
-        side = (row // 2 == column // 2) & (row != column)
-        inverse = tl.where(row == column, 1.0, 0.0) - tl.where(side, below, 0.0)
-        for level in tl.static_range(LEVELS):
-            side = (row // (4 << level) == column // (4 << level)) & (row // (2 << level) != column // (2 << level))
-            half = inverse.to(tl.float16)
-            step = tl.dot(half, tl.where(side, below, 0.0).to(tl.float16))
-            inverse -= tl.dot(step.to(tl.float16), half)
-        tl.store(solved + cell * L * L + square, (inverse * beta[None, :]).to(tl.float16))
+    _, left, _, _, _ = chunk_of(rows, starts, firsts, counts, slots, positions, chunk, L)
+    if left > 0:
+        k = tl.load(keys + place)
+        alike = tl.dot(k, tl.trans(k))
+        asked = tl.dot(tl.load(queries + place), tl.trans(k))
+        for h in tl.static_range(VH // KH):
+            cell = chunk * VH + group * (VH // KH) + h
+            decay = tl.load(decays + cell * L + i)
+            beta = tl.load(betas + cell * L + i)
+            between = tl.exp(tl.where(row >= column, decay[:, None] - decay[None, :], -float("inf")))
+            tl.store(scores + cell * L * L + square, (asked * between).to(tl.float16))
+            below = tl.where(row > column, alike * between * beta[:, None], 0.0)
+            side = (row // 2 == column // 2) & (row != column)
+            inverse = tl.where(row == column, 1.0, 0.0) - tl.where(side, below, 0.0)
+            for level in tl.static_range(LEVELS):
+                side = (row // (4 << level) == column // (4 << level)) & (row // (2 << level) != column // (2 << level))
+                half = inverse.to(tl.float16)
+                step = tl.dot(half, tl.where(side, below, 0.0).to(tl.float16))
+                inverse -= tl.dot(step.to(tl.float16), half)
+            tl.store(solved + cell * L * L + square, (inverse * beta[None, :]).to(tl.float16))

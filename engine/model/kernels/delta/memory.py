@@ -29,6 +29,15 @@ class Rows(NamedTuple):
     """Of its first token."""
 
 
+class Kept(NamedTuple):
+    """Where rows of many tokens leave a state that they pass: that before their last chunk."""
+
+    states: Tensor
+    """fp32 [.., VH, D, D], of one layer."""
+    places: Tensor
+    """int32 [R]; -1: nowhere."""
+
+
 class DeltaWeights(NamedTuple):
     taps: Tensor
     """[TAPS, C]: the convolution, oldest position first."""
@@ -61,12 +70,15 @@ class DeltaMemory(NamedTuple):
         return (self.inputs.shape[-1] // size - values) // 2, values, size
 
 
-def make_memory(layers: int, slots: int, ring: int, heads: tuple[int, int, int], device: torch.device) -> DeltaMemory:
-    """Empty memory of all layers; `heads` as `DeltaMemory.heads`."""
+def make_memory(
+    layers: int, slots: int, ring: int, heads: tuple[int, int, int], device: torch.device,
+    dtype: torch.dtype = torch.float16,
+) -> DeltaMemory:  # fmt: skip
+    """Empty memory of all layers; `heads` as `DeltaMemory.heads`, `dtype` of the inputs."""
     keys, values, size = heads
     assert ring > TAPS, "a step's own token and the three before it need places of their own"
     return DeltaMemory(
         torch.zeros(layers, slots, values, size, size, device=device),
-        torch.zeros(layers, slots, ring, (2 * keys + values) * size, device=device, dtype=torch.float16),
+        torch.zeros(layers, slots, ring, (2 * keys + values) * size, device=device, dtype=dtype),
         torch.zeros(layers, slots, ring, 2, values, device=device),
     )

@@ -118,8 +118,13 @@ def route_logits(
     return mine, tl.load(logits + e, mask=here, other=-float("inf"))
 
 
-def choose(logits: Tensor, chosen: int, norm_topk: bool) -> tuple[Tensor, Tensor]:
-    """ids int64 and weights fp32, both [T, C], in the order of ids; ties to the lower id."""
+def choose(logits: Tensor, chosen: int, norm_topk: bool, shared: bool = False) -> tuple[Tensor, Tensor]:
+    """ids int64 and weights fp32, both [T, C], in the order of ids; ties to the lower id. With `shared` the last expert
+    is one of the C: every token visits it, with the sigmoid of its logit."""
+    if shared:
+        ids, weights = choose(logits[:, :-1], chosen - 1, norm_topk)
+        last = torch.full_like(ids[:, :1], logits.shape[1] - 1)
+        return torch.cat((ids, last), -1), torch.cat((weights, logits[:, -1:].sigmoid()), -1)
     order = torch.sort(logits, dim=-1, descending=True, stable=True).indices[:, :chosen]
     ids = order.sort(-1).values
     probabilities = logits.softmax(-1)

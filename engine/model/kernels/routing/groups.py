@@ -51,16 +51,20 @@ def group_size(pairs: int, experts: int) -> int:
 def choose_kernel(
     logits, live, ids, weights, counts, T,
     TB: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, NORM_TOPK: tl.constexpr,
-    PDL: tl.constexpr,
+    SHARED: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B): ids and weights of TB tokens, and how many of them chose each expert."""
+    """Grid (B): ids and weights of TB tokens, and how many of them chose each expert, E and those all share."""
     wait_for_previous(PDL)
     release_next(PDL)
     t = tl.program_id(0) * TB + tl.arange(0, TB)
     e = tl.arange(0, EP)
-    here = (t < tl.minimum(T, tl.load(live)))[:, None] & (e < E)[None, :]
-    taken, _ = choose_for_many(logits, ids, weights, t, e, here, E, C, NORM_TOPK)
-    tl.store(counts + tl.program_id(0) * E + e, tl.sum(taken, axis=0), mask=e < E)
+    alive = t < tl.minimum(T, tl.load(live))
+    here = alive[:, None] & (e < E)[None, :]
+    taken, _ = choose_for_many(logits, ids, weights, t, e, here, E, C, NORM_TOPK, SHARED)
+    at = counts + tl.program_id(0) * (E + SHARED)
+    tl.store(at + e, tl.sum(taken, axis=0), mask=e < E)
+    if SHARED:
+        tl.store(at + E, tl.sum(alive.to(tl.int32), axis=0))
 
 
 @triton.jit(do_not_specialize=["blocks", "G"])
@@ -114,8 +118,9 @@ def place_kernel(
     tl.store(pairs + place, t[:, None] * C + tl.cumsum(taken, axis=1) - 1, mask=taken > 0)
 
 
-def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool) -> Sorted:
-    """The `chosen` experts of the first live[0] tokens of logits fp32 [T, E], and their pairs by expert."""
+def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, shared: bool = False) -> Sorted:
+    """The `chosen` experts of the first live[0] tokens of logits fp32 [T, E], and their pairs by expert. `shared`: see
+    `choice.choose`."""
     tokens, experts = logits.shape
     size, device = group_size(tokens * chosen, experts), logits.device
     blocks, bound = -(-tokens // TOKENS), min(tokens * chosen, tokens * chosen // size + experts)
@@ -123,19 +128,26 @@ def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool) -> Sort
     weights = torch.empty(tokens * chosen, device=device)
     counts = torch.empty(blocks + 1, experts, dtype=torch.int32, device=device)
     found = torch.empty(3, bound, dtype=torch.int32, device=device)
-    shape = {"E": experts, "EP": triton.next_power_of_2(experts), **launch.dependent(logits)}
-    tiles = {"TB": TOKENS, "C": chosen, "num_warps": 4, **shape}
+    padded, routed, flags = triton.next_power_of_2(experts), experts - shared, launch.dependent(logits)
+    shape = {"E": experts, "EP": padded, **flags}
+    warps = min(16, max(4, padded // 32))
     starts = counts[blocks]
-    choose_kernel[(blocks,)](logits, live, ids, weights, counts, tokens, NORM_TOPK=norm_topk, **tiles)
-    order_kernel[(1,)](counts, starts, found, blocks, bound, SIZE=size, BB=64, num_warps=8, **shape)
-    place_kernel[(blocks,)](ids, live, counts, starts, pairs, tokens, **tiles)
+    choose_kernel[(blocks,)](
+        logits, live, ids, weights, counts, tokens, TB=TOKENS, E=routed, EP=triton.next_power_of_2(routed),
+        C=chosen - shared, NORM_TOPK=norm_topk, SHARED=int(shared), num_warps=warps, **flags,
+    )  # fmt: skip
+    together = max(1, min(64, 8192 // padded))
+    order_kernel[(1,)](counts, starts, found, blocks, bound, SIZE=size, BB=together, num_warps=8, **shape)
+    place_kernel[(blocks,)](
+        ids, live, counts, starts, pairs, tokens, TB=TOKENS, C=chosen, num_warps=warps, **shape
+    )  # fmt: skip
     return Sorted(weights, pairs, Groups(*found, size))
 
 
-def group_reference(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool) -> Sorted:
+def group_reference(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, shared: bool = False) -> Sorted:
     """The specification of `group`, with sorts."""
     tokens, experts = logits.shape
-    ids, weights = choose(logits, chosen, norm_topk)
+    ids, weights = choose(logits, chosen, norm_topk, shared)
     alive = torch.arange(tokens, device=logits.device) < live[0]
     ids = torch.where(alive.unsqueeze(-1), ids, experts)
     pairs, groups = group_pairs(ids, experts, group_size(tokens * chosen, experts))

@@ -116,10 +116,14 @@ def router_reference(x: Tensor, gain: Tensor, weight: Tensor, normed: Tensor, lo
 
 
 @triton.jit
-def choose_for_many(logits, ids, weights, t, e, here, E: tl.constexpr, C: tl.constexpr, NORM_TOPK: tl.constexpr):
+def choose_for_many(
+    logits, ids, weights, t, e, here, E: tl.constexpr, C: tl.constexpr, NORM_TOPK: tl.constexpr,
+    SHARED: tl.constexpr = 0,
+):  # fmt: skip
     """The C largest logits of each token `t`, ties to the lower id, where `here` [t, e]; writes their ids and weights.
-    Gives which are taken, int32 [t, e], and the number of each pair that is."""
-    value = tl.load(logits + t[:, None] * E + e[None, :], mask=here, other=-float("inf"))
+    Gives which are taken, int32 [t, e], and the number of each pair that is. With SHARED one more expert, of number E,
+    is each token's last, with the sigmoid of its logit."""
+    value = tl.load(logits + t[:, None] * (E + SHARED) + e[None, :], mask=here, other=-float("inf"))
     top = tl.max(value, axis=1)
     p = tl.exp(value - tl.where(top == -float("inf"), 0.0, top)[:, None])
     bits = (value + 0.0).to(tl.int32, bitcast=True)
@@ -131,43 +135,60 @@ def choose_for_many(logits, ids, weights, t, e, here, E: tl.constexpr, C: tl.con
         taken += hit.to(tl.int32)
         left = tl.where(hit, -(2**31), left)
     total = tl.sum(tl.where(taken > 0, p, 0.0), axis=1) if NORM_TOPK else tl.sum(p, axis=1)
-    pair = t[:, None] * C + tl.cumsum(taken, axis=1) - 1
+    pair = t[:, None] * (C + SHARED) + tl.cumsum(taken, axis=1) - 1
     tl.store(ids + pair, e[None, :] + t[:, None] * 0, mask=taken > 0)
     tl.store(weights + pair, p / tl.where(total == 0.0, 1.0, total)[:, None], mask=taken > 0)
+    if SHARED:
+        alive = tl.max(here.to(tl.int32), axis=1) > 0
+        gate = tl.load(logits + t * (E + 1) + E, mask=alive, other=0.0)
+        tl.store(ids + t * (C + 1) + C, t * 0 + E, mask=alive)
+        tl.store(weights + t * (C + 1) + C, tl.sigmoid(gate), mask=alive)
     return taken, pair
 
 
 @triton.jit
 def choose_each_kernel(
-    logits, live, ids, weights, EP: tl.constexpr, E: tl.constexpr, C: tl.constexpr, CP: tl.constexpr,
-    NORM_TOPK: tl.constexpr, PDL: tl.constexpr,
+    logits, live, ids, weights, counts, EP: tl.constexpr, E: tl.constexpr, C: tl.constexpr, CP: tl.constexpr,
+    NORM_TOPK: tl.constexpr, SHARED: tl.constexpr, COUNT: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (T): ids and weights of one token; ids -1 at and after live[0]."""
+    """Grid (T): ids and weights of one token; ids -1 at and after live[0]. With COUNT counts [P]: 1, or 0 there."""
     token = tl.program_id(0)
+    slot = tl.arange(0, CP)
+    pair = token * (C + SHARED) + slot
     wait_for_previous(PDL)
     release_next(PDL)
-    if token < tl.load(live):
+    alive = token < tl.load(live)
+    if alive:
         e = tl.arange(0, EP)
-        choose_for_many(logits, ids, weights, token + tl.arange(0, 1), e, (e < E)[None, :], E, C, NORM_TOPK)
+        choose_for_many(logits, ids, weights, token + tl.arange(0, 1), e, (e < E)[None, :], E, C, NORM_TOPK, SHARED)
     else:
-        slot = tl.arange(0, CP)
-        tl.store(ids + token * C + slot, slot * 0 - 1, mask=slot < C)
+        tl.store(ids + pair, slot * 0 - 1, mask=slot < C + SHARED)
+    if COUNT:
+        tl.store(counts + pair, slot * 0 + alive.to(tl.int32), mask=slot < C + SHARED)
 
 
-def choose_each(logits: Tensor, live: Tensor, ids: Tensor, weights: Tensor, *, chosen: int, norm_topk: bool) -> None:
-    """ids int32 [P] and weights fp32 [P] of the first live[0] tokens of logits fp32 [T, E]; ids -1 of the others."""
-    tokens, experts = logits.shape
+def choose_each(
+    logits: Tensor, live: Tensor, ids: Tensor, weights: Tensor, counts: Tensor | None = None, *, chosen: int,
+    norm_topk: bool, shared: bool = False,
+) -> None:  # fmt: skip
+    """ids int32 [P] and weights fp32 [P] of the first live[0] tokens of logits fp32 [T, E]; ids -1 of the others.
+    counts int32 [P]: how many tokens a pair is, one or none. `shared`: see `choice.choose`."""
+    tokens, experts = logits.shape[0], logits.shape[1] - shared
     choose_each_kernel[(tokens,)](
-        logits, live, ids, weights, EP=triton.next_power_of_2(experts), E=experts, C=chosen,
-        CP=triton.next_power_of_2(chosen), NORM_TOPK=norm_topk, num_warps=1, **launch.dependent(logits),
+        logits, live, ids, weights, ids if counts is None else counts, EP=triton.next_power_of_2(experts), E=experts,
+        C=chosen - shared, CP=triton.next_power_of_2(chosen), NORM_TOPK=norm_topk, SHARED=int(shared),
+        COUNT=counts is not None, num_warps=1, **launch.dependent(logits),
     )  # fmt: skip
 
 
 def choose_each_reference(
-    logits: Tensor, live: Tensor, ids: Tensor, weights: Tensor, *, chosen: int, norm_topk: bool
-) -> None:
-    found, shares = choose(logits, chosen, norm_topk)
+    logits: Tensor, live: Tensor, ids: Tensor, weights: Tensor, counts: Tensor | None = None, *, chosen: int,
+    norm_topk: bool, shared: bool = False,
+) -> None:  # fmt: skip
+    found, shares = choose(logits, chosen, norm_topk, shared)
     alive = torch.arange(len(logits), device=live.device) < live[0]
+    if counts is not None:
+        counts.copy_(alive.repeat_interleave(chosen))
     ids.copy_(torch.where(alive.unsqueeze(-1), found, -1).view(-1))
     weights.copy_(shares.view(-1))
 
