@@ -90,7 +90,7 @@ class Scanner:
         return [frozenset(terminals) for terminals in found]
 
     def ending(self, places: Iterable[int], terminal: int) -> str | None:
-        texts = dict.fromkeys(places, "")
+        texts = dict.fromkeys(sorted(places, key=lambda one: self._ends.get(one) != terminal), "")
         for place in (work := list(texts)):
             if self._ends.get(place) == terminal:
                 return texts[place]

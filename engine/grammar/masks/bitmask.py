@@ -51,8 +51,15 @@ class BitmaskBuffer:
 
 def from_ids(ids: Any, vocab_size: int) -> Row:
     """A row with exactly these ids set."""
-    bits = np.zeros(words(vocab_size) * 32, dtype=np.uint8)
-    bits[np.asarray(ids, dtype=np.int64)] = 1
+    wanted = np.zeros(vocab_size, dtype=np.bool_)
+    wanted[np.asarray(ids, dtype=np.int64)] = True
+    return from_bools(wanted)
+
+
+def from_bools(wanted: NDArray[np.bool_]) -> Row:
+    """A row of bool [V]."""
+    bits = np.zeros(words(len(wanted)) * 32, dtype=np.uint8)
+    bits[: len(wanted)] = wanted
     return np.packbits(bits, bitorder="little").view(np.int32)
 
 

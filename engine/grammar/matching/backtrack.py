@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
 
 import numpy as np
 
@@ -48,9 +47,8 @@ def go_back(matcher: TokenMatcher) -> int | None:
     matcher.rollback(count)
     rest = matcher.strings.completion(dead.prefix)
     if rest is None or not _demand_end(matcher, rest):
-        beginning_with = matcher.grammar.vocabulary.beginning_with
         beginnings = matcher.strings.dead_beginnings(dead.prefix, escapes=matcher.restricted)
-        matcher.ban(reduce(np.bitwise_or, map(beginning_with, beginnings)))
+        matcher.ban(matcher.grammar.vocabulary.beginning_with_any(beginnings))
     return count
 
 

@@ -7,6 +7,7 @@ is dropping states. What is pushed is read only when somebody asks, while the de
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol, Self
@@ -17,14 +18,8 @@ from engine.syntax.asked.completion import completion
 
 _LEAST_BUDGET = 64
 """Tokens that may be taken back of any value; of a longer one, half of what it has written."""
-_ESCAPES = tuple(b"\\%c" % code for code in b'"\\/bfnrt')
-_FAMILIES = (
-    *(
-        tuple(text[at : at + 1] for at in range(len(text)))
-        for text in (b" !#$%&'()*+,-./:;<=>?@[]^_`{|}~", b"0123456789")
-    ),
-    *(tuple(bytes([code]) for code in range(first, first + 26)) for first in b"aA"),
-)
+_ESCAPES = '"\\/\b\f\n\r\t'
+_FAMILIES = (" !#$%&'()*+,-./:;<=>?@[]^_`{|}~", string.digits, string.ascii_lowercase, string.ascii_uppercase)
 """What a string in JSON may go on with: characters of ASCII by their kind."""
 _WIDE = "éΩя中ªʰ²٣ⅷ\u0301\u0308—–«“€√🍰\u00a0\u200b\u200d\u2003\u2028\ufeff"
 """Others, some of each kind that languages tell apart."""
@@ -57,6 +52,11 @@ class _Open(NamedTuple):
     @property
     def whole(self) -> bool:
         return not self.cut and all(any(state.whole for state in ways) for ways in self.states)
+
+    def dead(self, characters: str) -> set[str]:
+        """Those of the characters that it cannot go on with."""
+        by_group = (set.intersection(*(set(way.dead(characters)) for way in ways)) for ways in self.states)
+        return set[str]().union(*by_group)
 
     def completed(self, least: int = 0) -> bytes | None:
         """With what it is valid, as short as is known but of so many characters at least."""
@@ -134,16 +134,17 @@ class FollowedStrings:
         here = self._read[-1] if self._read else None
         if here is None or here.cut:
             return [like]
-        dead = [like, *(one for kind in _FAMILIES if like in kind for one in kind if here.feed(one) is None)]
-        if like[0] >= 0x80 and all(here.feed(one.encode()) is None for one in _WIDE):
+        kin = next((kind for kind in _FAMILIES if len(like) == 1 and chr(like[0]) in kind), "")
+        dead = [like, *(one.encode() for one in here.dead(kin))]
+        if like[0] >= 0x80 and len(here.dead(_WIDE)) == len(_WIDE):
             dead += _LEADING
-        if escapes and all(here.feed(piece) is None for piece in _ESCAPES):
+        if escapes and len(here.dead(_ESCAPES)) == len(_ESCAPES):
             dead.append(b"\\")  # what is left of escapes then is characters that can be written plainly
         return dead
 
     def completion(self, dead: bytes) -> bytes | None:
         """With what the open string ends here, where one that went on with `dead` wanted its end, or has been tried
-        often enough: that without its quote, and what it needs behind it. About a
+        often enough: that without its quote, and what it needs behind it. Half a
         millisecond; None where that is not known."""
         here = self._read[-1] if self._read else None
         self._times = self._times + 1 if self._times_at == len(self._read) else 1

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, reduce
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+import numpy as np
 import xgrammar as xgr
 
 from engine.errors import ModelError
@@ -177,6 +179,12 @@ class Vocabulary:
                 self._beginning.clear()
             found = self._beginning[text] = bitmask.from_ids(self.behind(text), self.size)
         return found
+
+    def beginning_with_any(self, texts: Sequence[bytes]) -> bitmask.Row:
+        """The tokens that begin with one of these."""
+        longer = [text for text in texts if len(text) > 1]
+        row = self.string_tokens.starting_with_any(text[0] for text in texts if len(text) == 1)
+        return reduce(np.bitwise_or, map(self.beginning_with, longer), row)
 
     @cached_property
     def free_row(self) -> bitmask.Row:

@@ -102,7 +102,7 @@ def _plan(language: Language, stacks: Stacks) -> list[int] | None:
     while work and len(seen) < _MOST:
         cost, _, stack, way = heappop(work)
         if stack is None:
-            return _along(costs, way)
+            return _along(language, costs, way)
         if stack[2] in seen:
             continue
         seen.add(stack[2])
@@ -116,12 +116,16 @@ def _plan(language: Language, stacks: Stacks) -> list[int] | None:
     return None
 
 
-def _along(costs: _Costs, way: Any) -> list[int]:
-    items = []
+def _along(language: Language, costs: _Costs, way: Any) -> list[int]:
+    """Without what the end of a text supplies."""
+    items, supplied = [], {language.end, *language.supplied, *(language.layout or ())[1:]}
     while way is not None:
         way, item = way
         items.append(item)
-    return [terminal for item in reversed(items) for terminal in costs.behind(item)[1]]
+    plan = [terminal for item in reversed(items) for terminal in costs.behind(item)[1]]
+    while plan and plan[-1] in supplied:
+        plan.pop()
+    return plan
 
 
 def _spelt(state: State, plan: list[int], blocks: Any, before: str) -> str | None:
@@ -133,7 +137,7 @@ def _spelt(state: State, plan: list[int], blocks: Any, before: str) -> str | Non
             blocks = tuple(one + 1 for one in blocks[0]), blocks
         elif terminal == dedent:
             blocks = blocks[1]
-        elif not state.whole:
+        elif not (state.partial and state.whole):
             pieces = (_piece(language, behind, terminal, blocks) for behind in settled(language, state.readings))
             piece = next((one for one in pieces if one is not None), None)
             if not piece:
