@@ -22,6 +22,8 @@ from engine.syntax import Syntax
 from engine.syntax.asked.completion import prepare
 
 Path = tuple[str | int, ...]
+Found = tuple[tuple[Path, frozenset[Syntax]], ...]
+"""What the strings at these paths are."""
 Ways = frozenset[Syntax | None]
 """What a string may be; None: anything."""
 _ANYTHING: Ways = frozenset({None})
@@ -81,47 +83,66 @@ class Languages:
     ) -> None:
         self._schemas, self._asked, self._closed = schemas, asked, closed
         self._left = 0
+        self._before: Found = ()
 
-    def at(self, path: Path) -> tuple[frozenset[Syntax], ...]:
-        """Of each of these the string at `path` must be one; none where it may be anything."""
+    def at(self, path: Path, before: Found = ()) -> tuple[frozenset[Syntax], ...]:
+        """Of each of these the string at `path` must be one; none where it may be anything. `before`: what strings
+        before it turned out to be, by which branches of the schema cannot be meant any more."""
         found = [frozenset({syntax}) for place, syntax in self._asked if is_at(place, path)]
         if self._schemas is not None:
-            self._left = _MOST
-            try:
-                ways = self._ways(self._schemas.root, path)
-            except (RecursionError, EngineError):  # too deep, or too large, to look at
-                ways = _ANYTHING
+            ways = self._looked_at(path, before)
+            if before and (not ways or self._left <= 0):
+                ways = self._looked_at(path, ())
             if ways and self._left > 0 and None not in ways:
                 found.append(frozenset(way for way in ways if way is not None))
         return tuple(found)
 
-    def _ways(self, at: Location, path: Path) -> Ways:
+    def _looked_at(self, path: Path, before: Found) -> Ways:
+        assert self._schemas is not None
+        self._left, self._before = _MOST, before
+        try:
+            return self._ways(self._schemas.root, path, ())
+        except (RecursionError, EngineError):  # too deep, or too large, to look at
+            return _ANYTHING
+
+    def _ways(self, at: Location, path: Path, here: Path) -> Ways:
+        """Of the string at `path` below a value that is at `here` and that `at` describes."""
         self._left -= 1
         schema = at.schema
         if not isinstance(schema, dict) or self._left <= 0:
             return _ANYTHING if schema else _ABSENT
         if not _may_be(schema, path):
             return _ABSENT
-        refers = [self._ways(target, path) for target in self._targets(at)]
+        refers = [self._ways(target, path, here) for target in self._targets(at)]
         if refers and at.draft.ref_hides_siblings:
             return refers[0]
-        return _all([self._own(at, path), *refers, *self._applied(at, path)])
+        return _all([self._own(at, path, here), *refers, *self._applied(at, path, here)])
 
-    def _own(self, at: Location, path: Path) -> Ways:
+    def _own(self, at: Location, path: Path, here: Path) -> Ways:
         """By the keywords that speak of the value itself."""
         if path:
-            return _one(self._ways(child, path[1:]) for child in self._below(at, path[0]))
+            return _one(self._ways(child, path[1:], (*here, path[0])) for child in self._below(at, path[0]))
         syntax = syntax_of(at.schema)
         return _ANYTHING if syntax is None else frozenset({syntax})
 
-    def _applied(self, at: Location, path: Path) -> Iterator[Ways]:
+    def _applied(self, at: Location, path: Path, here: Path) -> Iterator[Ways]:
         """By what is applied in place. `if`, `not` and what depends on other keys may apply or not: left out."""
         assert self._schemas is not None
         for name in ("allOf", "anyOf", "oneOf"):
             if isinstance(at.schema.get(name), list):
-                branches = range(len(at.schema[name]))
-                ways = [self._ways(self._schemas.child(at, name, str(index)), path) for index in branches]
+                branches = [self._schemas.child(at, name, str(index)) for index in range(len(at.schema[name]))]
+                if name != "allOf":
+                    branches = [branch for branch in branches if not self._is_refuted(branch, here)]
+                ways = [self._ways(branch, path, here) for branch in branches]
                 yield _all(ways) if name == "allOf" else _one(ways)
+
+    def _is_refuted(self, branch: Location, here: Path) -> bool:
+        """Whether a string before is none that the value at `here` could have by this branch."""
+        before, self._before = self._before, ()
+        below = [(place[len(here) :], found) for place, found in before if place[: len(here)] == here != place]
+        ways = [(self._ways(branch, place, here), found) for place, found in below]
+        self._before = before
+        return any(None not in way and way.isdisjoint(found) for way, found in ways)
 
     def _targets(self, at: Location) -> list[Location]:
         """What a reference names, where it names one place."""

@@ -28,10 +28,20 @@ _PATIENCE = 3
 """Times that a place is gone back to before the string is ended there."""
 
 
-class Languages(Protocol):
-    """In which language the string at a path is to be written: one of each of these."""
+_MOST_FOUND = 16
+"""Strings before that are asked whether they tell of one."""
+Path = tuple[str | int, ...]
+Ways = tuple[tuple[Syntax, State], ...]
+States = tuple[Ways, ...]
+Found = tuple[int, Path, frozenset[Syntax]]
 
-    def at(self, path: tuple[str | int, ...]) -> tuple[frozenset[Syntax], ...]: ...
+
+class Languages(Protocol):
+    """In which language the string at a path is to be written: one of each of these. `before`: what strings are."""
+
+    def at(
+        self, path: Path, before: tuple[tuple[Path, frozenset[Syntax]], ...] = ()
+    ) -> tuple[frozenset[Syntax], ...]: ...
 
 
 class Dead(NamedTuple):
@@ -43,24 +53,31 @@ class Dead(NamedTuple):
 
 class _Open(NamedTuple):
     """A string behind a token that leaves it open. `first`: index of the token that opened it; `states`, of the ways it
-    may go on, none where it is followed no more; `cut`: the bytes of a character, or escape, that is not finished."""
+    may go on, none where it is followed no more; `cut`: the bytes of a character, or escape, that is not finished;
+    `path`: where it stands, if which way it goes tells of others."""
 
     first: int
-    states: tuple[tuple[State, ...], ...]
+    states: States
     cut: bytes = b""
+    path: Path | None = None
 
     @property
     def whole(self) -> bool:
-        return not self.cut and all(any(state.whole for state in ways) for ways in self.states)
+        return not self.cut and all(any(state.whole for _, state in ways) for ways in self.states)
+
+    @property
+    def found(self) -> frozenset[Syntax]:
+        """What it is where it ends here."""
+        return frozenset(syntax for ways in self.states for syntax, state in ways if state.whole)
 
     def dead(self, characters: str) -> set[str]:
         """Those of the characters that it cannot go on with."""
-        by_group = (set.intersection(*(set(way.dead(characters)) for way in ways)) for ways in self.states)
+        by_group = (set.intersection(*(set(way.dead(characters)) for _, way in ways)) for ways in self.states)
         return set[str]().union(*by_group)
 
     def completed(self, least: int = 0) -> bytes | None:
         """With what it is valid, as short as is known but of so many characters at least."""
-        found = (completion(state) for ways in self.states for state in ways if not self.cut)
+        found = (completion(state) for ways in self.states for _, state in ways if not self.cut)
         texts = sorted({json.dumps(text.ljust(least), ensure_ascii=False)[1:-1] for text in found if text is not None})
         fed = (text.encode() for text in sorted(texts, key=len))
         return next((text for text in fed if (after := self.feed(text)) is not None and after.whole), None)
@@ -71,11 +88,11 @@ class _Open(NamedTuple):
         if not text:
             return self._replace(cut=cut)
         states = tuple(_living(ways, text) for ways in self.states)
-        return _Open(self.first, states, cut) if all(states) else None
+        return _Open(self.first, states, cut, self.path) if all(states) else None
 
 
-def _living(ways: Sequence[State], text: str) -> tuple[State, ...]:
-    return tuple(state for way in ways if (state := way.feed(text)).alive)
+def _living(ways: Ways, text: str) -> Ways:
+    return tuple((syntax, state) for syntax, way in ways if (state := way.feed(text)).alive)
 
 
 class FollowedStrings:
@@ -92,6 +109,8 @@ class FollowedStrings:
         """How often in a row a place has been gone back to, and which."""
         self._let_go = -1
         """Index of the token that opened the string which is followed no more."""
+        self._found: list[Found] = []
+        """By the index of the token that closed it, what a string is that might have been something else."""
 
     def push(self, before: Cursor, text: bytes) -> None:
         """One more token."""
@@ -104,11 +123,17 @@ class FollowedStrings:
         del self._read[len(self._read) - (count - unread) :]
         if self._let_go >= len(self._read):
             self._let_go = -1
+        self._forget_found()
+
+    def _forget_found(self) -> None:
+        """What strings are that no token has closed."""
+        while self._found and self._found[-1][0] >= len(self._read):
+            self._found.pop()
 
     def fork(self) -> Self:
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
-        copy._read, copy._new = list(self._read), list(self._new)
+        copy._read, copy._new, copy._found = list(self._read), list(self._new), list(self._found)
         return copy
 
     def settle(self) -> Dead | None:
@@ -197,16 +222,18 @@ class FollowedStrings:
         """This ending of the document, with short valid texts where it would leave followed strings that are not. The
         open string is left as it is where its last tokens have not been read."""
         here, at, written = None if self._new or not self._read else self._read[-1], 0, b""
+        index, found = len(self._read), list(self._found)
         while True:
             if here is None:
                 begin = at
-                here, cursor, at = self._next(len(self._read), cursor, ending, at)
+                here, cursor, at = self._next(index, cursor, ending, at, found)
                 written += ending[begin:at]
                 if here is None:
                     return written
             close = closing_quote(ending, at, here.cut)
-            piece = ending[at:close]
-            written += (_whole(here.states, here.cut, piece) or piece) + ending[close : close + 1]
+            piece = _whole(here.states, here.cut, ending[at:close]) or ending[at:close]
+            _note(found, index, here.feed(piece))
+            written += piece + ending[close : close + 1]
             cursor, at, here = cursor.read(ending[at : close + 1]), close + 1, None
 
     def closes(self, ending: bytes) -> bool:
@@ -225,9 +252,10 @@ class FollowedStrings:
         """What is open behind a token."""
         index, at = len(self._read), 0
         here = self._read[-1] if self._read else None
+        self._forget_found()
         while True:
             if here is None:
-                here, cursor, at = self._next(index, cursor, text, at)
+                here, cursor, at = self._next(index, cursor, text, at, self._found)
                 if here is None:
                     return None
             close = closing_quote(text, at, here.cut)
@@ -238,33 +266,44 @@ class FollowedStrings:
                 return fed
             if not fed.whole:
                 return Dead(index, text[: close + 1])
+            _note(self._found, index, fed)
             cursor, at, here = cursor.read(text[at : close + 1]), close + 1, None
 
-    def _next(self, index: int, cursor: Cursor, text: bytes, at: int) -> tuple[_Open | None, Cursor, int]:
+    def _next(
+        self, index: int, cursor: Cursor, text: bytes, at: int, found: Sequence[Found]
+    ) -> tuple[_Open | None, Cursor, int]:
         """Behind `at`, outside of all: the followed string that is opened next, and the document and place behind its
         quote; None and the end of the text where there is none."""
         while (quote := text.find(b'"', at)) >= 0:
             was_inside, cursor, at = cursor.in_string, cursor.read(text[at : quote + 1]), quote + 1
             if cursor.in_string and not was_inside and not cursor.is_key:
-                here = self._opened(index, cursor)
+                here = self._opened(index, cursor, found)
                 if here is not None:
                     return here, cursor, at
         return None, cursor, len(text)
 
-    def _opened(self, index: int, cursor: Cursor) -> _Open | None:
+    def _opened(self, index: int, cursor: Cursor, found: Sequence[Found]) -> _Open | None:
         if index == self._let_go:
             return _Open(index, ())
-        states = _begun(self._languages.at(_path(cursor)))
-        return _Open(index, states) if states else None
+        path = _path(cursor)
+        before = tuple((place, syntaxes) for _, place, syntaxes in found[-_MOST_FOUND:])
+        states = _begun(self._languages.at(path, before))
+        return _Open(index, states, path=path if any(len(ways) > 1 for ways in states) else None) if states else None
+
+
+def _note(found: list[Found], index: int, ended: _Open | None) -> None:
+    """Keep what a string is that a token ends."""
+    if ended is not None and ended.path is not None:
+        found.append((index, ended.path, ended.found))
 
 
 @lru_cache(maxsize=256)
-def _begun(asked: tuple[frozenset[Syntax], ...]) -> tuple[tuple[State, ...], ...]:
-    return tuple(tuple(syntax.start() for syntax in ways) for ways in asked)
+def _begun(asked: tuple[frozenset[Syntax], ...]) -> States:
+    return tuple(tuple((syntax, syntax.start()) for syntax in ways) for ways in asked)
 
 
 @lru_cache(maxsize=1024)
-def _whole(states: tuple[tuple[State, ...], ...], cut: bytes, piece: bytes) -> bytes | None:
+def _whole(states: States, cut: bytes, piece: bytes) -> bytes | None:
     """The piece that ends a string, or another as long at least, behind which it is valid, where one is known."""
     here = _Open(0, states, cut)
     fed = here.feed(piece)
@@ -281,7 +320,7 @@ def _shortest_dead(here: _Open, piece: bytes) -> bytes:
     return piece
 
 
-def _path(cursor: Cursor) -> tuple[str | int, ...]:
+def _path(cursor: Cursor) -> Path:
     """Of the value that begins here."""
     frame, found = cursor.frame, list[str | int]()
     while frame is not None:

@@ -225,6 +225,18 @@ def test_the_least_budget_counts_languages_by_pointer(modest: Engine) -> None:
     assert result.value == {"a": ["package a"] * 12}
 
 
+@pytest.mark.parametrize("budget", [400, 32])
+def test_strings_of_one_branch_are_of_its_language(tmp_path: Path, budget: int) -> None:
+    of_each = {"anyOf": [{"type": "array", "items": code(*one)} for one in (("python", "expression"), ("go", "body"))]}
+    engine, _ = fake_engine(prefers('["a := 1","x if y else z","b"]'), tmp_path, limits=Limits(retries=0))
+    with engine:
+        result = engine.generate(asked(of_each, max_tokens=budget))
+    assert result.status in ("complete", "closed"), result.error
+    assert result.value[0] == "a := 1"
+    assert len(result.value) > 1
+    assert all(problem(Syntax("go", "body"), text) is None for text in result.value)
+
+
 def test_the_longest_length_ends_a_text_where_it_was_valid(tmp_path: Path) -> None:
     result = written(tmp_path, "a + f(b, c) + g(dddd)", schema("expression", maxLength=18))
     assert result.status == "complete"

@@ -10,7 +10,7 @@ from engine.syntax import State, Syntax
 class Everywhere:
     """All strings that are values are expressions of Python."""
 
-    def at(self, path: tuple[str | int, ...]) -> tuple[frozenset[Syntax], ...]:
+    def at(self, path: object, before: object = ()) -> tuple[frozenset[Syntax], ...]:
         return (frozenset({Syntax("python", "expression")}),)
 
 
