@@ -9,9 +9,10 @@ milliseconds a step for every batch, constrained (a random mask of half the voca
 its own random prompt and tokens drawn at temperature 1, so that experts differ; sampling alone; prefill; memory.
 `bytes_per_step` counts what a step must read once: attention, distinct experts (expected number), head, cache.
 Names of other tools' formats, and nl4, stand for their forms with random codes (random_forms.py).
-`--kernels` adds a table per kernel. `--peer` runs Hugging Face's generate() of the same shape in the same call,
-`--vllm` runs vLLM before our own, by an interpreter that has it (bench/peers/vllm_decode.py). Time is the wall clock of
-a loop that launches the next forward before it reads the tokens of the last, as the engine does.
+`--kernels` adds a table per kernel, but for models whose layers differ in kind. `--peer` runs Hugging Face's
+generate() of the same shape in the same call, `--vllm` runs vLLM before our own, by an interpreter that has it
+(bench/peers/vllm_decode.py). Time is the wall clock of a loop that launches the next forward before it reads the tokens
+of the last, as the engine does.
 """
 
 from __future__ import annotations

@@ -24,8 +24,9 @@ Works = dict[str, tuple[Callable[[], object], float]]
 def kernel_table(
     few: DecodeForward, wide: WideForward, batches: Sequence[int], position: int, ceiling: float
 ) -> list[dict[str, Any]]:
-    """One row per batch and kernel: microseconds a layer (the head: a step), bytes, share of the ceiling in TB/s."""
-    if not few.x.is_cuda:
+    """One row per batch and kernel: microseconds a layer (the head: a step), bytes, share of the ceiling in TB/s. None
+    on a CPU, and of models whose layers differ in kind."""
+    if not few.x.is_cuda or few.model.shape.delta_net is not None:
         return []
     rows = []
     integers = {"dtype": torch.int32, "device": few.x.device}
