@@ -68,7 +68,7 @@ class Maker:
     def __init__(self, name: str, device: torch.device) -> None:
         self._form, self._device = FORMS[name], device
         self._random = torch.Generator(device).manual_seed(0)
-        table = codebook("nf4" if name == "nl4" else "e2m1", device) * 256
+        table = codebook("nf4" if name == "nl4" else "e2m1", device) * (1 if self._form.scale == _E4M3 else 256)
         self._table = pair_table(table if self._form.table else torch.zeros_like(table))
         self._factor = 1.0
         self._factor = SPREAD / float(unfragment(self.weight(None, 256, 512)).std())

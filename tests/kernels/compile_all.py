@@ -21,6 +21,7 @@ from engine.model.kernels.attention import (
     tile_attention,
     tile_attention_hopper,
 )
+from engine.model.kernels.compiling import _Target
 from engine.model.kernels.delta import chunk, chunks, step
 from engine.model.kernels.device import launch, plane
 from engine.model.kernels.device.forms import MINIMA, ZEROS, Form
@@ -269,6 +270,7 @@ def check(capability: int, case: Case) -> str | None:
 
 def main() -> int:
     capability = int(sys.argv[1])
+    triton.runtime.driver.set_active(_Target(GPUTarget("cuda", capability, 32)))  # kernels ask what they are for
     wrong = [found for case in chosen(capability) if (found := check(capability, case))]
     print("\n".join(wrong) or f"{len(chosen(capability))} kernels")
     return bool(wrong)

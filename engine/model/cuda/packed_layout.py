@@ -130,6 +130,7 @@ def _table(weight: QuantizedTensor) -> tuple[Tensor, float]:
     if weight.coding.table is None and not weight.coding.fitted:
         return torch.zeros(256, dtype=torch.int32, device=weight.device), 1.0
     scale = 256.0 if weight.coding.table else 2.0 ** (_REACH - _exponent(weight.codebook))
+    scale /= 256.0 if weight.scale.dtype == _E4M3 else 1.0  # such scales stay as they are, up to 448
     return pair_table(weight.codebook * scale), scale
 
 
@@ -234,9 +235,7 @@ def _normalised(part: _Taken, weight: QuantizedTensor, count: int) -> _Taken:
         by_expert = numbers.float().view(count, -1) * torch.exp2(power.float())[:, None]
         return by_expert.to(numbers.dtype).view(numbers.shape)
 
-    if SCALE_TYPES[form.scale] == "e4m3":
-        factors = factors * 256.0  # the kernels read e4m3 as the 256th part
-    else:
+    if SCALE_TYPES[form.scale] != "e4m3":  # those are read as they are, whatever they multiply
         factors = factors * torch.exp2(-power.float()).repeat_interleave(len(factors) // count)
         if SCALE_TYPES[form.scale] == "e8m0":
             exponents = scales.view(torch.uint8).int().view(count, -1) + power[:, None]

@@ -11,8 +11,9 @@ as fp16, and four places higher 16 times as much. A 32-bit word holds them with 
 high half, four bits a plane, so that a mask selects two elements at once.
 
 Records of groups lie in `scales` as bytes, one for DIV units of a tile: the scales of its 16 rows, in the order
-(u, g, t high, half) as far as they differ (u: the unit's halves; lanes as in fragments.py), then zeros or minima in the
-same order. With an outer level, four records are preceded by fp16 scales (and minima) of 256 columns.
+(g, t high, u, half) as far as they differ (u: the unit's halves; lanes as in fragments.py), so that what a lane needs
+of a unit is one load; then zeros or minima in the same order. With an outer level, four records are preceded by fp16
+scales (and minima) of 256 columns.
 """
 
 from __future__ import annotations
@@ -114,8 +115,8 @@ def _in_lanes(numbers: Tensor, form: Form) -> Tensor:
     """[N, G] to uint8 [N/16, records, bytes]."""
     halves = (2, 2) if form.per_unit == 4 else (form.per_unit, 1)
     view = numbers.view(len(numbers) // 16, 2, 8, -1, *halves).permute(
-        0, 3, 4, 2, 5, 1
-    )  # tile, record, u, g, t high, half
+        0, 3, 2, 5, 4, 1
+    )  # tile, record, g, t high, u, half
     return view.reshape(*view.shape[:2], -1).contiguous().view(torch.uint8)
 
 
@@ -143,30 +144,44 @@ def records_apart(form: Form, records: Tensor, tiles: int, blocks: int) -> tuple
 def _from_lanes(numbers: Tensor, form: Form, blocks: int) -> Tensor:
     """[tiles, records, n] to [tiles 16, K]."""
     tiles, halves = len(numbers), (2, 2) if form.per_unit == 4 else (form.per_unit, 1)
-    view = numbers.view(tiles, -1, halves[0], 8, halves[1], 2).permute(0, 5, 3, 1, 2, 4)
+    view = numbers.view(tiles, -1, 8, halves[1], halves[0], 2).permute(0, 5, 2, 1, 4, 3)
     return view.reshape(tiles * 16, -1).repeat_interleave(64 * form.units // form.per_unit, -1)[:, : 64 * blocks]
 
 
 def _numbers(octets: Tensor, kind: int) -> Tensor:
-    """Stored bytes as fp32; e4m3 divided by 256, which the table or the row's factor makes good."""
-    numbers = octets.view(SCALE_DTYPES[kind]).float()
-    return numbers / 256 if kind == 3 else numbers
+    return octets.view(SCALE_DTYPES[kind]).float()
 
 
 @triton.jit
-def _load_pairs(at, index, TYPE: tl.constexpr):
-    """Numbers of one type at byte pointers [B] plus the index of each pair [1, n]: both in one integer [B, n].
+def _load_numbers(at, index, BYTES: tl.constexpr):
+    """What lies at byte pointers [B] plus the index [1, n] times BYTES, as one integer each [B, n].
 
     Nothing here is an 8-bit tensor or a join: with one of these before a product, Triton lays out its operands for
     loads of 8 bits, and all units would be shuffled between lanes.
     """
-    if TYPE <= 1:
-        found = tl.load(at.to(tl.pointer_type(tl.int32))[:, None] + index)
-    elif TYPE == 2:
+    if BYTES == 8:
         found = tl.load(at.to(tl.pointer_type(tl.int64))[:, None] + index)
+    elif BYTES == 4:
+        found = tl.load(at.to(tl.pointer_type(tl.int32))[:, None] + index)
     else:
         found = tl.load(at.to(tl.pointer_type(tl.int16))[:, None] + index)
     return found
+
+
+@triton.jit
+def _load_lanes(at, index, PER: tl.constexpr, WIDTH: tl.constexpr):
+    """A lane's numbers of a unit: pairs of rows g and g + 8, of both halves u where each has its own. Bytes in one
+    integer; of wider ones, which in one are spilled, one for each half."""
+    if PER == 1:
+        first = _load_numbers(at, index, 2 * WIDTH)
+        second = first
+    elif WIDTH == 1:
+        first = _load_numbers(at, index, 4)
+        second = first
+    else:
+        first = _load_numbers(at, index * 2, 2 * WIDTH)
+        second = _load_numbers(at, index * 2 + 1, 2 * WIDTH)
+    return first, second
 
 
 @triton.jit
@@ -181,10 +196,9 @@ def _record(scales, unit, SIZE: tl.constexpr, UNITS: tl.constexpr, STEP: tl.cons
 
 @triton.jit
 def load_groups(scales, unit, BITS: tl.constexpr, STEP: tl.constexpr = 0, WHOLE: tl.constexpr = 1):
-    """What `decode` needs of the units `unit` [B] + STEP, `unit` a multiple of WHOLE, a power of two:
-    pairs (rows g and g + 8) of scales, of zeros or minima and of outer numbers, [B, 8] in the order (g), or [B, 16] in
-    the order (g, t high) where 16 columns share one, of the first 32 columns and of the others. Scales of sums are
-    `sum_scales`."""
+    """What `decode` needs of the units `unit` [B] + STEP, `unit` a multiple of WHOLE, a power of two: scales, zeros or
+    minima, and outer numbers, as `_load_lanes`, [B, 8] in the order (g), or [B, 16] in the order (g, t high) where 16
+    columns share one. Scales of sums are `sum_scales`."""
     FORM: tl.constexpr = BITS >> 5
     PER: tl.constexpr = FORM & 3
     TYPE: tl.constexpr = (FORM >> 2) & 7
@@ -195,7 +209,6 @@ def load_groups(scales, unit, BITS: tl.constexpr, STEP: tl.constexpr = 0, WHOLE:
     HALF: tl.constexpr = 32 if PER == 3 else 16
     WIDTH: tl.constexpr = 2 if TYPE <= 1 else (4 if TYPE == 2 else 1)
     FIRST: tl.constexpr = (HALF if PER == 1 else 2 * HALF) * WIDTH
-    OTHER: tl.constexpr = 6 if SECOND == 1 else TYPE
     SIZE: tl.constexpr = FIRST + (0 if SECOND == 0 else (FIRST // WIDTH if SECOND == 1 else FIRST))
     LEAD: tl.constexpr = 0 if OUTER == 0 else (64 if SECOND == 2 else 32)
     # loaded once, not once a lane: so small a load is made anew where another layout wants it, and moves nothing
@@ -212,23 +225,19 @@ def load_groups(scales, unit, BITS: tl.constexpr, STEP: tl.constexpr = 0, WHOLE:
         lead = scales
         at = _record(scales, unit, SIZE, UNITS, STEP, WHOLE)
     m0 = 0
+    m1 = 0
     if SECOND:
-        m0 = _load_pairs(at + FIRST, index, OTHER)
+        m0, m1 = _load_lanes(at + FIRST, index, PER, 1 if SECOND == 1 else WIDTH)
     s0 = m0
+    s1 = m1
     if SUMMED == 0:
-        s0 = _load_pairs(at, index, TYPE)
-    s1 = s0
-    m1 = m0
-    if PER > 1:
-        s1 = _load_pairs(at, index + HALF // 2, TYPE)
-        if SECOND:
-            m1 = _load_pairs(at + FIRST, index + HALF // 2, OTHER)
+        s0, s1 = _load_lanes(at, index, PER, WIDTH)
     o = s0
     q = s0
     if OUTER:
-        o = _load_pairs(lead, outer, 0)
+        o = _load_numbers(lead, outer, 4)
         if SECOND == 2:
-            q = _load_pairs(lead, outer + 8, 0)
+            q = _load_numbers(lead, outer + 8, 4)
     return (s0, s1), (m0, m1, o, q)
 
 
@@ -253,26 +262,39 @@ def sum_scales(scales, unit, row, BITS: tl.constexpr, STEP: tl.constexpr = 0, WH
     return scale
 
 
-_E4M3_PAIR = tl.constexpr(
-    "{\n.reg .b32 a, m, z;\nmov.u32 z, 0;\nprmt.b32 a, $1, z, 0x1404;\nand.b32 m, a, 0x7f007f00;\nshr.u32 m, m, 1;\n"
-    "lop3.b32 $0, a, 0x80008000, m, 0xea;\n}"
-)
 _BF16_PAIR = tl.constexpr(
     "{\n.reg .b32 a, b;\nshl.b32 a, $1, 16;\nand.b32 b, $1, 0xffff0000;\ncvt.rn.f16x2.f32 $0, b, a;\n}"
 )
 _FP32_PAIR = tl.constexpr("{\n.reg .b32 a, b;\nmov.b64 {a, b}, $1;\ncvt.rn.f16x2.f32 $0, b, a;\n}")
-_E8M0_PAIR = tl.constexpr(
-    "{\n.reg .b32 a, b;\nand.b32 a, $1, 255;\nshl.b32 a, a, 23;\nshl.b32 b, $1, 15;\nand.b32 b, b, 0x7f800000;\n"
-    "cvt.rn.f16x2.f32 $0, b, a;\n}"
-)
-_UINT8_PAIR = tl.constexpr(
-    "{\n.reg .b32 a, m, o;\nmov.u32 m, 0x64646464;\nmov.u32 o, 0x64006400;\nprmt.b32 a, $1, m, 0x4140;\n"
-    "sub.rn.f16x2 $0, a, o;\n}"
-)
-_INT8_PAIR = tl.constexpr(
-    "{\n.reg .b32 a, m, o;\nxor.b32 a, $1, 0x8080;\nmov.u32 m, 0x64646464;\nmov.u32 o, 0x64806480;\n"
-    "prmt.b32 a, a, m, 0x4140;\nsub.rn.f16x2 $0, a, o;\n}"
-)
+
+
+def _octets_assembly(kind: int, place: int) -> str:
+    """Bytes 2 place and one more of $1 as fp16, in the halves of $0."""
+    first, second = 2 * place, 2 * place + 1
+    if SCALE_TYPES[kind] == "e4m3":  # the same bits one place lower behind the sign are the 256th part
+        lines = ["mov.u32 b, 0;", f"prmt.b32 a, $1, b, 0x{second}4{first}4;", "and.b32 b, a, 0x7f007f00;"]
+        lines += ["shr.u32 b, b, 1;", "lop3.b32 a, a, 0x80008000, b, 0xea;", "mov.u32 b, 0x5c005c00;"]
+        lines += ["mul.rn.f16x2 $0, a, b;"]
+    elif SCALE_TYPES[kind] == "e8m0":
+        lines = []
+        for name, at in (("a", 8 * first), ("b", 8 * second)):
+            shift = f"shl.b32 {name}, $1, {23 - at};" if at < 23 else f"shr.u32 {name}, $1, {at - 23};"
+            lines += [shift, f"and.b32 {name}, {name}, 0x7f800000;"]
+        lines += ["cvt.rn.f16x2.f32 $0, b, a;"]
+    else:  # in the low bits of 1024; of whole numbers with a sign that is turned into 128 more
+        less = 1152 if SCALE_TYPES[kind] == "int8" else 1024
+        lines = [f"xor.b32 a, $1, {'0x80808080' if less > 1024 else 0};", "mov.u32 b, 0x64646464;"]
+        lines += [
+            f"prmt.b32 a, a, b, 0x4{second}4{first};",
+            f"mov.u32 b, 0x{0x6400 + less - 1024:x}{0x6400 + less - 1024:x};",
+        ]
+        lines += ["sub.rn.f16x2 $0, a, b;"]
+    return "\n".join(["{", ".reg .b32 a, b;", *lines, "}"])
+
+
+_octets = triton.constexpr_function(_octets_assembly)
+_E4M3_PAIR = tl.constexpr("cvt.rn.f16x2.e4m3x2 $0, $1;")
+"""From sm_89 on."""
 _TIMES_PAIR = tl.constexpr("mul.rn.f16x2 $0, $1, $2;")
 _FIRST_TWICE = tl.constexpr("{\n.reg .b16 a, b;\nmov.b32 {a, b}, $1;\nmov.b32 $0, {a, a};\n}")
 _SECOND_TWICE = tl.constexpr("{\n.reg .b16 a, b;\nmov.b32 {a, b}, $1;\nmov.b32 $0, {b, b};\n}")
@@ -285,22 +307,18 @@ def _unary(CODE: tl.constexpr, raw, IN: tl.constexpr):
 
 
 @triton.jit
-def _halves(raw, TYPE: tl.constexpr):
-    """A pair of numbers as two fp16 in one int32; e4m3 divided by 256."""
+def _halves(raw, PLACE: tl.constexpr, TYPE: tl.constexpr):
+    """Two fp16 in one int32: the pair of a lane's numbers (`_load_lanes`) at that place."""
     if TYPE == 0:
         pair = raw
     elif TYPE == 1:
         pair = _unary(_BF16_PAIR, raw, "=r,r")
     elif TYPE == 2:
         pair = _unary(_FP32_PAIR, raw, "=r,l")
-    elif TYPE == 3:
-        pair = _unary(_E4M3_PAIR, raw.to(tl.int32), "=r,r")
-    elif TYPE == 4:
-        pair = _unary(_E8M0_PAIR, raw.to(tl.int32), "=r,r")
-    elif TYPE == 5:
-        pair = _unary(_UINT8_PAIR, raw.to(tl.int32), "=r,r")
+    elif TYPE == 3 and tl.target_info.cuda_capability_geq(8, 9):
+        pair = _unary(_E4M3_PAIR, (raw >> (16 * PLACE)).to(tl.int16), "=r,h")
     else:
-        pair = _unary(_INT8_PAIR, raw.to(tl.int32), "=r,r")
+        pair = _unary(_octets(TYPE, PLACE), raw.to(tl.int32), "=r,r")
     return pair
 
 
@@ -325,17 +343,18 @@ def _beside_scales(outer, B: tl.constexpr, SHARED: tl.constexpr):
 
 @triton.jit
 def _number(raw, PLACE: tl.constexpr, TYPE: tl.constexpr):
-    """fp16 or fp32 of a pair's first or second number; e4m3 divided by 256."""
+    """fp16 or fp32 of one of a lane's numbers."""
     if TYPE == 0:
-        number = (raw >> (16 * PLACE)).to(tl.int16).to(tl.float16, bitcast=True)
+        number = (raw >> (16 * (PLACE % 2))).to(tl.int16).to(tl.float16, bitcast=True)
     elif TYPE == 1:
-        number = ((raw >> (16 * PLACE)) << 16).to(tl.float32, bitcast=True)
+        number = ((raw >> (16 * (PLACE % 2))) << 16).to(tl.float32, bitcast=True)
     elif TYPE == 2:
-        number = (raw >> (32 * PLACE)).to(tl.int32).to(tl.float32, bitcast=True)
+        number = (raw >> (32 * (PLACE % 2))).to(tl.int32).to(tl.float32, bitcast=True)
     else:
         octet = raw.to(tl.int32) >> (8 * PLACE)
         if TYPE == 3:
             number = (((octet & 128) << 8) | ((octet & 127) << 7)).to(tl.int16).to(tl.float16, bitcast=True)
+            number = number * tl.full([1, 1], 256, tl.float16)
         elif TYPE == 4:
             number = ((octet & 255) << 23).to(tl.float32, bitcast=True)
         else:  # a whole number, or one with its sign turned into 128 more, in the low bits of 1024
@@ -347,20 +366,21 @@ def _number(raw, PLACE: tl.constexpr, TYPE: tl.constexpr):
 
 @triton.jit
 def spread_pairs(
-    raw, outer, B: tl.constexpr, TYPE: tl.constexpr, OUTER: tl.constexpr, SHARED: tl.constexpr, ASM: tl.constexpr
-):
-    """[B, 256] in the order (g, t, h, half, i): pairs' numbers, times outer ones. With ASM int32 that hold a number
-    twice, else fp16."""
+    raw, outer, B: tl.constexpr, PLACE: tl.constexpr, TYPE: tl.constexpr, OUTER: tl.constexpr, SHARED: tl.constexpr,
+    ASM: tl.constexpr,
+):  # fmt: skip
+    """[B, 256] in the order (g, t, h, half, i): a lane's numbers of the unit's half PLACE, times outer ones. With ASM
+    int32 that hold a number twice, else fp16."""
     if OUTER:
         outer = _beside_scales(outer, B, SHARED)
     if ASM:
-        pair = _halves(raw, TYPE)
+        pair = _halves(raw, PLACE, TYPE)
         if OUTER:
             pair = tl.inline_asm_elementwise(_TIMES_PAIR, "=r,r,r", [pair, outer], dtype=tl.int32, is_pure=True, pack=1)
         spread = by_rows(_unary(_FIRST_TWICE, pair, "=r,r"), _unary(_SECOND_TWICE, pair, "=r,r"), B, SHARED)
     else:
-        first = _number(raw, 0, TYPE)
-        second = _number(raw, 1, TYPE)
+        first = _number(raw, 2 * PLACE, TYPE)
+        second = _number(raw, 2 * PLACE + 1, TYPE)
         if OUTER:
             first = first.to(tl.float32) * _number(outer, 0, 0).to(tl.float32)
             second = second.to(tl.float32) * _number(outer, 1, 0).to(tl.float32)
@@ -394,16 +414,16 @@ def with_groups(a0, a1, a2, a3, first, others, B: tl.constexpr, BITS: tl.constex
     m0, m1, o, q = others
     MULTIPLIED: tl.constexpr = OUTER if SECOND == 2 else 0
     SHARED: tl.constexpr = 2 if (FORM & 3) == 3 else 4
-    scale = spread_pairs(s0, o, B, TYPE, OUTER, SHARED, ASM)
+    scale = spread_pairs(s0, o, B, 0, TYPE, OUTER, SHARED, ASM)
     second = scale
     if SECOND == 2:
-        second = spread_pairs(m0, q, B, TYPE, MULTIPLIED, SHARED, ASM)
+        second = spread_pairs(m0, q, B, 0, TYPE, MULTIPLIED, SHARED, ASM)
     a0 = _applied(a0, scale, second, SECOND, ASM)
     a1 = _applied(a1, scale, second, SECOND, ASM)
     if FORM & 2:
-        scale = spread_pairs(s1, o, B, TYPE, OUTER, SHARED, ASM)
+        scale = spread_pairs(s1, o, B, 1, TYPE, OUTER, SHARED, ASM)
         if SECOND == 2:
-            second = spread_pairs(m1, q, B, TYPE, MULTIPLIED, SHARED, ASM)
+            second = spread_pairs(m1, q, B, 1, TYPE, MULTIPLIED, SHARED, ASM)
     a2 = _applied(a2, scale, second, SECOND, ASM)
     a3 = _applied(a3, scale, second, SECOND, ASM)
     return a0, a1, a2, a3
@@ -414,11 +434,11 @@ def less_zeros(a0, a1, a2, a3, others, B: tl.constexpr, BITS: tl.constexpr):
     """Decoded planes less their groups' zeros, without assembly (which subtracts them while it decodes)."""
     m0, m1, o, _ = others
     SHARED: tl.constexpr = 2 if ((BITS >> 5) & 3) == 3 else 4
-    zero = spread_pairs(m0, o, B, 6, 0, SHARED, False)
+    zero = spread_pairs(m0, o, B, 0, 6, 0, SHARED, False)
     a0 = a0 - zero
     a1 = a1 - zero
     if (BITS >> 5) & 2:
-        zero = spread_pairs(m1, o, B, 6, 0, SHARED, False)
+        zero = spread_pairs(m1, o, B, 1, 6, 0, SHARED, False)
     return a0, a1, a2 - zero, a3 - zero
 
 

@@ -60,6 +60,11 @@ class FragmentWeight:
         return 0 if self.form is None else self.form.pairs
 
     @property
+    def numbers(self) -> bool:
+        """Whether codes are numbers, not places in a table, and scales multiply them, not sums."""
+        return self.form is not None and self.form.per_unit > 0 and not self.form.table and not self.form.summed
+
+    @property
     def nbytes(self) -> int:
         scales = 0 if self.bits == 16 else self.scales.nbytes
         rows = 0 if self.form is None else self.table.nbytes - 1024

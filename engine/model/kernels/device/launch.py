@@ -89,7 +89,7 @@ Strips = tuple[int, int, int, int]
 """Warps of a block, warps that share a strip, strips a warp, units a turn."""
 STRIPS: dict[int, tuple[Strips, Strips]] = {
     4: ((4, 1, 2, 2), (4, 1, 2, 2)), 8: ((4, 1, 1, 2), (4, 1, 2, 1)),
-    16: ((4, 1, 1, 1), (4, 1, 2, 1)),
+    16: ((4, 1, 1, 1), (4, 1, 2, 1)), 5: ((4, 1, 1, 4), (4, 1, 1, 4)),
 }  # fmt: skip
 """The experts' products of gate and up, and of down, by bits, one by one."""
 STRIPS_FEW: dict[tuple[int, int], tuple[Strips, Strips]] = {
@@ -207,14 +207,15 @@ LONE: dict[str, Lone] = {
     "down_one": (8, 1, 12, 2, 0),
     "down_one 8": (16, 1, 6, 0, 0),
     "down_one 16": (8, 1, 8, 0, 0),
+    "down_one numbers": (16, 1, 6, 0, 0),
     "down_two": (8, 1, 12, 0, 0),
     "down_two 16": (8, 1, 4, 0, 128),
 }
-"""Products of one token or few (down_two: of one of two), for all bits or those that are named; measured
-(docs/performance.md)."""
+"""Products of one token or few (down_two: of one of two), for all bits or those that are named, or for other tools'
+numbers (`FragmentWeight.numbers`); measured (docs/performance.md)."""
 
 
-def lone(kernel: str, blocks: int, bits: int, *, tiles: int = 0) -> dict[str, Any]:
+def lone(kernel: str, blocks: int, bits: int | str, *, tiles: int = 0) -> dict[str, Any]:
     """Launch constants of a lone token's product whose sum runs over `blocks` units: with `tiles`, of gate and up."""
     warps, shared, ahead, early, registers = LONE.get(f"{kernel} {bits}", LONE[kernel])
     shared = chunk(tiles, shared) if tiles else 1

@@ -122,8 +122,13 @@ _MASKED_LESS = tl.constexpr(_masked(4, None))
 _MASKED_5 = tl.constexpr(_masked(5, 0))
 _MASKED_5_SIGNED = tl.constexpr(_masked(5, 16))
 _MASKED_6_SIGNED = tl.constexpr(_masked(6, 32))
-_ZERO_FIRST = tl.constexpr("{\n.reg .b32 k;\nmov.b32 k, 0xe4e4e4e4;\nprmt.b32 $0, $1, k, 0x4040;\n}")
-_ZERO_SECOND = tl.constexpr("{\n.reg .b32 k;\nmov.b32 k, 0xe4e4e4e4;\nprmt.b32 $0, $1, k, 0x4141;\n}")
+
+
+def _zero_assembly(place: int) -> str:
+    return f"{{\n.reg .b32 k;\nmov.b32 k, 0xe4e4e4e4;\nprmt.b32 $0, $1, k, 0x4{place}4{place};\n}}"
+
+
+_zero = triton.constexpr_function(_zero_assembly)
 _DECODE_E4M3 = tl.constexpr(
     "{\n.reg .b32 a, b, m, n, z;\nmov.u32 z, 0;\n"
     "prmt.b32 a, $2, z, 0x1404;\nprmt.b32 b, $2, z, 0x3424;\n"
@@ -262,9 +267,9 @@ def _zero_pairs(others, PLACE: tl.constexpr, B: tl.constexpr, BITS: tl.constexpr
     """int32 [B, 256]: -1024 less the zero of each element's group, as fp16 twice; of 8 bits 128 less than that."""
     raw = (others[PLACE]).to(tl.int32)
     if (BITS & 31) == 8:
-        raw = raw ^ 0x8080
-    first = tl.inline_asm_elementwise(_ZERO_FIRST, "=r,r", [raw], dtype=tl.int32, is_pure=True, pack=1)
-    second = tl.inline_asm_elementwise(_ZERO_SECOND, "=r,r", [raw], dtype=tl.int32, is_pure=True, pack=1)
+        raw = raw ^ -0x7F7F7F80
+    first = tl.inline_asm_elementwise(_zero(2 * PLACE), "=r,r", [raw], dtype=tl.int32, is_pure=True, pack=1)
+    second = tl.inline_asm_elementwise(_zero(2 * PLACE + 1), "=r,r", [raw], dtype=tl.int32, is_pure=True, pack=1)
     return by_rows(first, second, B, 2 if ((BITS >> 5) & 3) == 3 else 4)
 
 

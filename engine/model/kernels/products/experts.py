@@ -182,7 +182,7 @@ def experts_one(
     )  # fmt: skip
     down_one_kernel[(down.rows // 16, tokens)](
         inner, logits, down.words, down.scales, down.table, out, half, N=down.rows, I=width, BITS=down.kind,
-        **launch.lone(f"down_{kind}", chosen * width // 64, down.bits), **shared,
+        **launch.lone(f"down_{kind}", chosen * width // 64, "numbers" if down.numbers else down.bits), **shared,
         **launch.options(x, f"down_{kind} {down.bits}"),
     )  # fmt: skip
 

@@ -52,13 +52,16 @@ def strip_product(
     """acc fp32 [W, 16, BT] plus one unit of every strip times its activations."""
     w0, w1, w2, w3, s = held
     a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, W, BITS, ASM)
-    part = tl.dot(weight_plane(a0, W), x0)
+    SCALED: tl.constexpr = BITS == 4 or (BITS >> 16) & 1
+    # where elements are scaled the tensor cores add to what is there; a lone token's shorter products would wait for it
+    ONE_SUM: tl.constexpr = BITS > 31 and not SCALED
+    part = tl.dot(weight_plane(a0, W), x0, acc) if ONE_SUM else tl.dot(weight_plane(a0, W), x0)
     part = tl.dot(weight_plane(a1, W), x1, part)
     part = tl.dot(weight_plane(a2, W), x2, part)
     part = tl.dot(weight_plane(a3, W), x3, part)
-    if BITS == 4 or (BITS >> 16) & 1:
+    if SCALED:
         part = part * s[:, :, None]
-    return acc + part
+    return part if ONE_SUM else acc + part
 
 
 @triton.jit
