@@ -87,6 +87,9 @@ def test_what_cannot_be_counted_is_in_states() -> None:
         ("[a-z]{20}", 21, 0, None),
         ("^[0-9]{4}-[0-9]{2}$", 8, 0, None),
         ("^([a-z]{0,20}|[A-Z]{0,30})$", 50, 0, None),
+        ("^[a-z]{20,30}(ab|cd)$", 4, 22, 32),
+        ("^[a-z]{20,30}(ab|c)$", 53, 0, None),
+        (r"^\\c{3,30}x([^a\n], |-){35}[0-9]?$", 208, 0, None),  # too many states to compare
     ],
 )
 def test_patterns_that_count_are_counted_where_that_says_the_same(
