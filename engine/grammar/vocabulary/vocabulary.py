@@ -161,13 +161,10 @@ class Vocabulary:
 
     def behind(self, text: bytes) -> list[int]:
         """The tokens that begin with `text`."""
-        table, found = self._built.table, list[int]()
-        texts = self.segmenter.sorted_texts
-        for at in range(bisect_left(texts, text), len(texts)):
-            if not texts[at].startswith(text):
-                break
-            found += table.all_ids[texts[at]]
-        return found
+        texts, all_ids = self.segmenter.sorted_texts, self._built.table.all_ids
+        first = bisect_left(texts, text)
+        last = bisect_left(texts, text + b"\xff", first)  # no text holds this byte
+        return [token for one in texts[first:last] for token in all_ids[one]]
 
     def beginning_with(self, text: bytes) -> bitmask.Row:
         """The tokens that begin with `text`, as a row. Up to 20 milliseconds for one of 150,000, then remembered."""
