@@ -102,7 +102,9 @@ ONE_BY_ONE = 16
 """Up to so many tokens the products go one by one; above, in one launch (`products.stream`)."""
 Stream = tuple[int, int, int, int, int]
 """Warps of a block, strips a warp and units a turn of gate and up, and the same two of down."""
-STREAM: dict[int, Stream] = {4: (4, 2, 2, 2, 2), 8: (4, 2, 2, 2, 2), 16: (8, 1, 1, 1, 1)}
+STREAM: dict[int, Stream] = {4: (4, 2, 1, 2, 1), 8: (4, 2, 2, 2, 2), 16: (8, 1, 1, 1, 1)}
+STREAM_FORMED: Stream = (4, 2, 2, 2, 2)
+"""The same of other tools' formats."""
 STREAM_BLOCKS = 5
 """Blocks of a multiprocessor that both products together are launched with."""
 DENSE: dict[int, Product] = {
@@ -142,7 +144,7 @@ def strips_shape(weight: Any, tokens: int, down: bool) -> dict[str, Any]:
 
 def stream_shape(gate_up: Any, down: Any) -> dict[str, Any]:
     """Launch constants of both products in one launch."""
-    warps, up_rows, up_units, down_rows, down_units = STREAM.get(gate_up.bits, STREAM[4])
+    warps, up_rows, up_units, down_rows, down_units = STREAM.get(gate_up.kind, STREAM_FORMED)
     warps = min(chunk(weight.rows // 16, warps) for weight in (gate_up, down))
     return {
         "W": warps, "UP_ROWS": chunk(gate_up.rows // 16 // warps, up_rows),

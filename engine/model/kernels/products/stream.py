@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.fragments import FragmentWeight
+from engine.model.kernels.device.numbers import share_number, take_number
 from engine.model.kernels.device.units import (
     HALF_SCALE,
     prepare_table,
@@ -28,15 +29,6 @@ from engine.model.kernels.device.units import (
 from engine.model.kernels.products.strips import load_strips, strip_sums, strips_product
 from engine.model.kernels.routing.router import Pairs
 
-_TAKE = tl.constexpr(
-    "{\n.reg .pred p;\n.reg .u32 t;\nmov.u32 t, %tid.x;\nsetp.eq.u32 p, t, 0;\nmov.u32 $0, 0;\n"
-    "@p atom.global.relaxed.gpu.add.u32 $0, [$1], 1;\n}"
-)
-"""The first thread asks for the next number, and goes on while it comes."""
-_SHARE = tl.constexpr(
-    "{\n.shared .align 4 .b32 number;\n.reg .pred p;\n.reg .u32 t;\nmov.u32 t, %tid.x;\nsetp.eq.u32 p, t, 0;\n"
-    "@p st.shared.u32 [number], $1;\nbar.sync 0;\nld.shared.u32 $0, [number];\nbar.sync 0;\n}"
-)
 _FINISH = tl.constexpr(
     "{\n.reg .pred p;\n.reg .u32 l;\nbar.warp.sync 0xffffffff;\nmov.u32 l, %laneid;\nsetp.eq.u32 p, l, 0;\n"
     "@p red.release.gpu.global.add.u32 [$1], 1;\nmov.u32 $0, 0;\n}"
@@ -44,25 +36,6 @@ _FINISH = tl.constexpr(
 _AWAIT = tl.constexpr(
     "{\n.reg .pred p;\nAGAIN:\nld.acquire.gpu.global.u32 $0, [$1];\nsetp.lt.u32 p, $0, $2;\n@p bra AGAIN;\n}"
 )
-
-
-@triton.jit
-def _take(counter, ASM: tl.constexpr):
-    """Ask for the next number; `_share` gives it to all threads."""
-    if ASM:
-        number = tl.inline_asm_elementwise(
-            _TAKE, "=&r,l", [counter.to(tl.uint64, bitcast=True)], dtype=tl.int32, is_pure=False, pack=1
-        )
-    else:
-        number = tl.atomic_add(counter, 1)
-    return number
-
-
-@triton.jit
-def _share(number, ASM: tl.constexpr):
-    if ASM:
-        number = tl.inline_asm_elementwise(_SHARE, "=r,r", [number], dtype=tl.int32, is_pure=False, pack=1)
-    return number
 
 
 @triton.jit
@@ -149,14 +122,14 @@ def stream_kernel(
     g = tl.arange(0, GP)
     wait_for_previous(PDL)
     release_next(PDL)
-    due = _take(progress, ASM)
+    due = take_number(progress, ASM)
     used = (tl.load(groups + 2 * G + g, mask=g < G, other=0) > 0).to(tl.int32)
     rank = tl.where(used > 0, tl.cumsum(used, axis=0) - 1, -1)
     count_groups = tl.sum(used)
     ups = count_groups * UPS
-    item = _share(due, ASM)
+    item = share_number(due, ASM)
     while item < ups:
-        due = _take(progress, ASM)
+        due = take_number(progress, ASM)
         place, expert, start, count = _group(groups, G, g, rank, item // UPS)
         strip = item % UPS * (W * UP_ROWS)
         unit = ((expert * (2 * I // 16) + strip).to(tl.int64) + warp) * UP_BLOCKS
@@ -165,17 +138,17 @@ def stream_kernel(
         at = x + source[:, None].to(tl.int64) * H + tl.arange(0, 32)[None, :]
         sums = strip_sums(
             at, (row < count)[:, None], up_words, up_scales, unit, ahead, lane, up_table, UP_BLOCKS, W, 1, UP_ROWS,
-            UP_U, BT, BITS, ASM,
+            UP_U, BT, BITS, ASM, BITS == 8,
         )  # fmt: skip
         _store_inner(
             sums, pairs, start, count, expert, strip, up_scales, up_table, weights, inner, 2 * I, W, UP_ROWS, BT, BITS
         )  # fmt: skip
         _finish(progress + 1 + place, ASM)
-        item = _share(due, ASM)
+        item = share_number(due, ASM)
     refill_table(down_table, WARPS, BITS, ASM)
     item -= ups
     while item < count_groups * DOWNS:
-        due = _take(progress, ASM)
+        due = take_number(progress, ASM)
         place, expert, start, count = _group(groups, G, g, rank, item // DOWNS)
         strip = item % DOWNS * (W * DOWN_ROWS)
         unit = ((expert * (H // 16) + strip).to(tl.int64) + warp) * DOWN_BLOCKS
@@ -185,12 +158,12 @@ def stream_kernel(
         _await(progress + 1 + place, UPS * WARPS, ASM)
         sums = strip_sums(
             at, (row < count)[:, None], down_words, down_scales, unit, ahead, lane, down_table, DOWN_BLOCKS, W, 1,
-            DOWN_ROWS, DOWN_U, BT, BITS, ASM,
+            DOWN_ROWS, DOWN_U, BT, BITS, ASM, BITS == 8,
         )  # fmt: skip
         _store_parts(
             sums, pairs, start, count, expert, strip, down_scales, down_table, out, H, W, DOWN_ROWS, BT, BITS
         )  # fmt: skip
-        item = _share(due, ASM) - ups
+        item = share_number(due, ASM) - ups
 
 
 def grouped_product(

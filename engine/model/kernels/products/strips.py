@@ -65,12 +65,27 @@ def strip_product(
 
 
 @triton.jit
+def _activations(at, live, W: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr):
+    """The four planes of a unit's activations."""
+    xa = tl.load(at, mask=live, other=0.0)
+    xb = tl.load(at + 32, mask=live, other=0.0)
+    if BITS == 16:
+        xa = xa.to(tl.bfloat16) if ASM else xa.to(tl.float32)
+        xb = xb.to(tl.bfloat16) if ASM else xb.to(tl.float32)
+    x0, x1 = activation_planes(xa, W, BT)
+    x2, x3 = activation_planes(xb, W, BT)
+    return x0, x1, x2, x3
+
+
+@triton.jit
 def strip_sums(
     at, live, words, scales, unit, ahead, lane, table, BLOCKS: tl.constexpr, W: tl.constexpr, Q: tl.constexpr,
     ROWS: tl.constexpr, U: tl.constexpr, BT: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr,
+    AT_ONCE: tl.constexpr = False,
 ):  # fmt: skip
     """ROWS sums fp32 [W, 16, BT] of every Qth unit of strips that begin at `unit` [W], the first words of which are
-    `ahead`; `at` points at the activations of the first unit."""
+    `ahead`; `at` points at the activations of the first unit. AT_ONCE asks for those of all of a turn's units before
+    the first is multiplied: else the assembler may put a load right before its use."""
     sums = ()
     for _ in tl.static_range(ROWS):
         sums = sums + (tl.zeros([W, 16, BT], tl.float32),)  # noqa: RUF005 - Triton unrolls tuples by +
@@ -78,14 +93,14 @@ def strip_sums(
         now = ahead
         following = unit + tl.minimum(b + U, BLOCKS // Q - U) * Q
         ahead = load_strips(words, scales, following, W // Q * BLOCKS, ROWS, W, U, BITS, Q)
+        planes = ()
+        for u in tl.static_range(U if AT_ONCE else 0):
+            planes = planes + (_activations(at + (b + u) * (64 * Q), live, W, BT, BITS, ASM),)  # noqa: RUF005 - Triton knows no unpacking
         for u in tl.static_range(U):
-            xa = tl.load(at + (b + u) * (64 * Q), mask=live, other=0.0)
-            xb = tl.load(at + (b + u) * (64 * Q) + 32, mask=live, other=0.0)
-            if BITS == 16:
-                xa = xa.to(tl.bfloat16) if ASM else xa.to(tl.float32)
-                xb = xb.to(tl.bfloat16) if ASM else xb.to(tl.float32)
-            x0, x1 = activation_planes(xa, W, BT)
-            x2, x3 = activation_planes(xb, W, BT)
+            if AT_ONCE:
+                x0, x1, x2, x3 = planes[u]
+            else:
+                x0, x1, x2, x3 = _activations(at + (b + u) * (64 * Q), live, W, BT, BITS, ASM)
             new = ()
             for row_ in tl.static_range(ROWS):
                 new = new + (strip_product(  # noqa: RUF005 - Triton unrolls tuples by +
