@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from engine.model.cuda.decode_forward import FEW, FUSED, DecodeForward
+from engine.model.cuda.decode_forward import FEW, DecodeForward
 from engine.model.cuda.wide_forward import WideForward
 from engine.model.kernels.attention.attention import Step
 from engine.model.kernels.routing.router import Pairs
@@ -49,7 +49,7 @@ def _few_works(few: DecodeForward, step: Step, position: int) -> Works:
     few.layers(step)
     model, op, batch = few.model, few.operations, step.tokens.shape[0]
     shape, one, each = model.shape, model.layers[0], _each_layer(model.layers)
-    lone, fused = batch <= few.alone, batch == 1 or batch > FUSED
+    lone = batch <= few.alone
     x, half, normed, qkv = (part[:batch].clone() for part in (few.x, few.half, few.normed, few.qkv))
     query, mixed, parts = few.query[:batch], few.mixed[:batch], few.parts[: batch * model.chosen]
     routes = few._routes(batch)
@@ -70,21 +70,14 @@ def _few_works(few: DecodeForward, step: Step, position: int) -> Works:
         op.router(x, layer.post_gain, layer.router, normed, routes.logits, eps=shape.eps)
 
     def attend(i: int, layer: Any) -> None:
-        if fused:  # rope and cache are part of it
-            kernel = op.attend_one if batch == 1 else op.attend_few
-            kernel(qkv, layer.head_norm, few.turns, step, few.caches[i], few.scratch, query, mixed)
-        else:
-            op.attention(query, few.caches[i], step, few.scratch, mixed)
+        op.attend_few(qkv, layer.head_norm, few.turns, step, few.caches[i], few.parts_of_few, query, mixed)
 
     def combine(_: int, layer: Any) -> None:
         op.combine(parts, x, half, layer.input_gain, normed, step.live, chosen=model.chosen, eps=shape.eps)
 
     works: Works = {
         "norm, qkv": (each(lambda _, layer: op.linear(source, layer.qkv, qkv, **gains)), one.qkv.nbytes),
-        "rope, cache": (
-            each(lambda i, layer: op.rope(qkv, layer.head_norm, few.turns, step, query, few.caches[i])), 0
-        ),
-        "attention": (each(attend), _cache_bytes(shape, batch, position)),
+        "attention": (each(attend), _cache_bytes(shape, batch, position)),  # rope and cache are part of it
         "output, residual": (each(lambda _, layer: op.linear(mixed, layer.output, x, half=half)), one.output.nbytes),
         "norm, router": (each(route), _router_bytes(one)),
         "experts": (each(mixture), _expert_bytes(model, distinct)),
@@ -92,8 +85,7 @@ def _few_works(few: DecodeForward, step: Step, position: int) -> Works:
         "route": (each(lambda *_: op.route(routes, step.live, **choice)), 0),
         "combine": (each(combine), parts.nbytes),
     }  # fmt: skip
-    alone = (("rope, cache",) if fused else ()) + (("route", "combine") if lone else ())
-    return {name: work for name, work in works.items() if name not in alone}
+    return {name: work for name, work in works.items() if not lone or name not in ("route", "combine")}
 
 
 def _wide_works(few: DecodeForward, wide: WideForward, step: Step, position: int) -> Works:

@@ -13,14 +13,7 @@ from triton.compiler import ASTSource
 from triton.experimental.gluon._runtime import GluonASTSource
 
 from engine.model.cpu import kv_blocks
-from engine.model.kernels.attention import (
-    attend_few,
-    attend_one,
-    attention,
-    gating,
-    tile_attention,
-    tile_attention_hopper,
-)
+from engine.model.kernels.attention import attend_few, attention, gating, tile_attention, tile_attention_hopper
 from engine.model.kernels.compiling import _Target
 from engine.model.kernels.delta import chunk, chunks, step
 from engine.model.kernels.device import launch, plane
@@ -155,20 +148,16 @@ def cases(capability: int) -> list[Case]:
     made.append(
         (attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False, "PARTS": 4, "LD": 5120}, 1, {}, {})
     )
-    lone = dict(launch.ATTEND_ONE)
-    warps = lone.pop("num_warps")
-    lone |= {**heads, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(1), "NORM": True, "BIAS": False}
-    made.append((attend_one.attend_one_kernel, lone, warps, {"out": "*fp16"}, {}))
-    few = dict(launch.ATTEND_FEW)
-    warps, stage = few.pop("num_warps"), {"num_stages": few.pop("num_stages")}
-    few = {**lone, "SP": attention.splits(8), "T": 8, "R": attend_few.OWN, "LD": 5120, **few}
-    made.append((attend_few.attend_few_kernel, few, warps, {"out": "*fp16"}, stage))
+    for tokens, shape in launch.ATTEND_FEW.items():
+        few = {**heads, **asm, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(tokens), "T": tokens, **shape}
+        few |= {"R": attend_few.OWN, "LD": 5120, "NORM": True, "BIAS": False}
+        warps = few.pop("num_warps")
+        made.append((attend_few.attend_few_kernel, few, warps, {"out": "*fp16"}, {}))
+        if capability in (80, 90):
+            large = {"N": 16, "KH": 2, "D": 256, "LD": 9216}
+            made.append((attend_few.attend_few_kernel, {**few, **large}, warps, {"out": "*fp16"}, {}))
     gate = {"N": 4096, "LD": 9216, "PARTS": 2, "BN": 1024, "PLANE": True, **pdl}
     made.append((gating.gate_kernel, gate, 4, {"gates": "*fp32"}, {}))
-    if capability in (80, 90):
-        large = {"N": 16, "KH": 2, "D": 256}
-        made.append((attend_one.attend_one_kernel, {**lone, **large}, warps, {"out": "*fp16"}, {}))
-        made.append((attend_few.attend_few_kernel, {**few, **large, "LD": 9216}, warps, {"out": "*fp16"}, stage))
     for tokens in (8, 32, 128):
         found = launch.attention_shape(tokens)
         stage = {"num_stages": found.pop("num_stages")}

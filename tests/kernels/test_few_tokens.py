@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.model.cpu.kv_blocks import BLOCK
-from engine.model.kernels.attention import attend_few, attend_one, attention
+from engine.model.kernels.attention import attend_few, attention, joining
 from engine.model.kernels.attention.attention import Cache, HeadNorm, Step
 from engine.model.kernels.device.fragments import (
     FragmentWeight,
@@ -233,11 +233,10 @@ def test_attention_with_its_rope(slots: list[int], positions: list[int], live: i
     table = torch.randperm(12, dtype=integer)[:9].view(3, 3)
     stored, made = torch.randn(2, 12, kv, BLOCK, dim).half(), []
     step = Step(*(torch.tensor(part, dtype=integer) for part in (slots, slots, positions, [live])))
-    kernel = attend_one.attend_one if tokens == 1 else attend_few.attend_few
-    for function in (kernel, attend_one.attend_one_reference):
+    for function in (attend_few.attend_few, attend_few.attend_few_reference):
         cache = Cache(stored[0].clone(), stored[1].clone(), table)
         query, out = torch.empty(tokens, heads * dim).half(), torch.full((tokens, heads * dim), float("nan")).half()
-        scratch = attention.make_scratch(tokens, heads, kv, dim, torch.device("cpu"))
+        scratch = joining.make_parts(tokens, heads, kv, dim, torch.device("cpu"))
         for _ in range(2):  # the second run finds the counters as the first did
             function(qkv, norm, (angles.cos(), angles.sin()), step, cache, scratch, query, out)
         made.append((cache, out[:live]))
@@ -250,9 +249,9 @@ def test_a_padded_lone_token_leaves_the_cache_alone() -> None:
     cache = Cache(*torch.randn(2, 1, 2, BLOCK, 32).half(), torch.zeros(1, 1, dtype=torch.int32))
     before, zero = cache.keys.clone(), torch.zeros(1, dtype=torch.int32)
     turns, out = (torch.ones(70, 16), torch.ones(70, 16)), torch.zeros(1, 256).half()
-    scratch = attention.make_scratch(1, 8, 2, 32, torch.device("cpu"))
+    scratch = joining.make_parts(1, 8, 2, 32, torch.device("cpu"))
     step = Step(zero, zero, zero, zero)
-    attend_one.attend_one(torch.randn(1, 384), HeadNorm(None, None, None, 1e-6), turns, step, cache, scratch, out, out)
+    attend_few.attend_few(torch.randn(1, 384), HeadNorm(None, None, None, 1e-6), turns, step, cache, scratch, out, out)
     assert torch.equal(cache.keys, before)
 
 

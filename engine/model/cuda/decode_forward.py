@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from engine.model.cuda.fragment_model import FragmentLayer, FragmentModel
-from engine.model.kernels.attention import attend_few, attend_one, attention, gating
+from engine.model.kernels.attention import attend_few, attention, gating, joining
 from engine.model.kernels.attention.attention import Cache, Step
 from engine.model.kernels.delta import step as delta_step
 from engine.model.kernels.delta.spans import LayerStates
@@ -30,8 +30,6 @@ FEW = 8
 """The most tokens of a step that goes through here."""
 ALONE = {4: 2, 8: 2, 16: 2}
 """Up to so many tokens, by bits, each reads its experts alone: two share one of sixteen. Else a lone token does."""
-FUSED = 4
-"""Steps of more tokens, as those of one, take rope and attention in one launch; between these two are faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,6 @@ class Operations:
     linear: Callable[..., None]
     rope: Callable[..., None]
     attention: Callable[..., None]
-    attend_one: Callable[..., None]
     attend_few: Callable[..., None]
     router: Callable[..., None]
     route: Callable[..., None]
@@ -58,13 +55,13 @@ class Operations:
 
 
 KERNELS = Operations(
-    token.embed, linear.linear, attention.rope, attention.attention, attend_one.attend_one, attend_few.attend_few,
+    token.embed, linear.linear, attention.rope, attention.attention, attend_few.attend_few,
     router.router, router.route, experts.experts_one, strips.strips_product, experts.combine, token.final_norm,
     token.head, gating.gate, router.router_logits, router.choose_each, delta_step.delta_step,
 )  # fmt: skip
 REFERENCES = Operations(
     token.embed_reference, linear.linear_reference, attention.rope_reference, attention.attention_reference,
-    attend_one.attend_one_reference, attend_one.attend_one_reference, router.router_reference, router.route_reference,
+    attend_few.attend_few_reference, router.router_reference, router.route_reference,
     experts.experts_one_reference, strips.strips_product_reference, experts.combine_reference,
     token.final_norm_reference, token.head_reference, gating.gate_reference, router.router_logits_reference,
     router.choose_each_reference, delta_step.delta_step_reference,
@@ -123,7 +120,9 @@ class DecodeForward:
         )  # fmt: skip
         self._groups = {t: make(3, self._group_count(t), dtype=integer) for t in range(1, tokens + 1)}
         self._lone = {t: _lone_pairs(t * model.chosen, device) for t in range(1, tokens + 1) if shape.shared}
-        self.scratch = attention.make_scratch(rows, shape.heads, shape.kv_heads, shape.head_dim, device)
+        sizes = shape.heads, shape.kv_heads, shape.head_dim
+        self.scratch = attention.make_scratch(rows, *sizes, device)
+        self.parts_of_few = joining.make_parts(tokens, *sizes, device)
         self.everyone = torch.arange(tokens, dtype=integer, device=device)
         head = model.head
         self.final = make(rows, shape.hidden, dtype=half if isinstance(head, FragmentWeight) else head.dtype)
@@ -174,9 +173,8 @@ class DecodeForward:
     def _attend(self, layer: FragmentLayer, cache: Cache, step: Step, qkv: Tensor, mixed: Tensor) -> None:
         count, op = len(qkv), self.operations
         query, gates, qkv = self.query[:count], qkv[:, self.keyed :], qkv[:, : self.keyed]
-        if (count == 1 or count > FUSED) and self.model.shape.head_dim >= attend_one.LEAST_HEAD:
-            attend = op.attend_one if count == 1 else op.attend_few
-            attend(qkv, layer.head_norm, self.turns, step, cache, self.scratch, query, mixed)
+        if self.model.shape.head_dim >= attend_few.LEAST_HEAD:
+            op.attend_few(qkv, layer.head_norm, self.turns, step, cache, self.parts_of_few, query, mixed)
         else:
             op.rope(qkv, layer.head_norm, self.turns, step, query, cache)
             op.attention(query, cache, step, self.scratch, mixed)

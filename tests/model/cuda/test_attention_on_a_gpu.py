@@ -1,4 +1,4 @@
-"""A prefill's attention on a GPU, where Hopper cards have a kernel that no interpreter runs."""
+"""Attention on a GPU: a prefill's on Hopper cards and the join of few tokens' parts are run by no interpreter."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from engine.model.cpu.kv_blocks import BLOCK
-from engine.model.kernels.attention import tile_attention
-from engine.model.kernels.attention.attention import Cache, Step
+from engine.model.kernels.attention import attend_few, joining, tile_attention
+from engine.model.kernels.attention.attention import Cache, HeadNorm, Step
 from engine.model.kernels.attention.tile_attention import Tiles
 from tests.kernels.weights import distance
 
@@ -34,3 +34,32 @@ def test_two_rows_over_query_tiles(dim: int) -> None:
     tile_attention.tile_attention_reference(query, cache, step, tiles, made[2])
     assert distance(made[0], made[2]) < 4e-4
     assert torch.equal(made[0], made[1])
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 4, 8])
+@pytest.mark.parametrize("position", [0, 70, 530, 5000])
+def test_few_tokens_join_their_parts(tokens: int, position: int) -> None:
+    """The last two are one row's, where there are two. Short caches have one part or two, long ones more than are read
+    at once; the second launch finds all parts unset, as the first did."""
+    torch.manual_seed(0)
+    heads, kv, dim, device = 32, 4, 128, torch.device("cuda:0")
+    integer = {"dtype": torch.int32, "device": device}
+    slots = torch.tensor([*range(tokens - 1), max(0, tokens - 2)], **integer)
+    positions = torch.full((tokens,), position, **integer)
+    positions[-1] += tokens > 1
+    step = Step(slots, slots, positions, torch.tensor([tokens], **integer))
+    depth = (position + 1) // BLOCK + 1
+    table = torch.randperm(tokens * depth, device=device).to(torch.int32).view(tokens, depth)
+    stored = torch.randn(2, tokens * depth, kv, BLOCK, dim, device=device).half()
+    qkv = torch.randn(tokens, (heads + 2 * kv) * dim, device=device)
+    norm = HeadNorm(torch.rand(dim, device=device).half(), torch.rand(dim, device=device).half(), None, 1e-6)
+    angles = torch.outer(torch.arange(position + 2).float(), 1e4 ** (-torch.arange(dim // 2) / (dim // 2))).to(device)
+    parts, made = joining.make_parts(tokens, heads, kv, dim, device), []
+    for function in (attend_few.attend_few, attend_few.attend_few, attend_few.attend_few_reference):
+        cache = Cache(stored[0].clone(), stored[1].clone(), table)
+        query, out = (torch.full((tokens, heads * dim), float("nan"), device=device).half() for _ in range(2))
+        function(qkv, norm, (angles.cos(), angles.sin()), step, cache, parts, query, out)
+        made.append(out)
+    assert distance(made[0], made[2]) < 5e-4
+    assert torch.equal(made[0], made[1])
+    assert all(bool((part.view(torch.int32) == -1).all()) for part in (parts.acc, parts.stats))

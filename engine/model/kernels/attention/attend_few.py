@@ -1,7 +1,8 @@
 """Rotary positions, the cache's new entries and attention of a few tokens, in one launch.
 
-What a row's cache held before the step is read from it; what the step's own tokens add is made from their products by
-whoever needs it and never read back, so that no block waits for another. Axis letters as in `kernels.attention`.
+What a row's cache held before the step is known, so every block asks for its stretch of it before it waits for the
+products. What the step's own tokens add is made from their products by whoever needs it and never read back, so that no
+block waits for another: each token has a block for them alone. Axis letters as in `kernels.attention`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.model.kernels.attention.attend_one import turned
-from engine.model.kernels.attention.attention import Cache, HeadNorm, Scratch, Step, hand_in, splits, turn
+from engine.model.kernels.attention.attention import (
+    Cache,
+    HeadNorm,
+    Scratch,
+    Step,
+    attention_reference,
+    rope_reference,
+    splits,
+    turn,
+)
+from engine.model.kernels.attention.joining import hand_in, take_part
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.units import release_next, wait_for_previous
 
+LEAST_HEAD = 32
+"""The smallest head, since products take its halves, of 16 columns at least."""
 OWN = 16
 """The step's own tokens that a block makes entries of: as many as a product takes, and more than there can be."""
 _FETCH = tl.constexpr(
@@ -43,25 +55,44 @@ def _floor(slots, positions, token, slot, position, T: tl.constexpr):
 
 
 @triton.jit
-def _own_entries(
-    rows, bias, gain, cosine, sine, s, position, head, eps, N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr,
-    LD: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
-):  # fmt: skip
-    """Both halves of the keys and the values of the positions `s` up to the token's own, the products of which are at
-    `rows`, those of the row's earlier tokens before them."""
-    own = (s <= position)[:, None]
+def _entries(keys, values, block, kv, at, end, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BK: tl.constexpr):
+    """Both halves of the keys [BK, D/2] and the values [BK, D] of positions from `at` on that are before `end`, in that
+    block of the cache."""
+    inside = (at + tl.arange(0, BK) < end)[:, None]
+    place = ((block.to(tl.int64) * KH + kv) * B + at % B) * D + tl.arange(0, BK)[:, None] * D
     i = tl.arange(0, D // 2)[None, :]
-    d = tl.arange(0, D)[None, :]
-    at = rows + ((s - position) * LD)[:, None]
-    cos = tl.load(cosine + s[:, None] * (D // 2) + i, mask=own, other=0.0)
-    sin = tl.load(sine + s[:, None] * (D // 2) + i, mask=own, other=0.0)
-    place = (s * 0 + (N + head) * D)[:, None]
-    first, second = turned(at + place, bias, gain, place, own, cos, sin, eps, D, NORM, BIAS)
-    place += KH * D
-    value = tl.load(at + place + d, mask=own, other=0.0)
+    first = tl.load(keys + place + i, mask=inside, other=0.0)
+    second = tl.load(keys + place + D // 2 + i, mask=inside, other=0.0)
+    value = tl.load(values + place + tl.arange(0, D)[None, :], mask=inside, other=0.0)
+    return first, second, value
+
+
+@triton.jit
+def _halves(at, keep, D: tl.constexpr):
+    """Both halves, fp32, of heads that begin at `at` [M, 1]."""
+    i = tl.arange(0, D // 2)[None, :]
+    return tl.load(at + i, mask=keep, other=0.0), tl.load(at + D // 2 + i, mask=keep, other=0.0)
+
+
+@triton.jit
+def _turned(a, b, bias, gain, place, keep, cos, sin, eps, D: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr):
+    """Both halves of heads, fp16: bias (that of a head at `place` [M, 1]), norm and rotation applied."""
     if BIAS:
-        value += tl.load(bias + place + d, mask=own, other=0.0).to(tl.float32)
-    return first, second, value.to(tl.float16)
+        first, second = _halves(bias + place, keep, D)
+        a += first.to(tl.float32)
+        b += second.to(tl.float32)
+    if NORM:
+        inverse = (1.0 / tl.sqrt((tl.sum(a * a, axis=1) + tl.sum(b * b, axis=1)) / D + eps))[:, None]
+        first, second = gain
+        a = a * inverse * first
+        b = b * inverse * second
+    return (a * cos - b * sin).to(tl.float16), (b * cos + a * sin).to(tl.float16)
+
+
+@triton.jit
+def _gains(gain, D: tl.constexpr):
+    i = tl.arange(0, D // 2)[None, :]
+    return tl.load(gain + i).to(tl.float32), tl.load(gain + D // 2 + i).to(tl.float32)
 
 
 @triton.jit
@@ -70,11 +101,12 @@ def attend_few_kernel(
     arrived, out, M, eps, scale,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, GP: tl.constexpr,
     MP: tl.constexpr, BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, T: tl.constexpr,
-    R: tl.constexpr, LD: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr, PDL: tl.constexpr,
+    R: tl.constexpr, LD: tl.constexpr, HELD: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
+    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (T, KH, SP). qkv fp32 [T, (N + 2 KH) D], rows LD apart; out fp16 [T, N D]. Each block takes a stretch of the
-    cache, the last one the step's own tokens too; whoever arrives last joins them. BK divides B, so that the keys of a
-    turn lie in one block of the cache."""
+    """Grid (T, KH, 1 + SP). qkv fp32 [T, (N + 2 KH) D], rows LD apart; out fp16 [T, N D]. The first block has the
+    step's own tokens, each of the others a stretch of the cache, with HELD its first keys and values in registers
+    before the wait. BK divides B, so that the keys of a turn lie in one block of the cache."""
     HALF: tl.constexpr = D // 2
     token = tl.program_id(0)
     kv = tl.program_id(1)
@@ -82,43 +114,65 @@ def attend_few_kernel(
     release_next(PDL)
     position = tl.load(positions + token)
     slot = tl.load(slots + token)
-    floor = _floor(slots, positions, token, slot, position, T)
+    floor = position
+    if T > 1:
+        floor = _floor(slots, positions, token, slot, position, T)
     blocks = table + slot * M
     length = tl.maximum(floor, 1)
     stretch = tl.cdiv(tl.cdiv(length, tl.minimum(SP, tl.cdiv(length, LEAST))), BK) * BK
-    active = tl.cdiv(length, stretch)
-    begin = split * stretch
-    block = tl.load(blocks + begin // B, mask=begin < length, other=0)
-    if (begin < length) & (token < tl.load(live)):
+    active = 1 + tl.cdiv(floor, stretch)
+    if (split < active) & (token < tl.load(live)):
+        begin = tl.where(split > 0, (split - 1) * stretch, floor)
+        end = tl.minimum(begin + stretch, floor)
+        block = tl.load(blocks + begin // B, mask=begin < end, other=0)
         i = tl.arange(0, HALF)[None, :]
         d = tl.arange(0, D)[None, :]
-        end = tl.minimum(begin + stretch, floor)
-        place = ((block.to(tl.int64) * KH + kv) * B + begin % B) * D
-        _fetch(keys + place, values + place, tl.minimum(tl.minimum(end - begin, B - begin % B), LEAST), D, PDL)
-        wait_for_previous(PDL)
-        g = tl.arange(0, MP)
-        rows = qkv + token * LD
-        heads = ((kv * G + g) * D)[:, None]
         cos = tl.load(cosine + position * HALF + i)
         sin = tl.load(sine + position * HALF + i)
-        qa, qb = turned(rows + heads, bias, q_gain, heads, (g < G)[:, None], cos, sin, eps, D, NORM, BIAS)
+        own = floor + tl.arange(0, R)
+        mates = ((own <= position) & (split == 0))[:, None]
+        own_cos = tl.load(cosine + own[:, None] * HALF + i, mask=mates, other=0.0)
+        own_sin = tl.load(sine + own[:, None] * HALF + i, mask=mates, other=0.0)
+        gains = _gains(q_gain, D)
+        own_gains = _gains(k_gain, D)
+        if HELD:
+            ahead = _entries(keys, values, block, kv, begin, end, KH, D, B, BK)
+            block = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
+        else:
+            place = ((block.to(tl.int64) * KH + kv) * B + begin % B) * D
+            _fetch(keys + place, values + place, tl.minimum(tl.minimum(end - begin, B - begin % B), LEAST), D, PDL)
+        wait_for_previous(PDL)
+        due = take_part(arrived + token * KH + kv, active, ASM)
+        rows = qkv + token * LD
+        g = (kv * G + tl.arange(0, MP))[:, None] * D
+        inside = (tl.arange(0, MP) < G)[:, None]
+        query_a, query_b = _halves(rows + g, inside, D)
+        # asked for before the query is turned, where the block has any: the two do not wait for each other
+        mate = rows + ((own - position) * LD)[:, None]
+        key = (own * 0 + (N + kv) * D)[:, None]
+        raw_a, raw_b = _halves(mate + key, mates, D)
+        raw_value = tl.load(mate + key + KH * D + d, mask=mates, other=0.0)
+        qa, qb = _turned(query_a, query_b, bias, gains, g, inside, cos, sin, eps, D, NORM, BIAS)
         best = tl.full([MP], -float("inf"), tl.float32)
         total = tl.zeros([MP], tl.float32)
         acc = tl.zeros([MP, D], tl.float32)
-        for at in tl.range(begin, end, BK):
-            s = at + tl.arange(0, BK)
-            inside = (s < end)[:, None]
-            entry = ((block.to(tl.int64) * KH + kv) * B + at % B + tl.arange(0, BK))[:, None] * D
-            block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
-            first = tl.load(keys + entry + i, mask=inside, other=0.0)
-            second = tl.load(keys + entry + HALF + i, mask=inside, other=0.0)
-            value = tl.load(values + entry + d, mask=inside, other=0.0)
-            best, total, acc = turn(qa, qb, first, second, value, s < end, best, total, acc, scale)
-        if split == active - 1:
-            own = floor + tl.arange(0, R)
-            ka, kb, new = _own_entries(
-                rows, bias, k_gain, cosine, sine, own, position, kv, eps, N, KH, D, LD, NORM, BIAS
+        for at in tl.range(begin, end, BK, num_stages=1 if HELD else 2):
+            if HELD:
+                first, second, value = ahead
+                ahead = _entries(keys, values, block, kv, at + BK, end, KH, D, B, BK)
+                block = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
+            else:
+                first, second, value = _entries(keys, values, block, kv, at, end, KH, D, B, BK)
+                block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
+            best, total, acc = turn(
+                qa, qb, first, second, value, at + tl.arange(0, BK) < end, best, total, acc, scale
             )  # fmt: skip
+        if split == 0:
+            ka, kb = _turned(raw_a, raw_b, bias, own_gains, key, mates, own_cos, own_sin, eps, D, NORM, BIAS)
+            new = raw_value
+            if BIAS:
+                new += tl.load(bias + key + KH * D + d, mask=mates, other=0.0).to(tl.float32)
+            new = new.to(tl.float16)
             mine = (own == position)[:, None]
             last = tl.load(blocks + position // B).to(tl.int64)
             there = ((last * KH + kv) * B + position % B + own * 0)[:, None] * D
@@ -127,7 +181,8 @@ def attend_few_kernel(
             tl.store(values + there + d, new, mask=mine)
             best, total, acc = turn(qa, qb, ka, kb, new, own <= position, best, total, acc, scale)
         hand_in(
-            best, total, acc, acc_parts, stat_parts, arrived, out, token, kv, split, active, N, KH, D, G, GP, MP, SP, J
+            best, total, acc, acc_parts, stat_parts, arrived, due, out, token, kv, split, active, N, KH, D, G, GP, MP,
+            1 + SP, J, WARPS, ASM,
         )  # fmt: skip
 
 
@@ -135,16 +190,25 @@ def attend_few(
     qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, cache: Cache, scratch: Scratch,
     query: Tensor, out: Tensor,
 ) -> None:  # fmt: skip
-    """`attend_one` of T tokens: out fp16 [T, N D] and their cache entries, from qkv fp32 [T, (N + 2K) D]. A row's
-    tokens follow one another, in the order of their positions."""
+    """out fp16 [T, N D] and the tokens' cache entries, from qkv fp32 [T, (N + 2K) D]. A row's tokens follow one
+    another, in the order of their positions. turns: cos and sin, fp32 [positions, D/2]. `query` fp16 [T, N D] is
+    scratch of the reference."""
     _, kv_heads, size, dim = cache.keys.shape
     tokens, heads = out.shape[0], out.shape[1] // dim
     padded = scratch.acc.shape[2]
-    attend_few_kernel[(tokens, kv_heads, splits(tokens))](
+    attend_few_kernel[(tokens, kv_heads, 1 + splits(tokens))](
         qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query,
         qkv if norm.key is None else norm.key, *turns, step.slots, step.positions, step.live, *cache, scratch.acc,
         scratch.stats, scratch.arrived, out, cache.table.shape[1], norm.eps, dim**-0.5 * 1.4426950408889634,
         N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, GP=padded, MP=max(16, padded), SP=splits(tokens),
-        T=tokens, R=OWN, LD=qkv.stride(0), NORM=norm.query is not None, BIAS=norm.bias is not None, **launch.ATTEND_FEW,
-        **launch.dependent(qkv, "attend_few"),
+        T=tokens, R=OWN, LD=qkv.stride(0), NORM=norm.query is not None, BIAS=norm.bias is not None,
+        **launch.few_attention(tokens), **launch.options(qkv, "attend_few"),
     )  # fmt: skip
+
+
+def attend_few_reference(
+    qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, cache: Cache, scratch: Scratch,
+    query: Tensor, out: Tensor,
+) -> None:  # fmt: skip
+    rope_reference(qkv, norm, turns, step, query, cache)
+    attention_reference(query, cache, step, scratch, out)

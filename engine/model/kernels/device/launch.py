@@ -23,8 +23,8 @@ def _multiprocessors(index: int) -> int:
 
 RELEASE: dict[str, int] = dict.fromkeys(
     (
-        "attend_few", "attend_one", "down_one 8", "down_one 16", "down_two 8", "down_two 16", "linear_few 8",
-        "linear_few 16", "linear_wide_few 4", "linear_wide_few 8", "rope", "router", "strips_down", "combine_few",
+        "attend_few", "down_one 8", "down_one 16", "down_two 8", "down_two 16", "linear_few 8", "linear_few 16",
+        "linear_wide 8", "linear_wide_few 4", "linear_wide_few 8", "rope", "router", "strips_down", "combine_few",
     ), 2,
 )  # fmt: skip
 """When a kernel, of some bits, lets the next one start, where not as it says itself (`units.release_next`); measured.
@@ -158,11 +158,19 @@ def stream_blocks(tensor: Tensor) -> int:
     return STREAM_BLOCKS * _multiprocessors(tensor.device.index or 0) if tensor.is_cuda else 1
 
 
-ATTEND_ONE = {"BK": 64, "LEAST": 64, "J": 16, "num_warps": 8}
-"""A lone token's attention, as `attention_shape`."""
+ATTEND_FEW: dict[int, dict[str, int]] = {
+    1: {"BK": 64, "LEAST": 64, "J": 16, "HELD": 1, "WARPS": 8, "num_warps": 8},
+    2: {"BK": 64, "LEAST": 128, "J": 8, "HELD": 1, "WARPS": 8, "num_warps": 8},
+    4: {"BK": 64, "LEAST": 256, "J": 4, "HELD": 1, "WARPS": 8, "num_warps": 8},
+    8: {"BK": 64, "LEAST": 256, "J": 4, "HELD": 0, "WARPS": 8, "num_warps": 8},
+}
+"""Attention of up to so many tokens where one launch does all, as `attention_shape`; with HELD a block has its first
+keys in registers before it waits, else on their way into the second-level cache."""
 
-ATTEND_FEW = {"BK": 64, "LEAST": 128, "J": 4, "num_warps": 8, "num_stages": 2}
-"""The same of several tokens, where one launch does all."""
+
+def few_attention(tokens: int) -> dict[str, int]:
+    return next(shape for most, shape in ATTEND_FEW.items() if tokens <= most)
+
 
 DELTA_TILES = {"num_warps": 8}
 """A head's channels of a chunk."""
