@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from typing import Any
 
@@ -61,6 +62,7 @@ HOPPER = {
     for name, rows in (("query", 64), ("keys", 128), ("values", 128))
 } | {"out": "*fp16"}
 """Attention's tensors where the copy engine is told of them."""
+_UNDER_WAY = re.compile(r"wgmma\.wait_group\.sync\.aligned [1-9]")
 Case = tuple[Any, dict[str, Any], int, dict[str, str], dict[str, Any]]
 
 
@@ -249,6 +251,8 @@ def check(capability: int, case: Case) -> str | None:
     values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     source = (GluonASTSource if kernel.is_gluon() else ASTSource)(kernel, types, values, aligned)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, **options})
+    if kernel in (prefill.experts_kernel, prefill.product_kernel) and _UNDER_WAY.search(made.asm["ptx"]):
+        return f"{kernel.__name__} {constants} decodes into registers that a product under way may still read"
     bits = constants.get("BITS", 0)
     table = LUT_BYTES if bits == 4 or bits >> 15 & 1 else 0
     room = SHARED_KIB[capability] * 1024

@@ -42,6 +42,13 @@ def _weight_tile(w0, w1, w2, w3, lane, table, R: tl.constexpr, BITS: tl.constexp
 
 
 @triton.jit
+def _finished(acc):
+    """The same sums, with no product of theirs under way: Triton 3.6 else decodes the next unit into registers that
+    one still reads."""
+    return tl.inline_asm_elementwise("", "=r,0", [acc], dtype=tl.float32, is_pure=False, pack=1)
+
+
+@triton.jit
 def _load_units(
     words, scales, unit, tile, row, U: tl.constexpr, R: tl.constexpr, BITS: tl.constexpr, ONCE: tl.constexpr
 ):
@@ -110,6 +117,8 @@ def _row_sums(
                 if BITS == 4 or (BITS >> 16) & 1:
                     part = part * sum_scales(scales, tile + b + u, row, BITS)[:, None]
                 acc += part
+            if ASM and BITS != 4 and ((BITS >> 16) & 1) == 0:
+                acc = _finished(acc)
     return acc
 
 
