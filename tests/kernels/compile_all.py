@@ -21,7 +21,7 @@ from engine.model.kernels.device import launch, plane
 from engine.model.kernels.device.forms import MINIMA, ZEROS, Form
 from engine.model.kernels.device.fragments import FragmentWeight
 from engine.model.kernels.device.units import LUT_BYTES
-from engine.model.kernels.products import experts, linear, prefill, stream, strips, token
+from engine.model.kernels.products import experts, linear, prefill, prefill_hopper, stream, strips, token
 from engine.model.kernels.routing import groups, router
 from engine.model.kernels.sampling import sampling, threshold
 
@@ -92,6 +92,13 @@ def cases(capability: int) -> list[Case]:
                     many |= {**product, "K": 2048 if gate else 768, "AHEAD": ahead, "ONCE": True, "WARPS": warps}
                     types = {"out": "*fp16" if gate else "*bf16"}
                     made.append((prefill.experts_kernel, many, warps, types, {"num_stages": stages}))
+        for gate in (True, False) if capability == 90 else ():
+            many = {"N": 1536 if gate else 2048, "K": 2048 if gate else 768, "C": 8, "GATE": gate, "BITS": bits, **asm}
+            many |= {"R": prefill_hopper.ROW_TILES // 4, "BT": prefill_hopper.TOKENS, "S": prefill_hopper.STAGES[bits]}
+            half = "bf16" if bits == 16 else "fp16"
+            types = {"x": f"*{half}", "out": f"*{half}" if gate else "*bf16", "groups": "i32"}
+            types["words"] = f"tensordesc<i16[{prefill_hopper.ROW_TILES}, {64 * bits}],{prefill_hopper.LAYOUT!r}>"
+            made.append((prefill_hopper.hopper_experts_kernel, many, 4, types, {}))
         for size, (tiles, warps, stages, units, ahead) in launch.DENSE.items():
             dense = {**product, "N": 5120, "LD": 5120, "R": tiles, "BT": size, "S": 4, "U": units, "ADD": False}
             dense |= {"AHEAD": ahead if bits == 4 else 0, "ONCE": False, "WARPS": warps}

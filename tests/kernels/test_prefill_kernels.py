@@ -121,8 +121,9 @@ def test_tokens_by_expert(tokens: int, live: int, experts: int, chosen: int, log
     elif logits == "one expert":
         values[:, :chosen] += 100.0
     alive = torch.tensor([live], dtype=torch.int32)
-    made = groups.group(values, alive, chosen=chosen, norm_topk=True)
-    expected = groups.group_reference(values, alive, chosen=chosen, norm_topk=True)
+    size = groups.group_size(tokens * chosen, experts)
+    made = groups.group(values, alive, chosen=chosen, norm_topk=True, size=size)
+    expected = groups.group_reference(values, alive, chosen=chosen, norm_topk=True, size=size)
     pairs = live * chosen
     assert torch.equal(made.pairs[:pairs], expected.pairs[:pairs])
     assert torch.allclose(made.weights[:pairs], expected.weights[:pairs], atol=1e-6)

@@ -132,7 +132,8 @@ class PrefillForward:
         op.norm(x, layer.post_gain, half, eps=eps)
         chosen, pairs = model.chosen, x.shape[0] * model.chosen
         logits = torch.zeros(x.shape[0], 1, device=x.device) if router is None else _logits(half, router)
-        found = op.group(logits, live, **model.choice)
+        size = prefill.experts_group(half, pairs, logits.shape[1], layer.gate_up, layer.down)
+        found = op.group(logits, live, **model.choice, size=size)
         source = half.to(prefill.activation_dtype(layer.gate_up, half))  # the router's stays as exact as it is
         inner = torch.empty(pairs, model.inner, dtype=prefill.activation_dtype(layer.down, half), device=x.device)
         parts = torch.empty(pairs, x.shape[1], dtype=_parts_dtype(half), device=x.device)

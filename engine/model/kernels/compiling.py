@@ -27,7 +27,8 @@ _PATIENCE_S = 300.0
 _IMPORTED_EARLY = (
     "attention.attend_few", "attention.attention", "attention.gating", "delta.chunk",
     "delta.chunks", "delta.step", "products.experts", "routing.groups", "products.linear", "device.plane",
-    "products.prefill", "routing.router", "sampling.sampling", "products.strips", "products.stream",
+    "products.prefill", "products.prefill_hopper", "routing.router", "sampling.sampling", "products.strips",
+    "products.stream",
     "sampling.threshold", "attention.tile_attention", "attention.tile_attention_hopper", "products.token",
 )  # fmt: skip
 Job = tuple[str, str, str]

@@ -47,8 +47,8 @@ def test_each_token_chooses(norm_topk: bool) -> None:
 @pytest.mark.parametrize("tokens", [20, 70])
 def test_tokens_by_expert(tokens: int) -> None:
     logits, live = logits_of(tokens), torch.tensor([tokens - 3], dtype=torch.int32)
-    found = groups.group(logits, live, chosen=CHOSEN, norm_topk=True, shared=True)
-    expected = groups.group_reference(logits, live, chosen=CHOSEN, norm_topk=True, shared=True)
+    found = groups.group(logits, live, chosen=CHOSEN, norm_topk=True, size=16, shared=True)
+    expected = groups.group_reference(logits, live, chosen=CHOSEN, norm_topk=True, size=16, shared=True)
     pairs = (tokens - 3) * CHOSEN
     assert torch.equal(found.pairs[:pairs], expected.pairs[:pairs])
     torch.testing.assert_close(found.weights[:pairs], expected.weights[:pairs], atol=1e-6, rtol=1e-5)

@@ -21,6 +21,11 @@ def _multiprocessors(index: int) -> int:
     return torch.cuda.get_device_properties(index).multi_processor_count
 
 
+def multiprocessors(tensor: Tensor) -> int:
+    """How many blocks that take all of a multiprocessor run at once where the tensor is."""
+    return _multiprocessors(tensor.device.index or 0)
+
+
 RELEASE: dict[str, int] = dict.fromkeys(
     (
         "attend_few", "down_one 8", "down_one 16", "down_two 8", "down_two 16", "linear_few 8", "linear_few 16",
@@ -155,7 +160,7 @@ def stream_shape(gate_up: Any, down: Any) -> dict[str, Any]:
 
 def stream_blocks(tensor: Tensor) -> int:
     """How many blocks share both products: as many as the device holds at once, or one that does all."""
-    return STREAM_BLOCKS * _multiprocessors(tensor.device.index or 0) if tensor.is_cuda else 1
+    return STREAM_BLOCKS * multiprocessors(tensor) if tensor.is_cuda else 1
 
 
 ATTEND_FEW: dict[int, dict[str, int]] = {

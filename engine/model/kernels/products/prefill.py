@@ -25,7 +25,8 @@ from engine.model.kernels.device.units import (
     sum_scales,
     wait_for_previous,
 )
-from engine.model.kernels.routing.groups import Groups
+from engine.model.kernels.products import prefill_hopper
+from engine.model.kernels.routing.groups import Groups, group_size
 
 EXPANDED = 65
 """From so many tokens on, decoding a dense weight once to memory and a library product are faster than decoding in
@@ -317,6 +318,13 @@ def product_reference(x: Tensor, weight: FragmentWeight | Beside, out: Tensor, *
     out.copy_(out + result if add else result)
 
 
+def experts_group(x: Tensor, pairs: int, experts: int, gate_up: FragmentWeight, down: FragmentWeight) -> int:
+    """Tokens of one group of `experts_product`, where each expert gets about as many of the pairs."""
+    size = group_size(pairs, experts)
+    suits = prefill_hopper.suits(x, gate_up, down) and size >= prefill_hopper.LEAST[gate_up.kind]
+    return prefill_hopper.TOKENS if suits else size
+
+
 def experts_product(
     x: Tensor, pairs: Tensor, weights: Tensor, groups: Groups, gate_up: FragmentWeight, down: FragmentWeight,
     inner: Tensor, parts: Tensor,
@@ -324,6 +332,9 @@ def experts_product(
 ) -> None:  # fmt: skip
     """parts [P, H] (bf16 or fp32): every pair's expert output, route weight applied. x [T, H] and inner [P, I] of 16
     bits in plane order, pairs int32 [P] sorted by expert, weights fp32 [P] by pair."""
+    if groups.size == prefill_hopper.TOKENS and prefill_hopper.suits(x, gate_up, down):
+        prefill_hopper.experts_product(x, pairs, weights, groups, gate_up, down, inner, parts, chosen=chosen)
+        return
     for source, weight, out in ((x, gate_up, inner), (inner, down, parts)):
         shape = launch.product_shape(launch.EXPERTS[weight.bits == 4, groups.size][weight is down], groups.size, weight)
         launch.start(

@@ -118,11 +118,11 @@ def place_kernel(
     tl.store(pairs + place, t[:, None] * C + tl.cumsum(taken, axis=1) - 1, mask=taken > 0)
 
 
-def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, shared: bool = False) -> Sorted:
-    """The `chosen` experts of the first live[0] tokens of logits fp32 [T, E], and their pairs by expert. `shared`: see
-    `choice.choose`."""
+def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, size: int, shared: bool = False) -> Sorted:
+    """The `chosen` experts of the first live[0] tokens of logits fp32 [T, E], and their pairs by expert in groups of at
+    most `size`. `shared`: see `choice.choose`."""
     tokens, experts = logits.shape
-    size, device = group_size(tokens * chosen, experts), logits.device
+    device = logits.device
     blocks, bound = -(-tokens // TOKENS), min(tokens * chosen, tokens * chosen // size + experts)
     ids, pairs = torch.empty(2, tokens * chosen, dtype=torch.int32, device=device)
     weights = torch.empty(tokens * chosen, device=device)
@@ -144,13 +144,15 @@ def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, shared:
     return Sorted(weights, pairs, Groups(*found, size))
 
 
-def group_reference(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, shared: bool = False) -> Sorted:
+def group_reference(
+    logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, size: int, shared: bool = False
+) -> Sorted:
     """The specification of `group`, with sorts."""
     tokens, experts = logits.shape
     ids, weights = choose(logits, chosen, norm_topk, shared)
     alive = torch.arange(tokens, device=logits.device) < live[0]
     ids = torch.where(alive.unsqueeze(-1), ids, experts)
-    pairs, groups = group_pairs(ids, experts, group_size(tokens * chosen, experts))
+    pairs, groups = group_pairs(ids, experts, size)
     return Sorted(weights.view(-1), pairs, groups)
 
 

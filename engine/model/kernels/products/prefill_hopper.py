@@ -1,0 +1,320 @@
+"""The experts' products of many tokens on Hopper, in Gluon: four warps ask for activations and weights, two groups of
+four decode and multiply.
+
+Each group has half of a tile's rows; they multiply in turn, so that one decodes while the other multiplies. Blocks stay
+on the card and take tile after tile, so that the next one's input comes during this one's last sums. Axis letters as in
+prefill.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.ampere import async_copy
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from engine.model.kernels.device import launch
+from engine.model.kernels.device.fragments import FragmentWeight
+from engine.model.kernels.device.units import HALF_SCALE, _fill_assembly, decode
+from engine.model.kernels.routing.groups import Groups
+
+TOKENS = 128
+"""Tokens of a tile; where a group has no more than half of them, half are multiplied."""
+ROW_TILES = 16
+"""Row tiles of a tile, half of them each group's."""
+STAGES = {4: 7, 8: 6, 16: 4}
+"""Turns of 64 columns that have room, by bits."""
+ASKING = gl.constexpr(4)
+"""Warps that ask."""
+LEAST = {4: 65, 8: 33, 16: 32}
+"""Tokens of a group from which on this is faster than `prefill.experts_kernel`, by bits; measured."""
+LAYOUT = gl.NVMMASharedLayout(128, 16, 2)
+
+
+@gluon.jit
+def _operand(w, lane, table, R: gl.constexpr, BITS: gl.constexpr, OPERAND: gl.constexpr):
+    """Units of R row tiles as an operand [16 R, 64] in plane order. No data moves between threads."""
+    w0 = w
+    w1 = w
+    w2 = w
+    w3 = w
+    if BITS == 8:
+        w0, w1 = gl.split(gl.permute(gl.reshape(w, [R, 2, 256]), [0, 2, 1]))
+    if BITS == 16:
+        first, second = gl.split(gl.permute(gl.reshape(w, [R, 2, 2, 256]), [0, 3, 2, 1]))
+        w0, w1 = gl.split(first)
+        w2, w3 = gl.split(second)
+    a0, a1, a2, a3 = decode(w0, w1, w2, w3, lane, table, R, BITS, True)
+    a = gl.join(gl.join(a0, a2), gl.join(a1, a3))  # R, (g t h half i), p high, p low
+    a = gl.reshape(a, [R, 8, 4, 2, 2, 2, 2, 2])
+    a = gl.reshape(gl.permute(a, [0, 4, 1, 6, 7, 3, 2, 5]), [16 * R, 64])
+    return gl.convert_layout(a, OPERAND, assert_trivial=True)
+
+
+@gluon.jit
+def _not_zero(scale):
+    """A block's scale as sums are divided by it."""
+    return gl.where(gl.abs(scale) < 1e-20, 1e-20, scale)
+
+
+@gluon.jit
+def _store(
+    acc, first: gl.constexpr, sources, start, count, tile, weights, out,
+    N: gl.constexpr, R: gl.constexpr, BT: gl.constexpr, GATE: gl.constexpr,
+):  # fmt: skip
+    """Sums of BT tokens from `first` on."""
+    if BT > 32:
+        both = gl.permute(gl.reshape(acc, [16 * R, 2, BT // 2]), [0, 2, 1])
+        low, high = gl.split(both)
+        _store(low, first, sources, start, count, tile, weights, out, N, R, BT // 2, GATE)
+        _store(high, first + BT // 2, sources, start, count, tile, weights, out, N, R, BT // 2, GATE)
+    elif GATE:
+        STORED: gl.constexpr = gl.BlockedLayout([8, 1], [R, 32 // R], [1, 4], [0, 1])
+        gate, up = gl.split(gl.permute(gl.reshape(acc, [R, 2, 8, BT]), [0, 2, 3, 1]))
+        inner = gl.reshape(gate / (1.0 + gl.exp(-gate)) * up, [R // 4, 4, 2, 2, 2, BT])
+        inner = gl.convert_layout(gl.reshape(gl.permute(inner, [0, 2, 3, 1, 4, 5]), [8 * R, BT]), STORED)  # plane order
+        t = first + gl.arange(0, BT, layout=gl.SliceLayout(0, STORED))
+        keep = t < count
+        pair = gl.load(sources + start + t, mask=keep, other=0).to(gl.int64)
+        weight = gl.load(weights + pair, mask=keep, other=0.0) / HALF_SCALE
+        m = tile * 8 + gl.arange(0, 8 * R, layout=gl.SliceLayout(1, STORED))
+        at = out + pair[None, :] * (N // 2) + m[:, None]
+        gl.store(at, (inner * weight[None, :]).to(out.dtype.element_ty), mask=keep[None, :])
+    else:
+        WHOLE: gl.constexpr = gl.BlockedLayout([8, 1], [2 * R, 16 // R], [1, 4], [0, 1])
+        part = gl.convert_layout((acc * HALF_SCALE).to(out.dtype.element_ty), WHOLE)
+        t = first + gl.arange(0, BT, layout=gl.SliceLayout(0, WHOLE))
+        keep = t < count
+        pair = gl.load(sources + start + t, mask=keep, other=0).to(gl.int64)
+        n = tile * 16 + gl.arange(0, 16 * R, layout=gl.SliceLayout(1, WHOLE))
+        gl.store(out + pair[None, :] * N + n[:, None], part, mask=keep[None, :])
+
+
+@gluon.jit
+def _operands(held, lane, table, R: gl.constexpr, BITS: gl.constexpr, OPERAND: gl.constexpr):
+    """The units of R row tiles, and of R more, from shared memory to operands."""
+    w = held.load(gl.BlockedLayout([1, 8], [1, 32], [4, 1], [1, 0]))
+    low, high = gl.split(gl.permute(gl.reshape(w, [2, R, 64 * BITS]), [1, 2, 0]))
+    return _operand(low, lane, table, R, BITS, OPERAND), _operand(high, lane, table, R, BITS, OPERAND)
+
+
+@gluon.jit
+def _tile(
+    part: gl.constexpr, held_x, held_w, full, empty, turn, lane, sources, start, count, expert, tile, done, scales,
+    table, weights, out, N: gl.constexpr, K: gl.constexpr, R: gl.constexpr, BT: gl.constexpr, S: gl.constexpr,
+    GATE: gl.constexpr, BITS: gl.constexpr,
+):  # fmt: skip
+    """2 R row tiles of one expert for BT tokens. The other group begins when half of them are multiplied. Of 4 bits the
+    sums are kept divided by the unit's scale, so that no others are needed beside them."""
+    BLOCKS: gl.constexpr = K // 64
+    MMA: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BT, 16])
+    OPERAND: gl.constexpr = gl.DotOperandLayout(0, MMA, 2)
+    r = gl.arange(0, 16 * R, layout=gl.SliceLayout(1, MMA))
+    low_acc = gl.zeros([16 * R, BT], gl.float32, layout=MMA)
+    high_acc = gl.zeros([16 * R, BT], gl.float32, layout=MMA)
+    if BITS == 4:
+        low = scales + (expert * (N // 16) + tile + r // 16) * (BLOCKS * 16) + r % 16
+        high = low + R * BLOCKS * 16
+        low_due = _not_zero(gl.load(low))
+        high_due = _not_zero(gl.load(high))
+        low_later = gl.load(low + 16)
+        high_later = gl.load(high + 16)
+    mbarrier.wait(full.index(done % S), done // S & 1)
+    own = held_w.index(done % S).slice(2 * part * R, 2 * R)
+    low_a, high_a = _operands(own, lane, table, R, BITS, OPERAND)
+    for b in range(BLOCKS):
+        slot = (done + b) % S
+        fence_async_shared()
+        x = held_x.index(slot).slice(0, BT).permute((1, 0))
+        mbarrier.wait(turn.index(part), done + b + 1 - part & 1)
+        low_sums = warpgroup_mma(low_a, x, low_acc, is_async=True)
+        high_sums = warpgroup_mma(high_a, x, high_acc, is_async=True)
+        following = done + gl.minimum(b + 1, BLOCKS - 1)
+        mbarrier.wait(full.index(following % S), following // S & 1)
+        own = held_w.index(following % S).slice(2 * part * R, 2 * R)
+        low_next, high_next = _operands(own, lane, table, R, BITS, OPERAND)
+        low_acc = warpgroup_mma_wait(1, deps=[low_sums])
+        mbarrier.arrive(turn.index(1 - part))
+        # the operands are among what is waited for: else their registers would be free before
+        high_acc, _, _, low_a, high_a = warpgroup_mma_wait(0, deps=[high_sums, low_a, high_a, low_next, high_next])
+        mbarrier.arrive(empty.index(slot))
+        if BITS == 4:
+            low_now = _not_zero(low_later)
+            high_now = _not_zero(high_later)
+            low_later = gl.load(low + gl.minimum(b + 2, BLOCKS - 1) * 16)
+            high_later = gl.load(high + gl.minimum(b + 2, BLOCKS - 1) * 16)
+            low_acc = low_acc * (low_due / low_now)[:, None]
+            high_acc = high_acc * (high_due / high_now)[:, None]
+            low_due = low_now
+            high_due = high_now
+    if BITS == 4:
+        low_acc = low_acc * low_due[:, None]
+        high_acc = high_acc * high_due[:, None]
+    if BITS == 8:
+        row = scales + expert * N + tile * 16 + r
+        low_acc = low_acc * gl.load(row)[:, None]
+        high_acc = high_acc * gl.load(row + 16 * R)[:, None]
+    _store(low_acc, 0, sources, start, count, tile, weights, out, N, R, BT, GATE)
+    _store(high_acc, 0, sources, start, count, tile + R, weights, out, N, R, BT, GATE)
+
+
+@gluon.jit
+def _multiply(
+    part: gl.constexpr, held_x, held_w, full, empty, turn, sources, experts, starts, counts, scales, table, weights,
+    out, groups, N: gl.constexpr, K: gl.constexpr, R: gl.constexpr, BT: gl.constexpr, S: gl.constexpr,
+    GATE: gl.constexpr, BITS: gl.constexpr,
+):  # fmt: skip
+    """2 R of every tile's 4 R row tiles."""
+    TILES: gl.constexpr = N // 64 // R
+    lane = gl.inline_asm_elementwise(_LANE, "=r,r", [groups], dtype=gl.int32, is_pure=True, pack=1)
+    done = 0
+    for work in range(gl.program_id(0), groups * TILES, gl.num_programs(0)):
+        group = work // TILES
+        count = gl.load(counts + group)
+        if count > 0:
+            expert = gl.load(experts + group)
+            start = gl.load(starts + group)
+            tile = (work % TILES * 2 + part) * (2 * R)
+            if count > BT // 2:
+                _tile(
+                    part, held_x, held_w, full, empty, turn, lane, sources, start, count, expert, tile, done, scales,
+                    table, weights, out, N, K, R, BT, S, GATE, BITS,
+                )  # fmt: skip
+            else:
+                _tile(
+                    part, held_x, held_w, full, empty, turn, lane, sources, start, count, expert, tile, done, scales,
+                    table, weights, out, N, K, R, BT // 2, S, GATE, BITS,
+                )  # fmt: skip
+            done += K // 64
+
+
+@gluon.jit
+def _rows(x, sources, first, start, count, C: gl.constexpr, K: gl.constexpr, BT: gl.constexpr, GATE: gl.constexpr):
+    """Where the first columns of BT tokens from `first` on are, and which of them there are."""
+    ROWS: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
+    t = first + gl.arange(0, BT, layout=gl.SliceLayout(1, ROWS))
+    live = t < count
+    pair = gl.load(sources + start + t, mask=live, other=0)
+    row = (pair // C if GATE else pair).to(gl.int64)
+    return x + row[:, None] * K + gl.arange(0, 64, layout=gl.SliceLayout(0, ROWS))[None, :], live[:, None]
+
+
+@gluon.jit
+def _ask(
+    x, words, held_x, held_w, full, empty, sources, experts, starts, counts, groups,
+    N: gl.constexpr, K: gl.constexpr, C: gl.constexpr, R: gl.constexpr, BT: gl.constexpr, S: gl.constexpr,
+    GATE: gl.constexpr, BITS: gl.constexpr,
+):  # fmt: skip
+    """Activations and weights of tile after tile, as soon as there is room."""
+    TILES: gl.constexpr = N // 64 // R
+    done = 0
+    for work in range(gl.program_id(0), groups * TILES, gl.num_programs(0)):
+        group = work // TILES
+        count = gl.load(counts + group)
+        if count > 0:
+            start = gl.load(starts + group)
+            low, low_live = _rows(x, sources, 0, start, count, C, K, BT // 2, GATE)
+            high, high_live = _rows(x, sources, BT // 2, start, count, C, K, BT // 2, GATE)
+            row = gl.load(experts + group) * (N // 16) + work % TILES * (4 * R)
+            for b in range(K // 64):
+                slot = (done + b) % S
+                mbarrier.wait(empty.index(slot), (done + b) // S & 1 ^ 1)
+                mbarrier.expect(full.index(slot), 4 * R * 128 * BITS)
+                tma.async_copy_global_to_shared(words, [row, b * (64 * BITS)], full.index(slot), held_w.index(slot))
+                held = held_x.index(slot)
+                async_copy.async_copy_global_to_shared(held.slice(0, BT // 2), low + b * 64, low_live)
+                if count > BT // 2:
+                    async_copy.async_copy_global_to_shared(held.slice(BT // 2, BT // 2), high + b * 64, high_live)
+                async_copy.mbarrier_arrive(full.index(slot), increment_count=False)
+            done += K // 64
+
+
+_LANE = gl.constexpr("{\n.reg .u32 a;\nmov.u32 a, %laneid;\nshl.b32 $0, a, 2;\n}")
+_FILL = gl.constexpr(_fill_assembly(128).replace("bar.sync 0;", "bar.sync 0, 128;"))
+"""`units.prepare_table`, where the block has more warps than those that fill the table."""
+
+
+@gluon.jit(do_not_specialize=["groups"])
+def hopper_experts_kernel(
+    x, words, sources, experts, starts, counts, scales, table, weights, out, groups,
+    N: gl.constexpr, K: gl.constexpr, C: gl.constexpr, R: gl.constexpr, BT: gl.constexpr, S: gl.constexpr,
+    GATE: gl.constexpr, BITS: gl.constexpr, ASM: gl.constexpr,
+):  # fmt: skip
+    """Grid (as many blocks as there are multiprocessors): as `prefill.experts_kernel`, with a descriptor of words
+    [E N/16, K BITS] in tiles of [4 R, 64 BITS]."""
+    held_x = gl.allocate_shared_memory(x.dtype.element_ty, [S, BT, 64], words.layout)
+    held_w = gl.allocate_shared_memory(gl.int16, [S, 4 * R, 64 * BITS], words.layout)
+    full = gl.allocate_shared_memory(gl.int64, [S, 1], mbarrier.MBarrierLayout())
+    empty = gl.allocate_shared_memory(gl.int64, [S, 1], mbarrier.MBarrierLayout())
+    turn = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    for p in gl.static_range(2):
+        mbarrier.init(turn.index(p), 1)
+    for s in gl.static_range(S):
+        mbarrier.init(full.index(s), 1 + 32 * ASKING)
+        mbarrier.init(empty.index(s), 2)
+    if BITS == 4:
+        address = table.to(gl.uint64, bitcast=True)
+        gl.inline_asm_elementwise(_FILL, "=r,l", [address], dtype=gl.int32, is_pure=False, pack=1)
+    gl.warp_specialize(
+        [
+            (
+                _multiply,
+                (0, held_x, held_w, full, empty, turn, sources, experts, starts, counts, scales, table, weights, out,
+                 groups, N, K, R, BT, S, GATE, BITS),
+            ),
+            (
+                _multiply,
+                (1, held_x, held_w, full, empty, turn, sources, experts, starts, counts, scales, table, weights, out,
+                 groups, N, K, R, BT, S, GATE, BITS),
+            ),
+            (
+                _ask,
+                (x, words, held_x, held_w, full, empty, sources, experts, starts, counts, groups, N, K, C, R, BT, S,
+                 GATE, BITS),
+            ),
+        ],
+        [4, ASKING], [232, 40],
+    )  # fmt: skip
+
+
+def suits(x: Tensor, *weights: FragmentWeight) -> bool:
+    """Whether `experts_product` computes this, and here."""
+    return launch.is_hopper(x) and all(
+        weight.kind in STAGES
+        and weight.rows // 16 % ROW_TILES == 0
+        and weight.columns >= 128
+        and weight.words.is_contiguous()
+        and weight.words.data_ptr() % 16 == 0
+        for weight in weights
+    )
+
+
+def described(weight: FragmentWeight) -> Any:
+    """What the copy engine is told of a weight's words."""
+    flat = weight.words.view(-1, weight.columns * weight.bits)
+    return TensorDescriptor.from_tensor(flat, [ROW_TILES, 64 * weight.bits], LAYOUT)
+
+
+def experts_product(
+    x: Tensor, pairs: Tensor, weights: Tensor, groups: Groups, gate_up: FragmentWeight, down: FragmentWeight,
+    inner: Tensor, parts: Tensor,
+    *, chosen: int,
+) -> None:  # fmt: skip
+    """As `prefill.experts_product`, in groups of at most TOKENS."""
+    for source, weight, out in ((x, gate_up, inner), (inner, down, parts)):
+        launch.start(
+            hopper_experts_kernel, (launch.multiprocessors(x),), source, described(weight), pairs, groups.expert,
+            groups.start, groups.count, weight.scales, weight.table, weights, out, len(groups.count), N=weight.rows,
+            K=weight.columns, C=chosen, R=ROW_TILES // 4, BT=TOKENS, S=STAGES[weight.kind], GATE=weight is gate_up,
+            BITS=weight.kind, ASM=True, num_warps=4,
+        )  # fmt: skip

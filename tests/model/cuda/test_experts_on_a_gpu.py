@@ -1,0 +1,57 @@
+"""The experts' products of a prefill on a GPU, in groups of 64 tokens and of 128, which Hopper has a kernel of its own
+for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from engine.model.kernels.device import launch
+from engine.model.kernels.device.fragments import FragmentWeight
+from engine.model.kernels.products import prefill, prefill_hopper
+from engine.model.kernels.routing.groups import group_pairs
+from tests.kernels.weights import distance, random_weight
+
+pytestmark = [
+    pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]  # fmt: skip
+EXPERTS, HIDDEN, INNER, CHOSEN, TOKENS = 8, 512, 256, 2, 700
+DEVICE = torch.device("cuda:0")
+
+
+def on_the_device(bits: int, *shape: int) -> FragmentWeight:
+    """A random weight; of 4 bits one with blocks whose scale is 0."""
+    weight = random_weight(bits, *shape)
+    if bits == 4:
+        weight.scales[:, ::3, 1] = 0.0
+    return replace(
+        weight, words=weight.words.to(DEVICE), scales=weight.scales.to(DEVICE), table=weight.table.to(DEVICE)
+    )
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("size", [64, 128])
+def test_experts_of_many_tokens(bits: int, size: int) -> None:
+    torch.manual_seed(0)
+    weights = on_the_device(bits, EXPERTS, 2 * INNER, HIDDEN), on_the_device(bits, EXPERTS, HIDDEN, INNER)
+    dtype = prefill.activation_dtype(weights[0], torch.empty(0, device=DEVICE))
+    favour = torch.linspace(0, 2, EXPERTS, device=DEVICE)
+    ids = (torch.randn(TOKENS, EXPERTS, device=DEVICE) + favour).topk(CHOSEN).indices.sort().values
+    ids[-5:] = EXPERTS  # padding goes nowhere
+    pairs, groups = group_pairs(ids, EXPERTS, size)
+    counts = groups.count[groups.count > 0]
+    assert (counts <= 64).any()
+    assert (counts == size).any()
+    assert prefill_hopper.suits(weights[0].words, *weights) == launch.is_hopper(weights[0].words)
+    x, route = torch.randn(TOKENS, HIDDEN, device=DEVICE).to(dtype), torch.rand(TOKENS * CHOSEN, device=DEVICE)
+    made = []
+    for product in (prefill.experts_product,) * 3 + (prefill.experts_product_reference,):
+        inner = torch.full((TOKENS * CHOSEN, INNER), float("nan"), device=DEVICE, dtype=dtype)
+        parts = torch.full((TOKENS * CHOSEN, HIDDEN), float("nan"), device=DEVICE, dtype=torch.bfloat16)
+        product(x, pairs, route, groups, *weights, inner, parts, chosen=CHOSEN)
+        made.append(parts[: -5 * CHOSEN])
+    assert torch.equal(made[0], made[1])
+    assert torch.equal(made[0], made[2])
+    assert distance(made[0], made[3]) < 1e-3
