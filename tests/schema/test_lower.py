@@ -9,6 +9,7 @@ import pytest
 from engine.errors import LimitExceeded, SchemaInvalid, SchemaRefused
 from engine.schema import Validator, lower
 from tests.schema.matching import Language, Sampler, compact
+from tests.schema.verdicts.fuzz import DRAFTS
 
 NODE = {"type": "object", "properties": {"v": {"type": "integer"}, "next": {"$ref": "#"}}, "required": ["v"]}
 
@@ -212,6 +213,23 @@ def test_no_other_key_spells_a_declared_one(names: list[str]) -> None:
         assert language.accepts({f"{name}^": 1, **right})
         assert not language.accepts({**right, name: 1})
         assert not language.accepts_text(compact({name: 1})[:-1] + "," + compact(right)[1:])
+
+
+YOUNGER = {
+    6: {"const": 7, "contains": False, "propertyNames": False},
+    7: {"if": True, "then": False},
+    2019: {"minContains": 2, "contains": {"const": 1}, "dependentRequired": {"a": ["b"]},
+           "dependentSchemas": {"c": False}, "unevaluatedProperties": False, "unevaluatedItems": False},
+    2020: {"prefixItems": [False], "$dynamicRef": "#/definitions/no"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("draft", "since"), [(4, 6), (4, 7), (4, 2019), (4, 2020), (6, 7), (7, 2019), (2019, 2020)])
+def test_a_keyword_of_a_later_draft_means_nothing(draft: int, since: int) -> None:
+    schema = {"$schema": DRAFTS[draft], **YOUNGER[since], "definitions": {"no": {"not": {}}}}
+    judge, language = Validator(schema), Language(lower(schema, conformance="spec").grammar)
+    for document in (None, 7, "a", [], [1], [1, 2], {}, {"a": 1}, {"c": 1}):
+        assert judge.check_value(document).ok == language.accepts(document), document
 
 
 def test_an_integer_of_draft_4_is_written_without_a_fraction_even_if_it_is_the_only_one() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from engine.schema.reading.keywords import speaks
 from engine.schema.reading.reference import Location, Scope
 from engine.schema.semantics.applicators import any_of, conditional, dependencies, negation, one_of
 from engine.schema.semantics.array_keywords import array_shape
@@ -74,7 +75,7 @@ def _own(evaluator: Evaluator, at: Location, scope: Scope) -> Shape:
         () if item is None else (item,),
         string_exact and array_exact and object_exact,
     )
-    return evaluator.intersect(shape, _values(evaluator, schema))
+    return evaluator.intersect(shape, _values(evaluator, at))
 
 
 def _types(named: Any) -> frozenset[str]:
@@ -83,11 +84,11 @@ def _types(named: Any) -> frozenset[str]:
     return frozenset([named] if isinstance(named, str) else [name for name in named if isinstance(name, str)])
 
 
-def _values(evaluator: Evaluator, schema: dict[str, Any]) -> Shape:
-    shape = EVERYTHING
+def _values(evaluator: Evaluator, at: Location) -> Shape:
+    schema, shape = at.schema, EVERYTHING
     if isinstance(schema.get("enum"), list):
         shape = enum_shape(evaluator.terms, schema["enum"])
-    if "const" in schema:
+    if "const" in schema and speaks(at.draft, "const"):
         shape = evaluator.intersect(shape, const_shape(evaluator.terms, schema["const"]))
     return shape
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
 from engine.schema.automata.tables import DEAD
+from engine.schema.reading.dialect import Draft
 from engine.schema.reading.reference import Location, Scope
 from engine.schema.regex.pattern import is_sure, may_match
 from engine.schema.semantics.evaluator import Evaluator
@@ -113,7 +114,7 @@ def _regions(patterns: list[Pattern]) -> tuple[list[tuple[Automaton, list[Term]]
 
 def _restrict_names(evaluator: Evaluator, at: Location, scope: Scope, item: ObjectShape) -> tuple[ObjectShape, bool]:
     """propertyNames: only keys in the strings of its shape."""
-    if not isinstance(at.schema.get("propertyNames"), dict | bool):
+    if at.draft < Draft.D6 or not isinstance(at.schema.get("propertyNames"), dict | bool):
         return item, True
     term = evaluator.child(at, scope, "propertyNames")
     shape = evaluator.shape(term)

@@ -6,7 +6,8 @@ from engine.schema.reading.keywords import asserted
 from engine.schema.reading.reference import Location, Schemas
 from engine.schema.verdicts.verdict import Verdict, VerdictWord, weakest
 
-DECIDING = frozenset({"anyOf", "oneOf", "not", "if", "contains", "propertyNames", "contentSchema"})
+_UNEVALUATED = frozenset({"unevaluatedItems", "unevaluatedProperties"})
+DECIDING = _UNEVALUATED | {"anyOf", "oneOf", "not", "if", "contains", "propertyNames", "contentSchema"}
 """Applicators whose outcome depends on a whole subschema; the others pass the failure of a part on."""
 
 

@@ -1,7 +1,7 @@
 """Generated schemas of all keywords beside the judge: `python -m tests.schema.verdicts.fuzz [--schemas N] [--seed S]`.
 
 What the judge takes and the grammar does not must be named `narrowed`, what the grammar takes and the judge does not
-`checked`. Prints counts and every lie; exit code 1 where there is one.
+`checked` where the judge says it fails. Prints counts and every lie; exit code 1 where there is one.
 """
 
 from __future__ import annotations
@@ -15,13 +15,23 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Literal
 
+from bench.conformance.failures import failures, named, validator
 from engine.errors import ConstraintError, LimitExceeded
 from engine.schema import Lowered, Validator, lower
 from tests.schema.matching import Language, Sampler, compact
 
 Conformance = Literal["tight", "spec"]
 
-SEVEN, NINETEEN = "http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft/2019-09/schema"
+DRAFTS = {
+    2020: "https://json-schema.org/draft/2020-12/schema", 2019: "https://json-schema.org/draft/2019-09/schema",
+    7: "http://json-schema.org/draft-07/schema#", 6: "http://json-schema.org/draft-06/schema#",
+    4: "http://json-schema.org/draft-04/schema#",
+}  # fmt: skip
+DYNAMIC: dict[int, tuple[Any, Any, Any]] = {
+    2020: ({"$dynamicRef": "#n"}, {"$dynamicAnchor": "n"}, {"$anchor": "n"}),
+    2019: ({"$recursiveRef": "#"}, {"$recursiveAnchor": True}, {}),
+}
+"""A reference that looks at the way to it, what a resource says to be found by it, and what one that is not says."""
 DOCUMENTS: list[Any] = [
     None, True, False, 0, 1, 2, 2.5, -3, "", "a", "ab", "b", "1", "{", '"a"', "[1]", "[1,1]", [], [1], ["a"], [1, "a"],
     ["a", "a"], [1, 1], [None, 2], {}, {"a": 1}, {"a": "a"}, {"b": 1}, {"a": 1, "b": 2}, {"b": "b", "a": 1},
@@ -38,23 +48,35 @@ class Schemas:
 
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
-        self.contents = False
+        self.contents = self.dynamic = False
         self.draft = 2020
 
     def root(self) -> dict[str, Any]:
         """One schema of one draft, about half of them with documents in strings."""
-        self.draft = self.draw.choice([2020, 2020, 2020, 2019, 7])
+        self.draft = self.draw.choice([2020, 2020, 2020, 2019, 7, 6, 4])
         self.contents = self.draft >= 2019 and self.draw.random() < 0.3
-        named = {2020: "https://json-schema.org/draft/2020-12/schema", 2019: NINETEEN, 7: SEVEN}[self.draft]
+        self.dynamic = self.draft >= 2019 and self.draw.random() < 0.3
         inner = self.schema(self.draw.randint(1, 3))
-        defs = {"u": self.schema(1), "v": self.schema(1)}
-        return {"$schema": named, "allOf": [inner], "definitions": defs}
+        defs = {name: self.resource(name, {"allOf": [self.schema(1)]}) for name in "uv"}
+        whole = {"$schema": DRAFTS[self.draft], "allOf": [inner], "definitions": defs}
+        return self.resource("http://x.test/", whole)
+
+    def resource(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+        """The schema with a name of its own, where references look at the way to them."""
+        if not self.dynamic:
+            return schema
+        _, found, hidden = DYNAMIC[self.draft]
+        return {"$id": name, **self.draw.choice([found, found, hidden]), **schema}
 
     def leaf(self) -> Any:
+        place = "" if self.dynamic else "#/definitions/"
+        if self.dynamic and self.draw.random() < 0.25:
+            return DYNAMIC[self.draft][0]
         return self.draw.choice([
-            True, False, {"type": "string"}, {"type": "integer"}, {"const": 1}, {"enum": ["a", 2, [1], None]},
-            {"enum": [{"a": 1}, {}, "", "1", True]}, {"type": ["null", "array"]}, {"$ref": "#/definitions/u"},
-            {"$ref": "#/definitions/v"}, {"minimum": 1}, {"type": "object", "required": ["a"]},
+            *([True, False] if self.draft >= 6 else [{}, {"not": {}}]),
+            {"type": "string"}, {"type": "integer"}, {"enum": [1]}, {"enum": ["a", 2, [1], None]},
+            {"enum": [{"a": 1}, {}, "", "1", True]}, {"type": ["null", "array"]}, {"$ref": f"{place}u"},
+            {"$ref": f"{place}v"}, {"minimum": 1}, {"type": "object", "required": ["a"]},
         ])  # fmt: skip
 
     def schema(self, depth: int) -> Any:
@@ -65,6 +87,8 @@ class Schemas:
             return self.text(depth)
         parts = {**self._scalars(), **self._arrays(depth), **self._objects(depth), **self._applied(depth)}
         chosen = self.draw.sample(sorted(parts), self.draw.randint(1, 4))
+        if self.draft < 6 and "exclusiveMaximum" in chosen:
+            chosen = ["maximum", *chosen]  # which it only describes
         return {name: parts[name]() for name in chosen}
 
     def text(self, depth: int) -> Any:
@@ -79,7 +103,7 @@ class Schemas:
             "enum": lambda: [*draw.sample(SCALARS, 2), draw.choice([[], [1], {}, {"a": 1}])],
             "minimum": lambda: draw.choice([0, 1.5]),
             "maximum": lambda: draw.choice([1, 2.5]),
-            "exclusiveMaximum": lambda: 2,
+            "exclusiveMaximum": lambda: 2 if self.draft >= 6 else True,
             "multipleOf": lambda: draw.choice([2, 0.5]),
             "minLength": lambda: draw.randint(0, 2),
             "maxLength": lambda: draw.randint(0, 2),
@@ -143,17 +167,23 @@ def lies(schema: Any, conformance: Conformance, seed: int, tally: Counter[str]) 
         return
     unseen = UNSEEN if conformance == "spec" else set[tuple[str, str]]()
     words = {verdict.verdict for verdict in lowered.verdicts if (verdict.keyword, verdict.verdict) not in unseen}
+    every = {verdict.verdict for verdict in lowered.verdicts}
     tally["checked" if "checked" in words else "held"] += 1
     if words >= {"checked", "narrowed"}:
         return
-    language = Language(lowered.grammar)
+    language, places = Language(lowered.grammar), validator(schema)
+    verdicts = [verdict.to_dict() for verdict in lowered.verdicts]
     for value in _values(lowered, seed):
         ok, taken = judge.check_value(value).ok, language.accepts(value)
         tally[f"{'valid' if ok else 'invalid'}, {'taken' if taken else 'refused'}"] += 1
-        if ok and not taken and "narrowed" not in words:
+        if ok and not taken and "narrowed" not in (words if value in DOCUMENTS else every):
             yield f"{compact(value)} is valid and refused, none says narrowed: {words}"
-        if taken and not ok and "checked" not in words:
+        if not taken or ok:
+            continue
+        if "checked" not in words:
             yield f"{compact(value)} is invalid and taken, none says checked: {words}"
+        elif (failed := failures(schema, places, value)) and not named(failed, verdicts):
+            yield f"{compact(value)} is invalid and taken, none of {failed[0].location} and above says checked"
 
 
 def _values(lowered: Lowered, seed: int) -> Iterator[Any]:

@@ -139,6 +139,24 @@ def test_tight_names_what_it_narrows_and_plain_dicts_come_out() -> None:
     }  # fmt: skip
 
 
+def test_what_is_no_integer_of_draft_4_is_not_turned_back() -> None:
+    """1.0 is none there, and no interval says so."""
+    four = "http://json-schema.org/draft-04/schema#"
+    schema = {"$schema": four, "type": "number", "not": {"multipleOf": 2, "not": {"type": "integer"}}}
+    assert not Validator(schema).check_value(2.0).ok
+    assert {v.keyword for v in lower(schema, conformance="spec").verdicts if v.verdict == "checked"} == {"not"}
+
+
+def test_unevaluated_says_checked_where_something_below_it_is() -> None:
+    """A validator says of both no more than that they failed."""
+    inner = {"not": {"not": {"uniqueItems": True}}}
+    for keyword, value in (("unevaluatedItems", [[1, 1]]), ("unevaluatedProperties", {"a": [1, 1]})):
+        schema = {keyword: inner, "type": "array" if isinstance(value, list) else "object"}
+        words = {v.keyword for v in lower(schema, conformance="spec").verdicts if v.verdict == "checked"}
+        assert Validator(schema).check_value(value).keyword == keyword
+        assert words >= {keyword, "not"}
+
+
 def test_what_the_grammar_refuses_or_takes_beside_the_judge_is_named() -> None:
     """Many more schemas: `python -m tests.schema.verdicts.fuzz`."""
     tally = Counter[str]()
