@@ -152,7 +152,12 @@ class Evaluator:
     def assumptions_hold(self) -> bool:
         """Whether what was assumed to be exact is so, now that all shapes are known."""
         self._exact.clear()
-        return not self.bold or all(map(self.is_exact, self._assumed))
+        seen = set[Term]()
+        while left := self._assumed - seen if self.bold else None:  # asking may assume more
+            if not all(map(self.is_exact, left)):
+                return False
+            seen |= left
+        return True
 
     def _expand(self, term: Term, annotated: bool) -> Shape:
         self.spend(1)
