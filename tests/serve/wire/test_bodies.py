@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import json
 import sys
 import time
@@ -24,7 +23,7 @@ from engine.serve.openai.body import ChatBody, CompletionBody
 from engine.serve.wire import json_body
 from engine.serve.wire.json_body import AT_ONCE_BYTES, MOST_VALUES, read_json
 from tests.decode.fakes import ByteTokenizer, fake_engine, random_logits
-from tests.hostile.growth import PIECE_S
+from tests.hostile.growth import PIECE_S, frozen
 from tests.serve.fakes import Server
 
 LONE = "\ud800"
@@ -346,8 +345,7 @@ LARGE = {
 
 
 def longest_call(work: Callable[[], Any]) -> float:
-    """CPU seconds of the longest call of C code, which may keep the interpreter from everybody. What a test process has
-    made is left out of collections inside of it, as a server leaves out what it has loaded."""
+    """CPU seconds of the longest call of C code, which may keep the interpreter from everybody."""
     begun: list[float] = []
     longest = [0.0]
 
@@ -357,13 +355,12 @@ def longest_call(work: Callable[[], Any]) -> float:
         elif event in ("c_return", "c_exception") and begun:
             longest[0] = max(longest[0], time.thread_time() - begun.pop())
 
-    gc.freeze()
-    sys.setprofile(note)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-        gc.unfreeze()
+    with frozen():
+        sys.setprofile(note)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
     return longest[0]
 
 
