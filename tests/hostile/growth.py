@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import sys
 import tempfile
@@ -65,17 +64,6 @@ def timed(pieces: Pieces, kind: str, call: Callable[..., Any]) -> Callable[..., 
             pieces.note(kind, time.thread_time() - started)
 
     return noting
-
-
-@contextmanager
-def frozen() -> Iterator[None]:
-    """Collections leave out what this process holds, as a server leaves out what it has loaded: amid the objects of
-    thousands of tests a full one takes 0.1 s, in whichever call is timed."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 @contextmanager
