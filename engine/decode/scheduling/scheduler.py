@@ -157,8 +157,8 @@ class Scheduler:
     def _put_back(self, sample: Sample) -> None:
         """Its tokens are kept, and fed again when its turn comes; what is in flight for it is void."""
         self._vacate(sample)
-        sample.slot, sample.cached, sample.flying, sample.hold = None, 0, 0, False
-        sample.epoch += 1
+        sample.slot, sample.cached = None, 0
+        sample.abandon_steps()
         sample.put_back += 1
         self._waiting.setdefault(sample.job, deque()).appendleft(sample)
 
