@@ -34,7 +34,10 @@ def light_import(name: str) -> ModuleType:
     """The module. Raises whatever a library raises that cannot do without; what it imported is then of no use.
 
     First with neither to be had, since some libraries (XGrammar's binding) can do without; then with placeholders.
+    Where one of the two is there already, nothing is saved, and the module is imported as any other.
     """
+    if not sys.modules.keys().isdisjoint(_LIBRARIES):
+        return import_module(name)
     try:
         sys.modules |= dict.fromkeys(_LIBRARIES)  # type: ignore[arg-type]  # None: not to be had
         with suppress(ImportError):

@@ -45,6 +45,14 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     assert f"pip install 'maskloop[{extra}]'" in last
 
 
+@pytest.mark.parametrize("args", [("check", "lift_ir"), ("accepts", "lift_ir", "{}")])
+def test_commands_on_grammars_start_without_torch(args: tuple[str, ...]) -> None:
+    tell = "import sys; from engine.cli import main; main(sys.argv[1:]); print(*map(sys.modules.__contains__, {}))"
+    command = [sys.executable, "-c", tell.format(("xgrammar", "torch")), *args]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert ran.stdout.splitlines()[-1] == "True False", ran.stderr
+
+
 def test_ctrl_c_while_loading_exits_130_and_leaves_nothing(tmp_path: Path, heed_interrupts: Callable[[], None]) -> None:
     trace = tmp_path / "t.jsonl"
     args = [sys.executable, "-c", MAIN, "generate", "--prompt", "p", "--trace", str(trace)]

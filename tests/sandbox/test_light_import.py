@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from engine.sandbox import Job, Pool
+from engine.sandbox.light_import import light_import
 
 LOOK = """
 import sys
@@ -30,3 +31,10 @@ def test_a_module_that_needs_torch_is_imported_with_it() -> None:
         assert pool.submit(job, ["a"]).result(120).content == b"2.0"
     finally:
         pool.close()
+
+
+def test_where_torch_is_there_already_it_stays() -> None:
+    import torch
+
+    assert light_import("engine.sandbox.frames").__name__ == "engine.sandbox.frames"
+    assert sys.modules["torch"] is torch

@@ -127,13 +127,15 @@ def follow(
 
     Where they do not, and with `places`, the character at which they stop, too.
     """
-    from engine.grammar.masks.bitmask import BitmaskBuffer, legal
+    import numpy as np
+
+    from engine.grammar.masks.bitmask import legal, words
 
     ids = written(tokenizer, document)
     if ids is None:
         return None, None
     matcher = grammar.matcher()
-    rows = BitmaskBuffer(1, grammar.vocabulary.size).array
+    rows = np.full((1, words(grammar.vocabulary.size)), -1, np.int32)
     for token in (*ids, tokenizer.stop_token_ids[0]):
         if not matcher.fill(rows, 0) or not legal(rows[0], token) or not matcher.accept(token):
             if not places:

@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
     if constraint is None:
         kinds = "--regex, --ebnf, --lark, --choice or --structural-tag"
         raise RequestError(f"name a SCHEMA, or give {kinds}", param="schema")
-    from engine.grammar.check import check_constraint  # seconds of imports, after what can be wrong without them
-
     with open_grammars(args) as grammars:
+        from engine.grammar.check import check_constraint  # imported without torch by now
+
         found = check_constraint(grammars.service, constraint)
     print(compact(found) if args.json else table(found))
     return OK if found["supported"] else FAILED

@@ -15,6 +15,7 @@ from engine.cli.arguments.options import engine_config
 from engine.cli.terminal import say
 from engine.errors import ModelError
 from engine.interfaces import Tokenizer
+from engine.sandbox.light_import import light_import
 
 if TYPE_CHECKING:
     from engine.grammar.service import GrammarService
@@ -30,8 +31,9 @@ class Grammars:
 
 @contextmanager
 def open_grammars(args: argparse.Namespace) -> Iterator[Grammars]:
-    """A service over `--tokenizer`, or over the embedded model's. Takes seconds: torch is imported."""
+    """A service over `--tokenizer`, or over the embedded model's. Takes a second of imports, without torch."""
     config = engine_config(args)
+    light_import("engine.grammar.service")
     from engine.grammar.service import GrammarService
 
     tokenizer = load_vocabulary(args.tokenizer, config.cache_folder)

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
-
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 CONVERTED = "weights.safetensors"
 _MIB = 1 << 20
@@ -117,6 +117,8 @@ def saved_settings(folder: Path) -> Any | None:
 
 def saved_weights(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     """Every weight by name. In fp32 they are the mapped file's pages: read when they are first used."""
+    from safetensors.torch import load_file  # torch only here and where a copy is made: a command may want a tokenizer
+
     return {name: tensor.to(dtype) for name, tensor in load_file(folder / CONVERTED).items()}
 
 
@@ -131,6 +133,8 @@ def _tokenizer(path: Path) -> Any:
 
 
 def _convert(path: Path, out: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, GgufConfig, modeling_gguf_pytorch_utils
     from transformers.utils import logging as hf_logging
 
