@@ -127,15 +127,13 @@ def follow(
 
     Where they do not, and with `places`, the character at which they stop, too.
     """
-    import numpy as np
-
-    from engine.grammar.masks.bitmask import legal, words
+    from engine.grammar.masks.bitmask import cleared, legal
 
     ids = written(tokenizer, document)
     if ids is None:
         return None, None
     matcher = grammar.matcher()
-    rows = np.full((1, words(grammar.vocabulary.size)), -1, np.int32)
+    rows = cleared(1, grammar.vocabulary.size)
     for token in (*ids, tokenizer.stop_token_ids[0]):
         if not matcher.fill(rows, 0) or not legal(rows[0], token) or not matcher.accept(token):
             if not places:

@@ -26,6 +26,11 @@ def words(vocab_size: int) -> int:
     return (vocab_size + 31) // 32
 
 
+def cleared(rows: int, vocab_size: int) -> Rows:
+    """Rows that allow nothing."""
+    return np.zeros((rows, words(vocab_size)), dtype=np.int32)
+
+
 class BitmaskBuffer:
     """`array` int32 [R, W] and `tensor`, a torch view of the same memory, pinned when asked so that copies overlap.
 

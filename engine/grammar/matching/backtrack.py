@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from engine.grammar.masks import bitmask
 from engine.grammar.matching.postcheck import CLOSERS, VALUE_ENDS, failing_start
 from engine.grammar.matching.token_matcher import TokenMatcher
@@ -140,7 +138,7 @@ def _wrong_from(matcher: TokenMatcher) -> int | None:
 
 def _offers_another(matcher: TokenMatcher, token_id: int) -> bool:
     """Whether anything else than this token is legal here."""
-    mask = np.zeros((1, bitmask.words(matcher.grammar.vocabulary.size)), dtype=np.int32)
+    mask = bitmask.cleared(1, matcher.grammar.vocabulary.size)
     return matcher.fill(mask, 0) - bitmask.legal(mask[0], token_id) > 0
 
 

@@ -12,8 +12,6 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Protocol
 
-import numpy as np
-
 from engine.grammar.endings.completion_table import CompletionTable
 from engine.grammar.masks import bitmask
 from engine.grammar.matching.likely import Likely
@@ -124,7 +122,7 @@ class Foresight:
         yield from self._fill(matcher)
 
     def _fill(self, matcher: Matcher) -> Pieces[None]:
-        row = np.empty((1, bitmask.words(self._grammar.vocabulary.size)), dtype=np.int32)
+        row = bitmask.cleared(1, self._grammar.vocabulary.size)
         while True:
             try:
                 matcher.fill(row, 0, count=False, pieces=1)

@@ -10,9 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-import numpy as np
-
-from engine.grammar.masks.bitmask import Rows, draw, words
+from engine.grammar.masks.bitmask import Rows, cleared, draw
 from engine.grammar.matching.mask_work import Unfinished
 from engine.grammar.matching.token_matcher import TokenMatcher
 from engine.judge import Undecided
@@ -122,7 +120,7 @@ def _quick_mask(fork: TokenMatcher) -> Rows | None:
 
 def _mask(matcher: TokenMatcher, *, pieces: int | None = None) -> Rows:
     """What is legal and not banned, one row [W]."""
-    rows = np.zeros((1, words(matcher.grammar.vocabulary.size)), dtype=np.int32)
+    rows = cleared(1, matcher.grammar.vocabulary.size)
     matcher.fill(rows, 0, count=False, pieces=pieces)
     bits: Rows = rows[0]
     return bits

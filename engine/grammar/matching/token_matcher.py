@@ -285,7 +285,7 @@ class TokenMatcher:
 
     def unbanned(self) -> bitmask.Row:
         """What would be legal here if nothing were banned."""
-        rows = np.zeros((1, bitmask.words(self.grammar.vocabulary.size)), dtype=np.int32)
+        rows = bitmask.cleared(1, self.grammar.vocabulary.size)
         self._fill(rows, 0, None)
         row: bitmask.Row = rows[0]
         return row
@@ -394,7 +394,7 @@ class TokenMatcher:
     def make(self) -> None:
         """Make XGrammar's mask of this place and keep it, so that `fill` finds it. Up to tens of milliseconds."""
         if (place := self.unmade) is not None:
-            self._wide(np.zeros((1, bitmask.words(self.grammar.vocabulary.size)), dtype=np.int32), 0, place)
+            self._wide(bitmask.cleared(1, self.grammar.vocabulary.size), 0, place)
 
     def forced(self) -> bytes:
         """UTF-8 text about which the grammar leaves no choice; empty inside a character. Remembered per place."""

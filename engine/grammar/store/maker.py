@@ -15,15 +15,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 
-import numpy as np
-
 from engine.config import Limits
 from engine.grammar.compile.codec import cooking_s, decode
 from engine.grammar.compile.compiler import Compiled, Compiler
 from engine.grammar.compile.error_text import error_of
 from engine.grammar.compile.screen import screen
 from engine.grammar.compiled_grammar import CompiledGrammar, Source
-from engine.grammar.masks.bitmask import words
+from engine.grammar.masks.bitmask import cleared
 from engine.grammar.store.disk import DiskCache
 from engine.grammar.store.making import Making
 from engine.grammar.store.memory import MemoryCache
@@ -184,7 +182,7 @@ class Maker:
         constraint = Constraint.json_schema({}, conformance="spec")
         grammar = CompiledGrammar(constraint, "", self.compiler.compile(constraint), self._vocabulary)
         self._vocabulary.beside(b'"')  # its table is made when first asked
-        matcher, row = grammar.matcher(), np.zeros((1, words(self._vocabulary.size)), dtype=np.int32)
+        matcher, row = grammar.matcher(), cleared(1, self._vocabulary.size)
         for token in self._vocabulary.segmenter.cut(_COMMON) or ():
             matcher.fill(row, 0)
             matcher.accept(token)

@@ -11,15 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from engine.config import Limits
 from engine.errors import SchemaRefused
 from engine.grammar.compile.codec import encode
 from engine.grammar.compile.compiler import Compiled, Compiler
 from engine.grammar.compile.screen import screen_parts
 from engine.grammar.compiled_grammar import CompiledGrammar
-from engine.grammar.masks.bitmask import words
+from engine.grammar.masks.bitmask import cleared
 from engine.grammar.vocabulary.vocabulary import Vocabulary
 from engine.request import Constraint
 
@@ -77,7 +75,7 @@ def _compiled(constraint: Constraint, vocabulary: Vocabulary, compiler: Compiler
 def _refuse_empty(grammar: CompiledGrammar) -> None:
     """Raises SchemaRefused for a grammar that derives nothing. Lowering has seen to it for schemas and patterns."""
     if grammar.constraint.kind in ("ebnf", "lark", "structural_tag"):
-        row = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
+        row = cleared(1, grammar.vocabulary.size)
         completions = grammar.completions
         if (completions is not None and not completions.productive) or not grammar.matcher().fill(row, 0):
             raise SchemaRefused("no document satisfies this constraint", param=grammar.constraint.kind)
