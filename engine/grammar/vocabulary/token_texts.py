@@ -48,12 +48,12 @@ class TextTable:
         return _lowest_ids(self.texts)
 
     @cached_property
-    def all_ids(self) -> dict[bytes, tuple[int, ...]]:
-        """Every id of each text. 60 ms."""
-        found: dict[bytes, tuple[int, ...]] = {text: (token_id,) for text, token_id in self.ids.items()}
+    def repeated(self) -> dict[bytes, list[int]]:
+        """The other ids of texts that have several. 20 ms."""
+        found: dict[bytes, list[int]] = {}
         for token_id, text in enumerate(self.texts):
-            if text and found[text][0] != token_id:
-                found[text] += (token_id,)
+            if text and self.ids[text] != token_id:
+                found.setdefault(text, []).append(token_id)
         return found
 
     @cached_property

@@ -11,6 +11,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property, reduce
+from itertools import chain
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -152,22 +153,24 @@ class Vocabulary:
 
     def along(self, text: bytes, seen: set[bytes]) -> list[int]:
         """The tokens that are a beginning of `text`, but for those `seen` already. A microsecond for 8 bytes."""
-        found, all_ids = list[int](), self._built.table.all_ids
+        found, table = list[int](), self._built.table
         for end in range(1, len(text)):
             if (piece := text[:end]) not in seen:
                 seen.add(piece)
-                found += all_ids.get(piece, ())
+                if piece in table.ids:
+                    found += (table.ids[piece], *table.repeated.get(piece, ()))
         return found
 
     def behind(self, text: bytes) -> list[int]:
         """The tokens that begin with `text`."""
-        texts, all_ids = self.segmenter.sorted_texts, self._built.table.all_ids
+        table, texts = self._built.table, self.segmenter.sorted_texts
         first = bisect_left(texts, text)
         last = bisect_left(texts, text + b"\xff", first)  # no text holds this byte
-        return [token for one in texts[first:last] for token in all_ids[one]]
+        again = (ids for one, ids in table.repeated.items() if one.startswith(text))
+        return [*table.order[first:last].tolist(), *chain.from_iterable(again)]
 
     def beginning_with(self, text: bytes) -> bitmask.Row:
-        """The tokens that begin with `text`, as a row. Up to 20 milliseconds for one of 150,000, then remembered."""
+        """The tokens that begin with `text`, as a row. 0.1 milliseconds, then remembered."""
         if len(text) == 1:
             return self.string_tokens.starting(text[0])
         found = self._beginning.get(text)
