@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.syntax.language import Language, Mode, Start
 from engine.syntax.scanner import ScanState
-from engine.syntax.stacks import Stacks, TooAmbiguous, pushed, same, shift, united
+from engine.syntax.stacks import Stacks, TooAmbiguous, pushed, same, shift, united, viable
 
 NOTHING: Stacks = ()
 TAB = 8
@@ -217,6 +217,45 @@ def _otherwise(language: Language, reading: Reading, mode: Mode, text: str) -> l
     if not stacks or not blocks or blocks[0] != column:
         return []
     return [(Reading(stacks, (mode, reading.modes[1]), Layout(blocks)), text)]
+
+
+def dead(language: Language, readings: Iterable[Reading], characters: Iterable[str]) -> set[str]:
+    """Those of the characters behind which nothing makes the text valid. As if each were read, but what the stacks can
+    take is asked once."""
+    readings, left = list(readings), set(characters)
+    if any(one.pending or not language.joins.isdisjoint(one.accepts) for one in readings):
+        return {character for character in left if not read(language, readings, character)}
+    for reading in readings:
+        place = reading.place
+        within = {} if place is None else {one: after for one in left if (after := place.step(one))}
+        left -= _taken(language, reading.stacks, within)
+        longer = {one for one, after in within.items() if after.accepts}
+        for behind in settled(language, [reading]):
+            left -= _entered(language, behind, left - longer)
+    return left
+
+
+def _entered(language: Language, reading: Reading, characters: set[str]) -> set[str]:
+    """Those of them with which a token can begin that the stacks can take."""
+    mode, alive = reading.modes[0], set[str]()
+    for scanner, stacks in mode.by_context(reading.stacks):
+        places = {one: scanner.start.step(one) for one in characters}
+        alive |= _taken(language, stacks, {one: place for one, place in places.items() if place})
+        if mode.otherwise:
+            others = {one for one, place in places.items() if place is None}
+            for other, _ in _otherwise(language, reading, mode.otherwise, "") if others else ():
+                alive |= _entered(language, other, others)
+    return alive
+
+
+def _taken(language: Language, stacks: Stacks, places: dict[str, ScanState]) -> set[str]:
+    """Those of the characters that lead to a place of which the stacks can take a token."""
+    wanted = 0
+    for place in places.values():
+        wanted |= place.bits
+    free = sum(1 << terminal for terminal in language.free)
+    found = free | viable(stacks, wanted & ~free)
+    return {one for one, place in places.items() if place.bits & found}
 
 
 def settled(language: Language, readings: Iterable[Reading]) -> Iterator[Reading]:

@@ -24,6 +24,8 @@ class ScanState:
     """Terminals that it still can be, now or after more characters."""
     candidates: tuple[int, ...]
     """`reaches`, the likely ones first."""
+    bits: int = field(repr=False)
+    """`reaches`, as bits."""
     after: dict[str, ScanState | None] = field(default_factory=dict, repr=False)
     by_signature: dict[int, ScanState | None] = field(default_factory=dict, repr=False)
 
@@ -121,7 +123,8 @@ class Scanner:
             ending = {self._ends[place] for place in places if place in self._ends}
             reaches = frozenset[int]().union(*(self._reach[place] for place in places))
             first = sorted(reaches, key=lambda one: (one in self._literals, one not in ending, self._order[one]))
-            state = ScanState(self, places, self._winners(ending), reaches, tuple(first))
+            bits = sum(1 << terminal for terminal in reaches)
+            state = ScanState(self, places, self._winners(ending), reaches, tuple(first), bits)
             found = self._states.setdefault(places, state)
         return found
 

@@ -99,6 +99,24 @@ def shift(stacks: Stacks, terminal: int) -> Stacks:
         stack = (state, stack, hash((state, stack[2])), (), stack[4])
 
 
+def viable(stacks: Stacks, wanted: int) -> int:
+    """Those of the terminals, as bits, that `shift` takes: in one walk for all of them."""
+    work, known, found = list(stacks), set[int](), 0
+    while work and found != wanted:
+        stack = work.pop()
+        shifted, reductions = stack[0].lookahead()
+        found |= shifted & wanted
+        for size, left, follow in reductions:
+            if follow & wanted & ~found:
+                for after in reduced(stack, size, left):
+                    if after[2] not in known:
+                        known.add(after[2])
+                        work.append(after)
+        if len(known) > MOST_STEPS:
+            raise TooAmbiguous
+    return found
+
+
 def reduced(stack: Stack, size: int, left: int) -> list[Stack]:
     """The stacks after so many symbols have become one."""
     return [pushed(below[0].gotos.get(left) or _goto(below[0], left), below) for below in _below(stack, size)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from engine.syntax.language import Language, Start
 from engine.syntax.languages import language_of
-from engine.syntax.reading import Reading, begin, is_whole, read, settled
+from engine.syntax.reading import Reading, begin, dead, is_whole, read
 from engine.syntax.stacks import TooAmbiguous
 
 PIECE = 1024
@@ -49,15 +49,12 @@ class State:
         except TooAmbiguous:
             return True
 
-    def dead(self, characters: Iterable[str]) -> Iterator[str]:
+    def dead(self, characters: Iterable[str]) -> set[str]:
         """Those of the characters that make it dead."""
-        readings, ended = self.readings, self
-        if not any(one.pending or not self.language.joins.isdisjoint(one.accepts) for one in readings):
-            ended = State(self.language, self.partial, tuple(settled(self.language, readings)), self.lost)
-        for character in characters:
-            within = any(one.place is not None and one.place.step(character) for one in readings)
-            if not (self if within else ended).feed(character).alive:
-                yield character
+        try:
+            return set() if self.lost else dead(self.language, self.readings, characters)
+        except TooAmbiguous:
+            return set()
 
     @property
     def size(self) -> int:

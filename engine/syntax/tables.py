@@ -24,6 +24,7 @@ class ParserState:
     gotos: dict[int, ParserState] = field(default_factory=dict, repr=False)
     _kernels: dict[int, frozenset[int]] | None = field(default=None, repr=False)
     _finished: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
+    _shifted: int = field(default=0, repr=False)
 
     def action(self, terminal: int) -> tuple[ParserState | None, tuple[Reduction, ...]]:
         """The state to shift to, and the reductions, that the terminal allows here."""
@@ -32,6 +33,12 @@ class ParserState:
         reductions = tuple((size, left) for size, left, follow in self._finished if follow >> terminal & 1)
         found = self.actions[terminal] = (self.goto(terminal), reductions)
         return found
+
+    def lookahead(self) -> tuple[int, tuple[tuple[int, int, int], ...]]:
+        """As bits, the terminals that it shifts; and its reductions with those that can come behind them."""
+        if self._kernels is None:
+            self._expand()
+        return self._shifted, self._finished
 
     def goto(self, symbol: int) -> ParserState | None:
         """The state after the symbol. None: it cannot stand here."""
@@ -62,6 +69,7 @@ class ParserState:
             else:
                 kernels.setdefault(symbol, []).append(item + 1)
         self._finished = tuple(sorted(set(finished)))
+        self._shifted = sum(1 << symbol for symbol in kernels if symbol < tables.terminals)
         self._kernels = {symbol: frozenset(found) for symbol, found in kernels.items()}
 
 

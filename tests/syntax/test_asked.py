@@ -62,3 +62,24 @@ def test_lift_s_five_code_schemas_have_places_in_their_language() -> None:
     assert {name for name, table in lift.SYNTAX.items() if table} == {
         f"{language}_generation" for language in ("python", "typescript", "rust", "go", "java")
     }
+
+
+BEGUN = {
+    "python": 'def f(x, *, y=1.5e3):\n    """Ü"""\n    return [x for z in {"a": (1, 2)} if not y != "\\n"]  # c\n',
+    "typescript": "for (const [k, v] of a) { if (k === 'x' && v?.l! > 1e3) /a[/]b/g.test(`${k} x`); }",
+    "go": "package a\n\nfunc (a *T) f(x ...int) (int, error) {\n\tif x := 1.5; x > 2 {\n\t\treturn `a`, 'b'\n\t}\n}\n",
+    "rust": "fn f<'a, T: Clone>(x: &'a T) -> Vec<u8> { match x { Some(n) if n > 1..=2 => b'a', _ => r#\"x\"#.len() } }",
+    "java": "class A<T extends B> { @O int f(final int... x) { return x[0] >>> 1 > 2 ? 'a' : (int) 1.5e3f; }",
+    "sql": "SELECT a.b AS \"c\" FROM t JOIN u ON t.x = u.x WHERE y IN (1, 2.5) AND z LIKE '%a''b' -- c\nGROUP BY 1",
+    "regex": r"^(?<year>\d{4,})[-a-z\]^]+?(?=a|b)\k<year>\u0041[\p{L}]*(?:x)??$",
+}
+CHARACTERS = [*map(chr, range(9, 127)), "é", "\u0301", "\u2028", "🍰"]
+
+
+@pytest.mark.parametrize("language", BEGUN)
+def test_characters_that_are_dead_are_those_behind_which_nothing_is_valid(language: str) -> None:
+    state = Syntax(language, "module").start()
+    for character in BEGUN[language]:
+        assert state.dead(CHARACTERS) == {one for one in CHARACTERS if not state.feed(one).alive}
+        state = state.feed(character)
+        assert state.alive

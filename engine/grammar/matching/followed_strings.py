@@ -72,7 +72,7 @@ class _Open(NamedTuple):
 
     def dead(self, characters: str) -> set[str]:
         """Those of the characters that it cannot go on with."""
-        by_group = (set.intersection(*(set(way.dead(characters)) for _, way in ways)) for ways in self.states)
+        by_group = (set.intersection(*(way.dead(characters) for _, way in ways)) for ways in self.states)
         return set[str]().union(*by_group)
 
     def completed(self, least: int = 0) -> bytes | None:
@@ -160,12 +160,12 @@ class FollowedStrings:
         if here is None or here.cut:
             return [like]
         kin = next((kind for kind in _FAMILIES if len(like) == 1 and chr(like[0]) in kind), "")
-        dead = [like, *(one.encode() for one in here.dead(kin))]
-        if like[0] >= 0x80 and len(here.dead(_WIDE)) == len(_WIDE):
-            dead += _LEADING
-        if escapes and len(here.dead(_ESCAPES)) == len(_ESCAPES):
-            dead.append(b"\\")  # what is left of escapes then is characters that can be written plainly
-        return dead
+        groups = {_WIDE: _LEADING if like[0] >= 0x80 else (), _ESCAPES: (b"\\",) if escapes else ()}
+        dead = here.dead("".join([kin, *(group for group, whole in groups.items() if whole)]))
+        found = [like, *(one.encode() for one in kin if one in dead)]
+        for group, whole in groups.items():  # what is left of dead escapes are characters that can be written plainly
+            found += whole if dead.issuperset(group) else ()
+        return found
 
     def completion(self, dead: bytes) -> bytes | None:
         """With what the open string ends here, where one that went on with `dead` wanted its end, or has been tried

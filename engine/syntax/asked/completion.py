@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from functools import cache
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.syntax.language import Language, Mode
 from engine.syntax.pattern import shortest_text
 from engine.syntax.reading import Reading, settled
 from engine.syntax.stacks import Stack, Stacks, TooAmbiguous, reduced
 from engine.syntax.state import State
+from engine.syntax.tables import ParserState
 
 _MOST = 300
 """Stacks that are looked at for one text: about a millisecond."""
@@ -60,6 +61,15 @@ def _completions(state: State, reading: Reading) -> Iterator[str]:
                 return
 
 
+class Exit(NamedTuple):
+    """The end of a production behind one of its items: it takes so many symbols from the stack, and puts one there."""
+
+    cost: int
+    item: int
+    size: int
+    left: int
+
+
 class _Costs:
     """The cheapest text of each symbol, by characters."""
 
@@ -90,29 +100,31 @@ class _Costs:
         own = self.behind(self._best[symbol])[1] if symbol in self._best else (symbol,)
         return cost + self._cost[symbol], own + terminals
 
+    @cache  # noqa: B019 - as many as there are states
+    def exits(self, state: ParserState) -> tuple[Exit, ...]:
+        """The cheapest ends of the productions that it stands in: one of those that leave the same stacks."""
+        ends = (Exit(self.behind(item)[0], item, *self._tables.places[item]) for item in state.kernel)
+        found = {one[2:]: one for one in sorted(ends, reverse=True) if one.cost < _NEVER}
+        return tuple(found.values())
+
 
 _costs = cache(_Costs)
 
 
 def _plan(language: Language, stacks: Stacks) -> list[int] | None:
     """The cheapest terminals behind which one of the stacks has nothing open."""
-    costs, tables, order = _costs(language), language.tables, count()
-    work: list[tuple[int, int, Stack | None, Any]] = [(0, next(order), stack, None) for stack in stacks]
+    costs, goals, order = _costs(language), language.tables.goals, count()
+    work: list[tuple[int, int, Stack, Exit | None, Any]] = [(0, next(order), stack, None, None) for stack in stacks]
     seen = set[int]()
     while work and len(seen) < _MOST:
-        cost, _, stack, way = heappop(work)
-        if stack is None:
+        cost, _, stack, ended, way = heappop(work)
+        if ended and ended.left in goals:
             return _along(language, costs, way)
-        if stack[2] in seen:
-            continue
-        seen.add(stack[2])
-        for item in stack[0].kernel:
-            dot, left = tables.places[item]
-            total = cost + costs.behind(item)[0]
-            if total < _NEVER:
-                after = [None] if left in tables.goals else reduced(stack, dot, left)
-                for one in after:
-                    heappush(work, (total, next(order), one, (way, item)))
+        for here in reduced(stack, ended.size, ended.left) if ended else (stack,):
+            if here[2] not in seen:
+                seen.add(here[2])
+                for one in costs.exits(here[0]):
+                    heappush(work, (cost + one.cost, next(order), here, one, (way, one.item)))
     return None
 
 
