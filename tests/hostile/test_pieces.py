@@ -20,6 +20,7 @@ from engine.grammar.masks.bitmask import words
 from engine.grammar.matching import narrowing, token_matcher
 from engine.grammar.pieces import Work
 from engine.grammar.vocabulary import shortest_tokenization
+from engine.grammar.vocabulary.string_tokens import StringTokens
 from engine.schema.rules import guards
 from tests.decode.fakes import V, fake_engine, random_logits
 
@@ -255,6 +256,28 @@ def test_a_piece_of_an_ending_asks_few_guards(tmp_path: Path, monkeypatch: pytes
             asked[0] = 0
     assert pieces > 1
     assert longest <= 2 * least_text._PIECE
+
+
+def test_keys_that_the_shapes_of_an_object_share_are_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that ask for others make many shapes of one object, each with a region of its own."""
+    asked: list[str] = []
+    begins = StringTokens.may_begin
+
+    def counted(self: StringTokens, name: str) -> bool:
+        asked.append(name)
+        return begins(self, name)
+
+    monkeypatch.setattr(StringTokens, "may_begin", counted)
+    names = [f"k{n}" for n in range(48)]
+    needs = {name: [names[(7 * n + 1) % 48]] for n, name in enumerate(names)}
+    part = {"type": "object", "properties": {name: {} for name in names}, "dependentRequired": needs}
+    engine, _ = fake_engine(random_logits(3), tmp_path)
+    with engine:
+        document = engine.grammars.compile(Constraint.json_schema({"anyOf": [{"type": "null"}, part]})).matcher()
+        document.fill(np.zeros((1, words(V)), dtype=np.int32), 0)
+    assert sorted(asked) == sorted(names)
 
 
 def test_many_that_are_cancelled_at_once_end_over_several_turns(

@@ -73,6 +73,8 @@ class Narrowing:
         self._key_ends: dict[tuple[str, bytes], bool] = {}
         self._declaring: dict[str, list[int]] = {}
         self._begun: dict[Members, Reach] = {}
+        self._asked_names, self._beginning = set[str](), set[str]()
+        """Keys that have been looked at, which many shapes of an object share, and those that some token begins."""
         self._deep = tokens.deep | (long & tokens.closing)
         self._past_keys_row = self._deep | tokens.past_members
 
@@ -136,8 +138,10 @@ class Narrowing:
             return reach
         known = self._begun.get(region)
         if known is None:
-            names = frozenset(filter(self._tokens.may_begin, region.names))
-            known = self._begun[region] = Reach(reach.chars, reach.items, names)
+            new = region.names - self._asked_names
+            self._asked_names |= new
+            self._beginning.update(filter(self._tokens.may_begin, new))
+            known = self._begun[region] = Reach(reach.chars, reach.items, region.names & self._beginning)
         return known
 
     def _reach(self, region: Length | Matching) -> Reach:

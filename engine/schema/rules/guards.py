@@ -311,7 +311,8 @@ class Names:
         """Where they stand in an order, sorted; remembered for one."""
         known = self._places
         if known is None or known[0] is not order:
-            known = self._places = order, sorted(map(order.place, self.all))
+            there = [at for at, name in enumerate(order.names) if name in self.all]
+            known = self._places = order, there + [len(order.names)] * (len(self.all) - len(there))
         return known[1]
 
     def required(self, required: frozenset[str]) -> frozenset[str]:
