@@ -23,7 +23,7 @@ from engine.model.kernels.delta import step
 from engine.model.kernels.delta.chunks import CHUNK
 from engine.model.kernels.delta.memory import TAPS, Rows, make_memory
 from engine.model.kernels.delta.spans import LayerStates
-from engine.model.recurrent.trail import SPACING, missed_least
+from engine.model.recurrent.trail import SPACING, Feeding, missed_least
 
 RING = 128
 """Positions of which it is kept what their tokens fed: twice the way between two copies."""
@@ -59,12 +59,8 @@ class SavedStates:
 
 
 @dataclass(slots=True)
-class _Row:
-    tokens: list[int] = field(default_factory=list)
-    """What was fed last at each position; of those behind `at` some may have been taken back."""
+class _Row(Feeding):
     copies: list[Copied] = field(default_factory=list)
-    at: int | None = None
-    """After how many tokens the slot's state is; None while that is not known."""
     ring: int = 1 - TAPS
     """The first position from which on the ring has what tokens fed."""
 
@@ -204,10 +200,8 @@ class DeviceStates:
         """Let the slot's state be that after its first `position` tokens, or as near before as is still known: how
         many."""
         row = self._rows[slot]
-        if row.at == position:
+        if row.is_at(position):
             return position
-        if position > len(row.tokens):
-            raise ValueError(f"slot {slot} has been fed {len(row.tokens)} tokens, and not {position}")
         base = row.nearest(position)
         reached = position if row.remembers(base) else base.position
         if not row.remembers(base):
@@ -242,7 +236,7 @@ class DeviceStates:
 
     def load(self, slot: int, saved: SavedStates, length: int) -> None:
         """The slot begins with the first `length` tokens of what was saved."""
-        row = _Row(list(saved.tokens[:length]), list(saved.copies), ring=NOWHERE)
+        row = _Row(list(saved.tokens[:length]), copies=list(saved.copies), ring=NOWHERE)
         row.upto(length)
         self._rows[slot] = row
 

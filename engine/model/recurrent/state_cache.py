@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.errors import ModelError
 from engine.model.architecture.shape import DeltaNet
 from engine.model.recurrent.delta_rule import convolve, follow, unit
-from engine.model.recurrent.trail import FED, SNAPSHOTS, SPACING, Fed, Snapshot, Trail
+from engine.model.recurrent.trail import FED, SNAPSHOTS, SPACING, Fed, Feeding, Snapshot, Trail
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,8 @@ class _Step:
 
 
 @dataclass(slots=True)
-class _Row:
-    tokens: list[int] = field(default_factory=list)
-    """What was fed last at each position; of those behind `at` some may have been taken back."""
+class _Row(Feeding):
     trail: Trail = field(default_factory=Trail)
-    at: int | None = None
-    """After how many tokens the slot's state is; None while it is not known, as when a step has failed."""
     step: _Step | None = None
 
 
@@ -80,13 +76,10 @@ class StateCache:
 
     def rewind(self, slot: int, position: int) -> int:
         """Let the slot's state be that after its first `position` tokens, or as near before as is still known: how
-        many. `tokens` names those that have to be fed
-        again."""
+        many. `tokens` names those that have to be fed again."""
         row = self._rows[slot]
-        if row.at == position:
+        if row.is_at(position):
             return position
-        if position > len(row.tokens):
-            raise ValueError(f"slot {slot} has been fed {len(row.tokens)} tokens, and not {position}")
         row.at, row.trail = None, row.trail.upto(position)
         base = row.trail.snapshots[-1] if row.trail.snapshots else None
         reached = 0 if base is None else base.position
@@ -149,7 +142,7 @@ class StateCache:
 
     def load(self, slot: int, saved: SavedStates, length: int) -> None:
         """The slot begins with the first `length` tokens of what was saved; its state is made when it is needed."""
-        self._rows[slot] = _Row(list(saved.tokens[:length]), saved.trail.upto(length))
+        self._rows[slot] = _Row(list(saved.tokens[:length]), trail=saved.trail.upto(length))
 
     def _snapshot(self, slot: int, position: int) -> Snapshot:
         return Snapshot(position, self._states[slot].clone(), self._tails[slot].clone())

@@ -27,6 +27,22 @@ FED = 512
 """Tokens of a row of which it is kept what they fed."""
 
 
+@dataclass(slots=True)
+class Feeding:
+    """What a slot was fed, and how far its state is."""
+
+    tokens: list[int] = field(default_factory=list)
+    """What was fed last at each position; of those behind `at` some may have been taken back."""
+    at: int | None = None
+    """After how many tokens the slot's state is; None while it is not known, as when a step has failed."""
+
+    def is_at(self, position: int) -> bool:
+        """Whether nothing has to be gone back. ValueError where so many tokens were never fed."""
+        if self.at != position and position > len(self.tokens):
+            raise ValueError(f"the slot has been fed {len(self.tokens)} tokens, and not {position}")
+        return self.at == position
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What all layers hold after `position` tokens."""
