@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from engine.checks.closed_values import is_at
@@ -16,7 +16,7 @@ from engine.config import Limits
 from engine.constraint import Constraint
 from engine.errors import EngineError
 from engine.pointer import steps
-from engine.schema.reading.contents import LANGUAGE_OF, syntax_of
+from engine.schema.reading.contents import LANGUAGE_OF, SYNTAX, syntax_of
 from engine.schema.reading.reference import Location, Schemas
 from engine.syntax import Syntax
 from engine.syntax.asked.completion import prepare
@@ -29,6 +29,13 @@ Ways = frozenset[Syntax | None]
 _ANYTHING: Ways = frozenset({None})
 _ABSENT: Ways = frozenset()
 """There is no such place."""
+_SAYING = frozenset({"$ref", *SYNTAX})
+_DYNAMIC = frozenset({"$dynamicRef", "$recursiveRef"})
+_CHOOSING = {
+    *("anyOf", "oneOf", "not", "if", "then", "else", "contains", "propertyNames", "patternProperties"),
+    *("dependencies", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties"),
+}
+"""What stands below these is asked of some values only."""
 _MOST = 2_000
 """Subschemas that are looked at for one string; one that needs more is not followed."""
 
@@ -68,6 +75,20 @@ def _kept(source: str, depth: int, nodes: int) -> Schemas:
     return schemas
 
 
+def _is_alone(schema: Any) -> bool:
+    parts = [(schema, False)]
+    while parts:
+        part, chosen = parts.pop()
+        if isinstance(part, dict):
+            other = "contentMediaType" in part and _syntax_of(part) is None
+            if other or not _DYNAMIC.isdisjoint(part) or (chosen and not _SAYING.isdisjoint(part)):
+                return False
+            parts += [(below, chosen or name in _CHOOSING) for name, below in part.items()]
+        elif isinstance(part, list):
+            parts += [(below, chosen) for below in part]
+    return True
+
+
 def _syntax_of(part: dict[str, Any]) -> Syntax | None:
     try:
         return syntax_of(part)
@@ -84,6 +105,12 @@ class Languages:
         self._schemas, self._asked, self._closed = schemas, asked, closed
         self._left = 0
         self._before: Found = ()
+        self.sure = True
+
+    @cached_property
+    def alone(self) -> bool:
+        """Whether no keyword that names a language stands below one that asks for it of some values only."""
+        return not self._asked and self._schemas is not None and _is_alone(self._schemas.root.schema)
 
     def at(self, path: Path, before: Found = ()) -> tuple[frozenset[Syntax], ...]:
         """Of each of these the string at `path` must be one; none where it may be anything. `before`: what strings
@@ -95,6 +122,7 @@ class Languages:
                 ways = self._looked_at(path, ())
             if ways and self._left > 0 and None not in ways:
                 found.append(frozenset(way for way in ways if way is not None))
+            self.sure = self._left > 0 and (bool(found) or ways == _ANYTHING)
         return tuple(found)
 
     def _looked_at(self, path: Path, before: Found) -> Ways:
@@ -103,6 +131,7 @@ class Languages:
         try:
             return self._ways(self._schemas.root, path, ())
         except (RecursionError, EngineError):  # too deep, or too large, to look at
+            self._left = 0
             return _ANYTHING
 
     def _ways(self, at: Location, path: Path, here: Path) -> Ways:

@@ -29,6 +29,7 @@ from engine.grammar import FollowedStrings, Vocabulary
 from engine.interfaces import Runner, Tokenizer
 from engine.judge import Judgement
 from engine.request import Result
+from engine.schema.reading.contents import SYNTAX
 
 _ENDING_S = 0.5
 """What looking for an ending and writing it may last beyond the deadline; what is longer does not fit."""
@@ -207,8 +208,10 @@ class EngineCore:
             sample.matcher = grammar.matcher(sample.job.request.id)
             asks = grammar.judge is not None or sample.conditional is not None
             sample.matcher.judge = sample.opinions if asks else None
-            if sample.job.languages is not None:
-                sample.matcher.strings = FollowedStrings(sample.job.languages)
+            if (languages := sample.job.languages) is not None:
+                sample.matcher.strings = FollowedStrings(languages)
+                checked = {verdict.keyword for verdict in grammar.verdicts if verdict.verdict == "checked"}
+                sample.around_strings = sample.conditional is None and checked <= set(SYNTAX) and languages.alone
             sample.matcher.checks = sample.checks = RowChecks(sample.job.checks) if sample.job.checks else None
 
     def _prefilled(self, sample: Sample) -> None:

@@ -181,6 +181,9 @@ class Sample:
     withheld: str = ""
     """The end of the text, which may still be taken back; `told` characters before it were handed on."""
     told: int = 0
+    around_strings: bool = False
+    """Nothing of it is taken back but strings in languages, with what comes behind them; `settled` tokens are not."""
+    settled: int = 0
     ending: list[int] = field(default_factory=list)
     """What is still to be written of its ending, last token first."""
     sought: Callable[..., None] | None = None

@@ -63,6 +63,8 @@ def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
         return False
     if b'"' in matcher.last_text and steer(sample, tokenizer):  # before the judge sees it
         return True
+    if sample.retries >= retries and matcher.strings is not None:
+        matcher.strings.judged()  # whatever the judge says of them
     count = None if sample.retries >= retries else matcher.retreat()
     if count is None:
         return False
@@ -72,13 +74,20 @@ def reconsider(sample: Sample, tokenizer: Tokenizer, retries: int) -> bool:
 
 
 def settle(sample: Sample) -> None:
-    """Hand on what can be taken back no more: with checks alone, all but values that are still to be asked about."""
+    """Hand on what can be taken back no more: with checks alone, all but values that are still to be asked about; with
+    languages alone, all but strings that are written in one and not judged."""
     matcher, checks = sample.matcher, sample.checks
-    if matcher is None or checks is None or matcher.judge is not None or not sample.withheld:
+    if matcher is None or not sample.withheld:
         return
-    news = b"" if matcher.within_string else matcher.last_text
-    if not checks.holds(news, lambda: matcher.text(matcher.token_ids)):
-        release(sample)
+    if sample.around_strings and matcher.strings is not None:
+        held_from = matcher.strings.held_from
+        if held_from > sample.settled:
+            sample.settled = held_from
+            release(sample, matcher.text(matcher.token_ids[held_from:]))
+    elif checks is not None and matcher.judge is None:
+        news = b"" if matcher.within_string else matcher.last_text
+        if not checks.holds(news, lambda: matcher.text(matcher.token_ids)):
+            release(sample)
 
 
 def _take_back(sample: Sample, count: int, tokenizer: Tokenizer) -> None:
@@ -171,9 +180,13 @@ def emit(sample: Sample, text: str) -> None:
         release(sample)
 
 
-def release(sample: Sample) -> None:
-    """Hand on what was held back because it could have been taken back."""
-    text, sample.withheld = sample.withheld, ""
+def release(sample: Sample, held: bytes = b"") -> None:
+    """Hand on what was held back because it could have been taken back, but for what is `held` still."""
+    text = sample.withheld
+    if held:
+        data = text.encode() + sample.text.unsettled
+        text = data[: -len(held)].decode(errors="ignore")  # a character may be held in part
+    sample.withheld = sample.withheld[len(text) :]
     sample.told += len(text)
     if text and sample.job.on_text is not None:
         sample.job.on_text(sample.index, text)

@@ -133,7 +133,15 @@ def _wrong_from(matcher: TokenMatcher) -> int | None:
     if judge is None or not tokens or (not matcher.terminated and CLOSERS.isdisjoint(last)):
         return None
     ending = matcher.quick_ending()
-    return None if ending is None else failing_start(judge, matcher.text(tokens), matcher.text(ending))
+    if ending is None:
+        return None
+    written, rest = matcher.text(tokens), matcher.text(matcher.filled(ending))
+    judgement = judge(written + rest)
+    if not judgement.valid:
+        return failing_start(judgement, written, rest)
+    if matcher.strings is not None:
+        matcher.strings.judged()
+    return None
 
 
 def _offers_another(matcher: TokenMatcher, token_id: int) -> bool:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple, Protocol, Self
 
 from engine.grammar.counting.cursor import Cursor, characters, closing_quote, finished
+from engine.grammar.vocabulary.shortest_tokenization import NEVER
 from engine.syntax import State, Syntax
 from engine.syntax.asked.completion import completion
 
@@ -37,7 +38,10 @@ Found = tuple[int, Path, frozenset[Syntax]]
 
 
 class Languages(Protocol):
-    """In which language the string at a path is to be written: one of each of these. `before`: what strings are."""
+    """In which language the string at a path is to be written: one of each of these. `before`: what strings are.
+    Where that is not `sure` the judge may ask for one of a string that none is told of."""
+
+    sure: bool
 
     def at(
         self, path: Path, before: tuple[tuple[Path, frozenset[Syntax]], ...] = ()
@@ -54,12 +58,14 @@ class Dead(NamedTuple):
 class _Open(NamedTuple):
     """A string behind a token that leaves it open. `first`: index of the token that opened it; `states`, of the ways it
     may go on, none where it is followed no more; `cut`: the bytes of a character, or escape, that is not finished;
-    `path`: where it stands, if which way it goes tells of others."""
+    `path`: where it stands, if which way it goes tells of others; `begin`: index of the first token that may be taken
+    back with it, where the token that opened it closed another."""
 
     first: int
     states: States
     cut: bytes = b""
     path: Path | None = None
+    begin: int = 0
 
     @property
     def whole(self) -> bool:
@@ -88,7 +94,7 @@ class _Open(NamedTuple):
         if not text:
             return self._replace(cut=cut)
         states = tuple(_living(ways, text) for ways in self.states)
-        return _Open(self.first, states, cut, self.path) if all(states) else None
+        return self._replace(states=states, cut=cut) if all(states) else None
 
 
 def _living(ways: Ways, text: str) -> Ways:
@@ -111,6 +117,10 @@ class FollowedStrings:
         """Index of the token that opened the string which is followed no more."""
         self._found: list[Found] = []
         """By the index of the token that closed it, what a string is that might have been something else."""
+        self._unjudged: list[tuple[int, int]] = []
+        """By the index of the token that closed it, where a string begins that nobody has judged."""
+        self._sure_to = NEVER
+        """Index of the first token of a string of which it is not sure whether it is in a language."""
 
     def push(self, before: Cursor, text: bytes) -> None:
         """One more token."""
@@ -123,17 +133,21 @@ class FollowedStrings:
         del self._read[len(self._read) - (count - unread) :]
         if self._let_go >= len(self._read):
             self._let_go = -1
-        self._forget_found()
+        self._forget()
 
-    def _forget_found(self) -> None:
-        """What strings are that no token has closed."""
-        while self._found and self._found[-1][0] >= len(self._read):
-            self._found.pop()
+    def _forget(self) -> None:
+        """What is told of strings that no token has closed."""
+        for told in (self._found, self._unjudged):
+            while told and told[-1][0] >= len(self._read):
+                told.pop()
+        if self._sure_to >= len(self._read):
+            self._sure_to = NEVER
 
     def fork(self) -> Self:
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy._read, copy._new, copy._found = list(self._read), list(self._new), list(self._found)
+        copy._unjudged = list(self._unjudged)
         return copy
 
     def settle(self) -> Dead | None:
@@ -186,6 +200,18 @@ class FollowedStrings:
     def goes_on(self) -> bool:
         """Whether the last token went on with a followed string, and left it open."""
         return not self._new and self.open not in (None, len(self._read) - 1)
+
+    @property
+    def held_from(self) -> int:
+        """So many tokens stay as they are, whatever comes: those before strings that are open, or not judged."""
+        unread = next((at for at, (_, text) in enumerate(self._new) if b'"' in text), len(self._new))
+        here = self._read[-1] if self._read else None
+        first = len(self._read) + unread if here is None else here.begin
+        return min([first, self._sure_to, *(begin for _, begin in self._unjudged)])
+
+    def judged(self) -> None:
+        """The strings that have closed stay as they are."""
+        self._unjudged.clear()
 
     @property
     def last_whole(self) -> int | None:
@@ -252,7 +278,7 @@ class FollowedStrings:
         """What is open behind a token."""
         index, at = len(self._read), 0
         here = self._read[-1] if self._read else None
-        self._forget_found()
+        self._forget()
         while True:
             if here is None:
                 here, cursor, at = self._next(index, cursor, text, at, self._found)
@@ -267,6 +293,7 @@ class FollowedStrings:
             if not fed.whole:
                 return Dead(index, text[: close + 1])
             _note(self._found, index, fed)
+            self._unjudged.append((index, here.begin))
             cursor, at, here = cursor.read(text[at : close + 1]), close + 1, None
 
     def _next(
@@ -283,12 +310,17 @@ class FollowedStrings:
         return None, cursor, len(text)
 
     def _opened(self, index: int, cursor: Cursor, found: Sequence[Found]) -> _Open | None:
+        outer = self._read[index - 1] if index else None
+        begin = index if outer is None else outer.begin
         if index == self._let_go:
-            return _Open(index, ())
+            return _Open(index, (), begin=begin)
         path = _path(cursor)
         before = tuple((place, syntaxes) for _, place, syntaxes in found[-_MOST_FOUND:])
         states = _begun(self._languages.at(path, before))
-        return _Open(index, states, path=path if any(len(ways) > 1 for ways in states) else None) if states else None
+        if not self._languages.sure:
+            self._sure_to = min(self._sure_to, begin)
+        ways = any(len(ways) > 1 for ways in states)
+        return _Open(index, states, path=path if ways else None, begin=begin) if states else None
 
 
 def _note(found: list[Found], index: int, ended: _Open | None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from engine.grammar.counting.cursor import spelled
-from engine.judge import Judge
+from engine.judge import Judgement
 from engine.pointer import json_pointer
 
 _LEXEME = re.compile(rb'"(?:[^"\\]|\\.)*+(?P<closed>")?|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
@@ -20,16 +20,13 @@ VALUE_ENDS = frozenset(b'"}],')
 """One of these comes with the end of any value, or before anything else does."""
 
 
-def failing_start(judge: Judge, written: bytes, ending: bytes) -> int | None:
-    """Offset in `written` of the value that fails for good; None while nothing does. Linear in the text.
+def failing_start(judgement: Judgement, written: bytes, ending: bytes) -> int | None:
+    """Offset in `written` of the value that fails for good; None where none does. Linear in the text.
 
-    `ending` completes `written` to a whole document of the grammar.
+    `ending` completes `written` to the whole document that was judged.
     """
-    verdict = judge(written + ending)
-    if verdict.valid:
-        return None
     spans = value_spans(written)
-    pointer = verdict.pointer or ""
+    pointer = judgement.pointer or ""
     start, end = spans.get(pointer, (0, None))
     return start if end is not None or not ending else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 
 from engine import Constraint, Engine, Limits, Request, SamplingParams
+from engine.decode.requests.opinions import Opinions
+from engine.decode.step import row
 from engine.errors import BudgetTooSmall
+from engine.judge import Judgement
 from engine.request import Result
 from engine.syntax import LANGUAGES, Syntax
 from engine.syntax.asked.reference import problem
-from tests.decode.fakes import EOS, ByteTokenizer, Logits, fake_engine, random_logits, wants
+from tests.decode.fakes import EOS, STEP_S, ByteTokenizer, Logits, clock_of_steps, fake_engine, random_logits, wants
 
 PYTHON_UNITS = sorted(LANGUAGES["python"])
 
@@ -358,3 +362,91 @@ def test_a_stream_tells_the_text_of_every_sample_however_it_ends(tmp_path: Path,
             assert not sample.valid or parses(json.loads(sample.text)["code"], "expression")
     assert {sample.status for sample in results[0].samples} <= {"complete", "closed", "dead_end", "invalid"}
     assert {sample.status for sample in results[2].samples} == {"cancelled"}
+
+
+AROUND = {
+    "type": "object",
+    "properties": {
+        "a": {"type": "string", "maxLength": 16},
+        "list": {"type": "array", "minItems": 1, "maxItems": 4, "items": schema("expression")["properties"]["code"]},
+        **schema("body")["properties"],
+        "b": {"$ref": "#/properties/list"},
+        "z": {"type": "string", "maxLength": 9},
+    },
+    "required": ["a", "list", "code", "z"],
+}
+
+
+def test_a_stream_holds_back_strings_in_languages_until_they_are_judged(tmp_path: Path) -> None:
+    told, heard = "", list[str]()
+    text = '{"a":"what is no code","list":["x","f(y)"],"code":"return f(x)","z":"end"}'
+    engine, network = fake_engine(wants(text), tmp_path)
+    network.before = lambda: heard.append(told)
+    with engine:
+
+        def hear(_: int, piece: str) -> None:
+            nonlocal told
+            told += piece
+
+        result = engine.submit(asked(AROUND), on_text=hear).result(60)
+    assert (told, result.text) == (text, text)
+    for written in ('{"a":"what is no co', '{"a":"what is no code","list":[', f"{text[:-20]}", text[:-3]):
+        assert any(one.startswith(written) and len(one) < len(text) for one in heard), f"told early: {written}"
+    for begin, end in (('["', 'x"'), ('"code":"', 'return f(x)"')):
+        held = range(text.index(begin) + len(begin), text.index(begin) + len(begin + end))
+        assert not any(len(one) in held for one in heard), "a string in a language comes at once"
+
+
+@pytest.mark.parametrize("case", ["plain", "refused", "short", "overdue"])
+def test_what_a_stream_has_told_is_never_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    kept, take_back = list[bool](), row._take_back
+
+    def taken_back(sample: Any, count: int, tokenizer: Any) -> None:
+        take_back(sample, count, tokenizer)
+        kept.append(sample.told <= len("".join(sample.pieces)))
+
+    monkeypatch.setattr(row, "_take_back", taken_back)
+    if case == "refused":  # by a judge that knows more than the parser
+        monkeypatch.setattr(Opinions, "learn", _refusing(Opinions.learn))
+    told: dict[str, str] = {}
+    early = 0
+    engine, network = fake_engine(noise(11), tmp_path)
+    with engine, clock_of_steps(network):
+        running = []
+        for seed in range(12):
+            params = SamplingParams(temperature=1, seed=seed, max_tokens=60 if case == "short" else 300)
+            deadline_s = (20 + 10 * seed) * STEP_S if case == "overdue" else None
+            request = Request(
+                id=f"{seed}",
+                prompt="x",
+                constraint=Constraint.json_schema(AROUND),
+                sampling=params,
+                deadline_s=deadline_s,
+            )
+
+            def heard(_: int, piece: str, name: str = request.id) -> None:
+                nonlocal early
+                early += name in told
+                told[name] = told.get(name, "") + piece
+
+            running.append(engine.submit(request, on_text=heard))
+        results = [one.result(120) for one in running]
+    assert [told.get(result.id, "") for result in results] == [result.text for result in results]
+    assert kept
+    assert all(kept), "nothing that was handed on"
+    assert early > len(results)
+
+
+def _refusing(learn: Any) -> Any:
+    """Judgements as they are, but that code with an x in it is refused."""
+
+    def refusing(self: Opinions, texts: tuple[bytes, ...], verdict: Any) -> None:
+        found = [json.loads(text).get("list", []) for text in texts]
+        wrong = [next((at for at, code in enumerate(list_) if "x" in code), None) for list_ in found]
+        judged = [
+            one if at is None else Judgement(False, "an x", f"/list/{at}")
+            for one, at in zip(verdict.judgements, wrong, strict=False)
+        ]
+        learn(self, texts, replace(verdict, judgements=judged))
+
+    return refusing
