@@ -10,6 +10,8 @@ from engine.syntax import State, Syntax
 class Everywhere:
     """All strings that are values are expressions of Python."""
 
+    sure = True
+
     def at(self, path: object, before: object = ()) -> tuple[frozenset[Syntax], ...]:
         return (frozenset({Syntax("python", "expression")}),)
 
@@ -28,6 +30,18 @@ def test_the_earliest_token_is_told_and_what_no_token_there_may_begin_with() -> 
     assert after(b'["', b"f(", b'","', b'x"]')[1] == Dead(2, b'"')
     assert after(b'["f(x)', b'","y"', b"]")[1] is None
     assert after(b'{"f(":"y"}')[1] is None, "keys are no values"
+
+
+def test_strings_are_held_until_they_are_judged() -> None:
+    strings, _ = after(b'{"a', b'":"f', b"(x)", b'"', b',"b":', b"1", b',"c":"y"', b",")
+    assert strings.held_from == 1
+    strings.judged()
+    assert strings.held_from == 8
+    strings.push(Cursor().read(b'{"a":"f(x)","b":1,"c":"y",'), b'"d"')
+    assert strings.held_from == 8, "nobody has read what begins with a quote"
+    chained, _ = after(b'["', b"x", b'","', b"y", b'","')
+    chained.judged()
+    assert chained.held_from == 0, "what opened a string closed another, which is open again where that is taken back"
 
 
 def test_taking_back_returns_to_where_it_was() -> None:
