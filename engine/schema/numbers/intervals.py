@@ -16,7 +16,7 @@ INTERVAL_LIMIT = 4096
 class Interval:
     """Multiples of `step` (None: every number) between the bounds, that are no multiple of any of `holes`.
 
-    `plain`: written without fraction or exponent (an integer of draft 4).
+    `plain`: written without fraction or exponent (an integer of draft 4); `marked`: with one.
     """
 
     low: Fraction | None = None
@@ -26,10 +26,13 @@ class Interval:
     step: Fraction | None = None
     holes: frozenset[Fraction] = frozenset()
     plain: bool = False
+    marked: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Nothing is inside. Exact but for holes, which are compared with the step alone."""
+        if self.plain and self.marked:
+            return True
         if any(self.step is not None and (self.step / hole).denominator == 1 for hole in self.holes):
             return True
         if self.single is not None and any((self.single / hole).denominator == 1 for hole in self.holes):
@@ -60,7 +63,7 @@ class Interval:
         high, open_high = _tighter(self.high, self.open_high, other.high, other.open_high, lower=False)
         return Interval(
             low, high, open_low, open_high, common(self.step, other.step), self.holes | other.holes,
-            self.plain or other.plain,
+            self.plain or other.plain, self.marked or other.marked,
         )  # fmt: skip
 
 
@@ -116,7 +119,11 @@ def _outside(interval: Interval) -> Numbers:
         parts.append(Interval(high=interval.low, open_high=not interval.open_low))
     if interval.high is not None:
         parts.append(Interval(low=interval.high, open_low=not interval.open_high))
-    inside = replace(interval, step=None, holes=frozenset(), plain=False)
+    inside = Interval(interval.low, interval.high, interval.open_low, interval.open_high)
+    if interval.plain:
+        parts.append(replace(inside, step=interval.step, marked=True))
+    if interval.marked:
+        parts.append(replace(inside, step=common(interval.step, Fraction(1)), plain=True))
     if interval.step is not None and interval.single is None:
         parts.append(replace(inside, holes=frozenset({interval.step})))
     parts.extend(replace(inside, step=hole) for hole in interval.holes)

@@ -9,6 +9,9 @@ from functools import lru_cache
 from engine.schema.automata.automaton import Automaton
 from engine.schema.numbers import number_text
 from engine.schema.numbers.intervals import Interval, Numbers
+from engine.schema.regex.pattern import full_match
+
+_PLAIN = full_match("-?[0-9]+")
 
 
 @lru_cache(maxsize=256)
@@ -29,19 +32,21 @@ def greatest(numbers: Numbers, every_spelling: bool) -> Automaton:
     for interval in numbers:
         whole = interval.step == 1 and every_spelling and not interval.plain
         if interval.single is None and not interval.holes and (interval.step is None or whole):
-            found = found | number_text.greatest(replace(interval, step=None))
+            texts = number_text.greatest(replace(interval, step=None))
+            found = found | (texts - _PLAIN if interval.marked else texts)
     return found
 
 
 @lru_cache(maxsize=512)
 def _interval(interval: Interval, every_spelling: bool) -> Automaton:
     if interval.step is not None and interval.step.denominator == 1:
-        texts = number_text.integers(interval, integral_fractions=every_spelling and not interval.plain)
+        every = (every_spelling or interval.marked) and not interval.plain
+        texts = number_text.integers(interval, integral_fractions=every)
     else:
         texts = number_text.numbers(interval)
     for hole in interval.holes:
         texts = texts & number_text.no_multiples(hole)
-    return texts
+    return texts - _PLAIN if interval.marked else texts
 
 
 def _points(interval: Interval, every: bool) -> set[str]:
@@ -50,7 +55,8 @@ def _points(interval: Interval, every: bool) -> set[str]:
         return set()
     if interval.plain:
         return {str(interval.single.numerator)} if interval.single.denominator == 1 else set()
-    return _spellings(interval.single, every)
+    found = _spellings(interval.single, every or interval.marked)
+    return {text for text in found if not _PLAIN.accepts(text)} if interval.marked else found
 
 
 def _spellings(value: Fraction, every: bool) -> set[str]:

@@ -27,8 +27,7 @@ from engine.schema.sets.term import FALSE, TRUE, Terms
 def complement(terms: Terms, is_empty: IsEmpty, shape: Shape) -> Shape:
     """Values that are not in an exact shape (the caller has made sure, children included).
 
-    What strings hold decides nothing, as the specification says. So it is lost, and nobody may turn this back. Nor the
-    loss of `1.0`, which is no integer of draft 4.
+    What strings hold decides nothing, as the specification says. So it is lost, and nobody may turn this back.
     """
     strings: tuple[StringSet, ...] = ANY_STRING
     for part in shape.strings:
@@ -41,7 +40,7 @@ def complement(terms: Terms, is_empty: IsEmpty, shape: Shape) -> Shape:
         outside = _outside_object(terms, item)
         objects = widest(terms, (both_objects(terms, is_empty, a, b) for a in objects for b in outside))
     numbers = intervals.complement(shape.numbers)
-    exact = all(part.content is None for part in shape.strings) and not any(part.plain for part in shape.numbers)
+    exact = all(part.content is None for part in shape.strings)
     return Shape(not shape.null, BOTH - shape.booleans, numbers, strings, arrays, objects, exact)
 
 
