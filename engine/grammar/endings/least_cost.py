@@ -58,8 +58,9 @@ def _counted(rule: Nonterminal, facts: Cursor, costs: Mapping[Length, int]) -> i
                     return min(_CHARACTER * more + end, NEVER)
                 case Items(low=low):
                     return min(max(0, low - facts.count) * _item(rule) + end, NEVER)
-                case Members(required=required, low=low):
-                    return _absent(rule, required - facts.keys) + end if low <= len(required) else NEVER
+                case Members(required=required, low=low) as region:
+                    missing = region.needed(facts.keys) - facts.keys
+                    return _absent(rule, missing) + end if low <= len(required) else NEVER
     return NEVER
 
 

@@ -12,6 +12,7 @@ from engine.grammar.vocabulary.shortest_tokenization import NEVER
 from engine.schema.rules.guards import (
     Another,
     AnyOf,
+    DependentMembers,
     Enough,
     Guard,
     Length,
@@ -21,6 +22,7 @@ from engine.schema.rules.guards import (
     Unrepeated,
     Within,
     bare,
+    missing,
 )
 
 MAX_TEXT = 1 << 20
@@ -61,10 +63,12 @@ def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
     match guard:
         case Enough() | Unrepeated(rest=("",)):
             return 0, 0
-        case Member(region, name) if name in region.required:
-            return 1, 0
-        case Another(region, names) if any(name not in cursor.keys for name in names.required(region.required)):
-            return 1, 0
+        case Member(region, name) if name in (needed := region.needed(cursor.keys)):
+            return 1, missing(needed, cursor.keys)
+        case Another(region, names) if not names.required(needed := region.needed(cursor.keys)) <= cursor.keys:
+            return 1, missing(needed, cursor.keys)
+        case Member(DependentMembers(implied=implied), name):
+            return 3, sum(len(others - cursor.keys) for key, others in implied if key == name)
         case Letter():
             return 1, guard.left(cursor) or 0
         case Room(region=region, cost=cost):

@@ -147,8 +147,8 @@ class Lister:
                 for key, term in named
             ]
             members = ([part for part in chosen if part is not None] for chosen in islice(product(*choices), TRIED))
-            yield from (_object(parts) for parts in members if _fits(shape, len(parts)))
-            for part in others if not shape.required and _fits(shape, 1) else ():
+            yield from (_object(parts) for parts in members if _fits(shape, [key for key, *_ in parts]))
+            for part in others if not shape.required and _fits(shape, [""]) else ():
                 declared = Automaton.of(key for key, _ in shape.named if part.keys.accepts(key))
                 for value in self._values(part.value, deep).spell(1):
                     yield from (_object([_member(key, value)]) for key in ascending(part.keys - declared))
@@ -212,5 +212,7 @@ def _object(members: list[_Member]) -> tuple[str, str]:
     )
 
 
-def _fits(shape: ObjectShape, members: int) -> bool:
-    return shape.low <= members and (shape.high is None or members <= shape.high)
+def _fits(shape: ObjectShape, keys: list[str]) -> bool:
+    """Whether objects may have these keys and no other ones, as far as they are counted or imply others."""
+    held = all(key not in keys or other in keys for key, other in shape.implied)
+    return held and shape.low <= len(keys) and (shape.high is None or len(keys) <= shape.high)

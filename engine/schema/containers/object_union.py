@@ -21,7 +21,7 @@ from engine.schema.rules.guards import Guard, Members
 from engine.schema.rules.layout import Follow
 from engine.schema.rules.shortest import Fewest
 from engine.schema.semantics.occurrences import mark
-from engine.schema.sets.object_forms import written_forms
+from engine.schema.sets.object_forms import Refuse, divided, written_forms
 from engine.schema.sets.shape import ObjectShape
 from engine.schema.sets.term import FALSE, Term
 
@@ -37,7 +37,8 @@ _Edge = tuple[str | None, Term]
 def write_objects(writer: ValueWriter, items: tuple[ObjectShape, ...], follow: Follow, term: Term) -> list[Ref]:
     """Rules for what follows the opening brace of one of these shapes; equal ones in equal places are written once."""
     if not writer.counted:
-        return [ParameterObject(writer, item, follow, term).write() for item in items]
+        parts = [part for item in items for part in _divided(writer, item, term)]
+        return [ParameterObject(writer, part, follow, term).write() for part in parts]
     known = writer.objects.get((items, follow))
     shapes = [ObjectWriter(writer, form, follow, term) for item in items for form in _forms(writer, item, term)]
     if known is None:
@@ -46,12 +47,20 @@ def write_objects(writer: ValueWriter, items: tuple[ObjectShape, ...], follow: F
 
 
 def _forms(writer: ValueWriter, item: ObjectShape, term: Term) -> list[ObjectShape]:
-    evaluator = writer.evaluator
+    return written_forms(writer.evaluator.terms, writer.is_empty, item, _refusing(writer, term))
 
+
+def _divided(writer: ValueWriter, item: ObjectShape, term: Term) -> list[ObjectShape]:
+    """Without keys that imply others."""
+    keys = sorted({key for key, _ in item.implied})
+    return divided(writer.is_empty, item, keys, _refusing(writer, term))
+
+
+def _refusing(writer: ValueWriter, term: Term) -> Refuse:
     def refuse(keywords: tuple[str, ...], reason: str) -> None:
-        mark(evaluator, term, keywords, "checked", reason)
+        mark(writer.evaluator, term, keywords, "checked", reason)
 
-    return written_forms(evaluator.terms, writer.is_empty, item, refuse)
+    return refuse
 
 
 def _write(writer: ValueWriter, shapes: list[ObjectWriter]) -> list[Ref]:

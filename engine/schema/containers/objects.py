@@ -17,10 +17,11 @@ from engine.schema.containers.object_members import Member, MemberKinds
 from engine.schema.containers.value_writer import ValueWriter
 from engine.schema.rules import object_guards
 from engine.schema.rules.grammar import Ref, Sequence, Way
-from engine.schema.rules.guards import Members, Order
+from engine.schema.rules.guards import DependentMembers, Members, Order
 from engine.schema.rules.layout import Follow
 from engine.schema.rules.shortest import Fewest, Ranked
 from engine.schema.semantics.occurrences import mark
+from engine.schema.sets.algebra import closed
 from engine.schema.sets.shape import ObjectShape
 from engine.schema.sets.term import FALSE, Term
 from engine.schema.sets.words import ascending
@@ -87,7 +88,8 @@ class ObjectWriter:
         own = dict(self.named)
         never = frozenset(key for key in names if key not in own and (key in item.values or not self.free))
         high = None if item.high is None else item.high - still_needed
-        return Members(names - never, item.required, item.low, high, self.order, never)
+        bounds = names - never, item.required, item.low, high, self.order, never
+        return DependentMembers(*bounds, tuple(closed(item.implied).items())) if item.implied else Members(*bounds)
 
     def write(self) -> Ref:
         """The rule for what follows the opening brace, closing brace included."""
@@ -138,9 +140,11 @@ def fewest_members(shape: ObjectWriter, needs: frozenset[int], first: bool) -> t
     """Sets of members that the object needs where these needs are left, no matter what is there already (nothing, if
     `first`); none of them where any way to its end will do."""
     item = shape.item
-    if not (needs or item.low or item.required):
+    if not (needs or item.low or item.required or (item.implied and not first)):
         return ()
-    return tuple(_fewest(shape, met, first) for met in islice(_meeting(shape, needs, frozenset()), WAYS))
+    return tuple(
+        way for met in islice(_meeting(shape, needs, frozenset()), WAYS) for way in _fewest_with(shape, met, first)
+    )
 
 
 def _meeting(shape: ObjectWriter, needs: frozenset[int], taken: frozenset[str]) -> Iterator[tuple[Member, ...]]:
@@ -156,7 +160,33 @@ def _meeting(shape: ObjectWriter, needs: frozenset[int], taken: frozenset[str]) 
                 yield (member, *others)
 
 
-def _fewest(shape: ObjectWriter, met: tuple[Member, ...], first: bool) -> Fewest:
+def _fewest_with(shape: ObjectWriter, met: tuple[Member, ...], first: bool) -> Iterator[Fewest]:
+    """With the keys that these members imply; behind others, which may be any, with all that any key implies. Where
+    more are needed, without a key that implies others, or with one of them, or with as many as it takes."""
+    item, implied = shape.item, closed(shape.item.implied)
+    names = frozenset(member.name for member in met if member.name is not None)
+    always = item.required.union(*(others for key, others in implied.items() if key in names or not first))
+    found = dict.fromkeys([always])
+    if implied and item.low > len(always | names):
+        able = sorted((key for key, _ in shape.named if key in implied), key=lambda key: len(implied[key]))
+        room = len(shape.named) if item.high is None else item.high
+        with_one = (always | implied[key] | {key} for key in able)
+        found.update(dict.fromkeys(islice((keys for keys in with_one if len(keys) <= room), WAYS)))
+        many = always.union(key for key, _ in shape.named if key not in implied)
+        for key in able:
+            many = many if len(many) >= item.low else many | implied[key] | {key}
+        found.update(dict.fromkeys([many] if len(many) <= room else []))
+    return (_fewest(shape, met, first, keys, implied) for keys in found)
+
+
+def _fewest(
+    shape: ObjectWriter,
+    met: tuple[Member, ...],
+    first: bool,
+    required: frozenset[str],
+    implied: dict[str, frozenset[str]],
+) -> Fewest:
+    """`required` and what these members are, and others of the keys that imply no more than that."""
     layout, value = shape.writer.layout, shape.writer.value
     needed = {member.name: member.value for member in met if member.name is not None}
     always: dict[str, Ranked] = {}
@@ -165,9 +195,9 @@ def _fewest(shape: ObjectWriter, met: tuple[Member, ...], first: bool) -> Fewest
         part = shape.parts[rank]
         if key in needed:
             always[key] = (rank, (*layout.key(key), *value(needed[key])))
-        elif key in shape.item.required:
+        elif key in required:
             always[key] = (rank, part)
-        else:
+        elif implied.get(key, required) <= required:
             others.append((rank, part))
     last = len(shape.named)
     for member in met:

@@ -192,6 +192,15 @@ class Members:
     order: Order | None = None
     never: frozenset[str] = frozenset()
 
+    @property
+    def may_always_end(self) -> bool:
+        """Whether any members will do."""
+        return not (self.low or self.required) and self.high is None
+
+    def needed(self, _keys: Set[str], /) -> frozenset[str]:
+        """The keys that an object with these must have."""
+        return self.required
+
     def view(self, facts: Facts, reach: Reach) -> Hashable:
         keys, order = facts.keys, self.order
         low = max(0, min(self.low - facts.count, reach.items))
@@ -281,6 +290,63 @@ class Members:
         last = min(order.until[at], self._latest(facts))
         found = frozenset(order.names[at if room is None or room else order.until[at] : last + 1])
         return found if last < len(order.names) else found | (self._beyond() - keys)
+
+
+@dataclass(frozen=True, slots=True)
+class DependentMembers(Members):
+    """The same where keys imply others: `implied` has, by key, all that are there with it."""
+
+    implied: tuple[tuple[str, frozenset[str]], ...] = ()
+
+    @property
+    def may_always_end(self) -> bool:
+        return False
+
+    def needed(self, keys: Set[str], /) -> frozenset[str]:
+        return self.required.union(*[others for key, others in self.implied if key in keys])
+
+    def view(self, facts: Facts, reach: Reach) -> Hashable:
+        far = reach.items + len(self.names)
+        room = None if self.high is None else min(self.high - facts.count, far)
+        at = None if self.order is None else self._begin(facts)
+        return facts.keys & self.names, at, max(0, min(self.low - facts.count, far)), room
+
+    def _begin(self, facts: Facts) -> int:
+        """The index in the order behind the last key."""
+        return 0 if self.order is None or facts.last is None else self.order.place(facts.last) + 1
+
+    def allows(self, facts: Facts, name: str | None) -> bool:
+        return self._takes(facts, name, self.needed(facts.keys) - facts.keys)
+
+    def _takes(self, facts: Facts, name: str | None, missing: frozenset[str]) -> bool:
+        keys = facts.keys
+        if name in keys:
+            return False
+        missing = missing.union(*[others - keys for key, others in self.implied if key == name]) - {name}
+        count, order = facts.count + 1, self.order
+        if self.high is not None and count + len(missing) > self.high:
+            return False
+        if order is None:
+            return True
+        at = order.place(name)
+        if at < min(self._begin(facts), len(order.names)) or any(order.place(key) <= at for key in missing):
+            return False
+        return order.open or count >= self.low or count + self._left(keys, at) >= self.low
+
+    def _left(self, keys: Set[str], at: int) -> int:
+        """How many keys may come behind this index: those that imply none that was left out."""
+        assert self.order is not None
+        gone = {key for key in self.order.names[:at] if key not in keys}
+        barred = {key for key, others in self.implied if not gone.isdisjoint(others)}
+        return sum(key not in barred for key in self.order.names[at + 1 :])
+
+    def allows_some(self, facts: Facts, names: Names) -> bool:
+        missing = self.needed(facts.keys) - facts.keys
+        return any(self._takes(facts, name, missing) for name in names.all)
+
+    def open_names(self, facts: Facts) -> Set[str]:
+        missing = self.needed(facts.keys) - facts.keys
+        return {name for name in self.names if self._takes(facts, name, missing)}
 
 
 @lru_cache(maxsize=256)
@@ -415,7 +481,7 @@ class Enough:
         if isinstance(region, Matching):
             state = facts.reached(region.automaton)
             return state is not None and region.automaton.accepts(state)
-        return not isinstance(region, Members) or not missing(region.required, facts.keys)
+        return not isinstance(region, Members) or not missing(region.needed(facts.keys), facts.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,7 +577,7 @@ def regions(guard: Guard) -> tuple[Bounds, ...]:
     return () if isinstance(guard, Unrepeated | Within) else (guard.region,)
 
 
-_SHARED = (Length, Matching, Members, Items, Names)
+_SHARED = (Length, Matching, Members, DependentMembers, Items, Names)
 _NAMES: dict[type, str] = {
     kind: kind.__name__
     for kind in (*_SHARED, Order, Room, Letter, Enough, Member, Another, Item, Unrepeated, AnyOf, Within)

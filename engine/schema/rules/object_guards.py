@@ -14,7 +14,7 @@ Regions = Collection[Members]
 
 def end(regions: Regions) -> Guard | None:
     """Before the brace."""
-    if any(not (region.low or region.required) and region.high is None for region in regions):
+    if any(region.may_always_end for region in regions):
         return None
     return _any([Enough(region) for region in regions])
 

@@ -23,7 +23,7 @@ SUBSETS = 4
 """anyOf branches of which every subset is formed under unevaluated*."""
 TIMID_SPLITS = 2
 SPLITS = 6
-"""Dependencies of one object that are each split into 'key absent' and 'key present'."""
+"""Schemas that keys of one object imply, each split into 'key absent' and 'key present'."""
 VAGUE = "its complement is not held exactly"
 
 
@@ -37,8 +37,6 @@ def any_of(evaluator: Evaluator, at: Location, scope: Scope, annotated: bool) ->
         if len(shapes) <= SUBSETS:
             shapes.extend(_together(evaluator, shapes))
         else:
-            for keyword in ("unevaluatedProperties", "unevaluatedItems"):
-                evaluator.report.mark(at, keyword, "checked", "too many branches under it")
             shapes = [_unseen(shape) for shape in shapes]
     return [_union(evaluator, shapes)]
 
@@ -85,35 +83,38 @@ def conditional(evaluator: Evaluator, at: Location, scope: Scope, annotated: boo
         for keyword in ("if", "then", "else"):
             if keyword in schema:
                 evaluator.report.mark(at, keyword, "checked", f"`if` decides, and {VAGUE}")
-        return [algebra.unite(evaluator.terms, then, otherwise), UNKNOWN]
+        return [algebra.unite(evaluator.terms, then, otherwise), _unseen(UNKNOWN) if annotated else UNKNOWN]
     met = evaluator.intersect(evaluator.shape(test, annotated), then)
     unmet = evaluator.intersect(evaluator.shape(evaluator.terms.negate(test)), otherwise)
     return [algebra.unite(evaluator.terms, met, unmet)]
 
 
 def dependencies(evaluator: Evaluator, at: Location, scope: Scope, annotated: bool) -> list[Shape]:
-    """dependentRequired, dependentSchemas and dependencies: per key, 'absent' or 'present and what follows'."""
+    """dependentRequired, dependentSchemas and dependencies: keys that imply keys, and per key that implies a schema
+    'absent' or 'present and what follows'."""
+    pairs = set[tuple[str, str]]()
     found: list[Shape] = []
     for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):
         rules = at.schema.get(keyword)
         if keyword != "dependencies" and at.draft < Draft.D2019:
             continue
-        keys = rules if isinstance(rules, dict) else ()
-        found.extend(_dependency(evaluator, at, scope, keyword, key, annotated) for key in keys)
+        for key, rule in rules.items() if isinstance(rules, dict) else ():
+            if isinstance(rule, list):
+                pairs.update((key, name) for name in string_list(rule))
+            else:
+                found.append(_dependency(evaluator, at, scope, keyword, key, annotated))
+    keys = [_only_objects(ObjectShape(implied=frozenset(pairs)))] if pairs else []
     splits = SPLITS if evaluator.bold else TIMID_SPLITS
     if len(found) > splits:
-        for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):
+        for keyword in ("dependencies", "dependentSchemas"):
             if keyword in at.schema:
-                evaluator.report.mark(at, keyword, "checked", f"more than {splits} dependencies in one object")
-        return [*found[:splits], UNKNOWN]
-    return found
+                evaluator.report.mark(at, keyword, "checked", f"more than {splits} schemas for keys of one object")
+        return [*keys, *found[:splits], _unseen(UNKNOWN) if annotated else UNKNOWN]
+    return [*keys, *found]
 
 
 def _dependency(evaluator: Evaluator, at: Location, scope: Scope, keyword: str, key: str, annotated: bool) -> Shape:
     absent = _only_objects(ObjectShape(named=((key, FALSE),)))
-    rule = at.schema[keyword][key]
-    if isinstance(rule, list):
-        return _only_objects(absent.objects[0], ObjectShape(required=frozenset({key, *string_list(rule)})))
     present = evaluator.intersect(
         _only_objects(ObjectShape(required=frozenset({key}))),
         evaluator.shape(evaluator.child(at, scope, keyword, key), annotated),
@@ -185,6 +186,6 @@ def _together(evaluator: Evaluator, shapes: list[Shape]) -> list[Shape]:
 
 def _unseen(shape: Shape) -> Shape:
     """The same with everything evaluated, which lets unevaluated* refuse nothing."""
-    objects = tuple(replace(item, seen_keys=Automaton.anything()) for item in shape.objects)
-    arrays: tuple[ArrayShape, ...] = tuple(replace(array, seen_items=ALL_ITEMS) for array in shape.arrays)
+    objects = tuple(replace(item, seen_keys=Automaton.anything(), vague=True) for item in shape.objects)
+    arrays: tuple[ArrayShape, ...] = tuple(replace(array, seen_items=ALL_ITEMS, vague=True) for array in shape.arrays)
     return replace(shape, objects=objects, arrays=arrays, exact=False)

@@ -6,6 +6,7 @@ acts branch by branch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from engine.schema.automata.automaton import Automaton
@@ -27,11 +28,18 @@ def unevaluated(evaluator: Evaluator, at: Location, scope: Scope, shape: Shape) 
     arrays = tuple(_see_items(at, array, found) for array in shape.arrays)
     if at.draft >= Draft.D2019 and "unevaluatedProperties" in at.schema:
         term = evaluator.child(at, scope, "unevaluatedProperties")
+        _name(evaluator, at, "unevaluatedProperties", objects)
         objects = tuple(item for old in objects if (item := _limit_keys(evaluator, old, term)) is not None)
     if at.draft >= Draft.D2019 and "unevaluatedItems" in at.schema:
         term = evaluator.child(at, scope, "unevaluatedItems")
+        _name(evaluator, at, "unevaluatedItems", arrays)
         arrays = tuple(array for old in arrays if (array := _limit_items(evaluator, old, term)) is not None)
     return replace(shape, objects=objects, arrays=arrays)
+
+
+def _name(evaluator: Evaluator, at: Location, keyword: str, parts: Iterable[ObjectShape | ArrayShape]) -> None:
+    if any(part.vague for part in parts):
+        evaluator.report.mark(at, keyword, "checked", "what is evaluated under it is not known")
 
 
 def _see_keys(at: Location, item: ObjectShape) -> ObjectShape:

@@ -102,6 +102,7 @@ def both_arrays(terms: Terms, is_empty: IsEmpty, a: ArrayShape, b: ArrayShape) -
             a.unique or b.unique,
             max(a.seen_items, b.seen_items),
             a.seen_terms | b.seen_terms,
+            a.vague or b.vague,
         ),
     )
 
@@ -144,6 +145,8 @@ def both_objects(terms: Terms, is_empty: IsEmpty, a: ObjectShape, b: ObjectShape
             high,
             a.seen_names | b.seen_names,
             seen,
+            a.vague or b.vague,
+            a.implied | b.implied,
             a.declared or b.declared,
         ),
     )
@@ -168,10 +171,13 @@ def _merge_others(terms: Terms, a: ObjectShape, b: ObjectShape) -> Iterable[Othe
 
 
 def settle_object(is_empty: IsEmpty, item: ObjectShape) -> ObjectShape | None:
-    """The same objects with every required key named; None when a requirement cannot be met."""
+    """The same objects with every key named that is required or depends on another; None when a requirement cannot be
+    met."""
     named = dict(item.named)
-    for key in sorted(item.required - named.keys()):
+    for key in sorted(item.required.union(*item.implied) - named.keys()):
         named[key] = item.other(key)
+    if item.implied:
+        item = _settle_implied(is_empty, item, named)
     if any(is_empty(named[key]) for key in sorted(item.required)):
         return None
     if any(need.keys.is_empty or is_empty(need.value) for need in item.needs):
@@ -190,3 +196,31 @@ def settle_object(is_empty: IsEmpty, item: ObjectShape) -> ObjectShape | None:
     if (pairs, low, high) == (item.named, item.low, item.high):
         return item
     return replace(item, named=pairs, low=low, high=high)
+
+
+def _settle_implied(is_empty: IsEmpty, item: ObjectShape, named: dict[str, Term]) -> ObjectShape:
+    """The same with all that required keys imply among them, and in `named` no key that implies what cannot be."""
+    implied = closed(item.implied)
+    required = item.required.union(*(implied.get(key, ()) for key in item.required))
+    for key, others in implied.items():
+        size = len(required | others | {key})
+        if any(is_empty(named[name]) for name in others) or (item.high is not None and size > item.high):
+            named[key] = FALSE
+    left = ((key, other) for key, others in implied.items() for other in others - required if named[key] != FALSE)
+    return replace(item, required=required, implied=frozenset(left))
+
+
+def closed(implied: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    """By key, all others that are there with it, be it for the sake of one another."""
+    direct: dict[str, set[str]] = {}
+    for key, other in sorted(implied):
+        direct.setdefault(key, set()).add(other)
+    found: dict[str, frozenset[str]] = {}
+    for key in direct:
+        reached, pending = {key}, [key]
+        while pending:
+            onward = direct.get(pending.pop(), set()) - reached
+            reached |= onward
+            pending += onward
+        found[key] = frozenset(reached - {key})
+    return {key: others for key, others in found.items() if others}

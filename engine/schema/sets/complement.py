@@ -91,6 +91,8 @@ def _outside_array(terms: Terms, array: ArrayShape) -> list[ArrayShape]:
 
 def _outside_object(terms: Terms, item: ObjectShape) -> list[ObjectShape]:
     found = [ObjectShape(named=((key, FALSE),)) for key in sorted(item.required)]
+    for key, other in sorted(item.implied):
+        found.append(ObjectShape(named=((other, FALSE),), required=frozenset({key})))
     if item.low:
         found.append(ObjectShape(high=item.low - 1))
     if item.high is not None:

@@ -6,12 +6,12 @@ So a member that is still asked for has always a key left that the object does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
 from engine.schema.automata.automaton import Automaton
-from engine.schema.sets.algebra import IsEmpty, settle_object
+from engine.schema.sets.algebra import IsEmpty, closed, settle_object
 from engine.schema.sets.shape import Need, ObjectShape
 from engine.schema.sets.term import FALSE, TRUE, Terms
 
@@ -19,6 +19,8 @@ NAMED = 512
 """Keys of a finite set that are named one by one. Of more, no document is expected to use up all."""
 CASES = 32
 """Cases into which one object is divided by what its members must be."""
+DIVIDED = 6
+"""Keys that imply others, by which one object is divided where nobody counts."""
 
 Refuse = Callable[[tuple[str, ...], str], None]
 """Names keywords that are not held, with the reason."""
@@ -27,8 +29,37 @@ Refuse = Callable[[tuple[str, ...], str], None]
 def written_forms(terms: Terms, is_empty: IsEmpty, item: ObjectShape, refuse: Refuse) -> list[ObjectShape]:
     """Shapes that together say what this one says, none where it says nothing. What is too much is named."""
     named = _with_names(is_empty, item)
-    if named is None or not named.needs:
-        return [] if named is None else [named]
+    if named is None:
+        return []
+    bounded = named.low > 0 and named.high is not None  # else one key more may always come with all that it implies
+    parts = divided(is_empty, named, _mutual(named) if bounded else (), refuse)
+    return [form for part in parts for form in _cases(terms, is_empty, part, refuse)]
+
+
+def divided(is_empty: IsEmpty, item: ObjectShape, keys: Sequence[str], refuse: Refuse) -> list[ObjectShape]:
+    """By each of these keys, which imply others, into objects without it and those with all that it implies."""
+    dropped = keys[DIVIDED:]
+    if dropped:
+        refuse(("dependentRequired", "dependencies"), f"more than {DIVIDED} keys imply others")
+        item = replace(item, implied=frozenset(pair for pair in item.implied if pair[0] not in dropped))
+    parts = [item]
+    for key in keys[:DIVIDED]:
+        without = [replace(part, named=tuple({**part.values, key: FALSE}.items())) for part in parts]
+        with_it = [replace(part, required=part.required | {key}) for part in parts]
+        parts = [part for shape in (*without, *with_it) if (part := settle_object(is_empty, shape)) is not None]
+    return parts
+
+
+def _mutual(item: ObjectShape) -> list[str]:
+    """The keys that are there only with others which are there only with them: no objects of every size have these."""
+    implied = closed(item.implied)
+    return [key for key, others in implied.items() if any(key in implied.get(other, ()) for other in others)]
+
+
+def _cases(terms: Terms, is_empty: IsEmpty, named: ObjectShape, refuse: Refuse) -> list[ObjectShape]:
+    """Divided by what some members must be, where that decides how many there can be."""
+    if not named.needs:
+        return [named]
     ways = [list(_ways_to_meet(terms, is_empty, named, need)) for need in named.needs]
     total = 1
     for way in ways:

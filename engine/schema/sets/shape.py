@@ -61,6 +61,8 @@ class ArrayShape:
     """How many leading items an in-place applicator has evaluated; only kept where unevaluatedItems needs it."""
     seen_terms: frozenset[Term] = frozenset()
     """Items of these terms are evaluated wherever they stand (contains, where there is unevaluatedItems)."""
+    vague: bool = False
+    """Which items have been evaluated is not known: all are taken to be."""
 
     def item(self, index: int) -> Term:
         """What the item at `index` must satisfy."""
@@ -100,6 +102,10 @@ class ObjectShape:
     seen_names: frozenset[str] = frozenset()
     seen_keys: Automaton | None = None
     """Keys an in-place applicator has evaluated; only kept where unevaluatedProperties needs them."""
+    vague: bool = False
+    """Which keys have been evaluated is not known: all are taken to be."""
+    implied: frozenset[tuple[str, str]] = frozenset()
+    """Pairs of keys: who has the first has the second."""
     declared: bool = False
     """Some `properties` speaks of the members: tight is closed where none of `others` is explicit."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from engine.errors import LimitExceeded
 from engine.schema.sets.shape import ObjectShape
-from engine.schema.sets.term import TRUE, Terms
+from engine.schema.sets.term import FALSE, TRUE, Terms
 
 ALTERNATIVES = 128
 """Arrays or objects in one union; more is an exponential schema."""
@@ -33,15 +33,22 @@ def widest(terms: Terms, items: Iterable[ObjectShape | None]) -> tuple[ObjectSha
     return tuple(found)
 
 
+def _is_met(item: ObjectShape, key: str, other: str) -> bool:
+    """Whether who has the key has the other one in any case."""
+    return other in item.required or item.value(key) == FALSE
+
+
 def covers(terms: Terms, wide: ObjectShape, narrow: ObjectShape) -> bool:
     """Every object of `narrow` is one of `wide`. Sound; sees no deeper than the terms. Linear in the members."""
     if not wide.required <= narrow.required or wide.low > max(narrow.low, len(narrow.required)):
         return False
     if wide.high is not None and (narrow.high is None or narrow.high > wide.high):
         return False
-    if wide.seen_names != narrow.seen_names or wide.seen_keys != narrow.seen_keys:
+    if (wide.seen_names, wide.seen_keys, wide.vague) != (narrow.seen_names, narrow.seen_keys, narrow.vague):
         return False
     if wide.needs and not set(wide.needs) <= set(narrow.needs):
+        return False
+    if any(pair not in narrow.implied and not _is_met(narrow, *pair) for pair in wide.implied):
         return False
     free = wide.free_value
     if free != TRUE and wide.others != narrow.others:

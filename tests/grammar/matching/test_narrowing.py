@@ -68,6 +68,19 @@ SCHEMAS += [
         "dependentSchemas": {"a": {"additionalProperties": {"type": "null"}}},
         "type": "object",
     },
+    {
+        "properties": {key: {"type": "null"} for key in ("a", "aa", "ab", "b", "ba", "c", "ca", "cb")},
+        "dependentRequired": {"a": ["aa", "c"], "aa": ["ab"], "b": ["ba"], "ba": ["b"], "c": ["a"], "ca": ["cb"]},
+        "additionalProperties": False,
+        "minProperties": 2,
+        "maxProperties": 5,
+        "type": "object",
+    },
+    {
+        "properties": {"a": {"type": "null"}, "aa": {"type": "null"}},
+        "dependentRequired": {"b": ["aa"], "aa": ["a", "c"], "c": ["b"], "cc": ["c"]},
+        "type": "object",
+    },
     {"items": {"type": "integer"}, "minItems": 1, "uniqueItems": True, "contains": {"minimum": 5}, "type": "array"},
     {
         "properties": {"": {"type": "null"}, "b": {"type": "null"}},

@@ -10,7 +10,7 @@ import pytest
 from engine.schema.containers import arrays, listed, parameter_objects
 from engine.schema.reading.keywords import ASSERTIONS
 from engine.schema.semantics import applicators, object_keywords
-from engine.schema.sets import lengths
+from engine.schema.sets import lengths, object_forms
 
 DOCS = Path(__file__).parents[3] / "docs" / "schemas.md"
 ROWS = [
@@ -27,7 +27,8 @@ LIMITS = {
     "unevaluatedItems": (applicators.SUBSETS,),
     "required": (parameter_objects.TRACKED,),
     "patternProperties": (object_keywords.KEY_CLASSES, object_keywords.WIDE_KEYS),
-    "dependencies": (applicators.SPLITS,),
+    "dependentRequired": (object_forms.DIVIDED,),
+    "dependentSchemas": (applicators.SPLITS,),
     "unevaluatedProperties": (applicators.SUBSETS,),
 }
 

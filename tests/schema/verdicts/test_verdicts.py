@@ -46,7 +46,8 @@ NEEDED: list[tuple[str, str, Any, Any]] = [
     ("contains", "", {"type": "array", "contains": SEVERAL}, [["a", "a"]]),
     ("maxContains", "", {"type": "array", "contains": {"type": "array", "uniqueItems": True}, "maxContains": 1},
      [[], []]),
-    ("dependentRequired", "", {"type": "object", "dependentRequired": {k: ["z"] for k in "abcdefgh"}}, {"h": 1}),
+    ("dependentSchemas", "", {"type": "object", "dependentSchemas": {
+        key: {"properties": {"z": False}} for key in "abcdefg"}}, {"g": 1, "z": 1}),
     ("contentMediaType", "", {"$schema": SEVEN, "type": "string", "contentMediaType": "application/json"}, "{:"),
     ("contentSchema", "", {**NUMBER_IN_TEXT, "pattern": "^.a"}, "xa"),
     ("contentSchema", "", {**NUMBER_IN_TEXT, "const": "a"}, "a"),
@@ -94,6 +95,8 @@ ENFORCED: list[tuple[Any, Any, Any]] = [
     ({"type": "object", "required": list("abcdefgh")}, dict.fromkeys("habcdefg", 1), dict.fromkeys("abcdefg", 1)),
     ({"type": "object", "maxProperties": 99}, {f"k{i}": 0 for i in range(99)}, {f"k{i}": 0 for i in range(100)}),
     ({"type": "object", "minProperties": 2}, {"a": 0, "b": 0}, {"a": 0}),
+    ({"type": "object", "dependentRequired": {f"k{i}": [f"k{i + 1}"] for i in range(60)}},
+     {f"k{i}": 0 for i in range(3, 61)}, {f"k{i}": 0 for i in range(3, 60)}),
     ({"type": "object", "required": ["a"], "maxProperties": 1, "not": {"additionalProperties": False}},
      {"a": 1}, {"b": 1}),
 ]  # fmt: skip
@@ -139,12 +142,57 @@ def test_tight_names_what_it_narrows_and_plain_dicts_come_out() -> None:
     }  # fmt: skip
 
 
-def test_what_is_no_integer_of_draft_4_is_not_turned_back() -> None:
-    """1.0 is none there, and no interval says so."""
-    four = "http://json-schema.org/draft-04/schema#"
-    schema = {"$schema": four, "type": "number", "not": {"multipleOf": 2, "not": {"type": "integer"}}}
-    assert not Validator(schema).check_value(2.0).ok
-    assert {v.keyword for v in lower(schema, conformance="spec").verdicts if v.verdict == "checked"} == {"not"}
+WHOLE = {"type": "integer"}
+
+
+@pytest.mark.parametrize("conformance", ["spec", "tight"])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"not": WHOLE},
+        {"not": WHOLE, "multipleOf": 2},
+        {"not": WHOLE, "minimum": 2, "maximum": 2},
+        {"not": WHOLE, "enum": [1, 2.5, 3.0]},
+        {"not": {**WHOLE, "minimum": 3}, "multipleOf": 1},
+        {"not": {**WHOLE, "multipleOf": 2}},
+        {"not": {"not": WHOLE}},
+        {"not": {"multipleOf": 2, "not": WHOLE}},
+        {"oneOf": [WHOLE, {"multipleOf": 2}]},
+        {"anyOf": [{"maximum": 1}, {"not": WHOLE}], "multipleOf": 0.5},
+    ],
+    ids=json.dumps,
+)
+def test_one_and_a_zero_behind_the_point_is_no_integer_of_draft_4(schema: Any, conformance: Any) -> None:
+    schema = {"$schema": "http://json-schema.org/draft-04/schema#", "type": "number", **schema}
+    lowered = lower(schema, conformance=conformance)
+    judge, language = Validator(schema), Language(lowered.grammar)
+    assert not [verdict for verdict in lowered.verdicts if verdict.verdict == "checked"]
+    texts = ("2", "2.0", "-4.0", "3", "3.0", "1", "1.0", "2.5", "-0.5", "0", "0.0")
+    taken = {text for text in texts if language.accepts_text(text)}
+    valid = {text for text in texts if judge.check(text.encode()).ok}
+    assert taken == valid if conformance == "spec" else taken <= valid
+
+
+UNKNOWN_BRANCH = {"if": {"format": "email", "properties": {"a": True}, "contains": {"maxItems": 1}}}
+SEVEN_SCHEMAS = {"dependentSchemas": {key: {"properties": {key: True, key * 2: True}} for key in "abcdefg"}}
+
+
+@pytest.mark.parametrize("schema", [
+    {"unevaluatedProperties": False, **UNKNOWN_BRANCH},
+    {"unevaluatedProperties": False, "allOf": [UNKNOWN_BRANCH]},
+    {"unevaluatedItems": False, "allOf": [UNKNOWN_BRANCH]},
+    {"unevaluatedProperties": False, "$ref": "#/$defs/u", "$defs": {"u": SEVEN_SCHEMAS}},
+    {"unevaluatedProperties": False, "allOf": [{"anyOf": [{"properties": {key: True}} for key in "abcde"]}]},
+], ids=json.dumps)  # fmt: skip
+def test_what_unevaluated_keywords_cannot_know_is_named_by_them(schema: dict[str, Any]) -> None:
+    judge, lowered = Validator(schema), lower(schema, conformance="spec")
+    language = Language(lowered.grammar)
+    keyword = next(iter(schema))
+    assert [v.pointer for v in lowered.verdicts if v.verdict == "checked" and v.keyword == keyword] == [""]
+    documents = [{"a": 1}, {"g": 1, "gg": 1}, {"aa": 1}, {"z": 1}, {}, [[1]], [[1, 2]], [1], []]
+    valid = [document for document in documents if judge.check_value(document).ok]
+    assert len(valid) < len(documents)
+    assert all(language.accepts(document) for document in valid)
 
 
 def test_unevaluated_says_checked_where_something_below_it_is() -> None:
