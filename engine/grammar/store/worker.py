@@ -6,6 +6,7 @@ The shortest documents are looked for here too: that can take as long as compili
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from engine.grammar.masks.bitmask import cleared
 from engine.grammar.vocabulary.vocabulary import Vocabulary
 from engine.request import Constraint
 
+_FORMATS = ("date", "date-time", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uri-reference", "uuid")
+"""Learnt in a third of a second; `email` alone would be 60 ms of each schema that has one."""
 _COMMON = {
     "type": "object",
     "properties": {
@@ -29,6 +32,7 @@ _COMMON = {
         "count": {"type": "integer", "minimum": 0},
         "list": {"type": "array", "items": {"enum": ["one", None, True]}},
         "anything": {},
+        **{name: {"type": "string", "format": name} for name in _FORMATS},
     },
     "required": ["text"],
 }
@@ -37,11 +41,13 @@ _PREPARED: dict[str, tuple[Vocabulary, Compiler]] = {}
 
 
 def prepare(name: str, content: bytes) -> None:
-    """`content`: the vocabulary's bytes. 0.5 s, so that every child is born with what compiling has taught."""
+    """`content`: the vocabulary's bytes. 0.8 s, so that every child is born with what compiling has taught, which its
+    garbage collections leave alone."""
     vocabulary = Vocabulary.from_bytes(content)
     compiler = Compiler(vocabulary.info, Limits())
     _compiled(Constraint.json_schema(_COMMON), vocabulary, compiler)
     _PREPARED[name] = vocabulary, compiler
+    gc.freeze()
 
 
 def open_session(name: str, setup: bytes) -> Callable[[bytes], Iterator[bytes]]:

@@ -160,9 +160,10 @@ class Automaton:
 
     def count(self) -> int | None:
         """Number of words, None when infinite. Linear in the table."""
-        successors = self.successors
-        order = components(successors)
-        if len(order) < self.states or any(state in targets for state, targets in successors.items()):
+        if any(state in row for state, row in enumerate(self.table)):
+            return None
+        order = components(self.successors)
+        if len(order) < self.states:
             return None
         counts = [0] * self.states
         for (state,) in order:
