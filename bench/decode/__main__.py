@@ -2,7 +2,7 @@
 
     python -m bench.decode [--config FILE] [--quantizations nf4,int8,bf16] [--batches 1,8,32,64,128]
                            [--prefill 128,1024,8192] [--steps 48] [--repeats 5] [--kernels] [--peer]
-                           [--vllm PYTHON [--tokenizer FOLDER] [--together]] [--quick] [--out DIR]
+                           [--vllm PYTHON [--tokenizer FOLDER] [--together]] [--lean] [--quick] [--out DIR]
 
 Measures the copy ceiling first. Then, per quantisation, with random weights of the config's shape made on the device:
 milliseconds a step for every batch, constrained (a random mask of half the vocabulary) and not, interleaved, every row
@@ -10,7 +10,8 @@ its own random prompt and tokens drawn at temperature 1, so that experts differ;
 `bytes_per_step` counts what a step must read once: attention, distinct experts (expected number), head, cache.
 Names of other tools' formats, and nl4, stand for their forms with random codes (random_forms.py).
 `--kernels` adds a table per kernel, but for models whose layers differ in kind. `--peer` runs Hugging Face's
-generate() of the same shape in the same call, `--vllm` runs vLLM before our own, by an interpreter that has it
+generate() of the same shape in the same call, `--lean` prepares only the graphs that are timed and leaves sampling out
+(for many formats in one call), `--vllm` runs vLLM before our own, by an interpreter that has it
 (bench/peers/vllm_decode.py). Time is the wall clock of a loop that launches the next forward before it reads the tokens
 of the last, as the engine does.
 """
@@ -41,6 +42,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add(prompt=512, steps=48, repeats=5, device="cuda:0")
     parser.add_argument("--kernels", action="store_true", help="a table per kernel")
     parser.add_argument("--peer", action="store_true", help="Hugging Face's generate() of the same shape")
+    parser.add_argument("--lean", action="store_true", help="prepare only what is timed, no sampling alone")
     parser.add_argument("--vllm", metavar="PYTHON", help="an interpreter that has vLLM: its figures for the same shape")
     parser.add_argument("--tokenizer", help="folder, for vLLM's structured requests")
     parser.add_argument("--together", action="store_true", help="vLLM's engines start at once")

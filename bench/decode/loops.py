@@ -89,6 +89,15 @@ def step_bytes(model: Any, batch: int, positions: int) -> int:
     return int(total)
 
 
+def weight_bytes(model: Any) -> int:
+    """Bytes of all weights on the device."""
+    total = model.embedding.nbytes + model.head.nbytes
+    for layer in model.layers:
+        held = (layer.qkv, layer.output, layer.gate_up, layer.down, layer.router, layer.rates)
+        total += sum(part.nbytes for part in held if part is not None)
+    return int(total)
+
+
 def _steps(
     runner: Any, options: argparse.Namespace, batch: int, mask: Any, **sampling: float
 ) -> tuple[float, list[dict[str, float]]]:

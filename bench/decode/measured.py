@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bench.decode.kernels import kernel_table
-from bench.decode.loops import decode, prefill, sampling
+from bench.decode.loops import decode, prefill, sampling, weight_bytes
 from bench.decode.random_forms import FORMS, random_model
 from bench.harness.bandwidth import copy_bytes_per_s
 from bench.harness.models import shape_file
@@ -73,7 +73,10 @@ def _one(options: argparse.Namespace, config: Path, quantization: str, ceiling: 
     clock.append(time.perf_counter())
     if options.device != "cpu":
         torch.cuda.reset_peak_memory_stats()
-    runner.warm()
+    if options.lean:
+        runner.warm(tiled=(), short=options.batches)
+    else:
+        runner.warm()
     clock.append(time.perf_counter())
     load_s, layout_s, start_s = (after - before for before, after in pairwise(clock))
     for name, value in (("load_s", load_s), ("layout_s", layout_s), ("start_s", start_s)):
@@ -84,10 +87,12 @@ def _one(options: argparse.Namespace, config: Path, quantization: str, ceiling: 
     print(f"{quantization}: {told}", flush=True)
     for batch in options.batches:
         figures["runs"] += decode(runner, options, batch, ceiling)
-        figures["sampling"] += sampling(runner, options, batch)
+        if not options.lean:
+            figures["sampling"] += sampling(runner, options, batch)
     peak = torch.cuda.max_memory_allocated() / 2**30 if options.device != "cpu" else 0.0
     figures[f"peak_gib_{quantization}"] = round(peak, 2)
     figures.setdefault("peak_gib", round(peak, 2))
+    figures[f"weights_gib_{quantization}"] = round(weight_bytes(runner._few.model) / 2**30, 2)
     if options.kernels:
         figures["kernels"] += kernel_table(runner._few, runner._wide, options.batches, options.prompt, ceiling)
     model = runner._few.model

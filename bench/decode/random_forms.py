@@ -25,9 +25,11 @@ _FP16, _BF16, _E4M3, _E8M0, _UINT8, _INT8 = (
 FORMS: dict[str, Form] = {
     "fp8": Form(8, 1, _BF16, e4m3=True, units=2),
     "fp8-rows": Form(8, e4m3=True),
+    "fp8-tensor": Form(8, e4m3=True),
     "gptq-4": Form(4, 1, _FP16, ZEROS, units=2),
     "gptq-8": Form(8, 1, _FP16, ZEROS, units=2),
     "ct-4": Form(4, 1, _BF16, signed=True, units=2),
+    "ct-8": Form(8, 1, _BF16, units=2),
     "ct-4-32": Form(4, 2, _BF16, signed=True),
     "nvfp4": Form(4, 4, _E4M3, table=True),
     "mxfp4": Form(4, 2, _E8M0, table=True),

@@ -1,10 +1,11 @@
 """A small Qwen3-MoE trained on the standard library's source, for studies: its weights lie on no grid.
 
-    python -m bench.quantization.trained --out DIR [--steps 3000] [--seed 0] [--device auto] [--quick]
+    python -m bench.quantization.trained --out DIR [--steps 3000] [--seconds N] [--seed 0] [--device auto] [--quick]
 
 48 million weights (24 experts, 4 of them a token), a tokenizer of its own; some minutes on an H200. `--quick` makes one
-of 2.5 million that a CPU trains in minutes. DIR holds the model, and beside it what it was not trained on:
-`calibration.jsonl`, prompts for `--calibrate`, and `evaluation.txt` for `--text`:
+of 2.5 million that a CPU trains in minutes. With `--seconds` training ends after so long at the latest.
+DIR holds the model, and beside it what it was not trained on: `calibration.jsonl`, prompts for `--calibrate`, and
+`evaluation.txt` for `--text`:
 
     python -m bench.quantization DIR --formats nf4,nl4 --calibrate DIR/calibration.jsonl --text DIR/evaluation.txt
 
@@ -103,8 +104,12 @@ def _train(options: argparse.Namespace, tokens: Tensor, device: str) -> tuple[Qw
     )  # fmt: skip
     model = Qwen3MoeForCausalLM(config).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.95), weight_decay=0.05)
-    pace = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, options.steps))
     losses, started = [], time.monotonic()
+
+    def share(step: int) -> float:
+        return min(1.0, max(step / options.steps, (time.monotonic() - started) / options.seconds))
+
+    pace = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, share(step)))
     for step, drawn in enumerate(_batches(tokens, options)):
         batch = drawn.to(device)
         with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=device != "cpu"):
@@ -114,16 +119,19 @@ def _train(options: argparse.Namespace, tokens: Tensor, device: str) -> tuple[Qw
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         pace.step()
-        if (step + 1) % TOLD_EVERY == 0 or step + 1 == options.steps:
+        last = step + 1 == options.steps or share(step) == 1
+        if (step + 1) % TOLD_EVERY == 0 or last:
             losses.append(loss.item())
             print(f"{step + 1}: {losses[-1]:.3f}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        if last:
+            break
     model.config.output_router_logits = False
     return model.eval(), losses
 
 
-def _pace(step: int, steps: int) -> float:
-    """Up over WARM_STEPS, then down along a cosine to a twentieth."""
-    return min(1.0, (step + 1) / WARM_STEPS) * (0.525 + 0.475 * math.cos(math.pi * step / steps))
+def _pace(step: int, share: float) -> float:
+    """Up over WARM_STEPS, then down along a cosine to a twentieth; `share` of the training is done."""
+    return min(1.0, (step + 1) / WARM_STEPS) * (0.525 + 0.475 * math.cos(math.pi * share))
 
 
 def _batches(tokens: Tensor, options: argparse.Namespace) -> Iterator[Tensor]:
@@ -166,7 +174,7 @@ def _digest(file: Path, root: Path) -> bytes:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Options("quantization.trained", __doc__, "a model of 2.5 million weights, 250 steps")
     parser.add_model("device")
-    parser.add(steps=3000, batch=64, window=512, rate=1e-3, seed=0, chars=40_000_000)
+    parser.add(steps=3000, batch=64, window=512, rate=1e-3, seed=0, chars=40_000_000, seconds=math.inf)
     options = parser.read(arguments, steps=250, batch=8, window=128, rate=3e-3, chars=4_000_000)
     if options.out is None:
         parser.error("--out: say where the model is written")

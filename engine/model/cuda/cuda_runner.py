@@ -118,11 +118,14 @@ class CudaRunner:
         self.warm_s: dict[str, float] = {}
         """Seconds of `warm`: compile, capture."""
 
-    def warm(self, tiled: Sequence[int] = (128, 256, 512, 640), compilers: Compilers | None = None) -> None:
-        """Compile and capture what serving will need, before the first request: all short steps, and prefills of
-        `tiled` tokens. `compilers` was started before."""
+    def warm(
+        self, tiled: Sequence[int] = (128, 256, 512, 640), compilers: Compilers | None = None,
+        short: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        """Compile and capture what serving will need, before the first request: steps of `short` tokens (all powers of
+        two, if none are named), and prefills of `tiled` tokens. `compilers` was started before."""
         most = max(SHORT, bucket_of(self.max_batch, WIDE))
-        short = [1 << power for power in range(most.bit_length())]
+        short = short or [1 << power for power in range(most.bit_length())]
         paths = [Path(count, count, False) for count in short]
         paths += [Path(count, min(count, SHORT), True, self._states is None) for count in tiled]
         if self._states is not None:
