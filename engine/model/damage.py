@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,12 +17,18 @@ from torch import Tensor
 SCALE = 3.0
 """RMS over the siblings' median, or under it, from where scales count as wrong: wrong ones are off by 4 and more."""
 SATURATED = 0.5
-"""Share of elements as large as the largest of their 32 columns; sound 4-bit weights have 0.03 to 0.15."""
+"""Share of elements that are the largest or smallest of their 16 columns; sound weights have 0.13 to 0.35."""
 FEWEST = 4
 """Siblings that a comparison needs."""
-FAR = 3.0
-"""Against a source: a row's error over the median row error of its format, from where it counts as damage."""
-_GROUP = 32
+FAR, FARTHER, BIASED = 3.0, 1.6, 2.0
+"""`Errors` over what is usual in the format, from where they count as damage."""
+UNEVEN = 1.1
+"""Spread of the sizes of groups over the siblings' median, from where codes and scales count as put together wrongly;
+sound experts, trained, are within 2 %."""
+PLACES = 256
+"""Places along the hidden axis, at most, whose pairs are looked at: what is kept of a matrix is half their square."""
+_GROUP = 16
+"""Columns; formats have at least so many to a scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +53,31 @@ class Facts:
     constant: bool
     saturated: float
     digest: str
-    columns: Tensor
-    """fp32 [K]: log RMS of each column, less its mean."""
-    rows: Tensor
-    """fp32 [N]: likewise of each row."""
+    uneven: float
+    """How far apart the sizes of groups of columns are (their logarithms' deviation); 0 without a hidden axis."""
+    groups: int
+    """How many there are."""
+    profile: Tensor
+    """fp32 [H]: log RMS at each place of the hidden axis, less its mean; empty without such an axis."""
+    pairs: Tensor
+    """fp32: correlations of what stands at each two of `PLACES` places of the hidden axis; empty likewise."""
 
 
-def facts_of(matrix: Tensor) -> Facts:
-    """Look at fp32 [N, K] once."""
+def facts_of(matrix: Tensor, hidden: int | None = None) -> Facts:
+    """Look at fp32 [N, K] once. `hidden`: the axis of the hidden size, for matrices that have siblings."""
     finite = bool(torch.isfinite(matrix).all())
     usable = matrix if finite else matrix.nan_to_num(0.0, 0.0, 0.0)
+    sizes = _groups(usable).pow(2).mean(-1)
     return Facts(
         finite=finite,
         rms=float(usable.double().pow(2).mean().sqrt()),
         constant=bool((usable == usable[0, 0]).all()),
         saturated=_saturated(usable),
         digest=hashlib.sha256(matrix.contiguous().numpy().tobytes()).hexdigest(),
-        columns=_profile(usable, 0),
-        rows=_profile(usable, 1),
+        uneven=0.0 if hidden is None or not sizes.numel() else _deviation(sizes.clamp(min=1e-20).log()),
+        groups=sizes.numel(),
+        profile=usable.new_empty(0) if hidden is None else _profile(usable, 1 - hidden),
+        pairs=usable.new_empty(0) if hidden is None else _pairs(usable if hidden else usable.t()),
     )
 
 
@@ -75,11 +89,11 @@ def alone(name: str, facts: Facts) -> list[Finding]:
         kind = "zero" if facts.rms == 0 else "constant"
         return [Finding(name, kind, f"every element is {facts.rms:.3g} in size")]
     if facts.saturated > SATURATED:
-        return [Finding(name, "saturated", f"{facts.saturated:.0%} of its elements are the largest of their group")]
+        return [Finding(name, "saturated", f"{facts.saturated:.0%} of its elements are at an end of their group")]
     return []
 
 
-def among_siblings(siblings: Mapping[str, Facts], hidden_is_columns: bool) -> list[Finding]:
+def among_siblings(siblings: Mapping[str, Facts]) -> list[Finding]:
     """What the same projection of a layer's experts shows side by side; those wrong by themselves do not vote."""
     sound = {name: facts for name, facts in siblings.items() if not alone(name, facts)}
     found = _alike(sound)
@@ -90,29 +104,57 @@ def among_siblings(siblings: Mapping[str, Facts], hidden_is_columns: bool) -> li
     for name in sorted(wrong):
         factor = sound[name].rms / median
         found.append(Finding(name, "scale", f"{factor:.3g} times the size of its sibling experts"))
-    rest = {name: f.columns if hidden_is_columns else f.rows for name, f in sound.items() if name not in wrong}
-    return found + _permuted(rest)
+    rest = {name: facts for name, facts in sound.items() if name not in wrong}
+    if len(rest) < FEWEST:
+        return found
+    found += _uneven(rest)
+    found += _permuted({name: facts.profile for name, facts in rest.items()}, "its profile along the hidden axis")
+    return found + _permuted({name: facts.pairs for name, facts in rest.items()}, "what goes together along that axis")
 
 
-def against(matrix: Tensor, source: Tensor) -> tuple[float, float]:
-    """(largest, median) relative error of a row, over the RMS of the source's rows."""
+class Errors(NamedTuple):
+    """How far a matrix is from its source."""
+
+    row: float
+    """The largest relative error of a row."""
+    rows: float
+    """The median one."""
+    bias: float
+    """How far apart the sizes of tiles of 16 x 16 elements are, each over its source's."""
+
+
+def against(matrix: Tensor, source: Tensor) -> Errors:
+    """Errors of rows are over the RMS of the source's rows."""
     difference = (matrix - source).double().pow(2).mean(1).sqrt()
     size = source.double().pow(2).mean(1).sqrt().clamp(min=1e-12)
     errors = (difference / torch.maximum(size, size.median() * 0.1)).nan_to_num(torch.inf)
-    return float(errors.max()), float(errors.median())
+    return Errors(float(errors.max()), float(errors.median()), _bias(matrix, source))
 
 
-def beyond(errors: Mapping[str, tuple[float, float]]) -> list[Finding]:
-    """Matrices of one format of which a row is much further from the source than rows of that format are."""
+def beyond(errors: Mapping[str, Errors]) -> list[Finding]:
+    """Matrices of one format that are much further from the source than those of that format are."""
     if not errors:
         return []
-    usual = torch.tensor([median for _, median in errors.values()]).median().item()
-    limit = max(FAR * usual, 1e-3)
+    usual, bias = (torch.tensor([own[i] for own in errors.values()]).median().item() for i in (1, 2))
+    limits = [max(limit, 1e-3) for limit in (FAR * usual, FARTHER * usual, BIASED * bias)]
     return [
-        Finding(name, "differs", f"a row is {largest:.3g} of its size from the source; usual here is {usual:.3g}")
-        for name, (largest, _) in errors.items()
-        if not largest <= limit
-    ]
+        Finding(name, "differs", f"a row is {own.row:.3g} of its size from the source, half of the rows {own.rows:.3g},"
+                f" sizes of tiles {own.bias:.3g}; usual here are {usual:.3g} and {bias:.3g}")
+        for name, own in errors.items()
+        if not all(found <= limit for found, limit in zip(own, limits, strict=True))
+    ]  # fmt: skip
+
+
+def _bias(matrix: Tensor, source: Tensor) -> float:
+    """Each tile's coefficient on its source, which rounding moves little."""
+    rows, columns = (size // _GROUP for size in source.shape)
+    if not rows * columns:
+        return 0.0
+    part = slice(rows * _GROUP), slice(columns * _GROUP)
+    tiles = [(first * source)[part].view(rows, _GROUP, columns, _GROUP).sum((1, 3)) for first in (matrix, source)]
+    weight = tiles[1].clamp(min=0.01 * float(tiles[1].median()) + 1e-30)
+    coefficients = (tiles[0] - tiles[1]) / weight
+    return _deviation(coefficients)
 
 
 def _alike(siblings: Mapping[str, Facts]) -> list[Finding]:
@@ -125,36 +167,62 @@ def _alike(siblings: Mapping[str, Facts]) -> list[Finding]:
     return found
 
 
-def _permuted(profiles: Mapping[str, Tensor]) -> list[Finding]:
-    """Experts whose profile along the hidden axis is not the one that their siblings share.
-
-    Correlations with the others' mean; where siblings share no profile nothing can be said, and nothing is.
-    """
-    if len(profiles) < FEWEST:
+def _uneven(siblings: Mapping[str, Facts]) -> list[Finding]:
+    """Experts whose groups differ more in size than their siblings' do: what codes and scales that do not belong
+    together make of weights, since a group's codes are small where its scale is large."""
+    spreads = torch.tensor([facts.uneven for facts in siblings.values()])
+    median = float(spreads.median())
+    if not median:
         return []
-    stacked = torch.stack(list(profiles.values()))
+    chance = 10 * (2 * next(iter(siblings.values())).groups) ** -0.5
+    limit = max(UNEVEN, 1 + chance, 1 + 10 * _deviation(spreads) / median)
+    return [
+        Finding(
+            name, "permuted", f"sizes of its groups vary {facts.uneven / median:.2f} times as much as its siblings'"
+        )
+        for name, facts in siblings.items()
+        if facts.uneven > limit * median
+    ]
+
+
+def _permuted(traits: Mapping[str, Tensor], what: str) -> list[Finding]:
+    """Experts that have nothing of what their siblings share along the hidden axis.
+
+    Correlations with the others' mean; where siblings share nothing, nothing can be said, and nothing is.
+    """
+    stacked = torch.stack(list(traits.values()))
+    if not stacked.shape[1]:
+        return []
     others = (stacked.sum(0) - stacked) / (len(stacked) - 1)
     correlation = torch.nn.functional.cosine_similarity(stacked, others, dim=1)
-    median = correlation.median()
-    spread = 1.4826 * (correlation - median).abs().median()
     noise = stacked.shape[1] ** -0.5
-    limit = min(float(median - 4 * spread), float(median) / 2)
-    if limit < 4 * noise:
+    if correlation.quantile(0.25) < 8 * noise:
         return []
+    median, limit = float(correlation.median()), 4 * noise
     return [
-        Finding(name, "permuted", f"its profile along the hidden axis correlates {own:.2f} with its siblings'"
-                f" (theirs: {median:.2f})")
-        for name, own in zip(profiles, correlation.tolist(), strict=True)
+        Finding(name, "permuted", f"{what} correlates {own:.2f} with its siblings' (theirs: {median:.2f})")
+        for name, own in zip(traits, correlation.tolist(), strict=True)
         if own < limit
-    ]  # fmt: skip
+    ]
+
+
+def _deviation(numbers: Tensor) -> float:
+    """The standard deviation of those that are no outliers."""
+    return 1.4826 * float((numbers - numbers.median()).abs().median())
+
+
+def _groups(matrix: Tensor) -> Tensor:
+    """[N, K] to [N, G, columns], without what fills no group."""
+    return matrix[:, : matrix.shape[1] // _GROUP * _GROUP].reshape(len(matrix), -1, _GROUP)
 
 
 def _saturated(matrix: Tensor) -> float:
-    columns = matrix.shape[1] // _GROUP * _GROUP
-    if not columns:
+    groups = _groups(matrix)
+    if not groups.numel():
         return 0.0
-    sizes = matrix[:, :columns].abs().view(len(matrix), -1, _GROUP)
-    return float((sizes >= 0.95 * sizes.amax(-1, keepdim=True)).float().mean())
+    low, high = groups.aminmax(dim=-1, keepdim=True)
+    edge = 0.025 * (high - low)
+    return float(((groups <= low + edge) | (groups >= high - edge)).float().mean())
 
 
 def _profile(matrix: Tensor, axis: int) -> Tensor:
@@ -162,6 +230,14 @@ def _profile(matrix: Tensor, axis: int) -> Tensor:
     return size - size.mean()
 
 
-def hidden_axis(name: str) -> bool:
-    """Whether the hidden size is the columns (gate, up) and not the rows (down)."""
-    return "down_proj" not in name
+def _pairs(matrix: Tensor) -> Tensor:
+    """Cosines of each two of at most `PLACES` columns [N, H], evenly spaced."""
+    columns = matrix[:, :: -(-matrix.shape[1] // PLACES)]
+    columns = columns / columns.norm(dim=0).clamp(min=1e-20)
+    products: Tensor = columns.t() @ columns
+    return products[torch.ones_like(products, dtype=torch.bool).triu(1)]
+
+
+def hidden_axis(name: str) -> int:
+    """The axis of the hidden size: columns of gate and up, rows of down."""
+    return 0 if "down_proj" in name else 1

@@ -17,7 +17,7 @@ from engine.errors import ModelError
 from engine.model import damage
 from engine.model.checkpoint.checkpoint import load_checkpoint
 from engine.model.cpu.packed_weights import Opened, open_folder, open_gguf
-from engine.model.damage import Facts, Finding
+from engine.model.damage import Errors, Facts, Finding
 from engine.model.files.hashes import sha256_of
 from engine.model.files.source import Source, resolve
 from engine.model.formats.gguf_checkpoint import is_read
@@ -59,7 +59,7 @@ def inspect(model: str, source: str | None = None, progress: Progress | None = N
     other = None if source is None else dict(_open(resolve(source))[1])
     kept: dict[str, Any] = {}
     findings: list[Finding] = []
-    errors: dict[str, dict[str, tuple[float, float]]] = {}
+    errors: dict[str, dict[str, Errors]] = {}
     matrices = 0
     for done, (name, read) in enumerate(weights):
         if progress is not None:
@@ -72,7 +72,7 @@ def inspect(model: str, source: str | None = None, progress: Progress | None = N
         reference, at = None if other is None else _reference(other, name), 0
         for part, half, kind, matrix in _matrices(name, weight):
             matrices += 1
-            facts = damage.facts_of(matrix)
+            facts = damage.facts_of(matrix, damage.hidden_axis(name) if len(weight.shape) == 3 else None)
             groups.setdefault(half, {})[part] = facts
             findings += damage.alone(part, facts)
             if reference is not None:
@@ -80,7 +80,7 @@ def inspect(model: str, source: str | None = None, progress: Progress | None = N
                 errors.setdefault(kind, {})[part] = damage.against(matrix, rows)
         if len(weight.shape) == 3:
             for siblings in groups.values():
-                findings += damage.among_siblings(siblings, damage.hidden_axis(name))
+                findings += damage.among_siblings(siblings)
     findings += [finding for of_kind in errors.values() for finding in damage.beyond(of_kind)]
     notes = [] if opened is None else opened.notes(kept)
     return Inspection(label, inventory(kept), notes, _hashes(told), _once(findings), matrices)

@@ -38,8 +38,8 @@ def experts(seed: int, *, shared: float = 0.5, spread: float = 0.2, tails: bool 
 
 def look(matrices: list[Tensor], quantization: str | None = "nf4") -> list[Finding]:
     values = [quantize_tensor(m, quantization).dequantize() if quantization else m for m in matrices]
-    facts: dict[str, Facts] = {f"e{i}": facts_of(value) for i, value in enumerate(values)}
-    return [f for name, fact in facts.items() for f in alone(name, fact)] + among_siblings(facts, True)
+    facts: dict[str, Facts] = {f"e{i}": facts_of(value, 1) for i, value in enumerate(values)}
+    return [f for name, fact in facts.items() for f in alone(name, fact)] + among_siblings(facts)
 
 
 def permuted(matrix: Tensor, seed: int) -> Tensor:
