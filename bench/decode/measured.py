@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -42,6 +43,8 @@ def run(options: argparse.Namespace) -> None:
         for quantization in options.quantizations:
             _one(options, config, quantization, ceiling, figures)
             torch.cuda.empty_cache()  # nothing where there is no GPU
+            own = {name: [row for row in figures[name] if row["quantization"] == quantization] for name in TABLES}
+            print(json.dumps(own), flush=True)  # what is there if the run is cut short
         if options.peer:
             figures["peers"] = figures.get("peers", []) + measure(config, options.batches, options.prompt)
     for peer in figures.get("peers", ()):

@@ -153,7 +153,7 @@ def _bias(matrix: Tensor, source: Tensor) -> float:
     part = slice(rows * _GROUP), slice(columns * _GROUP)
     tiles = [(first * source)[part].view(rows, _GROUP, columns, _GROUP).sum((1, 3)) for first in (matrix, source)]
     weight = tiles[1].clamp(min=0.01 * float(tiles[1].median()) + 1e-30)
-    coefficients = (tiles[0] - tiles[1]) / weight
+    coefficients = ((tiles[0] - tiles[1]) / weight).nan_to_num(0.0, 0.0, 0.0)  # rows tell of what is not finite
     return _deviation(coefficients)
 
 

@@ -145,6 +145,15 @@ def decode(line: dict[str, Any]) -> None:
         assert run["ceiling_share"] == pytest.approx(rate / (line["ceiling_tb_s"] * 1e12), abs=0.01)
 
 
+@quick()
+def damage(line: dict[str, Any]) -> None:
+    assert sum(line["alarms"].values()) == line["collateral"] == 0
+    assert sum(line["sound"].values()) >= 400
+    for name, found in line["found"].items():
+        assert all(hits in (3, None) for hits in line["against"][name].values()), name
+        assert all(found[kind] == 3 for kind in found if "permuted" not in kind), name  # made experts may share nothing
+
+
 def module_of(name: str) -> Any:
     """A bench is a file or a folder with a `__main__`."""
     if (BENCH / name).is_dir():
