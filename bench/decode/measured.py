@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
         for quantization in options.quantizations:
             _one(options, config, quantization, ceiling, figures)
             torch.cuda.empty_cache()  # nothing where there is no GPU
-            own = {name: [row for row in figures[name] if row["quantization"] == quantization] for name in TABLES}
+            own = {name: [row for row in figures[name] if row.get("quantization") == quantization] for name in TABLES}
             print(json.dumps(own), flush=True)  # what is there if the run is cut short
         if options.peer:
             figures["peers"] = figures.get("peers", []) + measure(config, options.batches, options.prompt)

@@ -20,7 +20,7 @@ SATURATED = 0.5
 """Share of elements that are the largest or smallest of their 16 columns; sound weights have 0.13 to 0.35."""
 FEWEST = 4
 """Siblings that a comparison needs."""
-FAR, FARTHER, BIASED = 3.0, 1.6, 2.0
+FAR, FARTHER, BIASED = 6.0, 1.6, 2.0
 """`Errors` over what is usual in the format, from where they count as damage."""
 UNEVEN = 1.1
 """Spread of the sizes of groups over the siblings' median, from where codes and scales count as put together wrongly;
