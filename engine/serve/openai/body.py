@@ -7,15 +7,13 @@ the fields come to is in `openai_request`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from engine.constraint import Draft
 from engine.request import Method
 from engine.serve.wire.body import Body, Checks, Objects, Texts
-
-Ids = Annotated[list[int], Field(fail_fast=True)]
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     # the official client's, where a value says what is so anyhow
@@ -90,7 +88,7 @@ class Shared(Body):
     # refused by name unless they change nothing
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[str, Any] | None = None
     # extra_body
     top_k: int | None = Field(None, ge=0)
     min_p: float | None = Field(None, ge=0, le=1)
@@ -156,7 +154,7 @@ class ChatBody(Shared):
 class CompletionBody(Shared):
     """What `POST /v1/completions` reads. The prompt is sent untouched: no chat template."""
 
-    prompt: str | Texts | Ids | Annotated[list[list[int]], Field(fail_fast=True)]
+    prompt: str | list[Any]
     max_tokens: int | None = Field(16, ge=1)
     logprobs: int | None = Field(None, ge=0, le=20)
     # refused by name unless they change nothing

@@ -23,7 +23,8 @@ Schema = dict[str, Any] | bool
 Read = TypeVar("Read", bound=BaseModel)
 MOST_FIELDS = 200
 Texts = Annotated[list[str], Field(fail_fast=True)]
-Checks = dict[str, str | dict[str, Any] | list[str | dict[str, Any]]]
+Checks = dict[str, Any]
+"""By pointer. What a check is says the constraint, which looks at few; every wrong one would be told here."""
 Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
 
 
