@@ -74,6 +74,9 @@ class EngineConfig:
     max_batch: Count = 8
     max_sequence: Count = 8192
     prefill_chunk: Count = 512
+    kv_cache: Literal["fp16", "fp8"] = "fp16"
+    """What keys and values are kept in; fp8 takes half the bytes (e4m3, a scale a head). On a CPU fp16 stands for the
+    numbers that the forward computes with."""
     prefix_cache_bytes: Size = 512 << 20
     """Memory for shared prompt prefixes; 0 switches their reuse off."""
     cache_dir: str | Path = field(default_factory=lambda: default_cache_dir())

@@ -33,6 +33,7 @@ class EngineOptions(TypedDict, total=False):
     forced_runs: Literal["off", "verify"]
     threads: int | None
     cpu_dtype: Literal["float32", "bfloat16"]
+    kv_cache: Literal["fp16", "fp8"]
     checks: Mapping[str, str]
 
 

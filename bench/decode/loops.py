@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from engine.interfaces import FROM_DEVICE, RowInput, SampleInputs
+from engine.model.cpu.kv_blocks import BLOCK
+from engine.model.cuda.kv_cache import position_bytes
 
 SETTINGS: dict[str, dict[str, float]] = {
     "greedy": {"temperature": 0.0},
@@ -36,21 +38,28 @@ def prefill(runner: Any, options: argparse.Namespace, tokens: int) -> dict[str, 
     return {"quantization": runner.quantization, "tokens": tokens, "ms": round(statistics.median(times[2:]), 3)}
 
 
-def decode(runner: Any, options: argparse.Namespace, batch: int, ceiling: float) -> list[dict[str, Any]]:
-    """Free and constrained steps in turn; `ceiling` in TB/s."""
-    mask = _fill(runner, options, batch)
+def decode(
+    runner: Any, options: argparse.Namespace, batch: int, ceiling: float, positions: int = 0
+) -> list[dict[str, Any]]:
+    """Free and constrained steps in turn, after prompts or, with `positions`, a random cache of so many; `ceiling` in
+    TB/s."""
+    mask, begin = _mask(runner, options, batch), positions or options.prompt
+    if positions:
+        _random_cache(runner, batch, positions)
+    else:
+        _fill(runner, options, batch)
     for bits in (mask, None):  # a warm-up
-        _steps(runner, options, batch, bits)
+        _steps(runner, options, batch, bits, begin)
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(options.repeats):
         for constrained in (False, True):
-            times[constrained].append(_steps(runner, options, batch, mask if constrained else None)[0])
-    moved = step_bytes(runner._few.model, batch, options.prompt + options.steps // 2)
+            times[constrained].append(_steps(runner, options, batch, mask if constrained else None, begin)[0])
+    moved = step_bytes(runner, batch, begin + options.steps // 2)
     runs = []
     for constrained, found in times.items():
         ms = statistics.median(found)
         runs.append({
-            "quantization": runner.quantization, "batch": batch, "prompt_tokens": options.prompt,
+            "quantization": runner.quantization, "batch": batch, "prompt_tokens": begin,
             "constrained": constrained, "ms_per_step": round(ms, 4), "tokens_per_s": round(batch / ms * 1e3, 1),
             "document_tokens_per_s": round(batch / ms * 1e3, 1),
             "bytes_per_step": moved, "ceiling_share": round(moved / (ms * 1e-3) / (ceiling * 1e12), 4),
@@ -61,11 +70,12 @@ def decode(runner: Any, options: argparse.Namespace, batch: int, ceiling: float)
 
 def sampling(runner: Any, options: argparse.Namespace, batch: int) -> list[dict[str, Any]]:
     """Device microseconds of mask and sampling together, per kind of sampling."""
-    mask, rows = _fill(runner, options, batch), []
+    _fill(runner, options, batch)
+    mask, rows = _mask(runner, options, batch), []
     for name, settings in SETTINGS.items():
         row: dict[str, Any] = {"quantization": runner.quantization, "batch": batch, "sampling": name}
         for label, bits in (("free", None), ("masked", mask)):
-            _, times = _steps(runner, options, batch, bits, **settings)
+            _, times = _steps(runner, options, batch, bits, options.prompt, **settings)
             row[f"{label}_us"] = round(statistics.median(one["sample"] for one in times), 1)
             row[f"{label}_mask_wait_us"] = round(statistics.median(one["mask_wait"] for one in times), 1)
         row["apply_us"] = round(statistics.median(one["apply"] for one in times), 2)
@@ -73,13 +83,14 @@ def sampling(runner: Any, options: argparse.Namespace, batch: int) -> list[dict[
     return rows
 
 
-def step_bytes(model: Any, batch: int, positions: int) -> int:
+def step_bytes(runner: Any, batch: int, positions: int) -> int:
     """Bytes that one step of `batch` tokens must read once; experts by the expected number of distinct ones. Recurrent
     states are written too, and count twice."""
+    model = runner._few.model
     shape, shared, kind = model.shape, int(model.shape.shared), model.shape.delta_net
     routed, visited = model.experts - shared, model.chosen - shared
     chosen = shared + routed * (1 - (1 - visited / routed) ** batch)
-    cache = batch * positions * 2 * shape.kv_heads * shape.head_dim * 2
+    cache = batch * positions * position_bytes(shape, runner._cache.dtype) // shape.caching
     state = 0 if kind is None else 2 * batch * kind.value_heads * kind.key_dim * kind.value_dim * 4
     total = model.head.nbytes
     for layer in model.layers:
@@ -99,16 +110,16 @@ def weight_bytes(model: Any) -> int:
 
 
 def _steps(
-    runner: Any, options: argparse.Namespace, batch: int, mask: Any, **sampling: float
+    runner: Any, options: argparse.Namespace, batch: int, mask: Any, begin: int, **sampling: float
 ) -> tuple[float, list[dict[str, float]]]:
-    """ms per step of `steps` steps after each row's prompt, from the end of the step before them to that of the last,
-    and the device's own times of each."""
+    """ms per step of `steps` steps of rows with `begin` positions, from the end of the step before them to that of the
+    last, and the device's own times of each."""
     slots, draw = range(batch), random.Random(batch)
-    runner.forward([RowInput(slot, [draw.randrange(runner.vocab_size)], options.prompt) for slot in slots])
+    runner.forward([RowInput(slot, [draw.randrange(runner.vocab_size)], begin) for slot in slots])
     runner.sample(_inputs(draw, batch, mask, **sampling))
     times, started = [], 0.0
     for step in range(1, options.steps + 1):
-        runner.forward([RowInput(slot, FROM_DEVICE, options.prompt + step) for slot in slots])
+        runner.forward([RowInput(slot, FROM_DEVICE, begin + step) for slot in slots])
         runner.wait()
         started = started or time.perf_counter()
         times.append(runner.timings())
@@ -124,10 +135,29 @@ def _inputs(draw: random.Random, batch: int, mask: Any, *, temperature: float = 
     )
 
 
-def _fill(runner: Any, options: argparse.Namespace, batch: int) -> Any:
-    """Every row its own random prompt; gives a pinned mask of half the vocabulary for every row."""
+def _fill(runner: Any, options: argparse.Namespace, batch: int) -> None:
+    """Every row its own random prompt."""
     draw = random.Random(7)
     for slot in range(batch):
         runner.forward([RowInput(slot, [draw.randrange(runner.vocab_size) for _ in range(options.prompt)], 0, 0)])
+
+
+@torch.inference_mode()
+def _random_cache(runner: Any, batch: int, positions: int) -> None:
+    """Every row so many positions of random keys and values, of about 1."""
+    cache = runner._cache
+    if cache.is_floating_point():
+        cache.normal_()
+    else:  # codes of up to 240 in either sign, and exponents that make them 1.9 at most
+        size = BLOCK * runner._few.model.shape.head_dim
+        cache[..., :size].random_(0, 0x78).bitwise_or_(torch.randint_like(cache[..., :size], 2) << 7)
+        cache[..., size:] = 127
+    for slot in range(batch):
+        runner.blocks.clear(slot)
+        runner.blocks.reserve(slot, 0, positions)
+
+
+def _mask(runner: Any, options: argparse.Namespace, batch: int) -> Any:
+    """A pinned mask of half the vocabulary for every row."""
     words = torch.randint(-(2**31), 2**31 - 1, (batch, -(-runner.vocab_size // 32)), dtype=torch.int32)
     return words.pin_memory() if options.device != "cpu" else words

@@ -27,6 +27,8 @@ from engine.model.hf.random_weights import random_weights
 
 SLACK = 64
 """Positions beyond prompt and steps: warm-ups and the block that a step opens."""
+LONG_ROWS = 8
+"""The most rows of a long context."""
 TABLES = ("runs", "sampling", "prefill", "kernels")
 PATHS = ("config", "out", "vllm", "tokenizer")
 """Options that a record does not tell."""
@@ -71,7 +73,7 @@ def _one(options: argparse.Namespace, config: Path, quantization: str, ceiling: 
     length = options.prompt + options.steps
     runner = CudaRunner(
         weights, settings, max_batch=max(options.batches), max_sequence=length + SLACK, device=options.device,
-        quantization=quantization,
+        quantization=quantization, cache=options.cache,
     )  # fmt: skip
     clock.append(time.perf_counter())
     if options.device != "cpu":
@@ -101,11 +103,20 @@ def _one(options: argparse.Namespace, config: Path, quantization: str, ceiling: 
     model = runner._few.model
     runner.close()
     del runner
+    kept: dict[str, Any] = {"device": options.device, "quantization": quantization, "cache": options.cache}
     longest = max(*options.prefill, length) + SLACK
-    long = CudaRunner(
-        model, model.shape, max_batch=1, max_sequence=longest, device=options.device, quantization=quantization
-    )
+    long = CudaRunner(model, model.shape, max_batch=1, max_sequence=longest, **kept)
     figures["prefill"] += [prefill(long, options, tokens) for tokens in options.prefill]
+    long.close()
+    del long
+    for positions in options.positions:
+        rows = [batch for batch in options.batches if batch <= LONG_ROWS]
+        sizes = {"max_batch": max(rows), "max_sequence": positions + options.steps + SLACK}
+        long = CudaRunner(model, model.shape, **sizes, **kept)
+        for batch in rows:
+            figures["runs"] += decode(long, options, batch, ceiling, positions)
+        long.close()
+        del long
 
 
 def _vllm(options: argparse.Namespace, config: Path) -> list[dict[str, Any]]:

@@ -92,6 +92,21 @@ def test_the_whole_engine_gives_the_same_tokens_on_either_runner(
         assert a == b or near_tie(reference, request, a, b), f"{a} against {b}"
 
 
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_a_cache_in_8_bits_gives_drafts_chunks_and_company_the_same_tokens(
+    accelerated: bool, tmp_path: Path
+) -> None:
+    def loaded(**settings: Any) -> tuple[EngineConfig, Any]:
+        config = config_for(tmp_path, "nf4", device="cpu", **settings)
+        source = resolve(config.model)
+        return config, load_accelerated(config, source, "cpu", Phases(None)) if accelerated else load(config)
+
+    half, wide = (loaded(kv_cache=kept)[1].runner.blocks.block_bytes for kept in ("fp8", "fp16"))
+    assert wide * 33 == half * 32 * 4  # a CPU keeps fp32; a head has 32 numbers
+    plain, other = loaded(kv_cache="fp8", forced_runs="off", max_batch=1), loaded(kv_cache="fp8", prefill_chunk=7)
+    assert results(*plain) == results(*other)
+
+
 def test_a_checkpoint_runs_in_its_own_format_where_none_is_named(tmp_path: Path) -> None:
     config = config_for(tmp_path, "nf4")
     made = random_weights(read_config(tmp_path / "config.json"), "int8", "cpu", 0)
@@ -135,7 +150,9 @@ def near_tie(reference: Any, request: Request, a: tuple[int, ...], b: tuple[int,
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("quantization", ["bf16", "int8", "nf4", "int4"])
-def test_the_whole_engine_runs_on_a_gpu(quantization: str, tmp_path: Path) -> None:
-    config = config_for(tmp_path, quantization, device="cuda")
+@pytest.mark.parametrize(
+    ("quantization", "kept"), [("bf16", "fp16"), ("int8", "fp16"), ("nf4", "fp16"), ("int4", "fp16"), ("nf4", "fp8")]
+)
+def test_the_whole_engine_runs_on_a_gpu(quantization: str, kept: str, tmp_path: Path) -> None:
+    config = config_for(tmp_path, quantization, device="cuda", kv_cache=kept)
     assert all(results(config, load(config)))

@@ -116,14 +116,15 @@ def cases(capability: int) -> list[Case]:
     expand = {"K": 2048, "R": 4, "BITS": 4, "WARPS": 4, **asm}
     made.append((prefill.expand_kernel, expand, 4, {"out": "*fp16"}, {}))
     depth = launch.attention_stages((capability // 10, capability % 10))
-    tile = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, "G": 8, "BQ": 128, "BK": 64}
+    tile = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, "G": 8, "BQ": 128, "BK": 64, "CODES": 0}
     made.append((tile_attention.tile_attention_kernel, tile, 8, {"out": "*fp16"}, {"num_stages": depth}))
     if capability in (80, 90):
         wide = {**tile, "N": 16, "KH": 2, "D": 256}
         depth = launch.attention_stages((capability // 10, 0), 256)
         made.append((tile_attention.tile_attention_kernel, wide, 8, {"out": "*fp16"}, {"num_stages": depth}))
     if capability == 90:
-        made.append((tile_attention_hopper.hopper_attention_kernel, {**tile, "BK": 128, "S": 2}, 4, HOPPER, {}))
+        hopper = {name: value for name, value in tile.items() if name != "CODES"} | {"BK": 128, "S": 2}
+        made.append((tile_attention_hopper.hopper_attention_kernel, hopper, 4, HOPPER, {}))
     made.append((plane.norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"x": "*fp32", "out": "*fp16"}, {}))
     route = {"E": 128, "EP": 128, "C": 8, "NORM_TOPK": True, **pdl}
     for rows, together in ((2, 1), (8, 8)):
@@ -153,7 +154,7 @@ def cases(capability: int) -> list[Case]:
             {},
         )
     )
-    heads = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, **pdl}
+    heads = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, "CODES": 0, **pdl}
     made.append(
         (attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False, "PARTS": 4, "LD": 5120}, 1, {}, {})
     )
@@ -224,6 +225,16 @@ FORMS = (
 """FP8 in blocks, nl4 and nvfp4, GPTQ, Q4_K, Q6_K, Q5_1 and mxfp4: every kind of scales and codes."""
 
 
+def coded(capability: int) -> list[Case]:
+    """Each of attention's kernels once over a KV cache in codes of 8 bits."""
+    found = {case[0]: case for case in cases(capability) if "CODES" in case[1] and case[1]["D"] == 128}
+    instructions, types = {"CODES": 89 if capability >= 89 else 80}, {"keys": "*u8", "values": "*u8"}
+    return [
+        (kernel, {**constants, **instructions}, warps, {**differing, **types}, options)
+        for kernel, constants, warps, differing, options in found.values()
+    ]
+
+
 def formed(capability: int) -> list[Case]:
     """One kernel of few tokens and one of many in every form."""
     found = {
@@ -243,7 +254,7 @@ def chosen(capability: int) -> list[Case]:
     the rest is plain Triton in under 17 KiB of shared memory."""
     made = cases(capability) + delta(capability)
     if capability in (80, 90):
-        return made + formed(capability)
+        return made + coded(capability) + formed(capability)
     plain = (tile_attention.tile_attention_kernel, router.route_kernel, chunk.scan_kernel)
     return [case for case in made if "ASM" in case[1] or case[0] in plain]
 

@@ -152,7 +152,8 @@ def test_a_prefix_that_slots_share_continues_as_the_original_and_one_block_is_co
     original = logits_of(runner, 1).clone()
     free = runner.blocks.free
     prefix = runner.save_prefix(0, length)
-    assert (free - runner.blocks.free, prefix.nbytes) == (1, 2 * BLOCK * position_bytes(tiny.shape(moe=True), 4))
+    held = 2 * BLOCK * position_bytes(tiny.shape(moe=True), torch.float32)
+    assert (free - runner.blocks.free, prefix.nbytes) == (1, held)
     runner.forward([RowInput(0, [5, 6], length)])
     runner.load_prefix(2, prefix, length)
     runner.forward([RowInput(2, [21, 22], length)])

@@ -22,7 +22,7 @@ from engine.model.kernels.products import experts, linear, strips, token
 from engine.model.kernels.routing import router
 from engine.model.kernels.routing.router import Pairs, Routes, group_bound
 from engine.model.weights.codebook import codebook
-from tests.kernels.weights import NF4, distance, random_weight
+from tests.kernels.weights import NF4, distance, random_weight, stored_as
 
 EXPERTS, HIDDEN, INNER, CHOSEN = 6, 128, 64, 3
 
@@ -182,7 +182,8 @@ def test_combine_leaves_padding_alone() -> None:
 
 
 @pytest.mark.usefixtures("few_splits")
-def test_rope_and_attention_over_short_and_split_caches() -> None:
+@pytest.mark.parametrize("kept", ["fp16", "fp8"])
+def test_rope_and_attention_over_short_and_split_caches(kept: str) -> None:
     heads, kv, dim, length = 8, 2, 32, 300
     integer = torch.int32
     slots, positions = (
@@ -194,7 +195,7 @@ def test_rope_and_attention_over_short_and_split_caches() -> None:
     norm = HeadNorm(torch.rand(dim), torch.rand(dim), torch.randn((heads + 2 * kv) * dim), 1e-6)
     qkv = torch.randn(6, (heads + 2 * kv) * dim)
     table, made = torch.randperm(12, dtype=integer)[:9].view(3, 3), []
-    stored = torch.randn(12, kv, BLOCK, dim).half(), torch.randn(12, kv, BLOCK, dim).half()
+    stored = [stored_as(kept, torch.randn(12, kv, BLOCK, dim).half()) for _ in range(2)]
     for rope, attend in (
         (attention.rope, attention.attention),
         (attention.rope_reference, attention.attention_reference),
@@ -208,7 +209,9 @@ def test_rope_and_attention_over_short_and_split_caches() -> None:
         made.append((cache, out))
     assert torch.equal(made[0][0].keys, made[1][0].keys)
     assert torch.equal(made[0][0].values, made[1][0].values)
-    assert torch.equal(made[0][0].keys[table[0, 0], :, 7], stored[0][table[0, 0], :, 7]), "padding wrote to the cache"
+    block, beside = table[0, 0], slice(7 * dim, 8 * dim)
+    written, before = (part[block].flatten(1)[:, beside] for part in (made[0][0].keys, stored[0]))
+    assert torch.equal(written, before), "padding wrote to the cache"
     assert distance(made[0][1][:5], made[1][1][:5]) < 5e-4
 
 
@@ -218,20 +221,21 @@ SEVERAL = [
     ([0, 1, 1], [257, 128, 129], 2),
 ]  # fmt: skip
 """Slots and positions of a step's tokens, and how many are live: rows alone, drafts, the first tokens of a cache."""
-PLACED = [*((*case, True) for case in LONE + SEVERAL), (*LONE[-1], False), (*SEVERAL[0], False)]
+PLACED = [*((*case, True, "fp16") for case in LONE + SEVERAL)]
+PLACED += [(*case, False, kept) for case in (LONE[-1], SEVERAL[0]) for kept in ("fp16", "fp8")]
 """Without a bias once for each of the two kernels: it is added before anything is looked for by position."""
 
 
 @pytest.mark.usefixtures("few_splits")
-@pytest.mark.parametrize(("slots", "positions", "live", "biased"), PLACED)
-def test_attention_with_its_rope(slots: list[int], positions: list[int], live: int, biased: bool) -> None:
+@pytest.mark.parametrize(("slots", "positions", "live", "biased", "kept"), PLACED)
+def test_attention_with_its_rope(slots: list[int], positions: list[int], live: int, biased: bool, kept: str) -> None:
     tokens, heads, kv, dim, length, integer = len(slots), 8, 2, 32, 300, torch.int32
     angles = torch.outer(torch.arange(length).float(), 1e4 ** (-torch.arange(dim // 2) / (dim // 2)))
     bias = torch.randn((heads + 2 * kv) * dim) if biased else None
     norm = HeadNorm(torch.rand(dim), torch.rand(dim), bias, 1e-6)
     qkv = torch.randn(tokens, (heads + 2 * kv) * dim)
     table = torch.randperm(12, dtype=integer)[:9].view(3, 3)
-    stored, made = torch.randn(2, 12, kv, BLOCK, dim).half(), []
+    stored, made = stored_as(kept, torch.randn(2, 12, kv, BLOCK, dim).half()), []
     step = Step(*(torch.tensor(part, dtype=integer) for part in (slots, slots, positions, [live])))
     for function in (attend_few.attend_few, attend_few.attend_few_reference):
         cache = Cache(stored[0].clone(), stored[1].clone(), table)

@@ -14,7 +14,7 @@ from engine.model.kernels.device.plane import plane_order
 from engine.model.kernels.products import prefill
 from engine.model.kernels.routing import groups, router
 from engine.model.kernels.routing.groups import group_pairs
-from tests.kernels.weights import distance, random_weight
+from tests.kernels.weights import distance, random_weight, stored_as
 
 EXPERTS, HIDDEN, INNER, CHOSEN = 5, 128, 64, 2
 
@@ -72,7 +72,8 @@ def test_experts(bits: int, size: int, ids: str) -> None:
     assert distance(made[0], made[1]) < 4e-3  # `inner` is rounded to 16 bits
 
 
-def test_attention_over_query_tiles_of_two_rows() -> None:
+@pytest.mark.parametrize("kept", ["fp16", "fp8"])
+def test_attention_over_query_tiles_of_two_rows(kept: str) -> None:
     heads, kv, dim = 4, 2, 32
     integer = torch.int32
     slots = torch.tensor([1] * 130 + [0], dtype=integer)
@@ -80,7 +81,7 @@ def test_attention_over_query_tiles_of_two_rows() -> None:
     step = Step(slots, slots, positions, torch.tensor([131], dtype=integer))
     tiles = Tiles(torch.tensor([0, 128, 130, 0], dtype=integer), torch.tensor([128, 2, 1, 0], dtype=integer))
     table = torch.randperm(5, dtype=integer)[:4].view(2, 2)
-    cache = Cache(torch.randn(5, kv, BLOCK, dim).half(), torch.randn(5, kv, BLOCK, dim).half(), table)
+    cache = Cache(*stored_as(kept, torch.randn(2, 5, kv, BLOCK, dim).half()), table)
     query = torch.randn(131, heads * dim).half()
     out, expected = (torch.full((131, heads * dim), float("nan")).half() for _ in range(2))
     tile_attention.tile_attention(query, cache, step, tiles, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from engine.model.cpu import kv_codes
 from engine.model.kernels.device.fragments import (
     FragmentWeight,
     fragment_bytes,
@@ -37,3 +38,11 @@ def distance(value: Tensor, reference: Tensor) -> float:
     """Relative error in the 2-norm; NaN counts as infinite."""
     error = float((value.float() - reference.float()).norm() / reference.float().norm())
     return error if error == error else float("inf")
+
+
+def stored_as(kept: str, entries: Tensor) -> Tensor:
+    """Entries fp16 [..., B, D] of a cache as it keeps them: `fp16`, or in codes of 8 bits, `fp8`."""
+    if kept == "fp16":
+        return entries.clone()
+    codes, exponents = kv_codes.encode(entries)
+    return torch.cat((codes.flatten(-2), exponents), -1)

@@ -20,7 +20,7 @@ from engine.request import Constraint, Request, SamplingParams
 
 ENGINE_FIELDS = (
     "model", "revision", "quantization", "device", "tokenizer", "max_batch", "max_sequence", "cache_dir", "threads",
-    "cpu_dtype",
+    "cpu_dtype", "kv_cache",
 )  # fmt: skip
 SAMPLING_OPTIONS = (
     "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "n", "method", "particles",
@@ -44,6 +44,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-sequence", type=int, metavar="N", help="tokens of prompt and answer (default 8192)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads of the forward (default: torch chooses)")
     group.add_argument("--cpu-dtype", choices=("float32", "bfloat16"), help="number format on a CPU (default float32)")
+    group.add_argument("--kv-cache", choices=("fp16", "fp8"), help="keys and values in 16 bits (default) or 8")
     add_cache_dir(group)
 
 

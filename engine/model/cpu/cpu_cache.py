@@ -1,5 +1,7 @@
 """The KV cache of the plain decoder, and attention over it: a row's entries lie in stretches of places.
 
+In 8 bits an entry is D codes and the byte of their scale (`kv_codes`); it is decoded whenever it is read.
+
 Axis letters: T tokens of a row, N query heads, K key/value heads, D head size, S positions.
 """
 
@@ -13,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the name every torch program giv
 from torch import Tensor
 
 from engine.errors import ModelError
+from engine.model.cpu import kv_codes
 from engine.model.cpu.kv_blocks import BLOCK
 
 Runs = tuple[tuple[int, int], ...]
@@ -51,13 +54,16 @@ class CpuCache:
     the machine has no such memory."""
 
     def __init__(
-        self, layers: int, kv_heads: int, head_dim: int, *, slots: int, positions: int, dtype: torch.dtype
-    ) -> None:
+        self, layers: int, kv_heads: int, head_dim: int, *, slots: int, positions: int, dtype: torch.dtype,
+        coded: bool = False,
+    ) -> None:  # fmt: skip
+        """`dtype` is what is computed with; `coded`: kept in 8 bits."""
         self._stretch = -(-positions // BLOCK) * BLOCK
-        self.position_bytes = 2 * layers * kv_heads * head_dim * dtype.itemsize
-        shape = (layers, slots * self._stretch, kv_heads, head_dim)
+        width, kept = (head_dim + 1, torch.uint8) if coded else (head_dim, dtype)
+        self.position_bytes = 2 * layers * kv_heads * width * kept.itemsize
+        shape = (layers, slots * self._stretch, kv_heads, width)
         try:  # empty, not zeros: pages that are never written are never backed by memory
-            self.keys, self.values = torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype)
+            self.keys, self.values = torch.empty(shape, dtype=kept), torch.empty(shape, dtype=kept)
         except RuntimeError:
             gib = slots * self._stretch * self.position_bytes / 2**30
             raise ModelError(
@@ -76,19 +82,32 @@ class CpuCache:
         keys, values = self.keys[layer], self.values[layer]
         runs = span.runs or ((span.slot * self._stretch, span.end),)
         for place, at, length in () if span.stored else _stretches(runs, span.position):
-            keys[place : place + length] = k[at : at + length]
-            values[place : place + length] = v[at : at + length]
+            keys[place : place + length] = _kept(k[at : at + length], keys.dtype)
+            values[place : place + length] = _kept(v[at : at + length], values.dtype)
         if len(q) == 1 and len(runs) > 1:
             return _attend_in_parts(q, keys, values, runs)
         mask = torch.ones(len(q), span.end, dtype=torch.bool).tril(span.position) if len(q) > 1 else None
         out = F.scaled_dot_product_attention(
             q.transpose(0, 1).unsqueeze(0),
-            _joined(keys, runs).transpose(0, 1).unsqueeze(0),
-            _joined(values, runs).transpose(0, 1).unsqueeze(0),
+            _read(_joined(keys, runs), q.dtype).transpose(0, 1).unsqueeze(0),
+            _read(_joined(values, runs), q.dtype).transpose(0, 1).unsqueeze(0),
             attn_mask=mask,
             enable_gqa=True,
         )
         return out[0].transpose(0, 1)
+
+
+def _kept(entries: Tensor, dtype: torch.dtype) -> Tensor:
+    """What the cache keeps of entries [T, K, D]."""
+    if dtype != torch.uint8:
+        return entries
+    codes, exponents = kv_codes.encode(entries)
+    return torch.cat((codes, exponents.unsqueeze(-1)), -1)
+
+
+def _read(kept: Tensor, dtype: torch.dtype) -> Tensor:
+    """The reverse of `_kept`."""
+    return kv_codes.decode(kept[..., :-1].contiguous(), kept[..., -1]).to(dtype) if kept.dtype == torch.uint8 else kept
 
 
 def _stretches(runs: Runs, position: int) -> Iterator[tuple[int, int, int]]:
@@ -111,7 +130,7 @@ def _attend_in_parts(q: Tensor, keys: Tensor, values: Tensor, runs: Runs) -> Ten
     """Attention of one token's q [1, N, D] over entries that lie apart, without gathering them."""
     grouped = q.reshape(keys.shape[1], -1, q.shape[-1])  # [K, N/K, D]
     parts = [slice(place, place + length) for place, length in runs]
-    scores = torch.cat([grouped @ keys[part].permute(1, 2, 0) for part in parts], dim=-1)
+    scores = torch.cat([grouped @ _read(keys[part], q.dtype).permute(1, 2, 0) for part in parts], dim=-1)
     weights = (scores * q.shape[-1] ** -0.5).softmax(-1).split([length for _, length in runs], dim=-1)
-    mixed = [weight @ values[part].transpose(0, 1) for weight, part in zip(weights, parts, strict=True)]
+    mixed = [weight @ _read(values[part], q.dtype).transpose(0, 1) for weight, part in zip(weights, parts, strict=True)]
     return torch.stack(mixed).sum(0).view_as(q)

@@ -60,12 +60,13 @@ def _cpu_runner(config: EngineConfig, read: ReadWeights) -> tuple[CpuRunner, str
     states = ""
     if read.tensors is not None:
         shape = Shape.from_config(read.settings)
-        network: Any = Decoder(shape, read.tensors, slots=config.max_batch, positions=positions, dtype=dtype)
+        sizes = {"slots": config.max_batch, "positions": positions}
+        network: Any = Decoder(shape, read.tensors, **sizes, dtype=dtype, cache=config.kv_cache)
         states = str(network.states or "")
     elif read.model is not None:
         from engine.model.cpu.hf_network import HfNetwork
 
-        network = HfNetwork(read.model.to(dtype), slots=config.max_batch)
+        network = HfNetwork(read.model.to(dtype), slots=config.max_batch, cache=config.kv_cache)
     else:
         raise ModelError("no weights were read", param="model")
     held = None if read.quantization == "bf16" else read.quantization

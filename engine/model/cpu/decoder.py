@@ -28,8 +28,10 @@ class Decoder:
     """Weights, KV cache and recurrent states of one model: places for `slots` rows of `positions`. Not thread-safe."""
 
     def __init__(
-        self, shape: Shape, weights: Mapping[str, Tensor], *, slots: int, positions: int, dtype: torch.dtype
-    ) -> None:
+        self, shape: Shape, weights: Mapping[str, Tensor], *, slots: int, positions: int, dtype: torch.dtype,
+        cache: str = "fp16",
+    ) -> None:  # fmt: skip
+        """`cache`: see `EngineConfig.kv_cache`."""
         self.shape = shape
         self.embedding = weights["model.embed_tokens.weight"].to(dtype)
         head = weights.get("lm_head.weight")
@@ -39,8 +41,9 @@ class Decoder:
         self.vocab_size = self.head.shape[0]
         self._places = shape.places
         self._cache = CpuCache(
-            shape.caching, shape.kv_heads, shape.head_dim, slots=slots, positions=positions, dtype=dtype
-        )
+            shape.caching, shape.kv_heads, shape.head_dim, slots=slots, positions=positions, dtype=dtype,
+            coded=cache == "fp8",
+        )  # fmt: skip
         self.position_bytes = self._cache.position_bytes
         taps = [layer.mixer.taps for layer in self.layers if isinstance(layer.mixer, DeltaWeights)]
         self.states = StateCache(shape.delta_net, torch.stack(taps), slots=slots) if shape.delta_net else None

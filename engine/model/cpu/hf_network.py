@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from engine.errors import ModelError
 from engine.model.cpu.cpu_cache import Span
 
 
@@ -30,7 +31,13 @@ class HfNetwork:
 
     position_bytes = 0
 
-    def __init__(self, model: PreTrainedModel, *, slots: int) -> None:
+    def __init__(self, model: PreTrainedModel, *, slots: int, cache: str = "fp16") -> None:
+        """ModelError where `cache`, `EngineConfig.kv_cache`, asks for what the architecture does not keep."""
+        if cache != "fp16":
+            raise ModelError(
+                f"Hugging Face's forward of {model.config.model_type!r} has no {cache} cache: leave kv_cache out",
+                param="kv_cache",
+            )
         self._model = model.eval()
         self.vocab_size = int(model.get_output_embeddings().weight.shape[0])
         self._caches: list[Any] = [DynamicCache() for _ in range(slots)]

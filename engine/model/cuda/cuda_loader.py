@@ -134,7 +134,7 @@ def _runner(config: EngineConfig, read: _Read, device: str) -> Runner:
         from engine.model.cpu.hf_network import HfNetwork
 
         assert read.weights.model is not None
-        network = HfNetwork(read.weights.model.to(device), slots=config.max_batch)
+        network = HfNetwork(read.weights.model.to(device), slots=config.max_batch, cache=config.kv_cache)
         name = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
         return CpuRunner(network, max_batch=config.max_batch, max_sequence=positions, quantization=PLAIN, device=name)
     return CudaRunner(
@@ -144,5 +144,6 @@ def _runner(config: EngineConfig, read: _Read, device: str) -> Runner:
         max_sequence=positions,
         device=device,
         quantization=read.quantization,
+        cache=config.kv_cache,
         dtype=torch.float32 if device == "cpu" else torch.float16,
     )

@@ -70,10 +70,11 @@ class CudaRunner:
     def __init__(
         self, weights: Weights | FragmentModel, config: Any, *, max_batch: int, max_sequence: int,
         device: str = "cuda:0",
-        quantization: str = "bf16", dtype: torch.dtype = torch.float16,
+        quantization: str = "bf16", dtype: torch.dtype = torch.float16, cache: str = "fp16",
     ) -> None:  # fmt: skip
         """`weights` by Hugging Face's names on `device` (the mapping is emptied), or already laid out. `config`: the
-        transformers config, or a `Shape`. ModelError where not one request of `max_sequence` fits."""
+        transformers config, or a `Shape`. `cache`: see `EngineConfig.kv_cache`. ModelError where not one request of
+        `max_sequence` fits."""
         self._machine = DeviceStreams(torch.device(device))
         shape = config if isinstance(config, Shape) else Shape.from_config(config)
         with self._machine.on_main(), torch.inference_mode():
@@ -83,11 +84,12 @@ class CudaRunner:
             self.max_batch, self.max_sequence = max_batch, max_sequence
             self.quantization, self.device = quantization, self._machine.name
             self._states = self._recurrent(model, dtype)
-            self.blocks = kv_cache.tables_that_fit(shape, max_sequence, max_batch, self._machine.free_bytes(), dtype)
+            kept = kv_cache.CODES if cache == "fp8" else dtype
+            self.blocks = kv_cache.tables_that_fit(shape, max_sequence, max_batch, self._machine.free_bytes(), kept)
             self.memory = kv_cache.told(self.blocks, max_sequence)
             if self._states is not None:
                 self.memory += f"\n{self._states}"
-            self._cache = kv_cache.make_cache(shape, self.blocks.free, self._machine.device, dtype)
+            self._cache = kv_cache.make_cache(shape, self.blocks.free, self._machine.device, kept)
             self._make(model, step_rows(max_batch))
         self._machine.synchronize()
 

@@ -69,7 +69,7 @@ REFERENCES = Operations(
 
 
 class DecodeForward:
-    """Buffers and order of one model's few-token forward. `cache`: fp16 [layers, 2, blocks, K, B, D], and `table` int32
+    """Buffers and order of one model's few-token forward. `cache` as `kv_cache.make_cache` gives it, and `table` int32
     [slots, M] says which of its blocks a slot has; `states` are those of layers that have no such cache; `rows` logits
     rows and as many tokens of attention are the most that wider forwards ask of it."""
 
@@ -82,7 +82,7 @@ class DecodeForward:
         self.last = last
         self.caches = [Cache(layer[0], layer[1], table) for layer in cache]
         self.states = states
-        self.turns = rope_tables(model, table.shape[1] * cache.shape[4], cache.device)
+        self.turns = rope_tables(model, table.shape[1] * self.caches[0].sizes[1], cache.device)
         self.alone = ALONE.get(model.layers[0].gate_up.kind, 1) if model.experts > 1 else 1
         if model.shape.shared or model.shape.zero_centred:  # neither their experts nor their norms, in fp32
             self.alone = 0
@@ -94,7 +94,8 @@ class DecodeForward:
     def _buffers(self, tokens: int, rows: int, device: torch.device) -> None:
         model, shape = self.model, self.model.shape
         pairs = tokens * model.chosen
-        half = self.caches[0].keys.dtype  # fp16; fp32 with the references, to compare with an fp32 forward
+        kept = self.caches[0].keys.dtype  # fp32 with the references, to compare with an fp32 forward
+        half = kept if kept.is_floating_point else torch.float16
 
         def make(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(size, dtype=dtype, device=device)

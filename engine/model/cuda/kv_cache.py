@@ -1,6 +1,7 @@
 """The key/value cache of the GPU runner in blocks: how many fit, and copies of single ones.
 
-Layout [layers, 2, blocks, K, B, D]: keys and values, K heads, B positions of a block, D head size.
+Layout [layers, 2, blocks, K, B, D]: keys and values, K heads, B positions of a block, D head size; of codes of 8 bits
+(`kernels.attention.entries`) [layers, 2, blocks, K, B (D + 1)].
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ RESERVE = 2 << 30
 """Bytes kept for activations, logits and graphs, since the cache may take all the rest."""
 
 
-def position_bytes(shape: Shape, itemsize: int = 2) -> int:
+CODES = torch.uint8
+"""The dtype of a cache in 8 bits."""
+
+
+def position_bytes(shape: Shape, dtype: torch.dtype = torch.float16) -> int:
     """Bytes of one position's keys and values in all layers that have any."""
-    return shape.caching * 2 * shape.kv_heads * shape.head_dim * itemsize
+    head = shape.head_dim + 1 if dtype == CODES else shape.head_dim * dtype.itemsize
+    return shape.caching * 2 * shape.kv_heads * head
 
 
 def tables_that_fit(
@@ -28,7 +34,7 @@ def tables_that_fit(
 ) -> BlockTables:
     """Blocks for all slots at their full length of `positions`, or as many as fit; ModelError where not even one row
     fits, naming the length that would."""
-    each = position_bytes(shape, dtype.itemsize)
+    each = position_bytes(shape, dtype)
     usable, most = max(0, free - RESERVE), -(-positions // BLOCK)
     fitting = usable // (each * BLOCK)
     if fitting >= most:
@@ -44,7 +50,8 @@ def tables_that_fit(
 
 def make_cache(shape: Shape, blocks: int, device: torch.device, dtype: torch.dtype = torch.float16) -> Tensor:
     """Zeros, so that no stale NaN is ever read behind a mask."""
-    return torch.zeros(shape.caching, 2, blocks, shape.kv_heads, BLOCK, shape.head_dim, dtype=dtype, device=device)
+    part = (BLOCK * (shape.head_dim + 1),) if dtype == CODES else (BLOCK, shape.head_dim)
+    return torch.zeros(shape.caching, 2, blocks, shape.kv_heads, *part, dtype=dtype, device=device)
 
 
 def copy_blocks(cache: Tensor, copies: Sequence[Copy]) -> None:

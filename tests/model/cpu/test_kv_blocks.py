@@ -128,11 +128,12 @@ def test_a_row_that_shares_nothing_lies_in_one_piece() -> None:
             assert tables.runs(slot, end) == ((slot * LENGTH, end),)
 
 
+@pytest.mark.parametrize("coded", [False, True])
 @pytest.mark.parametrize("tokens", [1, 5])
-def test_attention_over_entries_that_lie_apart_is_that_over_one_piece(tokens: int) -> None:
+def test_attention_over_entries_that_lie_apart_is_that_over_one_piece(tokens: int, coded: bool) -> None:
     torch.manual_seed(0)
     layers, heads, kv, dim, end = 2, 6, 2, 16, 200
-    sizes = {"slots": 2, "positions": 2 * BLOCK, "dtype": torch.float32}
+    sizes = {"slots": 2, "positions": 2 * BLOCK, "dtype": torch.float32, "coded": coded}
     whole, apart = CpuCache(layers, kv, dim, **sizes), CpuCache(layers, kv, dim, **sizes)  # type: ignore[arg-type]
     runs, fed = ((300, 90), (17, end - 90)), end - tokens
     for first, last in ((0, fed), (fed, end)):

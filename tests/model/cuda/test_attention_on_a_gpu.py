@@ -9,15 +9,16 @@ from engine.model.cpu.kv_blocks import BLOCK
 from engine.model.kernels.attention import attend_few, joining, tile_attention
 from engine.model.kernels.attention.attention import Cache, HeadNorm, Step
 from engine.model.kernels.attention.tile_attention import Tiles
-from tests.kernels.weights import distance
+from tests.kernels.weights import distance, stored_as
 
 pytestmark = [
     pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dim", [64, 128])  # the second has the kernel of its own
-def test_two_rows_over_query_tiles(dim: int) -> None:
+@pytest.mark.parametrize("kept", ["fp16", "fp8"])
+@pytest.mark.parametrize("dim", [64, 128])  # the second has the kernel of its own, in fp16
+def test_two_rows_over_query_tiles(dim: int, kept: str) -> None:
     """One row's tiles begin behind others' keys, the last is short; a lone token has a tile; one tile is idle."""
     torch.manual_seed(0)
     heads, kv, device = 8, 2, torch.device("cuda:0")
@@ -26,8 +27,8 @@ def test_two_rows_over_query_tiles(dim: int) -> None:
     step = Step(slots, slots, torch.tensor([*range(77, 377), 5], **integer), torch.tensor([301], **integer))
     tiles = Tiles(torch.tensor([0, 128, 256, 300, 0], **integer), torch.tensor([128, 128, 44, 1, 0], **integer))
     table = torch.randperm(6, device=device).to(torch.int32).view(2, 3)
-    keys, values = (torch.randn(6, kv, BLOCK, dim, device=device).half() for _ in range(2))
-    cache, query = Cache(keys, values, table), torch.randn(301, heads * dim, device=device).half()
+    stored = stored_as(kept, torch.randn(2, 6, kv, BLOCK, dim, device=device).half())
+    cache, query = Cache(*stored, table), torch.randn(301, heads * dim, device=device).half()
     made = [torch.full_like(query, float("nan")) for _ in range(3)]
     tile_attention.tile_attention(query, cache, step, tiles, made[0])
     tile_attention.tile_attention(query, cache, step, tiles, made[1])
@@ -38,7 +39,8 @@ def test_two_rows_over_query_tiles(dim: int) -> None:
 
 @pytest.mark.parametrize("tokens", [1, 2, 4, 8])
 @pytest.mark.parametrize("position", [0, 70, 530, 5000])
-def test_few_tokens_join_their_parts(tokens: int, position: int) -> None:
+@pytest.mark.parametrize("kept", ["fp16", "fp8"])
+def test_few_tokens_join_their_parts(tokens: int, position: int, kept: str) -> None:
     """The last two are one row's, where there are two. Short caches have one part or two, long ones more than are read
     at once; the second launch finds all parts unset, as the first did."""
     torch.manual_seed(0)
@@ -50,7 +52,7 @@ def test_few_tokens_join_their_parts(tokens: int, position: int) -> None:
     step = Step(slots, slots, positions, torch.tensor([tokens], **integer))
     depth = (position + 1) // BLOCK + 1
     table = torch.randperm(tokens * depth, device=device).to(torch.int32).view(tokens, depth)
-    stored = torch.randn(2, tokens * depth, kv, BLOCK, dim, device=device).half()
+    stored = stored_as(kept, torch.randn(2, tokens * depth, kv, BLOCK, dim, device=device).half())
     qkv = torch.randn(tokens, (heads + 2 * kv) * dim, device=device)
     norm = HeadNorm(torch.rand(dim, device=device).half(), torch.rand(dim, device=device).half(), None, 1e-6)
     angles = torch.outer(torch.arange(position + 2).float(), 1e4 ** (-torch.arange(dim // 2) / (dim // 2))).to(device)
@@ -59,7 +61,9 @@ def test_few_tokens_join_their_parts(tokens: int, position: int) -> None:
         cache = Cache(stored[0].clone(), stored[1].clone(), table)
         query, out = (torch.full((tokens, heads * dim), float("nan"), device=device).half() for _ in range(2))
         function(qkv, norm, (angles.cos(), angles.sin()), step, cache, parts, query, out)
-        made.append(out)
-    assert distance(made[0], made[2]) < 5e-4
-    assert torch.equal(made[0], made[1])
+        made.append((out, cache))
+    outs = [out for out, _ in made]
+    assert distance(outs[0], outs[2]) < 5e-4
+    assert torch.equal(outs[0], outs[1])
+    assert torch.equal(made[0][1].keys, made[1][1].keys)
     assert all(bool((part.view(torch.int32) == -1).all()) for part in (parts.acc, parts.stats))

@@ -21,6 +21,15 @@ from engine.model.kernels.attention.attention import (
     splits,
     turn,
 )
+from engine.model.kernels.attention.entries import (
+    coding,
+    exponents_of,
+    largest,
+    load_entries,
+    narrowed,
+    part_of,
+    widened,
+)
 from engine.model.kernels.attention.joining import hand_in, take_part
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.units import release_next, wait_for_previous
@@ -36,13 +45,14 @@ _FETCH = tl.constexpr(
 
 
 @triton.jit
-def _fetch(keys, values, count, D: tl.constexpr, PDL: tl.constexpr):
-    """Ask the second-level cache for `count` keys and values; where there is no dependent launch, nothing hides it."""
+def _fetch(keys, values, size, PDL: tl.constexpr):
+    """Ask the second-level cache for `size` bytes of keys and of values; where there is no dependent launch, nothing
+    hides it."""
     if PDL > 0:
         first = keys.to(tl.uint64, bitcast=True)
         second = values.to(tl.uint64, bitcast=True)
         tl.inline_asm_elementwise(
-            _FETCH, "=r,l,l,r", [first, second, count * (2 * D)], dtype=tl.int32, is_pure=False, pack=1
+            _FETCH, "=r,l,l,r", [first, second, size], dtype=tl.int32, is_pure=False, pack=1
         )  # fmt: skip
 
 
@@ -55,16 +65,33 @@ def _floor(slots, positions, token, slot, position, T: tl.constexpr):
 
 
 @triton.jit
-def _entries(keys, values, block, kv, at, end, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BK: tl.constexpr):
+def _entries(
+    keys, values, block, kv, at, end, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BK: tl.constexpr,
+    CODES: tl.constexpr,
+):  # fmt: skip
     """Both halves of the keys [BK, D/2] and the values [BK, D] of positions from `at` on that are before `end`, in that
     block of the cache."""
     inside = (at + tl.arange(0, BK) < end)[:, None]
-    place = ((block.to(tl.int64) * KH + kv) * B + at % B) * D + tl.arange(0, BK)[:, None] * D
+    part = part_of(block, kv, KH, D, B, CODES)
+    row = at % B + tl.arange(0, BK)[:, None]
     i = tl.arange(0, D // 2)[None, :]
-    first = tl.load(keys + place + i, mask=inside, other=0.0)
-    second = tl.load(keys + place + D // 2 + i, mask=inside, other=0.0)
-    value = tl.load(values + place + tl.arange(0, D)[None, :], mask=inside, other=0.0)
+    first = load_entries(keys, part, row, i, inside, D, B, CODES)
+    second = load_entries(keys, part, row, D // 2 + i, inside, D, B, CODES)
+    value = load_entries(values, part, row, tl.arange(0, D)[None, :], inside, D, B, CODES)
     return first, second, value
+
+
+@triton.jit
+def _kept(entries, place, value, exponents, mine, CODES: tl.constexpr):
+    """Store of `value` fp16 [R, C] the row that is `mine` [R, 1], as codes with exponents [R, 1]; gives what readers
+    will find of all of them."""
+    if CODES:
+        codes = narrowed(value, exponents)
+        tl.store(entries + place, codes, mask=mine)
+        value = widened(codes, exponents, CODES)
+    else:
+        tl.store(entries + place, value, mask=mine)
+    return value
 
 
 @triton.jit
@@ -102,7 +129,7 @@ def attend_few_kernel(
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, GP: tl.constexpr,
     MP: tl.constexpr, BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, T: tl.constexpr,
     R: tl.constexpr, LD: tl.constexpr, HELD: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
-    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+    CODES: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (T, KH, 1 + SP). qkv fp32 [T, (N + 2 KH) D], rows LD apart; out fp16 [T, N D]. The first block has the
     step's own tokens, each of the others a stretch of the cache, with HELD its first keys and values in registers
@@ -136,11 +163,12 @@ def attend_few_kernel(
         gains = _gains(q_gain, D)
         own_gains = _gains(k_gain, D)
         if HELD:
-            ahead = _entries(keys, values, block, kv, begin, end, KH, D, B, BK)
+            ahead = _entries(keys, values, block, kv, begin, end, KH, D, B, BK, CODES)
             block = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
         else:
-            place = ((block.to(tl.int64) * KH + kv) * B + begin % B) * D
-            _fetch(keys + place, values + place, tl.minimum(tl.minimum(end - begin, B - begin % B), LEAST), D, PDL)
+            place = part_of(block, kv, KH, D, B, CODES) + begin % B * D
+            size = tl.minimum(tl.minimum(end - begin, B - begin % B), LEAST) * (D if CODES else 2 * D)
+            _fetch(keys + place, values + place, size, PDL)
         wait_for_previous(PDL)
         due = take_part(arrived + token * KH + kv, active, ASM)
         rows = qkv + token * LD
@@ -159,10 +187,10 @@ def attend_few_kernel(
         for at in tl.range(begin, end, BK, num_stages=1 if HELD else 2):
             if HELD:
                 first, second, value = ahead
-                ahead = _entries(keys, values, block, kv, at + BK, end, KH, D, B, BK)
+                ahead = _entries(keys, values, block, kv, at + BK, end, KH, D, B, BK, CODES)
                 block = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
             else:
-                first, second, value = _entries(keys, values, block, kv, at, end, KH, D, B, BK)
+                first, second, value = _entries(keys, values, block, kv, at, end, KH, D, B, BK, CODES)
                 block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
             best, total, acc = turn(
                 qa, qb, first, second, value, at + tl.arange(0, BK) < end, best, total, acc, scale
@@ -174,11 +202,19 @@ def attend_few_kernel(
                 new += tl.load(bias + key + KH * D + d, mask=mates, other=0.0).to(tl.float32)
             new = new.to(tl.float16)
             mine = (own == position)[:, None]
-            last = tl.load(blocks + position // B).to(tl.int64)
-            there = ((last * KH + kv) * B + position % B + own * 0)[:, None] * D
-            tl.store(keys + there + i, ka, mask=mine)
-            tl.store(keys + there + HALF + i, kb, mask=mine)
-            tl.store(values + there + d, new, mask=mine)
+            part = part_of(tl.load(blocks + position // B), kv, KH, D, B, CODES)
+            there = part + (position % B + own * 0)[:, None] * D
+            key_exponents = 0
+            value_exponents = 0
+            if CODES:
+                key_exponents = exponents_of(tl.maximum(largest(ka), largest(kb)))
+                value_exponents = exponents_of(largest(new))
+                beside = part + B * D + (position % B + own * 0)[:, None]
+                tl.store(keys + beside, key_exponents, mask=mine)
+                tl.store(values + beside, value_exponents, mask=mine)
+            ka = _kept(keys, there + i, ka, key_exponents, mine, CODES)
+            kb = _kept(keys, there + HALF + i, kb, key_exponents, mine, CODES)
+            new = _kept(values, there + d, new, value_exponents, mine, CODES)
             best, total, acc = turn(qa, qb, ka, kb, new, own <= position, best, total, acc, scale)
         hand_in(
             best, total, acc, acc_parts, stat_parts, arrived, due, out, token, kv, split, active, N, KH, D, G, GP, MP,
@@ -193,7 +229,7 @@ def attend_few(
     """out fp16 [T, N D] and the tokens' cache entries, from qkv fp32 [T, (N + 2K) D]. A row's tokens follow one
     another, in the order of their positions. turns: cos and sin, fp32 [positions, D/2]. `query` fp16 [T, N D] is
     scratch of the reference."""
-    _, kv_heads, size, dim = cache.keys.shape
+    kv_heads, size, dim = cache.sizes
     tokens, heads = out.shape[0], out.shape[1] // dim
     padded = scratch.acc.shape[2]
     attend_few_kernel[(tokens, kv_heads, 1 + splits(tokens))](
@@ -202,7 +238,7 @@ def attend_few(
         scratch.stats, scratch.arrived, out, cache.table.shape[1], norm.eps, dim**-0.5 * 1.4426950408889634,
         N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, GP=padded, MP=max(16, padded), SP=splits(tokens),
         T=tokens, R=OWN, LD=qkv.stride(0), NORM=norm.query is not None, BIAS=norm.bias is not None,
-        **launch.few_attention(tokens), **launch.options(qkv, "attend_few"),
+        CODES=coding(cache.keys), **launch.few_attention(tokens), **launch.options(qkv, "attend_few"),
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Rotary positions, the KV cache's writes, and attention of a few tokens over long caches.
 
 Every token of a step has a slot and a position; it sees the cache of its slot up to and including its own position, so
-several tokens of one row (drafts, forced runs) need nothing special. The cache is fp16 [blocks, K, B, D], for keys and
-for values; a table says which blocks a slot has. Axis letters: T tokens, N query heads, K key/value heads, G = N / K,
-D head size, B positions of a block, M blocks that a slot can have.
+several tokens of one row (drafts, forced runs) need nothing special. The cache is fp16 [blocks, K, B, D], or codes of 8
+bits (`entries`), for keys and for values; a table says which blocks a slot has. Axis letters: T tokens, N query heads,
+K key/value heads, G = N / K, D head size, B positions of a block, M blocks that a slot can have.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from engine.model.cpu import kv_codes
+from engine.model.cpu.kv_blocks import BLOCK
+from engine.model.kernels.attention.entries import coding, exponents_of, largest, load_entries, narrowed, part_of
 from engine.model.kernels.delta.spans import Spans
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.plane import place_of, plane_order
@@ -26,18 +29,47 @@ SPLITS = 32
 
 
 class Cache(NamedTuple):
-    """One layer's keys and values, fp16 [blocks, K, B, D]."""
+    """One layer's keys and values, fp16 [blocks, K, B, D], or uint8 [blocks, K, B (D + 1)]: B D codes, B exponents."""
 
     keys: Tensor
     values: Tensor
     table: Tensor
     """int32 [slots, M]: positions i B and on of a slot lie in its i-th block."""
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """K, B and D."""
+        if self.keys.dim() == 4:
+            _, kv_heads, size, dim = self.keys.shape
+            return kv_heads, size, dim
+        return self.keys.shape[1], BLOCK, self.keys.shape[2] // BLOCK - 1
+
     def entries(self, slot: int, length: int) -> tuple[Tensor, Tensor]:
         """A slot's first keys and values, fp32 [K, length, D]. For the references."""
-        blocks = self.table[slot, : -(-length // self.keys.shape[2])].long()
-        keys, values = (part[blocks].transpose(0, 1).flatten(1, 2)[:, :length] for part in (self.keys, self.values))
-        return keys.float(), values.float()
+        blocks = self.table[slot, : -(-length // self.sizes[1])].long()
+        keys, values = (self._read(part[blocks]).transpose(0, 1).flatten(1, 2) for part in (self.keys, self.values))
+        return keys[:, :length], values[:, :length]
+
+    def write(self, slots: Tensor, positions: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Keys and values [T, K, D] of slots and positions [T]. For the references."""
+        _, size, dim = self.sizes
+        blocks, rows = self.table[slots, positions // size].long(), positions % size
+        for part, value in ((self.keys, keys), (self.values, values)):
+            if part.dim() == 4:
+                part[blocks, :, rows] = value.to(part.dtype)
+                continue
+            codes, exponents = kv_codes.encode(value.half())
+            _codes_of(part, dim)[blocks, :, rows] = codes
+            part[..., size * dim :][blocks, :, rows] = exponents
+
+    def _read(self, part: Tensor) -> Tensor:
+        """fp32 [blocks, K, B, D]."""
+        _, size, dim = self.sizes
+        return part.float() if part.dim() == 4 else kv_codes.decode(_codes_of(part, dim), part[..., size * dim :])
+
+
+def _codes_of(part: Tensor, dim: int) -> Tensor:
+    return part[..., : BLOCK * dim].unflatten(-1, (BLOCK, dim))
 
 
 class HeadNorm(NamedTuple):
@@ -92,7 +124,7 @@ def splits(tokens: int) -> int:
 def rope_kernel(
     qkv, bias, q_gain, k_gain, cosine, sine, slots, positions, live, query, keys, values, table, M, eps,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BH: tl.constexpr, NORM: tl.constexpr,
-    BIAS: tl.constexpr, PARTS: tl.constexpr, LD: tl.constexpr, PDL: tl.constexpr,
+    BIAS: tl.constexpr, PARTS: tl.constexpr, LD: tl.constexpr, CODES: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (T, (N + 2 KH) / BH), BH heads of one kind a block. qkv fp32 [T, PARTS, (N + 2 KH) D], summed over its
     parts, which are LD apart; query fp16 [T, N D]."""
@@ -127,15 +159,26 @@ def rope_kernel(
         turned = a * cos - b * sin
         b = b * cos + a * sin
         a = turned
-    if first < N:
-        out = query + token * N * D + at
-    elif first < N + KH:
-        out = keys + ((block * KH + first - N + h)[:, None] * B + position % B) * D + i[None, :]
-    else:
-        out = values + ((block * KH + first - N - KH + h)[:, None] * B + position % B) * D + i[None, :]
     keep = (at >= 0) & alive
-    tl.store(out, a.to(tl.float16), mask=keep)
-    tl.store(out + HALF, b.to(tl.float16), mask=keep)
+    a = a.to(tl.float16)
+    b = b.to(tl.float16)
+    if first < N:
+        tl.store(query + token * N * D + at, a, mask=keep)
+        tl.store(query + token * N * D + at + HALF, b, mask=keep)
+    else:
+        entries = keys if first < N + KH else values
+        place = part_of(block, (first - N) % KH + h, KH, D, B, CODES)
+        out = entries + place[:, None] + position % B * D + i[None, :]
+        if CODES:
+            exponents = exponents_of(tl.maximum(largest(a), largest(b)))
+            tl.store(entries + place[:, None] + B * D + position % B, exponents, mask=alive & (h >= 0)[:, None])
+            kept_a = narrowed(a, exponents)
+            kept_b = narrowed(b, exponents)
+        else:
+            kept_a = a
+            kept_b = b
+        tl.store(out, kept_a, mask=keep)
+        tl.store(out + HALF, kept_b, mask=keep)
 
 
 def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, query: Tensor, cache: Cache) -> None:
@@ -144,7 +187,7 @@ def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, 
 
     turns: cos and sin, fp32 [positions, D/2].
     """
-    _, kv_heads, size, dim = cache.keys.shape
+    kv_heads, size, dim = cache.sizes
     heads = query.shape[1] // dim
     flags = launch.options(qkv, "rope")
     flags.pop("ASM")
@@ -154,14 +197,14 @@ def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, 
         qkv if norm.key is None else norm.key,
         *turns, step.slots, step.positions, step.live, query, *cache, cache.table.shape[1], norm.eps,
         N=heads, KH=kv_heads, D=dim, B=size, BH=together, NORM=norm.query is not None, BIAS=norm.bias is not None,
-        PARTS=1 if qkv.dim() == 2 else qkv.shape[1], LD=qkv.stride(-2), num_warps=1, **flags,
+        PARTS=1 if qkv.dim() == 2 else qkv.shape[1], LD=qkv.stride(-2), CODES=coding(cache.keys), num_warps=1, **flags,
     )  # fmt: skip
 
 
 def rope_reference(
     qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, query: Tensor, cache: Cache
 ) -> None:
-    _, kv_heads, size, dim = cache.keys.shape
+    kv_heads, _, dim = cache.sizes
     heads = query.shape[1] // dim
     qkv = qkv if qkv.dim() == 2 else qkv.sum(1)
     value = qkv if norm.bias is None else qkv + norm.bias.float()
@@ -171,9 +214,7 @@ def rope_reference(
     cos, sin = (table[step.positions.long()].unsqueeze(1) for table in turns)
     q, k = (_turned(_head_norm(part, gain, norm.eps), cos, sin) for part, gain in ((q, norm.query), (k, norm.key)))
     query.copy_(q.reshape(len(qkv), -1))
-    blocks = cache.table[slots, positions // size].long()
-    cache.keys[blocks, :, positions % size] = k[:count].to(cache.keys.dtype)
-    cache.values[blocks, :, positions % size] = v[:count].to(cache.values.dtype)
+    cache.write(slots, positions, k[:count], v[:count])
 
 
 def _head_norm(value: Tensor, gain: Tensor | None, eps: float) -> Tensor:
@@ -267,7 +308,7 @@ def attention_kernel(
     query, keys, values, table, slots, positions, live, acc_parts, stat_parts, arrived, out, M, scale,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, GP: tl.constexpr,
     MP: tl.constexpr, BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, PLANE: tl.constexpr,
-    PDL: tl.constexpr,
+    CODES: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (T, KH, SP). Each block takes a stretch of keys; the last to arrive joins them. out fp16 [T, N D], with
     PLANE in plane order. BK divides B, so that the keys of a turn lie in one block of the cache."""
@@ -290,15 +331,15 @@ def attention_kernel(
         best = tl.full([MP], -float("inf"), tl.float32)
         total = tl.zeros([MP], tl.float32)
         acc = tl.zeros([MP, D], tl.float32)
-        turn = tl.arange(0, BK)[:, None] * D + d[None, :]
         end = tl.minimum(begin + stretch, length)
         for at in tl.range(begin, end, BK):
             s = at + tl.arange(0, BK)
             inside = (s < end)[:, None]
-            place = ((block.to(tl.int64) * KH + kv) * B + at % B) * D
+            part = part_of(block, kv, KH, D, B, CODES)
+            row = at % B + tl.arange(0, BK)[:, None]
             block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
-            k = tl.load(keys + place + turn, mask=inside, other=0.0)
-            v = tl.load(values + place + turn, mask=inside, other=0.0)
+            k = load_entries(keys, part, row, d[None, :], inside, D, B, CODES)
+            v = load_entries(values, part, row, d[None, :], inside, D, B, CODES)
             score = tl.dot(q, tl.trans(k)) * scale
             score = tl.where((s < end)[None, :], score, -float("inf"))
             top = tl.maximum(best, tl.max(score, axis=1))
@@ -316,7 +357,7 @@ def attention_kernel(
 def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor, *, plane: bool = False) -> None:
     """out fp16 [T, N D]: softmax attention of query [T, N D] over each token's slot, positions 0..its own; with
     `plane` in plane order."""
-    _, kv_heads, size, dim = cache.keys.shape
+    kv_heads, size, dim = cache.sizes
     tokens, heads = query.shape[0], query.shape[1] // dim
     group = heads // kv_heads
     padded = scratch.acc.shape[2]
@@ -324,14 +365,15 @@ def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Te
         query, *cache, step.slots, step.positions, step.live, scratch.acc, scratch.stats, scratch.arrived, out,
         cache.table.shape[1],
         dim**-0.5 * 1.4426950408889634, N=heads, KH=kv_heads, D=dim, B=size, G=group, GP=padded, MP=max(16, padded),
-        SP=splits(tokens), PLANE=plane, num_warps=4, **launch.attention_shape(tokens), **launch.dependent(query),
+        SP=splits(tokens), PLANE=plane, CODES=coding(cache.keys), num_warps=4, **launch.attention_shape(tokens),
+        **launch.dependent(query),
     )  # fmt: skip
 
 
 def attention_reference(
     query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor, *, plane: bool = False
 ) -> None:
-    _, kv_heads, _, dim = cache.keys.shape
+    kv_heads, _, dim = cache.sizes
     order = plane_order(query.shape[1], query.device) if plane else slice(None)
     for token in range(int(step.live[0])):
         slot, length = int(step.slots[token]), int(step.positions[token]) + 1

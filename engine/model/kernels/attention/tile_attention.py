@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine.model.kernels.attention import tile_attention_hopper
 from engine.model.kernels.attention.attention import Cache, Step
+from engine.model.kernels.attention.entries import coding, load_entries, part_of
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.plane import place_of, plane_order
 
@@ -30,7 +31,7 @@ class Tiles(NamedTuple):
 def tile_attention_kernel(
     query, keys, values, table, slots, positions, firsts, counts, out, M, scale,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, BQ: tl.constexpr,
-    BK: tl.constexpr,
+    BK: tl.constexpr, CODES: tl.constexpr,
 ):  # fmt: skip
     """Grid (N, tiles). out of 16 bits [T, N D] in plane order. BK divides B: see `attention.attention_kernel`."""
     tile = tl.num_programs(1) - 1 - tl.program_id(1)  # a row's last tiles have the most keys: they begin first
@@ -48,15 +49,15 @@ def tile_attention_kernel(
         best = tl.full([BQ], -float("inf"), tl.float32)
         total = tl.zeros([BQ], tl.float32)
         acc = tl.zeros([BQ, D], tl.float32)
-        turn = tl.arange(0, BK)[:, None] * D + d[None, :]
         end = begin + count
         for at in tl.range(0, end, BK):
             s = at + tl.arange(0, BK)
             inside = (s < end)[:, None]
-            place = ((block.to(tl.int64) * KH + head // G) * B + at % B) * D
+            part = part_of(block, head // G, KH, D, B, CODES)
+            entry = at % B + tl.arange(0, BK)[:, None]
             block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
-            k = tl.load(keys + place + turn, mask=inside, other=0.0)
-            v = tl.load(values + place + turn, mask=inside, other=0.0)
+            k = load_entries(keys, part, entry, d[None, :], inside, D, B, CODES)
+            v = load_entries(values, part, entry, d[None, :], inside, D, B, CODES)
             score = tl.dot(q, tl.trans(k))
             if at + BK > begin:
                 score = tl.where(s[None, :] <= begin + i[:, None], score, -float("inf"))
@@ -76,24 +77,26 @@ def tile_attention_kernel(
 
 def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
     """out of 16 bits [T, N D] in plane order: each token over its slot up to its own position."""
-    _, kv_heads, size, dim = cache.keys.shape
+    kv_heads, size, dim = cache.sizes
     heads = query.shape[1] // dim
     rest = (cache.table, step.slots, step.positions, *tiles, out, cache.table.shape[1], dim**-0.5 * 1.4426950408889634)
     sizes = {"N": heads, "KH": kv_heads, "D": dim, "B": size, "G": heads // kv_heads, "BQ": QUERY_TILE}
     grid = (heads, len(tiles.first))
-    if launch.is_hopper(query) and dim == 128 and size % tile_attention_hopper.KEYS == 0:
+    codes = coding(cache.keys)
+    if launch.is_hopper(query) and not codes and dim == 128 and size % tile_attention_hopper.KEYS == 0:
         tile_attention_hopper.hopper_attention_kernel[grid](
             *tile_attention_hopper.described(query, cache.keys, cache.values, dim, QUERY_TILE), *rest, **sizes,
             BK=tile_attention_hopper.KEYS, S=tile_attention_hopper.STAGES, num_warps=4,
         )  # fmt: skip
         return
     tile_attention_kernel[grid](
-        query, cache.keys, cache.values, *rest, **sizes, BK=64, num_warps=8, num_stages=launch.stages(query, dim)
-    )
+        query, cache.keys, cache.values, *rest, **sizes, BK=64, CODES=codes, num_warps=8,
+        num_stages=launch.stages(query, dim),
+    )  # fmt: skip
 
 
 def tile_attention_reference(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
-    _, kv_heads, _, dim = cache.keys.shape
+    kv_heads, _, dim = cache.sizes
     order = plane_order(query.shape[1], query.device)
     for first, count in zip(tiles.first.tolist(), tiles.count.tolist(), strict=True):
         for token in range(first, first + count):

@@ -58,6 +58,11 @@ def is_hopper(tensor: Tensor) -> bool:
     return known and tensor.is_cuda and _capability(tensor.device.index or 0) == (9, 0)
 
 
+def code_instructions(tensor: Tensor) -> int:
+    """Which cards' instructions read codes of 8 bits (`attention.entries`) where the tensor is: sm_89's or sm_80's."""
+    return 89 if _capability(tensor.device.index or 0) >= (8, 9) else 80
+
+
 def attention_stages(capability: tuple[int, int], head: int = 128) -> int:
     """Pipeline depth of the prefill's attention: cards with 100 KiB of shared memory a block hold one stage, and of
     heads of 256 none; elsewhere such heads take the room of two."""
