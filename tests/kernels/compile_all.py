@@ -280,10 +280,13 @@ def check(capability: int, case: Case) -> str | None:
 
 
 def main() -> int:
-    capability = int(sys.argv[1])
-    triton.runtime.driver.set_active(_Target(GPUTarget("cuda", capability, 32)))  # kernels ask what they are for
-    wrong = [found for case in chosen(capability) if (found := check(capability, case))]
-    print("\n".join(wrong) or f"{len(chosen(capability))} kernels")
+    wrong = []
+    for capability in SHARED_KIB:
+        triton.runtime.driver.set_active(_Target(GPUTarget("cuda", capability, 32)))  # kernels ask what they are for
+        compiled = chosen(capability)
+        wrong += [found for case in compiled if (found := check(capability, case))]
+        print(f"sm_{capability}: {len(compiled)} kernels")
+    print("\n".join(wrong))
     return bool(wrong)
 
 

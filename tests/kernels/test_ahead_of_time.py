@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,16 +13,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("capability", [80, 86, 89, 90])
-def test_kernels_compile_and_fit(capability: int) -> None:
+@pytest.mark.slow
+def test_kernels_compile_and_fit() -> None:
     """In a process of its own, since this one's kernels belong to the interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.kernels.compile_all", str(capability)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "tests.kernels.compile_all"]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr[-2000:]
-    assert "kernels" in run.stdout
+    assert re.findall(r"sm_(\d+): [1-9]\d* kernels", run.stdout) == ["80", "86", "89", "90"]
