@@ -47,8 +47,8 @@ def step_rows(max_batch: int) -> int:
     return max(STEP_ROWS, max_batch, min(256, 2 * max_batch))
 
 
-FROM_DEVICE: None = None
-"""In `RowInput.tokens`: feed the id this slot sampled last, which may not have reached the host yet."""
+FROM_DEVICE = -1
+"""First in `RowInput.tokens`: the id this slot sampled last, which may not have reached the host yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class RowInput:
     """
 
     slot: int
-    tokens: Sequence[int] | None
+    tokens: Sequence[int]
     position: int
     logits: int = 1
 

@@ -119,7 +119,7 @@ def _steps(
     runner.sample(_inputs(draw, batch, mask, **sampling))
     times, started = [], 0.0
     for step in range(1, options.steps + 1):
-        runner.forward([RowInput(slot, FROM_DEVICE, begin + step) for slot in slots])
+        runner.forward([RowInput(slot, [FROM_DEVICE], begin + step) for slot in slots])
         runner.wait()
         started = started or time.perf_counter()
         times.append(runner.timings())

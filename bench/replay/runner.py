@@ -11,7 +11,7 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
-from engine.interfaces import RowInput, Runner, Sampled, SampleInputs
+from engine.interfaces import FROM_DEVICE, RowInput, Runner, Sampled, SampleInputs
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Recording:
 
     def begin(self, row: RowInput) -> None:
         """Note which document a slot replays when its prompt comes; drafts may follow the prompt at once."""
-        if row.position == 0 and row.tokens is not None:
+        if row.position == 0:
             fed = tuple(row.tokens)
             for prompt, document in self.by_prompt.items():
                 if prompt[: len(fed)] == fed[: len(prompt)]:
@@ -74,7 +74,7 @@ class ReplayRunner:
         return getattr(self.inner, name)
 
     def forward(self, rows: Sequence[RowInput]) -> None:
-        decode = all(row.logits > 0 and _fed(row) == row.logits for row in rows)
+        decode = all(row.logits > 0 and len(row.tokens) == row.logits for row in rows)
         self.recording.marks.append(Mark(perf_counter(), len(rows), decode))
         for row in rows:
             self.recording.begin(row)
@@ -104,20 +104,16 @@ class ReplayRunner:
 
     def _positions(self, row: RowInput) -> range:
         """Places in the document of the ids that this row's logits rows will sample."""
-        following = row.position + _fed(row) - self.recording.of(row.slot)[1]
+        following = row.position + len(row.tokens) - self.recording.of(row.slot)[1]
         return range(following - row.logits + 1, following + 1)
 
     def _explicit(self, row: RowInput) -> RowInput:
         """A row that would feed what the device sampled last feeds the document's token instead."""
         document, prompt_tokens = self.recording.of(row.slot)
-        if row.tokens is not None or document is None:
+        if row.tokens[0] != FROM_DEVICE or document is None:
             return row
-        token = document[row.position - prompt_tokens]
-        return RowInput(row.slot, [token], row.position, row.logits)
-
-
-def _fed(row: RowInput) -> int:
-    return 1 if row.tokens is None else len(row.tokens)
+        token = document[min(row.position - prompt_tokens, len(document) - 1)]
+        return RowInput(row.slot, [token, *row.tokens[1:]], row.position, row.logits)
 
 
 def decode_step_ms(marks: Sequence[Mark], rows: int) -> list[float]:

@@ -64,7 +64,7 @@ def test_greedy_tokens_equal_the_decoders_for_200_steps(quantization: str, moe: 
         token = runner.wait().token_ids[0]
         assert runner.finished()
         assert token == int(expected.argmax()), f"token {position}"
-        runner.forward([RowInput(1, FROM_DEVICE, position)])
+        runner.forward([RowInput(1, [FROM_DEVICE], position)])
         expected = decoder.forward(torch.tensor([token]), [Span(1, 0, 1, position)], torch.tensor([0]))
     assert torch.allclose(logits_of(runner, 1), expected, atol=2e-4)
 
@@ -223,7 +223,7 @@ def test_the_last_of_several_rows_of_a_slot_is_what_the_next_step_feeds() -> Non
     runner.forward([RowInput(1, [4, 5, 6], 0, 3)])
     runner.sample(greedy([1, 1, 1]))
     tokens = runner.wait().token_ids
-    runner.forward([RowInput(1, FROM_DEVICE, 3)])
+    runner.forward([RowInput(1, [FROM_DEVICE], 3)])
     decoder.forward(torch.tensor([4, 5, 6]), [Span(1, 0, 3, 0)], torch.tensor([2]))
     expected = decoder.forward(torch.tensor(tokens[-1:]), [Span(1, 0, 1, 3)], torch.tensor([0]))
     assert torch.allclose(logits_of(runner, 1), expected, atol=2e-4)

@@ -103,5 +103,4 @@ class Proposals:
             sample.matcher.rollback(len(sample.output))
         sample.output.clear()
         sample.log_mass = 0.0
-        sample.cached = min(sample.cached, sample.length - 1)
-        sample.abandon_steps()
+        sample.retract()

@@ -170,9 +170,10 @@ class Sample:
     slot: int | None = None
     cached: int = 0
     flying: int = 0
-    """Launched steps whose token the host has not seen; that token follows the known ones."""
+    """Tokens of launched steps which the host has not seen, if their drafts hold; they follow the known ones."""
     hold: bool = False
-    """Do not launch ahead of the host: the step in flight holds a draft, or a forced run is about to be one."""
+    """Do not launch ahead of the host: the step in flight brings no token, or fewer than it was to, or they may be
+    taken back."""
     output: list[int] = field(default_factory=list)
     draft: list[int] = field(default_factory=list)
     matcher: Matcher | None = None
@@ -252,8 +253,8 @@ class Sample:
         self.epoch, self.flying, self.hold, self.source = self.epoch + 1, 0, False, None
 
     def retract(self) -> None:
-        """The step in flight is launched again when its turn comes."""
-        self.cached -= self.flying
+        """What has been launched behind the known tokens is launched again when its turn comes."""
+        self.cached = min(self.cached, self.length - 1)  # fewer where it was put back
         self.abandon_steps()
 
     @property

@@ -12,7 +12,7 @@ from itertools import count
 
 from engine.decode.requests.job import Job, Sample
 from engine.decode.scheduling.prompts import Prompts
-from engine.interfaces import CacheBlocks
+from engine.interfaces import FROM_DEVICE, CacheBlocks
 
 _TURN, _LONGEST_TURN = 4, 128
 """Steps that a row may stay where owners outnumber slots: twice as many each time it has been put back, so that a long
@@ -21,10 +21,10 @@ text is prefilled again a few times and not at every turn."""
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One row of the next step: `tokens` to feed (None: the one in flight); `last` when logits are wanted after."""
+    """One row of the next step: `tokens` to feed, the one in flight too; `last` when logits are wanted after."""
 
     sample: Sample
-    tokens: list[int] | None
+    tokens: list[int]
     last: bool
 
 
@@ -167,7 +167,7 @@ class Scheduler:
         its last token, then waits. Where blocks are short, the newest row of who holds most is put back."""
         self._steps += 1
         rows = self._rows(ready)
-        while not all(self._reserve(row.sample, 1 if row.tokens is None else len(row.tokens)) for row in rows):
+        while not all(self._reserve(row.sample, len(row.tokens)) for row in rows):
             self._put_back(self._newest_of_most())
             rows = self._rows(ready)
         return rows
@@ -194,7 +194,7 @@ class Scheduler:
 
     def _rows(self, ready: Callable[[Sample], bool]) -> list[Planned]:
         decoding = [s for s in self._running if s.missing == 1 and ready(s) and not (s.flying and s.hold)]
-        rows = [Planned(sample, None if sample.flying else sample.pending(1), True) for sample in decoding]
+        rows = [Planned(sample, [FROM_DEVICE] if sample.flying else sample.pending(1), True) for sample in decoding]
         return rows + [
             Planned(sample, sample.pending(fed), fed == sample.missing)
             for sample, fed in self._prefills(ready, self._chunk if decoding else self._longest)

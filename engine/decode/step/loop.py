@@ -62,9 +62,7 @@ class Loop:
         self._collected = 0.0
         self._capacity = step_rows(runner.max_batch)
         self._idle_time = IdleTime(tokenizer, maker)
-        self._masks = Masks(
-            self._capacity, vocabulary, drafts, maker, pinned=pinned, expect_runs=self._ahead, steer=self._steer
-        )
+        self._masks = Masks(self._capacity, vocabulary, drafts, maker, pinned=pinned, steer=self._steer)
         self.steps = 0
         self.begin_turn()
         self.writing: list[Sample] = []
@@ -78,7 +76,8 @@ class Loop:
         """Launch the next step, then take in the tokens of the one before; False when there is nothing to do.
 
         Ahead, the forward of step t + 1 starts from the token that step t left on the device, before the host has seen
-        it; a row that turns out to have ended has computed one token in vain. Otherwise a step is taken in at once.
+        it, and as if all of that step's draft held; a row that turns out to have ended, or to have sampled another
+        token than was drafted, has computed in vain. Otherwise a step is taken in at once.
         """
         went_on = self._go_on()
         rows = self._rows()
@@ -134,9 +133,9 @@ class Loop:
         self._runner.forward([_row_input(row) for row in rows])
         for row in rows:
             sample = row.sample
-            sample.cached += len(row.planned.tokens) if row.planned.tokens is not None else 1
-            sample.flying += row.planned.last
-            sample.hold = bool(row.draft) or sample.in_turns
+            sample.cached += len(row.fed)
+            sample.flying += row.logits
+            sample.hold = sample.in_turns
 
     def _collect(self) -> bool:
         """Wait for the tokens of the step in flight and take them; False when there is none."""
@@ -168,10 +167,11 @@ class Loop:
         return rows
 
     def _draft(self, planned: Planned, room: int) -> list[int]:
-        """At most `room` tokens that probably follow; none where the KV cache has no block to try them in."""
-        if not planned.last or planned.tokens is None or room <= 0:
+        """At most `room` tokens that probably follow those fed and in flight; none where the KV cache has no block to
+        try them in."""
+        if not planned.last or room <= 0:
             return []
-        draft = self._drafts.propose(planned.sample)[:room]
+        draft = self._drafts.propose(planned.sample)[planned.sample.flying :][:room]
         fits = not draft or self._scheduler.extend(planned.sample, len(planned.tokens) + len(draft))
         return draft if fits else []
 
@@ -188,13 +188,13 @@ class Loop:
     def _accept(self, row: Row, sampled: Sampled) -> None:
         sample = row.sample
         if sample.epoch == row.epoch:
-            sample.flying -= row.planned.last
+            sample.flying -= row.logits
         if sample.status is not None:
             self._finish(sample)
         if row.void:
             return
         if row.late:
-            sample.cached -= 1
+            sample.retract()
             return
         if row.planned.last:
             accept = self._accept_row if sample.conditional is None else self._hand_over
@@ -215,6 +215,12 @@ class Loop:
             row.sample.conditional.take(row.sample, drawn)
 
     def _accept_row(self, row: Row, sampled: Sampled) -> None:
+        """Take what was sampled; what has been launched behind more than that is launched again."""
+        self._take(row, sampled)
+        if row.sample.missing < 1:
+            row.sample.retract()
+
+    def _take(self, row: Row, sampled: Sampled) -> None:
         """Take sampled tokens while they agree with the draft; the first that differs is the last one taken."""
         sample = row.sample
         for offset in range(len(row.draft) + 1):
@@ -248,7 +254,6 @@ class Loop:
                 return
             if offset == len(row.draft) or token != row.draft[offset]:
                 return
-            sample.cached += 1
             sample.forced += 1
 
     def _reconsider(self, sample: Sample) -> None:

@@ -41,13 +41,13 @@ class Row:
     fill_s: list[float] = field(default_factory=list)
     launched: float = field(default_factory=time.perf_counter)
     epoch: int = 0
-    fed: list[int] | None = None
+    fed: list[int] = field(default_factory=list)
     """The planned tokens and the whole draft, whatever is left of that behind masks which take long."""
     logits: int = 0
 
     def __post_init__(self) -> None:
         self.epoch = self.sample.epoch
-        self.fed = None if self.planned.tokens is None else self.planned.tokens + self.draft
+        self.fed = self.planned.tokens + self.draft
         self.logits = len(self.draft) + 1 if self.planned.last else 0
 
     @property
@@ -71,16 +71,13 @@ class Masks:
         maker: MaskMaker,
         *,
         pinned: bool,
-        expect_runs: bool,
         steer: Callable[[Sample], bool],
     ) -> None:
-        """`expect_runs`: note on a sample when a forced run is about to come, so that its draft is not missed. `steer`:
-        whether a row has gone back, see `row.steer`."""
+        """`steer`: whether a row has gone back, see `row.steer`."""
         self._buffer = BitmaskBuffer(rows, vocabulary.size, pinned=pinned)
         self._vocabulary = vocabulary
         self._drafts = drafts
         self._maker = maker
-        self._expect_runs = expect_runs
         self._steer = steer
         self._turn = 0
         self.pace_s = 0.0
@@ -102,6 +99,8 @@ class Masks:
         sampled = [row for row in rows if row.planned.last]
         pieces = max(1, PIECES // max(1, len(sampled)))
         for row in sampled:
+            if row.draft and not row.void and not self._drafts.holds(row.sample, row.draft):
+                row.draft.clear()
             row.first = len(inputs)
             for offset in range(row.logits):
                 self._add_row(row, offset, inputs)
@@ -160,8 +159,6 @@ class Masks:
         if matcher.strings is not None and self._steer(row.sample):
             return
         walked, young = 0, row.launched + max(self.pace_s, _PATIENCE_S)
-        if self._expect_runs and not row.draft:
-            row.sample.hold = row.sample.in_turns or len(self._drafts.propose(row.sample)) > 1
         try:
             for token in [*row.draft, None]:
                 late = walked and time.perf_counter() > young and not matcher.kept
@@ -173,9 +170,10 @@ class Masks:
                     break
                 walked += 1
         except Unfinished:  # the row waits for it, as for one that is made beside
-            row.late, row.sample.hold = walked == 0, walked == 0 or row.sample.hold
+            row.late = walked == 0
             del row.draft[max(0, walked - 1) :]
         finally:
+            row.sample.hold |= row.late or walked < row.logits - 1
             matcher.rollback(walked)
 
     def _accepted(self, row: Row, matcher: Matcher, token: int) -> bool:

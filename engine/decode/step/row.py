@@ -96,9 +96,8 @@ def _take_back(sample: Sample, count: int, tokenizer: Tokenizer) -> None:
     taken = sum(len(tokenizer.token_bytes(token) or b"") for token in sample.output[left:])
     del sample.output[left:], sample.logprobs[left:]
     sample.status = None
-    sample.abandon_steps()
+    sample.retract()
     sample.forced = min(sample.forced, len(sample.output))
-    sample.cached = min(sample.cached, sample.length - 1)  # fewer where it was put back while the judge was asked
     sample.text, sample.pieces = _read_again(sample, tokenizer, taken)
     sample.withheld = "".join(sample.pieces)[sample.told :]
 

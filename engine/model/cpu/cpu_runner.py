@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import EngineFailure
-from engine.interfaces import RowInput, Sampled, SampleInputs
+from engine.interfaces import FROM_DEVICE, RowInput, Sampled, SampleInputs
 from engine.model.cpu.cpu_cache import Runs, Span
 from engine.model.cpu.kv_blocks import BlockTables, Copy, Prefix
 from engine.model.cpu.sampling import sample_rows, unpack_bitmask
@@ -66,7 +66,7 @@ class CpuRunner:
     def forward(self, rows: Sequence[RowInput]) -> None:
         blocks, runs = self.blocks, []
         for row in rows:
-            end = row.position + (1 if row.tokens is None else len(row.tokens))
+            end = row.position + len(row.tokens)
             if not blocks.reserve(row.slot, row.position, end):
                 raise EngineFailure(f"no free block of the KV cache for slot {row.slot} up to position {end}")
             runs.append(blocks.runs(row.slot, end))
@@ -78,7 +78,7 @@ class CpuRunner:
         spans: list[Span] = []
         wanted: list[int] = []
         for row, places in zip(rows, runs, strict=True):
-            fed = [self._last[row.slot]] if row.tokens is None else list(row.tokens)
+            fed = [self._last[row.slot] if token == FROM_DEVICE else token for token in row.tokens]
             spans.append(Span(row.slot, len(tokens), len(tokens) + len(fed), row.position, places))
             tokens.extend(fed)
             wanted.extend(range(len(tokens) - row.logits, len(tokens)))

@@ -163,7 +163,7 @@ class CudaRunner:
             with self._machine.on_main(), torch.inference_mode():
                 rows = self._states.begin(rows)
         for row in rows:
-            end = row.position + (1 if row.tokens is None else len(row.tokens))
+            end = row.position + len(row.tokens)
             if not self.blocks.reserve(row.slot, row.position, end):
                 raise EngineFailure(f"no free block of the KV cache for slot {row.slot} up to position {end}")
         with self._machine.on_main(), torch.inference_mode():
@@ -190,7 +190,7 @@ class CudaRunner:
         tiled = count > WIDE or (count > SHORT and any(reads_much(row) for row in rows))
         lone = count == len(rows)
         if self._states is not None and not lone:
-            tiled = tiled or any(row.tokens is not None and len(row.tokens) > ALONG for row in rows)
+            tiled = tiled or any(len(row.tokens) > ALONG for row in rows)
         step = 128 if count <= 1024 else 256
         bucket = -(-count // step) * step if tiled else bucket_of(count, WIDE)
         return Path(bucket, self._head_rows(bucket, wanted), tiled, self._states is None or (lone and not tiled))

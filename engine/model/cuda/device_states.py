@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import ModelError
-from engine.interfaces import RowInput, SampleInputs
+from engine.interfaces import FROM_DEVICE, RowInput, SampleInputs
 from engine.model.architecture.shape import DeltaNet
 from engine.model.kernels.delta import step
 from engine.model.kernels.delta.chunks import CHUNK
@@ -135,7 +135,7 @@ class DeviceStates:
     def _begin(self, row: RowInput) -> RowInput:
         reached = self.rewind(row.slot, row.position)
         held = self._rows[row.slot]
-        fed = [-1] if row.tokens is None else list(row.tokens)
+        fed = row.tokens
         missing = held.tokens[reached : row.position]
         if missing:
             row = replace(row, tokens=[*missing, *fed], position=reached)
@@ -143,9 +143,8 @@ class DeviceStates:
         if reached - last >= SPACING:
             self._hold(held, self._copy(row.slot, reached))
         held.tokens[row.position :] = [*missing, *fed]
-        end = len(held.tokens)
-        if row.tokens is None or fed[-1] < 0:
-            self._learn(row.slot, end - 1)
+        if fed[0] == FROM_DEVICE:
+            self._learn(row.slot, len(held.tokens) - len(fed))
         held.at = None
         return row
 
@@ -160,8 +159,7 @@ class DeviceStates:
         """Where each row of many tokens keeps the state before its last chunk; -1: nowhere."""
         found = []
         for row in rows:
-            count = 1 if row.tokens is None else len(row.tokens)
-            before = (count - 1) // CHUNK * CHUNK
+            before = (len(row.tokens) - 1) // CHUNK * CHUNK
             found.append(-1)
             if before:
                 copy = self._place(row.position + before)

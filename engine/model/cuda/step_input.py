@@ -96,7 +96,7 @@ class StepInput:
         return Spans(made, of_chunks, part["span_place"][:rows])
 
     def _fill_spans(self, part: dict[str, Any], rows: Sequence[RowInput], places: Sequence[int]) -> None:
-        counts = [1 if row.tokens is None else len(row.tokens) for row in rows]
+        counts = [len(row.tokens) for row in rows]
         part["span_first"][: len(rows)] = [sum(counts[:index]) for index in range(len(rows))]
         part["span_count"][: len(rows)], part["span_slot"][: len(rows)] = counts, [row.slot for row in rows]
         part["span_position"][: len(rows)] = [row.position for row in rows]
@@ -165,7 +165,7 @@ class StepInput:
             return None
         rows, places = self._given
         sizes = {**dict.fromkeys(_SPANS, len(rows)), "chunk_start": len(rows) + 1}
-        sizes["chunk_row"] = sum(-(-(1 if row.tokens is None else len(row.tokens)) // CHUNK) for row in rows)
+        sizes["chunk_row"] = sum(-(-len(row.tokens) // CHUNK) for row in rows)
         host = {name: torch.zeros(size, dtype=torch.int32) for name, size in sizes.items()}
         self._fill_spans({name: value.numpy() for name, value in host.items()}, rows, places)
         part = {name: value.to(self._machine.device) for name, value in host.items()}
@@ -184,19 +184,18 @@ Flat = tuple[list[int], list[int], list[int], list[int], list[tuple[int, int, in
 
 
 def flatten(rows: Sequence[RowInput]) -> Flat:
-    """tokens (-1: the id the slot sampled last), slots, positions, flattened indices that want logits, and query tiles
-    (first token, count, slot)."""
+    """tokens (FROM_DEVICE: the id the slot sampled last), slots, positions, flattened indices that want logits, and
+    query tiles (first token, count, slot)."""
     tokens: list[int] = []
     slots: list[int] = []
     positions: list[int] = []
     wanted: list[int] = []
     tiles: list[tuple[int, int, int]] = []
     for row in rows:
-        fed = [-1] if row.tokens is None else list(row.tokens)
-        first = len(tokens)
-        tokens += fed
-        slots += [row.slot] * len(fed)
-        positions += range(row.position, row.position + len(fed))
+        first, fed = len(tokens), len(row.tokens)
+        tokens += row.tokens
+        slots += [row.slot] * fed
+        positions += range(row.position, row.position + fed)
         wanted += range(len(tokens) - row.logits, len(tokens))
         tiles += [(at, min(QUERY_TILE, len(tokens) - at), row.slot) for at in range(first, len(tokens), QUERY_TILE)]
     return tokens, slots, positions, wanted, tiles

@@ -60,7 +60,7 @@ WIDE_REFERENCES = WideOperations(
 
 def reads_much(row: RowInput) -> bool:
     """Whether a row's tokens should share the reading of its cache: here each of them reads it alone."""
-    count = 1 if row.tokens is None else len(row.tokens)
+    count = len(row.tokens)
     return count > 16 and row.position + count > 1024
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.replay.runner import Mark, Recording, ReplayRunner, decode_step_ms
-from engine.interfaces import RowInput, Sampled
+from engine.interfaces import FROM_DEVICE, RowInput, Sampled
 
 
 class Recorder:
@@ -36,7 +36,8 @@ class Recorder:
         (RowInput(0, [10], 3, 1), [11]),
         (RowInput(0, [10, 11, 12], 3, 3), [11, 12, 13]),
         (RowInput(0, [1, 2], 0, 0), []),
-        (RowInput(0, None, 4, 1), [12]),
+        (RowInput(0, [FROM_DEVICE], 4, 1), [12]),
+        (RowInput(0, [FROM_DEVICE, 12], 4, 2), [12, 13]),
     ],
 )
 def test_the_ids_of_a_step_are_those_that_follow_in_the_document(row, expected):
@@ -45,8 +46,8 @@ def test_the_ids_of_a_step_are_those_that_follow_in_the_document(row, expected):
     runner.forward([row])
     runner.sample(None)
     assert runner.wait().token_ids == expected
-    if row.tokens is None:
-        assert runner.inner.fed == [[(0, [11], 4)]]
+    if row.tokens[0] == FROM_DEVICE:
+        assert runner.inner.fed == [[(0, [11, *row.tokens[1:]], 4)]]
 
 
 def test_each_slot_replays_the_document_of_its_own_prompt():

@@ -93,7 +93,7 @@ def test_a_step_waits_for_what_it_reads_and_the_next_for_what_it_overwrites(
     runner.forward([RowInput(0, [3, 4], 0)])
     for position in range(2, 12):
         runner.sample(greedy([0], bitmask=mask))
-        runner.forward([RowInput(0, FROM_DEVICE, position)])  # before the host reads the token, as the engine does
+        runner.forward([RowInput(0, [FROM_DEVICE], position)])  # before the host reads the token, as the engine does
         runner.wait()
     steps = {name: [work for work in machine.works if work[0] == name] for name in ("given", "forward", "stage", "run")}
     steps["stage"] = [work for work in machine.works if work[0] == ("copy_mask" if masked else "stage")]

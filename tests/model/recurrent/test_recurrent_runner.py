@@ -92,7 +92,7 @@ def test_200_greedy_tokens(device: str, name: str, quantization: str | None, tmp
     for position in range(20, 220):
         runner.sample(greedy([1]))
         tokens.append(runner.wait().token_ids[0])
-        found.append(feed(runner, RowInput(1, FROM_DEVICE, position)))
+        found.append(feed(runner, RowInput(1, [FROM_DEVICE], position)))
     logits, expected = torch.cat(found), reference(made.decoder, tokens)[19:]
     agree(logits, expected)
     best = expected.max(-1).values - expected.gather(-1, logits.argmax(-1, keepdim=True))[:, 0]
@@ -171,7 +171,7 @@ def test_a_particle_goes_on_where_another_is(device: str, tmp_path: Path) -> Non
     for position in range(30, 40):
         runner.sample(greedy([0]))
         tokens.append(runner.wait().token_ids[0])
-        feed(runner, RowInput(0, FROM_DEVICE, position))
+        feed(runner, RowInput(0, [FROM_DEVICE], position))
     prefix = runner.save_prefix(0, 40)
     runner.load_prefix(2, prefix, 40)
     expected = reference(made.decoder, [*tokens, 7, 8])[-1:]
