@@ -37,7 +37,12 @@ def recorded_documents(path: Path, *, valid: bool) -> list[str]:
     return [compact(document) for document in documents if isinstance(document, dict)]
 
 
-def prompt_of_length(tokenizer: Tokenizer, tokens: int, index: int) -> str:
-    """A prompt of that many tokens that shares no prefix with another index."""
+def prompt_of_length(tokenizer: Tokenizer, tokens: int, index: int, *, alike: bool = False) -> str:
+    """A prompt of that many tokens that shares no prefix with another index; `alike`, all but its last tokens, as
+    LIFT's do."""
     rest = "State what the function does and name its parameters. " * tokens
-    return tokenizer.decode(tokenizer.encode(f"{index} is the number of this request. {rest}")[:tokens])
+    number = f"Request {index:06} says:"
+    if not alike:
+        return tokenizer.decode(tokenizer.encode(f"{number} {rest}")[:tokens])
+    end = tokenizer.encode(number)
+    return tokenizer.decode(tokenizer.encode(rest)[: tokens - len(end)] + end)

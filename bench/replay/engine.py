@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from engine.errors import EngineError
 from engine.grammar import Matcher
 from engine.interfaces import Tokenizer
 from engine.model.loaded_model import LoadedModel
-from engine.request import Constraint
+from engine.request import Constraint, Request, Result
 
 Tokens = tuple[int, ...]
 
@@ -28,7 +29,19 @@ class ReplayedEngine(Engine):
 
     def __init__(self, config: EngineConfig, model: LoadedModel) -> None:
         self.replaying = ReplayRunner(model.runner)
+        self.accepted = 0
+        """Tokens of all results that were drafted and kept."""
         super().__init__(config, loaded=dataclasses.replace(model, runner=self.replaying))  # type: ignore[arg-type]  # a Runner
+
+    def submit(self, request: Request, **options: Any) -> Future[Result]:
+        """See Engine."""
+        future = super().submit(request, **options)
+        future.add_done_callback(self._count)
+        return future
+
+    def _count(self, future: Future[Result]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self.accepted += future.result().usage.forced_tokens
 
     def replay(self, documents: Mapping[str, Tokens]) -> None:
         """From now on whoever sends one of these raw prompts gets its document."""

@@ -16,11 +16,12 @@ from engine.interfaces import FROM_DEVICE, RowInput, Runner, Sampled, SampleInpu
 
 @dataclass(slots=True)
 class Mark:
-    """One forward: when it was asked for, how many rows, and whether all of them only decoded."""
+    """One forward: when it was asked for, how many rows, whether all of them only decoded, and tokens drafted."""
 
     at: float
     rows: int
     decode: bool
+    drafted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class ReplayRunner:
 
     def forward(self, rows: Sequence[RowInput]) -> None:
         decode = all(row.logits > 0 and len(row.tokens) == row.logits for row in rows)
-        self.recording.marks.append(Mark(perf_counter(), len(rows), decode))
+        drafted = sum(max(0, row.logits - 1) for row in rows)
+        self.recording.marks.append(Mark(perf_counter(), len(rows), decode, drafted))
         for row in rows:
             self.recording.begin(row)
         self._wanted = [(row.slot, position) for row in rows for position in self._positions(row)]
