@@ -173,7 +173,7 @@ class Masks:
             row.late = walked == 0
             del row.draft[max(0, walked - 1) :]
         finally:
-            row.sample.hold |= row.late or walked < row.logits - 1
+            row.sample.hold |= len(row.legal) < row.logits
             matcher.rollback(walked)
 
     def _accepted(self, row: Row, matcher: Matcher, token: int) -> bool:
