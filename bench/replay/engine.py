@@ -31,7 +31,7 @@ class ReplayedEngine(Engine):
         self.replaying = ReplayRunner(model.runner)
         self.accepted = 0
         """Tokens of all results that were drafted and kept."""
-        super().__init__(config, loaded=dataclasses.replace(model, runner=self.replaying))  # type: ignore[arg-type]  # a Runner
+        super().__init__(config, loaded=dataclasses.replace(model, runner=self.replaying))
 
     def submit(self, request: Request, **options: Any) -> Future[Result]:
         """See Engine."""
