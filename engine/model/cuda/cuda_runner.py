@@ -159,13 +159,13 @@ class CudaRunner:
         read = self._clocks[self._turn]["ready"]
         self._turn = (self._turn + 1) % len(self._clocks)
         clock = self._clocks[self._turn]
-        if self._states is not None:
-            with self._machine.on_main(), torch.inference_mode():
-                rows = self._states.begin(rows)
         for row in rows:
             end = row.position + len(row.tokens)
             if not self.blocks.reserve(row.slot, row.position, end):
                 raise EngineFailure(f"no free block of the KV cache for slot {row.slot} up to position {end}")
+        if self._states is not None:  # what it feeds again is written where it lies, shared or not: it is the same
+            with self._machine.on_main(), torch.inference_mode():
+                rows = self._states.begin(rows)
         with self._machine.on_main(), torch.inference_mode():
             kv_cache.copy_blocks(self._cache, self.blocks.take_copies())
             places = () if self._states is None else self._states.places(rows)

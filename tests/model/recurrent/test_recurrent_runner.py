@@ -194,6 +194,25 @@ def test_where_all_places_are_taken_tokens_are_fed_again(tmp_path: Path, monkeyp
         agree(feed(runner, RowInput(0, tokens[length : length + 5], length)), made.logits[length + 4 : length + 5])
 
 
+def test_feeding_again_needs_no_block_that_a_step_without_it_would_not(tmp_path: Path) -> None:
+    """Nobody admits more than that; and whoever shares the blocks finds in them what was there."""
+    made = make(tmp_path, "qwen3_next", "cpu")
+    runner, tokens = made.runner, made.tokens
+    feed(runner, RowInput(0, tokens[:300], 0))
+    prefix = runner.save_prefix(0, 300)
+    for slot, length in ((1, 290), (2, 295)):
+        runner.load_prefix(slot, prefix, length)
+    for copy in prefix.saved.copies:
+        copy.place = None
+    for _ in range(runner.blocks.free - 1):
+        runner.blocks._take()
+    agree(feed(runner, RowInput(1, tokens[290:310], 290)), made.logits[309:310])
+    assert runner.blocks.free == 0
+    agree(feed(runner, RowInput(0, tokens[300:301], 300)), made.logits[300:301])
+    runner.blocks.clear(1)
+    agree(feed(runner, RowInput(2, tokens[295:300], 295, 5)), made.logits[295:300])
+
+
 def test_a_step_that_failed_leaves_what_was_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make(tmp_path, "qwen3_next", "cpu")
     feed(made.runner, RowInput(0, made.tokens[:100], 0))
