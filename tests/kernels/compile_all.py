@@ -45,7 +45,8 @@ TYPES: dict[str, str] = {
 }  # fmt: skip
 _QKV: dict[str, Any] = {"LD": 5120, "K": 2048, "RESIDUAL": False}
 _OUTPUT: dict[str, Any] = {"LD": 2048, "K": 4096, "NORM": 0, "RESIDUAL": True}
-_CHOICE: dict[str, Any] = {"E": 128, "EP": 128, "C": 8, "I": 768, "T": 1}
+_CHOICE: dict[str, Any] = {"E": 128, "EP": 128, "C": 8, "I": 768, "T": 1, "GIVEN": False}
+_GIVEN: dict[str, Any] = {**_CHOICE, "E": 513, "EP": 1024, "C": 11, "I": 512, "GIVEN": True}
 FEW: dict[str, tuple[Any, dict[str, Any], int, int]] = {
     "linear": (linear.linear_kernel, {**_QKV, "NORM": 1, "COLUMNS": 1}, 32, 0),
     "linear_few": (linear.linear_kernel, {**_QKV, "NORM": 0, "COLUMNS": 8}, 32, 0),
@@ -54,6 +55,9 @@ FEW: dict[str, tuple[Any, dict[str, Any], int, int]] = {
     "gate_up_one": (experts.gate_up_one_kernel, {**_CHOICE, "K": 2048, "CP": 8, "NORM_TOPK": True}, 32, 96),
     "down_one": (experts.down_one_kernel, {**_CHOICE, "N": 2048}, 96, 0),
     "down_two": (experts.down_one_kernel, {**_CHOICE, "T": 2, "N": 2048}, 96, 0),
+    "gate_up_one given": (experts.gate_up_one_kernel, {**_GIVEN, "K": 2048, "CP": 16, "NORM_TOPK": True}, 32, 64),
+    "down_one given": (experts.down_one_kernel, {**_GIVEN, "N": 2048}, 88, 0),
+    "linear fp32": (linear.linear_kernel, {**_QKV, "LD": 12288, "NORM": 1, "COLUMNS": 1}, 32, 0),
 }
 """The few-token kernels at the product's sizes, the units that their sums run over, and gate and up's tiles."""
 _NOTHING = torch.empty(0)
@@ -80,12 +84,13 @@ def cases(capability: int) -> list[Case]:
     for bits in (4, 8, 16) if capability == 90 else (4,):
         base: dict[str, Any] = {"BITS": bits, **flags}
         for kind, (kernel, shape, units, tiles) in FEW.items():
-            found = launch.lone(kind, units, bits, tiles=tiles)
+            kind, *more = kind.split()
+            found, types = launch.lone(kind, units, bits, tiles=tiles), {"gain": "*fp32"} if "fp32" in more else {}
             warps, options = found.pop("num_warps"), _cap(found)
-            made.append((kernel, {**shape, **base, **found}, warps, {}, options))
+            made.append((kernel, {**shape, **base, **found}, warps, types, options))
     for bits in (4, 8, 16) if capability in (80, 90) else (4,):
         product: dict[str, Any] = {"K": 2048, "BITS": bits, **flags}
-        for (four, size), shapes in launch.EXPERTS.items():
+        for (four, size), shapes in [*launch.EXPERTS.items(), *launch.EXPERTS_NARROW.items()]:
             for gate, (tiles, warps, stages, units, ahead) in zip((True, False), shapes, strict=True):
                 if four == (bits == 4):
                     many = {"N": 1536 if gate else 2048, "C": 8, "R": tiles, "BT": size, "U": units, "GATE": gate}
@@ -138,10 +143,10 @@ def cases(capability: int) -> list[Case]:
     made.append((router.route_kernel, {**route, "TP": 8, "GP": 64}, 8, {}, {}))
     sort = {"E": 128, "EP": 128, **pdl}
     block = {"TB": groups.TOKENS, "C": 8, **sort}
-    made.append((groups.choose_kernel, {**block, "NORM_TOPK": True, "SHARED": 0}, 4, {}, {}))
+    made.append((groups.choose_kernel, {**block, "LD": 128, "NORM_TOPK": True, "SHARED": 0}, 4, {}, {}))
     made.append((groups.order_kernel, {**sort, "SIZE": 64, "BB": 64}, 8, {}, {}))
     made.append((groups.place_kernel, block, 4, {}, {}))
-    made.append((groups.choose_kernel, {**shared, "TB": groups.TOKENS}, 16, {}, {}))
+    made.append((groups.choose_kernel, {**shared, "TB": groups.TOKENS, "LD": 520}, 16, {}, {}))
     sort |= {"E": 513, "EP": 1024}
     made.append((groups.order_kernel, {**sort, "SIZE": 64, "BB": 8}, 8, {}, {}))
     made.append((groups.place_kernel, {**block, **sort, "C": 11}, 16, {}, {}))
@@ -159,19 +164,20 @@ def cases(capability: int) -> list[Case]:
         (attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False, "PARTS": 4, "LD": 5120}, 1, {}, {})
     )
     for tokens, shape in launch.ATTEND_FEW.items():
-        few = {**heads, **asm, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(tokens), "T": tokens, **shape}
+        few = {**heads, **asm, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(tokens, 4), "T": tokens, **shape}
         few |= {"R": attend_few.OWN, "LD": 5120, "NORM": True, "BIAS": False}
         warps = few.pop("num_warps")
         made.append((attend_few.attend_few_kernel, few, warps, {"out": "*fp16"}, {}))
         if capability in (80, 90):
-            large = {"N": 16, "KH": 2, "D": 256, "LD": 9216}
-            made.append((attend_few.attend_few_kernel, {**few, **large}, warps, {"out": "*fp16"}, {}))
+            large = {"N": 16, "KH": 2, "D": 256, "LD": 9216, "SP": attention.splits(tokens, 2)}
+            large |= {name: value for name, value in launch.few_attention(tokens, 256).items() if name != "num_warps"}
+            made.append((attend_few.attend_few_kernel, {**few, **large}, large["WARPS"], {"out": "*fp16"}, {}))
     gate = {"N": 4096, "LD": 9216, "PARTS": 2, "BN": 1024, "PLANE": True, **pdl}
     made.append((gating.gate_kernel, gate, 4, {"gates": "*fp32"}, {}))
     for tokens in (8, 32, 128):
         found = launch.attention_shape(tokens)
         stage = {"num_stages": found.pop("num_stages")}
-        split = {**heads, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(tokens), "PLANE": tokens > 8, **found}
+        split = {**heads, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(tokens, 4), "PLANE": tokens > 8, **found}
         made.append((attention.attention_kernel, split, 4, {"out": "*fp16"}, stage))
     made.append((experts.combine_kernel, {"H": 2048, "HP": 2048, "C": 8, **pdl}, 8, {}, {}))
     made.append((token.embed_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"table": "*bf16"}, {}))
@@ -204,9 +210,10 @@ def delta(capability: int) -> list[Case]:
     ring, tile = {**sizes, "P": 512}, {**sizes, "L": chunks.CHUNK}
     tiles, solve, scan = (dict(found) for found in (launch.DELTA_TILES, launch.DELTA_SOLVE, launch.DELTA_SCAN))
     made: list[Case] = []
-    for one, kept in ((True, False), (False, False), (False, True)):
-        few = {**ring, "ONE": one, "KEPT": kept, "PLANE": False}
-        made.append((step.delta_step_kernel, few, step.WARPS, {**_DELTA, "rows": "i32", "bias": "*fp32"}, {}))
+    types = {**_DELTA, "rows": "i32", "bias": "*fp32", "x": "*fp32", "x_gain": "*fp32", "x_weight": "*bf16"}
+    for one, kept, hidden in ((True, False, 2048), (False, False, 2048), (False, True, 0)):
+        few = {**ring, "ONE": one, "KEPT": kept, "PLANE": False, "H": hidden, "HP": max(1, hidden)}
+        made.append((step.delta_step_kernel, few, step.WARPS, {**types, "x_eps": "fp32"}, {}))
     warps = tiles["num_warps"]
     made.append((chunks.prepare_kernel, {**ring, **tile}, warps, {**_DELTA, "values": "*fp16"}, {}))
     made.append((chunk.finish_kernel, {**ring, **tile, "PLANE": True}, warps, _DELTA, {}))

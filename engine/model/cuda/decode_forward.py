@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from engine.model.cuda.fragment_model import FragmentLayer, FragmentModel
 from engine.model.kernels.attention import attend_few, attention, gating, joining
 from engine.model.kernels.attention.attention import Cache, Step
 from engine.model.kernels.delta import step as delta_step
+from engine.model.kernels.delta.memory import Rates
 from engine.model.kernels.delta.spans import LayerStates
 from engine.model.kernels.device.fragments import FragmentWeight
 from engine.model.kernels.products import experts, linear, strips, token
@@ -49,7 +49,6 @@ class Operations:
     final_norm: Callable[..., None]
     head: Callable[..., None]
     gate: Callable[..., None]
-    router_logits: Callable[..., None]
     choose_each: Callable[..., None]
     delta_step: Callable[..., None]
 
@@ -57,14 +56,14 @@ class Operations:
 KERNELS = Operations(
     token.embed, linear.linear, attention.rope, attention.attention, attend_few.attend_few,
     router.router, router.route, experts.experts_one, strips.strips_product, experts.combine, token.final_norm,
-    token.head, gating.gate, router.router_logits, router.choose_each, delta_step.delta_step,
+    token.head, gating.gate, router.choose_each, delta_step.delta_step,
 )  # fmt: skip
 REFERENCES = Operations(
     token.embed_reference, linear.linear_reference, attention.rope_reference, attention.attention_reference,
     attend_few.attend_few_reference, router.router_reference, router.route_reference,
     experts.experts_one_reference, strips.strips_product_reference, experts.combine_reference,
-    token.final_norm_reference, token.head_reference, gating.gate_reference, router.router_logits_reference,
-    router.choose_each_reference, delta_step.delta_step_reference,
+    token.final_norm_reference, token.head_reference, gating.gate_reference, router.choose_each_reference,
+    delta_step.delta_step_reference,
 )  # fmt: skip
 
 
@@ -84,8 +83,6 @@ class DecodeForward:
         self.states = states
         self.turns = rope_tables(model, table.shape[1] * self.caches[0].sizes[1], cache.device)
         self.alone = ALONE.get(model.layers[0].gate_up.kind, 1) if model.experts > 1 else 1
-        if model.shape.shared or model.shape.zero_centred:  # neither their experts nor their norms, in fp32
-            self.alone = 0
         """Up to so many tokens each reads its experts alone."""
         self.depth = len(model.layers)
         """How many blocks `layers` runs."""
@@ -108,10 +105,7 @@ class DecodeForward:
         self.query = make(tokens, shape.heads * shape.head_dim, dtype=half)
         self.mixed = make(tokens, shape.heads * shape.head_dim, dtype=half)
         kind = shape.delta_net
-        self.rates, self.read = make(0), make(0)
-        if kind is not None:
-            self.rates = make(tokens, 2 * kind.value_heads)
-            self.read = make(tokens, kind.widths[2], dtype=half)
+        self.read = make(0) if kind is None else make(tokens, kind.widths[2], dtype=half)
         self.inner = make(pairs, model.inner, dtype=half)
         self.parts = make(pairs, shape.hidden)
         integer = torch.int32
@@ -157,9 +151,7 @@ class DecodeForward:
         """Adds the mixer's output to x, and leaves its half copy."""
         count, op, eps = step.tokens.shape[0], self.operations, self.model.shape.eps
         x, half, qkv = self.x[:count], self.half[:count], self.qkv[:count, : layer.qkv.rows]
-        mixed, rates = (self.mixed if layer.delta is None else self.read)[:count], self.rates[:count]
-        if layer.delta is not None:
-            op.router_logits(x, layer.input_gain, layer.rates, rates, eps=eps)
+        mixed = (self.mixed if layer.delta is None else self.read)[:count]
         if count <= self.alone:
             op.linear(half, layer.qkv, qkv, gain=layer.input_gain, eps=eps)
         else:
@@ -168,6 +160,8 @@ class DecodeForward:
             self._attend(layer, self.caches[place], step, qkv, mixed)
         else:
             assert step.spans is not None
+            assert layer.rates is not None
+            rates = Rates(x, layer.input_gain, layer.rates, eps)
             op.delta_step(qkv, rates, layer.delta, step.spans.rows, self.states[place].memory, mixed)
         op.linear(mixed, layer.output, x, half=half)
 
@@ -186,15 +180,16 @@ class DecodeForward:
         count, op, model = step.tokens.shape[0], self.operations, self.model
         x, half, normed = self.x[:count], self.half[:count], self.normed[:count]
         routes, chosen, eps = self._routes(count), model.chosen, model.shape.eps
-        choice: dict[str, Any] = {"chosen": chosen, "norm_topk": model.shape.norm_topk}
         if layer.router is not None:
             op.router(x, layer.post_gain, layer.router, normed, routes.logits, eps=eps)
         else:
             op.final_norm(x, self.everyone[:count], layer.post_gain, normed, eps=eps)
+        pairs = self._pairs(layer, step, routes) if model.shape.shared or count > self.alone else None
         if count <= self.alone:
+            choice = {"chosen": chosen, "norm_topk": model.shape.norm_topk, "pairs": pairs}
             op.experts_one(normed, routes.logits, layer.gate_up, layer.down, self.inner, x, half, **choice)
             return
-        parts, pairs = self.parts[: count * chosen], self._pairs(layer, step, routes)
+        parts = self.parts[: count * chosen]
         op.strips_product(normed, pairs, layer.gate_up, layer.down, self.inner, parts, chosen=chosen)
         op.combine(parts, x, half, next_gain, normed, step.live, chosen=chosen, eps=eps)
 

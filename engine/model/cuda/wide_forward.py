@@ -18,6 +18,7 @@ from engine.interfaces import RowInput
 from engine.model.cuda.decode_forward import DecodeForward
 from engine.model.cuda.fragment_model import FragmentLayer
 from engine.model.kernels.attention.attention import Cache, Step
+from engine.model.kernels.delta.memory import Rates
 from engine.model.kernels.device import plane
 from engine.model.kernels.device.fragments import Beside, FragmentWeight
 from engine.model.kernels.products import prefill, stream, strips
@@ -95,8 +96,8 @@ class WideForward:
             self._attend(layer, few.caches[place], normed, step, mixed)
         else:
             assert step.spans is not None
-            rates = torch.empty(x.shape[0], few.rates.shape[1], device=x.device)
-            op.router_logits(x, layer.input_gain, layer.rates, rates, eps=few.model.shape.eps)
+            assert layer.rates is not None
+            rates = Rates(x, layer.input_gain, layer.rates, few.model.shape.eps)
             qkv = self.parts_of(normed, layer.qkv, 1)[:, 0]
             states = few.states[place].memory
             few.operations.delta_step(qkv, rates, layer.delta, step.spans.rows, states, mixed, plane=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.model.kernels.delta.memory import TAPS, DeltaMemory, DeltaWeights, Rows, make_memory
+from engine.model.kernels.delta.memory import TAPS, DeltaMemory, DeltaWeights, Rates, Rows, make_memory
 
 CPU = torch.device("cpu")
 
@@ -38,6 +38,13 @@ def random_step(tokens: int, memory: DeltaMemory) -> tuple[Tensor, Tensor]:
     channels, device = memory.inputs.shape[-1], memory.state.device
     projected = torch.randn(tokens, channels + values * size, device=device)
     return projected, torch.randn(tokens, 2 * values, device=device)
+
+
+def random_rates(tokens: int, memory: DeltaMemory, hidden: int) -> Rates:
+    """What b and a are made of, of about the size of `random_step`'s."""
+    device, values = memory.state.device, memory.heads[1]
+    x, weight = torch.randn(tokens, hidden, device=device) * 3, torch.randn(2 * values, hidden, device=device)
+    return Rates(x, torch.rand(hidden, device=device) + 0.5, (weight / hidden**0.5).bfloat16(), 1e-6)
 
 
 def rows_of(counts: list[int], slots: list[int], positions: list[int], device: torch.device = CPU) -> Rows:

@@ -15,7 +15,7 @@ from engine.model.kernels.delta import step
 from engine.model.kernels.delta.chunk import delta_chunk, delta_chunk_reference
 from engine.model.kernels.delta.chunks import make_chunk_scratch, make_chunks
 from engine.model.kernels.delta.memory import DeltaMemory, Kept, make_memory
-from tests.kernels.delta.cases import copied, random_layer, random_step, rows_of
+from tests.kernels.delta.cases import copied, random_layer, random_rates, random_step, rows_of
 from tests.kernels.weights import distance
 
 HEADS, SLOTS, RING = (2, 4, 32), 4, 16
@@ -47,6 +47,20 @@ def test_a_step(counts: list[int], positions: list[int], plane: bool) -> None:
     for function in (step.delta_step, step.delta_step_reference):
         mine, out = copied(memory), out_of(sum(counts))
         function(*inputs, weights, rows, mine, out, plane=plane)
+        made.append((mine, out))
+    (found, out), (expected, wanted) = made
+    same_memory(found, expected, EXACT)
+    assert distance(out, wanted) < 5e-4, "rounded to fp16"
+
+
+@pytest.mark.parametrize(("counts", "hidden"), [([1, 1, 1], 64), ([3, 0, 5], 48)])
+def test_a_step_makes_b_and_a_itself(counts: list[int], hidden: int) -> None:
+    weights, memory = random_layer(HEADS, SLOTS, RING)
+    rows, made = rows_of(counts, [2, 0, 3], [0, 9, 14]), []
+    projected, rates = random_step(sum(counts), memory)[0], random_rates(sum(counts), memory, hidden)
+    for function, ba in ((step.delta_step, rates), (step.delta_step_reference, rates.made())):
+        mine, out = copied(memory), out_of(sum(counts))
+        function(projected, ba, weights, rows, mine, out)
         made.append((mine, out))
     (found, out), (expected, wanted) = made
     same_memory(found, expected, EXACT)

@@ -14,7 +14,7 @@ from engine.model.kernels.delta import step
 from engine.model.kernels.delta.chunk import delta_chunk, delta_chunk_reference
 from engine.model.kernels.delta.chunks import make_chunk_scratch, make_chunks
 from engine.model.kernels.delta.memory import DeltaMemory, Rows, make_memory
-from tests.kernels.delta.cases import Layer, copied, random_layer, random_step, rows_of
+from tests.kernels.delta.cases import Layer, copied, random_layer, random_rates, random_step, rows_of
 from tests.kernels.delta.test_delta_kernels import EXACT, OUTPUTS, STATES
 from tests.kernels.weights import distance
 
@@ -59,6 +59,22 @@ def test_a_step(rows: int, tokens: int) -> None:
     step.delta_step_reference(*inputs, made.weights, where, expected, wanted)
     mine = copied(made.memory)
     assert distance(go(made, inputs, where, mine), wanted) < 5e-4
+    same(mine, expected, EXACT)
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(1, 1), (3, 5), (32, 1)])
+def test_a_step_makes_b_and_a_itself(rows: int, tokens: int) -> None:
+    """The gates are of sums of 2,048 products in fp32, and what follows of them is as near."""
+    made = random_layer(HEADS, rows, RING, DEVICE)
+    projected, rates = random_step(rows * tokens, made.memory)[0], random_rates(rows * tokens, made.memory, 2048)
+    where = rows_of([tokens] * rows, list(range(rows)), [7 * row for row in range(rows)], DEVICE)
+    expected, wanted = copied(made.memory, torch.float64), blank(rows * tokens)
+    exact = rates._replace(**{name: getattr(rates, name).double() for name in ("x", "gain", "weight")})
+    value = exact.x * torch.rsqrt(exact.x.square().mean(-1, keepdim=True) + exact.eps) * exact.gain
+    step.delta_step_reference(projected, value @ exact.weight.t(), made.weights, where, expected, wanted)
+    mine, out = copied(made.memory), blank(rows * tokens)
+    step.delta_step(projected, rates, made.weights, where, mine, out)
+    assert distance(out, wanted) < 5e-4
     same(mine, expected, EXACT)
 
 

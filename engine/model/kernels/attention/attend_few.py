@@ -232,13 +232,14 @@ def attend_few(
     kv_heads, size, dim = cache.sizes
     tokens, heads = out.shape[0], out.shape[1] // dim
     padded = scratch.acc.shape[2]
-    attend_few_kernel[(tokens, kv_heads, 1 + splits(tokens))](
+    attend_few_kernel[(tokens, kv_heads, 1 + splits(tokens, kv_heads))](
         qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query,
         qkv if norm.key is None else norm.key, *turns, step.slots, step.positions, step.live, *cache, scratch.acc,
         scratch.stats, scratch.arrived, out, cache.table.shape[1], norm.eps, dim**-0.5 * 1.4426950408889634,
-        N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, GP=padded, MP=max(16, padded), SP=splits(tokens),
-        T=tokens, R=OWN, LD=qkv.stride(0), NORM=norm.query is not None, BIAS=norm.bias is not None,
-        CODES=coding(cache.keys), **launch.few_attention(tokens), **launch.options(qkv, "attend_few"),
+        N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, GP=padded, MP=max(16, padded),
+        SP=splits(tokens, kv_heads), T=tokens, R=OWN, LD=qkv.stride(0), NORM=norm.query is not None,
+        BIAS=norm.bias is not None, CODES=coding(cache.keys), **launch.few_attention(tokens, dim),
+        **launch.options(qkv, "attend_few"),
     )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ class Scratch(NamedTuple):
 
 def make_scratch(tokens: int, heads: int, kv_heads: int, head_dim: int, device: torch.device) -> Scratch:
     group = triton.next_power_of_2(heads // kv_heads)
-    cells = max(count * splits(count) for count in range(1, tokens + 1))
+    cells = max(count * splits(count, kv_heads) for count in range(1, tokens + 1))
     return Scratch(
         torch.empty(cells, kv_heads, group, head_dim, device=device),
         torch.empty(cells, kv_heads, 2, group, device=device),
@@ -115,9 +115,11 @@ def make_scratch(tokens: int, heads: int, kv_heads: int, head_dim: int, device: 
     )
 
 
-def splits(tokens: int) -> int:
-    """The most blocks that share one token's cache in a step of `tokens`: a power of two, from 32 down to 8."""
-    return max(8, min(SPLITS, 1 << max(1, SPLITS * 4 // tokens).bit_length() - 1))
+def splits(tokens: int, kv_heads: int) -> int:
+    """The most blocks that share one head's cache of one token in a step of `tokens`: a power of two down to 8, from 32
+    on, or 64 where two heads alone would leave half of a card idle."""
+    most = SPLITS if kv_heads > 2 else 2 * SPLITS
+    return max(8, min(most, 1 << max(1, most * 4 // tokens).bit_length() - 1))
 
 
 @triton.jit
@@ -361,11 +363,12 @@ def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Te
     tokens, heads = query.shape[0], query.shape[1] // dim
     group = heads // kv_heads
     padded = scratch.acc.shape[2]
-    attention_kernel[(tokens, kv_heads, splits(tokens))](
+    attention_kernel[(tokens, kv_heads, splits(tokens, kv_heads))](
         query, *cache, step.slots, step.positions, step.live, scratch.acc, scratch.stats, scratch.arrived, out,
         cache.table.shape[1],
         dim**-0.5 * 1.4426950408889634, N=heads, KH=kv_heads, D=dim, B=size, G=group, GP=padded, MP=max(16, padded),
-        SP=splits(tokens), PLANE=plane, CODES=coding(cache.keys), num_warps=4, **launch.attention_shape(tokens),
+        SP=splits(tokens, kv_heads), PLANE=plane, CODES=coding(cache.keys), num_warps=4,
+        **launch.attention_shape(tokens),
         **launch.dependent(query),
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ def make_parts(tokens: int, heads: int, kv_heads: int, head_dim: int, device: to
     """Parts of steps of up to so many tokens, all unset: averages fp32 [cells, K, GP, D], maxima and sums
     [cells, K, GP, 2], and the numbers taken. Nobody else may write to them."""
     group = triton.next_power_of_2(heads // kv_heads)
-    cells = max(count * (1 + splits(count)) for count in range(1, tokens + 1))  # one has the step's own tokens
+    cells = max(n * (1 + splits(n, kv_heads)) for n in range(1, tokens + 1))  # one has the step's own tokens
     acc, stats = (
         torch.full((cells, kv_heads, group, size), -1, dtype=torch.int32, device=device).view(torch.float32)
         for size in (head_dim, 2)

@@ -38,6 +38,21 @@ class Kept(NamedTuple):
     """int32 [R]; -1: nowhere."""
 
 
+class Rates(NamedTuple):
+    """What b and a are made of: the residual x fp32 [T, H], normed, times a weight [2 VH, H]."""
+
+    x: Tensor
+    gain: Tensor
+    """[H]."""
+    weight: Tensor
+    eps: float
+
+    def made(self) -> Tensor:
+        """fp32 [T, 2 VH]: the specification."""
+        value = self.x * torch.rsqrt(self.x.square().mean(-1, keepdim=True) + self.eps) * self.gain.float()
+        return value @ self.weight.float().t()
+
+
 class DeltaWeights(NamedTuple):
     taps: Tensor
     """[TAPS, C]: the convolution, oldest position first."""

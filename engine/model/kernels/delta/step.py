@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.model.kernels.delta.memory import DeltaMemory, DeltaWeights, Rows
+from engine.model.kernels.delta.memory import DeltaMemory, DeltaWeights, Rates, Rows
 from engine.model.kernels.delta.pieces import (
     L2_EPS,
     convolved,
@@ -63,11 +63,33 @@ def _convolved(old, new, taps):
 
 
 @triton.jit
+def _rate_weights(weight, gain, head, VH: tl.constexpr, H: tl.constexpr, HP: tl.constexpr):
+    """What a head's b and a are made with, and the norm's gain, [HP] each."""
+    h = tl.arange(0, HP)
+    inside = h < H
+    first = tl.load(weight + head * H + h, mask=inside, other=0.0)
+    second = tl.load(weight + (VH + head) * H + h, mask=inside, other=0.0)
+    return first, second, tl.load(gain + h, mask=inside, other=0.0)
+
+
+@triton.jit
+def _rates(x, token, weights, eps, H: tl.constexpr, HP: tl.constexpr):
+    """A head's b and a, of one token."""
+    first, second, gain = weights
+    h = tl.arange(0, HP)
+    value = tl.load(x + token.to(tl.int64) * H + h, mask=h < H, other=0.0)
+    inverse = 1.0 / tl.sqrt(tl.sum(value * value) / H + eps)
+    value = value * gain.to(tl.float32)
+    return tl.sum(value * first.to(tl.float32)) * inverse, tl.sum(value * second.to(tl.float32)) * inverse
+
+
+@triton.jit
 def _token(
     projected, ba, inputs, gates, slot, position, token, stride, ba_stride, q, k, v, head, alive, VH: tl.constexpr,
-    C: tl.constexpr, P: tl.constexpr, KEPT: tl.constexpr,
+    C: tl.constexpr, P: tl.constexpr, H: tl.constexpr, KEPT: tl.constexpr,
 ):  # fmt: skip
-    """What one token brings: inputs of the channels q, k and v, and two numbers that its gates are made of, or were."""
+    """What one token brings: inputs of the channels q, k and v, and two numbers that its gates are made of, or were;
+    with H they are made later."""
     if KEPT:
         new_q = kept_input(inputs, slot, position, q, alive, C, P)
         new_k = kept_input(inputs, slot, position, k, alive, C, P)
@@ -80,21 +102,25 @@ def _token(
         new_q = new_input(projected, at + q, alive)
         new_k = new_input(projected, at + k, alive)
         new_v = new_input(projected, at + v, alive)
-        gate = ba + token.to(tl.int64) * ba_stride + head
-        first = tl.load(gate, mask=alive, other=0.0).to(tl.float32)
-        second = tl.load(gate + VH, mask=alive, other=0.0).to(tl.float32)
+        first = 0.0
+        second = 0.0
+        if H == 0:
+            gate = ba + token.to(tl.int64) * ba_stride + head
+            first = tl.load(gate, mask=alive, other=0.0).to(tl.float32)
+            second = tl.load(gate + VH, mask=alive, other=0.0).to(tl.float32)
     return new_q, new_k, new_v, first, second
 
 
 @triton.jit(do_not_specialize=["rows"])
 def delta_step_kernel(
-    projected, ba, taps, rate, bias, gain, firsts, counts, slots, positions, sources, start, state, inputs, gates,
-    out, rows, stride, ba_stride, start_stride, state_stride, inputs_stride, gates_stride, eps, scale,
-    KH: tl.constexpr, VH: tl.constexpr, D: tl.constexpr, P: tl.constexpr, ONE: tl.constexpr, KEPT: tl.constexpr,
-    PLANE: tl.constexpr, PDL: tl.constexpr,
+    projected, ba, x, x_gain, x_weight, taps, rate, bias, gain, firsts, counts, slots, positions, sources, start,
+    state, inputs, gates, out, rows, stride, ba_stride, start_stride, state_stride, inputs_stride, gates_stride, eps,
+    x_eps, scale,
+    KH: tl.constexpr, VH: tl.constexpr, D: tl.constexpr, P: tl.constexpr, H: tl.constexpr, HP: tl.constexpr,
+    ONE: tl.constexpr, KEPT: tl.constexpr, PLANE: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (VH, rows, with KEPT times layers). ONE: no row has more than one token. KEPT: tokens come from the ring,
-    and only the state is made."""
+    and only the state is made. H: b and a are made of x [T, H], see `Rates`; 0: they are given."""
     C: tl.constexpr = (2 * KH + VH) * D
     release_next(PDL)
     head = tl.program_id(0)
@@ -130,13 +156,17 @@ def delta_step_kernel(
         v_old = _before(inputs, slot, position, v, C, P)
         head_rate = tl.load(rate + head)
         head_bias = tl.load(bias + head)
+        if H > 0:
+            weights = _rate_weights(x_weight, x_gain, head, VH, H, HP)
         wait_for_previous(PDL)
         ahead = _token(projected, ba, inputs, gates, slot, position, first, stride, ba_stride, q, k, v, head, True, VH,
-                       C, P, KEPT)  # fmt: skip
+                       C, P, H, KEPT)  # fmt: skip
         for i in tl.range(0, 1 if ONE else count, num_stages=1):
             new_q, new_k, new_v, one, two = ahead
             ahead = _token(projected, ba, inputs, gates, slot, position + i + 1, first + i + 1, stride, ba_stride, q, k,
-                           v, head, i + 1 < count, VH, C, P, KEPT)  # fmt: skip
+                           v, head, i + 1 < count, VH, C, P, H, KEPT)  # fmt: skip
+            if H > 0:
+                one, two = _rates(x, first + i, weights, x_eps, H, HP)
             q_old, query = _convolved(q_old, new_q, q_taps)
             k_old, key = _convolved(k_old, new_k, k_taps)
             v_old, wanted = _convolved(v_old, new_v, v_taps)
@@ -178,28 +208,32 @@ def delta_step_kernel(
 
 
 def delta_step(
-    projected: Tensor, ba: Tensor, weights: DeltaWeights, rows: Rows, memory: DeltaMemory, out: Tensor, *,
+    projected: Tensor, ba: Tensor | Rates, weights: DeltaWeights, rows: Rows, memory: DeltaMemory, out: Tensor, *,
     plane: bool = False,
 ) -> None:  # fmt: skip
     """out fp16 [T, VH D] and the memory of the rows' slots after their tokens; with `plane` in plane order.
 
-    projected [T, C + VH D]: q, k, v and the output's gate; ba [T, 2 VH]: b, then a. A row has at most three tokens
-    fewer than the ring has places, and where there are as many rows as tokens, at most one.
+    projected [T, C + VH D]: q, k, v and the output's gate; ba [T, 2 VH]: b, then a, or what they are made of. A row
+    has at most three tokens fewer than the ring has places, and where there are as many rows as tokens, at most one.
     """
     keys, values, size = memory.heads
+    x, gain, weight, eps = ba if isinstance(ba, Rates) else (ba, ba, ba, 0.0)
+    given, hidden = (projected, x.shape[1]) if isinstance(ba, Rates) else (ba, 0)
     delta_step_kernel[(values, len(rows.count))](
-        projected, ba, weights.taps, weights.rate, weights.bias, weights.gain, *rows, rows.slots, memory.state, *memory,
-        out, len(rows.count), projected.stride(0), ba.stride(0), 0, 0, 0, 0, weights.eps, size**-0.5,
-        KH=keys, VH=values, D=size, P=memory.inputs.shape[1], ONE=len(projected) == len(rows.count), KEPT=False,
+        projected, given, x, gain, weight, weights.taps, weights.rate, weights.bias, weights.gain, *rows, rows.slots,
+        memory.state, *memory, out, len(rows.count), projected.stride(0), given.stride(0), 0, 0, 0, 0, weights.eps, eps,
+        size**-0.5, KH=keys, VH=values, D=size, P=memory.inputs.shape[1], H=hidden,
+        HP=triton.next_power_of_2(max(1, hidden)), ONE=len(projected) == len(rows.count), KEPT=False,
         PLANE=plane, num_warps=WARPS, **launch.dependent(projected, "delta_step"),
     )  # fmt: skip
 
 
 def delta_step_reference(
-    projected: Tensor, ba: Tensor, weights: DeltaWeights, rows: Rows, memory: DeltaMemory, out: Tensor, *,
+    projected: Tensor, ba: Tensor | Rates, weights: DeltaWeights, rows: Rows, memory: DeltaMemory, out: Tensor, *,
     plane: bool = False,
 ) -> None:  # fmt: skip
     """Computes in the state's type."""
+    ba = ba.made() if isinstance(ba, Rates) else ba
     channels, ring = memory.inputs.shape[2], memory.inputs.shape[1]
     order = plane_order(out.shape[1], out.device) if plane else slice(None)
     for first, count, slot, position in zip(*(part.tolist() for part in rows), strict=True):
@@ -228,9 +262,9 @@ def replay(taps: Tensor, start: Tensor, sources: Tensor, rows: Rows, memory: Del
     keys, values, size = memory.heads
     count = len(rows.count)
     delta_step_kernel[(values, count * len(taps))](
-        start, start, taps, start, start, start, *rows, sources, start, *memory, start, count, 0, 0,
-        start.stride(0), *(part.stride(0) for part in memory), 0.0, 1.0,
-        KH=keys, VH=values, D=size, P=memory.inputs.shape[2], ONE=False, KEPT=True, PLANE=False,
+        *(start,) * 5, taps, *(start,) * 3, *rows, sources, start, *memory, start, count, 0, 0, start.stride(0),
+        *(part.stride(0) for part in memory), 0.0, 0.0, 1.0,
+        KH=keys, VH=values, D=size, P=memory.inputs.shape[2], H=0, HP=1, ONE=False, KEPT=True, PLANE=False,
         num_warps=WARPS, **launch.dependent(start, "replay"),
     )  # fmt: skip
 

@@ -95,6 +95,9 @@ EXPERTS: dict[tuple[bool, int], tuple[Product, Product]] = {
     (False, 128): ((16, 8, 3, 1, 0), (16, 8, 3, 1, 0)),
 }
 """The experts' products of gate and up, and of down, by 4-bit weights or not and by the tokens of a block."""
+NARROW = 512
+"""Inner sizes up to this have entries of their own where those of larger ones are slower."""
+EXPERTS_NARROW: dict[tuple[bool, int], tuple[Product, Product]] = {(True, 32): ((4, 4, 3, 2, 1), (8, 8, 3, 2, 0))}
 Strips = tuple[int, int, int, int]
 """Warps of a block, warps that share a strip, strips a warp, units a turn."""
 STRIPS: dict[int, tuple[Strips, Strips]] = {
@@ -113,8 +116,8 @@ ONE_BY_ONE = 16
 Stream = tuple[int, int, int, int, int]
 """Warps of a block, strips a warp and units a turn of gate and up, and the same two of down."""
 STREAM: dict[int, Stream] = {4: (4, 2, 1, 2, 1), 8: (4, 2, 2, 2, 2), 16: (8, 1, 1, 1, 1)}
-STREAM_FORMED: Stream = (4, 2, 2, 2, 2)
-"""The same of other tools' formats."""
+STREAM_ELSE: Stream = (4, 2, 2, 2, 2)
+"""The same of other tools' formats, and of 4-bit weights with a `NARROW` inner size."""
 STREAM_BLOCKS = 5
 """Blocks of a multiprocessor that both products together are launched with."""
 DENSE: dict[int, Product] = {
@@ -123,6 +126,15 @@ DENSE: dict[int, Product] = {
 """Dense products, by the tokens of a block."""
 DENSE_BLOCKS = 256
 """Blocks that such a product is split into at least, where its columns allow it."""
+
+
+def experts_tiles(gate_up: Any, down: Any, size: int) -> tuple[Product, Product]:
+    """The experts' products of `size` tokens a block."""
+    of_gate, of_down = (
+        (EXPERTS_NARROW if down.columns <= NARROW and key in EXPERTS_NARROW else EXPERTS)[key]
+        for key in ((weight.bits == 4, size) for weight in (gate_up, down))
+    )
+    return of_gate[0], of_down[1]
 
 
 def product_shape(found: Product, size: int, weight: Any, splits: int = 1) -> dict[str, Any]:
@@ -154,7 +166,8 @@ def strips_shape(weight: Any, tokens: int, down: bool) -> dict[str, Any]:
 
 def stream_shape(gate_up: Any, down: Any) -> dict[str, Any]:
     """Launch constants of both products in one launch."""
-    warps, up_rows, up_units, down_rows, down_units = STREAM.get(gate_up.kind, STREAM_FORMED)
+    narrow = gate_up.kind == 4 and down.columns <= NARROW
+    warps, up_rows, up_units, down_rows, down_units = STREAM_ELSE if narrow else STREAM.get(gate_up.kind, STREAM_ELSE)
     warps = min(chunk(weight.rows // 16, warps) for weight in (gate_up, down))
     return {
         "W": warps, "UP_ROWS": chunk(gate_up.rows // 16 // warps, up_rows),
@@ -178,8 +191,10 @@ ATTEND_FEW: dict[int, dict[str, int]] = {
 keys in registers before it waits, else on their way into the second-level cache."""
 
 
-def few_attention(tokens: int) -> dict[str, int]:
-    return next(shape for most, shape in ATTEND_FEW.items() if tokens <= most)
+def few_attention(tokens: int, head: int) -> dict[str, int]:
+    """Keys and values of heads beyond 128 that are held are shared by 16 warps: else registers are spilled."""
+    shape = next(shape for most, shape in ATTEND_FEW.items() if tokens <= most)
+    return {**shape, "WARPS": 16, "num_warps": 16} if head > 128 and shape["HELD"] else shape
 
 
 DELTA_TILES = {"num_warps": 8}

@@ -27,17 +27,19 @@ from engine.model.kernels.device.units import (
     wait_for_previous,
 )
 from engine.model.kernels.routing.choice import choose, choose_experts, expert_of, experts_of, route_logits
+from engine.model.kernels.routing.router import Pairs
 
 
 @triton.jit
 def gate_up_one_kernel(
-    x, logits, words, scales, table, inner,
+    x, logits, ids, weights, words, scales, table, inner,
     I: tl.constexpr, K: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, CP: tl.constexpr,
-    NORM_TOPK: tl.constexpr, AHEAD: tl.constexpr, T: tl.constexpr, TILES: tl.constexpr, BITS: tl.constexpr,
-    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+    NORM_TOPK: tl.constexpr, GIVEN: tl.constexpr, AHEAD: tl.constexpr, T: tl.constexpr, TILES: tl.constexpr,
+    BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (2I/16/TILES, C, T), each token alone: inner fp16 [T, C, I] = route weight * silu(gate) * up / 64. Every
-    block finds the experts by the router's logits [T, E]; its warps share its tiles as in `linear.linear_kernel`."""
+    block finds the experts by the router's logits [T, E]; GIVEN they are in ids and weights [T, C]. A block's warps
+    share its tiles as in `linear.linear_kernel`."""
     SHARING: tl.constexpr = WARPS // TILES
     TURNS: tl.constexpr = K // 64 // SHARING
     tile = tl.program_id(0) * TILES
@@ -46,13 +48,17 @@ def gate_up_one_kernel(
         x += tl.program_id(2) * K
         logits += tl.program_id(2) * E
         inner += tl.program_id(2) * C * I
+        slot += tl.program_id(2) * C * GIVEN
     lane = prepare_table(table, WARPS, BITS, ASM)
     warp = tl.arange(0, WARPS)
     place = (row_unit(WARPS, 8) % SHARING * (TURNS * 64))[:, None] + tl.arange(0, 32)[None, :]
     wait_for_previous(PDL)
     release_next(PDL)  # after the wait: the next kernel reads the logits without waiting for us
-    choice = choose_experts(logits, E, EP, C, ASM)
-    expert = expert_of(choice, slot, EP, ASM)
+    if GIVEN:
+        expert = tl.maximum(tl.load(ids + slot), 0)  # that of padding is told as -1
+    else:
+        choice = choose_experts(logits, E, EP, C, ASM)
+        expert = expert_of(choice, slot, EP, ASM)
     unit = (expert.to(tl.int64) * (2 * I // 16) + tile) * (K // 64) + warp * TURNS
     held = ()
     for c in tl.static_range(AHEAD):
@@ -62,8 +68,11 @@ def gate_up_one_kernel(
         n = expert * (2 * I) + tile * 16 + row // 8 * 16 + row % 8
         gate_factors = row_factors(scales, table, n, BITS)
         up_factors = row_factors(scales, table, n + 8, BITS)
-    mine, others = route_logits(choice, expert, logits, E, EP, C, CP, NORM_TOPK, ASM)
-    weight = 1.0 / tl.sum(tl.exp(others - mine)) / HALF_SCALE
+    if GIVEN:
+        weight = tl.load(weights + slot) / HALF_SCALE
+    else:
+        mine, others = route_logits(choice, expert, logits, E, EP, C, CP, NORM_TOPK, ASM)
+        weight = 1.0 / tl.sum(tl.exp(others - mine)) / HALF_SCALE
     acc = tl.zeros([WARPS, 16, 8], tl.float32)
     for c in tl.static_range(TURNS):
         xa = tl.load(x + place + c * 64)
@@ -79,13 +88,14 @@ def gate_up_one_kernel(
         gate = gate * gate_factors
         up = up * up_factors
     value = gate * tl.sigmoid(gate) * up * weight
-    tl.store(inner + slot * I + tile * 8 + row, value.to(tl.float16))
+    tl.store(inner + tl.program_id(1) * I + tile * 8 + row, value.to(tl.float16))
 
 
 @triton.jit
 def _down_units(
-    words, scales, table, choice, tile, c: tl.constexpr, N: tl.constexpr, BLOCKS: tl.constexpr, TURNS: tl.constexpr,
-    EP: tl.constexpr, WARPS: tl.constexpr, BITS: tl.constexpr, ASM: tl.constexpr,
+    words, scales, table, choice, ids, tile, c: tl.constexpr, N: tl.constexpr, BLOCKS: tl.constexpr,
+    TURNS: tl.constexpr, EP: tl.constexpr, GIVEN: tl.constexpr, WARPS: tl.constexpr, BITS: tl.constexpr,
+    ASM: tl.constexpr,
 ):  # fmt: skip
     """Words and scales, those of rows in them, of every warp's unit c of the chosen experts' joined columns. Blocks
     have scales of rows, too, in other tools' formats."""
@@ -93,7 +103,7 @@ def _down_units(
     FIRST: tl.constexpr = 0 if ALONE else c
     STEP: tl.constexpr = c if ALONE else 0
     j = tl.arange(0, WARPS) * TURNS + FIRST
-    experts = experts_of(choice, j // BLOCKS, EP, ASM)
+    experts = tl.maximum(tl.load(ids + j // BLOCKS), 0) if GIVEN else experts_of(choice, j // BLOCKS, EP, ASM)
     unit = (experts.to(tl.int64) * (N // 16) + tile) * BLOCKS + j % BLOCKS
     w0, w1, w2, w3, s = load_units(words, scales, unit, WARPS, BITS, STEP, TURNS & -TURNS if ALONE else 1)
     if BITS == 8 or BITS > 31:
@@ -104,10 +114,10 @@ def _down_units(
 
 @triton.jit
 def down_one_kernel(
-    inner, logits, words, scales, table, out, half,
-    N: tl.constexpr, I: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, AHEAD: tl.constexpr,
-    EARLY: tl.constexpr, T: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
-    PDL: tl.constexpr,
+    inner, logits, ids, words, scales, table, out, half,
+    N: tl.constexpr, I: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, GIVEN: tl.constexpr,
+    AHEAD: tl.constexpr, EARLY: tl.constexpr, T: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr,
+    ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (N/16, T), each token alone: out fp32 [T, N] += sum over experts of W_e inner_e * 64; half = fp16(out /
     64). A warp takes a stretch of the experts' joined columns."""
@@ -117,16 +127,19 @@ def down_one_kernel(
     if T > 1:
         inner += tl.program_id(1) * C * I
         logits += tl.program_id(1) * E
+        ids += tl.program_id(1) * C * GIVEN
         out += tl.program_id(1) * N
         half += tl.program_id(1) * N
     release_next(PDL)
     place = (row_unit(WARPS, 8) * (TURNS * 64))[:, None] + tl.arange(0, 32)[None, :]
     row = tl.arange(0, 16)
     n = tile * 16 + row
-    choice = choose_experts(logits, E, EP, C, ASM)
+    choice = tile if GIVEN else choose_experts(logits, E, EP, C, ASM)
     held = ()
     for c in tl.static_range(AHEAD):  # requested before the wait
-        held = held + (_down_units(words, scales, table, choice, tile, c, N, BLOCKS, TURNS, EP, WARPS, BITS, ASM),)  # noqa: RUF005 - Triton knows no unpacking
+        held = held + (_down_units(  # noqa: RUF005 - Triton knows no unpacking
+            words, scales, table, choice, ids, tile, c, N, BLOCKS, TURNS, EP, GIVEN, WARPS, BITS, ASM
+        ),)  # fmt: skip
     lane = prepare_table(table, WARPS, BITS, ASM)
     ready = ()
     for c in tl.static_range(EARLY):
@@ -141,7 +154,7 @@ def down_one_kernel(
         w0, w1, w2, w3, s = held[c]
         if c + AHEAD < TURNS:
             held = held + (_down_units(  # noqa: RUF005 - Triton knows no unpacking
-                words, scales, table, choice, tile, c + AHEAD, N, BLOCKS, TURNS, EP, WARPS, BITS, ASM
+                words, scales, table, choice, ids, tile, c + AHEAD, N, BLOCKS, TURNS, EP, GIVEN, WARPS, BITS, ASM
             ),)  # fmt: skip
         if c < EARLY:
             a0, a1, a2, a3 = ready[c]
@@ -168,20 +181,22 @@ def experts_one(
     *,
     chosen: int,
     norm_topk: bool,
+    pairs: Pairs | None = None,
 ) -> None:
-    """out fp32 [T, H] += mixture of experts of x fp16 [T, H], chosen by the router's logits fp32 [T, E]; half =
-    fp16(out / 64); inner fp16 [T C, I] is scratch. Each token reads its experts alone."""
+    """out fp32 [T, H] += mixture of experts of x fp16 [T, H], chosen by the router's logits fp32 [T, E], or before and
+    told by `pairs`; half = fp16(out / 64); inner fp16 [T C, I] is scratch. Each token reads its experts alone."""
     width, (tokens, experts) = down.columns, logits.shape
     kind = "one" if tokens == 1 else "two"
-    shared = {"E": experts, "EP": triton.next_power_of_2(experts), "C": chosen, "T": tokens}
+    shared = {"E": experts, "EP": triton.next_power_of_2(experts), "C": chosen, "T": tokens, "GIVEN": pairs is not None}
+    ids, weights = (logits, logits) if pairs is None else (pairs.ids, pairs.weights)
     up = launch.lone("gate_up_one", gate_up.columns // 64, gate_up.bits, tiles=gate_up.rows // 16)
     gate_up_one_kernel[(gate_up.rows // 16 // up["TILES"], chosen, tokens)](
-        x, logits, gate_up.words, gate_up.scales, gate_up.table, inner,
+        x, logits, ids, weights, gate_up.words, gate_up.scales, gate_up.table, inner,
         I=width, K=gate_up.columns, CP=triton.next_power_of_2(chosen), NORM_TOPK=norm_topk,
         BITS=gate_up.kind, **up, **shared, **launch.options(x),
     )  # fmt: skip
     down_one_kernel[(down.rows // 16, tokens)](
-        inner, logits, down.words, down.scales, down.table, out, half, N=down.rows, I=width, BITS=down.kind,
+        inner, logits, ids, down.words, down.scales, down.table, out, half, N=down.rows, I=width, BITS=down.kind,
         **launch.lone(f"down_{kind}", chosen * width // 64, "numbers" if down.numbers else down.bits), **shared,
         **launch.options(x, f"down_{kind} {down.bits}"),
     )  # fmt: skip
@@ -267,6 +282,11 @@ def experts_one_reference(
     *,
     chosen: int,
     norm_topk: bool,
+    pairs: Pairs | None = None,
 ) -> None:
-    out += pair_products_reference(x, *choose(logits, chosen, norm_topk), gate_up, down).sum(1)
+    shape = len(x), chosen
+    found = choose(logits, chosen, norm_topk) if pairs is None else (
+        pairs.ids.clamp(min=0).view(shape), pairs.weights.view(shape)
+    )  # fmt: skip
+    out += pair_products_reference(x, *found, gate_up, down).sum(1)
     half.copy_(out / 64.0)

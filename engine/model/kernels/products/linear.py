@@ -74,8 +74,8 @@ def linear_kernel(
         xa = tl.load(at + c * 64)
         xb = tl.load(at + (c * 64 + 32))
         if NORM:
-            xa = xa * tl.load(gain + column + c * 64)
-            xb = xb * tl.load(gain + column + (c * 64 + 32))
+            xa = (xa * tl.load(gain + column + c * 64)).to(tl.float16)
+            xb = (xb * tl.load(gain + column + (c * 64 + 32))).to(tl.float16)
         w0, w1, w2, w3, s = held[c]
         if c + AHEAD < TURNS:
             held = held + (load_units(words, scales, unit, WARPS, BITS, c + AHEAD, TURNS & -TURNS),)  # noqa: RUF005 - Triton knows no unpacking
@@ -110,7 +110,7 @@ def linear(
 ) -> None:
     """out fp32 [T, N] = norm(x) W^T, or with `half` out += x W^T and half = fp16(out / 64).
 
-    x: fp16 [T, K]; with `gain` fp16 [K] the half copy of one or two tokens' residual, normalised on the way in.
+    x: fp16 [T, K]; with `gain` [K] the half copy of one or two tokens' residual, normalised on the way in.
     """
     if isinstance(weight, Beside):
         for part, own in weight.slices():

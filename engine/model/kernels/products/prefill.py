@@ -335,8 +335,9 @@ def experts_product(
     if groups.size == prefill_hopper.TOKENS and prefill_hopper.suits(x, gate_up, down):
         prefill_hopper.experts_product(x, pairs, weights, groups, gate_up, down, inner, parts, chosen=chosen)
         return
-    for source, weight, out in ((x, gate_up, inner), (inner, down, parts)):
-        shape = launch.product_shape(launch.EXPERTS[weight.bits == 4, groups.size][weight is down], groups.size, weight)
+    tiles = launch.experts_tiles(gate_up, down, groups.size)
+    for source, weight, out, found in zip((x, inner), (gate_up, down), (inner, parts), tiles, strict=True):
+        shape = launch.product_shape(found, groups.size, weight)
         launch.start(
             experts_kernel, (weight.rows // 16 // shape["R"], len(groups.count)), source, pairs, groups.expert,
             groups.start, groups.count, weight.words, weight.scales, weight.table, weights, out, N=weight.rows,

@@ -50,7 +50,7 @@ def group_size(pairs: int, experts: int) -> int:
 @triton.jit(do_not_specialize=["T"])
 def choose_kernel(
     logits, live, ids, weights, counts, T,
-    TB: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, NORM_TOPK: tl.constexpr,
+    TB: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, LD: tl.constexpr, NORM_TOPK: tl.constexpr,
     SHARED: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (B): ids and weights of TB tokens, and how many of them chose each expert, E and those all share."""
@@ -60,7 +60,7 @@ def choose_kernel(
     e = tl.arange(0, EP)
     alive = t < tl.minimum(T, tl.load(live))
     here = alive[:, None] & (e < E)[None, :]
-    taken, _ = choose_for_many(logits, ids, weights, t, e, here, E, C, NORM_TOPK, SHARED)
+    taken, _ = choose_for_many(logits, ids, weights, t, e, here, E, C, LD, NORM_TOPK, SHARED)
     at = counts + tl.program_id(0) * (E + SHARED)
     tl.store(at + e, tl.sum(taken, axis=0), mask=e < E)
     if SHARED:
@@ -134,7 +134,7 @@ def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, size: i
     starts = counts[blocks]
     choose_kernel[(blocks,)](
         logits, live, ids, weights, counts, tokens, TB=TOKENS, E=routed, EP=triton.next_power_of_2(routed),
-        C=chosen - shared, NORM_TOPK=norm_topk, SHARED=int(shared), num_warps=warps, **flags,
+        C=chosen - shared, LD=logits.stride(0), NORM_TOPK=norm_topk, SHARED=int(shared), num_warps=warps, **flags,
     )  # fmt: skip
     together = max(1, min(64, 8192 // padded))
     order_kernel[(1,)](counts, starts, found, blocks, bound, SIZE=size, BB=together, num_warps=8, **shape)

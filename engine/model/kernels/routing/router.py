@@ -117,13 +117,13 @@ def router_reference(x: Tensor, gain: Tensor, weight: Tensor, normed: Tensor, lo
 
 @triton.jit
 def choose_for_many(
-    logits, ids, weights, t, e, here, E: tl.constexpr, C: tl.constexpr, NORM_TOPK: tl.constexpr,
+    logits, ids, weights, t, e, here, E: tl.constexpr, C: tl.constexpr, LD: tl.constexpr, NORM_TOPK: tl.constexpr,
     SHARED: tl.constexpr = 0,
 ):  # fmt: skip
     """The C largest logits of each token `t`, ties to the lower id, where `here` [t, e]; writes their ids and weights.
-    Gives which are taken, int32 [t, e], and the number of each pair that is. With SHARED one more expert, of number E,
-    is each token's last, with the sigmoid of its logit."""
-    value = tl.load(logits + t[:, None] * (E + SHARED) + e[None, :], mask=here, other=-float("inf"))
+    Rows of logits are LD apart. Gives which are taken, int32 [t, e], and the number of each pair that is. With SHARED
+    one more expert, of number E, is each token's last, with the sigmoid of its logit."""
+    value = tl.load(logits + t[:, None] * LD + e[None, :], mask=here, other=-float("inf"))
     top = tl.max(value, axis=1)
     p = tl.exp(value - tl.where(top == -float("inf"), 0.0, top)[:, None])
     bits = (value + 0.0).to(tl.int32, bitcast=True)
@@ -140,7 +140,7 @@ def choose_for_many(
     tl.store(weights + pair, p / tl.where(total == 0.0, 1.0, total)[:, None], mask=taken > 0)
     if SHARED:
         alive = tl.max(here.to(tl.int32), axis=1) > 0
-        gate = tl.load(logits + t * (E + 1) + E, mask=alive, other=0.0)
+        gate = tl.load(logits + t * LD + E, mask=alive, other=0.0)
         tl.store(ids + t * (C + 1) + C, t * 0 + E, mask=alive)
         tl.store(weights + t * (C + 1) + C, tl.sigmoid(gate), mask=alive)
     return taken, pair
@@ -160,7 +160,9 @@ def choose_each_kernel(
     alive = token < tl.load(live)
     if alive:
         e = tl.arange(0, EP)
-        choose_for_many(logits, ids, weights, token + tl.arange(0, 1), e, (e < E)[None, :], E, C, NORM_TOPK, SHARED)
+        choose_for_many(
+            logits, ids, weights, token + tl.arange(0, 1), e, (e < E)[None, :], E, C, E + SHARED, NORM_TOPK, SHARED
+        )  # fmt: skip
     else:
         tl.store(ids + pair, slot * 0 - 1, mask=slot < C + SHARED)
     if COUNT:
@@ -270,7 +272,7 @@ def route_kernel(
     e = tl.arange(0, EP)
     wait_for_previous(PDL)
     here = (t < tl.load(live))[:, None] & (e < E)[None, :]
-    chosen, pair = choose_for_many(logits, ids, weights, t, e, here, E, C, NORM_TOPK)
+    chosen, pair = choose_for_many(logits, ids, weights, t, e, here, E, C, E, NORM_TOPK)
     count = tl.sum(chosen, axis=0)
     start = tl.cumsum(count, axis=0) - count
     place = start[None, :] + tl.cumsum(chosen, axis=0) - 1
