@@ -1,14 +1,9 @@
 """How fast tokens come, against what the memory allows.
 
     python -m bench.decode [--config FILE] [--quantizations nf4,int8,bf16] [--batches 1,8,32,64,128]
-<<<<<<< HEAD
-                           [--prefill 128,1024,8192] [--steps 48] [--repeats 5] [--kernels] [--peer]
-                           [--vllm PYTHON [--tokenizer FOLDER] [--together]] [--lean] [--quick] [--out DIR]
-=======
                            [--prefill 128,1024,8192] [--positions 8192,32000] [--cache fp16] [--steps 48]
                            [--repeats 5] [--kernels] [--peer]
-                           [--vllm PYTHON [--tokenizer FOLDER] [--together]] [--quick] [--out DIR]
->>>>>>> cbdfcf7 (feat: keys and values in 8 bits, with a scale for every head)
+                           [--vllm PYTHON [--tokenizer FOLDER] [--together]] [--lean] [--quick] [--out DIR]
 
 Measures the copy ceiling first. Then, per quantisation, with random weights of the config's shape made on the device:
 milliseconds a step for every batch, constrained (a random mask of half the vocabulary) and not, interleaved, every row
@@ -16,9 +11,9 @@ its own random prompt and tokens drawn at temperature 1, so that experts differ;
 `bytes_per_step` counts what a step must read once: attention, distinct experts (expected number), head, cache.
 `--positions` adds rows of so long contexts, of batches up to 8, over a random cache; `--cache fp8` keeps keys and
 values in 8 bits. Names of other tools' formats, and nl4, stand for their forms with random codes (random_forms.py).
-`--kernels` adds a table per kernel, but for models whose layers differ in kind. `--peer` runs Hugging Face's
-generate() of the same shape in the same call, `--lean` prepares only the graphs that are timed and leaves sampling out
-(for many formats in one call), `--vllm` runs vLLM before our own, by an interpreter that has it
+`--kernels` adds a table per kernel. `--peer` runs Hugging Face's generate() of the same shape in the same call,
+`--lean` prepares only the graphs that are timed and leaves sampling out (for many formats in one call), `--vllm` runs
+vLLM before our own, by an interpreter that has it
 (bench/peers/vllm_decode.py). Time is the wall clock of a loop that launches the next forward before it reads the tokens
 of the last, as the engine does.
 """

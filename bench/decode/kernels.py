@@ -1,161 +1,139 @@
-"""Where a decode step's time goes: every kernel alone, over all layers' weights, in a captured graph.
+"""Where a decode step's time goes: every operation of a forward alone, with all layers' weights, in a captured graph.
 
-Knows the parts of the few-token and of the wide forward. Rotating through the layers keeps weights out of the cache,
-as in a step.
+A step is run once and what its operations were called with is kept; the calls of one kind are then timed together.
+Rotating through the layers keeps weights out of the cache, as in a step. Knows nothing of any model's layers.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from engine.model.cuda.decode_forward import FEW, DecodeForward
+from engine.model.cuda.kv_cache import position_bytes
 from engine.model.cuda.wide_forward import WideForward
-from engine.model.kernels.attention.attention import Step
+from engine.model.kernels.attention.attention import Cache, Step
+from engine.model.kernels.delta.chunks import Chunks
+from engine.model.kernels.delta.memory import DeltaMemory, Rates, Rows
+from engine.model.kernels.delta.spans import Spans
+from engine.model.kernels.device.fragments import Beside, FragmentWeight
 from engine.model.kernels.routing.router import Pairs
 
-Works = dict[str, tuple[Callable[[], object], float]]
-"""By kernel: its calls of a step, for all layers, and the bytes that one call must read."""
+
+class Call(NamedTuple):
+    """One call of an operation."""
+
+    work: Callable[..., None]
+    given: tuple[Any, ...]
+    named: dict[str, Any]
 
 
 def kernel_table(
     few: DecodeForward, wide: WideForward, batches: Sequence[int], position: int, ceiling: float
 ) -> list[dict[str, Any]]:
-    """One row per batch and kernel: microseconds a layer (the head: a step), bytes, share of the ceiling in TB/s. None
-    on a CPU, and of models whose layers differ in kind."""
-    if not few.x.is_cuda or few.model.shape.delta_net is not None:
+    """One row per batch and operation, named with its weight's sizes: microseconds a call, calls of a step, bytes that
+    one call must read (of a state, and write), share of the ceiling in TB/s. None on a CPU."""
+    if not few.x.is_cuda:
         return []
     rows = []
-    integers = {"dtype": torch.int32, "device": few.x.device}
     for batch in batches:
-        tokens = torch.randint(0, few.model.embedding.shape[0], (batch,), **integers)
-        positions, live = torch.full((batch,), position, **integers), torch.tensor([batch], **integers)
-        step = Step(tokens, torch.arange(batch, **integers), positions, live)
         with torch.inference_mode():
-            works = _few_works(few, step, position) if batch <= FEW else _wide_works(few, wide, step, position)
-            for name, (work, moved) in works.items():
-                us = timed(work) / (1 if name == "head" else len(few.model.layers))
+            for name, calls in calls_of(few, wide, batch, position).items():
+                us = timed(together(calls)) / len(calls)
+                moved = statistics.mean(_bytes(call, few, batch, position) for call in calls)
                 share = round(moved / (us * 1e-6) / (ceiling * 1e12), 3)
-                row = {"batch": batch, "kernel": name, "us": round(us, 2), "bytes": int(moved), "ceiling_share": share}
-                rows.append(row)
+                row = {"batch": batch, "kernel": name, "us": round(us, 2), "calls": len(calls), "bytes": int(moved)}
+                rows.append({**row, "ceiling_share": share})
     return rows
 
 
-def _few_works(few: DecodeForward, step: Step, position: int) -> Works:
-    """What each kernel of the few-token forward is called with."""
-    few.layers(step)
-    model, op, batch = few.model, few.operations, step.tokens.shape[0]
-    shape, one, each = model.shape, model.layers[0], _each_layer(model.layers)
-    lone = batch <= few.alone
-    x, half, normed, qkv = (part[:batch].clone() for part in (few.x, few.half, few.normed, few.qkv))
-    query, mixed, parts = few.query[:batch], few.mixed[:batch], few.parts[: batch * model.chosen]
-    routes = few._routes(batch)
-    choice = {"chosen": model.chosen, "norm_topk": shape.norm_topk}
-    distinct = model.chosen * batch if lone else len(set(routes.groups[0][routes.groups[2] > 0].tolist()))
-    logits = torch.empty(batch, model.embedding.shape[0], device=x.device)
-    gains: dict[str, Any] = {"gain": one.input_gain, "eps": shape.eps} if lone else {}
-    source = half if lone else normed
-
-    def mixture(_: int, layer: Any) -> None:
-        if lone:
-            op.experts_one(normed, routes.logits, layer.gate_up, layer.down, few.inner, x, half, **choice)
-        else:
-            pairs = Pairs(routes.ids, routes.weights, routes.pairs, routes.groups, 8)
-            op.strips_product(normed, pairs, layer.gate_up, layer.down, few.inner, parts, chosen=model.chosen)
-
-    def route(_: int, layer: Any) -> None:
-        op.router(x, layer.post_gain, layer.router, normed, routes.logits, eps=shape.eps)
-
-    def attend(i: int, layer: Any) -> None:
-        op.attend_few(qkv, layer.head_norm, few.turns, step, few.caches[i], few.parts_of_few, query, mixed)
-
-    def combine(_: int, layer: Any) -> None:
-        op.combine(parts, x, half, layer.input_gain, normed, step.live, chosen=model.chosen, eps=shape.eps)
-
-    works: Works = {
-        "norm, qkv": (each(lambda _, layer: op.linear(source, layer.qkv, qkv, **gains)), one.qkv.nbytes),
-        "attention": (each(attend), _cache_bytes(shape, batch, position)),  # rope and cache are part of it
-        "output, residual": (each(lambda _, layer: op.linear(mixed, layer.output, x, half=half)), one.output.nbytes),
-        "norm, router": (each(route), _router_bytes(one)),
-        "experts": (each(mixture), _expert_bytes(model, distinct)),
-        "head": (lambda: few.logits(few.x, few.everyone[:batch], logits), model.embedding.nbytes),
-        "route": (each(lambda *_: op.route(routes, step.live, **choice)), 0),
-        "combine": (each(combine), parts.nbytes),
-    }  # fmt: skip
-    return {name: work for name, work in works.items() if not lone or name not in ("route", "combine")}
+def calls_of(few: DecodeForward, wide: WideForward, batch: int, position: int) -> dict[str, list[Call]]:
+    """By operation and size, its calls in a step of as many rows, each with a random token at `position`."""
+    made: dict[str, list[Call]] = {}
+    before, step = (few.operations, wide._operations), _step(few, batch, position)
+    few.operations, wide._operations = (_noted(operations, made) for operations in before)
+    try:
+        if batch <= FEW:
+            few.layers(step)
+        x = few.x[:batch] if batch <= FEW else wide.layers(step)
+        few.logits(x, step.slots, torch.empty(batch, few.model.embedding.shape[0], device=x.device))
+    finally:
+        few.operations, wide._operations = before
+    return made
 
 
-def _wide_works(few: DecodeForward, wide: WideForward, step: Step, position: int) -> Works:
-    """What each kernel of the wide forward is called with; the residual stream is random, so that experts differ."""
-    model, op, batch = few.model, wide._operations, step.tokens.shape[0]
-    shape, one, each = model.shape, model.layers[0], _each_layer(model.layers)
-    x = torch.randn(batch, shape.hidden, device=few.x.device)
-    normed, mixed = x.half(), torch.randn(batch, one.output.columns, device=x.device).half()
-    query = torch.empty_like(mixed)
-    qkv, output = wide.parts_of(normed, one.qkv), wide.parts_of(mixed, one.output)
-    logits = torch.empty(batch, model.experts, device=x.device)
-    op.router_logits(x, one.post_gain, one.router, logits, eps=shape.eps)
-    pairs = wide.pairs_of(logits, step.live)
-    parts = torch.empty(len(pairs.ids), shape.hidden, device=x.device)
-    scores = torch.empty(batch, model.embedding.shape[0], device=x.device)
+def together(calls: Sequence[Call]) -> Callable[[], None]:
+    """The calls one after another. Counters begin at zero: all of them are set in one launch, not each by its own."""
+    held = [value.progress for call in calls for value in call.given if isinstance(value, Pairs)]
+    counters = [progress for progress in held if progress is not None]
+    most = max((len(progress) for progress in counters), default=0)
+    flat = torch.zeros(len(counters), -(-most // 4) * 4, dtype=torch.int32)  # each as aligned as in a step
+    flat = flat.to(counters[0].device) if counters else flat
+    parts = iter([row[: len(progress)] for row, progress in zip(flat, counters, strict=True)])
 
-    progress = torch.zeros(len(model.layers), 1 + pairs.groups.shape[1], dtype=torch.int32, device=x.device)
+    def own(value: Any) -> Any:
+        counted = isinstance(value, Pairs) and value.progress is not None
+        return value._replace(progress=next(parts)) if counted else value
 
-    def mixture(index: int, layer: Any) -> None:
-        if index == 0:
-            progress.zero_()
-        wide.experts(normed, pairs._replace(progress=progress[index]), layer, parts)
+    works = [partial(call.work, *(own(value) for value in call.given), **call.named) for call in calls]
 
-    def combine(layer: Any, parts: torch.Tensor, chosen: int) -> None:
-        op.combine(parts, x, layer.post_gain, normed, step.live, chosen=chosen, eps=shape.eps)
+    def work() -> None:
+        if counters:
+            flat.zero_()
+        for one in works:
+            one()
 
-    def rope(i: int, layer: Any) -> None:
-        few.operations.rope(qkv, layer.head_norm, few.turns, step, query, few.caches[i])
-
-    def attend(i: int, _: Any) -> None:
-        few.operations.attention(query, few.caches[i], step, few.scratch, mixed, plane=True)
-
-    def route(_: int, layer: Any) -> None:
-        op.router_logits(x, layer.post_gain, layer.router, logits, eps=shape.eps)
-
-    return {
-        "qkv": (each(lambda _, layer: op.product_parts(normed, layer.qkv, qkv)), one.qkv.nbytes),
-        "rope, cache": (each(rope), qkv.nbytes),
-        "attention": (each(attend), _cache_bytes(shape, batch, position)),
-        "output": (each(lambda _, layer: op.product_parts(mixed, layer.output, output)), one.output.nbytes),
-        "residual, norm": (
-            each(lambda _, layer: combine(layer, output.view(-1, shape.hidden), output.shape[1])), output.nbytes
-        ),
-        "router": (each(route), _router_bytes(one)),
-        "choice": (each(lambda *_: wide.pairs_of(logits, step.live)), 0),
-        "experts": (
-            each(mixture),
-            _expert_bytes(model, len(set(pairs.ids.tolist()))),
-        ),
-        "combine, norm": (each(lambda _, layer: combine(layer, parts, model.chosen)), parts.nbytes),
-        "head": (lambda: few.logits(x, step.slots, scores), model.embedding.nbytes),
-    }  # fmt: skip
+    return work
 
 
-def _each_layer(layers: Sequence[Any]) -> Callable[[Callable[[int, Any], object]], Callable[[], object]]:
-    """Makes of a kernel's call for one layer, by number and weights, its calls for all of them."""
-    return lambda work: lambda: [work(index, layer) for index, layer in enumerate(layers)]
+def _step(few: DecodeForward, batch: int, position: int) -> Step:
+    integers: dict[str, Any] = {"dtype": torch.int32, "device": few.x.device}
+    tokens = torch.randint(0, few.model.embedding.shape[0], (batch,), **integers)
+    slots, positions = torch.arange(batch, **integers), torch.full((batch,), position, **integers)
+    spans = None
+    if few.model.shape.delta_net is not None:
+        spans = Spans(Rows(slots, torch.ones_like(slots), slots, positions), Chunks(slots, slots), slots)
+    return Step(tokens, slots, positions, torch.tensor([batch], **integers), spans)
 
 
-def _cache_bytes(shape: Any, batch: int, position: int) -> int:
-    return batch * position * 2 * shape.kv_heads * shape.head_dim * 2  # keys and values, two bytes each
+def _noted(operations: Any, made: dict[str, list[Call]]) -> Any:
+    """The same operations; what they are called with is put into `made`."""
+
+    def note(work: Callable[..., None], label: str, *given: Any, **named: Any) -> None:
+        sizes = [f" {w.rows} x {w.columns}" for w in given if isinstance(w, FragmentWeight | Beside)]
+        made.setdefault(label + ",".join(sizes), []).append(Call(work, given, named))
+        work(*given, **named)
+
+    names = [field.name for field in fields(operations)]
+    works = {name: getattr(operations, name) for name in names}
+    return replace(operations, **{name: partial(note, work, name) for name, work in works.items()})
 
 
-def _router_bytes(layer: Any) -> int:
-    assert layer.router is not None, "the table is for mixtures of experts"
-    return layer.router.nbytes
-
-
-def _expert_bytes(model: Any, distinct: int) -> float:
-    return (model.layers[0].gate_up.nbytes + model.layers[0].down.nbytes) / model.experts * distinct
+def _bytes(call: Call, few: DecodeForward, batch: int, position: int) -> float:
+    """What the call must read once: weights, those of experts that its tokens chose, keys, values and states."""
+    model, moved = few.model, 0.0
+    routers = {id(weight) for layer in model.layers for weight in (layer.router, model.head)}
+    pairs = next((value for value in call.given if isinstance(value, Pairs)), None)
+    visited = batch * model.chosen if pairs is None else len(set(pairs.ids.tolist()) - {-1})
+    for value in call.given:
+        if isinstance(value, FragmentWeight | Beside):
+            experts = isinstance(value, FragmentWeight) and value.words.shape[0] == model.experts > 1
+            moved += value.nbytes / model.experts * visited if experts else value.nbytes
+        elif isinstance(value, Cache):
+            moved += batch * position * position_bytes(model.shape, value.keys.dtype) // model.shape.caching
+        elif isinstance(value, DeltaMemory):
+            moved += 2 * batch * value.state[0].nbytes
+        elif isinstance(value, Rates):
+            moved += value.weight.nbytes
+        elif isinstance(value, Tensor) and id(value) in routers:
+            moved += value.nbytes
+    return moved
 
 
 def timed(work: Callable[[], object]) -> float:
