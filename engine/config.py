@@ -19,7 +19,8 @@ EMBEDDED_MODEL = "smollm2-135m"
 PRODUCT_MODEL = "Qwen/Qwen3-Coder-30B-A3B-Instruct"
 PRODUCT_REVISION = "b2cff646eb4bb1d68355c01b18ae02e7cf42d120"
 """Commit of the model repository; raising it is described in docs/maintaining.md."""
-PINNED = {PRODUCT_MODEL: PRODUCT_REVISION}
+NEXT_MODEL = "Qwen/Qwen3-Coder-Next"
+PINNED = {PRODUCT_MODEL: PRODUCT_REVISION, NEXT_MODEL: "a7fbcb5c0e12d62a448eaa0e260346bf5dcc0feb"}
 """The revision a hub model has when none is named; any other has what the hub gives."""
 
 Count = Annotated[int, Range(1)]

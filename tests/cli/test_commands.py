@@ -34,13 +34,13 @@ def test_version_names_engine_and_the_packages_that_decide_results(maskloop: Run
     assert [line.split()[0] for line in lines[1:]] == ["xgrammar", "torch", "transformers"]
 
 
-def test_models_lists_the_embedded_and_the_product_model(maskloop: Run, tmp_path: Path) -> None:
+def test_models_lists_the_embedded_and_the_pinned_models(maskloop: Run, tmp_path: Path) -> None:
     checkpoint = tmp_path / "models" / "mine"
     checkpoint.mkdir(parents=True)
     (checkpoint / "manifest.json").write_text("{}")
     rows = [json.loads(line) for line in maskloop("models", "--json", "--cache-dir", str(tmp_path)).out.splitlines()]
-    assert [row["model"] for row in rows[:2]] == ["smollm2-135m", "Qwen/Qwen3-Coder-30B-A3B-Instruct"]
-    assert rows[2]["model"] == str(checkpoint)
+    pinned = ["Qwen/Qwen3-Coder-30B-A3B-Instruct", "Qwen/Qwen3-Coder-Next"]
+    assert [row["model"] for row in rows] == ["smollm2-135m", *pinned, str(checkpoint)]
     assert "nf4-dq" in maskloop("models").out
 
 

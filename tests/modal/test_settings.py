@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from engine.client.providers.health_url import health_url
+from engine.config import NEXT_MODEL, PINNED
 from engine.serve.prices import LISTED
 from tests.modal.conftest import TINY, Deploy
 from tests.modal.control_plane.containers import Container
@@ -108,6 +109,14 @@ def test_lifts_client_finds_health_under_both_label_schemes(
 def test_warm_up_is_a_route_of_the_generate_url(plane: Plane, configured: Any) -> None:
     url = plane.function("configured", "Engine.*").web_urls["web"]
     assert httpx.get(f"{url}/warmup", timeout=PATIENCE_S).json()["status"] == "warm"
+
+
+def test_qwen3_coder_next_is_deployed_with_its_own_defaults(plane: Plane, deploy: Deploy) -> None:
+    deploy("next", MASKLOOP_MODEL=NEXT_MODEL, **dict.fromkeys(("MASKLOOP_MAX_SEQUENCE", "MASKLOOP_QUANTIZATION"), ""))
+    definition = plane.function("next", "Engine.*").definition
+    told = images.read(plane.uploads, definition.image_id).env
+    assert (told["MASKLOOP_REVISION"], told["MASKLOOP_QUANTIZATION"]) == (PINNED[NEXT_MODEL], "nf4")
+    assert told["MASKLOOP_MAX_SEQUENCE"] == "32768"
 
 
 def test_the_image_of_the_embedded_model_carries_it(plane: Plane, deploy: Deploy) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from engine.cli.arguments import options
 from engine.cli.arguments.inputs import compact
 from engine.cli.terminal import FAILED, OK, Progress
-from engine.config import EMBEDDED_MODEL, PRODUCT_MODEL, PRODUCT_REVISION, QUANTIZATIONS
+from engine.config import EMBEDDED_MODEL, PINNED, QUANTIZATIONS
 from engine.errors import EngineError, RequestError
 
 
@@ -69,12 +69,9 @@ def _inspect(args: argparse.Namespace) -> int:
 def known_models(cache_dir: Path) -> Iterator[dict[str, Any]]:
     """One row a model: `model` is what --model takes, `available` whether it is on this machine."""
     yield _embedded()
-    yield {
-        "model": PRODUCT_MODEL,
-        "what": f"hub model, revision {PRODUCT_REVISION[:12]}; nf4 or int8 on one GPU",
-        "revision": PRODUCT_REVISION,
-        "available": None,
-    }
+    for model, revision in PINNED.items():
+        what = f"hub model, revision {revision[:12]}; nf4 or int8 on one GPU"
+        yield {"model": model, "what": what, "revision": revision, "available": None}
     for manifest in sorted((cache_dir / "models").glob("*/manifest.json")):
         yield {"model": str(manifest.parent), "what": "engine checkpoint", "available": True}
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from engine.config import PRODUCT_MODEL, PRODUCT_REVISION
+from engine.config import NEXT_MODEL, PINNED, PRODUCT_MODEL, PRODUCT_REVISION
 from engine.errors import ModelError, RequestError
 from engine.model.files import source
 from engine.serve.modal import deployment as deployment_module
@@ -103,6 +103,16 @@ def test_the_revision_is_the_one_named_or_the_pinned_one_of_a_pinned_model_or_no
     for deployment in (other, Deployment(revision="")):
         assert Deployment.from_env(deployment.container_env("/w", "/c")) == deployment
         assert source.resolve(deployment.model, engine_config(deployment, Path("/nowhere")).revision).revision is None
+
+
+def test_a_model_has_defaults_of_its_own_and_what_is_set_wins():
+    chosen = Deployment.from_env({"MASKLOOP_MODEL": NEXT_MODEL})
+    assert (chosen.gpu, chosen.quantization, chosen.max_sequence) == ("A100-80GB", "nf4", 32_768)
+    assert chosen.checkpoint == f"Qwen--Qwen3-Coder-Next-{PINNED[NEXT_MODEL][:12]}-nf4"
+    assert Deployment.from_env(chosen.container_env("/weights", "/cache")) == chosen
+    assert engine_config(chosen, Path("/nowhere")).max_sequence == 32_768
+    told = Deployment.from_env({"MASKLOOP_MODEL": NEXT_MODEL, "MASKLOOP_MAX_SEQUENCE": "4096", "MASKLOOP_GPU": "H200"})
+    assert (told.gpu, told.max_sequence) == ("H200", 4096)
 
 
 def test_an_empty_variable_is_unset_but_for_a_prefix_and_a_revision():
