@@ -25,7 +25,7 @@ from engine.model.kernels.attention.entries import (
     coding,
     exponents_of,
     largest,
-    load_entries,
+    load_exponents,
     narrowed,
     part_of,
     widened,
@@ -70,15 +70,28 @@ def _entries(
     CODES: tl.constexpr,
 ):  # fmt: skip
     """Both halves of the keys [BK, D/2] and the values [BK, D] of positions from `at` on that are before `end`, in that
-    block of the cache."""
+    block of the cache, as it keeps them."""
     inside = (at + tl.arange(0, BK) < end)[:, None]
-    part = part_of(block, kv, KH, D, B, CODES)
-    row = at % B + tl.arange(0, BK)[:, None]
+    place = part_of(block, kv, KH, D, B, CODES) + (at % B + tl.arange(0, BK)[:, None]) * D
     i = tl.arange(0, D // 2)[None, :]
-    first = load_entries(keys, part, row, i, inside, D, B, CODES)
-    second = load_entries(keys, part, row, D // 2 + i, inside, D, B, CODES)
-    value = load_entries(values, part, row, tl.arange(0, D)[None, :], inside, D, B, CODES)
+    first = tl.load(keys + place + i, mask=inside, other=0)
+    second = tl.load(keys + place + D // 2 + i, mask=inside, other=0)
+    value = tl.load(values + place + tl.arange(0, D)[None, :], mask=inside, other=0)
     return first, second, value
+
+
+@triton.jit
+def _exponents(
+    keys, values, block, kv, at, end, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BK: tl.constexpr,
+    CODES: tl.constexpr,
+):  # fmt: skip
+    """Those of the keys and of the values [BK, 1] of `_entries`."""
+    inside = (at + tl.arange(0, BK) < end)[:, None]
+    row = at % B + tl.arange(0, BK)[:, None]
+    return (
+        load_exponents(keys, block, kv, row, inside, KH, D, B, CODES),
+        load_exponents(values, block, kv, row, inside, KH, D, B, CODES),
+    )
 
 
 @triton.jit
@@ -162,6 +175,10 @@ def attend_few_kernel(
         own_sin = tl.load(sine + own[:, None] * HALF + i, mask=mates, other=0.0)
         gains = _gains(q_gain, D)
         own_gains = _gains(k_gain, D)
+        scales = _exponents(keys, values, block, kv, begin, end, KH, D, B, BK, CODES)
+        following = 0
+        if CODES:
+            following = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
         if HELD:
             ahead = _entries(keys, values, block, kv, begin, end, KH, D, B, BK, CODES)
             block = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
@@ -185,6 +202,10 @@ def attend_few_kernel(
         total = tl.zeros([MP], tl.float32)
         acc = tl.zeros([MP, D], tl.float32)
         for at in tl.range(begin, end, BK, num_stages=1 if HELD else 2):
+            of_keys, of_values = scales
+            if CODES:
+                scales = _exponents(keys, values, following, kv, at + BK, end, KH, D, B, BK, CODES)
+                following = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
             if HELD:
                 first, second, value = ahead
                 ahead = _entries(keys, values, block, kv, at + BK, end, KH, D, B, BK, CODES)
@@ -193,7 +214,8 @@ def attend_few_kernel(
                 first, second, value = _entries(keys, values, block, kv, at, end, KH, D, B, BK, CODES)
                 block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
             best, total, acc = turn(
-                qa, qb, first, second, value, at + tl.arange(0, BK) < end, best, total, acc, scale
+                qa, qb, widened(first, of_keys, CODES), widened(second, of_keys, CODES),
+                widened(value, of_values, CODES), at + tl.arange(0, BK) < end, best, total, acc, scale,
             )  # fmt: skip
         if split == 0:
             ka, kb = _turned(raw_a, raw_b, bias, own_gains, key, mates, own_cos, own_sin, eps, D, NORM, BIAS)

@@ -18,7 +18,15 @@ from torch import Tensor
 
 from engine.model.cpu import kv_codes
 from engine.model.cpu.kv_blocks import BLOCK
-from engine.model.kernels.attention.entries import coding, exponents_of, largest, load_entries, narrowed, part_of
+from engine.model.kernels.attention.entries import (
+    coding,
+    exponents_of,
+    largest,
+    load_exponents,
+    narrowed,
+    part_of,
+    widened,
+)
 from engine.model.kernels.delta.spans import Spans
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.plane import place_of, plane_order
@@ -334,14 +342,25 @@ def attention_kernel(
         total = tl.zeros([MP], tl.float32)
         acc = tl.zeros([MP, D], tl.float32)
         end = tl.minimum(begin + stretch, length)
+        i = tl.arange(0, BK)[:, None]
+        first = (begin + i) < end
+        key_exponents = load_exponents(keys, block, kv, begin % B + i, first, KH, D, B, CODES)
+        value_exponents = load_exponents(values, block, kv, begin % B + i, first, KH, D, B, CODES)
+        following = 0
+        if CODES:
+            following = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
         for at in tl.range(begin, end, BK):
             s = at + tl.arange(0, BK)
             inside = (s < end)[:, None]
-            part = part_of(block, kv, KH, D, B, CODES)
-            row = at % B + tl.arange(0, BK)[:, None]
+            place = part_of(block, kv, KH, D, B, CODES) + (at % B + i) * D + d[None, :]
             block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
-            k = load_entries(keys, part, row, d[None, :], inside, D, B, CODES)
-            v = load_entries(values, part, row, d[None, :], inside, D, B, CODES)
+            k = widened(tl.load(keys + place, mask=inside, other=0), key_exponents, CODES)
+            v = widened(tl.load(values + place, mask=inside, other=0), value_exponents, CODES)
+            if CODES:
+                row = (at + BK) % B + i
+                key_exponents = load_exponents(keys, following, kv, row, at + BK + i < end, KH, D, B, CODES)
+                value_exponents = load_exponents(values, following, kv, row, at + BK + i < end, KH, D, B, CODES)
+                following = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
             score = tl.dot(q, tl.trans(k)) * scale
             score = tl.where((s < end)[None, :], score, -float("inf"))
             top = tl.maximum(best, tl.max(score, axis=1))

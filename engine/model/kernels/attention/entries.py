@@ -42,26 +42,34 @@ def part_of(block, kv, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, CODES
 
 
 @triton.jit
-def load_entries(cache, part, row, column, inside, D: tl.constexpr, B: tl.constexpr, CODES: tl.constexpr):
-    """fp16: the columns of entries row [M, 1] of a head's part; 0 where not inside [M, 1]."""
-    raw = tl.load(cache + part + row * D + column, mask=inside, other=0)
-    if CODES == 0:
-        return raw
-    return widened(raw, tl.load(cache + part + B * D + row, mask=inside, other=113), CODES)  # kv_codes.LEAST
+def load_exponents(
+    cache, block, kv, row, inside, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, CODES: tl.constexpr
+):  # fmt: skip
+    """uint8 of a head's entries row [M, 1] of a block, for `widened`. A turn ahead of the codes: nothing hides this
+    load, which is too narrow for an asynchronous copy."""
+    found = 0
+    if CODES:
+        part = part_of(block, kv, KH, D, B, CODES)
+        found = tl.load(cache + part + B * D + row, mask=inside, other=113)  # kv_codes.LEAST
+    return found
 
 
 @triton.jit
 def widened(codes, exponents, CODES: tl.constexpr):
-    """fp16 [M, C] of codes [M, C] and exponents [M, 1]."""
-    scale = ((exponents.to(tl.int32) - 7) << 23).to(tl.float32, bitcast=True).to(tl.float16)
-    if CODES == 1:
-        bits = codes.to(tl.int16)
-        half = ((bits & 0x80) << 8) | ((bits & 0x7F) << 7)
-        return half.to(tl.float16, bitcast=True) * 256.0 * scale
-    scale = tl.broadcast_to(scale, codes.shape)
-    return tl.inline_asm_elementwise(
-        _NATIVE if CODES == 89 else _BY_BITS, "=&r,=&r,r,r,r", [codes, scale], dtype=tl.float16, is_pure=True, pack=4
-    )  # fmt: skip
+    """fp16 [M, C] of codes [M, C] with exponents [M, 1]; what is fp16 stays so."""
+    found = codes
+    if CODES:
+        scale = ((exponents.to(tl.int32) - 7) << 23).to(tl.float32, bitcast=True).to(tl.float16)
+        if CODES == 1:
+            bits = codes.to(tl.int16)
+            half = ((bits & 0x80) << 8) | ((bits & 0x7F) << 7)
+            found = half.to(tl.float16, bitcast=True) * 256.0 * scale
+        else:
+            found = tl.inline_asm_elementwise(
+                _NATIVE if CODES == 89 else _BY_BITS, "=&r,=&r,r,r,r", [codes, tl.broadcast_to(scale, codes.shape)],
+                dtype=tl.float16, is_pure=True, pack=4,
+            )  # fmt: skip
+    return found
 
 
 @triton.jit

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine.model.kernels.attention import tile_attention_hopper
 from engine.model.kernels.attention.attention import Cache, Step
-from engine.model.kernels.attention.entries import coding, load_entries, part_of
+from engine.model.kernels.attention.entries import coding, load_exponents, part_of, widened
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.plane import place_of, plane_order
 
@@ -50,14 +50,25 @@ def tile_attention_kernel(
         total = tl.zeros([BQ], tl.float32)
         acc = tl.zeros([BQ, D], tl.float32)
         end = begin + count
+        j = tl.arange(0, BK)[:, None]
+        key_exponents = load_exponents(keys, block, head // G, j, j < end, KH, D, B, CODES)
+        value_exponents = load_exponents(values, block, head // G, j, j < end, KH, D, B, CODES)
+        following = 0
+        if CODES:
+            following = tl.load(blocks + BK // B, mask=end > BK, other=0)
         for at in tl.range(0, end, BK):
             s = at + tl.arange(0, BK)
             inside = (s < end)[:, None]
-            part = part_of(block, head // G, KH, D, B, CODES)
-            entry = at % B + tl.arange(0, BK)[:, None]
+            place = part_of(block, head // G, KH, D, B, CODES) + (at % B + j) * D + d[None, :]
             block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
-            k = load_entries(keys, part, entry, d[None, :], inside, D, B, CODES)
-            v = load_entries(values, part, entry, d[None, :], inside, D, B, CODES)
+            k = widened(tl.load(keys + place, mask=inside, other=0), key_exponents, CODES)
+            v = widened(tl.load(values + place, mask=inside, other=0), value_exponents, CODES)
+            if CODES:
+                entry = (at + BK) % B + j
+                there = at + BK + j < end
+                key_exponents = load_exponents(keys, following, head // G, entry, there, KH, D, B, CODES)
+                value_exponents = load_exponents(values, following, head // G, entry, there, KH, D, B, CODES)
+                following = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
             score = tl.dot(q, tl.trans(k))
             if at + BK > begin:
                 score = tl.where(s[None, :] <= begin + i[:, None], score, -float("inf"))
