@@ -7,8 +7,9 @@ may be anything, nothing: the judge, who reads the whole document, has the last 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
+from math import inf
 from typing import Any
 
 from engine.checks.closed_values import is_at
@@ -20,13 +21,17 @@ from engine.schema.reading.contents import LANGUAGE_OF, SYNTAX, syntax_of
 from engine.schema.reading.reference import Location, Schemas
 from engine.syntax import Syntax
 from engine.syntax.asked.completion import prepare
+from engine.syntax.asked.sized import Sized
 
 Path = tuple[str | int, ...]
-Found = tuple[tuple[Path, frozenset[Syntax]], ...]
+Found = tuple[tuple[Path, frozenset[Sized]], ...]
 """What the strings at these paths are."""
-Ways = frozenset[Syntax | None]
+Ways = frozenset[Sized | None]
 """What a string may be; None: anything."""
 _ANYTHING: Ways = frozenset({None})
+Own = Callable[[Location], Ways]
+_TOO_FEW: Ways = frozenset({Sized(Syntax("python"), least=-1)})
+"""No string is this."""
 _ABSENT: Ways = frozenset()
 """There is no such place."""
 _SAYING = frozenset({"$ref", *SYNTAX})
@@ -112,49 +117,51 @@ class Languages:
         """Whether no keyword that names a language stands below one that asks for it of some values only."""
         return not self._asked and self._schemas is not None and _is_alone(self._schemas.root.schema)
 
-    def at(self, path: Path, before: Found = ()) -> tuple[frozenset[Syntax], ...]:
+    def at(self, path: Path, before: Found = ()) -> tuple[frozenset[Sized], ...]:
         """Of each of these the string at `path` must be one; none where it may be anything. `before`: what strings
         before it turned out to be, by which branches of the schema cannot be meant any more."""
-        found = [frozenset({syntax}) for place, syntax in self._asked if is_at(place, path)]
+        found = [frozenset({Sized(syntax)}) for place, syntax in self._asked if is_at(place, path)]
         if self._schemas is not None:
-            ways = self._looked_at(path, before)
+            ways = self._looked_at(path, before, _language)
             if before and (not ways or self._left <= 0):
-                ways = self._looked_at(path, ())
+                ways = self._looked_at(path, (), _language)
             if ways and self._left > 0 and None not in ways:
                 found.append(frozenset(way for way in ways if way is not None))
             self.sure = self._left > 0 and (bool(found) or ways == _ANYTHING)
         return tuple(found)
 
-    def _looked_at(self, path: Path, before: Found) -> Ways:
+    def may_end(self, path: Path, count: int, before: Found) -> bool:
+        """Whether an array at `path` may end behind so many items, of which more may come."""
+        if self._schemas is None:
+            return True
+        ways = self._looked_at(path, before, lambda at: _TOO_FEW if count < at.schema.get("minItems", 0) else _ANYTHING)
+        return self._left <= 0 or ways != _TOO_FEW
+
+    def _looked_at(self, path: Path, before: Found, own: Own) -> Ways:
         assert self._schemas is not None
         self._left, self._before = _MOST, before
         try:
-            return self._ways(self._schemas.root, path, ())
+            return self._ways(self._schemas.root, path, (), own)
         except (RecursionError, EngineError):  # too deep, or too large, to look at
             self._left = 0
             return _ANYTHING
 
-    def _ways(self, at: Location, path: Path, here: Path) -> Ways:
-        """Of the string at `path` below a value that is at `here` and that `at` describes."""
+    def _ways(self, at: Location, path: Path, here: Path, own: Own) -> Ways:
+        """What `own` says of the value at `path` below a value that is at `here` and that `at` describes."""
         self._left -= 1
         schema = at.schema
         if not isinstance(schema, dict) or self._left <= 0:
             return _ANYTHING if schema else _ABSENT
-        if not _may_be(schema, path):
+        if not _may_be(schema, path, "string" if own is _language else "array"):
             return _ABSENT
-        refers = [self._ways(target, path, here) for target in self._targets(at)]
+        refers = [self._ways(target, path, here, own) for target in self._targets(at)]
         if refers and at.draft.ref_hides_siblings:
             return refers[0]
-        return _all([self._own(at, path, here), *refers, *self._applied(at, path, here)])
+        below = self._below(at, path[0]) if path else ()
+        told = _one(self._ways(child, path[1:], (*here, path[0]), own) for child in below) if path else own(at)
+        return _all([told, *refers, *self._applied(at, path, here, own)])
 
-    def _own(self, at: Location, path: Path, here: Path) -> Ways:
-        """By the keywords that speak of the value itself."""
-        if path:
-            return _one(self._ways(child, path[1:], (*here, path[0])) for child in self._below(at, path[0]))
-        syntax = syntax_of(at.schema)
-        return _ANYTHING if syntax is None else frozenset({syntax})
-
-    def _applied(self, at: Location, path: Path, here: Path) -> Iterator[Ways]:
+    def _applied(self, at: Location, path: Path, here: Path, own: Own) -> Iterator[Ways]:
         """By what is applied in place. `if`, `not` and what depends on other keys may apply or not: left out."""
         assert self._schemas is not None
         for name in ("allOf", "anyOf", "oneOf"):
@@ -162,14 +169,14 @@ class Languages:
                 branches = [self._schemas.child(at, name, str(index)) for index in range(len(at.schema[name]))]
                 if name != "allOf":
                     branches = [branch for branch in branches if not self._is_refuted(branch, here)]
-                ways = [self._ways(branch, path, here) for branch in branches]
+                ways = [self._ways(branch, path, here, own) for branch in branches]
                 yield _all(ways) if name == "allOf" else _one(ways)
 
     def _is_refuted(self, branch: Location, here: Path) -> bool:
         """Whether a string before is none that the value at `here` could have by this branch."""
         before, self._before = self._before, ()
         below = [(place[len(here) :], found) for place, found in before if place[: len(here)] == here != place]
-        ways = [(self._ways(branch, place, here), found) for place, found in below]
+        ways = [(self._ways(branch, place, here, _language), found) for place, found in below]
         self._before = before
         return any(None not in way and way.isdisjoint(found) for way, found in ways)
 
@@ -210,9 +217,19 @@ class Languages:
 _UNSAID = Schemas(True, depth=1, nodes=10).root
 
 
-def _may_be(schema: dict[str, object], path: Path) -> bool:
+def _language(at: Location) -> Ways:
+    """What a string may be by the keywords that speak of it."""
+    syntax = syntax_of(at.schema)
+    if syntax is None:
+        return _ANYTHING
+    return frozenset({Sized(syntax, int(at.schema.get("minLength", 0)), at.schema.get("maxLength", inf))})
+
+
+def _may_be(schema: dict[str, object], path: Path, wanted: str) -> bool:
+    """Whether it describes a value with something at `path`, which is what is `wanted`."""
     named = schema.get("type")
-    wanted = "string" if not path else "array" if isinstance(path[0], int) else "object"
+    if path:
+        wanted = "array" if isinstance(path[0], int) else "object"
     return named is None or wanted == named or (isinstance(named, list) and wanted in named)
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple, Protocol, Self
 
 from engine.grammar.counting.cursor import Cursor, characters, closing_quote, finished
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
-from engine.syntax import State, Syntax
 from engine.syntax.asked.completion import completion
+from engine.syntax.asked.sized import Sized, SizedState
 
 _LEAST_BUDGET = 64
 """Tokens that may be taken back of any value; of a longer one, half of what it has written."""
@@ -32,9 +32,9 @@ _PATIENCE = 3
 _MOST_FOUND = 16
 """Strings before that are asked whether they tell of one."""
 Path = tuple[str | int, ...]
-Ways = tuple[tuple[Syntax, State], ...]
+Ways = tuple[tuple[Sized, SizedState], ...]
 States = tuple[Ways, ...]
-Found = tuple[int, Path, frozenset[Syntax]]
+Found = tuple[int, Path, frozenset[Sized]]
 
 
 class Languages(Protocol):
@@ -44,8 +44,11 @@ class Languages(Protocol):
     sure: bool
 
     def at(
-        self, path: Path, before: tuple[tuple[Path, frozenset[Syntax]], ...] = ()
-    ) -> tuple[frozenset[Syntax], ...]: ...
+        self, path: Path, before: tuple[tuple[Path, frozenset[Sized]], ...] = ()
+    ) -> tuple[frozenset[Sized], ...]: ...
+
+    def may_end(self, path: Path, count: int, before: tuple[tuple[Path, frozenset[Sized]], ...]) -> bool:
+        """Whether an array may end behind so many items, where more may come."""
 
 
 class Dead(NamedTuple):
@@ -72,7 +75,7 @@ class _Open(NamedTuple):
         return not self.cut and all(any(state.whole for _, state in ways) for ways in self.states)
 
     @property
-    def found(self) -> frozenset[Syntax]:
+    def found(self) -> frozenset[Sized]:
         """What it is where it ends here."""
         return frozenset(syntax for ways in self.states for syntax, state in ways if state.whole)
 
@@ -83,8 +86,9 @@ class _Open(NamedTuple):
 
     def completed(self, least: int = 0) -> bytes | None:
         """With what it is valid, as short as is known but of so many characters at least."""
-        found = (completion(state) for ways in self.states for _, state in ways if not self.cut)
-        texts = sorted({json.dumps(text.ljust(least), ensure_ascii=False)[1:-1] for text in found if text is not None})
+        found = ((completion(way.state), way) for ways in self.states for _, way in ways if not self.cut)
+        long = (text.ljust(max(least, way.least)) for text, way in found if text is not None)
+        texts = sorted({json.dumps(text, ensure_ascii=False)[1:-1] for text in long})
         fed = (text.encode() for text in sorted(texts, key=len))
         return next((text for text in fed if (after := self.feed(text)) is not None and after.whole), None)
 
@@ -154,7 +158,7 @@ class FollowedStrings:
         """Read what is new, up to the first token behind which a string cannot become valid."""
         while self._new:
             before, text = self._new[0]
-            found = self._behind(before, text)
+            found = self._ended_too_early(before, text, self._behind(before, text))
             if isinstance(found, Dead):
                 return found
             self._read.append(found)
@@ -296,6 +300,24 @@ class FollowedStrings:
             self._unjudged.append((index, here.begin))
             cursor, at, here = cursor.read(text[at : close + 1]), close + 1, None
 
+    def _ended_too_early(self, cursor: Cursor, text: bytes, found: _Open | Dead | None) -> _Open | Dead | None:
+        """What has been found behind a token, unless it ends an array that must have more items by what its strings
+        are."""
+        at, end = 0, text.find(b"]")
+        while end >= 0 and self._found and not isinstance(found, Dead):
+            cursor, at = cursor.read(text[at:end]), end
+            frame = cursor.frame
+            if not cursor.in_string and frame is not None and frame.keys is None:
+                before = self._told(self._found)
+                if not self._languages.may_end(_path(cursor)[:-1], frame.count, before):
+                    return Dead(len(self._read), text[: end + 1])
+            end = text.find(b"]", at + 1)
+        return found
+
+    @staticmethod
+    def _told(found: Sequence[Found]) -> tuple[tuple[Path, frozenset[Sized]], ...]:
+        return tuple((place, syntaxes) for _, place, syntaxes in found[-_MOST_FOUND:])
+
     def _next(
         self, index: int, cursor: Cursor, text: bytes, at: int, found: Sequence[Found]
     ) -> tuple[_Open | None, Cursor, int]:
@@ -315,8 +337,7 @@ class FollowedStrings:
         if index == self._let_go:
             return _Open(index, (), begin=begin)
         path = _path(cursor)
-        before = tuple((place, syntaxes) for _, place, syntaxes in found[-_MOST_FOUND:])
-        states = _begun(self._languages.at(path, before))
+        states = _begun(self._languages.at(path, self._told(found)))
         if not self._languages.sure:
             self._sure_to = min(self._sure_to, begin)
         ways = any(len(ways) > 1 for ways in states)
@@ -330,7 +351,7 @@ def _note(found: list[Found], index: int, ended: _Open | None) -> None:
 
 
 @lru_cache(maxsize=256)
-def _begun(asked: tuple[frozenset[Syntax], ...]) -> States:
+def _begun(asked: tuple[frozenset[Sized], ...]) -> States:
     return tuple(tuple((syntax, syntax.start()) for syntax in ways) for ways in asked)
 
 

@@ -241,6 +241,27 @@ def test_strings_of_one_branch_are_of_its_language(tmp_path: Path, budget: int) 
     assert all(problem(Syntax("go", "body"), text) is None for text in result.value)
 
 
+def sql_or(**python: Any) -> list[dict[str, Any]]:
+    """Branches of an anyOf of which only that of Python asks for a length."""
+    return [{**code("python", "module"), **python}, code("sql", "module")]
+
+
+@pytest.mark.parametrize("branches", [
+    sql_or(minLength=20),
+    sql_or(maxLength=8),
+    [{"type": "array", "items": one, "minItems": least} for one, least in zip(sql_or(), (3, 1), strict=True)],
+])  # fmt: skip
+def test_a_length_that_one_branch_asks_for_is_held_where_the_text_is_of_that_branch(
+    tmp_path: Path, branches: list[Any]
+) -> None:
+    wanted = ["def f(): pass"] if "items" in branches[0] else "def f(): pass"
+    engine, _ = fake_engine(prefers(json.dumps(wanted, separators=(",", ":"))), tmp_path, limits=Limits(retries=0))
+    with engine:
+        result = engine.generate(asked({"anyOf": branches}, max_tokens=120))
+    assert result.status in ("complete", "closed"), (result.error, result.text)
+    assert result.value != wanted
+
+
 def test_the_longest_length_ends_a_text_where_it_was_valid(tmp_path: Path) -> None:
     result = written(tmp_path, "a + f(b, c) + g(dddd)", schema("expression", maxLength=18))
     assert result.status == "complete"

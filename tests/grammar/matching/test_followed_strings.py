@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.grammar.counting.cursor import Cursor
 from engine.grammar.matching.followed_strings import Dead, FollowedStrings
 from engine.syntax import State, Syntax
+from engine.syntax.asked.sized import Sized
 
 
 class Everywhere:
@@ -12,8 +13,11 @@ class Everywhere:
 
     sure = True
 
-    def at(self, path: object, before: object = ()) -> tuple[frozenset[Syntax], ...]:
-        return (frozenset({Syntax("python", "expression")}),)
+    def at(self, path: object, before: object = ()) -> tuple[frozenset[Sized], ...]:
+        return (frozenset({Sized(Syntax("python", "expression"))}),)
+
+    def may_end(self, path: object, count: int, before: object) -> bool:
+        return True
 
 
 def after(*tokens: bytes) -> tuple[FollowedStrings, Dead | None]:
