@@ -219,6 +219,7 @@ def test_what_cannot_fit_the_context_is_tokenised_in_small_pieces_until_that_sho
 UNREADABLE = {
     "NaN anywhere": b'{"model":"fake","messages":[{"role":"user","content":"x"}],"metadata":{"a":NaN}}',
     "a number beyond every number": b'{"model":"fake","messages":[{"role":"user","content":"x"}],"metadata":{"a":1e999}}',
+    "an integer beyond every number": b'{"model":"fake","messages":[{"role":"user","content":"x"}],"metadata":{"a":-1' + b"0" * 309 + b"}}",
     "an integer of 10,000 digits": b'{"model":"fake","seed":' + b"9" * 10_000 + b"}",
     "deep metadata": b'{"model":"fake","metadata":{"a":' + b"[" * 300 + b"]" * 300 + b"}}",
     "very deep metadata": b'{"model":"fake","metadata":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
@@ -344,7 +345,7 @@ def test_json_goes_by_several_names(server: Server, kind: str) -> None:
 
 
 LARGE = {
-    "long integers": b'{"x":[' + b",".join([b"1" * 4200] * 1300) + b"]}",
+    "long integers": b'{"x":[' + b",".join([b"1" * 308] * 18_000) + b"]}",
     "many integers": b'{"x":[' + b",".join([b"1" * 55] * 90_000) + b"]}",
     "escaped texts": b'{"x":[' + b",".join([b'"' + b"\\u0041" * 20 + b'"'] * 40_000) + b"]}",
     "a text": b'{"x":"' + b"\\u4e00" * 800_000 + b'"}',
