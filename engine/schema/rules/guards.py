@@ -316,13 +316,18 @@ class DependentMembers(Members):
         return 0 if self.order is None or facts.last is None else self.order.place(facts.last) + 1
 
     def allows(self, facts: Facts, name: str | None) -> bool:
-        return self._takes(facts, name, self.needed(facts.keys) - facts.keys)
+        return name in self._taken(facts, (name,))
 
-    def _takes(self, facts: Facts, name: str | None, missing: frozenset[str]) -> bool:
+    def _taken(self, facts: Facts, names: Iterable[str | None]) -> Iterator[str | None]:
+        """Those of the names that may come now."""
+        missing, implied = self.needed(facts.keys), dict[str | None, frozenset[str]](self.implied)
+        return (name for name in names if self._takes(facts, name, missing | implied.get(name, frozenset())))
+
+    def _takes(self, facts: Facts, name: str | None, needed: frozenset[str]) -> bool:
         keys = facts.keys
         if name in keys:
             return False
-        missing = missing.union(*[others - keys for key, others in self.implied if key == name]) - {name}
+        missing = needed - keys - {name}
         count, order = facts.count + 1, self.order
         if self.high is not None and count + len(missing) > self.high:
             return False
@@ -341,12 +346,10 @@ class DependentMembers(Members):
         return sum(key not in barred for key in self.order.names[at + 1 :])
 
     def allows_some(self, facts: Facts, names: Names) -> bool:
-        missing = self.needed(facts.keys) - facts.keys
-        return any(self._takes(facts, name, missing) for name in names.all)
+        return next(self._taken(facts, names.all), None) is not None
 
     def open_names(self, facts: Facts) -> Set[str]:
-        missing = self.needed(facts.keys) - facts.keys
-        return {name for name in self.names if self._takes(facts, name, missing)}
+        return {name for name in self._taken(facts, self.names) if name is not None}
 
 
 @lru_cache(maxsize=256)
