@@ -277,3 +277,16 @@ def test_what_is_no_multiple_is_named_where_multiples_are(keyword: Any, refused:
     assert [language.accepts_text(text) for text in ("6e-05", "1.5", "2.0", "0.99999999999999999999e-0")] == [
         True, True, False, False,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "word"), [("abcdef", "enforced"), ("abcdefg", "checked")])
+def test_keys_that_imply_keys_divide_the_parameters_of_a_call(keys: str, word: str) -> None:
+    """Nobody counts there: up to six keys every set of them has rules of its own."""
+    schema = {"type": "object", "properties": {key: {"const": 1} for key in (*keys, "z")},
+              "dependentRequired": {key: ["z"] for key in keys}}  # fmt: skip
+    lowered = lower(schema, style="qwen_xml")
+    assert [v.verdict for v in lowered.verdicts if v.keyword == "dependentRequired"] == [word]
+    language = Language(lowered.grammar)
+    last, needed = (f"<parameter={key}>\n1\n</parameter>\n" for key in (keys[-1], "z"))
+    assert language.accepts_text(last + needed)
+    assert language.accepts_text(last) == (word == "checked")
