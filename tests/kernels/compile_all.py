@@ -33,7 +33,7 @@ _FP32 = (
 _FP16 = "x half inner normed query keys values gain q_gain k_gain mixed"
 _INT32 = (
     "table ids pairs groups live slots positions arrived integers bitmask seen last tokens wanted sources "
-    "experts starts firsts counts tail order progress up_table down_table"
+    "experts starts totals firsts counts tail order progress up_table down_table"
 )
 TYPES: dict[str, str] = {
     **dict.fromkeys(_FP32.split(), "*fp32"),
@@ -118,7 +118,7 @@ def cases(capability: int) -> list[Case]:
         both = {"I": 768, "H": 2048, "C": 8, "GP": 256, "BITS": bits, **flags, **launch.stream_shape(*pair)}
         warps, options = both.pop("num_warps"), _cap(both)
         made += [(stream.stream_kernel, {**both, "BT": size}, warps, {}, options) for size in (8, 16)]
-    expand = {"K": 2048, "R": 4, "BITS": 4, "WARPS": 4, **asm}
+    expand = {"K": 2048, "R": 8, "BITS": 4, "WARPS": 4, **asm}
     made.append((prefill.expand_kernel, expand, 4, {"out": "*fp16"}, {}))
     depth = launch.attention_stages((capability // 10, capability % 10))
     tile = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, "G": 8, "BQ": 128, "BK": 64, "CODES": 0}
@@ -130,7 +130,8 @@ def cases(capability: int) -> list[Case]:
     if capability == 90:
         hopper = {name: value for name, value in tile.items() if name != "CODES"} | {"BK": 128, "S": 2}
         made.append((tile_attention_hopper.hopper_attention_kernel, hopper, 4, HOPPER, {}))
-    made.append((plane.norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"x": "*fp32", "out": "*fp16"}, {}))
+    norm = {"H": 2048, "HP": 2048, "ALSO": True, **pdl}
+    made.append((plane.norm_kernel, norm, 4, {"x": "*fp32", "out": "*fp16", "also": "*bf16"}, {}))
     route = {"E": 128, "EP": 128, "C": 8, "NORM_TOPK": True, **pdl}
     for rows, together in ((2, 1), (8, 8)):
         scores = {"H": 2048, "HP": 2048, "E": 128, "BE": rows, "TB": together, "STORE": rows == 2, **pdl}
@@ -141,15 +142,14 @@ def cases(capability: int) -> list[Case]:
     shared = {**route, "E": 512, "EP": 512, "C": 10, "SHARED": 1}
     made.append((router.choose_each_kernel, {**shared, "CP": 16, "COUNT": True}, 1, {}, {}))
     made.append((router.route_kernel, {**route, "TP": 8, "GP": 64}, 8, {}, {}))
-    sort = {"E": 128, "EP": 128, **pdl}
-    block = {"TB": groups.TOKENS, "C": 8, **sort}
+    block = {"TB": groups.TOKENS, "C": 8, "E": 128, "EP": 128, **pdl}
+    order = {"E": 128, "BE": groups.EXPERTS, "BB": 512, **pdl}
     made.append((groups.choose_kernel, {**block, "LD": 128, "NORM_TOPK": True, "SHARED": 0}, 4, {}, {}))
-    made.append((groups.order_kernel, {**sort, "SIZE": 64, "BB": 64}, 8, {}, {}))
-    made.append((groups.place_kernel, block, 4, {}, {}))
+    made.append((groups.order_kernel, order, 4, {}, {}))
+    made.append((groups.place_kernel, {**block, "SIZE": 64}, 4, {}, {}))
     made.append((groups.choose_kernel, {**shared, "TB": groups.TOKENS, "LD": 520}, 16, {}, {}))
-    sort |= {"E": 513, "EP": 1024}
-    made.append((groups.order_kernel, {**sort, "SIZE": 64, "BB": 8}, 8, {}, {}))
-    made.append((groups.place_kernel, {**block, **sort, "C": 11}, 16, {}, {}))
+    made.append((groups.order_kernel, {**order, "E": 513}, 4, {}, {}))
+    made.append((groups.place_kernel, {**block, "SIZE": 64, "E": 513, "EP": 1024, "C": 11}, 16, {}, {}))
     made.append(
         (
             plane.combine_kernel,

@@ -91,10 +91,13 @@ def test_attention_over_query_tiles_of_two_rows(kept: str) -> None:
 
 def test_norm_in_plane_order() -> None:
     x, gain = torch.randn(3, 128), torch.rand(128)
-    out, expected = torch.empty(3, 128).half(), torch.empty(3, 128).half()
-    plane.norm(x, gain, out, eps=1e-6)
-    plane.norm_reference(x, gain, expected, eps=1e-6)
+    (out, also), (expected, exact) = ((torch.empty(3, 128).half(), torch.empty(3, 128)) for _ in range(2))
+    plane.norm(x, gain, out, also, eps=1e-6)
+    plane.norm_reference(x, gain, expected, exact, eps=1e-6)
     assert distance(out, expected) < 5e-4
+    assert distance(also, exact) < 1e-6
+    plane.norm(x, gain, expected, eps=1e-6)
+    assert torch.equal(out, expected)
 
 
 @pytest.mark.parametrize("live", [20, 0])

@@ -133,13 +133,14 @@ class PrefillForward:
     ) -> None:  # fmt: skip
         """Adds the experts' outputs to x and leaves the next layer's input in `normed`; `following` is its gain."""
         model, op, eps = self._few.model, self._operations, self._few.model.shape.eps
-        op.norm(x, layer.post_gain, half, eps=eps)
+        wanted = prefill.activation_dtype(layer.gate_up, half)  # the router's stays as exact as it is
+        source = half if wanted == half.dtype else torch.empty_like(half, dtype=wanted)
+        op.norm(x, layer.post_gain, half, None if source is half else source, eps=eps)
         chosen, pairs = model.chosen, x.shape[0] * model.chosen
         logits = torch.zeros(x.shape[0], 1, device=x.device) if router is None else _logits(half, router)
         logits = logits[:, : model.experts]
         size = prefill.experts_group(half, pairs, logits.shape[1], layer.gate_up, layer.down)
         found = op.group(logits, live, **model.choice, size=size)
-        source = half.to(prefill.activation_dtype(layer.gate_up, half))  # the router's stays as exact as it is
         inner = torch.empty(pairs, model.inner, dtype=prefill.activation_dtype(layer.down, half), device=x.device)
         parts = torch.empty(pairs, x.shape[1], dtype=_parts_dtype(half), device=x.device)
         op.experts_product(

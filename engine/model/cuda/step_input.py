@@ -148,15 +148,13 @@ class StepInput:
 
     def exact(self, count: int) -> tuple[Step, Tiles]:
         """Fresh tensors of a step that is longer than the buffers."""
-        tokens, slots, positions = self._long
-        made = [
-            torch.tensor(values, dtype=torch.int32).to(self._machine.device) for values in (tokens, slots, positions)
-        ]
+        host = torch.zeros(3, -(-count // 4) * 4, dtype=torch.int32)  # rows begin at 16 bytes: kernels are told so
+        host.numpy()[:, :count] = self._long
+        tokens, slots, positions = host.to(self._machine.device)[:, :count]
         tiles = torch.tensor([[first, size] for first, size, _ in self._rows], dtype=torch.int32).to(
             self._machine.device
         )
-        assert len(tokens) == count
-        step = Step(made[0], made[1], made[2], self._part["live"], self._exact_spans())
+        step = Step(tokens, slots, positions, self._part["live"], self._exact_spans())
         return step, Tiles(tiles[:, 0].contiguous(), tiles[:, 1].contiguous())
 
     def _exact_spans(self) -> Spans | None:

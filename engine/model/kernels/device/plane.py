@@ -29,8 +29,8 @@ def place_of(k):
 
 
 @triton.jit
-def norm_kernel(x, gain, out, eps, H: tl.constexpr, HP: tl.constexpr, PDL: tl.constexpr):
-    """Grid (T): out of 16 bits [T, H] = norm(x) * gain, in plane order."""
+def norm_kernel(x, gain, out, also, eps, H: tl.constexpr, HP: tl.constexpr, ALSO: tl.constexpr, PDL: tl.constexpr):
+    """Grid (T): out of 16 bits [T, H] = norm(x) * gain, in plane order; with ALSO the same in `also`."""
     row = tl.program_id(0).to(tl.int64)
     h = tl.arange(0, HP)
     wait_for_previous(PDL)
@@ -39,19 +39,23 @@ def norm_kernel(x, gain, out, eps, H: tl.constexpr, HP: tl.constexpr, PDL: tl.co
     g = tl.load(gain + h, mask=h < H, other=0.0).to(tl.float32)
     value = value / tl.sqrt(tl.sum(value * value) / H + eps) * g
     tl.store(out + row * H + place_of(h), value.to(out.dtype.element_ty), mask=h < H)
+    if ALSO:
+        tl.store(also + row * H + place_of(h), value.to(also.dtype.element_ty), mask=h < H)
 
 
-def norm(x: Tensor, gain: Tensor, out: Tensor, *, eps: float) -> None:
-    """out of 16 bits [T, H] = rms_norm(x fp32) * gain in plane order."""
+def norm(x: Tensor, gain: Tensor, out: Tensor, also: Tensor | None = None, *, eps: float) -> None:
+    """out of 16 bits [T, H] = rms_norm(x fp32) * gain in plane order; the same in `also`, of another type."""
     tokens, hidden = x.shape
     norm_kernel[(tokens,)](
-        x, gain, out, eps, H=hidden, HP=triton.next_power_of_2(hidden), num_warps=4, **launch.dependent(x)
-    )
+        x, gain, out, out if also is None else also, eps, H=hidden, HP=triton.next_power_of_2(hidden),
+        ALSO=also is not None, num_warps=4, **launch.dependent(x),
+    )  # fmt: skip
 
 
-def norm_reference(x: Tensor, gain: Tensor, out: Tensor, *, eps: float) -> None:
+def norm_reference(x: Tensor, gain: Tensor, out: Tensor, also: Tensor | None = None, *, eps: float) -> None:
     value = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * gain.float()
-    out.copy_(value[:, plane_order(x.shape[1], x.device)])
+    for found in (out,) if also is None else (out, also):
+        found.copy_(value[:, plane_order(x.shape[1], x.device)])
 
 
 @triton.jit

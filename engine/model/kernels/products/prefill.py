@@ -212,23 +212,21 @@ def expand_kernel(
     words, scales, table, out,
     K: tl.constexpr, R: tl.constexpr, BITS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N/16/R, K/64/8): out fp16 (bf16 for 16 bits) [N, K] = the weight, columns in plane order."""
+    """Grid (N/16/R, K/64): out fp16 (bf16 for 16 bits) [N, K] = the weight, columns in plane order."""
     BLOCKS: tl.constexpr = K // 64
     lane = prepare_table(table, WARPS, BITS, ASM)
     tile = tl.program_id(0) * R
+    block = tl.program_id(1)
     r = tl.arange(0, 16 * R)
     n = tile * 16 + r
-    for j in tl.range(0, 8, num_stages=1):
-        block = tl.program_id(1) * 8 + j
-        if block < BLOCKS:
-            w0, w1, w2, w3 = load_words(words, scales, (tile + tl.arange(0, R)) * BLOCKS + block, BITS)
-            a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM).to(tl.float32)
-            if BITS == 4 or (BITS >> 16) & 1:
-                a = a * sum_scales(scales, (tile + r // 16) * BLOCKS + block, r % 16, BITS)[:, None]
-            if BITS == 8 or BITS > 31:
-                a = a * row_factors(scales, table, n, BITS)[:, None]
-            at = out + n.to(tl.int64)[:, None] * K + block * 64 + tl.arange(0, 64)[None, :]
-            tl.store(at, a.to(out.dtype.element_ty))
+    w0, w1, w2, w3 = load_words(words, scales, (tile + tl.arange(0, R)) * BLOCKS + block, BITS)
+    a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM).to(tl.float32)
+    if BITS == 4 or (BITS >> 16) & 1:
+        a = a * sum_scales(scales, (tile + r // 16) * BLOCKS + block, r % 16, BITS)[:, None]
+    if BITS == 8 or BITS > 31:
+        a = a * row_factors(scales, table, n, BITS)[:, None]
+    at = out + n.to(tl.int64)[:, None] * K + block * 64 + tl.arange(0, 64)[None, :]
+    tl.store(at, a.to(out.dtype.element_ty))
 
 
 def expand(weight: FragmentWeight, out: Tensor) -> None:
@@ -236,11 +234,10 @@ def expand(weight: FragmentWeight, out: Tensor) -> None:
     flags = launch.options(out)
     flags.pop("PDL")
     flags.pop("launch_pdl", None)
-    tiles = launch.chunk(weight.rows // 16, 4)
+    tiles = launch.chunk(weight.rows // 16, 8)
     launch.start(
-        expand_kernel, (weight.rows // 16 // tiles, -(-weight.columns // 512)), weight.words, weight.scales,
-        weight.table, out,
-        K=weight.columns, R=tiles, BITS=weight.kind, WARPS=4, num_warps=4, **flags,
+        expand_kernel, (weight.rows // 16 // tiles, weight.columns // 64), weight.words, weight.scales, weight.table,
+        out, K=weight.columns, R=tiles, BITS=weight.kind, WARPS=4, num_warps=4, **flags,
     )  # fmt: skip
 
 

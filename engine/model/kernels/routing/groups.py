@@ -1,7 +1,8 @@
 """Tokens by expert, for many tokens: who is chosen, pairs sorted by expert, and stretches of them for one block each.
 
-Three launches instead of a dozen library sorts: tokens are cut into blocks, each block counts its experts, one block
-adds up the counts, and every block writes its pairs where they belong. No synchronisation.
+Three launches instead of a dozen library sorts: tokens are cut into blocks, each block counts its experts, a block for
+every few experts adds up their counts, and every block of tokens writes its pairs where they belong, and some of the
+groups. No synchronisation.
 Axis letters: T tokens, E experts, C chosen experts per token, P = T * C pairs, B blocks of tokens, G groups.
 """
 
@@ -21,6 +22,8 @@ from engine.model.kernels.routing.router import choose_for_many
 
 TOKENS = 16
 """Tokens of one block while they are sorted."""
+EXPERTS = 8
+"""Experts of one block while counts are added up."""
 
 
 class Groups(NamedTuple):
@@ -67,55 +70,53 @@ def choose_kernel(
         tl.store(at + E, tl.sum(alive.to(tl.int32), axis=0))
 
 
-@triton.jit(do_not_specialize=["blocks", "G"])
+@triton.jit(do_not_specialize=["blocks"])
 def order_kernel(
-    counts, starts, groups, blocks, G, SIZE: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, BB: tl.constexpr,
-    PDL: tl.constexpr,
+    counts, totals, blocks, E: tl.constexpr, BE: tl.constexpr, BB: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """One block: counts [B, E] become how many pairs of the expert come before the block; the groups follow."""
+    """Grid (ceil(E/BE)): counts [B, E] become how many pairs of the expert come before the block; totals [E]."""
     wait_for_previous(PDL)
     release_next(PDL)
-    e = tl.arange(0, EP)
-    total = tl.zeros([EP], tl.int32)
+    e = tl.program_id(0) * BE + tl.arange(0, BE)
+    total = tl.zeros([BE], tl.int32)
     for first in tl.range(0, blocks, BB):
         b = first + tl.arange(0, BB)
         inside = (b < blocks)[:, None] & (e < E)[None, :]
         here = tl.load(counts + b[:, None] * E + e[None, :], mask=inside, other=0)
-        before = total[None, :] + tl.cumsum(here, axis=0) - here
-        tl.store(counts + b[:, None] * E + e[None, :], before, mask=inside)
+        tl.store(counts + b[:, None] * E + e[None, :], total[None, :] + tl.cumsum(here, axis=0) - here, mask=inside)
         total += tl.sum(here, axis=0)
-    start = tl.cumsum(total, axis=0) - total
-    tl.store(starts + e, start, mask=e < E)
-    parts = (total + SIZE - 1) // SIZE
-    base = tl.cumsum(parts, axis=0) - parts
-    for j in tl.range(0, tl.max(parts, axis=0)):
-        tl.store(groups + base + j, e, mask=j < parts)
-        tl.store(groups + G + base + j, start + SIZE * j, mask=j < parts)
-        tl.store(groups + 2 * G + base + j, tl.minimum(total - SIZE * j, SIZE), mask=j < parts)
-    used = tl.sum(parts, axis=0)
-    for first in tl.range(0, G, 256):
-        g = first + tl.arange(0, 256)
-        tl.store(groups + 2 * G + g, 0, mask=(g < G) & (g >= used))
+    tl.store(totals + e, total, mask=e < E)
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit(do_not_specialize=["T", "G"])
 def place_kernel(
-    ids, live, counts, starts, pairs, T, TB: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr,
-    PDL: tl.constexpr,
+    ids, live, counts, totals, pairs, groups, T, G,
+    SIZE: tl.constexpr, TB: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, C: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B): every pair of TB tokens to its place in the order of experts."""
+    """Grid (B): every pair of TB tokens to its place in the order of experts, and some of the groups."""
     wait_for_previous(PDL)
     release_next(PDL)
-    t = tl.program_id(0) * TB + tl.arange(0, TB)
+    block = tl.program_id(0)
+    t = block * TB + tl.arange(0, TB)
     e = tl.arange(0, EP)
     alive = t < tl.minimum(T, tl.load(live))
     taken = tl.zeros([TB, EP], tl.int32)
     for c in tl.static_range(C):
         expert = tl.load(ids + t * C + c, mask=alive, other=-1)
         taken += (expert[:, None] == e[None, :]).to(tl.int32)
-    start = tl.load(starts + e, mask=e < E, other=0) + tl.load(counts + tl.program_id(0) * E + e, mask=e < E, other=0)
-    place = start[None, :] + tl.cumsum(taken, axis=0) - 1
+    total = tl.load(totals + e, mask=e < E, other=0)
+    start = tl.cumsum(total, axis=0) - total
+    place = start + tl.load(counts + block * E + e, mask=e < E, other=0)
+    place = place[None, :] + tl.cumsum(taken, axis=0) - 1
     tl.store(pairs + place, t[:, None] * C + tl.cumsum(taken, axis=1) - 1, mask=taken > 0)
+    parts = (total + SIZE - 1) // SIZE
+    base = tl.cumsum(parts, axis=0) - parts
+    for j in tl.range(block, tl.max(parts, axis=0), tl.num_programs(0)):
+        tl.store(groups + base + j, e, mask=j < parts)
+        tl.store(groups + G + base + j, start + SIZE * j, mask=j < parts)
+        tl.store(groups + 2 * G + base + j, tl.minimum(total - SIZE * j, SIZE), mask=j < parts)
+    for first in tl.range(tl.sum(parts, axis=0) + block * EP, G, tl.num_programs(0) * EP):
+        tl.store(groups + 2 * G + first + e, 0, mask=first + e < G)
 
 
 def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, size: int, shared: bool = False) -> Sorted:
@@ -129,17 +130,18 @@ def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, size: i
     counts = torch.empty(blocks + 1, experts, dtype=torch.int32, device=device)
     found = torch.empty(3, bound, dtype=torch.int32, device=device)
     padded, routed, flags = triton.next_power_of_2(experts), experts - shared, launch.dependent(logits)
-    shape = {"E": experts, "EP": padded, **flags}
     warps = min(16, max(4, padded // 32))
-    starts = counts[blocks]
+    totals = counts[blocks]
     choose_kernel[(blocks,)](
         logits, live, ids, weights, counts, tokens, TB=TOKENS, E=routed, EP=triton.next_power_of_2(routed),
         C=chosen - shared, LD=logits.stride(0), NORM_TOPK=norm_topk, SHARED=int(shared), num_warps=warps, **flags,
     )  # fmt: skip
-    together = max(1, min(64, 8192 // padded))
-    order_kernel[(1,)](counts, starts, found, blocks, bound, SIZE=size, BB=together, num_warps=8, **shape)
+    order_kernel[(-(-experts // EXPERTS),)](
+        counts, totals, blocks, E=experts, BE=EXPERTS, BB=512, num_warps=4, **flags
+    )  # fmt: skip
     place_kernel[(blocks,)](
-        ids, live, counts, starts, pairs, tokens, TB=TOKENS, C=chosen, num_warps=warps, **shape
+        ids, live, counts, totals, pairs, found, tokens, bound, SIZE=size, TB=TOKENS, E=experts, EP=padded, C=chosen,
+        num_warps=warps, **flags,
     )  # fmt: skip
     return Sorted(weights, pairs, Groups(*found, size))
 
