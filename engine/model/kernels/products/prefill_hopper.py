@@ -1,7 +1,7 @@
 """The experts' products of many tokens on Hopper, in Gluon: four warps ask for activations and weights, two groups of
 four decode and multiply.
 
-Each group has half of a tile's rows; they multiply in turn, so that one decodes while the other multiplies. Blocks stay
+Each group has half of the rows of a tile, at its own pace, so that one decodes while the other multiplies. Blocks stay
 on the card and take tile after tile, so that the next one's input comes during this one's last sums. Axis letters as in
 prefill.py.
 """
@@ -36,14 +36,16 @@ STAGES = {4: 7, 8: 6, 16: 4}
 """Turns of 64 columns that have room, by bits."""
 ASKING = gl.constexpr(4)
 """Warps that ask."""
-LEAST = {4: 65, 8: 33, 16: 32}
+LEAST = {4: 33, 8: 33, 16: 32}
 """Tokens of a group from which on this is faster than `prefill.experts_kernel`, by bits; measured."""
 LAYOUT = gl.NVMMASharedLayout(128, 16, 2)
+_SCALED = gl.constexpr("mul.rn.f16x2 $0, $1, $2;")
 
 
 @gluon.jit
-def _operand(w, lane, table, R: gl.constexpr, BITS: gl.constexpr, OPERAND: gl.constexpr):
-    """Units of R row tiles as an operand [16 R, 64] in plane order. No data moves between threads."""
+def _operand(w, lane, table, scale, R: gl.constexpr, BITS: gl.constexpr, OPERAND: gl.constexpr):
+    """Units of R row tiles as an operand [16 R, 64] in plane order, of 4 bits times their rows' scales. No data moves
+    between threads."""
     w0 = w
     w1 = w
     w2 = w
@@ -58,13 +60,18 @@ def _operand(w, lane, table, R: gl.constexpr, BITS: gl.constexpr, OPERAND: gl.co
     a = gl.join(gl.join(a0, a2), gl.join(a1, a3))  # R, (g t h half i), p high, p low
     a = gl.reshape(a, [R, 8, 4, 2, 2, 2, 2, 2])
     a = gl.reshape(gl.permute(a, [0, 4, 1, 6, 7, 3, 2, 5]), [16 * R, 64])
-    return gl.convert_layout(a, OPERAND, assert_trivial=True)
+    a = gl.convert_layout(a, OPERAND, assert_trivial=True)
+    if BITS == 4:
+        rows = gl.convert_layout(scale.to(gl.float16), gl.SliceLayout(1, OPERAND), assert_trivial=True)
+        both = gl.expand_dims(rows, 1).broadcast_to(a.shape)
+        a = gl.inline_asm_elementwise(_SCALED, "=r,r,r", [a, both], dtype=gl.float16, is_pure=True, pack=2)
+    return a
 
 
 @gluon.jit
-def _not_zero(scale):
-    """A block's scale as sums are divided by it."""
-    return gl.where(gl.abs(scale) < 1e-20, 1e-20, scale)
+def _scale(scales, b, BLOCKS: gl.constexpr, BITS: gl.constexpr):
+    """A unit's scale of each row; of other than 4 bits nothing."""
+    return gl.load(scales + gl.minimum(b, BLOCKS - 1) * 16) if BITS == 4 else 0
 
 
 @gluon.jit
@@ -101,65 +108,54 @@ def _store(
 
 
 @gluon.jit
-def _operands(held, lane, table, R: gl.constexpr, BITS: gl.constexpr, OPERAND: gl.constexpr):
+def _operands(held, lane, table, low_scale, high_scale, R: gl.constexpr, BITS: gl.constexpr, OPERAND: gl.constexpr):
     """The units of R row tiles, and of R more, from shared memory to operands."""
     w = held.load(gl.BlockedLayout([1, 8], [1, 32], [4, 1], [1, 0]))
     low, high = gl.split(gl.permute(gl.reshape(w, [2, R, 64 * BITS]), [1, 2, 0]))
-    return _operand(low, lane, table, R, BITS, OPERAND), _operand(high, lane, table, R, BITS, OPERAND)
+    low_a = _operand(low, lane, table, low_scale, R, BITS, OPERAND)
+    return low_a, _operand(high, lane, table, high_scale, R, BITS, OPERAND)
 
 
 @gluon.jit
 def _tile(
-    part: gl.constexpr, held_x, held_w, full, empty, turn, lane, sources, start, count, expert, tile, done, scales,
+    part: gl.constexpr, held_x, held_w, full, empty, lane, sources, start, count, expert, tile, done, scales,
     table, weights, out, N: gl.constexpr, K: gl.constexpr, R: gl.constexpr, BT: gl.constexpr, S: gl.constexpr,
     GATE: gl.constexpr, BITS: gl.constexpr,
 ):  # fmt: skip
-    """2 R row tiles of one expert for BT tokens. The other group begins when half of them are multiplied. Of 4 bits the
-    sums are kept divided by the unit's scale, so that no others are needed beside them."""
+    """2 R row tiles of one expert for BT tokens."""
     BLOCKS: gl.constexpr = K // 64
     MMA: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BT, 16])
     OPERAND: gl.constexpr = gl.DotOperandLayout(0, MMA, 2)
     r = gl.arange(0, 16 * R, layout=gl.SliceLayout(1, MMA))
     low_acc = gl.zeros([16 * R, BT], gl.float32, layout=MMA)
     high_acc = gl.zeros([16 * R, BT], gl.float32, layout=MMA)
-    if BITS == 4:
-        low = scales + (expert * (N // 16) + tile + r // 16) * (BLOCKS * 16) + r % 16
-        high = low + R * BLOCKS * 16
-        low_due = _not_zero(gl.load(low))
-        high_due = _not_zero(gl.load(high))
-        low_later = gl.load(low + 16)
-        high_later = gl.load(high + 16)
+    low = scales + (expert * (N // 16) + tile + r // 16) * (BLOCKS * 16) + r % 16
+    high = low + R * BLOCKS * 16
+    low_scale = _scale(low, 0, BLOCKS, BITS)
+    high_scale = _scale(high, 0, BLOCKS, BITS)
+    low_later = _scale(low, 1, BLOCKS, BITS)
+    high_later = _scale(high, 1, BLOCKS, BITS)
     mbarrier.wait(full.index(done % S), done // S & 1)
+    fence_async_shared()
     own = held_w.index(done % S).slice(2 * part * R, 2 * R)
-    low_a, high_a = _operands(own, lane, table, R, BITS, OPERAND)
+    low_a, high_a = _operands(own, lane, table, low_scale, high_scale, R, BITS, OPERAND)
     for b in range(BLOCKS):
         slot = (done + b) % S
-        fence_async_shared()
         x = held_x.index(slot).slice(0, BT).permute((1, 0))
-        mbarrier.wait(turn.index(part), done + b + 1 - part & 1)
         low_sums = warpgroup_mma(low_a, x, low_acc, is_async=True)
         high_sums = warpgroup_mma(high_a, x, high_acc, is_async=True)
         following = done + gl.minimum(b + 1, BLOCKS - 1)
         mbarrier.wait(full.index(following % S), following // S & 1)
+        fence_async_shared()  # here, since it waits for loads of the thread that are under way: scales' are not yet
         own = held_w.index(following % S).slice(2 * part * R, 2 * R)
-        low_next, high_next = _operands(own, lane, table, R, BITS, OPERAND)
-        low_acc = warpgroup_mma_wait(1, deps=[low_sums])
-        mbarrier.arrive(turn.index(1 - part))
+        low_next, high_next = _operands(own, lane, table, low_later, high_later, R, BITS, OPERAND)
+        low_later = _scale(low, b + 2, BLOCKS, BITS)
+        high_later = _scale(high, b + 2, BLOCKS, BITS)
         # the operands are among what is waited for: else their registers would be free before
-        high_acc, _, _, low_a, high_a = warpgroup_mma_wait(0, deps=[high_sums, low_a, high_a, low_next, high_next])
+        low_acc, high_acc, _, _, low_a, high_a = warpgroup_mma_wait(
+            0, deps=[low_sums, high_sums, low_a, high_a, low_next, high_next]
+        )
         mbarrier.arrive(empty.index(slot))
-        if BITS == 4:
-            low_now = _not_zero(low_later)
-            high_now = _not_zero(high_later)
-            low_later = gl.load(low + gl.minimum(b + 2, BLOCKS - 1) * 16)
-            high_later = gl.load(high + gl.minimum(b + 2, BLOCKS - 1) * 16)
-            low_acc = low_acc * (low_due / low_now)[:, None]
-            high_acc = high_acc * (high_due / high_now)[:, None]
-            low_due = low_now
-            high_due = high_now
-    if BITS == 4:
-        low_acc = low_acc * low_due[:, None]
-        high_acc = high_acc * high_due[:, None]
     if BITS == 8:
         row = scales + expert * N + tile * 16 + r
         low_acc = low_acc * gl.load(row)[:, None]
@@ -170,7 +166,7 @@ def _tile(
 
 @gluon.jit
 def _multiply(
-    part: gl.constexpr, held_x, held_w, full, empty, turn, sources, experts, starts, counts, scales, table, weights,
+    part: gl.constexpr, held_x, held_w, full, empty, sources, experts, starts, counts, scales, table, weights,
     out, groups, N: gl.constexpr, K: gl.constexpr, R: gl.constexpr, BT: gl.constexpr, S: gl.constexpr,
     GATE: gl.constexpr, BITS: gl.constexpr,
 ):  # fmt: skip
@@ -187,12 +183,12 @@ def _multiply(
             tile = (work % TILES * 2 + part) * (2 * R)
             if count > BT // 2:
                 _tile(
-                    part, held_x, held_w, full, empty, turn, lane, sources, start, count, expert, tile, done, scales,
+                    part, held_x, held_w, full, empty, lane, sources, start, count, expert, tile, done, scales,
                     table, weights, out, N, K, R, BT, S, GATE, BITS,
                 )  # fmt: skip
             else:
                 _tile(
-                    part, held_x, held_w, full, empty, turn, lane, sources, start, count, expert, tile, done, scales,
+                    part, held_x, held_w, full, empty, lane, sources, start, count, expert, tile, done, scales,
                     table, weights, out, N, K, R, BT // 2, S, GATE, BITS,
                 )  # fmt: skip
             done += K // 64
@@ -256,9 +252,6 @@ def hopper_experts_kernel(
     held_w = gl.allocate_shared_memory(gl.int16, [S, 4 * R, 64 * BITS], words.layout)
     full = gl.allocate_shared_memory(gl.int64, [S, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [S, 1], mbarrier.MBarrierLayout())
-    turn = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    for p in gl.static_range(2):
-        mbarrier.init(turn.index(p), 1)
     for s in gl.static_range(S):
         mbarrier.init(full.index(s), 1 + 32 * ASKING)
         mbarrier.init(empty.index(s), 2)
@@ -269,12 +262,12 @@ def hopper_experts_kernel(
         [
             (
                 _multiply,
-                (0, held_x, held_w, full, empty, turn, sources, experts, starts, counts, scales, table, weights, out,
+                (0, held_x, held_w, full, empty, sources, experts, starts, counts, scales, table, weights, out,
                  groups, N, K, R, BT, S, GATE, BITS),
             ),
             (
                 _multiply,
-                (1, held_x, held_w, full, empty, turn, sources, experts, starts, counts, scales, table, weights, out,
+                (1, held_x, held_w, full, empty, sources, experts, starts, counts, scales, table, weights, out,
                  groups, N, K, R, BT, S, GATE, BITS),
             ),
             (
