@@ -77,7 +77,7 @@ def whole_of_superblock(most: int, scales: Tensor) -> Tensor:
 def by_table(table: Tensor, group: int, number: Number, weight: Tensor) -> Coded:
     """The nearest of a table's numbers, its largest at the group's largest element."""
     parts = _parts(weight, group)
-    scales = number(parts.abs().amax(-1) / table.abs().max())
+    scales = number(parts.abs().amax(-1) / table.max())
     wanted = (parts / scales.clamp(min=1e-30)[..., None]).reshape(weight.shape)
     ordered, order = table.sort()
     index = torch.bucketize(wanted, (ordered[1:] + ordered[:-1]) / 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import time
 from itertools import pairwise
@@ -44,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
             figures["peers"] = _vllm(options, config)
         for quantization in options.quantizations:
             _one(options, config, quantization, ceiling, figures)
+            gc.collect()  # graphs that are left would count to the next one's peak
             torch.cuda.empty_cache()  # nothing where there is no GPU
             own = {name: [row for row in figures[name] if row.get("quantization") == quantization] for name in TABLES}
             print(json.dumps(own), flush=True)  # what is there if the run is cut short

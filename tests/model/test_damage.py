@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,35 @@ def test_with_a_source_one_row_is_enough() -> None:
     matrices[6][17] = matrices[6][18]
     found = beyond({f"e{i}": against(m, sources[i]) for i, m in enumerate(matrices)})
     assert [(f.name, f.kind) for f in found] == [("e6", "differs")]
+
+
+def related(seed: int) -> list[Tensor]:
+    """Experts whose columns are alike in size, but go together in the same way."""
+    random = torch.Generator().manual_seed(seed)
+    common = torch.randn(16, COLUMNS, generator=random) / 8
+    sizes = (EXPERTS, 256)
+    own = torch.randn(*sizes, COLUMNS, generator=random)
+    return list(own + torch.randn(*sizes, 16, generator=random) @ common)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_goes_together_tells_a_permutation(seed: int) -> None:
+    matrices = related(seed)
+    assert look(matrices) == []
+    matrices[2] = permuted(matrices[2], seed)
+    found = look(matrices)
+    assert {(f.name, f.kind) for f in found} == {("e2", "permuted")}
+    assert any("goes together" in f.detail for f in found)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("part", ["scale", "packed"])
+def test_codes_under_other_scales_are_seen(part: str, seed: int) -> None:
+    held = [quantize_tensor(matrix, "nf4") for matrix in related(seed)]
+    moved = getattr(held[2], part).roll(1, -1) if part == "scale" else held[2].packed.roll(96, -1)
+    held[2] = replace(held[2], **{part: moved})
+    found = look([one.dequantize() for one in held], None)
+    assert {(f.name, f.kind) for f in found} == {("e2", "permuted")}
 
 
 def test_few_siblings_are_not_compared() -> None:
