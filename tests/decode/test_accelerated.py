@@ -93,9 +93,7 @@ def test_the_whole_engine_gives_the_same_tokens_on_either_runner(
 
 
 @pytest.mark.parametrize("accelerated", [False, True])
-def test_a_cache_in_8_bits_gives_drafts_chunks_and_company_the_same_tokens(
-    accelerated: bool, tmp_path: Path
-) -> None:
+def test_a_cache_in_8_bits_gives_drafts_chunks_and_company_the_same_tokens(accelerated: bool, tmp_path: Path) -> None:
     def loaded(**settings: Any) -> tuple[EngineConfig, Any]:
         config = config_for(tmp_path, "nf4", device="cpu", **settings)
         source = resolve(config.model)
