@@ -250,7 +250,7 @@ def _read_check(pointer: str, check: Any) -> str | Callable[[Any, Any], str | No
     if callable(check) or (isinstance(check, Syntax | str) and check):
         return check  # type: ignore[no-any-return]  # a function of any kind
     raise RequestError(
-        f"checks: at {pointer!r} stands {type(check).__name__}; a check is a function, a registered name or a syntax",
+        f"checks.{pointer} must be a function, a registered name or a syntax, got {type(check).__name__}",
         param="checks",
         pointer=pointer,
     )

@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,8 @@ def load(line: dict[str, Any]) -> None:
 
 @quick()
 def decode(line: dict[str, Any]) -> None:
-    assert sorted((run["batch"], run["constrained"]) for run in line["runs"]) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    told = [(run["batch"], run["prompt_tokens"], run["constrained"]) for run in line["runs"]]
+    assert sorted(told) == list(product((1, 2), (8, 40), (False, True)))
     for run in line["runs"]:
         assert run["tokens_per_s"] == pytest.approx(run["batch"] / run["ms_per_step"] * 1e3, rel=0.02, abs=0.06)
         rate = run["bytes_per_step"] / (run["ms_per_step"] * 1e-3)

@@ -24,6 +24,8 @@ from engine.serve.wire.failure import BodyTooLarge, Malformed
 
 MOST_VALUES = 100_000
 """Twice what a schema may have."""
+LONG_DIGITS = 65_536
+"""Of integers that no float holds: to write one of thousands of digits again is one call that takes long."""
 AT_ONCE_VALUES, AT_ONCE_BYTES = 10_000, 256 << 10
 """What one call of C parses: 10 ms at most, whatever it is."""
 ON_THE_LOOP = 16 << 10
@@ -78,9 +80,11 @@ def read_json(body: bytes) -> Any:
     values = marks if marks <= AT_ONCE_VALUES else _values(body)
     if values > MOST_VALUES:
         raise BodyTooLarge(f"the body has over {MOST_VALUES} values")
-    decoder = _AT_ONCE if values <= AT_ONCE_VALUES and len(body) <= AT_ONCE_BYTES else _IN_PIECES
+    kind = json.JSONDecoder if values <= AT_ONCE_VALUES and len(body) <= AT_ONCE_BYTES else _InPieces
     try:
-        value = decoder.decode(body.decode("utf-8-sig"))
+        value = kind(parse_constant=_no_constant, parse_float=_finite, parse_int=_Integers()).decode(
+            body.decode("utf-8-sig")
+        )
     except UnicodeDecodeError as error:
         raise Malformed(f"the body is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -130,11 +134,18 @@ def _finite(text: str) -> float:
     return value
 
 
-def _integer(text: str) -> int:
-    """What is larger than any float is refused as a float is: to write thousands of digits takes long, in one call."""
-    if len(text) > sys.float_info.max_10_exp:
-        _finite(text)
-    return int(text)
+class _Integers:
+    """Reads the integers of one body, of which few are larger than any float."""
+
+    def __init__(self) -> None:
+        self._digits = 0
+
+    def __call__(self, text: str) -> int:
+        if len(text) > sys.float_info.max_10_exp:
+            self._digits += len(text)
+            if self._digits > LONG_DIGITS:
+                raise BodyTooLarge(f"the body's integers that are larger than any float have over {LONG_DIGITS} digits")
+        return int(text)
 
 
 def _no_constant(name: str) -> None:
@@ -184,7 +195,3 @@ class _InPieces(json.JSONDecoder):
         super().__init__(**hooks)
         self.parse_string = _string
         self.scan_once = json.scanner.py_make_scanner(self)  # type: ignore[attr-defined]  # the stubs lack it
-
-
-_HOOKS: dict[str, Any] = {"parse_constant": _no_constant, "parse_float": _finite, "parse_int": _integer}
-_AT_ONCE, _IN_PIECES = json.JSONDecoder(**_HOOKS), _InPieces(**_HOOKS)

@@ -219,7 +219,7 @@ def test_what_cannot_fit_the_context_is_tokenised_in_small_pieces_until_that_sho
 UNREADABLE = {
     "NaN anywhere": b'{"model":"fake","messages":[{"role":"user","content":"x"}],"metadata":{"a":NaN}}',
     "a number beyond every number": b'{"model":"fake","messages":[{"role":"user","content":"x"}],"metadata":{"a":1e999}}',
-    "an integer beyond every number": b'{"model":"fake","messages":[{"role":"user","content":"x"}],"metadata":{"a":-1' + b"0" * 309 + b"}}",
+    "many integers beyond every float": b'{"model":"fake","metadata":{"a":[' + b",".join([b"1" * 4200] * 16) + b"]}}",
     "an integer of 10,000 digits": b'{"model":"fake","seed":' + b"9" * 10_000 + b"}",
     "deep metadata": b'{"model":"fake","metadata":{"a":' + b"[" * 300 + b"]" * 300 + b"}}",
     "very deep metadata": b'{"model":"fake","metadata":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
