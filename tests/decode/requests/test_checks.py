@@ -344,8 +344,8 @@ def test_checks_are_no_part_of_the_grammar(engine: Engine) -> None:
     [
         ({"a": functions.short}, "'a' is no JSON pointer"),
         ({"/a~2": functions.short}, "'/a~2' is no JSON pointer"),
-        ({"/a": 3}, "at '/a' stands int"),
-        ({"/a": ""}, "at '/a' stands str"),
+        ({"/a": 3}, "checks./a must be a function, a registered name or a syntax, got int"),
+        ({"/a": ""}, "checks./a must be a function, a registered name or a syntax, got str"),
         ({3: functions.short}, "3 is no JSON pointer"),
         ({"/a" * 501: functions.short}, "checks has 1002 characters, over the limit of 1000"),
         ({f"/{n}": functions.short for n in range(65)}, "checks has 65 pointers, over the limit of 64"),
