@@ -81,20 +81,6 @@ def _entries(
 
 
 @triton.jit
-def _exponents(
-    keys, values, block, kv, at, end, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BK: tl.constexpr,
-    CODES: tl.constexpr,
-):  # fmt: skip
-    """Those of the keys and of the values [BK, 1] of `_entries`."""
-    inside = (at + tl.arange(0, BK) < end)[:, None]
-    row = at % B + tl.arange(0, BK)[:, None]
-    return (
-        load_exponents(keys, block, kv, row, inside, KH, D, B, CODES),
-        load_exponents(values, block, kv, row, inside, KH, D, B, CODES),
-    )
-
-
-@triton.jit
 def _kept(entries, place, value, exponents, mine, CODES: tl.constexpr):
     """Store of `value` fp16 [R, C] the row that is `mine` [R, 1], as codes with exponents [R, 1]; gives what readers
     will find of all of them."""
@@ -175,7 +161,7 @@ def attend_few_kernel(
         own_sin = tl.load(sine + own[:, None] * HALF + i, mask=mates, other=0.0)
         gains = _gains(q_gain, D)
         own_gains = _gains(k_gain, D)
-        scales = _exponents(keys, values, block, kv, begin, end, KH, D, B, BK, CODES)
+        scales = load_exponents(keys, values, block, kv, begin, end, KH, D, B, BK, CODES)
         following = 0
         if CODES:
             following = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
@@ -204,7 +190,7 @@ def attend_few_kernel(
         for at in tl.range(begin, end, BK, num_stages=1 if HELD else 2):
             of_keys, of_values = scales
             if CODES:
-                scales = _exponents(keys, values, following, kv, at + BK, end, KH, D, B, BK, CODES)
+                scales = load_exponents(keys, values, following, kv, at + BK, end, KH, D, B, BK, CODES)
                 following = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
             if HELD:
                 first, second, value = ahead

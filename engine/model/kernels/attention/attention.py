@@ -343,9 +343,7 @@ def attention_kernel(
         acc = tl.zeros([MP, D], tl.float32)
         end = tl.minimum(begin + stretch, length)
         i = tl.arange(0, BK)[:, None]
-        first = (begin + i) < end
-        key_exponents = load_exponents(keys, block, kv, begin % B + i, first, KH, D, B, CODES)
-        value_exponents = load_exponents(values, block, kv, begin % B + i, first, KH, D, B, CODES)
+        scales = load_exponents(keys, values, block, kv, begin, end, KH, D, B, BK, CODES)
         following = 0
         if CODES:
             following = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
@@ -354,12 +352,11 @@ def attention_kernel(
             inside = (s < end)[:, None]
             place = part_of(block, kv, KH, D, B, CODES) + (at % B + i) * D + d[None, :]
             block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
-            k = widened(tl.load(keys + place, mask=inside, other=0), key_exponents, CODES)
-            v = widened(tl.load(values + place, mask=inside, other=0), value_exponents, CODES)
+            of_keys, of_values = scales
+            k = widened(tl.load(keys + place, mask=inside, other=0), of_keys, CODES)
+            v = widened(tl.load(values + place, mask=inside, other=0), of_values, CODES)
             if CODES:
-                row = (at + BK) % B + i
-                key_exponents = load_exponents(keys, following, kv, row, at + BK + i < end, KH, D, B, CODES)
-                value_exponents = load_exponents(values, following, kv, row, at + BK + i < end, KH, D, B, CODES)
+                scales = load_exponents(keys, values, following, kv, at + BK, end, KH, D, B, BK, CODES)
                 following = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
             score = tl.dot(q, tl.trans(k)) * scale
             score = tl.where((s < end)[None, :], score, -float("inf"))

@@ -43,15 +43,19 @@ def part_of(block, kv, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, CODES
 
 @triton.jit
 def load_exponents(
-    cache, block, kv, row, inside, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, CODES: tl.constexpr
+    keys, values, block, kv, at, end, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BK: tl.constexpr,
+    CODES: tl.constexpr,
 ):  # fmt: skip
-    """uint8 of a head's entries row [M, 1] of a block, for `widened`. A turn ahead of the codes: nothing hides this
-    load, which is too narrow for an asynchronous copy."""
-    found = 0
+    """uint8 [BK, 1] of the keys and of the values at positions from `at` on that are before `end`, in that block, for
+    `widened`. A turn ahead of the codes: nothing hides this load, which is too narrow for an asynchronous copy."""
+    of_keys = 0
+    of_values = 0
     if CODES:
-        part = part_of(block, kv, KH, D, B, CODES)
-        found = tl.load(cache + part + B * D + row, mask=inside, other=113)  # kv_codes.LEAST
-    return found
+        inside = (at + tl.arange(0, BK) < end)[:, None]
+        place = part_of(block, kv, KH, D, B, CODES) + B * D + at % B + tl.arange(0, BK)[:, None]
+        of_keys = tl.load(keys + place, mask=inside, other=113)  # kv_codes.LEAST
+        of_values = tl.load(values + place, mask=inside, other=113)
+    return of_keys, of_values
 
 
 @triton.jit

@@ -51,8 +51,7 @@ def tile_attention_kernel(
         acc = tl.zeros([BQ, D], tl.float32)
         end = begin + count
         j = tl.arange(0, BK)[:, None]
-        key_exponents = load_exponents(keys, block, head // G, j, j < end, KH, D, B, CODES)
-        value_exponents = load_exponents(values, block, head // G, j, j < end, KH, D, B, CODES)
+        scales = load_exponents(keys, values, block, head // G, 0, end, KH, D, B, BK, CODES)
         following = 0
         if CODES:
             following = tl.load(blocks + BK // B, mask=end > BK, other=0)
@@ -61,13 +60,11 @@ def tile_attention_kernel(
             inside = (s < end)[:, None]
             place = part_of(block, head // G, KH, D, B, CODES) + (at % B + j) * D + d[None, :]
             block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
-            k = widened(tl.load(keys + place, mask=inside, other=0), key_exponents, CODES)
-            v = widened(tl.load(values + place, mask=inside, other=0), value_exponents, CODES)
+            of_keys, of_values = scales
+            k = widened(tl.load(keys + place, mask=inside, other=0), of_keys, CODES)
+            v = widened(tl.load(values + place, mask=inside, other=0), of_values, CODES)
             if CODES:
-                entry = (at + BK) % B + j
-                there = at + BK + j < end
-                key_exponents = load_exponents(keys, following, head // G, entry, there, KH, D, B, CODES)
-                value_exponents = load_exponents(values, following, head // G, entry, there, KH, D, B, CODES)
+                scales = load_exponents(keys, values, following, head // G, at + BK, end, KH, D, B, BK, CODES)
                 following = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
             score = tl.dot(q, tl.trans(k))
             if at + BK > begin:
