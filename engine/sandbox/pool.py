@@ -156,18 +156,17 @@ class Pool:
                     task.child.pause(task not in chosen)
             for task in chosen:
                 if task.child is None:
-                    self._begin(task)
+                    self._begin(task, chosen)
 
-    def _begin(self, task: Task) -> None:
-        """An idle process of its session, or (always after a loss) a new one, or that of a job that has used less."""
+    def _begin(self, task: Task, chosen: Sequence[Task]) -> None:
+        """An idle process of its session, or (always after a loss) a new one, in place of that of a job that has used
+        less and whose turn it is not: there is one, since fewer are chosen than may hold a process."""
         child = None if task.losses else self.nursery.idle(task.job)
         if child is None:
             holders = [other for other in self._tasks if other.child and other.job.module == task.job.module]
-            still = [other for other in holders if other.child and other.child.paused]
             if len(holders) >= _LIVE:
-                if not still:
-                    return
-                self._put_back(min(still, key=lambda other: (not other.done(), other.used_s)))
+                spare = [other for other in holders if other not in chosen]
+                self._put_back(min(spare, key=lambda other: (not other.done(), other.used_s)))
             child = self.nursery.born(task.job)
         task.begin(child)
 

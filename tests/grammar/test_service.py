@@ -24,6 +24,7 @@ from engine.grammar.compile.screen import heaviest, screen
 from engine.grammar.endings.completion_table import CompletionTable
 from engine.grammar.sealed_files import read_sealed, write_sealed
 from engine.grammar.store import maker as maker_module
+from engine.grammar.store.making import Making
 from engine.grammar.vocabulary import vocabulary as vocabulary_module
 from engine.request import Constraint
 from tests.grammar.fakes import BOMB, byte_tokenizer
@@ -72,6 +73,21 @@ def test_many_callers_share_one_compilation(tmp_path: Path, monkeypatch: pytest.
     assert len({grammar.key for grammar in grammars}) == 1
     assert service.compile(Constraint.json_schema(PERSON)).source == "memory"
     service.close()
+
+
+def test_a_compilation_has_an_owner_before_it_begins(
+    byte_service: GrammarService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that belonged to nobody had used nothing, and went before everybody."""
+    owners, begin = list[Any](), maker_module.Maker.begin
+
+    def seen(maker: maker_module.Maker, making: Making) -> None:
+        owners.extend(making.owners)
+        begin(maker, making)
+
+    monkeypatch.setattr(maker_module.Maker, "begin", seen)
+    byte_service.submit(Constraint.json_schema({"const": "somebody's"}), owner="somebody").result(60)
+    assert owners == ["somebody"]
 
 
 def test_a_memory_hit_costs_under_a_fifth_of_a_millisecond(byte_service: GrammarService) -> None:

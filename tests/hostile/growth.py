@@ -25,6 +25,7 @@ from typing import Any
 
 from engine.config import Limits
 from engine.decode.core.engine_core import EngineCore
+from engine.plain_json import DEEPEST
 from engine.sandbox.lanes import Lane
 from engine.sandbox.pool import Pool
 from engine.sandbox.task import Task
@@ -37,6 +38,8 @@ SLACK_S = 0.1
 """A job is looked at every few milliseconds, and a little later on a busy machine."""
 TYPED = {"SchemaInvalid", "SchemaRefused", "LimitExceeded", "JudgingLimit", "BudgetTooSmall", "Invalid", "DeadEnd"}
 ANSWERS = {200, 413, 422}
+TOO_DEEP = (400, "RequestError")
+"""For a body that is nested deeper than any may be, before anybody looks at what is in it."""
 LAST = 1 << 53
 
 
@@ -141,11 +144,19 @@ def ask(server: Server, route: str, body: Any, name: str, report: Report) -> str
     answer = server.client.post(route, json=body, timeout=300)
     found = answer.json()
     kind = (found.get("error") or {}).get("type")
-    if answer.status_code not in ANSWERS or (kind is not None and kind not in TYPED and answer.status_code != 413):
+    typed = kind is None or kind in TYPED or answer.status_code == 413
+    deep = (answer.status_code, kind) == TOO_DEEP and depth(body) > DEEPEST
+    if not deep and not (typed and answer.status_code in ANSWERS):
         report.fault(f"{name}: {route} answers {answer.status_code} {json.dumps(found)[:300]}")
     if kind is None and found.get("supported") is False:
         return "refused by check"
     return kind
+
+
+def depth(value: Any) -> int:
+    """Containers inside one another."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
 
 
 def run(chosen: list[Family], limits: Limits) -> Report:

@@ -21,6 +21,7 @@ from engine import Constraint
 from engine.sandbox import Job, Pool, Stopped, Task
 from engine.sandbox.frames import LENGTH_BYTES
 from engine.sandbox.nursery import Nursery
+from engine.sandbox.pool import _LIVE
 from engine.sandbox.processes import Child
 
 MODULE = "tests.sandbox.worker"
@@ -134,6 +135,31 @@ def test_a_job_whose_process_is_being_started_holds_its_place(pool: Pool, monkey
     for task in (small, *long):
         task.cancel()
     assert [sum(paused) for paused in turns] == [1] * 4
+
+
+def test_a_process_that_is_being_started_is_given_up_for_whose_turn_it_is(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Nursery._read_child
+
+    def unborn(nursery: Nursery, child: Child) -> None:
+        if child.session != "unborn":
+            read(nursery, child)
+
+    monkeypatch.setattr(Nursery, "_read_child", unborn)
+    held: list[Task] = []
+    for owner in range(_LIVE):
+        task = pool.submit(job("1", session="unborn"), [owner])
+        until = time.monotonic() + 60
+        while task.child is None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert task.child is not None
+        pool._later(lambda owner=owner: pool._shares.charge(owner, 1.0))  # type: ignore[misc]  # bound now
+        held.append(task)
+    assert answer(pool, "'small'", "late") == "small"
+    assert not any(task.done() for task in held)
+    for task in held:
+        task.cancel()
 
 
 def test_jobs_of_another_module_have_places_of_their_own(pool: Pool) -> None:
