@@ -28,7 +28,7 @@ from bench.harness.record import emit, record
 from bench.harness.tables import print_table
 from engine.model.kernels.delta.chunk import delta_chunk
 from engine.model.kernels.delta.chunks import make_chunk_scratch, make_chunks
-from engine.model.kernels.delta.memory import TAPS, DeltaMemory, DeltaWeights, Rows, make_memory
+from engine.model.kernels.delta.memory import TAPS, DeltaMemory, DeltaWeights, Rows, Way, make_memory
 from engine.model.kernels.delta.step import delta_step, replay
 
 DEVICE = torch.device("cuda:0")
@@ -98,7 +98,9 @@ def replays(options: argparse.Namespace, count: int) -> Row:
     memory = random_memory(options, options.layers, 1)
     taps = torch.stack([weight.taps for weight in random_weights(memory)])
     start, rows = memory.state.clone(), rows_of([count], 3)
-    work = partial(replay, taps, start, rows.slots, rows, memory)
+    tails, table = memory.inputs[:, :, : TAPS - 1].clone(), rows.slots.repeat(1, count // RING + 2)
+    way = Way(start, tails, rows.slots, memory.inputs, memory.gates, table)
+    work = partial(replay, taps, way, rows, memory)
     return measured(f"replay {count}", work, 1, 2 * memory.state.nbytes, options)
 
 

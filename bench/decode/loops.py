@@ -18,6 +18,8 @@ from engine.interfaces import FROM_DEVICE, RowInput, SampleInputs
 from engine.model.cpu.kv_blocks import BLOCK
 from engine.model.cuda.kv_cache import position_bytes
 
+STRIDE = 37
+"""Tokens by which rows are longer each time that they go back: no multiple of what states are kept at."""
 SETTINGS: dict[str, dict[str, float]] = {
     "greedy": {"temperature": 0.0},
     "temperature": {},
@@ -66,6 +68,34 @@ def decode(
             "ms_spread": [round(min(found), 4), round(max(found), 4)],
         })  # fmt: skip
     return runs
+
+
+def back(runner: Any, options: argparse.Namespace, batch: int, tokens: int) -> dict[str, Any]:
+    """Milliseconds a row by which a step that begins `tokens` before the end of each row takes longer than the one
+    before it. Rows have decoded at least as many tokens one by one, and some more each time."""
+    draw, at, extra = random.Random(tokens), options.prompt, []
+
+    def step(position: int) -> float:
+        started = time.perf_counter()
+        runner.forward([RowInput(slot, [draw.randrange(runner.vocab_size)], position) for slot in range(batch)])
+        runner._machine.synchronize()
+        return (time.perf_counter() - started) * 1e3
+
+    _fill(runner, options, batch)
+    for end in back_ends(options, tokens):
+        plain = [step(position) for position in range(at, end)][-STRIDE:]
+        extra.append((step(end - tokens) - statistics.median(plain)) / batch)
+        at = end - tokens + 1
+    return {
+        "quantization": runner.quantization, "batch": batch, "tokens_back": tokens,
+        "ms_a_row": round(statistics.median(extra), 3), "ms_spread": [round(min(extra), 3), round(max(extra), 3)],
+    }  # fmt: skip
+
+
+def back_ends(options: argparse.Namespace, tokens: int) -> range:
+    """Lengths from which `back` goes back."""
+    first = options.prompt + tokens + STRIDE
+    return range(first, first + STRIDE * options.repeats, STRIDE)
 
 
 def sampling(runner: Any, options: argparse.Namespace, batch: int) -> list[dict[str, Any]]:

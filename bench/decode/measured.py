@@ -6,7 +6,7 @@ import argparse
 import gc
 import json
 import time
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bench.decode.kernels import kernel_table
-from bench.decode.loops import decode, prefill, sampling, weight_bytes
+from bench.decode.loops import back, back_ends, decode, prefill, sampling, weight_bytes
 from bench.decode.random_forms import FORMS, random_model
 from bench.harness.bandwidth import copy_bytes_per_s
 from bench.harness.models import shape_file
@@ -29,8 +29,8 @@ from engine.model.hf.random_weights import random_weights
 SLACK = 64
 """Positions beyond prompt and steps: warm-ups and the block that a step opens."""
 LONG_ROWS = 8
-"""The most rows of a long context."""
-TABLES = ("runs", "sampling", "prefill", "kernels")
+"""The most rows of a long context, and of going back."""
+TABLES = ("runs", "sampling", "prefill", "back", "kernels")
 PATHS = ("config", "out", "vllm", "tokenizer")
 """Options that a record does not tell."""
 
@@ -72,9 +72,10 @@ def _one(options: argparse.Namespace, config: Path, quantization: str, ceiling: 
     else:
         weights = dict(random_weights(settings, quantization, options.device, 0).tensors)
     clock.append(time.perf_counter())
-    length = options.prompt + options.steps
+    length = max([options.prompt + options.steps, *(back_ends(options, tokens)[-1] for tokens in options.back)])
+    room = max(options.sequence, length + SLACK)
     runner = CudaRunner(
-        weights, settings, max_batch=max(options.batches), max_sequence=length + SLACK, device=options.device,
+        weights, settings, max_batch=max(options.batches), max_sequence=room, device=options.device,
         quantization=quantization, cache=options.cache,
     )  # fmt: skip
     clock.append(time.perf_counter())
@@ -96,6 +97,8 @@ def _one(options: argparse.Namespace, config: Path, quantization: str, ceiling: 
         figures["runs"] += decode(runner, options, batch, ceiling)
         if not options.lean:
             figures["sampling"] += sampling(runner, options, batch)
+    for batch, tokens in product([batch for batch in options.batches if batch <= LONG_ROWS], options.back):
+        figures["back"].append(back(runner, options, batch, tokens))
     peak = torch.cuda.max_memory_allocated() / 2**30 if options.device != "cpu" else 0.0
     figures[f"peak_gib_{quantization}"] = round(peak, 2)
     figures.setdefault("peak_gib", round(peak, 2))

@@ -145,6 +145,9 @@ def decode(line: dict[str, Any]) -> None:
         assert run["tokens_per_s"] == pytest.approx(run["batch"] / run["ms_per_step"] * 1e3, rel=0.02, abs=0.06)
         rate = run["bytes_per_step"] / (run["ms_per_step"] * 1e-3)
         assert run["ceiling_share"] == pytest.approx(rate / (line["ceiling_tb_s"] * 1e12), abs=0.01)
+    for way in line["back"]:
+        assert way["ms_spread"][0] <= way["ms_a_row"] <= way["ms_spread"][1]
+    assert [(way["batch"], way["tokens_back"]) for way in line["back"]] == [(1, 3), (2, 3)]
 
 
 @quick()

@@ -197,10 +197,9 @@ def cases(capability: int) -> list[Case]:
 _DELTA = {
     **dict.fromkeys(["projected", "ba", "rate", "start", "state", "gates", "decays", "betas"], "*fp32"),
     **dict.fromkeys(["taps", "inputs", "solved", "scores", "found", "queries", "out"], "*fp16"),
-    **dict.fromkeys(["rows", "first", "counts", "places"], "*i32"), "kept": "*fp32",
-    **dict.fromkeys(
-        ["stride", "ba_stride", "start_stride", "state_stride", "inputs_stride", "gates_stride"], "i32"
-    ),
+    **dict.fromkeys(["rows", "first", "counts", "places", "table"], "*i32"), "kept": "*fp32", "tails": "*fp16",
+    **dict.fromkeys(["stride", "ba_stride", "width", "start_stride", "tails_stride"], "i32"),
+    **dict.fromkeys(["state_stride", "inputs_stride", "gates_stride"], "i32"),
 }  # fmt: skip
 
 

@@ -1,15 +1,14 @@
 """The recurrent states of a GPU's rows, and how a row gets that of an earlier place.
 
-Beside its state a slot has a ring of what its last tokens fed (`kernels.delta.memory`); copies of states lie in places
-that all rows and prefixes share. Going back takes the nearest copy before that place and does again what the tokens
-after it did. Where the ring no longer has that, the row's tokens are fed again, with the step's own. Copies are held by
-reference; where all places are taken, the copy that was made first is given up, and whoever held it feeds more again.
+Beside its state a slot has a ring of what its last tokens fed (`kernels.delta.memory`), of two pages; a page that it is
+about to lose is copied to one of those behind the rings, and copies of states lie in places of their own. All rows and
+prefixes share both, bounded by bytes. Going back takes the nearest copy before that place and does again what the
+tokens after it did. Where that is no longer known, the row's tokens are fed again, with the step's own.
 Knows slots, positions and tokens. Knows no layer's order and no request.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,35 +20,33 @@ from engine.interfaces import FROM_DEVICE, RowInput, SampleInputs
 from engine.model.architecture.shape import DeltaNet
 from engine.model.kernels.delta import step
 from engine.model.kernels.delta.chunks import CHUNK
-from engine.model.kernels.delta.memory import TAPS, Rows, make_memory
+from engine.model.kernels.delta.memory import TAPS, DeltaMemory, Rows, Way
 from engine.model.kernels.delta.spans import LayerStates
+from engine.model.recurrent.places import Placed, Places
 from engine.model.recurrent.trail import SPACING, Feeding, missed_least
 
-RING = 128
-"""Positions of which it is kept what their tokens fed: twice the way between two copies."""
-HELD = 4
-"""Copies that a row holds at most; the farther back, the farther apart."""
-SPARE = 8
-"""Places beyond three for two slots: of stored prompts."""
+PAGE = 64
+RING = 2 * PAGE
+"""Positions of which a slot keeps what their tokens fed: twice the way between two copies."""
+PAGES = 60
+"""Pages behind the rings, where rows can fill so many: 2.3 GB at the size of Qwen3-Coder-Next."""
+HELD = 8
+"""Copies that a row holds at most; the farther back, the farther apart. Of many rows each holds fewer."""
+LEAST = 2
+SPARE = 24
+"""Places beyond one a slot, eight of them for stored prompts."""
+STORED = 8
 NONE = 0
 """The place of the state before the first token."""
 NOWHERE = 1 << 40
 """The ring has nothing."""
 
 
-@dataclass(eq=False, slots=True, weakref_slot=True)
-class Copied:
-    """The state after `position` tokens, while it has a place."""
-
-    position: int
-    place: int | None
-
-
 @dataclass(frozen=True, slots=True)
 class SavedStates:
     """What a prefix needs: copies, and its tokens."""
 
-    copies: tuple[Copied, ...]
+    copies: tuple[Placed, ...]
     tokens: tuple[int, ...]
     each: int
 
@@ -60,22 +57,35 @@ class SavedStates:
 
 @dataclass(slots=True)
 class _Row(Feeding):
-    copies: list[Copied] = field(default_factory=list)
-    ring: int = 1 - TAPS
-    """The first position from which on the ring has what tokens fed."""
+    copies: list[Placed] = field(default_factory=list)
+    pages: dict[int, Placed] = field(default_factory=dict)
+    """By number, counted from the row's first position: all that its tokens fed."""
+    first: int = NOWHERE
+    """The ring has what tokens fed from there on."""
+    last: int = 0
+    """And up to there."""
 
     def upto(self, position: int) -> None:
         """Only copies that belong to the first tokens, and still have a place."""
         self.copies = [copy for copy in self.copies if copy.position <= position and copy.place is not None]
 
-    def nearest(self, position: int) -> Copied:
+    def nearest(self, position: int) -> Placed:
         """The last copy up to there."""
         self.upto(position)
-        return self.copies[-1] if self.copies else Copied(0, NONE)
+        return self.copies[-1] if self.copies else Placed(0, NONE)
 
-    def remembers(self, base: Copied) -> bool:
-        """Whether the ring has what all tokens after the copy fed, and where the copy's own inputs are written back."""
-        return base.position - TAPS + 1 >= self.ring
+    def paged(self, number: int) -> int | None:
+        """Where that page was copied to, if it was and is still there."""
+        page = self.pages.get(number)
+        return None if page is None else page.place
+
+    def remembers(self, start: int, stop: int) -> bool:
+        """Whether it is known what the tokens from `start` up to `stop` fed."""
+        return all(
+            self.paged(number) is not None
+            or (self.first <= max(start, PAGE * number) and min(stop, PAGE * number + PAGE) <= self.last)
+            for number in range(start // PAGE, -(-stop // PAGE))
+        )
 
 
 class DeviceStates:
@@ -85,9 +95,10 @@ class DeviceStates:
         self, kind: DeltaNet, taps: Tensor, *, slots: int, positions: int, dtype: torch.dtype = torch.float16
     ) -> None:
         self._taps, layers, device = taps, len(taps), taps.device
-        heads, places = (kind.key_heads, kind.value_heads, kind.key_dim), 3 * slots // 2 + SPARE
+        heads, places = (kind.key_heads, kind.value_heads, kind.key_dim), slots + SPARE
+        pages = min(PAGES, slots * -(-positions // PAGE))
         try:
-            self.memory = make_memory(layers, slots, RING, heads, device, dtype)
+            self.memory, self._inputs, self._gates = _paged_memory(layers, slots, pages, heads, device, dtype)
             self._states = torch.zeros(layers, places, *self.memory.state.shape[2:], device=device)
             self._tails = torch.zeros(layers, places, TAPS - 1, taps.shape[2], device=device, dtype=dtype)
         except torch.OutOfMemoryError:
@@ -96,14 +107,14 @@ class DeviceStates:
                 param="max_batch",
             ) from None
         self._rows = [_Row() for _ in range(slots)]
-        self._copies: list[weakref.ref[Copied] | None] = [None] * places
-        self._turn = NONE
+        self._copies, self._pages = Places(NONE + 1, places), Places(2 * slots, 2 * slots + pages)
+        self._most = HELD
         self._last = [0] * slots
         self._sampled: Sequence[int] | None = None
         """Slots whose ids are on their way."""
         self._unknown: list[tuple[int, int]] = []
         """Slots and positions that were fed what was on its way then."""
-        numbers = max(positions, places, slots, RING) + 1
+        numbers = max(positions, places, 2 * slots + pages, RING) + 1
         self._numbers = torch.arange(numbers, dtype=torch.int32, device=device).repeat_interleave(4).view(-1, 4)
         """Any number as a tensor [1] that a kernel finds as aligned as every other."""
         self._replay = step.replay if device.type == "cuda" else step.replay_reference
@@ -116,11 +127,13 @@ class DeviceStates:
     def __str__(self) -> str:
         """What it takes, for people."""
         row = sum(part[:, 0].numel() * part.element_size() for part in self.memory)
-        taken, copies = row * len(self._rows), self.each * len(self._copies)
+        copies, tokens = len(self._copies) + 1, PAGE * len(self._pages)
+        page = sum(part[:, 0].numel() * part.element_size() for part in (self._inputs, self._gates))
+        taken = row * len(self._rows) + self.each * copies + page * len(self._pages)
         return (
             f"recurrent state: {row / 1e6:,.1f} MB a row in {len(self._taps)} layers, with what its last {RING} tokens "
-            f"fed; {len(self._rows)} rows and {len(self._copies)} copies to go back to: "
-            f"{(taken + copies) / 2**30:.2f} GiB"
+            f"fed; {len(self._rows)} rows, {copies} copies to go back to and what {tokens:,} earlier tokens fed: "
+            f"{taken / 2**30:.2f} GiB"
         )
 
     def layers(self) -> list[LayerStates]:
@@ -130,6 +143,7 @@ class DeviceStates:
     def begin(self, rows: Sequence[RowInput]) -> list[RowInput]:
         """Let the slots' states be those at which the rows begin, or earlier: then with the tokens in between as part
         of the row."""
+        self._most = max(LEAST, min(HELD, (len(self._copies) - STORED) // max(1, len(rows))))
         return [self._begin(row) for row in rows]
 
     def _begin(self, row: RowInput) -> RowInput:
@@ -145,8 +159,22 @@ class DeviceStates:
         held.tokens[row.position :] = [*missing, *fed]
         if fed[0] == FROM_DEVICE:
             self._learn(row.slot, len(held.tokens) - len(fed))
+        self._turn_pages(row.slot, reached, len(held.tokens))
         held.at = None
         return row
+
+    def _turn_pages(self, slot: int, start: int, stop: int) -> None:
+        """What is fed from `start` up to `stop` goes into the ring: pages that are whole and will not be are copied."""
+        row, lost = self._rows[slot], stop - RING
+        for number in range(-(-row.first // PAGE), start // PAGE):
+            if PAGE * number < lost and row.paged(number) is None:
+                row.pages[number] = self._pages.take(PAGE * number)
+                self._copy_page(2 * slot + number % 2, row.pages[number].place or 0)
+        row.first, row.last = max(row.first, lost), stop
+
+    def _copy_page(self, source: int, target: int) -> None:
+        for part in (self._inputs, self._gates):
+            part[:, target] = part[:, source]
 
     def _learn(self, slot: int, position: int) -> None:
         """The token there is what the slot sampled last, now or when it is known."""
@@ -162,7 +190,7 @@ class DeviceStates:
             before = (len(row.tokens) - 1) // CHUNK * CHUNK
             found.append(-1)
             if before:
-                copy = self._place(row.position + before)
+                copy = self._copies.take(row.position + before)
                 self._rows[row.slot].copies.append(copy)
                 found[-1] = copy.place or NONE
         return found
@@ -172,9 +200,6 @@ class DeviceStates:
         for row in rows:
             held = self._rows[row.slot]
             held.at = len(held.tokens)
-            if held.ring == NOWHERE:  # it began anew, behind what the copy brought along
-                held.ring = row.position - TAPS + 1
-            held.ring = max(held.ring, held.at - RING)
             if held.copies and row.position < held.copies[-1].position < held.at:
                 copy = held.copies.pop()
                 self._keep_tail(copy, row.slot)
@@ -201,22 +226,39 @@ class DeviceStates:
         if row.is_at(position):
             return position
         base = row.nearest(position)
-        reached = position if row.remembers(base) else base.position
-        if not row.remembers(base):
-            row.ring = NOWHERE
-        self._return(slot, base, reached - base.position)
+        reached = position if row.remembers(base.position, position) else base.position
+        self._return(slot, base, reached)
+        self._fill_ring(slot, base, reached)
         row.at = reached
         return reached
 
-    def _return(self, slot: int, base: Copied, count: int) -> None:
-        """The state of a copy, and what `count` tokens after it did."""
+    def _return(self, slot: int, base: Placed, reached: int) -> None:
+        """The state of a copy, and what the tokens after it did."""
         assert base.place is not None
-        before = [base.position - TAPS + 1 + tap for tap in range(TAPS - 1)]
-        for tap, position in enumerate(before):
-            if position >= 0:
+        row, start = self._rows[slot], base.position // PAGE
+        numbers = range(start, max(start + 1, -(-reached // PAGE)))
+        pages = [2 * slot + number % 2 if (page := row.paged(number)) is None else page for number in numbers]
+        table = torch.cat([self._number(page) for page in pages]).unsqueeze(0)
+        source, count, own, at = (self._number(n) for n in (base.place, reached - base.position, slot, base.position))
+        way = Way(self._states, self._tails, source, self._inputs, self._gates, table)
+        self._replay(self._taps, way, Rows(own, count, own, at), self.memory)
+
+    def _fill_ring(self, slot: int, base: Placed, reached: int) -> None:
+        """The ring has what the last tokens up to there fed, as far as that is known; of those before a copy it has
+        what the next convolutions read."""
+        row, last, begin = self._rows[slot], (reached - 1) // PAGE, base.position - TAPS + 1
+        joins = reached <= row.last or (reached == base.position and begin <= row.last)
+        first = max(row.first, reached - RING) if row.first <= reached and joins else reached
+        for number in (last, last - 1):
+            page = row.paged(number)
+            if page is not None and PAGE * number < first <= PAGE * number + PAGE:
+                self._copy_page(page, 2 * slot + number % 2)
+                first = PAGE * number
+        for tap, position in enumerate(range(begin, base.position)):
+            if position >= max(0, reached - TAPS + 1):
                 self.memory.inputs[:, slot, position % RING] = self._tails[:, base.place, tap]
-        source, number, own, at = (self._number(n) for n in (base.place, count, slot, base.position))
-        self._replay(self._taps, self._states, source, Rows(own, number, own, at), self.memory)
+        row.first, row.last = min(first, reached - TAPS + 1), reached
+        row.pages = {number: page for number, page in row.pages.items() if PAGE * number + PAGE <= reached}
 
     def save(self, slot: int, length: int) -> SavedStates:
         """How the state after the slot's first `length` tokens came to be, and one token before: who begins with all of
@@ -225,7 +267,7 @@ class DeviceStates:
         made = []
         if row.at == length:
             made.append(self._copy(slot, length))
-            if row.remembers(row.nearest(length - 1)):
+            if row.remembers(row.nearest(length - 1).position, length - 1):
                 self.rewind(slot, length - 1)
                 made.insert(0, self._copy(slot, length - 1))
             self._hold(row, made[-1])
@@ -234,44 +276,48 @@ class DeviceStates:
 
     def load(self, slot: int, saved: SavedStates, length: int) -> None:
         """The slot begins with the first `length` tokens of what was saved."""
-        row = _Row(list(saved.tokens[:length]), copies=list(saved.copies), ring=NOWHERE)
+        row = _Row(list(saved.tokens[:length]), copies=list(saved.copies))
         row.upto(length)
         self._rows[slot] = row
 
-    def _hold(self, row: _Row, copy: Copied) -> None:
+    def _hold(self, row: _Row, copy: Placed) -> None:
         row.upto(copy.position - 1)
         row.copies.append(copy)
-        while len(row.copies) > HELD:
+        while len(row.copies) > self._most:
             del row.copies[missed_least([held.position for held in row.copies], copy.position)]
 
-    def _copy(self, slot: int, position: int) -> Copied:
+    def _copy(self, slot: int, position: int) -> Placed:
         """The slot's state as it is, which is that after so many tokens."""
-        copy = self._place(position)
+        copy = self._copies.take(position)
         assert copy.place is not None
         self._states[:, copy.place] = self.memory.state[:, slot]
         self._keep_tail(copy, slot)
         return copy
 
-    def _keep_tail(self, copy: Copied, slot: int) -> None:
+    def _keep_tail(self, copy: Placed, slot: int) -> None:
         if copy.place is not None:
             for tap in range(TAPS - 1):
                 place = (copy.position - TAPS + 1 + tap) % RING
                 self._tails[:, copy.place, tap] = self.memory.inputs[:, slot, place]
 
-    def _place(self, position: int) -> Copied:
-        """A place that nobody holds, or the one that has been held for longest."""
-        places = list(range(self._turn + 1, len(self._copies))) + list(range(1, self._turn + 1))
-        free = next((place for place in places if (held := self._copies[place]) is None or held() is None), places[0])
-        held = self._copies[free]
-        if held is not None and (owner := held()) is not None:
-            owner.place = None
-        copy = Copied(position, free)
-        self._copies[free], self._turn = weakref.ref(copy), free
-        return copy
-
     def warm(self) -> None:
         """Launch what going back takes."""
-        self._return(0, Copied(0, NONE), 0)
+        self._return(0, Placed(0, NONE), 0)
 
     def _number(self, value: int) -> Tensor:
         return self._numbers[value, :1]
+
+
+def _paged_memory(
+    layers: int, slots: int, pages: int, heads: tuple[int, int, int], device: torch.device, dtype: torch.dtype
+) -> tuple[DeltaMemory, Tensor, Tensor]:
+    """Memory of all layers; and inputs and gates by pages, of which each two of the first are a slot's ring."""
+    keys, values, size = heads
+
+    def zeros(*sizes: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(layers, *sizes, device=device, dtype=dtype)
+
+    inputs = zeros(2 * slots + pages, PAGE, (2 * keys + values) * size, dtype=dtype)
+    gates = zeros(2 * slots + pages, PAGE, 2, values)
+    rings = (part[:, : 2 * slots].view(layers, slots, RING, *part.shape[3:]) for part in (inputs, gates))
+    return DeltaMemory(zeros(slots, values, size, size), *rings), inputs, gates

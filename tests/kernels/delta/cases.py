@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.model.kernels.delta.memory import TAPS, DeltaMemory, DeltaWeights, Rates, Rows, make_memory
+from engine.model.kernels.delta.memory import TAPS, DeltaMemory, DeltaWeights, Rates, Rows, Way, make_memory
 
 CPU = torch.device("cpu")
 
@@ -55,3 +55,17 @@ def rows_of(counts: list[int], slots: list[int], positions: list[int], device: t
 def copied(memory: DeltaMemory, dtype: torch.dtype | None = None) -> DeltaMemory:
     """A copy, its state in another type."""
     return DeltaMemory(memory.state.to(dtype or memory.state.dtype, copy=True), *(part.clone() for part in memory[1:]))
+
+
+def way_in_rings(memory: DeltaMemory, start: Tensor, sources: Tensor, rows: Rows) -> Way:
+    """Forward from states of `start` over what the slots' rings have: each ring is a page."""
+    ring, count = memory.inputs.shape[2], int(rows.count.max()) // memory.inputs.shape[2] + 2
+    tails = start.new_zeros(*start.shape[:2], TAPS - 1, memory.inputs.shape[-1], dtype=memory.inputs.dtype)
+    for source, slot, position in zip(*(part.tolist() for part in (sources, rows.slots, rows.positions)), strict=True):
+        before = [p % ring for p in range(position - TAPS + 1, position)]
+        held = memory.inputs[:, slot, before]
+        tails[:, source] = torch.where(
+            torch.arange(position - TAPS + 1, position)[:, None].to(held.device) < 0, 0, held
+        )
+    table = rows.slots[:, None].repeat(1, count)
+    return Way(start, tails, sources, memory.inputs, memory.gates, table)

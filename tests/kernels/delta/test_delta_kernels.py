@@ -15,7 +15,7 @@ from engine.model.kernels.delta import step
 from engine.model.kernels.delta.chunk import delta_chunk, delta_chunk_reference
 from engine.model.kernels.delta.chunks import make_chunk_scratch, make_chunks
 from engine.model.kernels.delta.memory import DeltaMemory, Kept, make_memory
-from tests.kernels.delta.cases import copied, random_layer, random_rates, random_step, rows_of
+from tests.kernels.delta.cases import copied, random_layer, random_rates, random_step, rows_of, way_in_rings
 from tests.kernels.weights import distance
 
 HEADS, SLOTS, RING = (2, 4, 32), 4, 16
@@ -83,10 +83,34 @@ def test_going_back_and_on_is_never_having_gone() -> None:
     for reached in (2, 5, 7):
         for function in (step.replay, step.replay_reference):
             memory.state.fill_(float("nan"))
-            function(taps, start, sources, rows_of([reached - 2], [1], [2]), memory)
+            rows = rows_of([reached - 2], [1], [2])
+            function(taps, way_in_rings(memory, start, sources, rows), rows, memory)
             assert distance(memory.state[:, 1], seen[reached]) < EXACT
             assert function is step.replay_reference or torch.equal(memory.state[:, 1], seen[reached])
             assert memory.state[:, 0].isnan().all()
+
+
+def test_what_lies_in_pages_apart_is_gone_over_as_what_lies_in_one() -> None:
+    """Ten positions from the sixth on, in a ring of sixteen and in pages of four; two rows."""
+    memory = make_memory(2, SLOTS, RING, HEADS, torch.device("cpu"))
+    memory.inputs.normal_()
+    memory.gates.copy_(-torch.rand_like(memory.gates))
+    taps, start = torch.randn(2, 4, memory.inputs.shape[-1]), torch.randn_like(memory.state)
+    rows, sources = rows_of([10, 3], [2, 0], [6, 1]), torch.tensor([1, 3], dtype=torch.int32)
+    way, made = way_in_rings(memory, start, sources, rows), []
+    pages = [4 * slot + number for slot, numbers in ((2, (1, 2, 3)), (0, (0, 0, 0))) for number in numbers]
+    apart = way._replace(
+        inputs=memory.inputs.view(2, 4 * SLOTS, 4, -1).flip(1), gates=memory.gates.view(2, 4 * SLOTS, 4, 2, -1).flip(1),
+        table=4 * SLOTS - 1 - torch.tensor(pages, dtype=torch.int32).view(2, 3),
+    )  # fmt: skip
+    for one in (way, apart):
+        for function in (step.replay, step.replay_reference):
+            memory.state.fill_(float("nan"))
+            function(taps, one, rows, memory)
+            made.append(memory.state[:, [0, 2]].clone())
+    assert torch.equal(made[0], made[2])
+    assert torch.equal(made[1], made[3])
+    assert distance(made[0], made[1]) < EXACT
 
 
 @pytest.mark.parametrize("plane", [False, True])

@@ -14,7 +14,7 @@ from engine.model.kernels.delta import step
 from engine.model.kernels.delta.chunk import delta_chunk, delta_chunk_reference
 from engine.model.kernels.delta.chunks import make_chunk_scratch, make_chunks
 from engine.model.kernels.delta.memory import DeltaMemory, Rows, make_memory
-from tests.kernels.delta.cases import Layer, copied, random_layer, random_rates, random_step, rows_of
+from tests.kernels.delta.cases import Layer, copied, random_layer, random_rates, random_step, rows_of, way_in_rings
 from tests.kernels.delta.test_delta_kernels import EXACT, OUTPUTS, STATES
 from tests.kernels.weights import distance
 
@@ -96,7 +96,8 @@ def test_tokens_together_alone_and_replayed_are_the_same_bits() -> None:
     for begin, count in ((0, 0), (0, 8), (11, 1), (11, 29)):
         whole.state.fill_(float("nan"))
         source = torch.tensor([int(begin > 0)], dtype=torch.int32, device=DEVICE)
-        step.replay(taps, start, source, rows_of([count], [1], [begin], DEVICE), whole)
+        rows = rows_of([count], [1], [begin], DEVICE)
+        step.replay(taps, way_in_rings(whole, start, source, rows), rows, whole)
         assert torch.equal(whole.state[0, 1], seen[begin + count]), (begin, count)
 
 
@@ -127,6 +128,6 @@ def test_many_layers_and_rows_are_brought_forward_at_once() -> None:
     taps, start = torch.randn(3, 4, memory.inputs.shape[-1], device=DEVICE), torch.randn_like(memory.state) * 0.2
     where = rows_of([8, 0, 61], [3, 0, 1], [20, 9, 3], DEVICE)
     sources, expected = torch.tensor([2, 1, 0], dtype=torch.int32, device=DEVICE), copied(memory)
-    step.replay(taps, start, sources, where, memory)
-    step.replay_reference(taps, start, sources, where, expected)
+    step.replay(taps, way_in_rings(memory, start, sources, where), where, memory)
+    step.replay_reference(taps, way_in_rings(expected, start, sources, where), where, expected)
     assert distance(memory.state, expected.state) < EXACT

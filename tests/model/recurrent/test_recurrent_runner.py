@@ -231,4 +231,4 @@ def test_what_states_take_is_told(tmp_path: Path) -> None:
     lines = loaded.inventory.splitlines()
     assert lines[0].startswith("not read: ")
     assert lines[-1].startswith("recurrent state: ")
-    assert f"2 rows and {3 + device_states.SPARE} copies" in lines[-1]
+    assert f"2 rows, {2 + device_states.SPARE} copies" in lines[-1]

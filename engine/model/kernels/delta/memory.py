@@ -1,10 +1,10 @@
 """What a gated DeltaNet layer keeps: a state of fixed size a slot, and of the last positions what its update read.
 
 The inputs of the short convolution and the gates lie in a ring of R positions, position p at p % R: the convolution
-reads its last three there, and a rollback finds there what brings an older state forward again (`replay`). A step
-writes other places than it reads, so no block waits for another. The state is held with a value's row of keys
-contiguous. Axis letters: T tokens, R rows of a step, S slots, P positions of a ring, KH and VH heads of keys and of
-values, D head size, C = (2 KH + VH) D channels of the convolution in the order q, k, v.
+reads its last three there, and a rollback finds there, or in pages that copy it, what brings an older state forward
+again (`replay`). A step writes other places than it reads, so no block waits for another. The state is held with a
+value's row of keys contiguous. Axis letters: T tokens, R rows of a step, S slots, P positions of a ring, KH and VH
+heads of keys and of values, D head size, C = (2 KH + VH) D channels of the convolution in the order q, k, v.
 """
 
 from __future__ import annotations
@@ -51,6 +51,23 @@ class Rates(NamedTuple):
         """fp32 [T, 2 VH]: the specification."""
         value = self.x * torch.rsqrt(self.x.square().mean(-1, keepdim=True) + self.eps) * self.gain.float()
         return value @ self.weight.float().t()
+
+
+class Way(NamedTuple):
+    """From which kept states rows are brought forward, and over what, in pages of P positions."""
+
+    states: Tensor
+    """fp32 [L, .., VH, D, D]."""
+    tails: Tensor
+    """fp16 [L, .., TAPS - 1, C]: the inputs before each."""
+    sources: Tensor
+    """int32 [R]: which of them."""
+    inputs: Tensor
+    """fp16 [L, N, P, C]: position p of a page at p % P."""
+    gates: Tensor
+    """fp32 [L, N, P, 2, VH]."""
+    table: Tensor
+    """int32 [R, K]: a row's pages, from that of its first position on."""
 
 
 class DeltaWeights(NamedTuple):

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.model.kernels.delta.memory import DeltaMemory, DeltaWeights, Rates, Rows
+from engine.model.kernels.delta.memory import DeltaMemory, DeltaWeights, Rates, Rows, Way
 from engine.model.kernels.delta.pieces import (
     L2_EPS,
     convolved,
@@ -56,6 +56,19 @@ def _before(inputs, slot, position, channel, C: tl.constexpr, P: tl.constexpr):
 
 
 @triton.jit
+def _tail(tails, source, channel, C: tl.constexpr):
+    """The same, of a kept state."""
+    at = tails + source.to(tl.int64) * 3 * C + channel
+    return tl.load(at).to(tl.float32), tl.load(at + C).to(tl.float32), tl.load(at + 2 * C).to(tl.float32)
+
+
+@triton.jit
+def _page(table, row, position, begin, width, P: tl.constexpr):
+    """Which page has what a row's position fed; of one behind the last, that of the last."""
+    return tl.load(table + row * width + tl.minimum(position // P - begin // P, width - 1))
+
+
+@triton.jit
 def _convolved(old, new, taps):
     """What is left of the window for the next token, and the convolution's activation."""
     mixed = silu_of(tl.fma(new, taps[3], tl.fma(old[2], taps[2], tl.fma(old[1], taps[1], old[0] * taps[0]))))
@@ -89,7 +102,7 @@ def _token(
     C: tl.constexpr, P: tl.constexpr, H: tl.constexpr, KEPT: tl.constexpr,
 ):  # fmt: skip
     """What one token brings: inputs of the channels q, k and v, and two numbers that its gates are made of, or were;
-    with H they are made later."""
+    with H they are made later. With KEPT `slot` is the position's page."""
     if KEPT:
         new_q = kept_input(inputs, slot, position, q, alive, C, P)
         new_k = kept_input(inputs, slot, position, k, alive, C, P)
@@ -111,16 +124,17 @@ def _token(
     return new_q, new_k, new_v, first, second
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "width"])
 def delta_step_kernel(
     projected, ba, x, x_gain, x_weight, taps, rate, bias, gain, firsts, counts, slots, positions, sources, start,
-    state, inputs, gates, out, rows, stride, ba_stride, start_stride, state_stride, inputs_stride, gates_stride, eps,
-    x_eps, scale,
+    tails, table, state, inputs, gates, out, rows, width, stride, ba_stride, start_stride, tails_stride, state_stride,
+    inputs_stride, gates_stride, eps, x_eps, scale,
     KH: tl.constexpr, VH: tl.constexpr, D: tl.constexpr, P: tl.constexpr, H: tl.constexpr, HP: tl.constexpr,
     ONE: tl.constexpr, KEPT: tl.constexpr, PLANE: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (VH, rows, with KEPT times layers). ONE: no row has more than one token. KEPT: tokens come from the ring,
-    and only the state is made. H: b and a are made of x [T, H], see `Rates`; 0: they are given."""
+    """Grid (VH, rows, with KEPT times layers). ONE: no row has more than one token. KEPT: tokens come from pages of P
+    positions that `table` [rows, width] names, and only the state is made. H: b and a are made of x [T, H], see
+    `Rates`; 0: they are given."""
     C: tl.constexpr = (2 * KH + VH) * D
     release_next(PDL)
     head = tl.program_id(0)
@@ -130,6 +144,7 @@ def delta_step_kernel(
         row = row % rows
         taps += layer * 4 * C
         start += layer * start_stride
+        tails += layer * tails_stride
         state += layer * state_stride
         inputs += layer * inputs_stride
         gates += layer * gates_stride
@@ -151,20 +166,32 @@ def delta_step_kernel(
         q_taps = _taps(taps, q, C)
         k_taps = _taps(taps, k, C)
         v_taps = _taps(taps, v, C)
-        q_old = _before(inputs, slot, position, q, C, P)
-        k_old = _before(inputs, slot, position, k, C, P)
-        v_old = _before(inputs, slot, position, v, C, P)
+        if KEPT:
+            q_old = _tail(tails, source, q, C)
+            k_old = _tail(tails, source, k, C)
+            v_old = _tail(tails, source, v, C)
+        else:
+            q_old = _before(inputs, slot, position, q, C, P)
+            k_old = _before(inputs, slot, position, k, C, P)
+            v_old = _before(inputs, slot, position, v, C, P)
         head_rate = tl.load(rate + head)
         head_bias = tl.load(bias + head)
         if H > 0:
             weights = _rate_weights(x_weight, x_gain, head, VH, H, HP)
         wait_for_previous(PDL)
-        ahead = _token(projected, ba, inputs, gates, slot, position, first, stride, ba_stride, q, k, v, head, True, VH,
+        home = slot
+        page = slot
+        if KEPT:
+            home = _page(table, row, position, position, width, P)
+            page = _page(table, row, position + 1, position, width, P)
+        ahead = _token(projected, ba, inputs, gates, home, position, first, stride, ba_stride, q, k, v, head, True, VH,
                        C, P, H, KEPT)  # fmt: skip
         for i in tl.range(0, 1 if ONE else count, num_stages=1):
             new_q, new_k, new_v, one, two = ahead
-            ahead = _token(projected, ba, inputs, gates, slot, position + i + 1, first + i + 1, stride, ba_stride, q, k,
+            ahead = _token(projected, ba, inputs, gates, page, position + i + 1, first + i + 1, stride, ba_stride, q, k,
                            v, head, i + 1 < count, VH, C, P, H, KEPT)  # fmt: skip
+            if KEPT:
+                page = _page(table, row, position + i + 2, position, width, P)
             if H > 0:
                 one, two = _rates(x, first + i, weights, x_eps, H, HP)
             q_old, query = _convolved(q_old, new_q, q_taps)
@@ -221,8 +248,8 @@ def delta_step(
     given, hidden = (projected, x.shape[1]) if isinstance(ba, Rates) else (ba, 0)
     delta_step_kernel[(values, len(rows.count))](
         projected, given, x, gain, weight, weights.taps, weights.rate, weights.bias, weights.gain, *rows, rows.slots,
-        memory.state, *memory, out, len(rows.count), projected.stride(0), given.stride(0), 0, 0, 0, 0, weights.eps, eps,
-        size**-0.5, KH=keys, VH=values, D=size, P=memory.inputs.shape[1], H=hidden,
+        memory.state, memory.inputs, rows.slots, *memory, out, len(rows.count), 0, projected.stride(0), given.stride(0),
+        0, 0, 0, 0, 0, weights.eps, eps, size**-0.5, KH=keys, VH=values, D=size, P=memory.inputs.shape[1], H=hidden,
         HP=triton.next_power_of_2(max(1, hidden)), ONE=len(projected) == len(rows.count), KEPT=False,
         PLANE=plane, num_warps=WARPS, **launch.dependent(projected, "delta_step"),
     )  # fmt: skip
@@ -251,30 +278,32 @@ def delta_step_reference(
         memory.gates[slot, places] = gates[last].float()
 
 
-def replay(taps: Tensor, start: Tensor, sources: Tensor, rows: Rows, memory: DeltaMemory) -> None:
-    """The states of the rows' slots in all layers: those of `start` [L, .., VH, D, D] that `sources` int32 [R] names,
-    brought forward over `rows.count` kept positions, from `rows.positions` on. The same bits as if `delta_step` had
-    gone there: it is the same arithmetic. taps [L, TAPS, C]; the memory is that of all layers.
+def replay(taps: Tensor, way: Way, rows: Rows, memory: DeltaMemory) -> None:
+    """The states of the rows' slots in all layers: those that `way` begins with, brought forward over `rows.count` kept
+    positions, from `rows.positions` on. The same bits as if `delta_step` had gone there: it is the same arithmetic.
+    taps [L, TAPS, C]; the memory is that of all layers, and its ring stays as it is.
 
-    The three inputs before `rows.positions` must be in the ring too. A row of no positions takes its source as it is.
-    `rows.first` is not asked.
+    A row of no positions takes its source as it is. `rows.first` is not asked.
     """
     keys, values, size = memory.heads
-    count = len(rows.count)
+    count, start = len(rows.count), way.states
     delta_step_kernel[(values, count * len(taps))](
-        *(start,) * 5, taps, *(start,) * 3, *rows, sources, start, *memory, start, count, 0, 0, start.stride(0),
-        *(part.stride(0) for part in memory), 0.0, 0.0, 1.0,
-        KH=keys, VH=values, D=size, P=memory.inputs.shape[2], H=0, HP=1, ONE=False, KEPT=True, PLANE=False,
+        *(start,) * 5, taps, *(start,) * 3, *rows, way.sources, start, way.tails, way.table, memory.state, way.inputs,
+        way.gates, start, count, way.table.shape[1], 0, 0, start.stride(0), way.tails.stride(0), memory.state.stride(0),
+        way.inputs.stride(0), way.gates.stride(0), 0.0, 0.0, 1.0,
+        KH=keys, VH=values, D=size, P=way.inputs.shape[2], H=0, HP=1, ONE=False, KEPT=True, PLANE=False,
         num_warps=WARPS, **launch.dependent(start, "replay"),
     )  # fmt: skip
 
 
-def replay_reference(taps: Tensor, start: Tensor, sources: Tensor, rows: Rows, memory: DeltaMemory) -> None:
-    ring = memory.inputs.shape[2]
-    for index, layer_taps in enumerate(taps):
-        layer = memory.layer(index)
-        for source, count, slot, position in zip(sources.tolist(), *(part.tolist() for part in rows[1:]), strict=True):
-            places = torch.arange(position, position + count, device=start.device) % ring
-            inputs = window(layer, slot, position, layer.inputs[slot, places])
+def replay_reference(taps: Tensor, way: Way, rows: Rows, memory: DeltaMemory) -> None:
+    size = way.inputs.shape[2]
+    whole = zip(way.sources.tolist(), way.table.tolist(), *(part.tolist() for part in rows[1:]), strict=True)
+    for source, table, count, slot, position in whole:
+        at = range(position, position + count)
+        pages, places = [table[p // size - position // size] for p in at], [p % size for p in at]
+        for index, layer_taps in enumerate(taps):
+            inputs = torch.cat((way.tails[index, source], way.inputs[index, pages, places]))
             q, k, v = convolved(inputs, layer_taps.float(), memory.heads)
-            _, layer.state[slot] = recurrence(q, k, v, layer.gates[slot, places], start[index, source])
+            gates = way.gates[index, pages, places]
+            _, memory.state[index, slot] = recurrence(q, k, v, gates, way.states[index, source])
