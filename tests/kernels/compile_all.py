@@ -147,8 +147,8 @@ def cases(capability: int) -> list[Case]:
     made.append((groups.choose_kernel, {**block, "LD": 128, "NORM_TOPK": True, "SHARED": 0}, 4, {}, {}))
     made.append((groups.order_kernel, order, 4, {}, {}))
     made.append((groups.place_kernel, {**block, "SIZE": 64}, 4, {}, {}))
-    made.append((groups.choose_kernel, {**shared, "TB": groups.TOKENS, "LD": 520}, 16, {}, {}))
-    made.append((groups.order_kernel, {**order, "E": 513}, 4, {}, {}))
+    made.append((groups.choose_kernel, {**shared, "TB": groups.TOKENS // 2, "LD": 520}, 16, {}, {}))
+    made.append((groups.order_kernel, {**order, "E": 513, "BB": 128}, 4, {}, {}))
     made.append((groups.place_kernel, {**block, "SIZE": 64, "E": 513, "EP": 1024, "C": 11}, 16, {}, {}))
     made.append(
         (

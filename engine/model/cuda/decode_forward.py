@@ -114,7 +114,7 @@ class DecodeForward:
             make(3, 1, dtype=integer),
         )  # fmt: skip
         self._groups = {t: make(3, self._group_count(t), dtype=integer) for t in range(1, tokens + 1)}
-        self._lone = {t: _lone_pairs(t * model.chosen, device) for t in range(1, tokens + 1) if shape.shared}
+        self._lone = {t: router.lone_pairs(t, model.chosen, device) for t in range(1, tokens + 1) if shape.shared}
         sizes = shape.heads, shape.kv_heads, shape.head_dim
         self.scratch = attention.make_scratch(rows, *sizes, device)
         self.parts_of_few = joining.make_parts(tokens, *sizes, device)
@@ -237,13 +237,6 @@ class DecodeForward:
             self.operations.linear(final, model.head, out)
         else:
             self.operations.head(final, model.head, out)
-
-
-def _lone_pairs(count: int, device: torch.device) -> Pairs:
-    """Every pair a group by itself."""
-    order = torch.arange(count, dtype=torch.int32, device=device)
-    groups = torch.stack((order, order, order))
-    return Pairs(groups[0], torch.ones(count, device=device), order, groups, 8)
 
 
 def rope_tables(model: FragmentModel, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:

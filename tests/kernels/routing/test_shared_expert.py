@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine.model.kernels.products import strips
 from engine.model.kernels.routing import groups, router
 from engine.model.kernels.routing.choice import choose
+from tests.kernels.weights import distance, random_weight
 
 EXPERTS, CHOSEN = 12, 4
 
@@ -16,8 +18,8 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-def logits_of(tokens: int) -> torch.Tensor:
-    return torch.randn(tokens, EXPERTS + 1)
+def logits_of(tokens: int, experts: int = EXPERTS) -> torch.Tensor:
+    return torch.randn(tokens, experts + 1)
 
 
 def test_the_last_expert_is_everybodys_with_the_sigmoid_of_its_logit() -> None:
@@ -40,13 +42,33 @@ def test_each_token_chooses(norm_topk: bool) -> None:
         made.append((ids, counts, weights[: 3 * CHOSEN]))
     (ids, counts, weights), expected = made
     assert torch.equal(ids, expected[0])
-    assert counts.tolist() == expected[1].tolist() == [1] * (3 * CHOSEN) + [0] * CHOSEN
+    assert counts.view(4, CHOSEN)[:, :-1].tolist() == [[1] * (CHOSEN - 1)] * 3 + [[0] * (CHOSEN - 1)]
+    assert counts.view(4, CHOSEN)[:, -1].tolist() == [3, 0, 0, 0]
+    assert torch.equal(counts, expected[1])
     torch.testing.assert_close(weights, expected[2], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("tokens", [20, 70])
-def test_tokens_by_expert(tokens: int) -> None:
-    logits, live = logits_of(tokens), torch.tensor([tokens - 3], dtype=torch.int32)
+@pytest.mark.parametrize(("tokens", "live"), [(1, 1), (5, 5), (8, 6)])
+def test_few_tokens_read_the_shared_expert_together(tokens: int, live: int) -> None:
+    weights = random_weight(4, EXPERTS + 1, 128, 64), random_weight(4, EXPERTS + 1, 64, 64)
+    x, pairs = torch.randn(tokens, 64).half(), router.lone_pairs(tokens, CHOSEN, torch.device("cpu"))
+    limit = torch.tensor([live], dtype=torch.int32)
+    choice = {"chosen": CHOSEN, "norm_topk": True, "shared": True}
+    router.choose_each(logits_of(tokens), limit, pairs.ids, pairs.weights, pairs.groups[2], **choice)
+    assert int((pairs.groups[2] > 0).sum()) == live * (CHOSEN - 1) + 1
+    made = []
+    for function in (strips.strips_product, strips.strips_product_reference):
+        inner, parts = torch.zeros(len(pairs.ids), 64).half(), torch.full((len(pairs.ids), 64), float("nan"))
+        function(x, pairs, *weights, inner, parts, chosen=CHOSEN)
+        made.append(parts)
+    assert bool(made[0][: live * CHOSEN].isfinite().all())
+    assert bool(made[0][live * CHOSEN :].isnan().all())
+    assert distance(made[0][: live * CHOSEN], made[1][: live * CHOSEN]) < 1e-3
+
+
+@pytest.mark.parametrize(("tokens", "experts"), [(20, EXPERTS), (70, EXPERTS), (20, 300)])
+def test_tokens_by_expert(tokens: int, experts: int) -> None:
+    logits, live = logits_of(tokens, experts), torch.tensor([tokens - 3], dtype=torch.int32)
     found = groups.group(logits, live, chosen=CHOSEN, norm_topk=True, size=16, shared=True)
     expected = groups.group_reference(logits, live, chosen=CHOSEN, norm_topk=True, size=16, shared=True)
     pairs = (tokens - 3) * CHOSEN
@@ -55,4 +77,4 @@ def test_tokens_by_expert(tokens: int) -> None:
     used = found.groups.count > 0
     for name in ("expert", "start", "count"):
         assert torch.equal(getattr(found.groups, name)[used], getattr(expected.groups, name)[used])
-    assert int(found.groups.count[found.groups.expert == EXPERTS].sum()) == tokens - 3
+    assert int(found.groups.count[found.groups.expert == experts].sum()) == tokens - 3

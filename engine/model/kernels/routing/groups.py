@@ -21,7 +21,7 @@ from engine.model.kernels.routing.choice import choose
 from engine.model.kernels.routing.router import choose_for_many
 
 TOKENS = 16
-"""Tokens of one block while they are sorted."""
+"""Tokens of one block while they are sorted; half as many where experts are many and tokens are not."""
 EXPERTS = 8
 """Experts of one block while counts are added up."""
 
@@ -124,7 +124,8 @@ def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, size: i
     most `size`. `shared`: see `choice.choose`."""
     tokens, experts = logits.shape
     device = logits.device
-    blocks, bound = -(-tokens // TOKENS), min(tokens * chosen, tokens * chosen // size + experts)
+    together = TOKENS // 2 if experts > 256 and tokens <= 2048 else TOKENS
+    blocks, bound = -(-tokens // together), min(tokens * chosen, tokens * chosen // size + experts)
     ids, pairs = torch.empty(2, tokens * chosen, dtype=torch.int32, device=device)
     weights = torch.empty(tokens * chosen, device=device)
     counts = torch.empty(blocks + 1, experts, dtype=torch.int32, device=device)
@@ -133,14 +134,14 @@ def group(logits: Tensor, live: Tensor, *, chosen: int, norm_topk: bool, size: i
     warps = min(16, max(4, padded // 32))
     totals = counts[blocks]
     choose_kernel[(blocks,)](
-        logits, live, ids, weights, counts, tokens, TB=TOKENS, E=routed, EP=triton.next_power_of_2(routed),
+        logits, live, ids, weights, counts, tokens, TB=together, E=routed, EP=triton.next_power_of_2(routed),
         C=chosen - shared, LD=logits.stride(0), NORM_TOPK=norm_topk, SHARED=int(shared), num_warps=warps, **flags,
     )  # fmt: skip
     order_kernel[(-(-experts // EXPERTS),)](
-        counts, totals, blocks, E=experts, BE=EXPERTS, BB=512, num_warps=4, **flags
+        counts, totals, blocks, E=experts, BE=EXPERTS, BB=128 if blocks <= 128 else 512, num_warps=4, **flags
     )  # fmt: skip
     place_kernel[(blocks,)](
-        ids, live, counts, totals, pairs, found, tokens, bound, SIZE=size, TB=TOKENS, E=experts, EP=padded, C=chosen,
+        ids, live, counts, totals, pairs, found, tokens, bound, SIZE=size, TB=together, E=experts, EP=padded, C=chosen,
         num_warps=warps, **flags,
     )  # fmt: skip
     return Sorted(weights, pairs, Groups(*found, size))

@@ -151,7 +151,7 @@ def choose_each_kernel(
     logits, live, ids, weights, counts, EP: tl.constexpr, E: tl.constexpr, C: tl.constexpr, CP: tl.constexpr,
     NORM_TOPK: tl.constexpr, SHARED: tl.constexpr, COUNT: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (T): ids and weights of one token; ids -1 at and after live[0]. With COUNT counts [P]: 1, or 0 there."""
+    """Grid (T): ids and weights of one token; ids -1 at and after live[0]. With COUNT counts [P], see `choose_each`."""
     token = tl.program_id(0)
     slot = tl.arange(0, CP)
     pair = token * (C + SHARED) + slot
@@ -166,7 +166,10 @@ def choose_each_kernel(
     else:
         tl.store(ids + pair, slot * 0 - 1, mask=slot < C + SHARED)
     if COUNT:
-        tl.store(counts + pair, slot * 0 + alive.to(tl.int32), mask=slot < C + SHARED)
+        count = slot * 0 + alive.to(tl.int32)
+        if SHARED:
+            count = tl.where(slot == C, tl.where(token == 0, tl.load(live), 0), count)
+        tl.store(counts + pair, count, mask=slot < C + SHARED)
 
 
 def choose_each(
@@ -174,7 +177,8 @@ def choose_each(
     norm_topk: bool, shared: bool = False,
 ) -> None:  # fmt: skip
     """ids int32 [P] and weights fp32 [P] of the first live[0] tokens of logits fp32 [T, E]; ids -1 of the others.
-    counts int32 [P]: how many tokens a pair is, one or none. `shared`: see `choice.choose`."""
+    counts int32 [P]: how many tokens a pair's product is for, one or none; of the expert that is `shared` (see
+    `choice.choose`) the first token's is for all."""
     tokens, experts = logits.shape[0], logits.shape[1] - shared
     choose_each_kernel[(tokens,)](
         logits, live, ids, weights, ids if counts is None else counts, EP=triton.next_power_of_2(experts), E=experts,
@@ -190,7 +194,11 @@ def choose_each_reference(
     found, shares = choose(logits, chosen, norm_topk, shared)
     alive = torch.arange(len(logits), device=live.device) < live[0]
     if counts is not None:
-        counts.copy_(alive.repeat_interleave(chosen))
+        table = alive[:, None].int().repeat(1, chosen)
+        if shared:
+            table[:, -1] = 0
+            table[0, -1] = live[0]
+        counts.copy_(table.view(-1))
     ids.copy_(torch.where(alive.unsqueeze(-1), found, -1).view(-1))
     weights.copy_(shares.view(-1))
 
@@ -258,6 +266,15 @@ def make_pairs(tokens: int, chosen: int, experts: int, size: int, device: torch.
         torch.empty(count, dtype=integer, device=device), torch.empty(3, bound, dtype=integer, device=device), size,
         torch.empty(1 + bound, dtype=integer, device=device),
     )  # fmt: skip
+
+
+def lone_pairs(tokens: int, chosen: int, device: torch.device) -> Pairs:
+    """For up to 8 tokens: every pair a group by itself, but those of the expert that all share, which are the group of
+    the first token's. `choose_each` fills ids, which are the groups' experts, and counts."""
+    pairs = torch.arange(tokens * chosen, dtype=torch.int32, device=device).view(tokens, chosen)
+    order = torch.cat((pairs[:, :-1].flatten(), pairs[:, -1]))
+    groups = torch.stack((order, order.argsort().int(), order))
+    return Pairs(groups[0], torch.ones(len(order), device=device), order, groups, 8)
 
 
 @triton.jit
