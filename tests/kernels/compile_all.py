@@ -75,6 +75,11 @@ def _cap(constants: dict[str, Any]) -> dict[str, Any]:
     return {"maxnreg": constants.pop("maxnreg")} if "maxnreg" in constants else {}
 
 
+def described(words: int) -> str:
+    """The type of what the copy engine is told of so many words of a row of units."""
+    return f"tensordesc<i16[{prefill_hopper.ROW_TILES}, {words}],{prefill_hopper.LAYOUT!r}>"
+
+
 def cases(capability: int) -> list[Case]:
     """Kernel, constants, warps, types that differ, options; at the tile sizes of the product's model."""
     asm = {"ASM": True}
@@ -102,7 +107,7 @@ def cases(capability: int) -> list[Case]:
             many |= {"R": prefill_hopper.ROW_TILES // 4, "BT": prefill_hopper.TOKENS, "S": prefill_hopper.STAGES[bits]}
             half = "bf16" if bits == 16 else "fp16"
             types = {"x": f"*{half}", "out": f"*{half}" if gate else "*bf16", "groups": "i32"}
-            types["words"] = f"tensordesc<i16[{prefill_hopper.ROW_TILES}, {64 * bits}],{prefill_hopper.LAYOUT!r}>"
+            types |= dict.fromkeys(("words", "upper"), described(64 * bits))
             made.append((prefill_hopper.hopper_experts_kernel, many, 4, types, {}))
         for size, (tiles, warps, stages, units, ahead) in launch.DENSE.items():
             dense = {**product, "N": 5120, "LD": 5120, "R": tiles, "BT": size, "S": 4, "U": units, "ADD": False}
@@ -242,16 +247,19 @@ def coded(capability: int) -> list[Case]:
 
 
 def formed(capability: int) -> list[Case]:
-    """One kernel of few tokens and one of many in every form."""
-    found = {
-        case[0]: case for case in cases(capability)
-        if case[0] in (linear.linear_kernel, prefill.product_kernel) and case[1]["BITS"] == 4
-    }  # fmt: skip
+    """One kernel of few tokens, one of many and Hopper's of experts in every form."""
+    kernels = (linear.linear_kernel, prefill.product_kernel, prefill_hopper.hopper_experts_kernel)
+    found = {case[0]: case for case in cases(capability) if case[0] in kernels and case[1]["BITS"] == 4}
     made: list[Case] = []
     for form in FORMS:
         for kernel, constants, warps, types, options in found.values():
             formed = {**constants, "BITS": form.kind} | ({"AHEAD": 0} if kernel is prefill.product_kernel else {})
-            made.append((kernel, formed, warps, {**types, "scales": "*u8"}, options))
+            types = {**types, "scales": "*u8"}
+            if kernel is prefill_hopper.hopper_experts_kernel:
+                upper = max(form.bits - 4, 0) % 4
+                formed["S"] = prefill_hopper.STAGES[form.bits]
+                types |= {"words": described(64 * (form.bits - upper)), "upper": described(64 * (upper or form.bits))}
+            made.append((kernel, formed, warps, types, options))
     return made
 
 

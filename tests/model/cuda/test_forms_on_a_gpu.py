@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from bench.decode.random_forms import FORMS, Maker
+from engine.model.kernels.device import launch
 from engine.model.kernels.device.forms import MINIMA
 from engine.model.kernels.device.fragments import unfragment
-from engine.model.kernels.products import experts, linear, prefill, stream, strips
+from engine.model.kernels.products import experts, linear, prefill, prefill_hopper, stream, strips
 from engine.model.kernels.routing import groups, router
 from tests.kernels.weights import distance
 
@@ -89,6 +90,7 @@ def test_the_experts_of_a_prefill(name: str) -> None:
     maker = Maker(name, DEVICE)
     weights = maker.weight(EXPERTS, 2 * INNER, HIDDEN), maker.weight(EXPERTS, HIDDEN, INNER)
     order = prefill.plane_order(HIDDEN, DEVICE)
+    assert prefill_hopper.suits(weights[0].words, *weights) == launch.is_hopper(weights[0].words)
     for size in (32, 128):
         tokens = 3 * size
         x, logits = torch.randn(tokens, HIDDEN, device=DEVICE).half(), torch.randn(tokens, EXPERTS, device=DEVICE)

@@ -195,10 +195,10 @@ def _record(scales, unit, SIZE: tl.constexpr, UNITS: tl.constexpr, STEP: tl.cons
 
 
 @triton.jit
-def load_groups(scales, unit, BITS: tl.constexpr, STEP: tl.constexpr = 0, WHOLE: tl.constexpr = 1):
+def load_groups(scales, unit, BITS: tl.constexpr, STEP: tl.constexpr = 0, WHOLE: tl.constexpr = 1, lane=None):
     """What `decode` needs of the units `unit` [B] + STEP, `unit` a multiple of WHOLE, a power of two: scales, zeros or
     minima, and outer numbers, as `_load_lanes`, [B, 8] in the order (g), or [B, 16] in the order (g, t high) where 16
-    columns share one. Scales of sums are `sum_scales`."""
+    columns share one; with `lane` [1, 32] every lane's own [B, 32]. Scales of sums are `sum_scales`."""
     FORM: tl.constexpr = BITS >> 5
     PER: tl.constexpr = FORM & 3
     TYPE: tl.constexpr = (FORM >> 2) & 7
@@ -212,8 +212,12 @@ def load_groups(scales, unit, BITS: tl.constexpr, STEP: tl.constexpr = 0, WHOLE:
     SIZE: tl.constexpr = FIRST + (0 if SECOND == 0 else (FIRST // WIDTH if SECOND == 1 else FIRST))
     LEAD: tl.constexpr = 0 if OUTER == 0 else (64 if SECOND == 2 else 32)
     # loaded once, not once a lane: so small a load is made anew where another layout wants it, and moves nothing
-    index = tl.arange(0, 16 if PER == 3 else 8)[None, :]
-    outer = tl.arange(0, 8)[None, :]
+    if lane is None:
+        index = tl.arange(0, 16 if PER == 3 else 8)[None, :]
+        outer = tl.arange(0, 8)[None, :]
+    else:
+        index = lane // (2 if PER == 3 else 4)
+        outer = lane // 4
     if OUTER:
         if STEP % 4 < WHOLE:
             lead = scales + unit // 4 * (LEAD + 4 * SIZE) + STEP // 4 * (LEAD + 4 * SIZE)
@@ -324,19 +328,24 @@ def _halves(raw, PLACE: tl.constexpr, TYPE: tl.constexpr):
 
 @triton.jit
 def by_rows(first, second, B: tl.constexpr, SHARED: tl.constexpr):
-    """[B, n] in the order (g) or (g, t high) to [B, 256] in the order (g, t, h, half, i): SHARED columns t have one
-    number. No data moves."""
-    first = tl.reshape(first, [B, 32 // SHARED, 1, 1, 1, 1])
-    second = tl.reshape(second, [B, 32 // SHARED, 1, 1, 1, 1])
-    half = tl.reshape(tl.arange(0, 2), [1, 1, 1, 1, 2, 1])
-    half = tl.broadcast_to(half, [B, 32 // SHARED, SHARED, 2, 2, 2])
-    return tl.reshape(tl.where(half == 0, first, second), [B, 256])
+    """[B, n] in the order (g) or (g, t high), or of every lane (g, t), to [B, 256] in the order (g, t, h, half, i):
+    SHARED columns t have one number. No data moves."""
+    if first.shape[1] == 32:
+        halves = tl.join(tl.join(first, first), tl.join(second, second))
+        found = tl.join(halves, halves)
+    else:
+        first = tl.reshape(first, [B, 32 // SHARED, 1, 1, 1, 1])
+        second = tl.reshape(second, [B, 32 // SHARED, 1, 1, 1, 1])
+        half = tl.reshape(tl.arange(0, 2), [1, 1, 1, 1, 2, 1])
+        half = tl.broadcast_to(half, [B, 32 // SHARED, SHARED, 2, 2, 2])
+        found = tl.where(half == 0, first, second)
+    return tl.reshape(found, [B, 256])
 
 
 @triton.jit
 def _beside_scales(outer, B: tl.constexpr, SHARED: tl.constexpr):
     """Outer numbers [B, 8], one for each scale of `load_groups`."""
-    if SHARED == 2:
+    if SHARED == 2 and outer.shape[1] == 8:
         outer = tl.reshape(tl.broadcast_to(outer[:, :, None], [B, 8, 2]), [B, 16])
     return outer
 

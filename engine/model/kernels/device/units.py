@@ -305,8 +305,10 @@ def _numbers_assembly(w0, w1, others, B: tl.constexpr, BITS: tl.constexpr):
     CODE: tl.constexpr = BITS & 31
     SIGNED: tl.constexpr = (BITS >> 14) & 1
     if CODE > 4:
-        upper = upper_bits(w1, B, BITS)
-        upper = tl.reshape(tl.broadcast_to(upper[:, :, None], [B, 128, 2]), [B, 256])
+        upper = w1
+        if w1.shape[1] < 256:  # else they are every element's own already
+            upper = upper_bits(w1, B, BITS)
+            upper = tl.reshape(tl.broadcast_to(upper[:, :, None], [B, 128, 2]), [B, 256])
         a0, a1, a2, a3 = tl.inline_asm_elementwise(
             (_MASKED_5_SIGNED if SIGNED else _MASKED_5) if CODE == 5 else _MASKED_6_SIGNED, "=&r,=&r,=&r,=&r,r,r,r",
             [w0, upper], dtype=(tl.float16,) * 4, is_pure=True, pack=2,

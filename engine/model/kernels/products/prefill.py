@@ -318,7 +318,7 @@ def product_reference(x: Tensor, weight: FragmentWeight | Beside, out: Tensor, *
 def experts_group(x: Tensor, pairs: int, experts: int, gate_up: FragmentWeight, down: FragmentWeight) -> int:
     """Tokens of one group of `experts_product`, where each expert gets about as many of the pairs."""
     size = group_size(pairs, experts)
-    suits = prefill_hopper.suits(x, gate_up, down) and size >= prefill_hopper.LEAST[gate_up.kind]
+    suits = prefill_hopper.suits(x, gate_up, down) and size >= prefill_hopper.LEAST[gate_up.bits]
     return prefill_hopper.TOKENS if suits else size
 
 
