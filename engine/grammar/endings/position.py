@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.grammar.counting.cursor import NO_LETTERS, Cursor
+from engine.grammar.endings.room import roughly, spare
 from engine.grammar.endings.unused import living
 from engine.grammar.pieces import Pieces, at_once
-from engine.grammar.pushdown.pushdown import MAX_FORCED, Gate, Place, Pushdown, whole_characters
+from engine.grammar.pushdown.pushdown import MAX_FORCED, Gate, Place, Pushdown, Stack, whole_characters
 from engine.schema.automata.tables import states_of
 
 
@@ -47,18 +48,31 @@ def follow(pushdown: Pushdown, at: Position, text: bytes) -> Position:
     Only what belongs to a JSON document is counted, and outside of every one the cursor is fresh.
     """
     found = followed(pushdown, at, text)
-    return at_once(_looking_ahead(pushdown, found)) if pushdown.distinct else found
+    return at_once(_looking_ahead(pushdown, found)) if pushdown.looks_ahead else found
 
 
 def looked(pushdown: Pushdown, at: Position, text: bytes) -> Pieces[Position]:
-    """The same in pieces: where items must differ it looks ahead, which may take a tenth of a second."""
+    """The same in pieces: where items must differ it looks ahead, which may take a tenth of a second, and where strings
+    of bounded length hold documents."""
     found = followed(pushdown, at, text)
-    return (yield from _looking_ahead(pushdown, found)) if pushdown.distinct else found
+    return (yield from _looking_ahead(pushdown, found)) if pushdown.looks_ahead else found
 
 
 def _looking_ahead(pushdown: Pushdown, at: Position) -> Pieces[Position]:
-    alive = not at.place.stacks or (yield from living(at.place, at.cursor))
+    if at.place.holds:
+        fitting = list[Stack]()
+        for stack in at.place.stacks:
+            if (yield from _fits(pushdown, stack, at.cursor)):
+                fitting.append(stack)
+        at = at._replace(place=pushdown.place(fitting))
+    alive = not (pushdown.distinct and at.place.stacks) or (yield from living(at.place, at.cursor))
     return at if alive else at._replace(place=pushdown.place(()))
+
+
+def _fits(pushdown: Pushdown, stack: Stack, cursor: Cursor) -> Pieces[bool]:
+    """Whether documents in strings can end within the lengths of these."""
+    far = not stack.holds or roughly(stack, cursor) >= pushdown.longest_within
+    return far or (yield from spare(stack, cursor)) >= 0
 
 
 def followed(pushdown: Pushdown, at: Position, text: bytes, *, counting: bool = True) -> Position:

@@ -7,7 +7,7 @@ doubts; as many as there are used values that begin in the same way. Knows symbo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import chain, count, islice
@@ -82,8 +82,12 @@ def living(place: Place, cursor: Cursor) -> Pieces[bool]:
     frame = min((doubt.frame for doubt in found), key=depth_of)
     depth, size = depth_of(frame), len(frame.values)
     rests = [joined(stack.symbols(), None) for stack in place.stacks]
+
+    def over(_: Rest | None, cursor: Cursor) -> bool:
+        return _is_over(cursor, depth, size)
+
     for rest in rests:
-        if (yield from _straight(rest, cursor, depth, size)) is not None:
+        if (yield from straight(rest, cursor, over)) is not None:
             return True
     for rest in rests:
         if (yield from search(rest, cursor, frame, _TRIED_AHEAD // len(rests))) is not None:
@@ -182,10 +186,10 @@ def open_string(cursor: Cursor) -> str:
     return spelled(text[at + 1 : len(text) - len(cursor.escape)])
 
 
-_Reached = tuple[bytes, Rest | None, Cursor]
+Reached = tuple[bytes, Rest | None, Cursor]
 
 
-def search(start: Rest | None, cursor: Cursor, frame: Frame, most: int = _TRIED) -> Pieces[_Reached | None]:
+def search(start: Rest | None, cursor: Cursor, frame: Frame, most: int = _TRIED) -> Pieces[Reached | None]:
     """A short text up to behind the comma or bracket that follows the open item of `frame`, which makes it a new value;
     what is left to be derived then, and the cursor there. The texts come first that differ least from the shortest one
     (limited discrepancy search: Harvey and Ginsberg 1995)."""
@@ -193,6 +197,10 @@ def search(start: Rest | None, cursor: Cursor, frame: Frame, most: int = _TRIED)
     serial = count(0, -1)  # of equal ones the last first: into the depth
     heap: list[_State] = [(_is_doubtful(cursor, depth), 0, next(serial), b"", start, cursor)]
     left, work = most, 0
+
+    def over(_: Rest | None, cursor: Cursor) -> bool:
+        return _is_over(cursor, depth, size)
+
     while heap and left > 0:
         doubtful, apart, _, text, rest, cursor = heappop(heap)
         work += 1
@@ -201,7 +209,7 @@ def search(start: Rest | None, cursor: Cursor, frame: Frame, most: int = _TRIED)
         if rest is None:
             continue
         if not doubtful:
-            found = yield from _straight(rest, cursor, depth, size)
+            found = yield from straight(rest, cursor, over)
             if found is not None:
                 return text + found[0], found[1], found[2]
         for more, (piece, onward, reached) in enumerate(_steps(rest, cursor, size)):
@@ -225,11 +233,11 @@ def _is_over(cursor: Cursor, depth: int, size: int) -> bool:
     return now < depth or (now == depth and cursor.frame is not None and len(cursor.frame.values) > size)
 
 
-def _straight(rest: Rest | None, cursor: Cursor, depth: int, size: int) -> Pieces[_Reached | None]:
-    """In pieces: the shortest way to the item's end, where any is as good as another."""
+def straight(rest: Rest | None, cursor: Cursor, over: Callable[[Rest | None, Cursor], bool]) -> Pieces[Reached | None]:
+    """In pieces: a shortest way until it is `over`, where any is as good as another."""
     written, length = list[bytes](), 0
     for step in count(1):
-        if _is_over(cursor, depth, size):
+        if over(rest, cursor):
             break
         if rest is None or length > MAX_TEXT:
             return None

@@ -7,7 +7,7 @@ key, another item, another character.
 from __future__ import annotations
 
 from engine.grammar.counting.cursor import Cursor
-from engine.grammar.pushdown.byte_grammar import Nonterminal, Symbol
+from engine.grammar.pushdown.byte_grammar import Nonterminal, Symbol, price
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
 from engine.schema.rules.guards import (
     Another,
@@ -44,11 +44,11 @@ def alternatives(rule: Nonterminal, cursor: Cursor) -> list[tuple[Symbol, ...]]:
     ends_nothing = not any(isinstance(bare(guard), Enough) for guard in rule.guards)
     for index, way in enumerate(rule.alternatives):
         guard = rule.guards[index] if rule.guards else None
-        tokens = sum(part.tokens for part in way)
-        if tokens < NEVER and (guard is None or guard.holds(cursor)):
+        cost = price(rule, way)
+        if cost < NEVER and (guard is None or guard.holds(cursor)):
             ends = guard is None and not any(isinstance(part, Nonterminal) and part.asks for part in way)
             stays = ends_nothing and way[-1:] == (rule,)  # its end lies behind another rule, however dear
-            found.append(((*((0, 0) if ends else _nearness(guard, cursor)), stays, tokens, index), way))
+            found.append(((*((0, 0) if ends else _nearness(guard, cursor)), stays, cost, index), way))
     return [way for _, way in sorted(found, key=lambda ranked: ranked[0])]
 
 

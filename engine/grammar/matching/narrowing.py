@@ -13,6 +13,7 @@ from typing import NamedTuple
 from engine.grammar.counting.cursor import Cursor
 from engine.grammar.counting.key_names import KeyNames, alike, as_written, opened
 from engine.grammar.endings.position import Position, followed, looked, open_move
+from engine.grammar.endings.room import room, roughly, spare
 from engine.grammar.endings.unused import Doubt, doubts, open_string, strings
 from engine.grammar.masks import bitmask
 from engine.grammar.pieces import Pieces
@@ -61,9 +62,12 @@ class Narrowing:
         self._tokens = tokens = vocabulary.string_tokens
         self._costs, self._costs_within = pushdown.costs, pushdown.costs_within
         self._unrepeated, self._picky, self._distinct = pushdown.unrepeated, pushdown.picky, pushdown.distinct
+        self._looks_ahead = pushdown.looks_ahead
+        self._far = (tokens.reach.chars + 1) * (pushdown.longest_within + 1)
+        """Characters of room that no token can use up, whatever it opens."""
         least = min((r.high - cost for r, cost in pushdown.costs.items() if r.high is not None), default=NEVER)
         least = min([least, *(region.alike_for(region.automaton.start, 0) for region in pushdown.matching)])
-        long = tokens.opened_over(0 if self._picky else max(0, least))
+        long = tokens.opened_over(0 if self._picky or pushdown.holds_within else max(0, least))
         self._structural = tokens.structural | long
         self._closing = tokens.structural & tokens.closing
         for rule in pushdown.rules:
@@ -91,7 +95,13 @@ class Narrowing:
             seen += [self._unlike(cursor, doubt) for doubt in doubts(place, cursor)]
         if wide.depth:
             seen.append(_counted_within(at, whole=self._pushdown.spells_within))
+            if self._is_near(at):
+                seen.append(tuple(cursor.chars for cursor in _levels(at)))
         return (place.number, wide.number, *seen)
+
+    def _is_near(self, at: Position) -> bool:
+        """Whether a token may be too long for the lengths of strings that hold documents."""
+        return any(stack.holds and roughly(stack, at.cursor) < self._far for stack in at.place.stacks)
 
     def _unlike(self, cursor: Cursor, doubt: Doubt) -> Hashable:
         """What the mask depends on where items must differ; where the open item is like some value, on its text."""
@@ -234,7 +244,7 @@ class Narrowing:
         for number, token in enumerate(tokens, 1):
             if number % _at_one_go(len(at.place.stacks)) == 0:
                 yield
-            if not ((yield from ahead.looks(token)) if self._distinct else ahead.lives(token)):
+            if not ((yield from ahead.looks(token)) if self._looks_ahead else ahead.lives(token)):
                 found.append(token)
         return found
 
@@ -385,7 +395,9 @@ class Narrowing:
             yield from self._keep(row, at, bitmask.ids(row).tolist())
             return
         doubtful += towards
-        rooms = [self._room_within(stack, levels) for stack in stacks]
+        rooms = list[tuple[int, int]]()
+        for stack in stacks:
+            rooms.append((yield from self._room_within(stack, levels)))
         row &= marked | at_most(max(room for room, _ in rooms) + (_ESCAPE if cut else 0))
         sure = at_most(min(surely for _, surely in rooms) - cut)
         yield from self._keep(row, at, bitmask.among(row, [*doubtful, *bitmask.ids(row & (marked | ~sure)).tolist()]))
@@ -400,14 +412,18 @@ class Narrowing:
             rests.update(_rests(cursor.keys, begun))
         return (yield from self._along(rest.encode("utf-8", "surrogatepass") for rest in rests if rest))
 
-    def _room_within(self, stack: Stack, levels: Sequence[Cursor]) -> tuple[int, int]:
+    def _room_within(self, stack: Stack, levels: Sequence[Cursor]) -> Pieces[tuple[int, int]]:
         """Characters that may come as long as all strings stay open, and up to which all guards hold."""
         rule = string_rule(stack)
         region = string_length(rule)
-        if rule is None or region is None or region.high is None:
-            return NEVER, NEVER
-        room = region.high - levels[max(map(depth, rule.guards))].chars
-        return room, room - self._costs_within.get(region, self._costs.get(region, 0))
+        most = surely = NEVER
+        if rule is not None and region is not None and region.high is not None:
+            most = region.high - levels[max(map(depth, rule.guards))].chars
+            surely = most - self._costs_within.get(region, self._costs.get(region, 0))
+        if stack.holds and roughly(stack, levels[0]) < self._far:
+            left = (yield from spare(stack, levels[0])) if rule is not None and _takes_any(rule) else 0
+            return min(most, room(stack, levels[0])), max(0, min(surely, left))
+        return most, surely
 
     def _in_string(self, row: bitmask.Row, at: Position, asked: Asked) -> Iterator[None]:
         if at.cursor.is_key and not _undeclared(at.place):

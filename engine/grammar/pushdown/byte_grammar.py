@@ -1,7 +1,8 @@
 """A grammar over bytes with the cost of its shortest derivations. Knows rules and token counts; holds no position.
 
 Costs are pairs (tokens, bytes): tokens of each literal counted apart and added up, an upper bound of what the joined
-text needs. Minimal derivations by Knuth's generalisation of Dijkstra's algorithm, O(n log n) in the grammar's size.
+text needs; in strings that hold documents, whose lengths may be bounded, (characters, tokens). Minimal derivations by
+Knuth's generalisation of Dijkstra's algorithm, O(n log n) in the grammar's size.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 
+from engine.grammar.counting.cursor import characters
 from engine.grammar.shared.shared_rules import SharedRules
 from engine.grammar.vocabulary.shortest_tokenization import NEVER, Segmenter
 from engine.grammar.vocabulary.utf8 import ByteNode, byte_automaton
 from engine.schema.rules.grammar import (
     EITHER,
+    HOLDER,
     SET,
     UNDECLARED,
     WITHIN,
@@ -30,6 +33,7 @@ from engine.schema.rules.guards import (
     Another,
     AnyOf,
     Bounds,
+    Enough,
     Guard,
     Items,
     Length,
@@ -51,9 +55,10 @@ _PLAIN = [bytes([c]) for c in b"a0A1 -_." + bytes(range(0x21, 0x7F))]
 class Literal:
     """Bytes that come one after another; never empty. `counts[i]` is the token count of `text[i:]`."""
 
-    __slots__ = ("_counts", "_tail", "effect", "first", "text", "tokens")
+    __slots__ = ("_counts", "_letters", "_tail", "effect", "first", "text", "tokens")
     asks = inside = is_mark = nullable = False
     depth = keys = spread = 0
+    room = None
 
     def __init__(self, text: bytes, counts: list[int], start: int = 0) -> None:
         self.text = text
@@ -62,11 +67,19 @@ class Literal:
         self.tokens = counts[start]
         self.first = 1 << text[0]
         self._counts = counts
+        self._letters: int | None = None
         self._tail: Literal | None = None
 
     @property
     def size(self) -> int:
         return len(self.text)
+
+    @property
+    def letters(self) -> int:
+        """Characters that begin in it, as a part of a string."""
+        if self._letters is None:
+            self._letters = characters(self.text)[0]
+        return self._letters
 
     def tail(self) -> Literal | None:
         """What is left after the first byte; None when nothing is."""
@@ -82,6 +95,8 @@ class Character:
     __slots__ = ("first", "inside", "node", "text", "tokens")
     asks = is_mark = nullable = False
     depth = keys = spread = 0
+    letters = 1
+    room = None
 
     def __init__(self, node: ByteNode, text: bytes, tokens: int) -> None:
         self.node = node
@@ -103,8 +118,8 @@ class Nonterminal:
 
     __slots__ = (
         "alternatives", "asks", "best", "depth", "effect", "first", "firsts", "gated", "guards", "is_mark", "is_set",
-        "keys", "least", "members", "name", "nullable", "nullables", "prices", "regions", "serial", "shared", "size",
-        "source", "spells_keys", "spread", "tokens", "writes_marks",
+        "keys", "least", "letters", "members", "name", "nullable", "nullables", "prices", "regions", "room", "serial",
+        "shared", "size", "source", "spells_keys", "spread", "tokens", "writes_marks",
     )  # fmt: skip
     inside = False
 
@@ -129,10 +144,10 @@ class Nonterminal:
         self.spells_keys = False
         """Whether its alternatives are members, or parts of their keys, at any depth."""
         self.is_mark = name.endswith(UNDECLARED)
-        self.depth = _depth(name)
-        """How many strings stand around what it derives."""
+        self.depth = _depth(name)  # how many strings stand around what it derives
         self.is_set = name.removesuffix(WITHIN * self.depth).endswith(SET)
-        """Whether it derives single characters."""
+        self.room: int | None = None
+        """Behind a document in a string, the greatest length of the string, where there is one."""
         self.writes_marks = False
         self.shared = name
         """The name of the rule that the matcher's compiler knows in place of this one."""
@@ -142,8 +157,7 @@ class Nonterminal:
         self.firsts: list[int] = []
         self.nullables: list[bool] = []
         self.best: tuple[Symbol, ...] | None = None
-        self.tokens = NEVER
-        self.size = NEVER
+        self.tokens = self.size = self.letters = NEVER
         self.keys = 0
         """Of the keys that `best` writes, how many may have to be others, and longer, since their object has them."""
         self.spread = 0
@@ -165,6 +179,13 @@ def names_within(rules: Iterable[Nonterminal]) -> tuple[str, ...]:
         elif guard is not None:
             found.update(region.names for region in regions(guard) if isinstance(region, Members))
     return tuple(sorted(frozenset().union(*found)))
+
+
+def _room(rule: Nonterminal) -> int | None:
+    if not rule.name.removesuffix(WITHIN * rule.depth).endswith(HOLDER):
+        return None
+    bounds = [guard.region for guard in map(bare, rule.guards) if isinstance(guard, Enough)]
+    return next(region.high for region in bounds if isinstance(region, Length))
 
 
 def _depth(name: str) -> int:
@@ -193,8 +214,7 @@ class Symbols:
     def __init__(self, grammar: Grammar, segmenter: Segmenter, known: SharedRules | None = None) -> None:
         """`known`: the rules of other grammars in which names mean the same, but for where documents begin."""
         self.known = known = known or SharedRules()
-        self._counts = segmenter.counts
-        self._ids = segmenter.ids
+        self._counts, self._ids = segmenter.counts, segmenter.ids
         self._literals: dict[bytes, Literal] = known.literals
         self._characters: dict[ByteNode, Character] = known.characters
         self._rules: dict[str, Nonterminal] = {}
@@ -217,6 +237,8 @@ class Symbols:
         """Whether some strings hold documents, so that what is written of them is kept."""
         self.spells_within = any(spells(guard) for rule in asking if rule.depth for guard in rule.guards)
         """Whether strings of these are asked for single characters."""
+        self.holds_within = any(rule.room is not None for rule in rules)
+        """Whether some of these strings have a greatest length."""
         self.matching = frozenset(guard.region for rule in asking for guard in rule.guards if isinstance(guard, Letter))
         """The strings whose patterns are counted, so that what is written of them is kept."""
         self.costs: Mapping[Length, int] = _costs(asking)
@@ -229,6 +251,11 @@ class Symbols:
         _first_bytes(fresh)
         beginning = {grammar.root, *grammar.rules[grammar.root].references}
         known.add({rule.name: rule for rule in fresh if rule.name not in beginning})
+
+    @property
+    def longest_within(self) -> int:
+        """Bytes of the longest text that a rule writes at the least within strings that hold documents."""
+        return max((rule.size for rule in self.rules if rule.depth and rule.best is not None), default=0)
 
     def _unknown(self, grammar: Grammar, known: Mapping[str, Nonterminal]) -> Iterator[Nonterminal]:
         for serial, rule in enumerate(grammar.rules.values()):
@@ -243,6 +270,7 @@ class Symbols:
         symbol.alternatives = [self._sequence(parts) for parts in rule.alternatives]
         symbol.writes_marks = any(part.is_mark for parts in symbol.alternatives for part in parts)
         symbol.guards = rule.guards
+        symbol.room = _room(symbol)
         symbol.spells_keys = any(map(_is_of_member, rule.guards))
         symbol.shared = rule.skeleton or rule.name
         symbol.least = None if rule.least is None else self._sequence(rule.least)
@@ -291,10 +319,16 @@ def _pieces(text: bytes) -> Iterator[bytes]:
 
 
 def _minimal_derivations(rules: list[Nonterminal]) -> None:
-    """Of rules that are new; what else they are made of has its costs."""
+    """Of rules that are new; what else they are made of has its costs. Those within strings first, which cost in other
+    units."""
+    for depth in sorted({rule.depth for rule in rules}, reverse=True):
+        _derive([rule for rule in rules if rule.depth == depth])
+
+
+def _derive(rules: list[Nonterminal]) -> None:
     users: dict[Nonterminal, list[tuple[Nonterminal, int]]] = {rule: [] for rule in rules}
     waiting: dict[tuple[Nonterminal, int], int] = {}
-    heap: list[_Offer] = []
+    heap = list[_Offer]()
     for rule in rules:
         for index, alternative in enumerate(_derivations(rule)):
             needed = [symbol for symbol in alternative if symbol in users]
@@ -305,9 +339,11 @@ def _minimal_derivations(rules: list[Nonterminal]) -> None:
             else:
                 _offer(heap, rule, index)
     while heap:
-        tokens, size, _, index, rule = heapq.heappop(heap)
+        *_, index, rule = heapq.heappop(heap)
         if rule.best is None:
-            rule.best, rule.tokens, rule.size = _derivations(rule)[index], tokens, size
+            best = rule.best = _derivations(rule)[index]
+            rule.tokens, rule.size = _tokens(best), sum(symbol.size for symbol in best)
+            rule.letters = _letters(best) if rule.depth else NEVER
             rule.keys = min(_own_keys(rule) + sum(symbol.keys for symbol in rule.best), NEVER)
             for user, position in users[rule]:
                 waiting[user, position] -= 1
@@ -396,8 +432,17 @@ def _tokens(alternative: tuple[Symbol, ...]) -> int:
 def _offer(heap: list[_Offer], rule: Nonterminal, index: int) -> None:
     alternative = _derivations(rule)[index]
     tokens = _tokens(alternative)
-    size = sum(symbol.size for symbol in alternative)
-    heapq.heappush(heap, (tokens, size, rule.serial, index, rule))
+    cost = (_letters(alternative), tokens) if rule.depth else (tokens, sum(symbol.size for symbol in alternative))
+    heapq.heappush(heap, (*cost, rule.serial, index, rule))
+
+
+def price(rule: Nonterminal, way: tuple[Symbol, ...]) -> int:
+    """What one way to go on costs as long as nothing is counted: in tokens, or, within a string, in characters."""
+    return _letters(way) if rule.depth else _tokens(way)
+
+
+def _letters(alternative: tuple[Symbol, ...]) -> int:
+    return min(sum(symbol.letters for symbol in alternative), NEVER)
 
 
 def _first_bytes(rules: list[Nonterminal]) -> None:

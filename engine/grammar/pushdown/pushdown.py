@@ -39,7 +39,7 @@ class LostWay(Exception):
 class Stack:
     """`symbol` first, then `rest`; the empty stack has neither. `tokens` and `size` bound the shortest derivation."""
 
-    __slots__ = ("asks", "depth", "in_document", "keys", "nullable", "rest", "size", "symbol", "tokens")
+    __slots__ = ("asks", "depth", "holds", "in_document", "keys", "nullable", "rest", "size", "symbol", "tokens")
 
     def __init__(self, symbol: Symbol | None, rest: Stack | None) -> None:
         self.symbol = symbol
@@ -48,6 +48,8 @@ class Stack:
         """Whether guards may come."""
         self.depth: int = 0
         """How many strings stand around the document that is written."""
+        self.holds: bool = False
+        """Whether a string of bounded length holds a document here."""
         self.in_document: bool = False
         """Whether the last byte belongs to a JSON document."""
         self.keys: int = 0
@@ -58,6 +60,7 @@ class Stack:
         if symbol is not None and rest is not None:
             self.asks = symbol.asks or rest.asks
             self.depth = max(symbol.depth, rest.depth)
+            self.holds = symbol.room is not None or rest.holds
             self.in_document = rest.in_document or (isinstance(symbol, Nonterminal) and symbol.name == DOCUMENT_END)
             self.keys = symbol.keys + rest.keys
             tokens = symbol.tokens + symbol.spread + rest.tokens
@@ -97,8 +100,8 @@ class Place:
     """A set of stacks. `tokens` bounds the shortest ending (without stop token); `ending` is filled in when asked."""
 
     __slots__ = (
-        "asked", "asks", "beside", "completed", "depth", "distinct", "ending", "forced", "in_document", "inside",
-        "keys", "marks", "moves", "number", "roomy", "searched", "seen", "stacks", "tails", "tokens",
+        "asked", "asks", "beside", "completed", "depth", "distinct", "ending", "forced", "holds", "in_document",
+        "inside", "keys", "marks", "moves", "number", "roomy", "searched", "seen", "stacks", "tails", "tokens",
     )  # fmt: skip
 
     def __init__(self, stacks: tuple[Stack, ...]) -> None:
@@ -107,7 +110,7 @@ class Place:
         """No two places of this process share one."""
         self.moves: dict[int, Place | Gate] = {}
         self.tokens, self.keys, self.depth = NEVER, 0, 0
-        self.completed = self.in_document = self.asks = self.inside = self.marks = False
+        self.completed = self.in_document = self.asks = self.holds = self.inside = self.marks = False
         """`marks`: right behind a key that may be none of the declared ones."""
         for stack in stacks:
             self.tokens, self.keys = min(self.tokens, stack.tokens), max(self.keys, stack.keys)
@@ -115,6 +118,7 @@ class Place:
             self.completed |= stack.nullable
             self.in_document |= stack.in_document
             self.asks |= stack.asks
+            self.holds |= stack.holds
             if stack.symbol is not None:
                 self.inside |= stack.symbol.inside
                 self.marks |= stack.symbol.is_mark
@@ -188,7 +192,10 @@ class Pushdown:
         self.rules, self.names, self.matching = symbols.rules, symbols.names, symbols.matching
         self.longer, self.costs = symbols.longer, symbols.costs
         self.holds_documents, self.spells_within = symbols.holds_documents, symbols.spells_within
-        self.costs_within = symbols.costs_within
+        self.costs_within, self.longest_within = symbols.costs_within, symbols.longest_within
+        self.holds_within = symbols.holds_within
+        self.looks_ahead = symbols.distinct or symbols.holds_within
+        """Whether guards alone do not tell whether a document can go on."""
         self.unrepeated = bool(symbols.compared)
         """Whether some keys are asked not to repeat others."""
         self.picky = any(guard.rest != ("",) for guard in symbols.compared)

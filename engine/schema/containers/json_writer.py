@@ -11,6 +11,7 @@ from engine.schema.containers.documents import Document, write_document
 from engine.schema.containers.object_union import write_objects
 from engine.schema.containers.value_writer import Options, ValueWriter
 from engine.schema.rules.grammar import Ref, Sequence
+from engine.schema.rules.guards import Length
 from engine.schema.rules.layout import Follow
 from engine.schema.semantics.contents import content_term
 from engine.schema.semantics.evaluator import Evaluator
@@ -30,14 +31,17 @@ class JsonWriter(ValueWriter):
         self.contents: dict[Term, Document | None] = {}
         """What strings hold."""
 
-    def content(self, content: Term, follow: Follow, term: Term) -> Sequence:
+    def content(self, content: Term, length: Length, follow: Follow, term: Term) -> Sequence:
         if content not in self.contents:
             self.contents[content] = self._content(content, term)
         document = self.contents[content]
-        return self.nothing() if document is None else (self._string_of(document, follow),)
+        if document is None or (length.high is not None and length.high < len(document.shortest)):
+            return self.nothing()
+        return (self._string_of(document, length, follow),)
 
-    def _string_of(self, document: Document, follow: Follow) -> Ref:
-        return self.spelled.content(document.name, document.rules, document.shortest, self.layout.follow(follow))
+    def _string_of(self, document: Document, length: Length, follow: Follow) -> Ref:
+        ahead = self.layout.follow(follow)
+        return self.spelled.content(document.name, document.rules, document.shortest, length, ahead)
 
     def _content(self, content: Term, term: Term) -> Document | None:
         options = replace(self.options, depth=self.options.depth + 1)

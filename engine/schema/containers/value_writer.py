@@ -162,7 +162,7 @@ class ValueWriter(ABC):
                 found.append((self.spelled.text("scalar", numbers, ahead),))
         for part in shape.strings:
             if part.content is not None and self.holds_content(part, term):
-                found.append(self.content(part.content, follow, term))
+                found.append(self.content(part.content, Length(part.low, part.high), follow, term))
                 continue
             automaton, length = self._length(part, term) if part.is_bounded else (part.automaton, None)
             kind: Kind = "every" if automaton.alphabet.size == 1 else "string"
@@ -176,16 +176,13 @@ class ValueWriter(ABC):
         elif not (part.automaton.is_universal and part.pattern is None):
             reason = "beside another keyword that says what is in the string"
         else:
-            if part.is_bounded:
-                lengths = ("minLength", "maxLength")
-                mark(self.evaluator, term, lengths, "checked", "beside a document in the string, which is counted")
             return True
         mark(self.evaluator, term, ("contentSchema",), "checked", reason)
         return False
 
     @abstractmethod
-    def content(self, content: Term, follow: Follow, term: Term) -> Sequence:
-        """Symbols for strings that hold documents of `content`; `term` is the string's own."""
+    def content(self, content: Term, length: Length, follow: Follow, term: Term) -> Sequence:
+        """Symbols for strings of this length that hold documents of `content`; `term` is the string's own."""
 
     def _length(self, part: StringSet, term: Term) -> tuple[Automaton, Length | Matching | None]:
         """The strings with what is counted of them."""

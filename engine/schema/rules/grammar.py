@@ -26,6 +26,8 @@ WITHIN = ".in"
 """End of the names of rules whose texts stand in a string, once for each string around them."""
 SET = ".set"
 """End of the names of rules of one character, before that."""
+HOLDER = ".holder"
+"""The same of rules that end a string behind the document that it holds."""
 
 
 @dataclass(frozen=True, slots=True)

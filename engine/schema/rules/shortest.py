@@ -16,9 +16,8 @@ from engine.schema.rules.grammar import Chars, Ref, Rule, Sequence, Symbol, Text
 Rules = Mapping[str, Rule]
 Ranked = tuple[int, Sequence]
 """A part, and where it stands among others."""
-ASCII = 0x80
 LONGEST = 1 << 20
-"""Bytes of a shortest text; a schema that needs more is refused."""
+"""Characters of a shortest text; a schema that needs more is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Fewest:
 
 
 class Shortest(Mapping[str, str]):
-    """A shortest text (in UTF-8 bytes) of every rule that derives one. `known`: those of rules that are not there;
+    """A shortest text (in code points) of every rule that derives one. `known`: those of rules that are not there;
     `fewest`: what rules with guards must write, one way or another."""
 
     def __init__(
@@ -53,7 +52,7 @@ class Shortest(Mapping[str, str]):
     ) -> None:
         self._texts = dict(known or {})
         self._chosen: dict[str, Sequence] = {}
-        self._sizes = {name: _size(text) for name, text in self._texts.items()}
+        self._sizes = {name: len(text) for name, text in self._texts.items()}
         _Search(rules, self._sizes, self._chosen, fewest or {}).run()
 
     def way(self, name: str) -> Sequence | None:
@@ -130,7 +129,7 @@ class _Search:
         for name in [name for name in self.sizes if "\0" in name]:
             del self.sizes[name]
         if self.too_long - self.sizes.keys():
-            raise LimitExceeded(f"a part's shortest document is over {LONGEST} bytes", param="schema")
+            raise LimitExceeded(f"a part's shortest document is over {LONGEST} characters", param="schema")
 
     def _begin(self, name: str, sequence: Sequence) -> None:
         """Add up what is known of an alternative; it waits for the rest."""
@@ -142,10 +141,8 @@ class _Search:
                     missing.append(symbol.name)
                 else:
                     size += known
-            elif isinstance(symbol, Text):
-                size += len(symbol.text) if symbol.text.isascii() else _size(symbol.text)
             else:
-                size += 1 if symbol.ranges[0][0] < ASCII else _size(chr(plainest(symbol.ranges)))
+                size += len(symbol.text) if isinstance(symbol, Text) else 1
         if not missing:
             self._push(size, name, sequence)
             return
@@ -178,7 +175,7 @@ class _Search:
 
 @dataclass(slots=True)
 class _Alternative:
-    """One way to write a rule: the bytes known so far, and how many of its parts are not."""
+    """One way to write a rule: the characters known so far, and how many of its parts are not."""
 
     name: str
     sequence: Sequence
@@ -200,7 +197,3 @@ class _Alternative:
 
 def _length(sequence: Sequence) -> int:
     return sum(len(symbol.text) for symbol in sequence if isinstance(symbol, Text))
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())

@@ -12,8 +12,8 @@ from typing import Literal
 from engine.errors import LimitExceeded
 from engine.schema.automata.automaton import Automaton
 from engine.schema.automata.residuals import short_digest
-from engine.schema.rules.grammar import Chars, Ref, Rule, Text
-from engine.schema.rules.guards import Length, Matching
+from engine.schema.rules.grammar import HOLDER, WITHIN, Chars, Ref, Rule, Text
+from engine.schema.rules.guards import Enough, Length, Matching, Room
 from engine.schema.rules.layout import spelled
 from engine.schema.rules.shortest import Shortest
 from engine.schema.strings.counted_strings import Comparing, Counting, CountingRepeats, Judge, write_counted
@@ -66,11 +66,16 @@ class Spelled:
         """Rules for keys out of an automaton that are none of these names, quotes included; none is written twice."""
         return self._keep(_key(automaton, follow, names))
 
-    def content(self, name: str, rules: Mapping[str, Rule], shortest: str, follow: Chars | None) -> Ref:
-        """Rules for strings that hold the documents of the rule `name`, quotes included."""
+    def content(self, name: str, rules: Mapping[str, Rule], shortest: str, length: Length, follow: Chars | None) -> Ref:
+        """Rules for strings of this length that hold the documents of the rule `name`, quotes included."""
         inner = escaped_name(name)
-        outer = Rule(f"sq{short_digest(f'{inner} {follow}')}", ((Text('"'), Ref(inner), Text('"')),), follow)
-        return self._keep(Group(Ref(outer.name), (outer, *escaped(rules.values())), spelled(shortest)))
+        padding = max(0, length.low - len(shortest))
+        ends = [_holder(length, padding, follow)] if length != Length(0, None) else []
+        end = Ref(ends[0].name) if ends else Text('"')
+        outer = Rule(f"sq{short_digest(f'{inner} {end} {follow}')}", ((Text('"'), Ref(inner), end),), follow)
+        return self._keep(
+            Group(Ref(outer.name), (outer, *ends, *escaped(rules.values())), spelled(shortest + " " * padding))
+        )
 
     def _keep(self, group: Group) -> Ref:
         if group.ref.name not in self.groups:
@@ -79,6 +84,14 @@ class Spelled:
             if self.size > self._limit:
                 raise LimitExceeded(f"the grammar has more than {self._limit} rules", param="schema")
         return group.ref
+
+
+def _holder(length: Length, padding: int, follow: Chars | None) -> Rule:
+    """The end of a string that holds a document: blanks as far as it is too short, which no document minds."""
+    name = f"s{short_digest(f'{length} {padding} {follow}')}{HOLDER}{WITHIN}"
+    ways = ((Text(" "), Ref(name)), (Text('"'),))
+    guards = (Room(Length(length.low, length.low), 1), Enough(length))
+    return Rule(name, ways, follow, guards=guards, least=(Text(" " * padding + '"'),))
 
 
 @keeps(TEXT_RULES, _rules)

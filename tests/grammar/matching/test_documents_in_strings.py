@@ -11,7 +11,8 @@ import jsonschema_rs
 import pytest
 
 from engine.config import EngineConfig
-from engine.grammar import GrammarService
+from engine.grammar import CompiledGrammar, GrammarService
+from engine.grammar.endings.position import follow
 from engine.request import Constraint
 from tests.grammar import adversary
 from tests.grammar.conftest import EXTRA
@@ -25,8 +26,8 @@ TOKENS = [
 """Tokens that begin, end and cross from one level into another."""
 
 
-def text_of(schema: Any) -> Any:
-    return {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+def text_of(schema: Any, **beside: Any) -> Any:
+    return {"type": "string", "contentMediaType": "application/json", "contentSchema": schema, **beside}
 
 
 def three(schema: Any) -> Any:
@@ -89,6 +90,38 @@ SCHEMAS: dict[str, Any] = {
     "a choice": {"type": "array", "minItems": 1, "maxItems": 2, "items": text_of({"anyOf": [
         {**branch, "required": [*branch["properties"]]} for branch in BRANCHES]})},  # type: ignore[call-overload]
 }  # fmt: skip
+SCHEMAS |= {
+    "around a number": text_of({"type": "integer"}, minLength=3, maxLength=4),
+    "around a constant": text_of({"const": 1}, minLength=4),
+    "around items": text_of({"type": "array", "items": {"type": "integer"}, "minItems": 2}, maxLength=8),
+    "around members": text_of({"type": "object", "properties": {"a": {"type": "string", "minLength": 2}, "b": {"type": "integer"}},
+                      "required": ["b", "a"], "additionalProperties": {"type": "boolean"}, "minProperties": 3}, maxLength=30),
+    "around anything": text_of({}, maxLength=5),
+    "around a length": text_of({"type": "object", "properties": {"d": text_of({"type": "array", "items": {"type": "string"}, "minItems": 1},
+                       maxLength=9)}, "required": ["d"]}, maxLength=30),
+    "around other levels": text_of({"type": "array", "minItems": 1, "items": text_of({"type": "string"}, minLength=4, maxLength=6)}, minLength=5),
+    "around constants": text_of({"enum": ["\u00e9\u00e9", "aaa", 12345]}, maxLength=4),
+    "around a pattern": text_of({"type": "string", "pattern": "^(ab|c)*$"}, maxLength=6),
+    "around repeats": text_of({"type": "string", "pattern": "^(ab{1,90}c){1,3}$"}, maxLength=9),
+    "two lengths": {"type": "object", "properties": {"x": text_of({"type": "array", "items": {"type": "string"}}, minLength=3, maxLength=9),
+                    "y": text_of({"type": "null"}, maxLength=6)}, "required": ["x", "y"]},
+}  # fmt: skip
+"""With lengths of the strings around documents."""
+PLAIN = {"type": "array", "items": {"const": "a"}}
+LENGTHS: list[tuple[Any, int, int, bytes]] = [
+    ({}, 2, 3, b'"\\{}[],:0 '),
+    ({"type": "integer"}, 2, 3, b'"01- '),
+    ({"type": "array", "items": {"enum": ["a", [1, 0]]}, "minItems": 1}, 4, 9, b'"\\[],a01 '),
+    ({"type": "array", "items": {"type": ["string", "array"]}, "minItems": 1}, 0, 6, b'"\\[],'),
+    ({"type": "object", "properties": {"a": {"type": ["string", "integer"]}, "e": {"type": "integer"}}, "required": ["a"],
+      "additionalProperties": False}, 0, 11, b'"\\{},:ae1'),
+    ({"type": "object", "propertyNames": {"pattern": "^[ae]$"}, "additionalProperties": {"const": 1}, "minProperties": 2}, 0, 14, b'"\\{},:ae1'),
+    ({"type": "object", "properties": {"a": {"const": 1}, "e": {"const": 0}}, "dependentRequired": {"a": ["e"]},
+      "additionalProperties": False}, 0, 13, b'"\\{},:ae10'),
+    (text_of(PLAIN, maxLength=5), 0, 9, b'"\\[],a'),
+    ({"anyOf": [{"type": "string", "minLength": 1}, {"type": "null"}]}, 0, 3, b'"\\nula'),
+]  # fmt: skip
+"""A document, the least and greatest length of the string, and the bytes that are tried."""
 DEEP = [three(PAIR), three({"type": "string", "minLength": 2, "maxLength": 5}), text_of(text_of(text_of(PAIR))),
         three({"type": "object", "additionalProperties": {"type": "null"}, "minProperties": 2, "maxProperties": 3}),
         three({"type": "array", "items": {"anyOf": [PAIR, text_of({"enum": ["a", "b\n", 1]})]}, "maxItems": 3}),
@@ -112,6 +145,40 @@ def test_masks_are_exact_at_every_level(service: GrammarService, name: str, conf
     grammar = service.compile(constraint)
     assert not [verdict for verdict in grammar.verdicts if verdict.verdict == "checked"]
     check(grammar, 4, 50)
+
+
+def written(grammar: CompiledGrammar, alphabet: bytes, high: int) -> tuple[set[bytes], set[bytes]]:
+    """All whole texts out of these bytes whose string has at most so many characters, and all that began."""
+    assert grammar.completions is not None
+    whole, begun, pending = set[bytes](), set[bytes](), [(b"", grammar.completions.start)]
+    while pending:
+        text, at = pending.pop()
+        begun.add(text)
+        if at.place.completed:
+            whole.add(text)
+        onward = (
+            (text + bytes((byte,)), follow(grammar.completions.pushdown, at, bytes((byte,)))) for byte in alphabet
+        )
+        pending += [(more, behind) for more, behind in onward if behind.place.stacks and behind.cursor.chars <= high]
+    return whole, begun
+
+
+@pytest.mark.parametrize("conformance", ["tight", "spec"])
+@pytest.mark.parametrize("number", range(len(LENGTHS)))
+def test_a_length_leaves_all_documents_that_fit_and_no_others(
+    service: GrammarService, number: int, conformance: Any
+) -> None:
+    """Every text of the same grammar without the length, which is counted here; blanks as far as it is too short."""
+    schema, low, high, alphabet = LENGTHS[number]
+    free = service.compile(Constraint.json_schema(text_of(schema), conformance=conformance))
+    bounded = text_of(schema, minLength=low, maxLength=high)
+    grammar = service.compile(Constraint.json_schema(bounded, conformance=conformance))
+    sizes = {text: len(json.loads(text)) for text in written(free, alphabet, high)[0]}
+    fitting = {text[:-1] + b" " * (low - size) + b'"' for text, size in sizes.items()}
+    whole, begun = written(grammar, alphabet, high)
+    assert len(whole) > 1
+    assert whole == fitting
+    assert begun == {text[:end] for text in whole for end in range(len(text) + 1)}
 
 
 def test_no_mask_within_follows_every_token_for_a_pattern(service: GrammarService) -> None:
