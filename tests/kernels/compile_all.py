@@ -14,7 +14,15 @@ from triton.compiler import ASTSource
 from triton.experimental.gluon._runtime import GluonASTSource
 
 from engine.model.cpu import kv_blocks
-from engine.model.kernels.attention import attend_few, attention, gating, tile_attention, tile_attention_hopper
+from engine.model.kernels.attention import (
+    attend_few,
+    attention,
+    expanding,
+    gating,
+    tile_attention,
+    tile_attention_hopper,
+    walk_few,
+)
 from engine.model.kernels.compiling import _Target
 from engine.model.kernels.delta import chunk, chunks, step
 from engine.model.kernels.device import launch, plane
@@ -30,7 +38,7 @@ SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227}
 _FP32 = (
     "up_scales down_scales out logits scales weights parts cosine sine acc_parts stat_parts qkv bias floats work facts"
 )
-_FP16 = "x half inner normed query keys values gain q_gain k_gain mixed"
+_FP16 = "x half inner normed query keys values gain q_gain k_gain mixed wide_keys wide_values"
 _INT32 = (
     "table ids pairs groups live slots positions arrived integers bitmask seen last tokens wanted sources "
     "experts starts totals firsts counts tail order progress up_table down_table"
@@ -126,14 +134,14 @@ def cases(capability: int) -> list[Case]:
     expand = {"K": 2048, "R": 8, "BITS": 4, "WARPS": 4, **asm}
     made.append((prefill.expand_kernel, expand, 4, {"out": "*fp16"}, {}))
     depth = launch.attention_stages((capability // 10, capability % 10))
-    tile = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, "G": 8, "BQ": 128, "BK": 64, "CODES": 0}
+    tile = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, "G": 8, "BQ": 128, "BK": 64}
     made.append((tile_attention.tile_attention_kernel, tile, 8, {"out": "*fp16"}, {"num_stages": depth}))
     if capability in (80, 90):
         wide = {**tile, "N": 16, "KH": 2, "D": 256}
         depth = launch.attention_stages((capability // 10, 0), 256)
         made.append((tile_attention.tile_attention_kernel, wide, 8, {"out": "*fp16"}, {"num_stages": depth}))
     if capability == 90:
-        hopper = {name: value for name, value in tile.items() if name != "CODES"} | {"BK": 128, "S": 2}
+        hopper = {**tile, "BK": 128, "S": 2}
         made.append((tile_attention_hopper.hopper_attention_kernel, hopper, 4, HOPPER, {}))
     norm = {"H": 2048, "HP": 2048, "ALSO": True, **pdl}
     made.append((plane.norm_kernel, norm, 4, {"x": "*fp32", "out": "*fp16", "also": "*bf16"}, {}))
@@ -172,11 +180,16 @@ def cases(capability: int) -> list[Case]:
         few = {**heads, **asm, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(tokens, 4), "T": tokens, **shape}
         few |= {"R": attend_few.OWN, "LD": 5120, "NORM": True, "BIAS": False}
         warps = few.pop("num_warps")
+        few.pop("CODES")
         made.append((attend_few.attend_few_kernel, few, warps, {"out": "*fp16"}, {}))
         if capability in (80, 90):
             large = {"N": 16, "KH": 2, "D": 256, "LD": 9216, "SP": attention.splits(tokens, 2)}
             large |= {name: value for name, value in launch.few_attention(tokens, 256).items() if name != "num_warps"}
             made.append((attend_few.attend_few_kernel, {**few, **large}, large["WARPS"], {"out": "*fp16"}, {}))
+    walk = {**heads, **asm, "G": 8, "GP": 8, "HP": 8, "T": 8, "LD": 5120, "NORM": True, "BIAS": False}
+    walk |= launch.walking_shape(_NOTHING, 32, 0, 16)
+    warps = walk.pop("num_warps")
+    made.append((walk_few.walk_few_kernel, walk, warps, {"out": "*fp16"}, {}))
     gate = {"N": 4096, "LD": 9216, "PARTS": 2, "BN": 1024, "PLANE": True, **pdl}
     made.append((gating.gate_kernel, gate, 4, {"gates": "*fp32"}, {}))
     for tokens in (8, 32, 128):
@@ -237,10 +250,11 @@ FORMS = (
 
 
 def coded(capability: int) -> list[Case]:
-    """Each of attention's kernels once over a KV cache in codes of 8 bits."""
+    """Each of attention's kernels that read or write codes of 8 bits once, over such a cache."""
     found = {case[0]: case for case in cases(capability) if "CODES" in case[1] and case[1]["D"] == 128}
     instructions, types = {"CODES": 89 if capability >= 89 else 80}, {"keys": "*u8", "values": "*u8"}
-    return [
+    expand = (expanding.expand_kernel, {"KH": 4, "D": 128, "B": kv_blocks.BLOCK, **instructions}, 8, types, {})
+    return [expand] + [
         (kernel, {**constants, **instructions}, warps, {**differing, **types}, options)
         for kernel, constants, warps, differing, options in found.values()
     ]

@@ -15,7 +15,7 @@ from engine.model.cpu.decoder import Decoder
 from engine.model.cpu.kv_blocks import BLOCK
 from engine.model.cpu.sampling import sample_rows
 from engine.model.cuda.cuda_runner import CudaRunner
-from engine.model.cuda.kv_cache import RESERVE, position_bytes, tables_that_fit, told
+from engine.model.cuda.kv_cache import CODES, RESERVE, position_bytes, tables_that_fit, told
 from tests.kernels import tiny
 
 
@@ -238,6 +238,9 @@ def test_a_cache_takes_what_is_left_and_one_that_does_not_fit_names_the_length_t
     full = tables_that_fit(shape, 500, 2, free)
     assert full.free == 8
     assert told(full, 500).endswith("for 2 rows of 500 positions")
+    coded = position_bytes(shape, CODES) + 4 * shape.kv_heads * shape.head_dim  # a layer's in fp16 beside them
+    assert tables_that_fit(shape, 500, 8, RESERVE + 10 * BLOCK * coded, CODES).free == 10
+    assert tables_that_fit(shape, 500, 8, RESERVE + 10 * BLOCK * coded - 1, CODES).free == 9
     with pytest.raises(ModelError, match="max_sequence=1280 would fit"):
         tables_that_fit(shape, 2000, 1, free)
     with pytest.raises(ModelError, match="smaller quantization"):

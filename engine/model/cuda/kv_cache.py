@@ -35,14 +35,15 @@ def tables_that_fit(
     """Blocks for all slots at their full length of `positions`, or as many as fit; ModelError where not even one row
     fits, naming the length that would."""
     each = position_bytes(shape, dtype)
+    needed = each + (4 * shape.kv_heads * shape.head_dim if dtype == CODES else 0)  # and a layer in fp16, for prefills
     usable, most = max(0, free - RESERVE), -(-positions // BLOCK)
-    fitting = usable // (each * BLOCK)
+    fitting = usable // (needed * BLOCK)
     if fitting >= most:
         return BlockTables(min(slots * most, fitting), slots, most, position_bytes=each)
     longest = fitting * BLOCK
     advice = f"max_sequence={longest} would fit" if longest else "use a smaller quantization or a larger device"
     raise ModelError(
-        f"one request of max_sequence={positions} needs {most * BLOCK * each / 2**30:.2f} GiB of KV cache, "
+        f"one request of max_sequence={positions} needs {most * BLOCK * needed / 2**30:.2f} GiB of KV cache, "
         f"{usable / 2**30:.2f} GiB are free beside the weights: {advice}",
         param="max_sequence",
     )

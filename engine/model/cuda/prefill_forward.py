@@ -17,8 +17,10 @@ from torch.nn.functional import pad
 
 from engine.model.cuda.decode_forward import DecodeForward
 from engine.model.cuda.fragment_model import FragmentLayer
+from engine.model.cuda.kv_cache import CODES
 from engine.model.kernels.attention import tile_attention
 from engine.model.kernels.attention.attention import Cache, Step
+from engine.model.kernels.attention.expanding import wide_of
 from engine.model.kernels.attention.tile_attention import Tiles
 from engine.model.kernels.delta import chunk
 from engine.model.kernels.delta.chunks import ChunkScratch, make_chunk_scratch
@@ -59,6 +61,7 @@ class PrefillForward:
         self._few = few
         self._operations = operations
         model = few.model
+        self._wide = wide_of(few.caches[0]) if few.caches and few.caches[0].keys.dtype == CODES else None
         order = plane_order(model.shape.hidden, few.x.device)
 
         def planes(weight: Tensor | None) -> Tensor | None:
@@ -103,7 +106,7 @@ class PrefillForward:
         few.operations.rope(qkv, layer.head_norm, few.turns, step, query, cache)
         # padding tokens are in no tile: what they hold stays in their own rows
         mixed = torch.empty_like(query, dtype=prefill.activation_dtype(layer.output, query))
-        op.tile_attention(query, cache, step, tiles, mixed)
+        op.tile_attention(query, cache, step, tiles, mixed, self._wide)
         if gates.shape[1]:
             few.operations.gate(mixed, gates, plane=True)
         op.product(mixed, layer.output, x, add=True)

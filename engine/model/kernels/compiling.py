@@ -25,7 +25,8 @@ import triton
 MOST_WORKERS = 16
 _PATIENCE_S = 300.0
 _IMPORTED_EARLY = (
-    "attention.attend_few", "attention.attention", "attention.gating", "delta.chunk",
+    "attention.attend_few", "attention.attention", "attention.expanding", "attention.gating", "attention.walk_few",
+    "delta.chunk",
     "delta.chunks", "delta.step", "products.experts", "routing.groups", "products.linear", "device.plane",
     "products.prefill", "products.prefill_hopper", "routing.router", "sampling.sampling", "products.strips",
     "products.stream",

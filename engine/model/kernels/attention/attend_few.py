@@ -19,23 +19,19 @@ from engine.model.kernels.attention.attention import (
     attention_reference,
     rope_reference,
     splits,
-    turn,
 )
-from engine.model.kernels.attention.entries import (
-    coding,
-    exponents_of,
-    largest,
-    load_exponents,
-    narrowed,
-    part_of,
-    widened,
-)
+from engine.model.kernels.attention.entries import coding, part_of
 from engine.model.kernels.attention.joining import hand_in, take_part
+from engine.model.kernels.attention.turning import floor_of, gains, halves, turned
+from engine.model.kernels.attention.walk_few import walk_few
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.units import release_next, wait_for_previous
 
 LEAST_HEAD = 32
 """The smallest head, since products take its halves, of 16 columns at least."""
+TOGETHER = 4
+"""Up to so many tokens the warps of a block share its turns: over long caches the other way is faster, over short ones
+this."""
 OWN = 16
 """The step's own tokens that a block makes entries of: as many as a product takes, and more than there can be."""
 _FETCH = tl.constexpr(
@@ -57,22 +53,13 @@ def _fetch(keys, values, size, PDL: tl.constexpr):
 
 
 @triton.jit
-def _floor(slots, positions, token, slot, position, T: tl.constexpr):
-    """Position of the first token that the row has in this step."""
-    j = tl.arange(0, triton.next_power_of_2(T))
-    mates = (tl.load(slots + j, mask=j < T, other=-1) == slot) & (j <= token)
-    return tl.min(tl.where(mates, tl.load(positions + j, mask=j < T, other=0), position))
-
-
-@triton.jit
 def _entries(
-    keys, values, block, kv, at, end, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BK: tl.constexpr,
-    CODES: tl.constexpr,
+    keys, values, block, kv, at, end, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BK: tl.constexpr
 ):  # fmt: skip
     """Both halves of the keys [BK, D/2] and the values [BK, D] of positions from `at` on that are before `end`, in that
-    block of the cache, as it keeps them."""
+    block of the cache."""
     inside = (at + tl.arange(0, BK) < end)[:, None]
-    place = part_of(block, kv, KH, D, B, CODES) + (at % B + tl.arange(0, BK)[:, None]) * D
+    place = part_of(block, kv, KH, D, B, 0) + (at % B + tl.arange(0, BK)[:, None]) * D
     i = tl.arange(0, D // 2)[None, :]
     first = tl.load(keys + place + i, mask=inside, other=0)
     second = tl.load(keys + place + D // 2 + i, mask=inside, other=0)
@@ -81,44 +68,16 @@ def _entries(
 
 
 @triton.jit
-def _kept(entries, place, value, exponents, mine, CODES: tl.constexpr):
-    """Store of `value` fp16 [R, C] the row that is `mine` [R, 1], as codes with exponents [R, 1]; gives what readers
-    will find of all of them."""
-    if CODES:
-        codes = narrowed(value, exponents)
-        tl.store(entries + place, codes, mask=mine)
-        value = widened(codes, exponents, CODES)
-    else:
-        tl.store(entries + place, value, mask=mine)
-    return value
-
-
-@triton.jit
-def _halves(at, keep, D: tl.constexpr):
-    """Both halves, fp32, of heads that begin at `at` [M, 1]."""
-    i = tl.arange(0, D // 2)[None, :]
-    return tl.load(at + i, mask=keep, other=0.0), tl.load(at + D // 2 + i, mask=keep, other=0.0)
-
-
-@triton.jit
-def _turned(a, b, bias, gain, place, keep, cos, sin, eps, D: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr):
-    """Both halves of heads, fp16: bias (that of a head at `place` [M, 1]), norm and rotation applied."""
-    if BIAS:
-        first, second = _halves(bias + place, keep, D)
-        a += first.to(tl.float32)
-        b += second.to(tl.float32)
-    if NORM:
-        inverse = (1.0 / tl.sqrt((tl.sum(a * a, axis=1) + tl.sum(b * b, axis=1)) / D + eps))[:, None]
-        first, second = gain
-        a = a * inverse * first
-        b = b * inverse * second
-    return (a * cos - b * sin).to(tl.float16), (b * cos + a * sin).to(tl.float16)
-
-
-@triton.jit
-def _gains(gain, D: tl.constexpr):
-    i = tl.arange(0, D // 2)[None, :]
-    return tl.load(gain + i).to(tl.float32), tl.load(gain + D // 2 + i).to(tl.float32)
+def _turn(q_first, q_second, k_first, k_second, value, inside, best, total, acc, scale):
+    """Maxima, sums and averages [MP], [MP], [MP, D] of a softmax after keys and values of BK positions more; heads come
+    in halves."""
+    score = tl.dot(q_second, tl.trans(k_second), tl.dot(q_first, tl.trans(k_first))) * scale
+    score = tl.where(inside[None, :], score, -float("inf"))
+    top = tl.maximum(best, tl.max(score, axis=1))
+    p = tl.exp2(score - top[:, None])
+    shrink = tl.exp2(best - top)
+    total = total * shrink + tl.sum(p, axis=1)
+    return top, total, acc * shrink[:, None] + tl.dot(p.to(tl.float16), value)
 
 
 @triton.jit
@@ -128,7 +87,7 @@ def attend_few_kernel(
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, GP: tl.constexpr,
     MP: tl.constexpr, BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, T: tl.constexpr,
     R: tl.constexpr, LD: tl.constexpr, HELD: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
-    CODES: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (T, KH, 1 + SP). qkv fp32 [T, (N + 2 KH) D], rows LD apart; out fp16 [T, N D]. The first block has the
     step's own tokens, each of the others a stretch of the cache, with HELD its first keys and values in registers
@@ -142,7 +101,7 @@ def attend_few_kernel(
     slot = tl.load(slots + token)
     floor = position
     if T > 1:
-        floor = _floor(slots, positions, token, slot, position, T)
+        floor = floor_of(slots, positions, token, slot, position, T)
     blocks = table + slot * M
     length = tl.maximum(floor, 1)
     stretch = tl.cdiv(tl.cdiv(length, tl.minimum(SP, tl.cdiv(length, LEAST))), BK) * BK
@@ -159,71 +118,54 @@ def attend_few_kernel(
         mates = ((own <= position) & (split == 0))[:, None]
         own_cos = tl.load(cosine + own[:, None] * HALF + i, mask=mates, other=0.0)
         own_sin = tl.load(sine + own[:, None] * HALF + i, mask=mates, other=0.0)
-        gains = _gains(q_gain, D)
-        own_gains = _gains(k_gain, D)
-        scales = load_exponents(keys, values, block, kv, begin, end, KH, D, B, BK, CODES)
-        following = 0
-        if CODES:
-            following = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
+        query_gains = gains(q_gain, i, D)
+        own_gains = gains(k_gain, i, D)
         if HELD:
-            ahead = _entries(keys, values, block, kv, begin, end, KH, D, B, BK, CODES)
+            ahead = _entries(keys, values, block, kv, begin, end, KH, D, B, BK)
             block = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
         else:
-            place = part_of(block, kv, KH, D, B, CODES) + begin % B * D
-            size = tl.minimum(tl.minimum(end - begin, B - begin % B), LEAST) * (D if CODES else 2 * D)
+            place = part_of(block, kv, KH, D, B, 0) + begin % B * D
+            size = tl.minimum(tl.minimum(end - begin, B - begin % B), LEAST) * (2 * D)
             _fetch(keys + place, values + place, size, PDL)
         wait_for_previous(PDL)
         due = take_part(arrived + token * KH + kv, active, ASM)
         rows = qkv + token * LD
         g = (kv * G + tl.arange(0, MP))[:, None] * D
         inside = (tl.arange(0, MP) < G)[:, None]
-        query_a, query_b = _halves(rows + g, inside, D)
+        query_a, query_b = halves(rows + g, i, inside, D)
         # asked for before the query is turned, where the block has any: the two do not wait for each other
         mate = rows + ((own - position) * LD)[:, None]
         key = (own * 0 + (N + kv) * D)[:, None]
-        raw_a, raw_b = _halves(mate + key, mates, D)
+        raw_a, raw_b = halves(mate + key, i, mates, D)
         raw_value = tl.load(mate + key + KH * D + d, mask=mates, other=0.0)
-        qa, qb = _turned(query_a, query_b, bias, gains, g, inside, cos, sin, eps, D, NORM, BIAS)
+        qa, qb = turned(query_a, query_b, bias, query_gains, g, i, inside, cos, sin, eps, D, NORM, BIAS)
         best = tl.full([MP], -float("inf"), tl.float32)
         total = tl.zeros([MP], tl.float32)
         acc = tl.zeros([MP, D], tl.float32)
         for at in tl.range(begin, end, BK, num_stages=1 if HELD else 2):
-            of_keys, of_values = scales
-            if CODES:
-                scales = load_exponents(keys, values, following, kv, at + BK, end, KH, D, B, BK, CODES)
-                following = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
             if HELD:
                 first, second, value = ahead
-                ahead = _entries(keys, values, block, kv, at + BK, end, KH, D, B, BK, CODES)
+                ahead = _entries(keys, values, block, kv, at + BK, end, KH, D, B, BK)
                 block = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
             else:
-                first, second, value = _entries(keys, values, block, kv, at, end, KH, D, B, BK, CODES)
+                first, second, value = _entries(keys, values, block, kv, at, end, KH, D, B, BK)
                 block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
-            best, total, acc = turn(
-                qa, qb, widened(first, of_keys, CODES), widened(second, of_keys, CODES),
-                widened(value, of_values, CODES), at + tl.arange(0, BK) < end, best, total, acc, scale,
+            best, total, acc = _turn(
+                qa, qb, first, second, value, at + tl.arange(0, BK) < end, best, total, acc, scale
             )  # fmt: skip
         if split == 0:
-            ka, kb = _turned(raw_a, raw_b, bias, own_gains, key, mates, own_cos, own_sin, eps, D, NORM, BIAS)
+            ka, kb = turned(raw_a, raw_b, bias, own_gains, key, i, mates, own_cos, own_sin, eps, D, NORM, BIAS)
             new = raw_value
             if BIAS:
                 new += tl.load(bias + key + KH * D + d, mask=mates, other=0.0).to(tl.float32)
             new = new.to(tl.float16)
             mine = (own == position)[:, None]
-            part = part_of(tl.load(blocks + position // B), kv, KH, D, B, CODES)
+            part = part_of(tl.load(blocks + position // B), kv, KH, D, B, 0)
             there = part + (position % B + own * 0)[:, None] * D
-            key_exponents = 0
-            value_exponents = 0
-            if CODES:
-                key_exponents = exponents_of(tl.maximum(largest(ka), largest(kb)))
-                value_exponents = exponents_of(largest(new))
-                beside = part + B * D + (position % B + own * 0)[:, None]
-                tl.store(keys + beside, key_exponents, mask=mine)
-                tl.store(values + beside, value_exponents, mask=mine)
-            ka = _kept(keys, there + i, ka, key_exponents, mine, CODES)
-            kb = _kept(keys, there + HALF + i, kb, key_exponents, mine, CODES)
-            new = _kept(values, there + d, new, value_exponents, mine, CODES)
-            best, total, acc = turn(qa, qb, ka, kb, new, own <= position, best, total, acc, scale)
+            tl.store(keys + there + i, ka, mask=mine)
+            tl.store(keys + there + HALF + i, kb, mask=mine)
+            tl.store(values + there + d, new, mask=mine)
+            best, total, acc = _turn(qa, qb, ka, kb, new, own <= position, best, total, acc, scale)
         hand_in(
             best, total, acc, acc_parts, stat_parts, arrived, due, out, token, kv, split, active, N, KH, D, G, GP, MP,
             1 + SP, J, WARPS, ASM,
@@ -240,13 +182,16 @@ def attend_few(
     kv_heads, size, dim = cache.sizes
     tokens, heads = out.shape[0], out.shape[1] // dim
     padded = scratch.acc.shape[2]
+    if coding(cache.keys) or (tokens > TOGETHER and dim <= 128):
+        walk_few(qkv, norm, turns, step, cache, scratch, out)
+        return
     attend_few_kernel[(tokens, kv_heads, 1 + splits(tokens, kv_heads))](
         qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query,
         qkv if norm.key is None else norm.key, *turns, step.slots, step.positions, step.live, *cache, scratch.acc,
         scratch.stats, scratch.arrived, out, cache.table.shape[1], norm.eps, dim**-0.5 * 1.4426950408889634,
         N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, GP=padded, MP=max(16, padded),
         SP=splits(tokens, kv_heads), T=tokens, R=OWN, LD=qkv.stride(0), NORM=norm.query is not None,
-        BIAS=norm.bias is not None, CODES=coding(cache.keys), **launch.few_attention(tokens, dim),
+        BIAS=norm.bias is not None, **launch.few_attention(tokens, dim),
         **launch.options(qkv, "attend_few"),
     )  # fmt: skip
 

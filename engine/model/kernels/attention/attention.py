@@ -22,7 +22,7 @@ from engine.model.kernels.attention.entries import (
     coding,
     exponents_of,
     largest,
-    load_exponents,
+    load_powers,
     narrowed,
     part_of,
     widened,
@@ -268,19 +268,6 @@ def join_parts(acc_parts, stat_parts, cell, active, J: tl.constexpr, GP: tl.cons
 
 
 @triton.jit
-def turn(q_first, q_second, k_first, k_second, value, inside, best, total, acc, scale):
-    """Maxima, sums and averages [MP], [MP], [MP, D] of a softmax after keys and values of BK positions more; heads come
-    in halves."""
-    score = tl.dot(q_second, tl.trans(k_second), tl.dot(q_first, tl.trans(k_first))) * scale
-    score = tl.where(inside[None, :], score, -float("inf"))
-    top = tl.maximum(best, tl.max(score, axis=1))
-    p = tl.exp2(score - top[:, None])
-    shrink = tl.exp2(best - top)
-    total = total * shrink + tl.sum(p, axis=1)
-    return top, total, acc * shrink[:, None] + tl.dot(p.to(tl.float16), value)
-
-
-@triton.jit
 def hand_in(
     best, total, acc, acc_parts, stat_parts, arrived, out, token, kv, split, active, N: tl.constexpr,
     KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, MP: tl.constexpr, SP: tl.constexpr,
@@ -343,28 +330,27 @@ def attention_kernel(
         acc = tl.zeros([MP, D], tl.float32)
         end = tl.minimum(begin + stretch, length)
         i = tl.arange(0, BK)[:, None]
-        scales = load_exponents(keys, values, block, kv, begin, end, KH, D, B, BK, CODES)
-        following = 0
-        if CODES:
-            following = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
         for at in tl.range(begin, end, BK):
             s = at + tl.arange(0, BK)
             inside = (s < end)[:, None]
-            place = part_of(block, kv, KH, D, B, CODES) + (at % B + i) * D + d[None, :]
+            part = part_of(block, kv, KH, D, B, CODES)
+            place = part + (at % B + i) * D + d[None, :]
             block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
-            of_keys, of_values = scales
-            k = widened(tl.load(keys + place, mask=inside, other=0), of_keys, CODES)
-            v = widened(tl.load(values + place, mask=inside, other=0), of_values, CODES)
+            k = widened(tl.load(keys + place, mask=inside, other=0), CODES)
+            v = widened(tl.load(values + place, mask=inside, other=0), CODES)
+            score = tl.dot(q, tl.trans(k))
             if CODES:
-                scales = load_exponents(keys, values, following, kv, at + BK, end, KH, D, B, BK, CODES)
-                following = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
-            score = tl.dot(q, tl.trans(k)) * scale
+                factor, lift, weight = load_powers(keys, values, part, at, end, scale, D, B, BK, CODES)
+                score = score * factor + lift
+            score = score * scale
             score = tl.where((s < end)[None, :], score, -float("inf"))
             top = tl.maximum(best, tl.max(score, axis=1))
             p = tl.exp2(score - top[:, None])
             shrink = tl.exp2(best - top)
-            total = total * shrink + tl.sum(p, axis=1)
             acc = acc * shrink[:, None] + tl.dot(p.to(tl.float16), v)
+            if CODES:
+                p = p * weight
+            total = total * shrink + tl.sum(p, axis=1)
             best = top
         hand_in(
             best, total, acc, acc_parts, stat_parts, arrived, out, token, kv, split, active, N, KH, D, G, GP, MP, SP, J,

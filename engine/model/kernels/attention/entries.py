@@ -14,17 +14,17 @@ from torch import Tensor, float16, float32
 from engine.model.kernels.device import launch
 
 _NATIVE = tl.constexpr(
-    "{\n.reg .b16 a, b;\nmov.b32 {a, b}, $2;\ncvt.rn.f16x2.e4m3x2 $0, a;\ncvt.rn.f16x2.e4m3x2 $1, b;\n"
-    "mul.rn.f16x2 $0, $0, $3;\nmul.rn.f16x2 $1, $1, $4;\n}"
+    "{\n.reg .b16 a, b;\nmov.b32 {a, b}, $2;\ncvt.rn.f16x2.e4m3x2 $0, a;\ncvt.rn.f16x2.e4m3x2 $1, b;\n}"
 )
 """Four codes at once, from sm_89 on."""
 _BY_BITS = tl.constexpr(
-    "{\n.reg .b32 a, b, s, k;\nprmt.b32 a, $2, 0, 0x1404;\nprmt.b32 b, $2, 0, 0x3424;\nmov.b32 k, 0x5c005c00;\n"
-    "and.b32 s, a, 0x80008000;\nshr.u32 a, a, 1;\nand.b32 a, a, 0x3f803f80;\nor.b32 a, a, s;\n"
-    "and.b32 s, b, 0x80008000;\nshr.u32 b, b, 1;\nand.b32 b, b, 0x3f803f80;\nor.b32 b, b, s;\n"
-    "mul.rn.f16x2 a, a, k;\nmul.rn.f16x2 b, b, k;\nmul.rn.f16x2 $0, a, $3;\nmul.rn.f16x2 $1, b, $4;\n}"
+    "{\n.reg .b32 a, b, s;\nprmt.b32 a, $2, 0, 0x1404;\nprmt.b32 b, $2, 0, 0x3424;\n"
+    "and.b32 s, a, 0x80008000;\nshr.u32 a, a, 1;\nlop3.b32 $0, a, 0x3f803f80, s, 0xea;\n"
+    "and.b32 s, b, 0x80008000;\nshr.u32 b, b, 1;\nlop3.b32 $1, b, 0x3f803f80, s, 0xea;\n}"
 )
-"""The same on earlier cards: a code's bits are those of an fp16 that is 256 times smaller."""
+"""The same on earlier cards, divided by 256: those fp16 numbers have a code's bits."""
+_INFINITE = tl.constexpr(143)
+"""The exponent of what is not finite in fp16, and more: such a scale is infinite, whatever the codes say."""
 
 
 def coding(entries: Tensor) -> int:
@@ -42,50 +42,49 @@ def part_of(block, kv, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, CODES
 
 
 @triton.jit
-def load_exponents(
-    keys, values, block, kv, at, end, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BK: tl.constexpr,
-    CODES: tl.constexpr,
-):  # fmt: skip
-    """uint8 [BK, 1] of the keys and of the values at positions from `at` on that are before `end`, in that block, for
-    `widened`. A turn ahead of the codes: nothing hides this load, which is too narrow for an asynchronous copy."""
-    of_keys = 0
-    of_values = 0
-    if CODES:
-        inside = (at + tl.arange(0, BK) < end)[:, None]
-        place = part_of(block, kv, KH, D, B, CODES) + B * D + at % B + tl.arange(0, BK)[:, None]
-        of_keys = tl.load(keys + place, mask=inside, other=113)  # kv_codes.LEAST
-        of_values = tl.load(values + place, mask=inside, other=113)
-    return of_keys, of_values
-
-
-@triton.jit
-def widened(codes, exponents, CODES: tl.constexpr):
-    """fp16 [M, C] of codes [M, C] with exponents [M, 1]; what is fp16 stays so."""
+def widened(codes, CODES: tl.constexpr):
+    """fp16 of codes, to be multiplied by their `scale_of`; what is fp16 stays so."""
     found = codes
-    if CODES:
-        scale = ((exponents.to(tl.int32) - 7) << 23).to(tl.float32, bitcast=True).to(tl.float16)
-        if CODES == 1:
-            bits = codes.to(tl.int16)
-            half = ((bits & 0x80) << 8) | ((bits & 0x7F) << 7)
-            found = half.to(tl.float16, bitcast=True) * 256.0 * scale
-        else:
-            found = tl.inline_asm_elementwise(
-                _NATIVE if CODES == 89 else _BY_BITS, "=&r,=&r,r,r,r", [codes, tl.broadcast_to(scale, codes.shape)],
-                dtype=tl.float16, is_pure=True, pack=4,
-            )  # fmt: skip
+    if CODES == 1:
+        bits = codes.to(tl.int16)
+        found = (((bits & 0x80) << 8) | ((bits & 0x7F) << 7)).to(tl.float16, bitcast=True)
+    elif CODES:
+        found = tl.inline_asm_elementwise(
+            _NATIVE if CODES == 89 else _BY_BITS, "=&r,=&r,r", [codes], dtype=tl.float16, is_pure=True, pack=4
+        )
     return found
 
 
 @triton.jit
+def power_of(exponents, CODES: tl.constexpr):
+    """fp32: the binary logarithm of the scale of `widened` codes."""
+    found = (exponents.to(tl.int32) - (134 if CODES == 89 else 126)).to(tl.float32)  # kv_codes.BIAS
+    return tl.where(exponents < _INFINITE, found, float("inf"))
+
+
+@triton.jit
+def load_powers(
+    keys, values, part, at, end, scale, D: tl.constexpr, B: tl.constexpr, BK: tl.constexpr, CODES: tl.constexpr
+):  # fmt: skip
+    """fp32 [1, BK] of positions from `at` on that are before `end`, in a block's part: what scores of `widened` keys
+    are multiplied by, what is then added for the values', and what sums of weights take them times."""
+    i = tl.arange(0, BK)[None, :]
+    beside = part + B * D + at % B + i
+    power = power_of(tl.load(values + beside, mask=at + i < end, other=113), CODES)  # kv_codes.LEAST
+    of_keys = power_of(tl.load(keys + beside, mask=at + i < end, other=113), CODES)
+    return tl.exp2(of_keys), power / scale, tl.exp2(-power)
+
+
+@triton.jit
 def largest(value):
-    """fp32 [M, 1]: the largest magnitude of each row of fp16 [M, C]."""
-    return tl.max(tl.abs(value.to(tl.float32)), axis=1)[:, None]
+    """int32 [M, 1]: the bits in fp32 of the largest magnitude of each row of fp16 [M, C]; of NaN more than of any."""
+    return tl.max(value.to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=1)[:, None]
 
 
 @triton.jit
 def exponents_of(most):
-    """uint8, of heads' largest magnitudes in fp32."""
-    return (tl.maximum(most, 2.0**-14).to(tl.int32, bitcast=True) >> 23).to(tl.uint8)  # kv_codes.LEAST
+    """uint8, of heads' `largest`."""
+    return tl.maximum(most >> 23, 113).to(tl.uint8)  # kv_codes.LEAST
 
 
 @triton.jit

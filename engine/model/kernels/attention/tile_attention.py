@@ -13,7 +13,8 @@ from torch import Tensor
 
 from engine.model.kernels.attention import tile_attention_hopper
 from engine.model.kernels.attention.attention import Cache, Step
-from engine.model.kernels.attention.entries import coding, load_exponents, part_of, widened
+from engine.model.kernels.attention.entries import coding, part_of
+from engine.model.kernels.attention.expanding import expand, wide_of
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.plane import place_of, plane_order
 
@@ -31,7 +32,7 @@ class Tiles(NamedTuple):
 def tile_attention_kernel(
     query, keys, values, table, slots, positions, firsts, counts, out, M, scale,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, BQ: tl.constexpr,
-    BK: tl.constexpr, CODES: tl.constexpr,
+    BK: tl.constexpr,
 ):  # fmt: skip
     """Grid (N, tiles). out of 16 bits [T, N D] in plane order. BK divides B: see `attention.attention_kernel`."""
     tile = tl.num_programs(1) - 1 - tl.program_id(1)  # a row's last tiles have the most keys: they begin first
@@ -51,21 +52,13 @@ def tile_attention_kernel(
         acc = tl.zeros([BQ, D], tl.float32)
         end = begin + count
         j = tl.arange(0, BK)[:, None]
-        scales = load_exponents(keys, values, block, head // G, 0, end, KH, D, B, BK, CODES)
-        following = 0
-        if CODES:
-            following = tl.load(blocks + BK // B, mask=end > BK, other=0)
         for at in tl.range(0, end, BK):
             s = at + tl.arange(0, BK)
             inside = (s < end)[:, None]
-            place = part_of(block, head // G, KH, D, B, CODES) + (at % B + j) * D + d[None, :]
+            place = part_of(block, head // G, KH, D, B, 0) + (at % B + j) * D + d[None, :]
             block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
-            of_keys, of_values = scales
-            k = widened(tl.load(keys + place, mask=inside, other=0), of_keys, CODES)
-            v = widened(tl.load(values + place, mask=inside, other=0), of_values, CODES)
-            if CODES:
-                scales = load_exponents(keys, values, following, head // G, at + BK, end, KH, D, B, BK, CODES)
-                following = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
+            k = tl.load(keys + place, mask=inside, other=0)
+            v = tl.load(values + place, mask=inside, other=0)
             score = tl.dot(q, tl.trans(k))
             if at + BK > begin:
                 score = tl.where(s[None, :] <= begin + i[:, None], score, -float("inf"))
@@ -83,27 +76,35 @@ def tile_attention_kernel(
         )
 
 
-def tile_attention(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
-    """out of 16 bits [T, N D] in plane order: each token over its slot up to its own position."""
+def tile_attention(
+    query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor, wide: Cache | None = None
+) -> None:
+    """out of 16 bits [T, N D] in plane order: each token over its slot up to its own position. Codes are first made
+    fp16 in `wide` (`expanding.wide_of`; made anew where it is not given)."""
+    if coding(cache.keys):
+        wide = wide or wide_of(cache)
+        expand(cache, step, *tiles, wide)
+        cache = wide
     kv_heads, size, dim = cache.sizes
     heads = query.shape[1] // dim
     rest = (cache.table, step.slots, step.positions, *tiles, out, cache.table.shape[1], dim**-0.5 * 1.4426950408889634)
     sizes = {"N": heads, "KH": kv_heads, "D": dim, "B": size, "G": heads // kv_heads, "BQ": QUERY_TILE}
     grid = (heads, len(tiles.first))
-    codes = coding(cache.keys)
-    if launch.is_hopper(query) and not codes and dim == 128 and size % tile_attention_hopper.KEYS == 0:
+    if launch.is_hopper(query) and dim == 128 and size % tile_attention_hopper.KEYS == 0:
         tile_attention_hopper.hopper_attention_kernel[grid](
             *tile_attention_hopper.described(query, cache.keys, cache.values, dim, QUERY_TILE), *rest, **sizes,
             BK=tile_attention_hopper.KEYS, S=tile_attention_hopper.STAGES, num_warps=4,
         )  # fmt: skip
         return
     tile_attention_kernel[grid](
-        query, cache.keys, cache.values, *rest, **sizes, BK=64, CODES=codes, num_warps=8,
+        query, cache.keys, cache.values, *rest, **sizes, BK=64, num_warps=8,
         num_stages=launch.stages(query, dim),
     )  # fmt: skip
 
 
-def tile_attention_reference(query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor) -> None:
+def tile_attention_reference(
+    query: Tensor, cache: Cache, step: Step, tiles: Tiles, out: Tensor, wide: Cache | None = None
+) -> None:
     kv_heads, _, dim = cache.sizes
     order = plane_order(query.shape[1], query.device)
     for first, count in zip(tiles.first.tolist(), tiles.count.tolist(), strict=True):

@@ -197,6 +197,22 @@ def few_attention(tokens: int, head: int) -> dict[str, int]:
     return {**shape, "WARPS": 16, "num_warps": 16} if head > 128 and shape["HELD"] else shape
 
 
+WALK_BLOCKS = (2, 3)
+"""Blocks of `attention.walk_few` that a multiprocessor holds, over fp16 and over codes: as many as registers allow."""
+WALK_SPLITS = 32
+"""The most of them that share one head's cache of one token."""
+
+
+def walking_shape(tensor: Tensor, heads: int, codes: int, most: int) -> dict[str, int]:
+    """Launch constants of that for so many heads of all tokens: no more blocks, at most `most` a head, than are held at
+    once. Where those of 4 warps would be too many, blocks have 8."""
+    held = multiprocessors(tensor) if tensor.is_cuda else 8 * heads
+    split = WALK_BLOCKS[codes > 0] * held // heads
+    if split > WALK_SPLITS:
+        return {"SP": min(WALK_SPLITS, most, held // heads), "LEAST": 128, "J": 16, "WARPS": 8, "num_warps": 8}
+    return {"SP": max(1, min(most, split)), "LEAST": 256, "J": 8, "WARPS": 4, "num_warps": 4}
+
+
 DELTA_TILES = {"num_warps": 8}
 """A head's channels of a chunk."""
 DELTA_SOLVE = {"num_warps": 4}
