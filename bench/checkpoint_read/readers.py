@@ -1,4 +1,5 @@
-"""Readers of a checkpoint's files, timed in turn: `dd`, and the loader with and without hashes.
+"""Readers of a checkpoint's files, timed in turn: `dd`, the loader with and without hashes, the loader of other tools'
+formats.
 
 Knows files and the page cache. Figures are seconds, bytes, and medians of them.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +19,8 @@ from bench.harness.tables import print_table
 
 BLOCK = "16M"
 """Large enough that another doubling reads no faster."""
+HASHED = "loader with hashes"
+Readers = dict[str, Callable[[], None]]
 
 
 def forget(paths: Sequence[Path]) -> None:
@@ -43,42 +47,72 @@ def load(folder: Path, device: str, *, verify: bool) -> None:
         torch.cuda.synchronize()
 
 
+class Resident:
+    """The most memory of this process that is no page of a file, in GiB, looked at twenty times a second."""
+
+    def __init__(self) -> None:
+        self.most, self._done = 0.0, threading.Event()
+        self._watcher = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Resident:
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while True:
+            lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            held = sum(int(lines[name].split()[0]) for name in ("RssAnon", "RssShmem"))
+            self.most = max(self.most, held / 2**20)
+            if self._done.wait(0.05):
+                return
+
+
 def measure(
-    folder: Path, paths: Sequence[Path], device: str, repeats: int
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Every reader in turn, `repeats` times, after one round that is not counted; medians, and what hashes add."""
-    readers: dict[str, Callable[[], None]] = {
-        "dd": lambda: dd(paths),
-        "loader": lambda: load(folder, device, verify=False),
-        "loader with hashes": lambda: load(folder, device, verify=True),
-    }
+    paths: Sequence[Path], readers: Readers, repeats: int, *, caches: Sequence[str] = ("cold", "cached"), warm: int = 1
+) -> list[dict[str, Any]]:
+    """Every reader in turn, `repeats` times, after `warm` rounds that are not counted; medians. The first is what the
+    others are compared with."""
     nbytes = sum(path.stat().st_size for path in paths)
-    runs, hashes_add = [], {}
-    for cache in ("cold", "cached"):
+    runs: list[dict[str, Any]] = []
+    for cache in caches:
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
-        for repeat in range(repeats + 1):
+        most = dict.fromkeys(readers, 0.0)
+        for repeat in range(repeats + warm):
             for name in list(readers)[:: 1 if repeat % 2 else -1]:
                 if cache == "cold":
                     forget(paths)
-                started, cpu = time.perf_counter(), time.process_time()
-                readers[name]()
-                times[name].append((time.perf_counter() - started, time.process_time() - cpu))
-        seconds = {name: [wall for wall, _ in found[1:]] for name, found in times.items()}
-        pairs = zip(seconds["loader with hashes"], seconds["loader"], strict=True)
-        hashes_add[cache] = median(hashed / plain for hashed, plain in pairs) - 1
-        best = median(seconds["dd"])
-        for name, found in seconds.items():
-            wall, cpu = median(found), median(cpu for _, cpu in times[name][1:])
+                with Resident() as resident:
+                    started, cpu = time.perf_counter(), time.process_time()
+                    readers[name]()
+                    times[name].append((time.perf_counter() - started, time.process_time() - cpu))
+                most[name] = max(most[name], resident.most)
+        best = median(wall for wall, _ in next(iter(times.values()))[warm:])
+        for name, found in times.items():
+            walls = [wall for wall, _ in found[warm:]]
+            wall = median(walls)
             runs.append({
-                "cache": cache, "reader": name, "seconds": wall, "cpu_s": cpu, "gb_s": nbytes / wall / 1e9,
-                "share_of_dd": best / wall,
+                "cache": cache, "reader": name, "seconds": wall, "cpu_s": median(cpu for _, cpu in found[warm:]),
+                "gb_s": nbytes / wall / 1e9, "share_of_dd": best / wall, "resident_gib": most[name], "walls": walls,
             })  # fmt: skip
-    return runs, hashes_add
+    return runs
 
 
-def show(runs: Sequence[dict[str, Any]], hashes_add: dict[str, float]) -> None:
+def hashes_add(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """What hashing adds to reading, by cache: the median of the repeats' own ratios less one."""
+    found = {}
+    for cache in dict.fromkeys(run["cache"] for run in runs):
+        walls = {run["reader"]: run["walls"] for run in runs if run["cache"] == cache}
+        pairs = zip(walls[HASHED], walls["loader"], strict=True)
+        found[cache] = median(hashed / plain for hashed, plain in pairs) - 1
+    return found
+
+
+def show(runs: Sequence[dict[str, Any]]) -> None:
     """The table for people."""
-    keys = {"seconds": 3, "cpu_s": 2, "gb_s": 2, "share_of_dd": 2}
+    keys = {"seconds": 3, "cpu_s": 2, "gb_s": 2, "share_of_dd": 2, "resident_gib": 2}
     rows = [[run["cache"], run["reader"], *(f"{run[key]:.{digits}f}" for key, digits in keys.items())] for run in runs]
-    print_table(["cache", "reader", "seconds", "CPU s", "GB/s", "of dd"], rows)
-    print("hashes add " + ", ".join(f"{100 * share:+.1f} % {cache}" for cache, share in hashes_add.items()))
+    print_table(["cache", "reader", "seconds", "CPU s", "GB/s", "of dd", "resident GiB"], rows)

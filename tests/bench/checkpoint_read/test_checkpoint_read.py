@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import pytest
 
 from bench.checkpoint_read import __main__ as checkpoint_read
+from bench.checkpoint_read.foreign import FORMATS
 
 
 def test_quick_run_ends_with_a_consistent_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,3 +21,13 @@ def test_quick_run_ends_with_a_consistent_line(capsys: pytest.CaptureFixture[str
     for (cache, _), run in readers.items():
         assert run["share_of_dd"] == pytest.approx(readers[cache, "dd"]["seconds"] / run["seconds"])
         assert run["gb_s"] > 0
+
+
+def test_other_tools_formats_are_read_as_they_were_written(capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint_read.main(["--quick", "--packed", ",".join(FORMATS)])
+    runs = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
+    assert [(run["format"], run["reader"]) for run in runs] == list(product(FORMATS, ("dd", "reading and layout")))
+    for reference, run in zip(runs[::2], runs[1::2], strict=True):
+        assert run["share_of_dd"] == pytest.approx(reference["seconds"] / run["seconds"])
+        assert run["gib"] == reference["gib"] > 0
+        assert 0 < run["resident_gib"] < 4
