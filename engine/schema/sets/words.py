@@ -71,13 +71,18 @@ def _search(automaton: Automaton, state: int, low: int) -> str:
     size = low
     while state not in _able(automaton, size):
         size += 1
-    letters = []
-    for left in range(size - 1, -1, -1):
+    letters, passed, left, known = list[str](), list[tuple[int, int]](), size, _ends(automaton)
+    while left and (state, left) not in known:
+        passed.append((state, left))
+        left -= 1
         able = _able(automaton, left)
         target = next(target for target in _targets(automaton)[state] if target in able)
         letters.append(_targets(automaton)[state][target])
         state = target
-    return "".join(letters)
+    rest, start = known.get((state, left), ("", 0))
+    word = "".join(letters) + rest[start:]
+    known.update((at, (word, place)) for place, at in enumerate(passed))
+    return word
 
 
 def _able(automaton: Automaton, size: int) -> frozenset[int]:
@@ -96,6 +101,13 @@ def _lengths(automaton: Automaton) -> tuple[dict[int, frozenset[int]], dict[int,
         for target in set(row) - {DEAD}:
             sources.setdefault(target, set()).add(state)
     return {0: frozenset(automaton.accepting)}, sources
+
+
+@lru_cache(maxsize=4)
+def _ends(automaton: Automaton) -> dict[tuple[int, int], tuple[str, int]]:  # noqa: ARG001 - one of each
+    """By state and number of code points the word that `_search` found from there: a longer one, and where it begins in
+    that. From most states it is soon the way from another one."""
+    return {}
 
 
 @lru_cache(maxsize=64)
