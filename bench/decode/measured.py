@@ -47,8 +47,6 @@ def run(options: argparse.Namespace) -> None:
             _one(options, config, quantization, ceiling, figures)
             gc.collect()  # graphs that are left would count to the next one's peak
             torch.cuda.empty_cache()  # nothing where there is no GPU
-            own = {name: [row for row in figures[name] if row.get("quantization") == quantization] for name in TABLES}
-            print(json.dumps(own), flush=True)  # what is there if the run is cut short
         if options.peer:
             figures["peers"] = figures.get("peers", []) + measure(config, options.batches, options.prompt)
     for peer in figures.get("peers", ()):
@@ -94,24 +92,27 @@ def _one(options: argparse.Namespace, config: Path, quantization: str, ceiling: 
     told = f"made {load_s:.1f} s, laid out {layout_s:.1f} s, compiled and captured {start_s:.1f} s"
     print(f"{quantization}: {told}", flush=True)
     for batch in options.batches:
-        figures["runs"] += decode(runner, options, batch, ceiling)
+        _add(figures, "runs", decode(runner, options, batch, ceiling))
         if not options.lean:
-            figures["sampling"] += sampling(runner, options, batch)
+            _add(figures, "sampling", sampling(runner, options, batch))
     for batch, tokens in product([batch for batch in options.batches if batch <= LONG_ROWS], options.back):
-        figures["back"].append(back(runner, options, batch, tokens))
+        _add(figures, "back", [back(runner, options, batch, tokens)])
     peak = torch.cuda.max_memory_allocated() / 2**30 if options.device != "cpu" else 0.0
     figures[f"peak_gib_{quantization}"] = round(peak, 2)
     figures.setdefault("peak_gib", round(peak, 2))
+    print(f"{quantization}: peak {peak:.2f} GiB", flush=True)
     figures[f"weights_gib_{quantization}"] = round(weight_bytes(runner._few.model) / 2**30, 2)
     if options.kernels:
-        figures["kernels"] += kernel_table(runner._few, runner._wide, options.batches, options.prompt, ceiling)
+        table = kernel_table(runner._few, runner._wide, options.batches, options.prompt, ceiling)
+        _add(figures, "kernels", table)
     model = runner._few.model
     runner.close()
     del runner
     kept: dict[str, Any] = {"device": options.device, "quantization": quantization, "cache": options.cache}
     longest = max(*options.prefill, length) + SLACK
     long = CudaRunner(model, model.shape, max_batch=1, max_sequence=longest, **kept)
-    figures["prefill"] += [prefill(long, options, tokens) for tokens in options.prefill]
+    for tokens in options.prefill:
+        _add(figures, "prefill", [prefill(long, options, tokens)])
     long.close()
     del long
     for positions in options.positions:
@@ -119,9 +120,15 @@ def _one(options: argparse.Namespace, config: Path, quantization: str, ceiling: 
         sizes = {"max_batch": max(rows), "max_sequence": positions + options.steps + SLACK}
         long = CudaRunner(model, model.shape, **sizes, **kept)
         for batch in rows:
-            figures["runs"] += decode(long, options, batch, ceiling, positions)
+            _add(figures, "runs", decode(long, options, batch, ceiling, positions))
         long.close()
         del long
+
+
+def _add(figures: dict[str, Any], name: str, rows: list[dict[str, Any]]) -> None:
+    """Rows of a table, told at once: the run may be cut short."""
+    print(json.dumps({name: rows}), flush=True)
+    figures[name] += rows
 
 
 def _vllm(options: argparse.Namespace, config: Path) -> list[dict[str, Any]]:

@@ -97,7 +97,8 @@ class CudaRunner:
         kind, taps = model.shape.delta_net, [layer.delta.taps for layer in model.layers if layer.delta is not None]
         if kind is None:
             return None
-        return DeviceStates(kind, torch.stack(taps), slots=self.max_batch, positions=self.max_sequence, dtype=dtype)
+        sizes = {"slots": self.max_batch, "positions": self.max_sequence, "free": self._machine.free_bytes()}
+        return DeviceStates(kind, torch.stack(taps), **sizes, dtype=dtype)
 
     def _make(self, model: FragmentModel, rows: int) -> None:
         cuda, device = self._machine.cuda, self._machine.device

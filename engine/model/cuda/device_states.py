@@ -33,9 +33,10 @@ PAGES = 60
 HELD = 8
 """Copies that a row holds at most; the farther back, the farther apart. Of many rows each holds fewer."""
 LEAST = 2
-SPARE = 24
-"""Places beyond one a slot, eight of them for stored prompts."""
-STORED = 8
+SPARE, STORED = 24, 8
+"""Places beyond one a slot, and those of them that are for stored prompts: the fewest there are."""
+SHARE = 16
+"""Pages, and places beyond the fewest, take up to one of so many parts of the memory that is free."""
 NONE = 0
 """The place of the state before the first token."""
 NOWHERE = 1 << 40
@@ -92,11 +93,16 @@ class DeviceStates:
     """States of `slots` rows in all recurrent layers. `taps` [L, TAPS, C]. ModelError where memory does not suffice."""
 
     def __init__(
-        self, kind: DeltaNet, taps: Tensor, *, slots: int, positions: int, dtype: torch.dtype = torch.float16
-    ) -> None:
+        self, kind: DeltaNet, taps: Tensor, *, slots: int, positions: int, free: int = 1 << 40,
+        dtype: torch.dtype = torch.float16,
+    ) -> None:  # fmt: skip
+        """`free`: bytes of the device's memory."""
         self._taps, layers, device = taps, len(taps), taps.device
-        heads, places = (kind.key_heads, kind.value_heads, kind.key_dim), slots + SPARE
-        pages = min(PAGES, slots * -(-positions // PAGE))
+        heads, state = (kind.key_heads, kind.value_heads, kind.key_dim), 4 * kind.value_heads * kind.key_dim**2
+        token = taps.shape[2] * dtype.itemsize + 8 * kind.value_heads
+        pages, spare = (free // (SHARE * layers * each) for each in (PAGE * token, state))
+        pages = max(1, min(PAGES, slots * -(-positions // PAGE), pages))
+        places = slots + max(min(STORED, SPARE), min(SPARE, spare))
         try:
             self.memory, self._inputs, self._gates = _paged_memory(layers, slots, pages, heads, device, dtype)
             self._states = torch.zeros(layers, places, *self.memory.state.shape[2:], device=device)

@@ -19,8 +19,6 @@ from engine.model.hf.quantized_model import empty_model, stored_names
 from engine.model.weights.inventory import PLAIN, Weight, kind_of, wanted_format
 from engine.model.weights.rounding import quantize_slices
 
-_AT_ONCE = 1 << 24
-
 
 def random_weights(
     config: Any,
@@ -33,7 +31,7 @@ def random_weights(
 ) -> LoadedWeights:
     """Weights for a transformers config, made on `device`; floats in `dtype`.
 
-    Memory: the packed result and some experts or one linear layer in fp32.
+    Memory: the packed result and one expert or linear layer in fp32.
     """
     std = float(getattr(config, "initializer_range", 0.02) or 0.02)
     tensors: dict[str, Weight] = {}
@@ -57,12 +55,9 @@ def _seed_of(seed: int, name: str) -> int:
 
 
 def _matrices(shape: tuple[int, ...], std: float, generator: torch.Generator) -> Iterator[Tensor]:
-    """Some experts at a time: many are small, and each would take as long to ask for as to make."""
     *experts, rows, columns = shape
-    whole = rows * (experts[0] if experts else 1)
-    step = rows * max(1, _AT_ONCE // (rows * columns))
-    for first in range(0, whole, step):
-        yield torch.randn(min(step, whole - first), columns, generator=generator, device=generator.device) * std
+    for _ in range(experts[0] if experts else 1):
+        yield torch.randn(rows, columns, generator=generator, device=generator.device) * std
 
 
 def _plain(

@@ -125,3 +125,16 @@ def test_pages_that_others_took_are_missed_and_nothing_else_is(monkeypatch: pyte
     assert not ways.walk.fed_again
     ways.back(0, 5)
     assert ways.walk.fed_again
+
+
+def test_where_little_memory_is_free_less_is_kept() -> None:
+    kind, taps = DeltaNet(1, 2, 4, 4), torch.randn(LAYERS, TAPS, 16)
+    pages, places = [], []
+    for free in (0, 40_000, 1 << 40):
+        states = DeviceStates(kind, taps, slots=2, positions=LONGEST, free=free)
+        pages.append(len(states._pages))
+        places.append(len(states._copies) + 1)
+    assert pages == sorted(pages)
+    assert pages[0] == 1
+    assert pages[-1] == device_states.PAGES
+    assert places[0] == 2 + device_states.STORED < places[1] < places[2] == 2 + device_states.SPARE
