@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,5 +49,5 @@ def loader(path: Path, device: str) -> Callable[[], None]:
 
 def prepare() -> None:
     """The imports that `loader` needs, in whatever process this is called."""
-    import engine.model.cpu.packed_weights
-    import engine.model.cuda.fragment_model  # noqa: F401
+    for name in ("engine.model.cpu.packed_weights", "engine.model.cuda.fragment_model"):
+        import_module(name)
