@@ -4,6 +4,7 @@
                            [--prefill 128,1024,8192] [--positions 8192,32000] [--cache fp16] [--steps 48]
                            [--back 8,500] [--sequence 2112] [--repeats 5] [--kernels] [--peer]
                            [--vllm PYTHON [--tokenizer FOLDER] [--together]] [--lean] [--quick] [--out DIR]
+                           [--as sm_80 [--greedy 200]]
 
 Measures the copy ceiling first. Then, per quantisation, with random weights of the config's shape made on the device:
 milliseconds a step for every batch, constrained (a random mask of half the vocabulary) and not, interleaved, every row
@@ -17,6 +18,10 @@ Hugging Face's generate() of the same shape in the same call, `--lean` prepares 
 leaves sampling out (for many formats in one call), `--vllm` runs vLLM before our own, by an interpreter that has it
 (bench/peers/vllm_decode.py). Time is the wall clock of a loop that launches the next forward before it reads the tokens
 of the last, as the engine does.
+
+`--as` measures another card's code beside this card's own instead: PTX made for that card and assembled for this one
+(other_card.py), its greedy tokens and logits against the own code's, times, and the list of all kernels with what the
+other card would hold of them (compared.py).
 """
 
 from __future__ import annotations
@@ -32,7 +37,11 @@ from bench.harness.models import PRODUCT_CONFIG
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    from bench.decode.measured import run  # 8 s of imports that a wrong option does without
+    if options.code:  # imports of 8 s that a wrong option does without
+        from bench.decode.compared import run as compare
+
+        return compare(options)
+    from bench.decode.measured import run
 
     run(options)
     return 0
@@ -53,9 +62,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--vllm", metavar="PYTHON", help="an interpreter that has vLLM: its figures for the same shape")
     parser.add_argument("--tokenizer", help="folder, for vLLM's structured requests")
     parser.add_argument("--together", action="store_true", help="vLLM's engines start at once")
+    parser.add_argument("--as", dest="code", choices=("sm_80", "sm_86", "sm_89"), help="another card's code beside")
+    parser.add(greedy=200)
     options = parser.read(
         arguments, device="cpu", quantizations=["nf4"], batches=[1, 2], prefill=[16], prompt=8, steps=2, repeats=1,
-        positions=[40], back=[3],
+        positions=[40], back=[3], greedy=3,
     )  # fmt: skip
     if not options.quick and not options.config.is_file():
         parser.error(f"no model configuration at {options.config}; name one with --config, or run --quick")

@@ -51,11 +51,11 @@ def decode(
     else:
         _fill(runner, options, batch)
     for bits in (mask, None):  # a warm-up
-        _steps(runner, options, batch, bits, begin)
+        steps(runner, options, batch, bits, begin)
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(options.repeats):
         for constrained in (False, True):
-            times[constrained].append(_steps(runner, options, batch, mask if constrained else None, begin)[0])
+            times[constrained].append(steps(runner, options, batch, mask if constrained else None, begin)[0])
     moved = step_bytes(runner, batch, begin + options.steps // 2)
     runs = []
     for constrained, found in times.items():
@@ -105,7 +105,7 @@ def sampling(runner: Any, options: argparse.Namespace, batch: int) -> list[dict[
     for name, settings in SETTINGS.items():
         row: dict[str, Any] = {"quantization": runner.quantization, "batch": batch, "sampling": name}
         for label, bits in (("free", None), ("masked", mask)):
-            _, times = _steps(runner, options, batch, bits, options.prompt, **settings)
+            _, times = steps(runner, options, batch, bits, options.prompt, **settings)
             row[f"{label}_us"] = round(statistics.median(one["sample"] for one in times), 1)
             row[f"{label}_mask_wait_us"] = round(statistics.median(one["mask_wait"] for one in times), 1)
         row["apply_us"] = round(statistics.median(one["apply"] for one in times), 2)
@@ -139,7 +139,7 @@ def weight_bytes(model: Any) -> int:
     return int(total)
 
 
-def _steps(
+def steps(
     runner: Any, options: argparse.Namespace, batch: int, mask: Any, begin: int, **sampling: float
 ) -> tuple[float, list[dict[str, float]]]:
     """ms per step of `steps` steps of rows with `begin` positions, from the end of the step before them to that of the

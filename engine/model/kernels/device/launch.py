@@ -11,9 +11,9 @@ import triton
 from torch import Tensor
 
 
-@cache
-def _capability(index: int) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(index)
+def capability() -> tuple[int, int]:
+    """The card that kernels are compiled for, as Triton names it. Every choice between cards' code asks here."""
+    return divmod(triton.runtime.driver.active.get_current_target().arch, 10)
 
 
 @cache
@@ -40,7 +40,7 @@ def options(tensor: Tensor, kernel: str = "") -> dict[str, Any]:
     """The constexprs ASM and PDL, and the launch attribute that PDL needs."""
     if not tensor.is_cuda:
         return {"ASM": False, "PDL": 0}
-    dependent = _capability(tensor.device.index or 0) >= (9, 0)
+    dependent = capability() >= (9, 0)
     return {"ASM": True, "PDL": RELEASE.get(kernel, 1) if dependent else 0, "launch_pdl": dependent}
 
 
@@ -52,15 +52,23 @@ def dependent(tensor: Tensor, kernel: str = "") -> dict[str, Any]:
 
 
 def is_hopper(tensor: Tensor) -> bool:
-    """Whether kernels in Gluon for sm_90 run where the tensor is: no earlier or later card has its instructions, and
-    Triton before 3.6 another way of writing them."""
-    known = tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 6)
-    return known and tensor.is_cuda and _capability(tensor.device.index or 0) == (9, 0)
+    """Whether kernels in Gluon for sm_90 run where the tensor is: no earlier or later card has its instructions."""
+    return _runs_gluon(tensor) and capability() == (9, 0)
+
+
+def is_ampere(tensor: Tensor) -> bool:
+    """Whether kernels in Gluon for cards from sm_80 to before Hopper run where the tensor is."""
+    return _runs_gluon(tensor) and (8, 0) <= capability() < (9, 0)
+
+
+def _runs_gluon(tensor: Tensor) -> bool:
+    """Triton before 3.6 has another way of writing it."""
+    return tensor.is_cuda and tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 6)
 
 
 def code_instructions(tensor: Tensor) -> int:
     """Which cards' instructions read codes of 8 bits (`attention.entries`) where the tensor is: sm_89's or sm_80's."""
-    return 89 if _capability(tensor.device.index or 0) >= (8, 9) else 80
+    return 89 if capability() >= (8, 9) else 80
 
 
 def attention_stages(capability: tuple[int, int], head: int = 128) -> int:
@@ -73,7 +81,7 @@ def attention_stages(capability: tuple[int, int], head: int = 128) -> int:
 
 def stages(tensor: Tensor, head: int = 128) -> int:
     """`attention_stages` of the tensor's device; 1 where nothing is pipelined."""
-    return attention_stages(_capability(tensor.device.index or 0), head) if tensor.is_cuda else 1
+    return attention_stages(capability(), head) if tensor.is_cuda else 1
 
 
 def chunk(blocks: int, most: int) -> int:
@@ -285,7 +293,7 @@ _opted_in: set[Any] = set()
 
 
 def compiled_key(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any]) -> Any:
-    """What tells compiled forms of a kernel apart: constants, and the types and alignment of tensors."""
+    """What tells compiled forms of a kernel apart for one card: constants, and the types and alignment of tensors."""
     kinds = tuple((value.dtype, value.data_ptr() % 16) for value in arguments if isinstance(value, Tensor))
     return kernel, kinds, tuple(sorted(constants.items()))
 
@@ -296,8 +304,7 @@ def start(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any)
     Triton asks the driver for more than 48 KiB by its own count alone, which leaves the table out; so we ask, once per
     compiled kernel. Costs a set look-up a launch.
     """
-    key = compiled_key(kernel, arguments, constants)
-    if constants["ASM"] and key not in _opted_in:
+    if constants["ASM"] and (key := (capability(), compiled_key(kernel, arguments, constants))) not in _opted_in:
         compiled = kernel.warmup(*arguments, grid=grid, **constants)
         if compiled is None:
             return  # kernels are being collected, not launched
