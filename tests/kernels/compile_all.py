@@ -13,6 +13,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.experimental.gluon._runtime import GluonASTSource
 
+from bench.decode.other_card import CARDS, later_instructions
 from engine.model.cpu import kv_blocks
 from engine.model.kernels.attention import (
     attend_few,
@@ -29,11 +30,20 @@ from engine.model.kernels.device import launch, plane
 from engine.model.kernels.device.forms import MINIMA, ZEROS, Form
 from engine.model.kernels.device.fragments import FragmentWeight
 from engine.model.kernels.device.units import LUT_BYTES
-from engine.model.kernels.products import experts, linear, prefill, prefill_hopper, stream, strips, token
+from engine.model.kernels.products import (
+    experts,
+    linear,
+    prefill,
+    prefill_ampere,
+    prefill_hopper,
+    stream,
+    strips,
+    token,
+)
 from engine.model.kernels.routing import groups, router
 from engine.model.kernels.sampling import sampling, threshold
 
-SHARED_KIB = {80: 163, 86: 99, 89: 99, 90: 227}
+SHARED_KIB = {capability: card.shared_kib - 1 for capability, card in CARDS.items()} | {90: 227}
 """What one block may have (CUDA programming guide, compute capabilities)."""
 _FP32 = (
     "up_scales down_scales out logits scales weights parts cosine sine acc_parts stat_parts qkv bias floats work facts"
@@ -249,6 +259,15 @@ FORMS = (
 """FP8 in blocks, nl4 and nvfp4, GPTQ, Q4_K, Q6_K, Q5_1 and mxfp4: every kind of scales and codes."""
 
 
+def ampere(gate: bool) -> Case:
+    """The experts' products of a prefill before Hopper."""
+    many = {"N": 1536 if gate else 2048, "K": 2048 if gate else 768, "C": 8, "GATE": gate, "ASM": True}
+    many |= {"BITS": prefill_ampere.BITS, "R": prefill_ampere.ROW_TILES, "BT": prefill_ampere.TOKENS}
+    many |= {"S": prefill_ampere.STAGES}
+    types = {"x": "*fp16", "out": "*fp16" if gate else "*bf16"}
+    return prefill_ampere.ampere_experts_kernel, many, 4, types, {}
+
+
 def coded(capability: int) -> list[Case]:
     """Each of attention's kernels that read or write codes of 8 bits once, over such a cache."""
     found = {case[0]: case for case in cases(capability) if "CODES" in case[1] and case[1]["D"] == 128}
@@ -281,6 +300,8 @@ def chosen(capability: int) -> list[Case]:
     """All of them for the two data-centre generations; for the others those with inline assembly or large tiles, since
     the rest is plain Triton in under 17 KiB of shared memory."""
     made = cases(capability) + delta(capability)
+    if capability in CARDS:
+        made += [ampere(gate) for gate in (True, False)]
     if capability in (80, 90):
         return made + coded(capability) + formed(capability)
     plain = (tile_attention.tile_attention_kernel, router.route_kernel, chunk.scan_kernel)
@@ -299,6 +320,8 @@ def check(capability: int, case: Case) -> str | None:
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps, **options})
     if kernel in (prefill.experts_kernel, prefill.product_kernel) and _UNDER_WAY.search(made.asm["ptx"]):
         return f"{kernel.__name__} {constants} decodes into registers that a product under way may still read"
+    if capability in CARDS and (found := later_instructions(made.asm["ptx"])):
+        return f"{kernel.__name__} on sm_{capability} has {', '.join(found)}"
     bits = constants.get("BITS", 0)
     table = LUT_BYTES if bits == 4 or bits >> 15 & 1 else 0
     room = SHARED_KIB[capability] * 1024

@@ -1,18 +1,20 @@
 """The experts' products of a prefill on a GPU, in groups of 64 tokens and of 128, which Hopper has a kernel of its own
-for."""
+for; and by an A100's code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from bench.decode.other_card import OtherCard
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.fragments import FragmentWeight
-from engine.model.kernels.products import prefill, prefill_hopper
+from engine.model.kernels.products import prefill, prefill_ampere, prefill_hopper
 from engine.model.kernels.routing.groups import group_pairs
 from tests.kernels.weights import distance, random_weight
 
@@ -33,9 +35,19 @@ def on_the_device(bits: int, *shape: int) -> FragmentWeight:
     )
 
 
+@pytest.fixture(params=["own", "sm_80"])
+def code(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Whose code runs."""
+    if request.param == "own":
+        yield "own"
+        return
+    with OtherCard(80, tmp_path).active():
+        yield "sm_80"
+
+
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize("size", [64, 128])
-def test_experts_of_many_tokens(bits: int, size: int) -> None:
+def test_experts_of_many_tokens(bits: int, size: int, code: str) -> None:
     torch.manual_seed(0)
     weights = on_the_device(bits, EXPERTS, 2 * INNER, HIDDEN), on_the_device(bits, EXPERTS, HIDDEN, INNER)
     dtype = prefill.activation_dtype(weights[0], torch.empty(0, device=DEVICE))
@@ -47,6 +59,8 @@ def test_experts_of_many_tokens(bits: int, size: int) -> None:
     assert (counts <= 64).any()
     assert (counts == size).any()
     assert prefill_hopper.suits(weights[0].words, *weights) == launch.is_hopper(weights[0].words)
+    if code == "sm_80":
+        assert prefill_ampere.suits(weights[0].words, *weights) == (bits == prefill_ampere.BITS)
     x, route = torch.randn(TOKENS, HIDDEN, device=DEVICE).to(dtype), torch.rand(TOKENS * CHOSEN, device=DEVICE)
 
     def parts_of(product: Callable[..., None], stored: torch.dtype) -> Tensor:

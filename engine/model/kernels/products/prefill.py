@@ -25,7 +25,7 @@ from engine.model.kernels.device.units import (
     sum_scales,
     wait_for_previous,
 )
-from engine.model.kernels.products import prefill_hopper
+from engine.model.kernels.products import prefill_ampere, prefill_hopper
 from engine.model.kernels.routing.groups import Groups, group_size
 
 EXPANDED = 65
@@ -318,6 +318,8 @@ def product_reference(x: Tensor, weight: FragmentWeight | Beside, out: Tensor, *
 def experts_group(x: Tensor, pairs: int, experts: int, gate_up: FragmentWeight, down: FragmentWeight) -> int:
     """Tokens of one group of `experts_product`, where each expert gets about as many of the pairs."""
     size = group_size(pairs, experts)
+    if prefill_ampere.suits(x, gate_up, down) and size >= prefill_ampere.LEAST:
+        return prefill_ampere.TOKENS
     suits = prefill_hopper.suits(x, gate_up, down) and size >= prefill_hopper.LEAST[gate_up.bits]
     return prefill_hopper.TOKENS if suits else size
 
@@ -331,6 +333,9 @@ def experts_product(
     bits in plane order, pairs int32 [P] sorted by expert, weights fp32 [P] by pair."""
     if groups.size == prefill_hopper.TOKENS and prefill_hopper.suits(x, gate_up, down):
         prefill_hopper.experts_product(x, pairs, weights, groups, gate_up, down, inner, parts, chosen=chosen)
+        return
+    if groups.size == prefill_ampere.TOKENS and prefill_ampere.suits(x, gate_up, down):
+        prefill_ampere.experts_product(x, pairs, weights, groups, gate_up, down, inner, parts, chosen=chosen)
         return
     tiles = launch.experts_tiles(gate_up, down, groups.size)
     for source, weight, out, found in zip((x, inner), (gate_up, down), (inner, parts), tiles, strict=True):
