@@ -183,9 +183,9 @@ def cases(capability: int) -> list[Case]:
         )
     )
     heads = {"N": 32, "KH": 4, "D": 128, "B": kv_blocks.BLOCK, "CODES": 0, **pdl}
-    made.append(
-        (attention.rope_kernel, {**heads, "BH": 4, "NORM": True, "BIAS": False, "PARTS": 4, "LD": 5120}, 1, {}, {})
-    )
+    turned = {**heads, "BH": 4, "NORM": True, "BIAS": False, "LD": 5120}
+    made.append((attention.rope_kernel, {**turned, "PARTS": 4, "TB": 1}, 1, {}, {}))
+    made.append((attention.rope_kernel, {**turned, "PARTS": 1, "TB": 4}, 4, {}, {}))
     for tokens, shape in launch.ATTEND_FEW.items():
         few = {**heads, **asm, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(tokens, 4), "T": tokens, **shape}
         few |= {"R": attend_few.OWN, "LD": 5120, "NORM": True, "BIAS": False}

@@ -7,7 +7,7 @@ import torch
 
 from engine.model.cpu.kv_blocks import BLOCK
 from engine.model.kernels.attention import tile_attention
-from engine.model.kernels.attention.attention import Cache, Step
+from engine.model.kernels.attention.attention import Cache, HeadNorm, Step, rope, rope_reference
 from engine.model.kernels.attention.tile_attention import Tiles
 from engine.model.kernels.device import plane
 from engine.model.kernels.device.plane import plane_order
@@ -87,6 +87,27 @@ def test_attention_over_query_tiles_of_two_rows(kept: str) -> None:
     tile_attention.tile_attention(query, cache, step, tiles, out)
     tile_attention.tile_attention_reference(query, cache, step, tiles, expected)
     assert distance(out, expected) < 1e-3
+
+
+@pytest.mark.parametrize("kept", ["fp16", "fp8"])
+def test_rope_of_many_tokens(kept: str) -> None:
+    """The last block of tokens is not full, and two tokens are padding."""
+    heads, kv, dim, tokens, live = 4, 2, 32, 263, 261
+    integer = torch.int32
+    slots = torch.tensor([1] * 130 + [0] * 133, dtype=integer)
+    positions = torch.tensor([*range(40, 170), *range(133)], dtype=integer)
+    step = Step(slots, slots, positions, torch.tensor([live], dtype=integer))
+    angles = torch.outer(torch.arange(200).float(), 1e4 ** (-torch.arange(dim // 2) / (dim // 2)))
+    norm = HeadNorm(torch.rand(dim), torch.rand(dim), torch.randn((heads + 2 * kv) * dim), 1e-6)
+    qkv, made = torch.randn(tokens, (heads + 2 * kv) * dim), []
+    stored = stored_as(kept, torch.randn(2, 5, kv, BLOCK, dim).half())
+    for function in (rope, rope_reference):
+        cache = Cache(stored[0].clone(), stored[1].clone(), torch.tensor([[3, 0], [4, 1]], dtype=integer))
+        query = torch.zeros(tokens, heads * dim).half()
+        function(qkv, norm, (angles.cos(), angles.sin()), step, query, cache)
+        made.append((query[:live], *cache.entries(0, 133), *cache.entries(1, 170)))
+    for found, expected in zip(*made, strict=True):
+        assert distance(found, expected) < 5e-4
 
 
 def test_norm_in_plane_order() -> None:

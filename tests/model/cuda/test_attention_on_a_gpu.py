@@ -7,7 +7,7 @@ import torch
 
 from engine.model.cpu.kv_blocks import BLOCK
 from engine.model.kernels.attention import attend_few, joining, tile_attention
-from engine.model.kernels.attention.attention import Cache, HeadNorm, Step
+from engine.model.kernels.attention.attention import Cache, HeadNorm, Step, rope, rope_reference
 from engine.model.kernels.attention.tile_attention import Tiles
 from tests.kernels.weights import distance, stored_as
 
@@ -67,3 +67,26 @@ def test_few_tokens_join_their_parts(tokens: int, position: int, kept: str) -> N
     assert torch.equal(outs[0], outs[1])
     assert torch.equal(made[0][1].keys, made[1][1].keys)
     assert all(bool((part.view(torch.int32) == -1).all()) for part in (parts.acc, parts.stats))
+
+
+@pytest.mark.parametrize("kept", ["fp16", "fp8"])
+@pytest.mark.parametrize("tokens", [7, 301])  # of many tokens a block turns four
+def test_rope_of_a_row(tokens: int, kept: str) -> None:
+    torch.manual_seed(0)
+    heads, kv, dim, live, device = 8, 2, 128, tokens - 2, torch.device("cuda:0")
+    integer = {"dtype": torch.int32, "device": device}
+    slots, positions = torch.zeros(tokens, **integer), torch.arange(70, 70 + tokens, **integer)
+    step = Step(slots, slots, positions, torch.tensor([live], **integer))
+    norm = HeadNorm(torch.rand(dim, device=device).half(), torch.rand(dim, device=device).half(), None, 1e-6)
+    angles = torch.outer(torch.arange(400).float(), 1e4 ** (-torch.arange(dim // 2) / (dim // 2))).to(device)
+    qkv, table = torch.randn(tokens, (heads + 2 * kv) * dim, device=device), torch.tensor([[2, 0, 3]], **integer)
+    stored, made = stored_as(kept, torch.randn(2, 4, kv, BLOCK, dim, device=device).half()), []
+    for function in (rope, rope_reference):
+        cache = Cache(stored[0].clone(), stored[1].clone(), table)
+        query = torch.zeros(tokens, heads * dim, device=device).half()
+        function(qkv, norm, (angles.cos(), angles.sin()), step, query, cache)
+        made.append((query[:live], *cache.entries(0, 70 + live), cache.keys, cache.values))
+    for found, expected in zip(made[0][:3], made[1][:3], strict=True):
+        assert distance(found, expected) < 5e-4
+    for found, expected in zip(made[0][3:], made[1][3:], strict=True):
+        assert (found != expected).float().mean() < 1e-3, "more was written, or elsewhere"

@@ -134,20 +134,34 @@ def splits(tokens: int, kv_heads: int) -> int:
 def rope_kernel(
     qkv, bias, q_gain, k_gain, cosine, sine, slots, positions, live, query, keys, values, table, M, eps,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, BH: tl.constexpr, NORM: tl.constexpr,
-    BIAS: tl.constexpr, PARTS: tl.constexpr, LD: tl.constexpr, CODES: tl.constexpr, PDL: tl.constexpr,
+    BIAS: tl.constexpr, PARTS: tl.constexpr, LD: tl.constexpr, CODES: tl.constexpr, TB: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (T, (N + 2 KH) / BH), BH heads of one kind a block. qkv fp32 [T, PARTS, (N + 2 KH) D], summed over its
-    parts, which are LD apart; query fp16 [T, N D]."""
+    """Grid (ceil(T/TB), (N + 2 KH) / BH), BH heads of one kind of TB tokens a block. qkv fp32 [T, PARTS, (N + 2 KH) D],
+    summed over its parts, which are LD apart; query fp16 [T, N D]."""
     HALF: tl.constexpr = D // 2
-    token = tl.program_id(0).to(tl.int64)
     first = tl.program_id(1) * BH
     release_next(PDL)
     h = tl.arange(0, BH)
     i = tl.arange(0, HALF)
+    count = tl.load(live)
+    token = tl.program_id(0).to(tl.int64) * TB
+    if TB > 1:
+        token += tl.arange(0, TB)
+    alive = token < count
+    if TB > 1:
+        token = tl.maximum(tl.minimum(token, count - 1), 0)  # read in the place of padding
     position = tl.load(positions + token)
-    block = tl.load(table + tl.load(slots + token) * M + position // B).to(tl.int64)
-    cos = tl.load(cosine + position * HALF + i)[None, :]
-    sin = tl.load(sine + position * HALF + i)[None, :]
+    block = tl.load(table + tl.load(slots + token) * M + position // B)
+    if TB == 1:
+        cos = tl.load(cosine + position * HALF + i)[None, :]
+        sin = tl.load(sine + position * HALF + i)[None, :]
+    else:
+        cos = tl.load(cosine + position[:, None] * HALF + i[None, :])[:, None, :]
+        sin = tl.load(sine + position[:, None] * HALF + i[None, :])[:, None, :]
+        token = token[:, None, None]
+        alive = alive[:, None, None]
+        position = position[:, None, None]
+        block = block[:, None, None]
     at = (first + h)[:, None] * D + i[None, :]
     wait_for_previous(PDL)
     row = qkv + token * PARTS * LD + at
@@ -156,20 +170,21 @@ def rope_kernel(
     for part in tl.static_range(1, PARTS):
         a += tl.load(row + part * LD)
         b += tl.load(row + part * LD + HALF)
-    alive = token < tl.load(live)
     if BIAS:
         a += tl.load(bias + at).to(tl.float32)
         b += tl.load(bias + at + HALF).to(tl.float32)
     if first < N + KH:
         if NORM:
             gain = q_gain if first < N else k_gain
-            inverse = (1.0 / tl.sqrt((tl.sum(a * a, axis=1) + tl.sum(b * b, axis=1)) / D + eps))[:, None]
+            AXIS: tl.constexpr = len(a.shape) - 1
+            total = tl.sum(a * a, axis=AXIS, keep_dims=True) + tl.sum(b * b, axis=AXIS, keep_dims=True)
+            inverse = 1.0 / tl.sqrt(total / D + eps)
             a = a * inverse * tl.load(gain + i).to(tl.float32)[None, :]
             b = b * inverse * tl.load(gain + HALF + i).to(tl.float32)[None, :]
         turned = a * cos - b * sin
         b = b * cos + a * sin
         a = turned
-    keep = (at >= 0) & alive
+    keep = alive & (at >= 0)
     a = a.to(tl.float16)
     b = b.to(tl.float16)
     if first < N:
@@ -177,11 +192,11 @@ def rope_kernel(
         tl.store(query + token * N * D + at + HALF, b, mask=keep)
     else:
         entries = keys if first < N + KH else values
-        place = part_of(block, (first - N) % KH + h, KH, D, B, CODES)
-        out = entries + place[:, None] + position % B * D + i[None, :]
+        place = part_of(block, ((first - N) % KH + h)[:, None], KH, D, B, CODES)
+        out = entries + place + position % B * D + i[None, :]
         if CODES:
             exponents = exponents_of(tl.maximum(largest(a), largest(b)))
-            tl.store(entries + place[:, None] + B * D + position % B, exponents, mask=alive & (h >= 0)[:, None])
+            tl.store(entries + place + B * D + position % B, exponents, mask=alive & (h >= 0)[:, None])
             kept_a = narrowed(a, exponents)
             kept_b = narrowed(b, exponents)
         else:
@@ -202,12 +217,14 @@ def rope(qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, 
     flags = launch.options(qkv, "rope")
     flags.pop("ASM")
     together = launch.chunk(math.gcd(heads, kv_heads), 4)
-    rope_kernel[(qkv.shape[0], (heads + 2 * kv_heads) // together)](
+    tokens = 4 if len(qkv) > 256 else 1
+    rope_kernel[(-(-len(qkv) // tokens), (heads + 2 * kv_heads) // together)](
         qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query,
         qkv if norm.key is None else norm.key,
         *turns, step.slots, step.positions, step.live, query, *cache, cache.table.shape[1], norm.eps,
         N=heads, KH=kv_heads, D=dim, B=size, BH=together, NORM=norm.query is not None, BIAS=norm.bias is not None,
-        PARTS=1 if qkv.dim() == 2 else qkv.shape[1], LD=qkv.stride(-2), CODES=coding(cache.keys), num_warps=1, **flags,
+        PARTS=1 if qkv.dim() == 2 else qkv.shape[1], LD=qkv.stride(-2), CODES=coding(cache.keys), TB=tokens,
+        num_warps=tokens, **flags,
     )  # fmt: skip
 
 

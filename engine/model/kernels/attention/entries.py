@@ -77,8 +77,9 @@ def load_powers(
 
 @triton.jit
 def largest(value):
-    """int32 [M, 1]: the bits in fp32 of the largest magnitude of each row of fp16 [M, C]; of NaN more than of any."""
-    return tl.max(value.to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=1)[:, None]
+    """int32 [..., 1]: the bits in fp32 of the largest magnitude in rows of fp16 [..., C]; of NaN more than of any."""
+    bits = value.to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF
+    return tl.max(bits, axis=len(value.shape) - 1, keep_dims=True)
 
 
 @triton.jit
@@ -89,7 +90,7 @@ def exponents_of(most):
 
 @triton.jit
 def narrowed(value, exponents):
-    """Codes uint8 [M, C] of fp16 [M, C] with exponents [M, 1], rounded to the nearest even one."""
+    """Codes uint8 [..., C] of fp16 [..., C] with exponents [..., 1], rounded to the nearest even one."""
     value = value.to(tl.float32) * ((261 - exponents.to(tl.int32)) << 23).to(tl.float32, bitcast=True)
     bits = value.to(tl.int32, bitcast=True)
     most = bits & 0x7FFFFFFF
