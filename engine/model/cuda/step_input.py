@@ -59,12 +59,11 @@ class StepInput:
         self._tables = np.zeros((blocks.slots, blocks.most), dtype=np.int32)
         self._turn = 0
         self._part = self._split(self._device)
-        self._rows: list[tuple[int, int, int]] = []
+        self._tiles_given: list[tuple[int, int]] = []
         self._short = self._device[: total - self._sizes["tables"]]
         """All but the tables."""
         self._saved = self._short.clone()
         self._given: tuple[Sequence[RowInput], Sequence[int]] = ((), ())
-        self._long: tuple[list[int], list[int], list[int]] = ([], [], [])
 
     def _split(self, whole: Tensor) -> dict[str, Tensor]:
         return dict(zip(self._sizes, whole.split(list(self._sizes.values())), strict=True))
@@ -112,20 +111,19 @@ class StepInput:
     def fill(self, rows: Sequence[RowInput], places: Sequence[int] = ()) -> tuple[int, int]:
         """Enqueue the copy of the step's integers on the side stream; gives its tokens and its logits rows. `places` of
         rows: see `Spans`."""
-        tokens, slots, positions, wanted, tiles = flatten(rows)
-        count = len(tokens)
+        count = sum(len(row.tokens) for row in rows)
+        wanted, tiles = placed(rows)
         self._given = rows, places
-        self._long = (tokens, slots, positions)
-        self._rows = tiles
+        self._tiles_given = tiles
         self._turn = (self._turn + 1) % _TURNS
         self._machine.finish(self._copied[self._turn])
         host = self._hosts[self._turn]
         part = {name: value.numpy() for name, value in self._split(host).items()}
         host[: len(self._short)] = 0
         if count <= self._most:
-            part["tokens"][:count], part["slots"][:count], part["positions"][:count] = tokens, slots, positions
-            part["first"][: len(tiles)] = [first for first, _, _ in tiles]
-            part["count"][: len(tiles)] = [size for _, size, _ in tiles]
+            part["tokens"][:count], part["slots"][:count], part["positions"][:count] = flatten(rows)
+            part["first"][: len(tiles)] = [first for first, _ in tiles]
+            part["count"][: len(tiles)] = [size for _, size in tiles]
         if self._spans and count <= self._most:
             self._fill_spans(part, rows, places)
         part["wanted"][: min(len(wanted), len(part["wanted"]))] = wanted[: len(part["wanted"])]
@@ -148,14 +146,18 @@ class StepInput:
 
     def exact(self, count: int) -> tuple[Step, Tiles]:
         """Fresh tensors of a step that is longer than the buffers."""
-        host = torch.zeros(3, -(-count // 4) * 4, dtype=torch.int32)  # rows begin at 16 bytes: kernels are told so
-        host.numpy()[:, :count] = self._long
-        tokens, slots, positions = host.to(self._machine.device)[:, :count]
-        tiles = torch.tensor([[first, size] for first, size, _ in self._rows], dtype=torch.int32).to(
-            self._machine.device
-        )
-        step = Step(tokens, slots, positions, self._part["live"], self._exact_spans())
-        return step, Tiles(tiles[:, 0].contiguous(), tiles[:, 1].contiguous())
+        made = np.zeros((5, -(-count // 4) * 4), dtype=np.int32)  # rows begin at 16 bytes: kernels are told so
+        first = 0
+        for row in self._given[0]:
+            own = slice(first, first + len(row.tokens))
+            made[0, own], made[1, own] = row.tokens, row.slot
+            made[2, own] = np.arange(row.position, row.position + len(row.tokens))
+            first = own.stop
+        tiles = len(self._tiles_given)
+        made[3:, :tiles] = np.array(self._tiles_given, dtype=np.int32).T
+        tokens, slots, positions, firsts, counts = torch.from_numpy(made).to(self._machine.device)
+        step = Step(tokens[:count], slots[:count], positions[:count], self._part["live"], self._exact_spans())
+        return step, Tiles(firsts[:tiles], counts[:tiles])
 
     def _exact_spans(self) -> Spans | None:
         """Of the step that `fill` was given, in tensors of their own."""
@@ -178,22 +180,26 @@ class StepInput:
         self._short.copy_(self._saved)
 
 
-Flat = tuple[list[int], list[int], list[int], list[int], list[tuple[int, int, int]]]
-
-
-def flatten(rows: Sequence[RowInput]) -> Flat:
-    """tokens (FROM_DEVICE: the id the slot sampled last), slots, positions, flattened indices that want logits, and
-    query tiles (first token, count, slot)."""
+def flatten(rows: Sequence[RowInput]) -> tuple[list[int], list[int], list[int]]:
+    """Tokens (FROM_DEVICE: the id the slot sampled last), slots and positions."""
     tokens: list[int] = []
     slots: list[int] = []
     positions: list[int] = []
-    wanted: list[int] = []
-    tiles: list[tuple[int, int, int]] = []
     for row in rows:
-        first, fed = len(tokens), len(row.tokens)
+        fed = len(row.tokens)
         tokens += row.tokens
         slots += [row.slot] * fed
         positions += range(row.position, row.position + fed)
-        wanted += range(len(tokens) - row.logits, len(tokens))
-        tiles += [(at, min(QUERY_TILE, len(tokens) - at), row.slot) for at in range(first, len(tokens), QUERY_TILE)]
-    return tokens, slots, positions, wanted, tiles
+    return tokens, slots, positions
+
+
+def placed(rows: Sequence[RowInput]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Flattened indices that want logits, and query tiles (first token, count)."""
+    wanted: list[int] = []
+    tiles: list[tuple[int, int]] = []
+    end = 0
+    for row in rows:
+        first, end = end, end + len(row.tokens)
+        wanted += range(end - row.logits, end)
+        tiles += [(at, min(QUERY_TILE, end - at)) for at in range(first, end, QUERY_TILE)]
+    return wanted, tiles
