@@ -113,24 +113,27 @@ def cases(capability: int) -> list[Case]:
             made.append((kernel, {**shape, **base, **found}, warps, types, options))
     for bits in (4, 8, 16) if capability in (80, 90) else (4,):
         product: dict[str, Any] = {"K": 2048, "BITS": bits, **flags}
-        for (four, size), shapes in [*launch.EXPERTS.items(), *launch.EXPERTS_NARROW.items()]:
+        half = "bf16" if bits == 16 else "fp16"
+        bf16 = {(False, size): (shape, shape) for size, shape in launch.EXPERTS_BF16.items() if bits == 16}
+        for (four, size), shapes in [*launch.EXPERTS.items(), *launch.EXPERTS_NARROW.items(), *bf16.items()]:
             for gate, (tiles, warps, stages, units, ahead) in zip((True, False), shapes, strict=True):
                 if four == (bits == 4):
                     many = {"N": 1536 if gate else 2048, "C": 8, "R": tiles, "BT": size, "U": units, "GATE": gate}
                     many |= {**product, "K": 2048 if gate else 768, "AHEAD": ahead, "ONCE": True, "WARPS": warps}
-                    types = {"out": "*fp16" if gate else "*bf16"}
+                    types = {"x": f"*{half}", "out": f"*{half}" if gate else "*bf16"}
                     made.append((prefill.experts_kernel, many, warps, types, {"num_stages": stages}))
         for gate in (True, False) if capability == 90 else ():
             many = {"N": 1536 if gate else 2048, "K": 2048 if gate else 768, "C": 8, "GATE": gate, "BITS": bits, **asm}
             many |= {"R": prefill_hopper.ROW_TILES // 4, "BT": prefill_hopper.TOKENS, "S": prefill_hopper.STAGES[bits]}
-            half = "bf16" if bits == 16 else "fp16"
             types = {"x": f"*{half}", "out": f"*{half}" if gate else "*bf16", "groups": "i32"}
             types |= dict.fromkeys(("words", "upper"), described(64 * bits))
             made.append((prefill_hopper.hopper_experts_kernel, many, 4, types, {}))
-        for size, (tiles, warps, stages, units, ahead) in launch.DENSE.items():
+        shaped = [(size, shape, "fp16") for size, shape in launch.DENSE.items()]
+        shaped += [(size, shape, "bf16") for size, shape in launch.DENSE_BF16.items() if bits == 16]
+        for size, (tiles, warps, stages, units, ahead), of_x in shaped:
             dense = {**product, "N": 5120, "LD": 5120, "R": tiles, "BT": size, "S": 4, "U": units, "ADD": False}
             dense |= {"AHEAD": ahead if bits == 4 else 0, "ONCE": False, "WARPS": warps}
-            made.append((prefill.product_kernel, dense, warps, {}, {"num_stages": stages}))
+            made.append((prefill.product_kernel, dense, warps, {"x": f"*{of_x}"}, {"num_stages": stages}))
         for tokens, gate in itertools.product((2, 4, 8), (True, False)):
             weight = FragmentWeight(_NOTHING, _NOTHING, _NOTHING, *((1536, 2048) if gate else (2048, 768)), bits)
             strip = {"N": weight.rows, "C": 8, "BT": 8, "GATE": gate, **product, "K": weight.columns}

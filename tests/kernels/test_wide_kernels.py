@@ -25,8 +25,11 @@ def seed() -> None:
 
 @pytest.mark.parametrize(
     ("tokens", "live", "experts", "chosen", "size"),
-    [(33, 31, 5, 2, 8), (5, 0, 5, 2, 8), (7, 7, 24, 8, 8), (130, 130, 5, 2, 32), (12, 12, 1, 1, 8)],
-)
+    [
+        (33, 31, 5, 2, 8), (5, 0, 5, 2, 8), (7, 7, 24, 8, 8), (130, 130, 5, 2, 32), (130, 90, 5, 2, 64),
+        (12, 12, 1, 1, 8),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("logits", ["random", "ties", "one expert"])
 def test_choosing_and_sorting(tokens: int, live: int, experts: int, chosen: int, size: int, logits: str) -> None:
     values = torch.randn(tokens, experts)

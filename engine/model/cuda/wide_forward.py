@@ -33,6 +33,9 @@ STRIPS = {4: 128, 8: 64, 16: 64}
 """Up to so many tokens, by bits, experts get so few each that a warp per strip of rows is the fastest; 64 in other
 tools' formats."""
 
+LARGE = 64
+"""Tokens of a group of 16-bit experts that are no strips' work: what many tokens share is read fewer times."""
+
 
 @dataclass(frozen=True, slots=True)
 class WideOperations:
@@ -77,9 +80,10 @@ class WideForward:
         few, eps = self._few, self._few.model.shape.eps
         layers = few.model.layers
         x = torch.empty(step.tokens.shape[0], few.model.shape.hidden, device=few.x.device)
-        half, normed = (torch.empty(x.shape, dtype=few.half.dtype, device=x.device) for _ in range(2))
+        half = torch.empty(x.shape, dtype=few.half.dtype, device=x.device)
+        normed = torch.empty_like(half, dtype=self._activations(len(x)))
         gain = layers[0].input_gain
-        few.operations.embed(step.tokens, step.slots, few.last, few.model.embedding, gain, x, half, normed, eps=eps)
+        few.operations.embed(step.tokens, step.slots, few.last, few.model.embedding, gain, x, half, half, eps=eps)
         self._operations.norm(x, gain, normed, eps=eps)
         for index, layer in enumerate(layers[: few.depth]):
             following = layers[(index + 1) % len(layers)].input_gain
@@ -109,7 +113,8 @@ class WideForward:
 
     def _attend(self, layer: FragmentLayer, cache: Cache, normed: Tensor, step: Step, mixed: Tensor) -> None:
         few, qkv = self._few, self.parts_of(normed, layer.qkv)
-        query, gates, qkv = torch.empty_like(mixed), qkv[:, :, few.keyed :], qkv[:, :, : few.keyed]
+        query = torch.empty_like(mixed, dtype=few.half.dtype)
+        gates, qkv = qkv[:, :, few.keyed :], qkv[:, :, : few.keyed]
         few.operations.rope(qkv, layer.head_norm, few.turns, step, query, cache)
         few.operations.attention(query, cache, step, few.scratch, mixed, plane=True)
         if gates.shape[2]:
@@ -146,6 +151,13 @@ class WideForward:
             normed, pairs.order, pairs.weights, groups, layer.gate_up, layer.down, inner, parts, chosen=model.chosen
         )
 
+    def _activations(self, tokens: int) -> torch.dtype:
+        """What all products of so many tokens take: bf16 where that is what all weights are in, but for strips."""
+        half, layers = self._few.half, self._few.model.layers
+        weights = (weight for layer in layers for weight in (layer.qkv, layer.output, layer.gate_up, layer.down))
+        wanted = {half.dtype} if self._by_strips(tokens) else {prefill.activation_dtype(w, half) for w in weights}
+        return wanted.pop() if len(wanted) == 1 else half.dtype
+
     def _by_strips(self, tokens: int) -> bool:
         """Whether the experts' products of so many tokens are strips' work, with activations in natural order."""
         return tokens <= STRIPS.get(self._few.model.layers[0].gate_up.kind, 64)
@@ -154,8 +166,11 @@ class WideForward:
         """Who goes where, by the router's logits [T, E]."""
         model, op = self._few.model, self._operations
         count, chosen, experts = len(logits), model.chosen, model.experts
-        most = min(32, group_size(count * chosen, experts))
-        size = min(most, 8 if count <= 64 else 16) if self._by_strips(count) else most
+        size = min(32, group_size(count * chosen, experts))
+        if self._by_strips(count):
+            size = min(size, 8 if count <= 64 else 16)
+        elif self._few.model.layers[0].gate_up.bits == 16:
+            size = LARGE
         pairs = router.make_pairs(count, chosen, experts, size, logits.device)
         op.choose_each(logits, live, pairs.ids, pairs.weights, **model.choice)
         op.sort_pairs(pairs, experts=experts)

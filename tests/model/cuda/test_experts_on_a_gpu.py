@@ -1,5 +1,5 @@
-"""The experts' products of a prefill on a GPU, in groups of 64 tokens and of 128, which Hopper has a kernel of its own
-for; and by an A100's code."""
+"""Products of many tokens on a GPU: the experts' in groups of 64 and of 128, which Hopper has a kernel of its own for,
+by an A100's code too, and dense ones in parts; in bf16, which no interpreter has, as well."""
 
 from __future__ import annotations
 
@@ -73,3 +73,15 @@ def test_experts_of_many_tokens(bits: int, size: int, code: str) -> None:
     for _ in range(3):
         assert torch.equal(parts_of(prefill.experts_product, torch.bfloat16), exact.bfloat16())
     assert distance(exact, parts_of(prefill.experts_product_reference, torch.float32)) < 1e-3
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_dense_products_in_parts(bits: int) -> None:
+    torch.manual_seed(0)
+    weight = on_the_device(bits, INNER, HIDDEN)
+    x = torch.randn(130, HIDDEN, device=DEVICE).to(prefill.activation_dtype(weight, torch.empty(0, device=DEVICE)))
+    parts, expected = torch.full((2, 130, prefill.splits_of(weight, 130), INNER), float("nan"), device=DEVICE)
+    prefill.product_parts(x, weight, parts)
+    prefill.product_parts_reference(x, weight, expected)
+    assert parts.shape[1] > 1
+    assert distance(parts, expected) < 1e-3

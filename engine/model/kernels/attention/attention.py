@@ -290,7 +290,7 @@ def hand_in(
     KH: tl.constexpr, D: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, MP: tl.constexpr, SP: tl.constexpr,
     J: tl.constexpr, PLANE: tl.constexpr = False,
 ):  # fmt: skip
-    """A block's part of a token's attention; the last to arrive joins them in out fp16 [T, N D]."""
+    """A block's part of a token's attention; the last to arrive joins them in out of 16 bits [T, N D]."""
     g = tl.arange(0, MP)
     d = tl.arange(0, D)
     if active == 1:
@@ -298,7 +298,7 @@ def hand_in(
         if PLANE:
             column = place_of(column)
         o = out + token * N * D + column
-        tl.store(o, (acc / total[:, None]).to(tl.float16), mask=(g < G)[:, None])
+        tl.store(o, (acc / total[:, None]).to(out.dtype.element_ty), mask=(g < G)[:, None])
     else:
         cell = (token * KH + kv) * SP
         part = cell + split
@@ -314,7 +314,7 @@ def hand_in(
             n = (kv * G + h)[:, None] * D + d[None, :]
             if PLANE:
                 n = place_of(n)
-            tl.store(out + token * N * D + n, joined.to(tl.float16), mask=(h < G)[:, None])
+            tl.store(out + token * N * D + n, joined.to(out.dtype.element_ty), mask=(h < G)[:, None])
 
 
 @triton.jit
@@ -324,8 +324,8 @@ def attention_kernel(
     MP: tl.constexpr, BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, PLANE: tl.constexpr,
     CODES: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (T, KH, SP). Each block takes a stretch of keys; the last to arrive joins them. out fp16 [T, N D], with
-    PLANE in plane order. BK divides B, so that the keys of a turn lie in one block of the cache."""
+    """Grid (T, KH, SP). Each block takes a stretch of keys; the last to arrive joins them. out of 16 bits [T, N D],
+    with PLANE in plane order. BK divides B, so that the keys of a turn lie in one block of the cache."""
     token = tl.program_id(0)
     kv = tl.program_id(1)
     split = tl.program_id(2)
@@ -376,7 +376,7 @@ def attention_kernel(
 
 
 def attention(query: Tensor, cache: Cache, step: Step, scratch: Scratch, out: Tensor, *, plane: bool = False) -> None:
-    """out fp16 [T, N D]: softmax attention of query [T, N D] over each token's slot, positions 0..its own; with
+    """out of 16 bits [T, N D]: softmax attention of query [T, N D] over each token's slot, positions 0..its own; with
     `plane` in plane order."""
     kv_heads, size, dim = cache.sizes
     tokens, heads = query.shape[0], query.shape[1] // dim

@@ -229,7 +229,7 @@ def delta_step_kernel(
                 column = head * D + value
                 if PLANE:
                     column = place_of(column)
-                tl.store(out + token.to(tl.int64) * VH * D + column, made.to(tl.float16))
+                tl.store(out + token.to(tl.int64) * VH * D + column, made.to(out.dtype.element_ty))
         if not ONE:
             tl.store(new_state, old)
 

@@ -103,6 +103,8 @@ EXPERTS: dict[tuple[bool, int], tuple[Product, Product]] = {
     (False, 128): ((16, 8, 3, 1, 0), (16, 8, 3, 1, 0)),
 }
 """The experts' products of gate and up, and of down, by 4-bit weights or not and by the tokens of a block."""
+EXPERTS_BF16: dict[int, Product] = {64: (8, 8, 4, 1, 0)}
+"""Both of 16-bit weights, where that is faster."""
 NARROW = 512
 """Inner sizes up to this have entries of their own where those of larger ones are slower."""
 EXPERTS_NARROW: dict[tuple[bool, int], tuple[Product, Product]] = {(True, 32): ((4, 4, 3, 2, 1), (8, 8, 3, 2, 0))}
@@ -132,12 +134,16 @@ DENSE: dict[int, Product] = {
     16: (4, 4, 4, 1, 0), 32: (4, 4, 3, 2, 0), 64: (4, 4, 4, 1, 0), 128: (8, 8, 3, 1, 0),
 }  # fmt: skip
 """Dense products, by the tokens of a block."""
+DENSE_BF16: dict[int, Product] = {64: (4, 4, 3, 2, 0)}
+"""The same with activations in bf16, where that is faster."""
 DENSE_BLOCKS = 256
 """Blocks that such a product is split into at least, where its columns allow it."""
 
 
 def experts_tiles(gate_up: Any, down: Any, size: int) -> tuple[Product, Product]:
     """The experts' products of `size` tokens a block."""
+    if gate_up.bits == down.bits == 16 and size in EXPERTS_BF16:
+        return EXPERTS_BF16[size], EXPERTS_BF16[size]
     of_gate, of_down = (
         (EXPERTS_NARROW if down.columns <= NARROW and key in EXPERTS_NARROW else EXPERTS)[key]
         for key in ((weight.bits == 4, size) for weight in (gate_up, down))

@@ -270,7 +270,8 @@ def product(x: Tensor, weight: FragmentWeight | Beside, out: Tensor, *, add: boo
 
 
 def _product(x: Tensor, weight: FragmentWeight, out: Tensor, size: int, splits: int, add: bool) -> None:
-    shape = launch.product_shape(launch.DENSE[size], size, weight, splits)
+    found = (launch.DENSE_BF16 if x.dtype == torch.bfloat16 else {}).get(size, launch.DENSE[size])
+    shape = launch.product_shape(found, size, weight, splits)
     launch.start(
         product_kernel, (weight.rows // 16 // shape["R"], -(-x.shape[0] // size), splits), x, weight.words,
         weight.scales, weight.table, out, x.shape[0], N=weight.rows, LD=out.stride(-2), K=weight.columns, S=splits,
