@@ -12,7 +12,7 @@ from engine.grammar.pushdown.byte_grammar import Nonterminal, Symbol
 from engine.grammar.pushdown.levels import effect
 from engine.grammar.pushdown.pushdown import Stack
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
-from engine.schema.rules.guards import Another, Enough, Items, Length, Matching, Member, Members
+from engine.schema.rules.guards import Another, DependentMembers, Enough, Items, Length, Matching, Member, Members
 
 _CHARACTER = 6
 """Most tokens of one character: an escape."""
@@ -24,16 +24,18 @@ def least_cost(stack: Stack, cursor: Cursor, costs: Mapping[Length, int]) -> int
     `costs`: see `Pushdown.costs`.
     """
     total, inside, frame, facts = 0, cursor.in_string, cursor.frame, cursor
+    unknown_key = cursor.is_key
     for symbol in stack.symbols():
         if isinstance(symbol, Nonterminal) and symbol.guards:
-            total += min(symbol.tokens + symbol.spread, _counted(symbol, facts, costs))
+            total += min(symbol.tokens + symbol.spread, _counted(symbol, facts, costs, unknown_key))
+            unknown_key = unknown_key or symbol.spells_keys
         else:
             total += symbol.tokens
         opened, inside = effect(symbol)[inside]
         for _ in range(-opened):
             frame = _outside(frame)
         if opened:
-            facts = Cursor(frame)
+            facts, unknown_key = Cursor(frame), False
         if opened > 0:
             return min(stack.tokens, NEVER)
     return min(total, NEVER)
@@ -43,8 +45,9 @@ def _outside(frame: Frame | None) -> Frame | None:
     return None if frame is None else frame.outside
 
 
-def _counted(rule: Nonterminal, facts: Cursor, costs: Mapping[Length, int]) -> int:
-    """What a rule costs that ends the open string or container; NEVER where that is not to be told."""
+def _counted(rule: Nonterminal, facts: Cursor, costs: Mapping[Length, int], unknown_key: bool) -> int:
+    """What a rule costs that ends the open string or container; NEVER where that is not to be told, as it is where a
+    key that is not finished may imply others (`unknown_key`)."""
     for alternative, guard in zip(rule.alternatives, rule.guards, strict=True):
         if isinstance(guard, Enough):
             end = _tokens(alternative)
@@ -58,6 +61,8 @@ def _counted(rule: Nonterminal, facts: Cursor, costs: Mapping[Length, int]) -> i
                     return min(_CHARACTER * more + end, NEVER)
                 case Items(low=low):
                     return min(max(0, low - facts.count) * _item(rule) + end, NEVER)
+                case DependentMembers() if unknown_key:
+                    return NEVER
                 case Members(required=required, low=low) as region:
                     missing = region.needed(facts.keys) - facts.keys
                     return _absent(rule, missing) + end if low <= len(required) else NEVER

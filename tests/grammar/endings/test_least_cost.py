@@ -39,10 +39,15 @@ DEAREST = {
     "additionalProperties": False,
 }
 UNDECLARED = {"type": "object", "properties": {"a": {}}, "required": ["a"], "additionalProperties": {"type": "null"}}
+IMPLYING = {
+    "type": "object",
+    "properties": {f"k{i}": {"type": "null"} for i in range(16)},
+    "dependentRequired": {f"k{i}": [f"k{(i * 7 + 1) % 16}"] for i in range(16)},
+}
 FREE = {"type": "object", "additionalProperties": {"type": "boolean"}, "minProperties": 3}
 
 
-@pytest.mark.parametrize("schema", [*SCHEMAS, LIST, DEAREST, UNDECLARED, FREE], ids=str)
+@pytest.mark.parametrize("schema", [*SCHEMAS, LIST, DEAREST, UNDECLARED, IMPLYING, FREE], ids=str)
 def test_the_bound_of_an_ending_is_one(byte_service: GrammarService, schema: Any) -> None:
     grammar = byte_service.compile(Constraint.json_schema(schema, conformance="spec"))
     mask = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
@@ -61,6 +66,15 @@ def test_the_bound_of_an_ending_is_one(byte_service: GrammarService, schema: Any
 @pytest.mark.parametrize("text", [b'{"a":null,"cc":null,', b'{"cc":null,"a":null,', b'{"a":null,'], ids=repr)
 def test_the_bound_counts_the_dearest_key_where_only_that_is_left(byte_service: GrammarService, text: bytes) -> None:
     matcher = byte_service.compile(Constraint.json_schema(DEAREST, conformance="spec")).matcher()
+    for token in byte_service.vocabulary.segmenter.cut(text) or ():
+        assert matcher.accept(token)
+    assert matcher._track is not None
+    assert matcher._track.counted_bound() + 1 >= len(matcher.shortest_ending())
+
+
+@pytest.mark.parametrize("text", [b'{"k3":null,"k4', b'{"k3":null,', b'{"k2'], ids=repr)
+def test_the_bound_counts_what_an_open_key_implies(byte_service: GrammarService, text: bytes) -> None:
+    matcher = byte_service.compile(Constraint.json_schema(IMPLYING)).matcher()
     for token in byte_service.vocabulary.segmenter.cut(text) or ():
         assert matcher.accept(token)
     assert matcher._track is not None
