@@ -80,11 +80,13 @@ class GrammarService:
         with self._lock:
             if self._closed:
                 raise NotReady("the engine has been closed")
-            under_way = self._running.get(key)
-            making = under_way or self._running.setdefault(key, Making(key, constraint))
-            own = making.wait(owner, lambda grammar: _meets(grammar, constraint))
-            if under_way is None:  # by now it has an owner, whose turn it takes
+            making = self._running.get(key)
+            is_new = making is None
+            if making is None:
+                making = self._running[key] = Making(key, constraint)
                 making.future.add_done_callback(lambda _: self._forget(making))
+            own = making.wait(owner, lambda grammar: _meets(grammar, constraint))
+            if is_new:  # by now it has an owner, whose turn it takes
                 self._maker.begin(making)
         own.add_done_callback(lambda done: self._leave(making, owner) if done.cancelled() else None)
         return own

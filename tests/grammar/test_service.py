@@ -350,6 +350,16 @@ def test_a_grammar_of_very_many_readings_is_refused(sandboxed: GrammarService) -
     assert accepts(few, 1)
 
 
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_closing_may_come_right_behind_a_result(byte_service: GrammarService, is_given_up: bool) -> None:
+    grammar = byte_service.compile(Constraint.json_schema(PERSON))
+    making = Making("key", Constraint.json_schema(PERSON))
+    making.stop() if is_given_up else making.settle(grammar)
+    for _ in range(2):  # the engine's end, and that of the lane in which it was made
+        making.fail(NotReady("the engine has been closed"))
+    assert making.future.cancelled() if is_given_up else making.future.result() is grammar
+
+
 def test_a_closed_service_says_so(tmp_path: Path) -> None:
     service = service_at(tmp_path)
     service.close()

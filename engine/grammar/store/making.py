@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
@@ -22,6 +23,8 @@ class Making:
         self.future: Future[CompiledGrammar] = Future()
         self.task: Task | None = None
         self.started = time.perf_counter()
+        self._settled = threading.Lock()
+        """Held from the first end on: closing a service may come between a result and whoever takes it off the list."""
 
     def wait(self, owner: Hashable, meets: Callable[[CompiledGrammar], CompiledGrammar]) -> Future[CompiledGrammar]:
         """A future of one more caller; `meets` raises when the grammar is not what this caller wants."""
@@ -59,9 +62,12 @@ class Making:
             self.task.cancel()
 
     def fail(self, error: BaseException) -> None:
-        if self.future.set_running_or_notify_cancel():
+        if self._is_first():
             self.future.set_exception(error)
 
     def settle(self, grammar: CompiledGrammar) -> None:
-        if self.future.set_running_or_notify_cancel():
+        if self._is_first():
             self.future.set_result(grammar)
+
+    def _is_first(self) -> bool:
+        return self._settled.acquire(blocking=False) and self.future.set_running_or_notify_cancel()
