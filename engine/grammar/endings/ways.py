@@ -22,6 +22,7 @@ from engine.schema.rules.guards import (
     Unrepeated,
     Within,
     bare,
+    by_key,
     missing,
 )
 
@@ -68,7 +69,7 @@ def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
         case Another(region, names) if not names.required(needed := region.needed(cursor.keys)) <= cursor.keys:
             return 1, missing(needed, cursor.keys)
         case Member(DependentMembers(implied=implied), name):
-            return 3, sum(len(others - cursor.keys) for key, others in implied if key == name)
+            return 3, len(by_key(implied).get(name, frozenset()) - cursor.keys)
         case Letter():
             return 1, guard.left(cursor) or 0
         case Room(region=region, cost=cost):

@@ -7,15 +7,18 @@ looked ahead for. Plain data. Knows no bytes.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterable, Iterator, Set
+import heapq
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from engine.schema.regex.counting_automaton import CountingAutomaton, State, counting_automaton
 from engine.schema.sets.distinct import are_enough
+
+R = TypeVar("R")
 
 
 class Facts(Protocol):
@@ -303,7 +306,7 @@ class DependentMembers(Members):
         return False
 
     def needed(self, keys: Set[str], /) -> frozenset[str]:
-        return self.required.union(*[others for key, others in self.implied if key in keys])
+        return _needed(self.required, self.implied, keys)
 
     def view(self, facts: Facts, reach: Reach) -> Hashable:
         far = reach.items + len(self.names)
@@ -316,25 +319,23 @@ class DependentMembers(Members):
         return 0 if self.order is None or facts.last is None else self.order.place(facts.last) + 1
 
     def allows(self, facts: Facts, name: str | None) -> bool:
-        return name in self._taken(facts, (name,))
+        return self._takes(facts, name, _absent(self.needed(facts.keys), facts.keys))
 
-    def _taken(self, facts: Facts, names: Iterable[str | None]) -> Iterator[str | None]:
-        """Those of the names that may come now."""
-        missing, implied = self.needed(facts.keys), dict[str | None, frozenset[str]](self.implied)
-        return (name for name in names if self._takes(facts, name, missing | implied.get(name, frozenset())))
-
-    def _takes(self, facts: Facts, name: str | None, needed: frozenset[str]) -> bool:
-        keys = facts.keys
+    def _takes(self, facts: Facts, name: str | None, missing: frozenset[str]) -> bool:
+        keys, own = facts.keys, _NO_KEYS
         if name in keys:
             return False
-        missing = needed - keys - {name}
+        if name not in missing:  # what a missing key implies is among them
+            own = by_key(self.implied).get(name, _NO_KEYS) - keys - missing - {name}
         count, order = facts.count + 1, self.order
-        if self.high is not None and count + len(missing) > self.high:
+        if self.high is not None and count + len(missing) - (name in missing) + len(own) > self.high:
             return False
         if order is None:
             return True
         at = order.place(name)
-        if at < min(self._begin(facts), len(order.names)) or any(order.place(key) <= at for key in missing):
+        if at < min(self._begin(facts), len(order.names)) or any(order.place(key) <= at for key in own):
+            return False
+        if any(place <= at and key != name for place, key in _foremost(order, missing)):
             return False
         return order.open or count >= self.low or count + self._left(keys, at) >= self.low
 
@@ -346,10 +347,34 @@ class DependentMembers(Members):
         return sum(key not in barred for key in self.order.names[at + 1 :])
 
     def allows_some(self, facts: Facts, names: Names) -> bool:
-        return next(self._taken(facts, names.all), None) is not None
+        missing = _absent(self.needed(facts.keys), facts.keys)
+        tried: Iterable[str] = names.all
+        if self.order is not None:
+            first, last = self._span(facts, self.order, missing)
+            places = names.places(self.order)
+            tried = self._at(self.order, places[bisect_left(places, first) : bisect_right(places, last)], names.all)
+        return any(self._takes(facts, name, missing) for name in tried)
 
     def open_names(self, facts: Facts) -> Set[str]:
-        return {name for name in self._taken(facts, self.names) if name is not None}
+        missing = _absent(self.needed(facts.keys), facts.keys)
+        tried: Iterable[str] = self.names
+        if self.order is not None:
+            first, last = self._span(facts, self.order, missing)
+            tried = self._at(self.order, range(first, last + 1), self.names)
+        return {name for name in tried if self._takes(facts, name, missing)}
+
+    def _span(self, facts: Facts, order: Order, missing: frozenset[str]) -> tuple[int, int]:
+        """The places in the order at which a key leaves out none that is missing."""
+        last = min((place for place, _ in _foremost(order, missing)), default=len(order.names))
+        return min(self._begin(facts), len(order.names)), last
+
+    def _at(self, order: Order, places: Sequence[int], names: frozenset[str]) -> Iterator[str]:
+        """Those of the names that stand there; those in no order behind all others."""
+        for place in places:
+            if place < len(order.names) and order.names[place] in names:
+                yield order.names[place]
+        if places and places[-1] == len(order.names):
+            yield from _difference(names, order)
 
 
 @lru_cache(maxsize=256)
@@ -393,6 +418,54 @@ class Names:
 
 
 _KNOWN = 256
+_NO_KEYS: frozenset[str] = frozenset()
+
+
+def _by_identity(compute: Callable[..., R]) -> Callable[..., R]:
+    """What was computed of the same objects is remembered for a while, and they are kept alive: to compare large sets
+    would take as long as to compute."""
+    known: dict[tuple[int, ...], tuple[tuple[Any, ...], R]] = {}
+
+    def remembered(*given: Any) -> R:
+        found = known.get(tuple(map(id, given)))
+        if found is None:
+            if len(known) >= _KNOWN:
+                known.clear()
+            found = known[tuple(map(id, given))] = given, compute(*given)
+        return found[1]
+
+    return remembered
+
+
+@_by_identity
+def by_key(implied: tuple[tuple[str, frozenset[str]], ...]) -> dict[str | None, frozenset[str]]:
+    """What each key implies, those first that imply most."""
+    return dict(sorted(implied, key=lambda pair: -len(pair[1])))
+
+
+@_by_identity
+def _needed(
+    required: frozenset[str], implied: tuple[tuple[str, frozenset[str]], ...], keys: Set[str]
+) -> frozenset[str]:
+    """`required`, and all that the keys imply: what an implied key implies is in that."""
+    found = _NO_KEYS
+    for key, others in by_key(implied).items():
+        if key in keys and key not in found:
+            found |= others
+    return required | found
+
+
+@_by_identity
+def _absent(needed: frozenset[str], keys: Set[str]) -> frozenset[str]:
+    return needed - keys
+
+
+@_by_identity
+def _foremost(order: Order, missing: frozenset[str]) -> list[tuple[int, str]]:
+    """The places of the two that come first, and they."""
+    return heapq.nsmallest(2, ((order.place(key), key) for key in missing))
+
+
 _missing: dict[tuple[int, int], tuple[frozenset[str], Set[str], int]] = {}
 """By the identity of both sets, which are kept alive: to compare sets would take as long as to count."""
 
