@@ -306,7 +306,7 @@ class DependentMembers(Members):
         return False
 
     def needed(self, keys: Set[str], /) -> frozenset[str]:
-        return _needed(self.required, self.implied, keys)
+        return _needed(self, keys)
 
     def view(self, facts: Facts, reach: Reach) -> Hashable:
         far = reach.items + len(self.names)
@@ -319,7 +319,10 @@ class DependentMembers(Members):
         return 0 if self.order is None or facts.last is None else self.order.place(facts.last) + 1
 
     def allows(self, facts: Facts, name: str | None) -> bool:
-        return self._takes(facts, name, _absent(self.needed(facts.keys), facts.keys))
+        return self._takes(facts, name, self._missing(facts))
+
+    def _missing(self, facts: Facts) -> frozenset[str]:
+        return _absent(self.needed(facts.keys), facts.keys)
 
     def _takes(self, facts: Facts, name: str | None, missing: frozenset[str]) -> bool:
         keys, own = facts.keys, _NO_KEYS
@@ -347,7 +350,7 @@ class DependentMembers(Members):
         return sum(key not in barred for key in self.order.names[at + 1 :])
 
     def allows_some(self, facts: Facts, names: Names) -> bool:
-        missing = _absent(self.needed(facts.keys), facts.keys)
+        missing = self._missing(facts)
         tried: Iterable[str] = names.all
         if self.order is not None:
             first, last = self._span(facts, self.order, missing)
@@ -356,7 +359,7 @@ class DependentMembers(Members):
         return any(self._takes(facts, name, missing) for name in tried)
 
     def open_names(self, facts: Facts) -> Set[str]:
-        missing = _absent(self.needed(facts.keys), facts.keys)
+        missing = self._missing(facts)
         tried: Iterable[str] = self.names
         if self.order is not None:
             first, last = self._span(facts, self.order, missing)
@@ -422,17 +425,18 @@ _NO_KEYS: frozenset[str] = frozenset()
 
 
 def _by_identity(compute: Callable[..., R]) -> Callable[..., R]:
-    """What was computed of the same objects is remembered for a while, and they are kept alive: to compare large sets
-    would take as long as to compute."""
-    known: dict[tuple[int, ...], tuple[tuple[Any, ...], R]] = {}
+    """What was computed of one or two objects is remembered for a while, and they are kept alive: to compare large sets
+    would take as long as to compute. A quarter of a microsecond."""
+    known: dict[tuple[int, int], tuple[Any, Any, R]] = {}
 
-    def remembered(*given: Any) -> R:
-        found = known.get(tuple(map(id, given)))
+    def remembered(one: Any, other: Any = None) -> R:
+        found = known.get((id(one), id(other)))
         if found is None:
             if len(known) >= _KNOWN:
                 known.clear()
-            found = known[tuple(map(id, given))] = given, compute(*given)
-        return found[1]
+            result = compute(one) if other is None else compute(one, other)
+            found = known[id(one), id(other)] = one, other, result
+        return found[2]
 
     return remembered
 
@@ -444,15 +448,13 @@ def by_key(implied: tuple[tuple[str, frozenset[str]], ...]) -> dict[str | None, 
 
 
 @_by_identity
-def _needed(
-    required: frozenset[str], implied: tuple[tuple[str, frozenset[str]], ...], keys: Set[str]
-) -> frozenset[str]:
-    """`required`, and all that the keys imply: what an implied key implies is in that."""
+def _needed(members: DependentMembers, keys: Set[str]) -> frozenset[str]:
+    """What is required, and all that the keys imply: what an implied key implies is in that."""
     found = _NO_KEYS
-    for key, others in by_key(implied).items():
+    for key, others in by_key(members.implied).items():
         if key in keys and key not in found:
             found |= others
-    return required | found
+    return members.required | found
 
 
 @_by_identity
@@ -466,22 +468,15 @@ def _foremost(order: Order, missing: frozenset[str]) -> list[tuple[int, str]]:
     return heapq.nsmallest(2, ((order.place(key), key) for key in missing))
 
 
-_missing: dict[tuple[int, int], tuple[frozenset[str], Set[str], int]] = {}
-"""By the identity of both sets, which are kept alive: to compare sets would take as long as to count."""
-
-
 def missing(required: frozenset[str], keys: Set[str]) -> int:
     """How many of the `required` keys are not among `keys`. Linear in the smaller set, then remembered for a while."""
-    if not required or not keys:
-        return len(required)
-    known = _missing.get((id(required), id(keys)))
-    if known is None:
-        few, many = (required, keys) if len(required) < len(keys) else (keys, required)
-        if len(_missing) >= _KNOWN:
-            _missing.clear()
-        known = required, keys, len(required) - sum(name in many for name in few)
-        _missing[id(required), id(keys)] = known
-    return known[2]
+    return _how_many_absent(required, keys) if required and keys else len(required)
+
+
+@_by_identity
+def _how_many_absent(required: frozenset[str], keys: Set[str]) -> int:
+    few, many = (required, keys) if len(required) < len(keys) else (keys, required)
+    return len(required) - sum(name in many for name in few)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,11 @@ class FragmentWeight:
         """Whether codes are numbers, not places in a table, and scales multiply them, not sums."""
         return self.form is not None and self.form.per_unit > 0 and not self.form.table and not self.form.summed
 
+    def copies_in(self, tiles: int) -> bool:
+        """Whether its words can be copied asynchronously, so many tiles of 16 rows at a time."""
+        words = self.words
+        return self.rows // UNIT_ROWS % tiles == 0 and words.is_contiguous() and words.data_ptr() % 16 == 0
+
     @property
     def nbytes(self) -> int:
         scales = 0 if self.bits == 16 else self.scales.nbytes

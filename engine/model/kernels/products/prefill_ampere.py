@@ -116,12 +116,7 @@ def ampere_experts_kernel(
 def suits(x: Tensor, *weights: FragmentWeight) -> bool:
     """Whether `experts_product` computes this, and here."""
     return launch.is_ampere(x) and all(
-        weight.kind == BITS
-        and weight.rows // 16 % ROW_TILES == 0
-        and weight.columns >= 64 * STAGES
-        and weight.words.is_contiguous()
-        and weight.words.data_ptr() % 16 == 0
-        for weight in weights
+        weight.kind == BITS and weight.columns >= 64 * STAGES and weight.copies_in(ROW_TILES) for weight in weights
     )
 
 

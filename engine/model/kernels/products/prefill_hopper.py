@@ -347,12 +347,7 @@ def hopper_experts_kernel(
 def suits(x: Tensor, *weights: FragmentWeight) -> bool:
     """Whether `experts_product` computes this, and here."""
     return launch.is_hopper(x) and all(
-        weight.bits in STAGES
-        and weight.rows // 16 % ROW_TILES == 0
-        and weight.columns >= 128
-        and weight.words.is_contiguous()
-        and weight.words.data_ptr() % 16 == 0
-        for weight in weights
+        weight.bits in STAGES and weight.columns >= 128 and weight.copies_in(ROW_TILES) for weight in weights
     )
 
 
