@@ -22,7 +22,7 @@ from engine.model.kernels.attention.attention import (
 )
 from engine.model.kernels.attention.entries import coding, part_of
 from engine.model.kernels.attention.joining import hand_in, take_part
-from engine.model.kernels.attention.turning import floor_of, gains, halves, turned
+from engine.model.kernels.attention.turning import floor_of, gains, halves, own_entries, own_values, shared_out, turned
 from engine.model.kernels.attention.walk_few import walk_few
 from engine.model.kernels.device import launch
 from engine.model.kernels.device.units import release_next, wait_for_previous
@@ -103,9 +103,7 @@ def attend_few_kernel(
     if T > 1:
         floor = floor_of(slots, positions, token, slot, position, T)
     blocks = table + slot * M
-    length = tl.maximum(floor, 1)
-    stretch = tl.cdiv(tl.cdiv(length, tl.minimum(SP, tl.cdiv(length, LEAST))), BK) * BK
-    active = 1 + tl.cdiv(floor, stretch)
+    stretch, active = shared_out(floor, SP, LEAST, BK)
     if (split < active) & (token < tl.load(live)):
         begin = tl.where(split > 0, (split - 1) * stretch, floor)
         end = tl.minimum(begin + stretch, floor)
@@ -134,10 +132,7 @@ def attend_few_kernel(
         inside = (tl.arange(0, MP) < G)[:, None]
         query_a, query_b = halves(rows + g, i, inside, D)
         # asked for before the query is turned, where the block has any: the two do not wait for each other
-        mate = rows + ((own - position) * LD)[:, None]
-        key = (own * 0 + (N + kv) * D)[:, None]
-        raw_a, raw_b = halves(mate + key, i, mates, D)
-        raw_value = tl.load(mate + key + KH * D + d, mask=mates, other=0.0)
+        key, raw_a, raw_b, raw_value = own_entries(rows, own, position, kv, i, d, mates, N, KH, D, LD)
         qa, qb = turned(query_a, query_b, bias, query_gains, g, i, inside, cos, sin, eps, D, NORM, BIAS)
         best = tl.full([MP], -float("inf"), tl.float32)
         total = tl.zeros([MP], tl.float32)
@@ -155,10 +150,7 @@ def attend_few_kernel(
             )  # fmt: skip
         if split == 0:
             ka, kb = turned(raw_a, raw_b, bias, own_gains, key, i, mates, own_cos, own_sin, eps, D, NORM, BIAS)
-            new = raw_value
-            if BIAS:
-                new += tl.load(bias + key + KH * D + d, mask=mates, other=0.0).to(tl.float32)
-            new = new.to(tl.float16)
+            new = own_values(raw_value, bias, key, d, mates, KH, D, BIAS)
             mine = (own == position)[:, None]
             part = part_of(tl.load(blocks + position // B), kv, KH, D, B, 0)
             there = part + (position % B + own * 0)[:, None] * D

@@ -15,6 +15,14 @@ def floor_of(slots, positions, token, slot, position, T: tl.constexpr):
 
 
 @triton.jit
+def shared_out(floor, SP: tl.constexpr, LEAST: tl.constexpr, BK: tl.constexpr):
+    """Positions of the cache that one block has, and how many blocks there are with that of the step's own tokens."""
+    length = tl.maximum(floor, 1)
+    stretch = tl.cdiv(tl.cdiv(length, tl.minimum(SP, tl.cdiv(length, LEAST))), BK) * BK
+    return stretch, 1 + tl.cdiv(floor, stretch)
+
+
+@triton.jit
 def halves(at, i, keep, D: tl.constexpr):
     """Columns i [1, D/2] of both halves, fp32, of heads that begin at `at` [M, 1]."""
     return tl.load(at + i, mask=keep, other=0.0), tl.load(at + D // 2 + i, mask=keep, other=0.0)
@@ -39,3 +47,23 @@ def turned(a, b, bias, gain, place, i, keep, cos, sin, eps, D: tl.constexpr, NOR
 def gains(gain, i, D: tl.constexpr):
     """Columns i [1, D/2] of both halves of a norm's gain, fp32."""
     return tl.load(gain + i).to(tl.float32), tl.load(gain + D // 2 + i).to(tl.float32)
+
+
+@triton.jit
+def own_entries(
+    rows, own, position, kv, i, d, keep, N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, LD: tl.constexpr
+):
+    """Of the step's own tokens, at positions `own`: where a key lies in its row [M, 1], both halves of the keys and the
+    values, fp32. `rows` is the row of the token at `position`."""
+    mate = rows + ((own - position) * LD)[:, None]
+    key = (own * 0 + (N + kv) * D)[:, None]
+    raw_a, raw_b = halves(mate + key, i, keep, D)
+    return key, raw_a, raw_b, tl.load(mate + key + KH * D + d, mask=keep, other=0.0)
+
+
+@triton.jit
+def own_values(raw, bias, key, d, keep, KH: tl.constexpr, D: tl.constexpr, BIAS: tl.constexpr):
+    """The values, fp16: bias applied."""
+    if BIAS:
+        raw += tl.load(bias + key + KH * D + d, mask=keep, other=0.0).to(tl.float32)
+    return raw.to(tl.float16)
