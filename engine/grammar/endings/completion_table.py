@@ -6,7 +6,7 @@ ending spelled out and cut into the fewest tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from engine.config import Limits
 from engine.grammar.endings.fewest_tokens import Shortest
@@ -15,7 +15,7 @@ from engine.grammar.endings.least_text import least_text
 from engine.grammar.endings.position import Position, follow, followed, forced, fresh
 from engine.grammar.endings.unused import slack
 from engine.grammar.pieces import Pieces
-from engine.grammar.pushdown.byte_grammar import Symbols
+from engine.grammar.pushdown.byte_grammar import Nonterminal, Symbols
 from engine.grammar.pushdown.pushdown import LostWay, Pushdown
 from engine.grammar.shared.shared_rules import SharedRules
 from engine.grammar.shared.table_budget import TableBudget
@@ -51,6 +51,10 @@ class CompletionTable:
         self._stop = stop_token_id
         self._symbols = Symbols(grammar, segmenter, known or SharedRules(allowance))
         self.pushdown = Pushdown(self._symbols, allowance)
+
+    @property
+    def rules(self) -> Sequence[Nonterminal]:
+        return self._symbols.rules
 
     @property
     def productive(self) -> bool:

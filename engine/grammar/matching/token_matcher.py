@@ -6,7 +6,9 @@ adds the sticky error, the guard against empty masks, endings within a budget an
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Protocol, Self
 
@@ -22,7 +24,8 @@ from engine.grammar.masks.mask_cache import CachedMask
 from engine.grammar.matching.followed_strings import FollowedStrings
 from engine.grammar.matching.mask_work import Unfinished, lost
 from engine.grammar.matching.narrowing import Narrowing
-from engine.grammar.pieces import Pieces, Work, at_once
+from engine.grammar.matching.readings import Readings
+from engine.grammar.pieces import PIECE_S, Pieces, Work, at_once
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
 from engine.grammar.vocabulary.utf8 import unfinished
 from engine.grammar.vocabulary.vocabulary import Vocabulary
@@ -32,8 +35,8 @@ _FEW_STACKS = 16
 """Ways to go on that one mask looks at in about a millisecond, between strings; 300 take 60."""
 NO_ENDING = NEVER
 """What `need` says where no ending exists."""
-_PIECE = 4_000
-"""Bytes that XGrammar's matcher takes at one go."""
+_PIECE, _TAKEN = 4_000, 250
+"""Bytes that XGrammar's matcher takes in a piece of work, and at one go."""
 _QUICK = 5
 """Milliseconds, about, in which the ending is looked for at a step."""
 _FILLED = 32
@@ -99,6 +102,7 @@ class TokenMatcher:
         self._tokens: list[int] = []
         self._track = grammar.track()
         self._narrowing = grammar.narrowing
+        self._readings = Readings() if grammar.open_text else None
         self._ending: tuple[int, ...] | None = None
         self._tried = NO_ENDING
         self._bans: dict[int, bitmask.Row] = {}
@@ -186,17 +190,19 @@ class TokenMatcher:
 
     def _advance(self, token_id: int, text: bytes | None) -> bool:
         """Let XGrammar's matcher follow; False, and nothing has changed, where it does not."""
-        track = self._track
-        if track is None or not track.alive:
-            marked = self.grammar.marked
-            taken = marking.accept(self._matcher, token_id, text) if marked else self._matcher.accept_token(token_id)
-        elif text and track.at.marks:
-            taken = self._matcher.accept_string(marking.with_marks(text, track.at.marks))
-        else:
-            taken = self._matcher.accept_token(token_id)
-        if not taken and track is not None:
-            track.pop(1)
-        return bool(taken)
+        take = partial(self._take, token_id, text)
+        taken = take() if self._readings is None else self._readings.take(self._matcher, take, len(text or b""))
+        if not taken and self._track is not None:
+            self._track.pop(1)
+        return taken
+
+    def _take(self, token_id: int, text: bytes | None) -> bool:
+        track, matcher = self._track, self._matcher
+        if (track is None or not track.alive) and self.grammar.marked:
+            return bool(marking.accept(matcher, token_id, text))
+        if text and track is not None and track.alive and track.at.marks:
+            return bool(matcher.accept_string(marking.with_marks(text, track.at.marks)))
+        return bool(matcher.accept_token(token_id))
 
     def fail(self, error: EngineError | None = None, *, token_id: int | None = None) -> EngineError:
         """Make the matcher fail for good; the first error stays. Without one: mask and matcher disagree."""
@@ -405,14 +411,20 @@ class TokenMatcher:
     def fits(self, tokens: int) -> bool:
         """Whether the document can go on and still end within `tokens` more, stop token included. 1 microsecond.
 
-        False too where a string, number or array has outgrown its guard (`Limits`), and near the limit where that takes
-        longer to tell than a few milliseconds.
+        False too where a string, number or array has outgrown its guard (`Limits`), where the text has too many
+        readings, and near the limit where that takes longer to tell than a few milliseconds.
         """
-        track = self._track
-        if self.terminated or (track is not None and track.over):
+        if self.terminated or self._is_over:
             return self.terminated
         more = self._to_fill(tokens)
         return self._has_room(tokens - more) or (more != 0 and self.need() <= tokens)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the document should be closed whatever the budget is."""
+        if self._readings is not None and self._readings.too_many:
+            return True
+        return self._track is not None and self._track.over
 
     def _has_room(self, tokens: int) -> bool:
         """The same of an ending whatever its strings hold."""
@@ -509,8 +521,10 @@ class TokenMatcher:
         if marks is None:
             return False
         marked = marking.with_marks(text, marks)
-        for start in range(0, len(marked), _PIECE):
-            if not fork.accept_string(marked[start : start + _PIECE]):
+        for start in range(0, len(marked), _TAKEN):
+            began = time.thread_time()
+            if not fork.accept_string(marked[start : start + _TAKEN]):
                 return False
-            yield
+            if start % _PIECE == 0 or time.thread_time() - began > PIECE_S:
+                yield
         return bool(fork.is_completed())

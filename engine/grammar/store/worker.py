@@ -18,9 +18,8 @@ from engine.grammar.compile.codec import encode
 from engine.grammar.compile.compiler import Compiled, Compiler
 from engine.grammar.compile.screen import screen_parts
 from engine.grammar.compiled_grammar import CompiledGrammar
-from engine.grammar.masks.bitmask import cleared, ids
-from engine.grammar.matching.token_matcher import TokenMatcher
-from engine.grammar.pieces import PIECE_S
+from engine.grammar.masks.bitmask import cleared
+from engine.grammar.pushdown.begun import most_begun
 from engine.grammar.vocabulary.vocabulary import Vocabulary
 from engine.request import Constraint
 
@@ -39,8 +38,8 @@ _COMMON = {
     "required": ["text"],
 }
 """A schema of what most schemas hold: whoever has compiled it needs 7 ms for a small one, a fresh process 100."""
-_LOOKED_AT = 6
-"""Tokens: readings that multiply at all do so at once."""
+_MOST_BEGUN = 1_024
+"""Readings that one byte may begin. XGrammar takes a microsecond and more for each, at every byte that is tried."""
 _PREPARED: dict[str, tuple[Vocabulary, Compiler]] = {}
 
 
@@ -79,7 +78,7 @@ def _compiled(constraint: Constraint, vocabulary: Vocabulary, compiler: Compiler
     """With its shortest documents. Raises ConstraintError."""
     grammar = CompiledGrammar(constraint, "", compiler.compile(constraint), vocabulary)
     _refuse_empty(grammar)
-    _refuse_ambiguous(grammar)
+    _refuse_crowded(grammar)
     return replace(grammar.compiled, least=grammar.least)
 
 
@@ -92,31 +91,14 @@ def _refuse_empty(grammar: CompiledGrammar) -> None:
             raise SchemaRefused("no document satisfies this constraint", param=grammar.constraint.kind)
 
 
-def _refuse_ambiguous(grammar: CompiledGrammar) -> None:
-    """Raises LimitExceeded where so many readings stand at once that to copy them takes longer than a piece of work:
-    each token, and each byte of an ending that is searched for, would take everybody's time.
-
-    Looks at short texts of the first and of the last token that may come, and only where a caller has written the
-    grammar: lowering leaves few readings of schemas and patterns.
-    """
-    if grammar.constraint.kind not in ("ebnf", "lark", "structural_tag"):
-        return
-    texts = grammar.vocabulary.texts
-    for order in (1, -1):
-        matcher, row = grammar.matcher(), cleared(1, grammar.vocabulary.size)
-        for _ in range(_LOOKED_AT):
-            matcher.fill(row, 0)
-            token = next((token for token in ids(row[0]).tolist()[::order] if texts[token]), None)
-            if token is None:
-                break
-            matcher.accept(token, legal=True)
-            if min(_copying_s(matcher) for _ in range(2)) > PIECE_S:  # a garbage collection is not its fault
-                kind = grammar.constraint.kind
-                raise LimitExceeded(f"{kind} is too ambiguous: too many readings of one text at once", param=kind)
-
-
-def _copying_s(matcher: TokenMatcher) -> float:
-    """Processor time."""
-    started = time.thread_time()
-    matcher.fork()
-    return time.thread_time() - started
+def _refuse_crowded(grammar: CompiledGrammar) -> None:
+    """Raises LimitExceeded where one byte begins so many readings that to follow them would take everybody's time. Only
+    where a caller has written the grammar: lowering leaves few readings of schemas and patterns."""
+    kind, completions = grammar.constraint.kind, grammar.completions
+    if kind in ("ebnf", "lark", "structural_tag") and completions is not None:
+        begun = most_begun(completions.rules)
+        if begun > _MOST_BEGUN:
+            raise LimitExceeded(
+                f"{kind} is too ambiguous: {begun} alternatives can begin with the same byte, {_MOST_BEGUN} at most",
+                param=kind,
+            )
