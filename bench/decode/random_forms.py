@@ -40,8 +40,10 @@ FORMS: dict[str, Form] = {
     "q5_k": Form(5, 2, _UINT8, MINIMA, outer=True),
     "q6_k": Form(6, 4, _INT8, outer=True, signed=True),
     "nl4": Form(4, 4, _E4M3, table=True),
+    "gptq-4-act": Form(4, 1, _FP16, ZEROS, units=2),
 }  # fmt: skip
-"""GPTQ and AutoAWQ in groups of 128 are one form."""
+"""GPTQ and AutoAWQ in groups of 128 are one form. `-act`: every matrix has its columns in an order of its own, but
+down, whose inputs come in its order."""
 
 
 def random_model(config: Any, name: str, device: torch.device | str) -> FragmentModel:
@@ -56,7 +58,7 @@ def random_model(config: Any, name: str, device: torch.device | str) -> Fragment
         FragmentLayer(
             ones, make.weight(None, queries + 2 * keys, hidden), HeadNorm(one, one, None, shape.eps),
             make.weight(None, hidden, queries), ones, make.floats(experts, hidden),
-            make.weight(experts, 2 * inner, hidden), make.weight(experts, hidden, inner),
+            make.weight(experts, 2 * inner, hidden), make.weight(experts, hidden, inner, ordered=False),
         )
         for _ in range(shape.layers)
     ]  # fmt: skip
@@ -68,7 +70,7 @@ class Maker:
     """Weights of one format."""
 
     def __init__(self, name: str, device: torch.device) -> None:
-        self._form, self._device = FORMS[name], device
+        self._form, self._device, self._ordered = FORMS[name], device, name.endswith("-act")
         self._random = torch.Generator(device).manual_seed(0)
         table = codebook("nf4" if name == "nl4" else "e2m1", device) * (1 if self._form.scale == _E4M3 else 256)
         self._table = pair_table(table if self._form.table else torch.zeros_like(table))
@@ -78,7 +80,7 @@ class Maker:
     def floats(self, rows: int, columns: int) -> Tensor:
         return torch.randn(rows, columns, generator=self._random, device=self._device).mul_(SPREAD).bfloat16()
 
-    def weight(self, experts: int | None, rows: int, columns: int) -> FragmentWeight:
+    def weight(self, experts: int | None, rows: int, columns: int, *, ordered: bool = True) -> FragmentWeight:
         """[E, N, K], or [N, K] where there are no experts."""
         form, count = self._form, rows * (experts or 1)
         lead = () if experts is None else (experts,)
@@ -92,7 +94,11 @@ class Maker:
         records = torch.zeros(1, 16, dtype=torch.uint8, device=self._device)
         if form.per_unit:
             records = self._records(count, columns).view(*lead, -1) if lead else self._records(count, columns)
-        return FragmentWeight(words, records, torch.cat((self._table, factors)), rows, columns, form.bits, form)
+        order = None
+        if ordered and self._ordered:
+            order = torch.rand(*lead, columns, generator=self._random, device=self._device).argsort(-1).int()
+        table = torch.cat((self._table, factors))
+        return FragmentWeight(words, records, table, rows, columns, form.bits, form, order)
 
     def _records(self, rows: int, columns: int) -> Tensor:
         form = self._form

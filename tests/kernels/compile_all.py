@@ -33,6 +33,7 @@ from engine.model.kernels.device.units import LUT_BYTES
 from engine.model.kernels.products import (
     experts,
     linear,
+    ordered,
     prefill,
     prefill_ampere,
     prefill_hopper,
@@ -214,6 +215,14 @@ def cases(capability: int) -> list[Case]:
     made.append((token.embed_kernel, {"H": 2048, "HP": 2048, **pdl}, 4, {"table": "*bf16"}, {}))
     made.append((token.final_norm_kernel, {"H": 2048, "HP": 2048, **pdl}, 8, {"x": "*fp32", "out": "*bf16"}, {}))
     made.append((token.head_kernel, {"K": 2048, "KP": 2048, "BN": 8, **pdl}, 4, {"x": "*bf16"}, {}))
+    own = {"K": 2048, "KP": 2048, **pdl}
+    lone = {**own, **asm, "E": 128, "EP": 128, "C": 8, "CP": 8, "NORM_TOPK": True}
+    made.append((ordered.order_chosen_kernel, lone, 8, {"out": "*fp16"}, {}))
+    made.append((ordered.order_kernel, {**own, "NORM": True, "PLANE": False}, 8, {"out": "*fp16"}, {}))
+    made.append((ordered.order_kernel, {**own, "NORM": False, "PLANE": True}, 4, {"out": "*fp16"}, {}))
+    for per, plane_order in ((1, False), (ordered.TOGETHER, True)):
+        grouped = {**own, "C": 8, "PER": per, "PLANE": plane_order}
+        made.append((ordered.order_groups_kernel, grouped, 4 if plane_order else 8, {"out": "*fp16"}, {}))
     row = {"M": 75, **flags}
     walk = {**row, "MP": 128}
     made.append((sampling.apply_kernel, {**row, "FACTS": True, "FIRST": 3, "END": 5}, sampling.WARPS, {}, {}))

@@ -70,15 +70,16 @@ def fp8(weight: Tensor, block: tuple[int, int] | None) -> tuple[Tensor, Tensor, 
 
 
 def gptq(
-    weight: Tensor, bits: int, group: int, *, v1: bool, act_order: bool = False, symmetric: bool = False
+    weight: Tensor, bits: int, group: int, *, v1: bool, act_order: int | None = None, symmetric: bool = False
 ) -> Encoded:
-    """AutoGPTQ's layout (v1: zero points less one) or GPTQModel's v2; `act_order` deals columns to groups at random."""
+    """AutoGPTQ's layout (v1: zero points less one) or GPTQModel's v2; `act_order` is the seed by which columns are
+    dealt to groups."""
     w = weight.numpy().astype(np.float64)
     rows, columns = w.shape
     group = columns if group == -1 else group
     g_idx = np.arange(columns) // group
-    if act_order:
-        g_idx = g_idx[np.random.default_rng(columns).permutation(columns)]
+    if act_order is not None:
+        g_idx = g_idx[np.random.default_rng(act_order).permutation(columns)]
     groups, most = int(g_idx.max()) + 1, 2**bits - 1
     scales, zeros = np.zeros((groups, rows), np.float16), np.zeros((groups, rows), np.int64)
     for g in range(groups):
@@ -157,6 +158,20 @@ def compressed(weight: Tensor, weights: dict[str, Any], format_name: str, scale_
         return parts, dequantize(codes, scales, args=args, dtype=torch.float32, global_scale=outer)
     wide = {**parts, "weight_scale": parts["weight_scale"].float()}
     return parts, compressor.decompress(wide, scheme)["weight"].float()
+
+
+def compressed_in_order(weight: Tensor, weights: dict[str, Any], seed: int) -> Encoded:
+    """pack-quantized with `weight_g_idx`, which older releases of the library write: the codes of the columns' groups,
+    each put back at its column."""
+    from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32, unpack_from_int32
+
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(weight.shape[1]))
+    parts, value = compressed(weight[:, order], weights, "pack-quantized", torch.bfloat16)
+    codes = torch.empty_like(weight, dtype=torch.int8)
+    codes[:, order] = unpack_from_int32(parts["weight_packed"], weights["num_bits"], weight.shape)
+    parts["weight_packed"] = pack_to_int32(codes, weights["num_bits"])
+    parts["weight_g_idx"] = (order.argsort() // weights["group_size"]).int()
+    return parts, value[:, order.argsort()]
 
 
 def _parameters(weight: Tensor, args: Any, scale_dtype: torch.dtype) -> dict[str, Tensor]:

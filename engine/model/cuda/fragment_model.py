@@ -18,7 +18,7 @@ from torch import Tensor
 from engine.errors import ModelError
 from engine.model.architecture.row_order import halves, queries_and_gates, unfused
 from engine.model.architecture.shape import Attention, DeltaNet, Experts, Shape
-from engine.model.cuda.packed_layout import alike, formed_stack, is_formed
+from engine.model.cuda.packed_layout import alike, formed_stack, is_formed, same_order, with_inputs_in_place
 from engine.model.kernels.attention.attention import HeadNorm
 from engine.model.kernels.delta.memory import DeltaWeights
 from engine.model.kernels.device.fragments import (
@@ -190,10 +190,27 @@ class _Layer:
         return {"router": router, **made}
 
     def _experts(self, gate_up: list[str], down: str) -> dict[str, FragmentWeight]:
+        before, behind = _in_order([self._take(name) for name in gate_up], self._take(down))
         return {
-            "gate_up": _experts([self._take(name) for name in gate_up], True, f"{self._prefix}mlp.gate and up"),
-            "down": _experts([self._take(down)], False, f"{self._prefix}{down}"),
+            "gate_up": _experts(before, True, f"{self._prefix}mlp.gate and up"),
+            "down": _experts([behind], False, f"{self._prefix}{down}"),
         }
+
+
+def _in_order(gate_up: list[AnyWeight], down: AnyWeight) -> tuple[list[AnyWeight], AnyWeight]:
+    """The same experts, gate and up with rows as down wants its inputs, where it has its columns in another order."""
+    behind = _pieces([down])
+    if all(isinstance(piece, Tensor) or piece.order is None for piece in behind):
+        return gate_up, down
+    before, behind = with_inputs_in_place(_pieces(gate_up), behind)
+    rows = sum(part.shape[-2] for part in gate_up)
+    shape = (*gate_up[0].shape[:-2], rows, gate_up[0].shape[-1])
+    return [StackedWeight(tuple(before), shape)], StackedWeight(tuple(behind), tuple(down.shape))
+
+
+def _pieces(parts: list[AnyWeight]) -> list[Tensor | QuantizedTensor]:
+    """Matrices, or weights that lie in one."""
+    return [piece for part in parts for piece in (part.pieces if isinstance(part, StackedWeight) else (part,))]
 
 
 def _rows(weight: AnyWeight, order: Tensor) -> AnyWeight:
@@ -218,7 +235,14 @@ def _with_shared(experts: FragmentWeight, shared: FragmentWeight, name: str) -> 
             "together; run it on the CPU (--device cpu)", param="device",
         )  # fmt: skip
     words, scales = (torch.cat((getattr(experts, part), getattr(shared, part))) for part in ("words", "scales"))
-    return replace(experts, words=words, scales=scales, table=torch.cat((experts.table, shared.table[256:])))
+    orders = [weight.order for weight in (experts, shared)]
+    order = None
+    if any(found is not None for found in orders):
+        own = torch.arange(experts.columns, dtype=torch.int32, device=words.device)
+        lead = (len(experts.words), 1)
+        order = torch.cat([own.repeat(n, 1) if o is None else o for o, n in zip(orders, lead, strict=True)])
+    table = torch.cat((experts.table, shared.table[256:]))
+    return replace(experts, words=words, scales=scales, table=table, order=order)
 
 
 def _gain(value: AnyWeight, shape: Shape) -> Tensor:
@@ -240,8 +264,8 @@ def _fragment(parts: list[AnyWeight], name: str) -> FragmentWeight:
 
 def _beside(parts: list[AnyWeight], name: str) -> FragmentWeight | Beside:
     """The same, or each alone where their formats differ."""
-    pieces = [piece for part in parts for piece in (part.pieces if isinstance(part, StackedWeight) else (part,))]
-    if not any(map(is_formed, parts)) or alike(pieces):
+    pieces = _pieces(parts)
+    if not any(map(is_formed, parts)) or (alike(pieces) and same_order(pieces)):
         return _fragment(parts, name)
     return Beside(tuple(_fragment([part], name) for part in parts))
 
@@ -291,11 +315,13 @@ def _formed(parts: list[AnyWeight], interleave: bool, name: str, squeeze: bool) 
     """The same of other tools' formats and nl4."""
     weight = parts[0]
     if len(parts) > 1:
-        pieces = [piece for part in parts for piece in (part.pieces if isinstance(part, StackedWeight) else (part,))]
-        weight = StackedWeight(tuple(pieces), (sum(part.shape[-2] for part in parts), parts[0].shape[-1]))
+        weight = StackedWeight(tuple(_pieces(parts)), (sum(part.shape[-2] for part in parts), parts[0].shape[-1]))
     assert not isinstance(weight, Tensor)
     made = formed_stack(weight, name, interleave=interleave)
-    return replace(made, words=made.words[0], scales=made.scales[0]) if squeeze else made
+    if not squeeze:
+        return made
+    order = None if made.order is None else made.order[0]
+    return replace(made, words=made.words[0], scales=made.scales[0], order=order)
 
 
 def _unsqueezed(weight: Tensor | QuantizedTensor) -> Tensor | QuantizedTensor:

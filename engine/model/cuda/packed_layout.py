@@ -54,7 +54,7 @@ def alike(pieces: Sequence[Tensor | QuantizedTensor]) -> bool:
 
 
 def _signature(piece: QuantizedTensor) -> tuple[object, ...]:
-    levels = (piece.zeros, piece.minima, piece.outer, piece.order)
+    levels = (piece.zeros, piece.minima, piece.outer)
     held = tuple(level is not None and (level.numel() > 1 or level is piece.zeros) for level in levels)
     return piece.coding, piece.packed.dtype, piece.scale.dtype, piece.scale.numel() > 1, held
 
@@ -71,13 +71,9 @@ def formed_stack(weight: QuantizedTensor | StackedWeight, name: str, *, interlea
             "multiplies together; run it on the CPU (--device cpu)", param="device",
         )  # fmt: skip
     held = [piece for piece in pieces if isinstance(piece, QuantizedTensor)]
-    if any(piece.order is not None for piece in held):
-        raise ModelError(
-            f"{name} has its columns in another order (act-order), which no GPU kernel of this engine reads yet; run "
-            "it on the CPU (--device cpu)", param="device",
-        )  # fmt: skip
     experts = weight.shape[0] if len(weight.shape) == 3 else 1
     each = max(1, len(held) // experts)
+    order = _orders(held, each, name)
     if len(held) < experts:  # one piece holds them all, row by row
         rows = held[0].shape[0] // experts
         held = [held[0].rows(slice(at * rows, (at + 1) * rows)) for at in range(experts)]
@@ -85,7 +81,41 @@ def formed_stack(weight: QuantizedTensor | StackedWeight, name: str, *, interlea
     rows, tiles = weight.shape[-2], weight.shape[-2] // 16
     words = made.words.view(experts, tiles, *made.words.shape[-2:])
     records = made.scales.view(experts, -1) if made.form is not None and made.form.per_unit else made.scales
-    return replace(made, words=words, scales=records, rows=rows)
+    return replace(made, words=words, scales=records, rows=rows, order=order)
+
+
+def same_order(pieces: Sequence[QuantizedTensor]) -> bool:
+    """Whether one input in one order serves all of them."""
+    return len({None if piece.order is None else tuple(piece.order.tolist()) for piece in pieces}) == 1
+
+
+def _orders(held: Sequence[QuantizedTensor], each: int, name: str) -> Tensor | None:
+    """int32 [E, K] of experts of `each` pieces; None where no column is out of place."""
+    if all(piece.order is None for piece in held):
+        return None
+    if not all(same_order(held[at : at + each]) for at in range(0, len(held), each)):
+        raise ModelError(
+            f"{name} of one expert have their columns in different orders (act-order), which no GPU kernel multiplies "
+            "together; run it on the CPU (--device cpu)", param="device",
+        )  # fmt: skip
+    own = torch.arange(held[0].shape[1], dtype=torch.int32, device=held[0].device)
+    return torch.stack([own if piece.order is None else piece.order for piece in held[::each]])
+
+
+def with_inputs_in_place(
+    gate_up: Sequence[Tensor | QuantizedTensor], down: Sequence[Tensor | QuantizedTensor]
+) -> tuple[list[Tensor | QuantizedTensor], list[Tensor | QuantizedTensor]]:
+    """The same experts, rows of gate and up in the order in which their down has its columns."""
+    each = len(gate_up) // len(down)
+    rows: list[Tensor | QuantizedTensor] = []
+    for expert, piece in enumerate(down):
+        order = piece.order if isinstance(piece, QuantizedTensor) else None
+        for part in gate_up[expert * each : (expert + 1) * each]:
+            if order is not None:
+                index = (torch.arange(0, part.shape[0], len(order), device=order.device)[:, None] + order).flatten()
+                part = part[index] if isinstance(part, Tensor) else part.rows(index)
+            rows.append(part)
+    return rows, [replace(piece, order=None) if isinstance(piece, QuantizedTensor) else piece for piece in down]
 
 
 _EXPERTS_AT_ONCE = 16

@@ -29,7 +29,7 @@ _IMPORTED_EARLY = (
     "delta.chunk",
     "delta.chunks", "delta.step", "products.experts", "routing.groups", "products.linear", "device.plane",
     "products.prefill", "products.prefill_hopper", "routing.router", "sampling.sampling", "products.strips",
-    "products.stream", "products.prefill_ampere",
+    "products.stream", "products.prefill_ampere", "products.ordered",
     "sampling.threshold", "attention.tile_attention", "attention.tile_attention_hopper", "products.token",
 )  # fmt: skip
 Job = tuple[str, str, str]

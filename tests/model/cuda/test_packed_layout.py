@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import ModelError
-from engine.model.cuda.packed_layout import formed_stack
+from engine.model.cuda.packed_layout import formed_stack, with_inputs_in_place
 from engine.model.formats.floats import read_bytes, read_fp4
 from engine.model.formats.gguf_blocks import read_blocks
 from engine.model.formats.integers import read_awq, read_gptq
@@ -55,8 +55,9 @@ def fp8_tensor() -> QuantizedTensor:
     return read_bytes(stored(parts), "scale", None, "fp8")
 
 
-def gptq(bits: int, group: int) -> QuantizedTensor:
-    return read_gptq(stored(foreign.gptq(floats(), bits, group, v1=True)[0]), bits, group, True, f"gptq-{bits}")
+def gptq(bits: int, group: int, order: int | None = None) -> QuantizedTensor:
+    parts = foreign.gptq(floats(), bits, group, v1=True, act_order=order)[0]
+    return read_gptq(stored(parts), bits, group, True, f"gptq-{bits}")
 
 
 def mxfp4() -> QuantizedTensor:
@@ -80,6 +81,7 @@ MADE: dict[str, Callable[[], QuantizedTensor]] = {
     "fp8 rows": lambda: fp8(None, torch.float32),
     "fp8 tensor": fp8_tensor,
     **{f"gptq-{b} {g}": lambda b=b, g=g: gptq(b, g) for b, g in ((4, 128), (4, 32), (4, -1), (8, 64), (8, -1))},
+    **{f"gptq-{bits} act-order": lambda bits=bits: gptq(bits, 64, order=1) for bits in (4, 8)},
     "awq": lambda: read_awq(stored(foreign.awq(floats(), 128)[0]), 128, "awq-4"),
     "nvfp4": nvfp4,
     "mxfp4": mxfp4,
@@ -95,7 +97,8 @@ def seed() -> None:
 
 def matrix(weight: QuantizedTensor) -> FragmentWeight:
     made = formed_stack(weight, "m", interleave=False)
-    return replace(made, words=made.words[0], scales=made.scales[0])
+    order = None if made.order is None else made.order[0]
+    return replace(made, words=made.words[0], scales=made.scales[0], order=order)
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -123,7 +126,7 @@ def test_products(name: str) -> None:
     prefill.expand(made, whole)
     natural = torch.empty_like(whole)
     natural[:, prefill.plane_order(K, x.device)] = whole
-    assert distance(natural, unfragment(made)) < 5e-4
+    assert distance(natural, unfragment(replace(made, order=None))) < 5e-4
 
 
 @pytest.mark.parametrize("name", ["fp8 blocks fp32", "gptq-4 128", "gptq-4 -1", "gptq-8 -1", "nvfp4", "q6_k"])
@@ -191,14 +194,38 @@ def test_weights_of_several_formats_lie_beside_each_other() -> None:
     assert distance(parts.sum(1), expected) < 1e-6
 
 
-def test_pieces_of_two_formats_and_act_order_are_refused_by_name() -> None:
+def test_pieces_of_two_formats_or_orders_are_refused_by_name() -> None:
     mixed = StackedWeight((gguf("q4_k"), gguf("q6_k")), (1, 2 * N, K))
     with pytest.raises(ModelError, match=r"^layer 3 gate and up has pieces in q4_k and q6_k.*--device cpu"):
         formed_stack(mixed, "layer 3 gate and up", interleave=True)
-    parts = foreign.gptq(floats(), 4, 64, v1=True, act_order=True)[0]
-    ordered = read_gptq(stored(parts), 4, 64, True, "gptq-4")
-    with pytest.raises(ModelError, match=r"^o_proj has its columns in another order \(act-order\).*--device cpu"):
-        formed_stack(ordered, "o_proj", interleave=False)
+    for other in (None, 2):
+        apart = StackedWeight((gptq(4, 64, 1), gptq(4, 64, other)), (1, 2 * N, K))
+        with pytest.raises(ModelError, match=r"^layer 3 gate and up of one expert have .* different orders.*cpu"):
+            formed_stack(apart, "layer 3 gate and up", interleave=True)
+
+
+@pytest.mark.parametrize("orders", [(1, 2), (1, None)])
+def test_experts_have_orders_of_their_own_and_rows_in_that_of_downs_columns(orders: tuple[int | None, ...]) -> None:
+    """Gate and up of an expert share an input, and so an order; `None`: columns in place."""
+    gate_up = [gptq(4, 64, order) for order in orders for _ in range(2)]
+    down = [square(order) for order in reversed(orders)]
+    rows, behind = with_inputs_in_place(gate_up, down)
+    made = formed_stack(StackedWeight(tuple(rows), (2, 2 * N, K)), "g", interleave=True)
+    assert made.order is not None
+    assert made.order.shape == (2, K)
+    lying = formed_stack(StackedWeight(tuple(behind), (2, N, N)), "d", interleave=False)
+    assert lying.order is None
+    x = torch.randn(K)
+    for expert, (gate, up) in enumerate(zip(gate_up[::2], gate_up[1::2], strict=True)):
+        both = (unfragment(made)[expert] @ x).view(-1, 2, 8)
+        inner = both[:, 0].flatten() * both[:, 1].flatten()
+        expected = down[expert].dequantize() @ ((gate.dequantize() @ x) * (up.dequantize() @ x))
+        assert distance(unfragment(lying)[expert] @ inner, expected) < 2e-3
+
+
+def square(order: int | None) -> QuantizedTensor:
+    parts = foreign.gptq(torch.randn(N, N) * 0.03, 4, 32, v1=True, act_order=order)[0]
+    return read_gptq(stored(parts), 4, 32, True, "gptq-4")
 
 
 @pytest.mark.parametrize("form", [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,21 @@ def ct(format_name: str, weights: dict[str, Any], scale_dtype: torch.dtype = tor
     return {**config, "ignore": ignore}, lambda _, w: foreign.compressed(w, weights, format_name, scale_dtype)
 
 
+def order_of(module: str) -> int:
+    """The seed of the order that the tools would find for what the module reads: one for q, k and v, one for gate and
+    up of an expert, and for each expert another."""
+    return own_order(re.sub(r"([qkv]|gate|up)_proj$", "", module))
+
+
+def own_order(module: str) -> int:
+    return zlib.crc32(module.encode())
+
+
+def ct_in_order() -> Any:
+    config, _ = ct("pack-quantized", {**BITS, "actorder": "group"})
+    return config, lambda module, w: foreign.compressed_in_order(w, BITS, order_of(module))
+
+
 def fp8_blocks(_: str, weight: Tensor) -> foreign.Encoded:
     codes, scales, value = foreign.fp8(weight, (32, 32))
     return {"weight": codes, "weight_scale_inv": scales}, value
@@ -78,16 +94,24 @@ CASES: dict[str, Any] = {
     "gptq-4 v1 symmetric": lambda: (gptq_config(4, 32), lambda _, w: foreign.gptq(w, 4, 32, v1=True, symmetric=True)),
     "gptq-4 v2 act-order": lambda: (
         gptq_config(4, 32, desc_act=True, **V2),
-        lambda _, w: foreign.gptq(w, 4, 32, v1=False, act_order=True),
+        lambda module, w: foreign.gptq(w, 4, 32, v1=False, act_order=order_of(module)),
     ),
     "gptq-4 v1 one group": lambda: (gptq_config(4, -1), lambda _, w: foreign.gptq(w, 4, -1, v1=True)),
     "gptq-8 v1": lambda: (gptq_config(8, 32), lambda _, w: foreign.gptq(w, 8, 32, v1=True)),
-    "gptq-8 v2": lambda: (gptq_config(8, 32, **V2), lambda _, w: foreign.gptq(w, 8, 32, v1=False, act_order=True)),
+    "gptq-8 v2 act-order": lambda: (
+        gptq_config(8, 32, desc_act=True, **V2),
+        lambda module, w: foreign.gptq(w, 8, 32, v1=False, act_order=order_of(module)),
+    ),
+    "gptq-4 v1 q, k and v in three orders": lambda: (
+        gptq_config(4, 32, desc_act=True),
+        lambda module, w: foreign.gptq(w, 4, 32, v1=True, act_order=own_order(module) if "attn" in module else None),
+    ),
     "awq-4": lambda: (
         {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm", "zero_point": True},
         lambda _, w: foreign.awq(w, 32),
     ),
     "ct-4": lambda: ct("pack-quantized", BITS),
+    "ct-4 act-order": ct_in_order,
     "ct-4 zero points": lambda: ct("pack-quantized", {**BITS, "symmetric": False}, torch.float16),
     "ct-4 channel": lambda: ct("pack-quantized", {**BITS, "strategy": "channel", "group_size": None}),
     "ct-8": lambda: ct("pack-quantized", {**BITS, "num_bits": 8}),
@@ -201,7 +225,7 @@ def test_fp8_is_what_transformers_dequantises(tmp_path: Path) -> None:
 def test_act_order_may_differ_between_experts_and_projections(tmp_path: Path) -> None:
     def encode(module: str, weight: Tensor) -> foreign.Encoded:
         shuffled = re.search(r"experts\.[0-3]\.(gate|down)", module) is not None
-        return foreign.gptq(weight, 4, 32, v1=True, act_order=shuffled)
+        return foreign.gptq(weight, 4, 32, v1=True, act_order=1 if shuffled else None)
 
     packed, plain = foreign.write_folder(tmp_path, gptq_config(4, 32, desc_act=True), encode)
     found, reference = read(packed).tensors, tiny_moe.load(plain).state_dict()
@@ -380,7 +404,10 @@ DEVICES = [
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", ["fp8 blocks", "fp8 rows", "gptq-4 v1", "gptq-8 v1", "awq-4", "nvfp4 modelopt"])
+@pytest.mark.parametrize("name", [
+    "fp8 blocks", "fp8 rows", "gptq-4 v1", "gptq-8 v1", "awq-4", "nvfp4 modelopt", "gptq-4 v2 act-order",
+    "gptq-8 v2 act-order", "gptq-4 v1 q, k and v in three orders", "ct-4 act-order",
+])  # fmt: skip
 def test_the_gpus_loader_keeps_it_packed_and_gives_the_cpus_logits(name: str, device: str, tmp_path: Path) -> None:
     """On a CPU with the kernels' references. The bound is fp16's: weights, and on a GPU activations, are rounded."""
     packed, _ = foreign.write_folder(tmp_path, *CASES[name](), **SUITED)
@@ -397,10 +424,13 @@ def test_the_gpus_loader_keeps_it_packed_and_gives_the_cpus_logits(name: str, de
     assert float((runner._logits[:1].cpu() - logits).norm() / logits.norm()) < 2e-2
 
 
-def test_a_gpu_refuses_act_order_by_name_with_the_way_out(tmp_path: Path) -> None:
-    packed, plain = foreign.write_folder(tmp_path, *CASES["gptq-4 v2 act-order"](), **SUITED)
+def test_a_gpu_refuses_gate_and_up_in_two_orders_by_name_with_the_way_out(tmp_path: Path) -> None:
+    packed, plain = foreign.write_folder(
+        tmp_path, gptq_config(4, 32, desc_act=True),
+        lambda module, w: foreign.gptq(w, 4, 32, v1=True, act_order=own_order(module)), **SUITED,
+    )  # fmt: skip
     config = EngineConfig(model=str(packed), max_batch=2, max_sequence=64)
     loaded = cuda_loader._read(config, resolve(str(packed)), "cpu")
-    with pytest.raises(ModelError, match=r"^model\.layers\.0\.self_attn has its columns in another order"):
+    with pytest.raises(ModelError, match=r"^model\.layers\.0\.mlp\.gate and up of one expert have .* different orders"):
         cuda_loader._runner(config, loaded, "cpu")
     assert cuda_loader._read(config, resolve(str(plain)), "cpu").quantization == "bf16"

@@ -28,11 +28,9 @@ pytestmark = [
 ]  # fmt: skip
 DEVICE, STEPS, BOUND = "cuda:0", 200, 2e-2
 PROMPT = [(7 * i + 3) % 250 for i in range(20)]
-FOLDERS = [name for name in CASES if "act-order" not in name and name != "gptq-8 v2"]
-"""Columns in another order are refused on a GPU."""
 
 
-@pytest.mark.parametrize("case", FOLDERS)
+@pytest.mark.parametrize("case", CASES)
 def test_a_folder(case: str, tmp_path: Path) -> None:
     packed, _ = foreign.write_folder(tmp_path, *CASES[case](), **SUITED, num_experts_per_tok=8)
     check(EngineConfig(model=str(packed), max_batch=2, max_sequence=256))

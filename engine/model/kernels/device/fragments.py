@@ -15,7 +15,7 @@ Axis letters: N rows, K columns, E experts, `...` is empty or [E].
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,8 @@ class FragmentWeight:
     form: Form | None = None
     """Of other tools' formats and nl4; then `scales` are the groups' records, uint8 [..., N/16, bytes], and behind the
     table's entries is a factor fp32 for each row."""
+    order: Tensor | None = None
+    """int32 [K], of experts [E, K]: which input stands at each column's place; None: its own."""
 
     @property
     def kind(self) -> int:
@@ -73,7 +75,7 @@ class FragmentWeight:
     def nbytes(self) -> int:
         scales = 0 if self.bits == 16 else self.scales.nbytes
         rows = 0 if self.form is None else self.table.nbytes - 1024
-        return self.words.numel() * 2 + scales + rows
+        return self.words.numel() * 2 + scales + rows + (0 if self.order is None else self.order.nbytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +162,13 @@ def fragment_scales(absmax: Tensor) -> Tensor:
 
 
 def unfragment(weight: FragmentWeight | Beside) -> Tensor:
-    """The weight as fp32 [..., N, K] with the values that the kernels compute with (codebook in fp16)."""
+    """The weight as fp32 [..., N, K] with the values that the kernels compute with (codebook in fp16), each column at
+    its input's place."""
     if isinstance(weight, Beside):
         return torch.cat([unfragment(part) for part in weight.parts], -2)
+    if weight.order is not None:
+        values = unfragment(replace(weight, order=None))
+        return torch.empty_like(values).scatter_(-1, weight.order.long().unsqueeze(-2).expand_as(values), values)
     lead = weight.words.shape[:-3]
     tiles, blocks = weight.rows // 16, weight.columns // 64
     if weight.form is not None:

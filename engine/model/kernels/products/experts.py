@@ -26,6 +26,7 @@ from engine.model.kernels.device.units import (
     unit_products,
     wait_for_previous,
 )
+from engine.model.kernels.products.ordered import groups_of, ordered_chosen, ordered_pairs
 from engine.model.kernels.routing.choice import choose, choose_experts, expert_of, experts_of, route_logits
 from engine.model.kernels.routing.router import Pairs
 
@@ -184,20 +185,29 @@ def experts_one(
     pairs: Pairs | None = None,
 ) -> None:
     """out fp32 [T, H] += mixture of experts of x fp16 [T, H], chosen by the router's logits fp32 [T, E], or before and
-    told by `pairs`; half = fp16(out / 64); inner fp16 [T C, I] is scratch. Each token reads its experts alone."""
+    told by `pairs`; half = fp16(out / 64); inner fp16 [T C, I] is scratch. Each token reads its experts alone. Experts
+    with orders of their own take each pair as a token of one expert."""
     width, (tokens, experts) = down.columns, logits.shape
     kind = "one" if tokens == 1 else "two"
-    shared = {"E": experts, "EP": triton.next_power_of_2(experts), "C": chosen, "T": tokens, "GIVEN": pairs is not None}
-    ids, weights = (logits, logits) if pairs is None else (pairs.ids, pairs.weights)
+    ids, weights, each = logits, logits, chosen
+    if pairs is not None:
+        ids, weights = pairs.ids, pairs.weights
+        x, each = ordered_pairs(x, gate_up, pairs.order, groups_of(pairs), chosen, plane=False)
+    elif gate_up.order is not None:
+        ids, weights, x = ordered_chosen(x, logits, gate_up.order, chosen=chosen, norm_topk=norm_topk)
+        each = 1
+    alone = tokens * chosen // each
+    shared = {"E": experts, "EP": triton.next_power_of_2(experts), "GIVEN": ids is not logits}
     up = launch.lone("gate_up_one", gate_up.columns // 64, gate_up.bits, tiles=gate_up.rows // 16)
-    gate_up_one_kernel[(gate_up.rows // 16 // up["TILES"], chosen, tokens)](
+    gate_up_one_kernel[(gate_up.rows // 16 // up["TILES"], each, alone)](
         x, logits, ids, weights, gate_up.words, gate_up.scales, gate_up.table, inner,
-        I=width, K=gate_up.columns, CP=triton.next_power_of_2(chosen), NORM_TOPK=norm_topk,
-        BITS=gate_up.kind, **up, **shared, **launch.options(x),
+        I=width, K=gate_up.columns, CP=triton.next_power_of_2(each), NORM_TOPK=norm_topk,
+        BITS=gate_up.kind, C=each, T=alone, **up, **shared, **launch.options(x),
     )  # fmt: skip
     down_one_kernel[(down.rows // 16, tokens)](
-        inner, logits, ids, down.words, down.scales, down.table, out, half, N=down.rows, I=width, BITS=down.kind,
-        **launch.lone(f"down_{kind}", chosen * width // 64, "numbers" if down.numbers else down.bits), **shared,
+        inner, logits, ids, down.words, down.scales, down.table, out, half, N=down.rows, I=width, C=chosen, T=tokens,
+        BITS=down.kind, **shared,
+        **launch.lone(f"down_{kind}", chosen * width // 64, "numbers" if down.numbers else down.bits),
         **launch.options(x, f"down_{kind} {down.bits}"),
     )  # fmt: skip
 

@@ -26,6 +26,7 @@ from engine.model.kernels.device.units import (
     row_unit,
     wait_for_previous,
 )
+from engine.model.kernels.products.ordered import ordered
 
 
 @triton.jit
@@ -116,6 +117,8 @@ def linear(
         for part, own in weight.slices():
             linear(x, part, out[:, own], gain=gain, half=None if half is None else half[:, own], eps=eps)
         return
+    if weight.order is not None:
+        x, gain = ordered(x, weight, gain, eps=eps, plane=False), None
     tokens = x.shape[0]
     kind = ("linear_wide" if weight.columns >= 4096 else "linear") + ("" if tokens == 1 else "_few")
     linear_kernel[(weight.rows // 16, -(-tokens // 8))](

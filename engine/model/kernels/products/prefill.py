@@ -26,6 +26,7 @@ from engine.model.kernels.device.units import (
     wait_for_previous,
 )
 from engine.model.kernels.products import prefill_ampere, prefill_hopper
+from engine.model.kernels.products.ordered import ordered, ordered_pairs
 from engine.model.kernels.routing.groups import Groups, group_size
 
 EXPANDED = 65
@@ -255,7 +256,7 @@ def product(x: Tensor, weight: FragmentWeight | Beside, out: Tensor, *, add: boo
         for part, own in weight.slices():
             product(x, part, out[:, own], add=add)
         return
-    tokens = x.shape[0]
+    x, tokens = ordered(x, weight, plane=True), x.shape[0]
     if x.is_cuda and tokens >= EXPANDED:
         x = x.to(activation_dtype(weight, x))
         whole = torch.empty(weight.rows, weight.columns, dtype=x.dtype, device=x.device)
@@ -296,7 +297,7 @@ def product_parts(x: Tensor, weight: FragmentWeight | Beside, parts: Tensor) -> 
     """parts fp32 [T, S, N]: the S sums whose sum is x W^T; x fp16 [T, K] in plane order, S from `splits_of`."""
     size = dense_size(x.shape[0])
     for part, own in weight.slices() if isinstance(weight, Beside) else ((weight, slice(None)),):
-        _product(x, part, parts[:, :, own], size, parts.shape[1], False)
+        _product(ordered(x, part, plane=True), part, parts[:, :, own], size, parts.shape[1], False)
 
 
 def product_parts_reference(x: Tensor, weight: FragmentWeight | Beside, parts: Tensor) -> None:
@@ -332,6 +333,7 @@ def experts_product(
 ) -> None:  # fmt: skip
     """parts [P, H] (bf16 or fp32): every pair's expert output, route weight applied. x [T, H] and inner [P, I] of 16
     bits in plane order, pairs int32 [P] sorted by expert, weights fp32 [P] by pair."""
+    x, chosen = ordered_pairs(x, gate_up, pairs, groups, chosen, plane=True)
     if groups.size == prefill_hopper.TOKENS and prefill_hopper.suits(x, gate_up, down):
         prefill_hopper.experts_product(x, pairs, weights, groups, gate_up, down, inner, parts, chosen=chosen)
         return

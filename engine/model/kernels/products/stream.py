@@ -26,6 +26,7 @@ from engine.model.kernels.device.units import (
     row_token,
     wait_for_previous,
 )
+from engine.model.kernels.products.ordered import groups_of, ordered_pairs
 from engine.model.kernels.products.strips import load_strips, strip_sums, strips_product
 from engine.model.kernels.routing.router import Pairs
 
@@ -175,6 +176,7 @@ def grouped_product(
     if gate_up.kind != down.kind or len(pairs.ids) <= launch.ONE_BY_ONE * chosen:
         strips_product(x, pairs, gate_up, down, inner, parts, chosen=chosen)
         return
+    x, chosen = ordered_pairs(x, gate_up, pairs.order, groups_of(pairs), chosen, plane=False)
     shape = launch.stream_shape(gate_up, down)
     groups = pairs.groups.shape[1]
     stream_kernel[(launch.stream_blocks(x),)](

@@ -28,6 +28,7 @@ from engine.model.kernels.device.units import (
     weight_plane,
 )
 from engine.model.kernels.products.experts import pair_products_reference
+from engine.model.kernels.products.ordered import groups_of, ordered_pairs
 from engine.model.kernels.routing.router import Pairs
 
 
@@ -171,8 +172,10 @@ def strips_product(
 ) -> None:
     """parts fp32 [P, H]: every pair's expert output, route weight applied. x fp16 [T, H]; inner fp16 [P, I] is
     scratch."""
+    tokens = len(pairs.ids) // chosen
+    x, chosen = ordered_pairs(x, gate_up, pairs.order, groups_of(pairs), chosen, plane=False)
     for source, weight, out in ((x, gate_up, inner), (inner, down, parts)):
-        shape = launch.strips_shape(weight, len(pairs.ids) // chosen, weight is down)
+        shape = launch.strips_shape(weight, tokens, weight is down)
         strips = shape["W"] // shape["Q"] * shape["ROWS"]
         strips_kernel[(weight.rows // 16 // strips, pairs.groups.shape[1])](
             source, pairs.order, pairs.groups, weight.words, weight.scales, weight.table, pairs.weights, out,
