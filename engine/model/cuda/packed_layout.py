@@ -84,9 +84,10 @@ def formed_stack(weight: QuantizedTensor | StackedWeight, name: str, *, interlea
     return replace(made, words=words, scales=records, rows=rows, order=order)
 
 
-def same_order(pieces: Sequence[QuantizedTensor]) -> bool:
+def same_order(pieces: Sequence[Tensor | QuantizedTensor]) -> bool:
     """Whether one input in one order serves all of them."""
-    return len({None if piece.order is None else tuple(piece.order.tolist()) for piece in pieces}) == 1
+    orders = [None if isinstance(piece, Tensor) else piece.order for piece in pieces]
+    return len({None if order is None else tuple(order.tolist()) for order in orders}) == 1
 
 
 def _orders(held: Sequence[QuantizedTensor], each: int, name: str) -> Tensor | None:

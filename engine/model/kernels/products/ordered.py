@@ -118,14 +118,17 @@ def ordered_chosen(
 
 
 def ordered_pairs(
-    x: Tensor, weight: FragmentWeight, pairs: Tensor, groups: Groups, chosen: int, *, plane: bool
-) -> tuple[Tensor, int]:
+    x: Tensor, weight: FragmentWeight, pairs: Tensor, groups: Groups, chosen: int, *, plane: bool,
+    room: Tensor | None = None,
+) -> tuple[Tensor, int]:  # fmt: skip
     """x [T, K] of `chosen` pairs a token, or where experts have orders x of each pair [P, K], for one of them a row.
-    pairs int32 [P] sorted by expert."""
+    pairs int32 [P] sorted by expert. `room`: of as many elements, as wide or wider, which nobody needs meanwhile."""
     if weight.order is None:
         return x, chosen
     columns, per = x.shape[1], TOGETHER if groups.size > TOGETHER else 1
-    out = x.new_empty(len(pairs), columns)
+    count = len(pairs) * columns
+    free = x.new_empty(count) if room is None else room.flatten().view(x.dtype)[:count]
+    out = free.view(len(pairs), columns)
     order_groups_kernel[(len(groups.count), -(-groups.size // per))](
         x, weight.order, pairs, groups.expert, groups.start, groups.count, out, K=columns,
         KP=triton.next_power_of_2(columns), C=chosen, PER=per, PLANE=plane, num_warps=8 if per == 1 else 4,

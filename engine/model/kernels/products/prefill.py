@@ -333,7 +333,7 @@ def experts_product(
 ) -> None:  # fmt: skip
     """parts [P, H] (bf16 or fp32): every pair's expert output, route weight applied. x [T, H] and inner [P, I] of 16
     bits in plane order, pairs int32 [P] sorted by expert, weights fp32 [P] by pair."""
-    x, chosen = ordered_pairs(x, gate_up, pairs, groups, chosen, plane=True)
+    x, chosen = ordered_pairs(x, gate_up, pairs, groups, chosen, plane=True, room=parts)  # down writes them last
     if groups.size == prefill_hopper.TOKENS and prefill_hopper.suits(x, gate_up, down):
         prefill_hopper.experts_product(x, pairs, weights, groups, gate_up, down, inner, parts, chosen=chosen)
         return
