@@ -86,8 +86,10 @@ def formed_stack(weight: QuantizedTensor | StackedWeight, name: str, *, interlea
 
 def same_order(pieces: Sequence[Tensor | QuantizedTensor]) -> bool:
     """Whether one input in one order serves all of them."""
-    orders = [None if isinstance(piece, Tensor) else piece.order for piece in pieces]
-    return len({None if order is None else tuple(order.tolist()) for order in orders}) == 1
+    first, *others = (None if isinstance(piece, Tensor) else piece.order for piece in pieces)
+    if first is None:
+        return all(order is None for order in others)
+    return all(order is not None and torch.equal(order, first) for order in others)
 
 
 def _orders(held: Sequence[QuantizedTensor], each: int, name: str) -> Tensor | None:
