@@ -1,17 +1,20 @@
 """How fast weights leave the disk: the loaders against `dd` on the same files, interleaved, cold and cached.
 
     python -m bench.checkpoint_read [--quick] [--mib N] [--device cpu] [--folder DIR] [--repeats 5] [--out DIR] [--busy]
-                                    [--packed fp8,gptq-4,q4_k [--config FILE]]
+                                    [--packed fp8,gptq-4,q4_k,... [--config FILE] [--seconds N]]
 
 `dd` reads each file once in blocks of 16 MiB to /dev/null: what the disk (or the page cache) gives one reader, and the
 ceiling of the table. The loader puts every byte into memory and, with hashes, checks it. Cold means that the kernel was
 told to forget the files' pages. `--packed` measures folders and files of other tools' formats instead, cold and without
 a first round: random codes in the config's shape, as many layers as make N MiB (at most all), read and laid out as on a
-GPU, a new process for each. Refuses to begin where others use more than half a core, unless --busy says so, and tells
-at the end what they used. Figures: `runs[].{cache, reader, seconds, cpu_s, gb_s, share_of_dd, resident_gib}` (of
-`--packed` also `format`, `layers`, `gib`), medians, and `hashes_add.{cold, cached}`: what hashing adds to reading, the
-median of the repeats' own ratios less one; `others_cores`. Readers take turns at being first. `resident_gib` is the
-process' most memory without pages of files, what the interpreter and the driver hold counted.
+GPU, in a process that writes none. Refuses to begin where others use more than half a core, unless --busy says so, and
+tells at the end what they used.
+
+Figures: `runs[].{cache, reader, seconds, cpu_s, main_s, disk_gb, gb_s, share_of_dd, resident_gib}` (of `--packed` also
+`format`, `layers`, `gib`), medians; `hashes_add.{cold, cached}`: what hashing adds to reading, the median of the
+repeats' own ratios less one; `others_cores`. Readers take turns at being first. `main_s` is processor time of
+the thread that lays out, `disk_gb` what came from disks, as far as the kernel counts it, `resident_gib` the process'
+most memory without pages of files, what the interpreter and the driver hold counted.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import json
 import multiprocessing
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -65,6 +69,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mib", type=int, default=1024, help="size of the checkpoint")
     parser.add_argument("--folder", type=Path, help="the disk to measure; a temporary folder otherwise")
     parser.add_argument("--packed", type=listed(str), default=[], help=f"other tools' formats: {', '.join(FORMATS)}")
+    parser.add_argument("--seconds", type=int, default=0, help="begin no format of --packed later; 0: whenever")
     parser.add_argument("--config", type=Path, default=PRODUCT_CONFIG, help="the shape of --packed")
     parser.add(device="cpu", repeats=5)
     parser.add_argument("--busy", action="store_true", help="measure beside neighbours too, and say so")
@@ -98,15 +103,20 @@ def packed(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Other tools' formats, one after the other; each one's files are gone before the next."""
     shape = QUICK_SHAPE if options.quick else json.loads(options.config.read_text(encoding="utf-8"))
     runs: list[dict[str, Any]] = []
-    for name in options.packed:
-        with tempfile.TemporaryDirectory(dir=work) as folder, _apart() as pool:
-            pool.submit(prepare)  # meanwhile
-            layers = layers_in(name, shape, options.mib)
-            paths = write(Path(folder) / name, name, shape, layers)
-            found = pool.submit(compared, paths, options.device, options.repeats).result()
-        runs += [{"format": name, "layers": layers, **run} for run in found]
-        print(f"{name}: {layers} layers, {found[0]['gib']:.1f} GiB", flush=True)
-        show(found)
+    began = time.monotonic()
+    with _apart() as pool:
+        pool.submit(prepare)  # meanwhile
+        for name in options.packed:
+            started, layers = time.monotonic(), layers_in(name, shape, options.mib)
+            if options.seconds and started - began > options.seconds:
+                print(f"not begun: {name}; {options.seconds} s are over")
+                continue
+            with tempfile.TemporaryDirectory(dir=work) as folder:
+                paths = write(Path(folder) / name, name, shape, layers)
+                print(f"{name}: {layers} layers, written in {time.monotonic() - started:.0f} s", flush=True)
+                found = pool.submit(compared, paths, options.device, options.repeats).result()
+            runs += [{"format": name, "layers": layers, **run} for run in found]
+            show(found)
     return {"runs": runs}
 
 

@@ -18,11 +18,34 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 POOL = 256 << 20
-FORMATS = ("fp8", "gptq-4", "q4_k")
+FORMATS = {
+    "fp8": 8.0, "gptq-4": 4.16, "q4_k": 4.5, "gptq-8": 8.19, "awq-4": 4.16, "ct-4": 4.13, "ct-8": 8.13, "nvfp4": 4.5,
+    "mxfp4": 4.25, "q8_0": 8.5, "q4_0": 4.5, "q4_1": 5.0, "q5_k": 5.5, "q6_k": 6.56,
+}  # fmt: skip
+"""What is written, and about how many bits a weight it takes."""
+
+
+def _compressed(layout: str, **weights: Any) -> dict[str, Any]:
+    groups = {"group_0": {"targets": ["Linear"], "weights": {"symmetric": True, **weights}}}
+    return {"quant_method": "compressed-tensors", "format": layout, "config_groups": groups, "ignore": ["lm_head"]}
+
+
+def _gptq(bits: int) -> dict[str, Any]:
+    return {"quant_method": "gptq", "bits": bits, "group_size": 128, "desc_act": False, "sym": True}
+
+
 CONFIGS: dict[str, dict[str, Any]] = {
     "fp8": {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"},
-    "gptq-4": {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True},
+    "gptq-4": _gptq(4),
+    "gptq-8": _gptq(8),
+    "awq-4": {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True},
+    "ct-4": _compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=128),
+    "ct-8": _compressed("pack-quantized", num_bits=8, type="int", strategy="group", group_size=128),
+    "nvfp4": _compressed("nvfp4-pack-quantized", num_bits=4, type="float", strategy="tensor_group", group_size=16),
+    "mxfp4": _compressed("mxfp4-pack-quantized", num_bits=4, type="float", strategy="group", group_size=32),
 }
+_HALVES = {"q8_0": (0,), "q4_0": (0,), "q4_1": (0, 2), "q4_k": (0, 2), "q5_k": (0, 2), "q6_k": (208,)}
+"""Where a block of a GGUF file has fp16 numbers."""
 _GGUF_NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
@@ -35,7 +58,7 @@ def write(folder: Path, name: str, shape: dict[str, Any], layers: int) -> list[P
     shape = {**shape, "num_hidden_layers": layers}
     pool = torch.randint(0, 256, (POOL,), dtype=torch.uint8)
     if name not in CONFIGS:
-        return [_gguf(folder / f"model-{name}.gguf", shape, pool)]
+        return [_gguf(folder / f"model-{name}.gguf", name, shape, pool)]
     config = {**shape, "quantization_config": CONFIGS[name]}
     (folder / "config.json").write_text(json.dumps(config))
     paths: list[Path] = []
@@ -50,10 +73,9 @@ def write(folder: Path, name: str, shape: dict[str, Any], layers: int) -> list[P
 
 def layers_in(name: str, shape: dict[str, Any], mib: int) -> int:
     """How many layers of the shape make a model of about `mib` MiB, at most those of the config."""
-    bits = 8.0 if name == "fp8" else 4.5
     weights = sum(rows * columns for _, rows, columns in _linear(shape, 0))
     rest = 4 * shape["vocab_size"] * shape["hidden_size"]
-    return int(min(shape["num_hidden_layers"], max(1, ((mib << 20) - rest) // (weights * bits / 8))))
+    return int(min(shape["num_hidden_layers"], max(1, ((mib << 20) - rest) // (weights * FORMATS[name] / 8))))
 
 
 def _linear(shape: dict[str, Any], layer: int) -> Iterator[tuple[str, int, int]]:
@@ -105,23 +127,35 @@ def _bf16(pool: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def _parts(name: str, pool: Tensor, rows: int, columns: int) -> dict[str, Tensor]:
     """A module's tensors, from a stretch of the pool."""
+    bits = 8 if name.endswith("8") else 4
     at = int(torch.randint(0, (POOL - rows * columns) // 4096, ())) * 4096
+    codes, groups = pool[at : at + rows * columns * bits // 8], columns // 128
     if name == "fp8":
-        codes = (pool[at : at + rows * columns] & 0xBF).view(torch.float8_e4m3fn)  # the smaller half: no NaN
+        numbers = (codes & 0xBF).view(torch.float8_e4m3fn).view(rows, columns)  # the smaller half: no NaN
+        return {"weight": numbers, "weight_scale_inv": torch.full((rows // 128, groups), 0.05)}
+    if name == "nvfp4":
+        scales = torch.ones(rows, columns // 16).to(torch.float8_e4m3fn)
         return {
-            "weight": codes.view(rows, columns),
-            "weight_scale_inv": torch.full((rows // 128, columns // 128), 0.05),
-        }
-    groups = columns // 128
-    return {
-        "qweight": pool[at : at + rows * columns // 2].view(torch.int32).view(columns // 8, rows),
-        "qzeros": torch.full((groups, rows // 8), 0x77777777, dtype=torch.int32),
+            "weight_packed": codes.view(rows, -1), "weight_scale": scales, "weight_global_scale": torch.tensor([100.0]),
+        }  # fmt: skip
+    if name == "mxfp4":
+        exponents = torch.full((rows, columns // 32), 120, dtype=torch.uint8)
+        return {"weight_packed": codes.view(rows, -1), "weight_scale": exponents}
+    words = codes.view(torch.int32)
+    if name.startswith("ct"):
+        return {
+            "weight_packed": words.view(rows, -1), "weight_scale": torch.full((rows, groups), 0.005).bfloat16(),
+            "weight_shape": torch.tensor([rows, columns]),
+        }  # fmt: skip
+    parts = {
+        "qweight": words.view(columns, -1) if name == "awq-4" else words.view(-1, rows),
+        "qzeros": torch.full((groups, rows * bits // 32), 0x77777777, dtype=torch.int32),
         "scales": torch.full((groups, rows), 0.005, dtype=torch.float16),
-        "g_idx": torch.arange(columns, dtype=torch.int32) // 128,
     }
+    return parts if name == "awq-4" else {**parts, "g_idx": torch.arange(columns, dtype=torch.int32) // 128}
 
 
-def _gguf(path: Path, shape: dict[str, Any], pool: Tensor) -> Path:
+def _gguf(path: Path, name: str, shape: dict[str, Any], pool: Tensor) -> Path:
     writer = GGUFWriter(path, "qwen3moe")
     writer.add_context_length(shape["max_position_embeddings"])
     writer.add_embedding_length(shape["hidden_size"])
@@ -131,20 +165,21 @@ def _gguf(path: Path, shape: dict[str, Any], pool: Tensor) -> Path:
     writer.add_head_count_kv(shape["num_key_value_heads"])
     writer.add_key_length(shape["head_dim"])
     writer.add_layer_norm_rms_eps(shape["rms_norm_eps"])
-    writer.add_file_type(14)  # Q4_K_S
     writer.add_expert_count(shape["num_experts"])
     writer.add_expert_used_count(shape["num_experts_per_tok"])
     writer.add_expert_feed_forward_length(shape["moe_intermediate_size"])
-    kind = GGMLQuantizationType.Q4_K
+    kind = GGMLQuantizationType[name.upper()]
     elements, nbytes = GGML_QUANT_SIZES[kind]
     blocks = pool[: POOL // nbytes * nbytes].numpy().reshape(-1, nbytes)
-    blocks[:, :4] = np.array([1e-4, 1e-4], np.float16).view(np.uint8)  # what multiplies scales, and minima
-    for name, size in _gguf_tensors(shape):
-        if len(size) == 1 or name.endswith("gate_inp.weight"):
-            writer.add_tensor(name, np.ones(size, np.float32))
+    for at in _HALVES[name]:
+        blocks[:, at : at + 2] = np.array([1e-4], np.float16).view(np.uint8)
+    for tensor, size in _gguf_tensors(shape):
+        if len(size) == 1 or tensor.endswith("gate_inp.weight"):
+            writer.add_tensor(tensor, np.ones(size, np.float32))
         else:
             count = int(np.prod(size)) // elements
-            writer.add_tensor(name, blocks[:count].reshape(*size[:-1], -1), raw_dtype=kind)
+            part = blocks[:count] if count <= len(blocks) else np.resize(blocks, (count, nbytes))
+            writer.add_tensor(tensor, part.reshape(*size[:-1], -1), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

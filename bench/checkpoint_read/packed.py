@@ -25,6 +25,7 @@ def loader(path: Path, device: str) -> Callable[[], None]:
     import torch
 
     from engine.model.architecture.shape import Shape
+    from engine.model.checkpoint.read_ahead import ReadAhead
     from engine.model.cpu.packed_weights import Opened, open_folder, open_gguf
     from engine.model.cuda.fragment_model import fragment_model
     from engine.model.formats.gguf_file import read_gguf
@@ -37,12 +38,13 @@ def loader(path: Path, device: str) -> Callable[[], None]:
     def load() -> None:
         model = opened()
         with torch.inference_mode():
-            weights = {name: model.checkpoint.read_weight(name).to(device) for name in model.names}
-            fragment_model(weights, Shape.from_config(model.settings))
+            fragment_model(ReadAhead(model.checkpoint, model.names, device), Shape.from_config(model.settings))
         if device.startswith("cuda"):
             torch.cuda.synchronize()
 
     torch.zeros(1, device=device)  # the driver
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()  # an engine starts without memory
     opened()  # transformers imports a model's code when the first is made
     return load
 

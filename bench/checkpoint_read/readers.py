@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from statistics import median
 from typing import Any
 
@@ -79,26 +80,34 @@ def measure(
     nbytes = sum(path.stat().st_size for path in paths)
     runs: list[dict[str, Any]] = []
     for cache in caches:
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
+        times: dict[str, list[tuple[float, ...]]] = {name: [] for name in readers}
         most = dict.fromkeys(readers, 0.0)
         for repeat in range(repeats + warm):
             for name in list(readers)[:: 1 if repeat % 2 else -1]:
                 if cache == "cold":
                     forget(paths)
                 with Resident() as resident:
-                    started, cpu = time.perf_counter(), time.process_time()
+                    before = _clocks()
                     readers[name]()
-                    times[name].append((time.perf_counter() - started, time.process_time() - cpu))
+                    times[name].append(tuple(now - then for now, then in zip(_clocks(), before, strict=True)))
                 most[name] = max(most[name], resident.most)
-        best = median(wall for wall, _ in next(iter(times.values()))[warm:])
+                print(f"{cache}, {name}: {times[name][-1][0]:.2f} s", flush=True)
+        best = median(found[0] for found in next(iter(times.values()))[warm:])
         for name, found in times.items():
-            walls = [wall for wall, _ in found[warm:]]
-            wall = median(walls)
+            walls = [wall for wall, *_ in found[warm:]]
+            wall, cpu, main, disk = (median(own) for own in zip(*found[warm:], strict=True))
             runs.append({
-                "cache": cache, "reader": name, "seconds": wall, "cpu_s": median(cpu for _, cpu in found[warm:]),
+                "cache": cache, "reader": name, "seconds": wall, "cpu_s": cpu, "main_s": main, "disk_gb": disk,
                 "gb_s": nbytes / wall / 1e9, "share_of_dd": best / wall, "resident_gib": most[name], "walls": walls,
             })  # fmt: skip
     return runs
+
+
+def _clocks() -> tuple[float, ...]:
+    """Seconds of the clock, of this process' processors, of this thread's; GB that the kernel took from disks for this
+    process and the children that have ended."""
+    disk = sum(getrusage(who).ru_inblock for who in (RUSAGE_SELF, RUSAGE_CHILDREN)) * 512 / 1e9
+    return time.perf_counter(), time.process_time(), time.thread_time(), disk
 
 
 def hashes_add(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -113,6 +122,8 @@ def hashes_add(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def show(runs: Sequence[dict[str, Any]]) -> None:
     """The table for people."""
-    keys = {"seconds": 3, "cpu_s": 2, "gb_s": 2, "share_of_dd": 2, "resident_gib": 2}
+    keys = {"seconds": 3, "cpu_s": 2, "main_s": 2, "disk_gb": 2, "gb_s": 2, "share_of_dd": 2, "resident_gib": 2}
     rows = [[run["cache"], run["reader"], *(f"{run[key]:.{digits}f}" for key, digits in keys.items())] for run in runs]
-    print_table(["cache", "reader", "seconds", "CPU s", "GB/s", "of dd", "resident GiB"], rows)
+    print_table(
+        ["cache", "reader", "seconds", "CPU s", "main thread", "GB of disks", "GB/s", "of dd", "resident GiB"], rows
+    )

@@ -7,7 +7,6 @@ the device, checked piece by piece.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,18 +17,12 @@ from torch import Tensor
 
 from engine.errors import ModelError
 from engine.model.checkpoint.checkpoint_writer import FILE_BYTES, CheckpointWriter
-from engine.model.checkpoint.manifest import LoadedWeights, Manifest, WeightFile, read_manifest
+from engine.model.checkpoint.manifest import LoadedWeights, Manifest, read_manifest
 from engine.model.checkpoint.parallel_read import check_size, read_files
+from engine.model.files.places import DTYPES, read_header
 from engine.model.weights.coding import CODINGS
 from engine.model.weights.inventory import Weight, check_quantized
 from engine.model.weights.quantized_tensor import QuantizedTensor, from_parts, part_shapes
-
-_DTYPES = {
-    "U8": torch.uint8, "I8": torch.int8, "I32": torch.int32, "I64": torch.int64,
-    "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64,
-    "F8_E4M3": torch.float8_e4m3fn,
-}  # fmt: skip
-_MAX_HEADER = 100_000_000
 
 
 def load_checkpoint(
@@ -42,7 +35,7 @@ def load_checkpoint(
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    headers = [_read_header(check_size(folder, file), file) for file in manifest.files]
+    headers = [_read_header(check_size(folder, file)) for file in manifest.files]
     starts = [start for start, _ in headers]
     buffers = read_files(folder, manifest.files, device, data_starts=starts, verify=verify, threads=threads)
     stored: dict[str, Tensor] = {}
@@ -75,23 +68,16 @@ def save_checkpoint(
     return writer.finish()
 
 
-def _read_header(path: Path, file: WeightFile) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Where the data begins, and the safetensors entries by name."""
+def _read_header(path: Path) -> tuple[int, dict[str, dict[str, Any]]]:
     try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 2 <= length <= min(_MAX_HEADER, file.nbytes - 8):
-                raise ValueError(f"a header of {length} bytes")
-            header = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        return 8 + length, header
-    except (OSError, ValueError, AttributeError) as error:
+        return read_header(path)
+    except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
 
 
 def _cut(data: Tensor, path: Path, name: str, entry: dict[str, Any]) -> Tensor:
     try:
-        dtype = _DTYPES[entry["dtype"]]
+        dtype = DTYPES[entry["dtype"]]
         shape = [int(size) for size in entry["shape"]]
         begin, end = entry["data_offsets"]
         if not 0 <= begin <= end <= len(data) or end - begin != math.prod(shape) * dtype.itemsize:

@@ -30,13 +30,20 @@ ALIGNMENT = 256
 """Bytes; where the data of a file begins in memory, so that kernels may load wide words."""
 
 
+_REPAIR = "copy the checkpoint again, or make it again with: maskloop quantize MODEL --to Q --out DIR"
+
+
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class Piece:
+    """A file's bytes from `begin` on, as many as `target` takes; at most `HASH_CHUNK`."""
+
     path: Path
     descriptor: int
     target: Tensor
-    index: int
-    digest: str | None
+    begin: int
+    digest: str | None = None
+    repair: str = _REPAIR
+    """What to do where it cannot be read."""
 
 
 def read_files(
@@ -54,15 +61,16 @@ def read_files(
     host memory for each of these threads. ModelError names a file that is missing,
     cut short, too long, unreadable or damaged.
     """
-    buffers = [_buffer(file.nbytes, start, device) for file, start in zip(files, data_starts, strict=True)]
+    buffers = [byte_buffer(file.nbytes, start, device) for file, start in zip(files, data_starts, strict=True)]
     descriptors = [os.open(check_size(folder, file), os.O_RDONLY) for file in files]
     try:
         pieces = [
-            _Piece(folder / file.name, descriptor, buffer, index, digest if verify else None)
+            Piece(folder / file.name, descriptor, part, index * HASH_CHUNK, digest if verify else None)
             for file, descriptor, buffer in zip(files, descriptors, buffers, strict=True)
-            for index, digest in enumerate(file.chunks)
+            for index, (part, digest) in enumerate(zip(buffer.split(HASH_CHUNK), file.chunks, strict=True))
         ]
-        _read_all(pieces, torch.device(device), threads or READERS)
+        with PieceReader(device, threads or READERS) as reader:
+            reader.start(pieces)()
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -82,26 +90,36 @@ def check_size(folder: Path, file: WeightFile) -> Path:
     return path
 
 
-_REPAIR = "copy the checkpoint again, or make it again with: maskloop quantize MODEL --to Q --out DIR"
+class PieceReader:
+    """Threads that read pieces in the order in which they are started, and hash what has a digest. As a context it
+    leaves out what has not begun when an error ends it."""
 
+    def __init__(self, device: torch.device | str, readers: int = READERS) -> None:
+        kind, checkers = torch.device(device), min(8, os.cpu_count() or 1)
+        self._checks, self._reads = ThreadPoolExecutor(checkers), ThreadPoolExecutor(readers)
+        self._places = _InPlace() if kind.type == "cpu" else _Pinned(kind, readers + checkers)
 
-def _read_all(pieces: Sequence[_Piece], device: torch.device, readers: int) -> None:
-    """Raises what the first piece in order raised; what has not begun by then is left out."""
-    checkers = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(checkers) as checks, ThreadPoolExecutor(readers) as reads:
-        places = _InPlace() if device.type == "cpu" else _Pinned(device, readers + checkers)
-        reading = [reads.submit(_read, piece, places, checks) for piece in pieces]
-        try:
+    def start(self, pieces: Sequence[Piece]) -> Callable[[], None]:
+        """Begin to read; what is returned waits until all are there, and raises what the first in order raised."""
+        reading = [self._reads.submit(_read, piece, self._places, self._checks) for piece in pieces]
+
+        def wait() -> None:
             for read in reading:
                 read.result().result()
-        except BaseException:
-            reads.shutdown(cancel_futures=True)
-            raise
+
+        return wait
+
+    def __enter__(self) -> PieceReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._reads.shutdown(cancel_futures=kind is not None)
+        self._checks.shutdown()
 
 
-def _read(piece: _Piece, places: _InPlace | _Pinned, checks: ThreadPoolExecutor) -> Future[None]:
+def _read(piece: Piece, places: _InPlace | _Pinned, checks: ThreadPoolExecutor) -> Future[None]:
     """Read one piece; its check goes on elsewhere, and its place is free again when both are done."""
-    place = places.take(piece.target[piece.index * HASH_CHUNK : (piece.index + 1) * HASH_CHUNK])
+    place = places.take(piece.target)
     try:
         _fill(piece, place.view)
         place.send()
@@ -111,13 +129,12 @@ def _read(piece: _Piece, places: _InPlace | _Pinned, checks: ThreadPoolExecutor)
         raise
 
 
-def _check(piece: _Piece, place: _Place) -> None:
+def _check(piece: Piece, place: _Place) -> None:
     try:
         if piece.digest is not None and hashlib.sha256(place.view).hexdigest() != piece.digest:
-            first = piece.index * HASH_CHUNK
             raise ModelError(
-                f"{piece.path} is damaged: bytes {first} to {first + len(place.view) - 1} do not have the sha256 that "
-                f"the manifest records; {_REPAIR}",
+                f"{piece.path} is damaged: bytes {piece.begin} to {piece.begin + len(place.view) - 1} do not have the "
+                f"sha256 that the manifest records; {piece.repair}",
                 param="model",
             )
     finally:
@@ -180,19 +197,21 @@ class _PinnedPlace(_Place):
         self._free()
 
 
-def _fill(piece: _Piece, view: Any) -> None:
+def _fill(piece: Piece, view: Any) -> None:
     done = 0
     while done < len(view):
         try:
-            count = os.preadv(piece.descriptor, [view[done:]], piece.index * HASH_CHUNK + done)
+            count = os.preadv(piece.descriptor, [view[done:]], piece.begin + done)
         except OSError as error:
-            raise ModelError(f"{piece.path} could not be read: {error.strerror}; {_REPAIR}", param="model") from None
+            told = f"{piece.path} could not be read: {error.strerror}; {piece.repair}"
+            raise ModelError(told, param="model") from None
         if count == 0:
-            raise ModelError(f"{piece.path} became shorter while it was read; {_REPAIR}", param="model")
+            raise ModelError(f"{piece.path} became shorter while it was read; {piece.repair}", param="model")
         done += count
 
 
-def _buffer(nbytes: int, data_start: int, device: torch.device | str) -> Tensor:
+def byte_buffer(nbytes: int, data_start: int, device: torch.device | str) -> Tensor:
+    """Memory for bytes, that from `data_start` on aligned to `ALIGNMENT`."""
     lead = -data_start % ALIGNMENT
     if torch.device(device).type != "cpu":
         return torch.empty(lead + nbytes, dtype=torch.uint8, device=device)[lead:]

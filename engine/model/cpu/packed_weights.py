@@ -16,6 +16,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from engine.config import EngineConfig
 from engine.model.architecture.shape import is_supported
+from engine.model.checkpoint.read_ahead import Packed
 from engine.model.cpu.read_weights import ReadWeights
 from engine.model.files.converted import described_gguf
 from engine.model.files.settings import is_tied, read_settings
@@ -28,7 +29,7 @@ from engine.model.hf.quantized_model import apply_quantized, empty_model, stored
 from engine.model.weights.inventory import HEAD, PLAIN, AnyWeight, inventory, wanted_format
 
 
-class Checkpoint(Protocol):
+class Checkpoint(Packed, Protocol):
     """Weights by the names that transformers' model has."""
 
     activations: str | None
@@ -38,8 +39,6 @@ class Checkpoint(Protocol):
     def skipped(self) -> str: ...
 
     def require(self, names: Iterable[str]) -> None: ...
-
-    def read_weight(self, name: str) -> AnyWeight: ...
 
     def why_float(self, name: str) -> str: ...
 

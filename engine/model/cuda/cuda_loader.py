@@ -14,12 +14,13 @@ import torch
 from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.interfaces import Runner
-from engine.model.architecture.shape import is_supported
+from engine.model.architecture.shape import Shape, is_supported
+from engine.model.checkpoint.read_ahead import ReadAhead
 from engine.model.cpu.cpu_runner import CpuRunner
 from engine.model.cpu.engine_weights import load_engine_weights
 from engine.model.cpu.read_weights import ReadWeights, read_floats
 from engine.model.cuda.cuda_runner import CudaRunner
-from engine.model.cuda.fragment_model import Weights
+from engine.model.cuda.fragment_model import FragmentModel, Weights, fragment_model
 from engine.model.files.converted import described_gguf
 from engine.model.files.settings import is_tied
 from engine.model.files.source import Source
@@ -30,7 +31,6 @@ from engine.model.loaded_model import LoadedModel, Phases, tokenizer_of
 from engine.model.weights.inventory import (
     HEAD,
     PLAIN,
-    AnyWeight,
     Weight,
     check_quantized,
     inventory,
@@ -40,11 +40,11 @@ from engine.model.weights.inventory import (
 
 
 class _Read(NamedTuple):
-    """What `_read` found: transformers config, weights by name on the device, the tokenizer's folder, what the weights
-    weigh, and the format that they are in."""
+    """What `_read` found: transformers config, weights by name on the device or already laid out there, the tokenizer's
+    folder, what the weights weigh, and the format that they are in."""
 
     settings: Any
-    weights: Weights | ReadWeights
+    weights: Weights | FragmentModel | ReadWeights
     folder: Path | None
     table: str
     quantization: str
@@ -91,7 +91,7 @@ def _read(config: EngineConfig, source: Source, device: str) -> _Read:
 
 
 def _packed(config: EngineConfig, source: Source, device: str) -> _Read | None:
-    """A folder or GGUF file that other tools quantised, weight by weight; None for floats."""
+    """A folder or GGUF file that other tools quantised, laid out weight by weight as it is read; None for floats."""
     from engine.model.cpu.packed_weights import open_folder, open_gguf  # 3 s of imports that a checkpoint does without
 
     if (folder_and_scheme := packed_source(source)) is not None:
@@ -106,13 +106,14 @@ def _packed(config: EngineConfig, source: Source, device: str) -> _Read | None:
         return None
     if not is_supported(opened.settings):
         raise refuse_on_gpu(source.name, f"{opened.label} of {opened.settings.model_type}")
-    weights: Weights = {}
-    told: dict[str, AnyWeight] = {}
-    for name in opened.names:
-        weight = opened.checkpoint.read_weight(name)
-        told[name], weights[name] = weight.to("meta"), weight.to(device)
-    opened.settings.tie_word_embeddings = HEAD not in weights and is_tied(opened.settings)
-    return _Read(opened.settings, weights, folder, "\n".join([str(inventory(told)), *opened.notes(told)]), opened.label)
+    opened.settings.tie_word_embeddings = HEAD not in opened.names and is_tied(opened.settings)
+    weights = ReadAhead(opened.checkpoint, opened.names, device)
+    with torch.inference_mode():
+        model = fragment_model(weights, Shape.from_config(opened.settings))
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+    table = "\n".join([str(inventory(weights.told)), *opened.notes(weights.told)])
+    return _Read(opened.settings, model, folder, table, opened.label)
 
 
 def _on_device(read: ReadWeights, quantization: str, device: str) -> dict[str, Weight]:

@@ -49,7 +49,7 @@ def alike(pieces: Sequence[Tensor | QuantizedTensor]) -> bool:
         first is not None
         and len(held) == len(pieces)
         and len({_signature(piece) for piece in held}) == 1
-        and all(torch.equal(piece.codebook, first.codebook) for piece in held)
+        and all(p.codebook is first.codebook or torch.equal(p.codebook, first.codebook) for p in held)
     )
 
 

@@ -22,6 +22,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, dot
 
 from engine.errors import ModelError
 from engine.model.files.hashes import sha256_of
+from engine.model.files.places import DOWNLOAD, Place, safetensors_places
 from engine.model.files.settings import is_tied
 from engine.model.files.skipped import skipped
 from engine.model.weights.inventory import HEAD
@@ -46,7 +47,10 @@ class SourceCheckpoint:
         self.files = _files_by_key(folder)
         """Source key -> safetensors file."""
         self._model = model
+        self.held: dict[str, Tensor] = {}
+        """Tensors that were read already, by source key; each is let go of when it is used."""
         self._open: dict[Path, Any] = {}
+        self._places: dict[Path, dict[str, Place]] = {}
         self._targets = self._plan()
 
     @property
@@ -73,8 +77,25 @@ class SourceCheckpoint:
                 param="model",
             )
 
+    def places(self, name: str) -> dict[str, Place]:
+        """Where what a weight of the model is made of lies, by source key."""
+        return {key: self._place(key) for source, _ in self._targets[name].sources for key in self._parts_of(source)}
+
+    def _parts_of(self, source: str) -> Iterable[str]:
+        """The source keys of what a weight of the folder is computed from."""
+        return (source,)
+
+    def _place(self, key: str) -> Place:
+        path = self.files[key]
+        if path not in self._places:
+            self._places[path] = safetensors_places(path)
+        if key not in self._places[path]:
+            raise ModelError(f"{path} lacks {key!r}, which the folder's index puts there; {DOWNLOAD}", param="model")
+        return self._places[path][key]
+
     def read(self, name: str) -> Tensor:
-        """One weight on the CPU in the checkpoint's dtype, merged from its pieces. ModelError on a wrong shape."""
+        """One weight in the checkpoint's dtype, merged from its pieces: on the CPU, or where they are `held`.
+        ModelError on a wrong shape."""
         target = self._targets[name]
         tensors = [(pattern, self._tensor(key)) for key, pattern in target.sources]
         if target.converter is None:
@@ -122,6 +143,8 @@ class SourceCheckpoint:
         return targets
 
     def _tensor(self, key: str) -> Tensor:
+        if key in self.held:
+            return self.held.pop(key)
         path = self.files[key]
         try:
             if path not in self._open:  # opening reads the file's whole header, a megabyte in a model of many experts
@@ -129,7 +152,7 @@ class SourceCheckpoint:
             tensor: Tensor = self._open[path].get_tensor(key)
             return tensor
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"{path} cannot be read: {error}; download the file again", param="model") from None
+            raise ModelError(f"{path} cannot be read: {error}; {DOWNLOAD}", param="model") from None
 
 
 def weight_names(folder: Path) -> list[str]:
@@ -160,7 +183,7 @@ def _keys(path: Path) -> Iterator[str]:
         with safe_open(path, framework="pt") as file:
             yield from file.keys()
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read: {error}; download the file again", param="model") from None
+        raise ModelError(f"{path} cannot be read: {error}; {DOWNLOAD}", param="model") from None
 
 
 def _no_weights(folder: Path) -> dict[str, Path]:

@@ -36,5 +36,5 @@ def pack_nibbles(codes: Tensor, columns: int) -> Tensor:
 
 def pack_plane(codes: Tensor, bits: int) -> Tensor:
     """uint8 [R, K] below 2^bits (1 or 2) -> uint8 [R, K bits / 8], the first code in the highest bits."""
-    shifts = torch.arange(8 - bits, -1, -bits, dtype=torch.uint8)
+    shifts = torch.arange(8 - bits, -1, -bits, dtype=torch.uint8, device=codes.device)
     return (codes.view(*codes.shape[:-1], -1, 8 // bits) << shifts).sum(-1, dtype=torch.uint8)

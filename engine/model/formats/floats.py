@@ -36,8 +36,8 @@ def read_bytes(stored: Stored, scale_part: str, block: tuple[int, int] | None, n
         if scales.ndim != 2 or len(scales) != rows or columns % scales.shape[1]:
             stored.refuse(f"{scale_part} has shape {tuple(scales.shape)}, the weight {tuple(codes.shape)}")
         shared, group = 1, columns // scales.shape[1] if scales.shape[1] > 1 else 0
-    if codes.dtype == torch.float8_e4m3fn and bool(((codes.view(torch.uint8) & 127) == 127).any()):
-        stored.refuse("weight holds a NaN")
+    if codes.dtype == torch.float8_e4m3fn:
+        stored.doubt((codes.view(torch.uint8) & 127) == 127, "weight holds a NaN")
     zeros = stored.take("weight_zero_point") if "weight_zero_point" in stored.parts else None
     if zeros is not None and (shared > 1 or zeros.numel() != scales.numel()):
         stored.refuse(f"weight_zero_point has shape {tuple(zeros.shape)}, {scale_part} {tuple(scales.shape)}")
@@ -59,13 +59,12 @@ def read_fp4(stored: Stored, codes_part: str, outer_part: str | None, divides: b
     if outer_part is None:
         exponents = stored.take("weight_scale", torch.uint8, torch.float8_e8m0fnu, shape=shape)
         scales = exponents.view(torch.float8_e8m0fnu)
-        if bool((exponents.view(torch.uint8) == 255).any()):
-            stored.refuse("weight_scale holds a NaN")
+        stored.doubt(exponents.view(torch.uint8) == 255, "weight_scale holds a NaN")
     else:
         scales = stored.take("weight_scale", torch.float8_e4m3fn, shape=shape)
         outer = stored.take(outer_part, torch.float32).view(1)
-        if divides and float(outer) == 0:
-            stored.refuse(f"{outer_part} is 0, which would divide")
+        if divides:
+            stored.doubt(outer == 0, f"{outer_part} is 0, which would divide")
     coding = Coding(name=name, bits=4, table="e2m1", group=group, divides=divides)
     packed = torch.nn.functional.pad(swap_nibbles(octets), (0, (coding.padded(columns) - columns) // 2))
     return QuantizedTensor(packed, scales, coding.codebook(packed.device), (rows, columns), coding, outer=outer)

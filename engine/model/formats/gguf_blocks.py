@@ -67,7 +67,7 @@ def _q4_k(b: Tensor) -> Parts:
 
 def _q5_k(b: Tensor) -> Parts:
     """Bit s of byte l belongs to column l of the s-th 32 columns."""
-    shifts = torch.arange(8, dtype=torch.uint8).unsqueeze(-1)
+    shifts = torch.arange(8, dtype=torch.uint8, device=b.device).unsqueeze(-1)
     fifth = (b[..., None, 16:48] >> shifts & 1).flatten(-2)
     lower = _low_then_high(b[..., 48:].unflatten(-1, (4, 32))).flatten(-2)
     return {**_k_scales(b), "codes": lower | fifth << 4}
@@ -76,7 +76,7 @@ def _q5_k(b: Tensor) -> Parts:
 def _q6_k(b: Tensor) -> Parts:
     """Half by half: 64 bytes of low nibbles, 32 of upper pairs of bits; four runs of 32 columns each."""
     low = _low_then_high(b[..., :128].unflatten(-1, (2, 64)))
-    shifts = torch.arange(0, 8, 2, dtype=torch.uint8).unsqueeze(-1)
+    shifts = torch.arange(0, 8, 2, dtype=torch.uint8, device=b.device).unsqueeze(-1)
     high = (b[..., 128:192].unflatten(-1, (2, 1, 32)) >> shifts & 3).flatten(-2)
     scales = b[..., 192:208].contiguous().view(torch.int8)
     return {"scale": scales, "outer": _halves(b, 208), "codes": low | high << 4}
@@ -89,7 +89,8 @@ def _low_then_high(octets: Tensor) -> Tensor:
 
 def _fifth_bits(octets: Tensor) -> Tensor:
     """Bit j of 32, the lowest of the first byte first, belongs to column j."""
-    return (octets.unsqueeze(-1) >> torch.arange(8, dtype=torch.uint8) & 1).flatten(-2)
+    shifts = torch.arange(8, dtype=torch.uint8, device=octets.device)
+    return (octets.unsqueeze(-1) >> shifts & 1).flatten(-2)
 
 
 def _k_scales(b: Tensor) -> Parts:

@@ -17,6 +17,7 @@ from gguf import LlamaFileType
 from torch import Tensor
 
 from engine.errors import ModelError
+from engine.model.files.places import Place
 from engine.model.formats.gguf_blocks import read_blocks
 from engine.model.formats.gguf_file import GgufFile, GgufTensor
 from engine.model.weights.inventory import AnyWeight
@@ -113,6 +114,8 @@ class GgufCheckpoint:
         self.activations: str | None = None
         self.unused: list[str] = []
         self.skipped = ""
+        self.held: dict[str, Tensor] = {}
+        """Tensors' bytes that were read already, by their name in the file; each is let go of when it is used."""
         self._sources: dict[str, list[GgufTensor]] = {}
         for tensor in file.tensors.values():
             self._sources.setdefault(self._name(tensor.name), []).append(tensor)
@@ -129,17 +132,21 @@ class GgufCheckpoint:
             more = f" and {len(missing) - 1} more weights" if len(missing) > 1 else ""
             raise ModelError(f"{self._file.path} lacks {missing[0]!r}{more}", param="model")
 
+    def places(self, name: str) -> dict[str, Place]:
+        """Where what a weight of the model is made of lies, by tensor."""
+        return {tensor.name: tensor.place for tensor in self._sources[name]}
+
     def read_weight(self, name: str) -> AnyWeight:
         """One weight, in its blocks; experts as the matrices that they are made of."""
         tensors = self._sources[name]
         if name.endswith("experts.gate_up_proj"):
             gate, up = (_tensor(self._file, self._part(tensors[0].name, part)) for part in ("gate", "up"))
             count, rows = gate.shape[:2]
-            halves = [_rows(half) for half in (gate, up)]
+            halves = [self._rows(half) for half in (gate, up)]
             cut = [slice(e * rows, (e + 1) * rows) for e in range(count)]
             pieces = [h.rows(part) if isinstance(h, QuantizedTensor) else h[part] for part in cut for h in halves]
             return StackedWeight(tuple(pieces), (count, 2 * rows, gate.shape[2]))
-        weight = _rows(tensors[0])
+        weight = self._rows(tensors[0])
         if isinstance(weight, Tensor):
             weight = weight.view(tensors[0].shape)
         elif len(tensors[0].shape) == 3:
@@ -150,13 +157,21 @@ class GgufCheckpoint:
         """Why a weight is not quantised."""
         return "as the file has them"
 
+    def _rows(self, tensor: GgufTensor) -> Tensor | QuantizedTensor:
+        """All leading axes as rows."""
+        held = self.held.pop(tensor.name, None)
+        data = torch.from_numpy(np.array(tensor.data)) if held is None else held
+        if tensor.type in FLOATS:
+            return data.view(FLOATS[tensor.type])
+        return read_blocks(data, tensor.type, tensor.shape[-1])
+
     def _put_back(self, name: str, weight: Tensor | QuantizedTensor) -> AnyWeight:
         """Llama's q and k rows in transformers' order: the halves of a head's rows, not pairs of them."""
         part = re.search(r"self_attn\.([qk])_proj\.", name)
         if self._config.model_type != "llama" or part is None:
             return weight
         heads = self._config.num_attention_heads if part[1] == "q" else self._config.num_key_value_heads
-        index = torch.arange(weight.shape[0]).view(heads, -1, 2).transpose(1, 2).reshape(-1)
+        index = torch.arange(weight.shape[0]).view(heads, -1, 2).transpose(1, 2).reshape(-1).to(weight.device)
         return weight.rows(index) if isinstance(weight, QuantizedTensor) else weight[index]
 
     def _name(self, name: str) -> str:
@@ -176,11 +191,3 @@ def _tensor(file: GgufFile, name: str) -> GgufTensor:
     if name not in file.tensors:
         raise ModelError(f"{file.path} lacks {name}", param="model")
     return file.tensors[name]
-
-
-def _rows(tensor: GgufTensor) -> Tensor | QuantizedTensor:
-    """All leading axes as rows."""
-    data = torch.from_numpy(np.array(tensor.data))
-    if tensor.type in FLOATS:
-        return data.view(FLOATS[tensor.type])
-    return read_blocks(data, tensor.type, tensor.shape[-1])

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 
 from engine.errors import ModelError
+from engine.model.files.places import Place
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -35,12 +37,14 @@ _REFUSED = {
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
-    """`data` are the tensor's bytes [rows, bytes of a row], mapped; `shape` is in torch's order."""
+    """`data` are the tensor's bytes [rows, bytes of a row], mapped, and `place` where they lie; `shape` is in torch's
+    order."""
 
     name: str
     type: str
     shape: tuple[int, ...]
     data: np.ndarray[Any, np.dtype[np.uint8]]
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class _Reader:
         if start + offset + size > len(self._bytes):
             self._refuse(f"{name} lies behind its end; the file is cut short")
         data = self._bytes[start + offset : start + offset + size].reshape(-1, row)
-        return GgufTensor(name, type_name, shape, data)
+        return GgufTensor(name, type_name, shape, data, Place(self._path, start + offset, torch.uint8, data.shape))
 
     def _value(self, kind: int) -> Any:
         if kind in _SCALARS:

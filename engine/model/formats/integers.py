@@ -105,7 +105,7 @@ def _integers(
         (rows, columns),
         coding,
         zeros=None if zeros is None else zeros.contiguous(),
-        order=None if order is None else order.to(torch.int32),
+        order=None if order is None else order.to(codes.device, torch.int32),
     )
 
 

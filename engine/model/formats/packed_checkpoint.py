@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from engine.errors import ModelError
 from engine.model.files.source_checkpoint import SourceCheckpoint
 from engine.model.formats.schemes import Scheme
-from engine.model.formats.stored import Stored
+from engine.model.formats.stored import Stored, settle
 from engine.model.weights.inventory import AnyWeight
 from engine.model.weights.quantized_tensor import QuantizedTensor
 from engine.model.weights.stacked import StackedWeight
@@ -28,6 +28,7 @@ _INTEGER_PARTS = frozenset({"qweight", "qzeros", "scales", "g_idx"})
 _PART = re.compile(r"(.+?)_(packed|scale_inv|scale_2|global_scale|scale|zero_point|g_idx|shape)")
 """What the others put behind a weight's name."""
 _ACTIVATIONS = re.compile(r"(input|output|activation|[qkv])_(scale|global_scale|scale_inv|scale_2|zero_point)")
+_DECIDING = frozenset({"g_idx", "weight_g_idx", "weight_shape"})
 _MERGES = (("MergeModulelist",), ("MergeModulelist", "Concatenate"))
 """How transformers puts experts together, as far as pieces that lie one after the other are the same."""
 
@@ -55,7 +56,9 @@ class PackedCheckpoint(SourceCheckpoint):
         target = self._targets[name]
         if all(self._is_float(key) for key, _ in target.sources):
             return self.read(name)
-        pieces = [(pattern, piece) for key, pattern in target.sources for piece in self._pieces(key)]
+        modules: list[Stored] = []
+        pieces = [(pattern, piece) for key, pattern in target.sources for piece in self._pieces(key, modules)]
+        settle(modules)
         ordered = self._in_order(name, target.converter, pieces) if target.converter else [p for _, p in pieces]
         shape = tuple(self._model.get_parameter(name).shape)
         if any(piece.shape[-1] != shape[-1] for piece in ordered) or _rows(ordered) != _rows_of(shape):
@@ -63,6 +66,11 @@ class PackedCheckpoint(SourceCheckpoint):
             raise ModelError(f"{self.folder}: {name} is {found[0]} in {len(found)} pieces, config.json says {shape}")
         single = isinstance(ordered[0], QuantizedTensor) and len(shape) == 2 and len(ordered) == 1
         return ordered[0] if single else StackedWeight((*ordered,), shape)
+
+    def _parts_of(self, source: str) -> Iterable[str]:
+        """Without those that decide how others are read: a device that had them would be waited for."""
+        parts = self._parts.get(source, {"weight": source})
+        return [key for part, key in parts.items() if part not in _DECIDING]
 
     def why_float(self, name: str) -> str:
         """Why a weight of the model is not quantised, as far as the folder tells."""
@@ -89,17 +97,21 @@ class PackedCheckpoint(SourceCheckpoint):
     def _is_float(self, key: str) -> bool:
         return key not in self._parts
 
-    def _pieces(self, key: str) -> Iterator[Tensor | QuantizedTensor]:
-        """The matrices of one weight of the file: several where it holds experts in one tensor."""
+    def _pieces(self, key: str, modules: list[Stored]) -> Iterator[Tensor | QuantizedTensor]:
+        """The matrices of one weight of the file: several where it holds experts in one tensor. What they were read
+        from joins `modules`."""
         if self._is_float(key):
             yield self._tensor(key)
             return
         parts = {part: self._tensor(source) for part, source in self._parts[key].items()}
         if max(part.ndim for part in parts.values()) < 3:
-            yield self._scheme.read(Stored(key, parts))
-            return
-        for expert in range(next(len(part) for part in parts.values() if part.ndim == 3)):
-            yield self._scheme.read(Stored(f"{key}[{expert}]", {part: t[expert] for part, t in parts.items()}))
+            found = [Stored(key, parts)]
+        else:
+            count = next(len(part) for part in parts.values() if part.ndim == 3)
+            own = [{part: t[expert] for part, t in parts.items()} for expert in range(count)]
+            found = [Stored(f"{key}[{expert}]", part) for expert, part in enumerate(own)]
+        modules += found
+        yield from map(self._scheme.read, found)
 
     def _in_order(self, name: str, converter: Any, pieces: list[tuple[str | None, Any]]) -> list[Any]:
         """Expert by expert, each in the order in which the converter concatenates."""

@@ -11,6 +11,7 @@ of the scales, which multiplies or (compressed-tensors' nvfp4) divides. All arit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -54,8 +55,19 @@ class Coding:
         if self.fitted:
             raise ValueError(f"{self.name} has a codebook for each weight, none of the format")
         if self.bits == 4:
-            return torch.arange(16, dtype=torch.float32, device=device) - self.zero
-        return torch.ones(1, dtype=torch.float32, device=device)
+            return _numbers(self.zero, device)
+        return _step(device)
+
+
+@cache
+def _numbers(zero: int, device: torch.device) -> Tensor:
+    """One tensor for all weights: thousands of experts need not be compared."""
+    return torch.arange(16, dtype=torch.float32, device=device) - zero
+
+
+@cache
+def _step(device: torch.device) -> Tensor:
+    return torch.ones(1, dtype=torch.float32, device=device)
 
 
 CODINGS: dict[str, Coding] = {

@@ -190,7 +190,7 @@ def pinned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     stream = SimpleNamespace(synchronize=lambda: done.append("synchronize"))
     cuda = SimpleNamespace(Stream=lambda device: stream, stream=lambda stream: contextlib.nullcontext())
     fake = SimpleNamespace(
-        cuda=cuda, uint8=torch.uint8,
+        cuda=cuda, uint8=torch.uint8, device=torch.device,
         empty=lambda size, dtype, pin_memory: done.append("buffer") or torch.empty(size, dtype=dtype),
     )  # fmt: skip
     monkeypatch.setattr(parallel_read, "torch", fake)
@@ -210,15 +210,19 @@ def test_pieces_for_a_gpu_share_few_buffers_and_a_damaged_one_ends_the_read(
     target = torch.zeros_like(data)
     with (tmp_path / "file").open("rb") as file:
         pieces = [
-            parallel_read._Piece(tmp_path / "file", file.fileno(), target, index, digest)
-            for index, digest in enumerate(chunks)
+            parallel_read.Piece(tmp_path / "file", file.fileno(), part, 1000 * index, digest)
+            for index, (part, digest) in enumerate(zip(target.split(1000), chunks, strict=True))
         ]
         if damaged is None:
-            parallel_read._read_all(pieces, torch.device("cuda"), 3)
+            with parallel_read.PieceReader("cuda", 3) as reader:
+                reader.start(pieces)()
             assert torch.equal(target, data)
         else:
-            with pytest.raises(ModelError, match=f"bytes {damaged * 1000} to {damaged * 1000 + 999} "):
-                parallel_read._read_all(pieces, torch.device("cuda"), 3)
+            with (
+                pytest.raises(ModelError, match=f"bytes {damaged * 1000} to {damaged * 1000 + 999} "),
+                parallel_read.PieceReader("cuda", 3) as reader,
+            ):
+                reader.start(pieces)()
     assert pinned.count("buffer") <= 3 + min(8, os.cpu_count() or 1)
 
 

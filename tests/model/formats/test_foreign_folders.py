@@ -430,7 +430,6 @@ def test_a_gpu_refuses_gate_and_up_in_two_orders_by_name_with_the_way_out(tmp_pa
         lambda module, w: foreign.gptq(w, 4, 32, v1=True, act_order=own_order(module)), **SUITED,
     )  # fmt: skip
     config = EngineConfig(model=str(packed), max_batch=2, max_sequence=64)
-    loaded = cuda_loader._read(config, resolve(str(packed)), "cpu")
     with pytest.raises(ModelError, match=r"^model\.layers\.0\.mlp\.gate and up of one expert have .* different orders"):
-        cuda_loader._runner(config, loaded, "cpu")
+        cuda_loader._read(config, resolve(str(packed)), "cpu")
     assert cuda_loader._read(config, resolve(str(plain)), "cpu").quantization == "bf16"
