@@ -181,7 +181,9 @@ def _merged(pieces: Sequence[QuantizedTensor]) -> tuple[QuantizedTensor, Tensor 
         held = [part for piece in pieces if (part := getattr(piece, name)) is not None]
         if not held:
             return None
-        return held[0] if count == 1 else torch.cat([octets_of(part) for part in held]).view(held[0].dtype)
+        if count == 1 or held[0].dtype.itemsize > 1:
+            return torch.cat(held)
+        return torch.cat([part.view(torch.uint8) for part in held]).view(held[0].dtype)  # it knows no 8-bit floats
 
     scale, packed = every("scale"), every("packed")
     assert scale is not None

@@ -13,13 +13,13 @@ def octets_of(tensor: Tensor) -> Tensor:
 
 
 def unpack_words(words: Tensor, bits: int) -> Tensor:
-    """int32 [R, W] -> uint8 [R, 32 W / bits] of codes of 4 or 8 bits, the lowest bits of a word first."""
+    """int32 [..., W] -> uint8 [..., 32 W / bits] of codes of 4 or 8 bits, the lowest bits of a word first."""
     octets = octets_of(words)
     return octets if bits == 8 else unpack_low_first(octets)
 
 
 def unpack_low_first(octets: Tensor) -> Tensor:
-    """uint8 [R, W] -> uint8 [R, 2W]: the low nibble of a byte is the first of its two codes."""
+    """uint8 [..., W] -> uint8 [..., 2W]: the low nibble of a byte is the first of its two codes."""
     return torch.stack((octets & 15, octets >> 4), -1).flatten(-2)
 
 
@@ -29,7 +29,7 @@ def swap_nibbles(octets: Tensor) -> Tensor:
 
 
 def pack_nibbles(codes: Tensor, columns: int) -> Tensor:
-    """uint8 [R, K] below 16 -> uint8 [R, columns / 2], high nibble first, with codes 0 behind the K-th."""
+    """uint8 [..., K] below 16 -> uint8 [..., columns / 2], high nibble first, with codes 0 behind the K-th."""
     padded = torch.nn.functional.pad(codes, (0, columns - codes.shape[-1]))
     return padded[..., 0::2] << 4 | padded[..., 1::2]
 

@@ -20,22 +20,23 @@ _SCALE_DTYPES = (*FLOATS, torch.float8_e8m0fnu)
 
 
 def read_bytes(stored: Stored, scale_part: str, block: tuple[int, int] | None, name: str) -> QuantizedTensor:
-    """One module of e4m3 or int8 codes, a byte each; `block`: rows and columns under a scale, None: a row or all."""
+    """Modules of e4m3 or int8 codes, a byte each; `block`: rows and columns under a scale, None: a row or all."""
     codes = stored.take("weight", torch.float8_e4m3fn, torch.int8)
-    rows, columns = codes.shape
+    lead, (rows, columns) = stored.lead, codes.shape[-2:]
     scales = stored.take(scale_part, *_SCALE_DTYPES)
-    if scales.numel() == 1:
-        scales, shared, group = scales.view(1, 1), rows, 0
+    told = tuple(scales.shape[len(lead) :])
+    if scales.numel() == len(stored.names):
+        scales, shared, group = scales.view(*lead, 1, 1), rows, 0
     elif block is not None:
         shared, group = block[0], block[1] if columns > block[1] else 0
         expected = (-(-rows // shared), -(-columns // block[1]))
-        if tuple(scales.shape) != expected:
-            stored.refuse(f"{scale_part} has shape {tuple(scales.shape)}, blocks of {block} make it {expected}")
+        if told != expected:
+            stored.refuse(f"{scale_part} has shape {told}, blocks of {block} make it {expected}")
     else:
-        scales = scales.view(rows, -1) if scales.ndim < 2 and len(scales) == rows else scales
-        if scales.ndim != 2 or len(scales) != rows or columns % scales.shape[1]:
-            stored.refuse(f"{scale_part} has shape {tuple(scales.shape)}, the weight {tuple(codes.shape)}")
-        shared, group = 1, columns // scales.shape[1] if scales.shape[1] > 1 else 0
+        scales = scales.unsqueeze(-1) if told == (rows,) else scales
+        if scales.ndim != 2 + len(lead) or scales.shape[-2] != rows or columns % scales.shape[-1]:
+            stored.refuse(f"{scale_part} has shape {told}, the weight {(rows, columns)}")
+        shared, group = 1, columns // scales.shape[-1] if scales.shape[-1] > 1 else 0
     if codes.dtype == torch.float8_e4m3fn:
         stored.doubt((codes.view(torch.uint8) & 127) == 127, "weight holds a NaN")
     zeros = stored.take("weight_zero_point") if "weight_zero_point" in stored.parts else None
@@ -46,13 +47,13 @@ def read_bytes(stored: Stored, scale_part: str, block: tuple[int, int] | None, n
     if (padding := coding.padded(columns) - columns) > 0:
         packed = torch.nn.functional.pad(codes.view(torch.uint8), (0, padding)).view(codes.dtype)
     table = coding.codebook(codes.device)
-    return QuantizedTensor(packed, scales.contiguous(), table, (rows, columns), coding, zeros=zeros)
+    return QuantizedTensor(packed, scales.contiguous(), table, (*lead, rows, columns), coding, zeros=zeros)
 
 
 def read_fp4(stored: Stored, codes_part: str, outer_part: str | None, divides: bool, name: str) -> QuantizedTensor:
-    """One module of FP4 codes: nvfp4 with `outer_part`, mxfp4 without."""
+    """Modules of FP4 codes: nvfp4 with `outer_part`, mxfp4 without."""
     octets = stored.take(codes_part, torch.uint8)
-    rows, columns = octets.shape[0], octets.shape[1] * 2
+    rows, columns = octets.shape[-2], octets.shape[-1] * 2
     group = 16 if outer_part else 32
     shape = (rows, -(-columns // group))
     outer = None
@@ -62,9 +63,11 @@ def read_fp4(stored: Stored, codes_part: str, outer_part: str | None, divides: b
         stored.doubt(exponents.view(torch.uint8) == 255, "weight_scale holds a NaN")
     else:
         scales = stored.take("weight_scale", torch.float8_e4m3fn, shape=shape)
-        outer = stored.take(outer_part, torch.float32).view(1)
+        outer = stored.take(outer_part, torch.float32).view(*stored.lead, 1)
         if divides:
             stored.doubt(outer == 0, f"{outer_part} is 0, which would divide")
     coding = Coding(name=name, bits=4, table="e2m1", group=group, divides=divides)
     packed = torch.nn.functional.pad(swap_nibbles(octets), (0, (coding.padded(columns) - columns) // 2))
-    return QuantizedTensor(packed, scales, coding.codebook(packed.device), (rows, columns), coding, outer=outer)
+    return QuantizedTensor(
+        packed, scales, coding.codebook(packed.device), (*stored.lead, rows, columns), coding, outer=outer
+    )

@@ -151,22 +151,23 @@ class QuantizedTensor:
         """Some rows of a matrix, or all in another order, where each row has scales of its own."""
         if len(self.shape) != 2 or self.coding.rows != 1 or self.nested is not None:
             raise ValueError(f"rows of {self.format} cannot be taken apart")
-        own = ("packed", "scale", "high", "zeros", "minima", "outer", "outer_minima")
-        parts = {name: part[index] for name in own if (part := getattr(self, name)) is not None}
+        parts = {name: part[index] for name in _DIVISIBLE if (part := getattr(self, name)) is not None}
         return replace(self, **parts, shape=(len(parts["packed"]), self.shape[1]))
 
     def __getitem__(self, index: int) -> QuantizedTensor:
-        """One expert of a 3-D weight of our own formats, as a view; an nf4-dq weight gives an nf4 one (its scale blocks
+        """One expert of a 3-D weight, as a view; an nf4-dq weight gives an nf4 one (its scale blocks
         span experts)."""
         if len(self.shape) < 3:
             raise ValueError(f"cannot take expert {index} of a weight of shape {self.shape}")
-        part = replace(self, packed=self.packed[index], scale=self.scale[index], shape=self.shape[1:])
+        held = {name: own for name in _DIVISIBLE if (own := getattr(self, name)) is not None}
+        part = replace(self, **{name: own[index] for name, own in held.items()}, shape=self.shape[1:])
         if self.nested is None:
             return part
         scales = nested_scales(part.scale, index * part.scale.numel(), self.nested)
         return replace(part, scale=scales, coding=CODINGS["nf4"], nested=None)
 
 
+_DIVISIBLE = ("packed", "scale", "high", "zeros", "minima", "outer", "outer_minima")
 _FURTHER = ("high", "zeros", "minima", "outer", "outer_minima", "order")
 
 

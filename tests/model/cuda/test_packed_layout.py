@@ -36,7 +36,7 @@ N, K = 128, 256
 
 
 def stored(parts: dict[str, Tensor]) -> Stored:
-    return Stored("m.weight", parts)
+    return Stored(("m.weight",), parts)
 
 
 def floats() -> Tensor:

@@ -25,7 +25,7 @@ FILE = Path(__file__).parents[1] / "data" / "packed_by_tools.safetensors"
 def test_what_the_tools_packed_is_worth_what_they_say(tool: str) -> None:
     parts = {n.removeprefix(f"{tool}."): t for n, t in load_file(FILE).items() if n.startswith(f"{tool}.")}
     value = parts.pop("value")
-    stored = Stored(f"{tool}.weight", parts)
+    stored = Stored((f"{tool}.weight",), parts)
     if tool == "autoawq":
         found = read_awq(stored, 32, "awq-4")
     else:
