@@ -23,8 +23,8 @@ FEWEST = 4
 FAR, FARTHER, BIASED = 6.0, 1.6, 2.0
 """`Errors` over what is usual in the format, from where they count as damage."""
 UNEVEN = 1.1
-"""Spread of the sizes of groups over the siblings' median, from where codes and scales count as put together wrongly;
-sound experts, trained, are within 2 %."""
+"""What groups show over the siblings' median, from where codes and scales count as put together wrongly; sound experts,
+trained, are within 3 %."""
 PLACES = 256
 """Places along the hidden axis, at most, whose pairs are looked at: what is kept of a matrix is half their square."""
 _GROUP = 16
@@ -55,6 +55,8 @@ class Facts:
     digest: str
     uneven: float
     """How far apart the sizes of groups of columns are (their logarithms' deviation); 0 without a hidden axis."""
+    lean: float
+    """How much of groups' sizes their means are: where scales are others', minima move whole groups."""
     groups: int
     """How many there are."""
     profile: Tensor
@@ -67,14 +69,17 @@ def facts_of(matrix: Tensor, hidden: int | None = None) -> Facts:
     """Look at fp32 [N, K] once. `hidden`: the axis of the hidden size, for matrices that have siblings."""
     finite = bool(torch.isfinite(matrix).all())
     usable = matrix if finite else matrix.nan_to_num(0.0, 0.0, 0.0)
-    sizes = _groups(usable).pow(2).mean(-1)
+    groups = _groups(usable)
+    sizes = groups.pow(2).mean(-1).clamp(min=1e-20)
+    looked = hidden is not None and sizes.numel() > 0
     return Facts(
         finite=finite,
         rms=float(usable.double().pow(2).mean().sqrt()),
         constant=bool((usable == usable[0, 0]).all()),
         saturated=_saturated(usable),
         digest=hashlib.sha256(matrix.contiguous().numpy().tobytes()).hexdigest(),
-        uneven=0.0 if hidden is None or not sizes.numel() else _deviation(sizes.clamp(min=1e-20).log()),
+        uneven=_deviation(sizes.log()) if looked else 0.0,
+        lean=float((groups.mean(-1).pow(2) / sizes).mean()) if looked else 0.0,
         groups=sizes.numel(),
         profile=usable.new_empty(0) if hidden is None else _profile(usable, 1 - hidden),
         pairs=usable.new_empty(0) if hidden is None else _pairs(usable if hidden else usable.t()),
@@ -107,7 +112,7 @@ def among_siblings(siblings: Mapping[str, Facts]) -> list[Finding]:
     rest = {name: facts for name, facts in sound.items() if name not in wrong}
     if len(rest) < FEWEST:
         return found
-    found += _uneven(rest)
+    found += _misplaced(rest)
     found += _permuted({name: facts.profile for name, facts in rest.items()}, "its profile along the hidden axis")
     return found + _permuted({name: facts.pairs for name, facts in rest.items()}, "what goes together along that axis")
 
@@ -167,21 +172,28 @@ def _alike(siblings: Mapping[str, Facts]) -> list[Finding]:
     return found
 
 
-def _uneven(siblings: Mapping[str, Facts]) -> list[Finding]:
-    """Experts whose groups differ more in size than their siblings' do: what codes and scales that do not belong
-    together make of weights, since a group's codes are small where its scale is large."""
-    spreads = torch.tensor([facts.uneven for facts in siblings.values()])
-    median = float(spreads.median())
+def _misplaced(siblings: Mapping[str, Facts]) -> list[Finding]:
+    """Experts whose groups differ more in size than their siblings' do, or lie further from zero: what codes and scales
+    that do not belong together make of weights, since a group's codes are small where its scale is large."""
+    chance = 10 * (2 / max(1, next(iter(siblings.values())).groups)) ** 0.5
+    return [
+        *_beyond_siblings({name: f.uneven for name, f in siblings.items()}, chance / 2, "sizes of its groups vary"),
+        *_beyond_siblings({name: f.lean for name, f in siblings.items()}, chance, "its groups lie off zero"),
+    ]
+
+
+def _beyond_siblings(traits: Mapping[str, float], chance: float, what: str) -> list[Finding]:
+    """Those far over the median: by `chance`, ten deviations of what numbers drawn at random show, by as many of the
+    siblings' own, and by a tenth."""
+    numbers = torch.tensor(list(traits.values()))
+    median = float(numbers.median())
     if not median:
         return []
-    chance = 10 * (2 * next(iter(siblings.values())).groups) ** -0.5
-    limit = max(UNEVEN, 1 + chance, 1 + 10 * _deviation(spreads) / median)
+    limit = median * max(UNEVEN, 1 + chance, 1 + 10 * _deviation(numbers) / median)
     return [
-        Finding(
-            name, "permuted", f"sizes of its groups vary {facts.uneven / median:.2f} times as much as its siblings'"
-        )
-        for name, facts in siblings.items()
-        if facts.uneven > limit * median
+        Finding(name, "permuted", f"{what} {own / median:.2f} times as much as its siblings'")
+        for name, own in traits.items()
+        if own > limit
     ]
 
 

@@ -126,6 +126,19 @@ def test_codes_under_other_scales_are_seen(part: str, seed: int) -> None:
     assert {(f.name, f.kind) for f in found} == {("e2", "permuted")}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_scales_among_themselves_over_minima_that_stay_are_seen(seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    matrices = [matrix.view(256, -1, 32) for matrix in torch.randn(EXPERTS, 256, COLUMNS, generator=random)]
+    low = [part.amin(-1, keepdim=True) for part in matrices]
+    scales = [(part.amax(-1, keepdim=True) - least) / 31 for part, least in zip(matrices, low, strict=True)]
+    codes = [((m - least) / scale).round() for m, least, scale in zip(matrices, low, scales, strict=True)]
+    scales[2] = scales[2].roll(1, 1)
+    found = look([(s * c + m).flatten(1) for s, c, m in zip(scales, codes, low, strict=True)], None)
+    assert {(f.name, f.kind) for f in found} == {("e2", "permuted")}
+    assert any("off zero" in f.detail for f in found)
+
+
 def test_few_siblings_are_not_compared() -> None:
     matrices = experts(1)[: FEWEST - 1]
     matrices[0] = matrices[0] * 100
