@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 from safetensors.torch import save_file
 from torch import Tensor
+
+from bench.checkpoint_read.readers import forget
 
 POOL = 256 << 20
 FORMATS = {
@@ -63,10 +66,12 @@ def write(folder: Path, name: str, shape: dict[str, Any], layers: int) -> list[P
     (folder / "config.json").write_text(json.dumps(config))
     paths: list[Path] = []
     index: dict[str, str] = {}
-    for number, tensors in enumerate(_shards(name, shape, pool)):
-        paths.append(folder / f"model-{number + 1:05d}.safetensors")
-        save_file(tensors, paths[-1], metadata={"format": "pt"})
-        index |= dict.fromkeys(tensors, paths[-1].name)
+    with ThreadPoolExecutor(1) as syncing:  # the disk writes one while the next is made
+        for number, tensors in enumerate(_shards(name, shape, pool)):
+            paths.append(folder / f"model-{number + 1:05d}.safetensors")
+            save_file(tensors, paths[-1], metadata={"format": "pt"})
+            syncing.submit(forget, paths[-1:])
+            index |= dict.fromkeys(tensors, paths[-1].name)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
     return paths
 
