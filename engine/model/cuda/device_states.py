@@ -28,12 +28,13 @@ from engine.model.recurrent.trail import SPACING, Feeding, missed_least
 PAGE = 64
 RING = 2 * PAGE
 """Positions of which a slot keeps what their tokens fed: twice the way between two copies."""
-PAGES = 60
-"""Pages behind the rings, where rows can fill so many: 2.3 GB at the size of Qwen3-Coder-Next."""
+PAGES = 64
+"""Pages behind the rings, where rows can fill so many: 2.4 GB at the size of Qwen3-Coder-Next."""
 HELD = 8
-"""Copies that a row holds at most; the farther back, the farther apart. Of many rows each holds fewer."""
+"""Copies that a row holds at most, of many rows each fewer: of eight so many, and pages, that any of a row's last 500
+tokens is at most 127 from a copy and nothing is fed again."""
 LEAST = 2
-SPARE, STORED = 24, 8
+SPARE, STORED = 24, 7
 """Places beyond one a slot, and those of them that are for stored prompts: the fewest there are."""
 SHARE = 16
 """Pages, and places beyond the fewest, take up to one of so many parts of the memory that is free."""
@@ -114,7 +115,7 @@ class DeviceStates:
             ) from None
         self._rows = [_Row() for _ in range(slots)]
         self._copies, self._pages = Places(NONE + 1, places), Places(2 * slots, 2 * slots + pages)
-        self._most = HELD
+        self._most, self._window = HELD, PAGE * len(self._pages)
         self._last = [0] * slots
         self._sampled: Sequence[int] | None = None
         """Slots whose ids are on their way."""
@@ -149,7 +150,9 @@ class DeviceStates:
     def begin(self, rows: Sequence[RowInput]) -> list[RowInput]:
         """Let the slots' states be those at which the rows begin, or earlier: then with the tokens in between as part
         of the row."""
-        self._most = max(LEAST, min(HELD, (len(self._copies) - STORED) // max(1, len(rows))))
+        share = max(1, len(rows))
+        self._most = max(LEAST, min(HELD, (len(self._copies) - STORED) // share))
+        self._window = PAGE * max(1, len(self._pages) // share)
         return [self._begin(row) for row in rows]
 
     def _begin(self, row: RowInput) -> RowInput:
@@ -290,7 +293,8 @@ class DeviceStates:
         row.upto(copy.position - 1)
         row.copies.append(copy)
         while len(row.copies) > self._most:
-            del row.copies[missed_least([held.position for held in row.copies], copy.position)]
+            positions = [held.position for held in row.copies]
+            del row.copies[missed_least(positions, copy.position, self._window)]
 
     def _copy(self, slot: int, position: int) -> Placed:
         """The slot's state as it is, which is that after so many tokens."""

@@ -20,19 +20,19 @@ class Places:
     """Those from `start` up to `stop`."""
 
     def __init__(self, start: int, stop: int) -> None:
-        self._start, self._next = start, 0
-        self._held: list[weakref.ref[Placed] | None] = [None] * (stop - start)
+        self._held: dict[int, weakref.ref[Placed] | None] = dict.fromkeys(range(start, stop))
+        """By place, in the order in which they were taken last."""
 
     def __len__(self) -> int:
         return len(self._held)
 
     def take(self, position: int) -> Placed:
         """A place that nobody holds, or the one that has been held for longest."""
-        order = [(self._next + step) % len(self) for step in range(len(self))]
-        free = next((index for index in order if (held := self._held[index]) is None or held() is None), order[0])
-        held = self._held[free]
+        free = (place for place, held in self._held.items() if held is None or held() is None)
+        place = next(free, next(iter(self._held)))
+        held = self._held.pop(place)
         if held is not None and (owner := held()) is not None:
             owner.place = None
-        made = Placed(position, self._start + free)
-        self._held[free], self._next = weakref.ref(made), (free + 1) % len(self)
+        made = Placed(position, place)
+        self._held[place] = weakref.ref(made)
         return made

@@ -122,9 +122,13 @@ class Trail:
             del self.snapshots[missed_least([snapshot.position for snapshot in self.snapshots], fed.stop)]
 
 
-def missed_least(positions: Sequence[int], end: int) -> int:
+def missed_least(positions: Sequence[int], end: int, window: int = 0) -> int:
     """Which of several snapshots it is without which the way from the one before it grows least, for how far back it
-    is."""
+    is. With a `window`, all of whose tokens' inputs are kept: the oldest before it, but for the last; among the others
+    the last FED tokens count alike, and the last two snapshots stay."""
+    if window and positions[1] <= end - window:
+        return 0
     at = [0, *positions]
-    ways = [(at[i + 1] - at[i - 1]) / (end + 1 - at[i]) for i in range(1, len(at) - 1)]
+    alike, last = min(window, FED), len(at) - 1 - bool(window)
+    ways = [(at[i + 1] - at[i - 1]) / max(alike, end + 1 - at[i]) for i in range(1, last)]
     return ways.index(min(ways))

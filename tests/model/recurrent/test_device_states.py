@@ -15,6 +15,7 @@ from engine.model.cuda import device_states
 from engine.model.cuda.device_states import PAGE, DeviceStates
 from engine.model.kernels.delta.memory import TAPS, DeltaWeights, Rows
 from engine.model.kernels.delta.step import delta_step_reference
+from engine.model.recurrent.places import Places
 from tests.kernels.delta.cases import random_step, rows_of
 
 HEADS, LAYERS, LONGEST = (1, 2, 4), 2, 3000
@@ -114,6 +115,31 @@ def test_the_way_to_any_of_the_last_500_tokens_is_short(end: int) -> None:
         base = max((copy.position for copy in row.copies if copy.position <= position), default=0)
         assert position - base <= 560
         assert row.remembers(base, position)
+
+
+@pytest.mark.parametrize("end", [700, 1111])
+def test_of_eight_rows_in_step_any_of_the_last_500_tokens_is_a_short_way(end: int) -> None:
+    """127 tokens take 1 ms a row at the size of Qwen3-Coder-Next; tokens fed again would take a prefill."""
+    walk = Walk(32)
+    for position in range(end):
+        walk.go(*(RowInput(slot, [position % TOKENS], position) for slot in range(8)))
+    for row in walk.states._rows[:8]:
+        for back in range(1, 501):
+            base = max(copy.position for copy in row.copies if copy.position <= end - back and copy.place is not None)
+            assert end - back - base <= (64 if back <= 8 else 127)
+            assert row.remembers(base, end - back)
+
+
+def test_who_holds_a_place_for_longest_loses_it() -> None:
+    places = Places(3, 7)
+    first, second, third, fourth = (places.take(position) for position in range(4))
+    freed = second.place
+    del second
+    fifth = places.take(4)
+    assert fifth.place == freed
+    assert places.take(5).place == 3
+    assert first.place is None
+    assert {held.place for held in (third, fourth, fifth)} == {4, 5, 6}
 
 
 def test_pages_that_others_took_are_missed_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
