@@ -31,6 +31,8 @@ SLACK = 64
 LONG_ROWS = 8
 """The most rows of a long context, and of going back."""
 TABLES = ("runs", "sampling", "prefill", "back", "kernels")
+VLLM_FORMS = {"nf4": "int4", "bf16": "bf16"}
+"""vLLM's form beside ours."""
 PATHS = ("config", "out", "vllm", "tokenizer")
 """Options that a record does not tell."""
 
@@ -135,4 +137,8 @@ def _vllm(options: argparse.Namespace, config: Path) -> list[dict[str, Any]]:
     with TemporaryDirectory() as folder:
         logs = options.out or Path(folder)
         logs.mkdir(parents=True, exist_ok=True)
-        return vllm_decode.measure(options.vllm, argparse.Namespace(**{**vars(options), "config": config}), logs)
+        forms = [VLLM_FORMS[name] for name in options.quantizations if name in VLLM_FORMS]
+        told = argparse.Namespace(**{**vars(options), "config": config, "forms": forms})
+        rows = vllm_decode.measure(options.vllm, told, logs)
+    print(json.dumps({"peers": rows}), flush=True)
+    return rows

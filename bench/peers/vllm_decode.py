@@ -2,14 +2,17 @@
 
     python bench/peers/vllm_decode.py --config FILE [--tokenizer FOLDER] [--forms int4,bf16] [--batches 1,8,32,64,128]
                                       [--prefill 128,1024,8192] [--prompt 512] [--steps 48] [--repeats 3] [--together]
+                                      [--lean]
 
 Needs vLLM and the standard library; `bench.decode --vllm PYTHON` calls it with the interpreter that has vLLM and keeps
 its rows beside our own. A step is (generate of 8 + steps tokens - generate of 8) / steps, prompts of random tokens that
-the prefix cache holds after a warm-up, tokens drawn at temperature 1. A prefill is generate() of one token for a prompt
-never seen. A request is LIFT's shape: 1,079 tokens never seen and 150 answered, free and, where a tokenizer is named,
-held to `--schema`. All are the caller's seconds around generate(). Two settings are not vLLM's defaults: CUDA graphs
-are captured for `--batches` alone, and the cache is as large as the rows need. `--together` starts the engines at once
-(where the memory holds both) and lets each measure while the other waits. Codes are as vLLM's dummy loader leaves them.
+the prefix cache holds after a warm-up (by default not those of a model with recurrent layers: both runs then begin with
+the prefill), tokens drawn at temperature 1. A prefill is generate() of one token for a prompt never seen. A request is
+LIFT's shape: 1,079 tokens never seen and 150 answered, free and, where a tokenizer is named, held to `--schema`;
+`--lean` leaves them out. All are the caller's seconds around generate(). Not vLLM's defaults: CUDA graphs are captured
+for `--batches` alone, the cache is as large as the rows need, and without FlashInfer recurrent layers' prefill is
+Triton's. `--together` starts the engines at once (where the memory holds both) and lets each measure while the other
+waits. Codes are as vLLM's dummy loader leaves them.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -85,6 +89,7 @@ def measure(python: str, options: argparse.Namespace, logs: Path) -> list[dict[s
 def _start(python: str, options: argparse.Namespace, form: str, logs: Path) -> Any:
     words = [python, __file__, "--child", form, "--config", options.config, "--schema", options.schema]
     words += ["--tokenizer", options.tokenizer] if options.tokenizer else []
+    words += ["--lean"] if options.lean else []
     for name in ("batches", "prefill"):
         words += [f"--{name}", ",".join(map(str, getattr(options, name)))]
     for name in ("prompt", "steps", "repeats"):
@@ -129,14 +134,21 @@ def _engine(vllm: Any, options: argparse.Namespace, folder: str) -> Any:
     config = json.loads(Path(options.config).read_text(encoding="utf-8"))
     Path(folder, "config.json").write_text(json.dumps({**config, **FORMS[options.child]}), encoding="utf-8")
     longest = max(*options.prefill, options.prompt + options.steps, REQUEST + ANSWER) + SLACK
-    heads, size, layers = (config[name] for name in ("num_key_value_heads", "head_dim", "num_hidden_layers"))
-    rows = max(options.batches) * (options.prompt + options.steps + SLACK) + longest * max(AT_ONCE)
     return vllm.LLM(
         model=folder, load_format="dummy", tokenizer=options.tokenizer, skip_tokenizer_init=options.tokenizer is None,
         max_model_len=longest, max_num_seqs=max(options.batches), gpu_memory_utilization=0.1,
-        kv_cache_memory_bytes=rows * layers * 2 * heads * size * 2,
+        kv_cache_memory_bytes=_cache_bytes(config, options, longest),
         compilation_config={"cudagraph_capture_sizes": sorted(options.batches)},
+        additional_config={} if find_spec("flashinfer") else {"gdn_prefill_backend": "triton"},
     )  # fmt: skip
+
+
+def _cache_bytes(config: dict[str, Any], options: argparse.Namespace, longest: int) -> int:
+    """As if every layer kept keys and values and, where some are recurrent, states in fp32 too, with pages as large."""
+    heads, size, layers = (config[name] for name in ("num_key_value_heads", "head_dim", "num_hidden_layers"))
+    tokens = max(options.batches) * (options.prompt + options.steps + SLACK) + longest * max(AT_ONCE)
+    state = 4 * config.get("linear_num_value_heads", 0) * config.get("linear_value_head_dim", 0) ** 2
+    return int(layers * (tokens * 2 * heads * size * 2 + 2 * max(options.batches) * state))
 
 
 def _measured(vllm: Any, engine: Any, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -167,7 +179,8 @@ def _measured(vllm: Any, engine: Any, options: argparse.Namespace) -> Iterator[d
     for length in options.prefill:
         found = [timed(prompts(1, length), 1, **free)[0] * 1e3 for _ in range(options.repeats + 1)][1:]
         yield {"prefill": length, "ms": round(statistics.median(found), 3)}
-    yield from _requests(vllm, options, prompts, timed)
+    if not options.lean:
+        yield from _requests(vllm, options, prompts, timed)
 
 
 def _requests(vllm: Any, options: argparse.Namespace, prompts: Any, timed: Any) -> Iterator[dict[str, Any]]:
@@ -199,6 +212,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name, number in (("prompt", 512), ("steps", 48), ("repeats", 3)):
         parser.add_argument(f"--{name}", type=int, default=number)
     parser.add_argument("--together", action="store_true", help="start all engines at once")
+    parser.add_argument("--lean", action="store_true", help="no requests")
     parser.add_argument("--child", choices=list(FORMS), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
