@@ -190,18 +190,18 @@ def cases(capability: int) -> list[Case]:
     turned = {**heads, "BH": 4, "NORM": True, "BIAS": False, "LD": 5120}
     made.append((attention.rope_kernel, {**turned, "PARTS": 4, "TB": 1}, 1, {}, {}))
     made.append((attention.rope_kernel, {**turned, "PARTS": 1, "TB": 4}, 4, {}, {}))
-    for tokens, shape in launch.ATTEND_FEW.items():
-        few = {**heads, **asm, "G": 8, "GP": 8, "MP": 16, "SP": attention.splits(tokens, 4), "T": tokens, **shape}
-        few |= {"R": attend_few.OWN, "LD": 5120, "NORM": True, "BIAS": False}
+    for tokens in (1, 2, 4, 8):
+        few = {**heads, **asm, "G": 8, "GP": 8, "MP": 16, "T": tokens, "R": attend_few.OWN, "LD": 5120}
+        few |= {"NORM": True, "BIAS": False, **launch.few_attention(_NOTHING, tokens, 4, 128, 32)}
         warps = few.pop("num_warps")
         few.pop("CODES")
         made.append((attend_few.attend_few_kernel, few, warps, {"out": "*fp16"}, {}))
         if capability in (80, 90):
-            large = {"N": 16, "KH": 2, "D": 256, "LD": 9216, "SP": attention.splits(tokens, 2)}
-            large |= {name: value for name, value in launch.few_attention(tokens, 256).items() if name != "num_warps"}
-            made.append((attend_few.attend_few_kernel, {**few, **large}, large["WARPS"], {"out": "*fp16"}, {}))
+            large = {"N": 16, "KH": 2, "D": 256, "LD": 9216, **launch.few_attention(_NOTHING, tokens, 2, 256, 32)}
+            warps = large.pop("num_warps")
+            made.append((attend_few.attend_few_kernel, {**few, **large}, warps, {"out": "*fp16"}, {}))
     walk = {**heads, **asm, "G": 8, "GP": 8, "HP": 8, "T": 8, "LD": 5120, "NORM": True, "BIAS": False}
-    walk |= launch.walking_shape(_NOTHING, 32, 0, 16)
+    walk |= launch.walking_shape(_NOTHING, 8, 4, False, True, 16)
     warps = walk.pop("num_warps")
     made.append((walk_few.walk_few_kernel, walk, warps, {"out": "*fp16"}, {}))
     gate = {"N": 4096, "LD": 9216, "PARTS": 2, "BN": 1024, "PLANE": True, **pdl}
@@ -285,10 +285,14 @@ def coded(capability: int) -> list[Case]:
     found = {case[0]: case for case in cases(capability) if "CODES" in case[1] and case[1]["D"] == 128}
     instructions, types = {"CODES": 89 if capability >= 89 else 80}, {"keys": "*u8", "values": "*u8"}
     expand = (expanding.expand_kernel, {"KH": 4, "D": 128, "B": kv_blocks.BLOCK, **instructions}, 8, types, {})
-    return [expand] + [
+    made = [
         (kernel, {**constants, **instructions}, warps, {**differing, **types}, options)
         for kernel, constants, warps, differing, options in found.values()
     ]
+    near = launch.walking_shape(_NOTHING, 8, 4, True, False, 16)
+    warps = near.pop("num_warps")
+    walks = [case for case in made if case[0] is walk_few.walk_few_kernel]
+    return [expand, *made, *((kernel, {**constants, **near}, warps, *rest) for kernel, constants, _, *rest in walks)]
 
 
 def formed(capability: int) -> list[Case]:

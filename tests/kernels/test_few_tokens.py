@@ -240,20 +240,24 @@ def test_rope_and_attention_over_short_and_split_caches(kept: str) -> None:
     assert distance(made[0][1][:5], made[1][1][:5]) < 5e-4
 
 
+WAYS = [("fp16", False), ("fp16", True), ("fp8", False), ("fp8", True)]
+"""How entries are kept, and whether caches are called long: two kernels, and one of them in two shapes."""
 LONE = [([2], [position], 1) for position in (0, 63, 64, 200, 299)]
 SEVERAL = [
     ([0, 1, 1, 1, 2], [0, 126, 127, 128, 299], 5), ([1] * 8, [*range(60, 68)], 8), ([2, 2, 0], [0, 1, 64], 3),
     ([0, 1, 1], [257, 128, 129], 2),
 ]  # fmt: skip
 """Slots and positions of a step's tokens, and how many are live: rows alone, drafts, the first tokens of a cache."""
-PLACED = [*((*case, True, "fp16") for case in LONE + SEVERAL)]
-PLACED += [(*case, False, kept) for case in (LONE[-1], SEVERAL[0]) for kept in ("fp16", "fp8")]
-"""Without a bias once for each of the two kernels: it is added before anything is looked for by position."""
+PLACED = [*((*case, True, "fp16", False) for case in LONE + SEVERAL), (*SEVERAL[0], True, "fp16", True)]
+PLACED += [(*case, False, kept, far) for case in (LONE[-1], SEVERAL[0]) for kept, far in WAYS]
+"""Without a bias once for each way: it is added before anything is looked for by position."""
 
 
 @pytest.mark.usefixtures("few_splits")
-@pytest.mark.parametrize(("slots", "positions", "live", "biased", "kept"), PLACED)
-def test_attention_with_its_rope(slots: list[int], positions: list[int], live: int, biased: bool, kept: str) -> None:
+@pytest.mark.parametrize(("slots", "positions", "live", "biased", "kept", "far"), PLACED)
+def test_attention_with_its_rope(
+    slots: list[int], positions: list[int], live: int, biased: bool, kept: str, far: bool
+) -> None:
     tokens, heads, kv, dim, length, integer = len(slots), 8, 2, 32, 300, torch.int32
     angles = torch.outer(torch.arange(length).float(), 1e4 ** (-torch.arange(dim // 2) / (dim // 2)))
     bias = torch.randn((heads + 2 * kv) * dim) if biased else None
@@ -261,7 +265,7 @@ def test_attention_with_its_rope(slots: list[int], positions: list[int], live: i
     qkv = torch.randn(tokens, (heads + 2 * kv) * dim)
     table = torch.randperm(12, dtype=integer)[:9].view(3, 3)
     stored, made = stored_as(kept, torch.randn(2, 12, kv, BLOCK, dim).half()), []
-    step = Step(*(torch.tensor(part, dtype=integer) for part in (slots, slots, positions, [live])))
+    step = Step(*(torch.tensor(part, dtype=integer) for part in (slots, slots, positions, [live])), far=far)
     for function in (attend_few.attend_few, attend_few.attend_few_reference):
         cache = Cache(stored[0].clone(), stored[1].clone(), table)
         query, out = torch.empty(tokens, heads * dim).half(), torch.full((tokens, heads * dim), float("nan")).half()

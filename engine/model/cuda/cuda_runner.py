@@ -28,6 +28,7 @@ from engine.model.cuda.fragment_model import FragmentModel, Weights, fragment_mo
 from engine.model.cuda.prefill_forward import LONG_KERNELS, LONG_REFERENCES, PrefillForward
 from engine.model.cuda.step_input import StepInput
 from engine.model.cuda.wide_forward import WIDE, WIDE_KERNELS, WIDE_REFERENCES, WideForward, reads_much
+from engine.model.kernels.attention import attend_few
 from engine.model.kernels.attention.attention import Step
 from engine.model.kernels.attention.tile_attention import Tiles
 from engine.model.kernels.sampling.sampling import chunks_of_block, sample, sample_reference
@@ -59,6 +60,8 @@ class Path(NamedTuple):
     """Whether it takes rows in tiles of queries."""
     lone: bool = True
     """Where layers keep states, whether no row has several tokens."""
+    far: bool = False
+    """Whether a few tokens' caches are long."""
 
 
 _CLOCKS = ("given", "begin", "ready", "copying", "masked", "woken", "done")
@@ -133,6 +136,7 @@ class CudaRunner:
         paths += [Path(count, min(count, SHORT), True, self._states is None) for count in tiled]
         if self._states is not None:
             paths += [Path(count, count, False, lone=False) for count in short[1:]]
+        paths += [path._replace(far=True) for path in paths if self._are_long(path.tokens, self.max_sequence)]
         sampled = [count for count in short if count <= bucket_of(self.max_batch, self._sampler.capacity)]
         variants = [
             (count, stages, filtered, False) for count in sampled for stages, filtered in (((), False), ((1,), True))
@@ -194,7 +198,13 @@ class CudaRunner:
             tiled = tiled or any(len(row.tokens) > ALONG for row in rows)
         step = 128 if count <= 1024 else 256
         bucket = -(-count // step) * step if tiled else bucket_of(count, WIDE)
-        return Path(bucket, self._head_rows(bucket, wanted), tiled, self._states is None or (lone and not tiled))
+        head, lone = self._head_rows(bucket, wanted), self._states is None or (lone and not tiled)
+        return Path(bucket, head, tiled, lone, self._are_long(bucket, max(row.position for row in rows)))
+
+    def _are_long(self, tokens: int, longest: int) -> bool:
+        """Whether so many tokens are few, behind caches so long that other kernels are faster."""
+        shape = self._few.model.shape
+        return tokens <= FEW and attend_few.are_long(tokens, shape.kv_heads, shape.head_dim, longest)
 
     def _head_rows(self, count: int, wanted: int) -> int:
         """Rows that the head computes: none, all of a short step, 64 of a long one, or as many as there can be."""
@@ -210,8 +220,8 @@ class CudaRunner:
 
     def _work(self, path: Path) -> Callable[[], None]:
         """The launches of a step."""
-        bucket, head, tiled, lone = path
-        step, tiles = self._input.view(bucket, tiled=tiled, lone=lone)
+        bucket, head, tiled, lone, far = path
+        step, tiles = self._input.view(bucket, tiled=tiled, lone=lone, far=far)
         if tiled:
             return lambda: self._run_long(head, step, tiles)
         if bucket > FEW:

@@ -77,13 +77,14 @@ class StepInput:
     def wanted(self) -> Tensor:
         return self._part["wanted"]
 
-    def view(self, tokens: int, *, tiled: bool = False, lone: bool = False) -> tuple[Step, Tiles]:
+    def view(self, tokens: int, *, tiled: bool = False, lone: bool = False, far: bool = False) -> tuple[Step, Tiles]:
         """The first `tokens` tokens, as the kernels take them; `lone` where each is a row. Elsewhere rows are as many
         as there can be or, unless they are `tiled`, more, so that no power of two is as many: that would say `lone`."""
         part = self._part
         rows = tokens if lone else self._spans if tiled else 2 * self._spans + 1
         spans = self._spans_of(part, rows, tokens // CHUNK + self._spans)
-        step = Step(part["tokens"][:tokens], part["slots"][:tokens], part["positions"][:tokens], part["live"], spans)
+        ids, slots, positions = (part[name][:tokens] for name in ("tokens", "slots", "positions"))
+        step = Step(ids, slots, positions, part["live"], spans, far)
         tiles = min(self._tiles, -(-tokens // QUERY_TILE) + self._tiles - self._most // QUERY_TILE)
         return step, Tiles(part["first"][:tiles], part["count"][:tiles])
 

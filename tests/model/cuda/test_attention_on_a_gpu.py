@@ -40,7 +40,8 @@ def test_two_rows_over_query_tiles(dim: int, kept: str) -> None:
 @pytest.mark.parametrize("tokens", [1, 2, 4, 8])
 @pytest.mark.parametrize("position", [0, 70, 530, 5000])
 @pytest.mark.parametrize("kept", ["fp16", "fp8"])
-def test_few_tokens_join_their_parts(tokens: int, position: int, kept: str) -> None:
+@pytest.mark.parametrize("far", [False, True])
+def test_few_tokens_join_their_parts(tokens: int, position: int, kept: str, far: bool) -> None:
     """The last two are one row's, where there are two. Short caches have one part or two, long ones more than are read
     at once; the second launch finds all parts unset, as the first did."""
     torch.manual_seed(0)
@@ -49,7 +50,7 @@ def test_few_tokens_join_their_parts(tokens: int, position: int, kept: str) -> N
     slots = torch.tensor([*range(tokens - 1), max(0, tokens - 2)], **integer)
     positions = torch.full((tokens,), position, **integer)
     positions[-1] += tokens > 1
-    step = Step(slots, slots, positions, torch.tensor([tokens], **integer))
+    step = Step(slots, slots, positions, torch.tensor([tokens], **integer), far=far)
     depth = (position + 1) // BLOCK + 1
     table = torch.randperm(tokens * depth, device=device).to(torch.int32).view(tokens, depth)
     stored = stored_as(kept, torch.randn(2, tokens * depth, kv, BLOCK, dim, device=device).half())

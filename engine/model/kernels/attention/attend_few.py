@@ -29,27 +29,11 @@ from engine.model.kernels.device.units import release_next, wait_for_previous
 
 LEAST_HEAD = 32
 """The smallest head, since products take its halves, of 16 columns at least."""
-TOGETHER = 4
-"""Up to so many tokens the warps of a block share its turns: over long caches the other way is faster, over short ones
-this."""
+FAR = 80_000
+"""Positions that the heads of a step's tokens have together, as many as the longest cache has for each, from which on
+warps that walk by themselves are faster than those that share a block's turns."""
 OWN = 16
 """The step's own tokens that a block makes entries of: as many as a product takes, and more than there can be."""
-_FETCH = tl.constexpr(
-    "{\n.reg .pred p;\n.reg .u32 t;\nmov.u32 t, %tid.x;\nsetp.eq.u32 p, t, 0;\nsetp.gt.and.s32 p, $3, 0, p;\n"
-    "@p cp.async.bulk.prefetch.L2.global [$1], $3;\n@p cp.async.bulk.prefetch.L2.global [$2], $3;\nmov.u32 $0, 0;\n}"
-)
-
-
-@triton.jit
-def _fetch(keys, values, size, PDL: tl.constexpr):
-    """Ask the second-level cache for `size` bytes of keys and of values; where there is no dependent launch, nothing
-    hides it."""
-    if PDL > 0:
-        first = keys.to(tl.uint64, bitcast=True)
-        second = values.to(tl.uint64, bitcast=True)
-        tl.inline_asm_elementwise(
-            _FETCH, "=r,l,l,r", [first, second, size], dtype=tl.int32, is_pure=False, pack=1
-        )  # fmt: skip
 
 
 @triton.jit
@@ -86,12 +70,12 @@ def attend_few_kernel(
     arrived, out, M, eps, scale,
     N: tl.constexpr, KH: tl.constexpr, D: tl.constexpr, B: tl.constexpr, G: tl.constexpr, GP: tl.constexpr,
     MP: tl.constexpr, BK: tl.constexpr, SP: tl.constexpr, LEAST: tl.constexpr, J: tl.constexpr, T: tl.constexpr,
-    R: tl.constexpr, LD: tl.constexpr, HELD: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr,
-    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr,
+    R: tl.constexpr, LD: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (T, KH, 1 + SP). qkv fp32 [T, (N + 2 KH) D], rows LD apart; out fp16 [T, N D]. The first block has the
-    step's own tokens, each of the others a stretch of the cache, with HELD its first keys and values in registers
-    before the wait. BK divides B, so that the keys of a turn lie in one block of the cache."""
+    step's own tokens, each of the others a stretch of the cache, whose first keys and values are in registers before
+    the wait. BK divides B, so that the keys of a turn lie in one block of the cache."""
     HALF: tl.constexpr = D // 2
     token = tl.program_id(0)
     kv = tl.program_id(1)
@@ -118,13 +102,8 @@ def attend_few_kernel(
         own_sin = tl.load(sine + own[:, None] * HALF + i, mask=mates, other=0.0)
         query_gains = gains(q_gain, i, D)
         own_gains = gains(k_gain, i, D)
-        if HELD:
-            ahead = _entries(keys, values, block, kv, begin, end, KH, D, B, BK)
-            block = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
-        else:
-            place = part_of(block, kv, KH, D, B, 0) + begin % B * D
-            size = tl.minimum(tl.minimum(end - begin, B - begin % B), LEAST) * (2 * D)
-            _fetch(keys + place, values + place, size, PDL)
+        ahead = _entries(keys, values, block, kv, begin, end, KH, D, B, BK)
+        block = tl.load(blocks + (begin + BK) // B, mask=begin + BK < end, other=0)
         wait_for_previous(PDL)
         due = take_part(arrived + token * KH + kv, active, ASM)
         rows = qkv + token * LD
@@ -137,14 +116,10 @@ def attend_few_kernel(
         best = tl.full([MP], -float("inf"), tl.float32)
         total = tl.zeros([MP], tl.float32)
         acc = tl.zeros([MP, D], tl.float32)
-        for at in tl.range(begin, end, BK, num_stages=1 if HELD else 2):
-            if HELD:
-                first, second, value = ahead
-                ahead = _entries(keys, values, block, kv, at + BK, end, KH, D, B, BK)
-                block = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
-            else:
-                first, second, value = _entries(keys, values, block, kv, at, end, KH, D, B, BK)
-                block = tl.load(blocks + (at + BK) // B, mask=at + BK < end, other=0)
+        for at in tl.range(begin, end, BK, num_stages=1):
+            first, second, value = ahead
+            ahead = _entries(keys, values, block, kv, at + BK, end, KH, D, B, BK)
+            block = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
             best, total, acc = _turn(
                 qa, qb, first, second, value, at + tl.arange(0, BK) < end, best, total, acc, scale
             )  # fmt: skip
@@ -164,6 +139,11 @@ def attend_few_kernel(
         )  # fmt: skip
 
 
+def are_long(tokens: int, kv_heads: int, head_dim: int, longest: int) -> bool:
+    """Whether caches of up to so many positions are, for `Step.far`; larger heads have no other way."""
+    return head_dim <= 128 and tokens * kv_heads * longest > FAR
+
+
 def attend_few(
     qkv: Tensor, norm: HeadNorm, turns: tuple[Tensor, Tensor], step: Step, cache: Cache, scratch: Scratch,
     query: Tensor, out: Tensor,
@@ -174,16 +154,16 @@ def attend_few(
     kv_heads, size, dim = cache.sizes
     tokens, heads = out.shape[0], out.shape[1] // dim
     padded = scratch.acc.shape[2]
-    if coding(cache.keys) or (tokens > TOGETHER and dim <= 128):
+    if coding(cache.keys) or (step.far and tokens > 1):
         walk_few(qkv, norm, turns, step, cache, scratch, out)
         return
-    attend_few_kernel[(tokens, kv_heads, 1 + splits(tokens, kv_heads))](
+    shape = launch.few_attention(qkv, tokens, kv_heads, dim, splits(tokens, kv_heads))
+    attend_few_kernel[(tokens, kv_heads, 1 + shape["SP"])](
         qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query,
         qkv if norm.key is None else norm.key, *turns, step.slots, step.positions, step.live, *cache, scratch.acc,
         scratch.stats, scratch.arrived, out, cache.table.shape[1], norm.eps, dim**-0.5 * 1.4426950408889634,
         N=heads, KH=kv_heads, D=dim, B=size, G=heads // kv_heads, GP=padded, MP=max(16, padded),
-        SP=splits(tokens, kv_heads), T=tokens, R=OWN, LD=qkv.stride(0), NORM=norm.query is not None,
-        BIAS=norm.bias is not None, **launch.few_attention(tokens, dim),
+        T=tokens, R=OWN, LD=qkv.stride(0), NORM=norm.query is not None, BIAS=norm.bias is not None, **shape,
         **launch.options(qkv, "attend_few"),
     )  # fmt: skip
 

@@ -100,6 +100,8 @@ class Step(NamedTuple):
     """int32 [1]: tokens at and after it are padding; they write nothing and go nowhere."""
     spans: Spans | None = None
     """The same by rows, where a layer keeps a state."""
+    far: bool = False
+    """Whether a few tokens' caches are long (`attend_few.are_long`)."""
 
 
 class Scratch(NamedTuple):

@@ -1,4 +1,4 @@
-"""What `attend_few` does by warps that walk the cache by themselves (`walking`), over codes and for several tokens."""
+"""What `attend_few` does by warps that walk the cache by themselves (`walking`): over codes, and over long caches."""
 
 from __future__ import annotations
 
@@ -93,20 +93,23 @@ def walk_few_kernel(
         # asked for before the query is turned, where the block has any: the two do not wait for each other
         key, raw_a, raw_b, raw_value = own_entries(rows, own, position, kv, i, d, mates, N, KH, D, LD)
         qa, qb = turned(query_a, query_b, bias, query_gains, g, i, inside, cos, sin, eps, D, NORM, BIAS)
-        qa = _for_all(tl.trans(qa), WARPS)
-        qb = _for_all(tl.trans(qb), WARPS)
-        place = tl.arange(0, WARPS)[:, None] * 16 + tl.arange(0, 16)[None, :]
-        so_far = beginning(D, HP, WARPS)
+        qa = tl.trans(qa)
+        qb = tl.trans(qb)
         if split > 0:
+            place = tl.arange(0, WARPS)[:, None] * 16 + tl.arange(0, 16)[None, :]
+            so_far = beginning(D, HP, WARPS)
+            all_a = _for_all(qa, WARPS)
+            all_b = _for_all(qb, WARPS)
             for at in tl.range(begin, end, BK, num_stages=1):
                 first, second, value, of_keys, of_values = ahead
                 ahead = load_entries(keys, values, block, kv, at + BK, end, KH, D, B, WARPS, CODES)
                 block = tl.load(blocks + (at + 2 * BK) // B, mask=at + 2 * BK < end, other=0)
                 so_far = turn(
-                    qa, qb, key_plane(first, D, WARPS, CODES, ASM), key_plane(second, D, WARPS, CODES, ASM),
+                    all_a, all_b, key_plane(first, D, WARPS, CODES, ASM), key_plane(second, D, WARPS, CODES, ASM),
                     value_plane(value, D, WARPS, CODES, ASM), of_keys, of_values, at + place < end, so_far, scale,
                     CODES,
                 )  # fmt: skip
+            best, total, acc = gathered(so_far, D, HP, CODES)
         else:
             ka, kb = turned(raw_a, raw_b, bias, own_gains, key, i, mates, own_cos, own_sin, eps, D, NORM, BIAS)
             new = own_values(raw_value, bias, key, d, mates, KH, D, BIAS)
@@ -127,11 +130,11 @@ def walk_few_kernel(
             if CODES:
                 key_exponents = tl.reshape(key_exponents, [1, 16])
                 value_exponents = tl.reshape(value_exponents, [1, 16])
-            so_far = turn(
-                qa, qb, _for_all(ka, WARPS), _for_all(kb, WARPS), _for_all(tl.trans(new), WARPS), key_exponents,
-                value_exponents, floor + place <= position, so_far, scale, CODES,
+            alone = turn(
+                _for_all(qa, 1), _for_all(qb, 1), _for_all(ka, 1), _for_all(kb, 1), _for_all(tl.trans(new), 1),
+                key_exponents, value_exponents, own[None, :] <= position, beginning(D, HP, 1), scale, CODES,
             )  # fmt: skip
-        best, total, acc = gathered(so_far, D, HP, CODES)
+            best, total, acc = gathered(alone, D, HP, CODES)
         hand_in(
             best, total, acc, acc_parts, stat_parts, arrived, due, out, token, kv, split, active, N, KH, D, G, GP, HP,
             1 + SP, J, WARPS, ASM,
@@ -145,7 +148,7 @@ def walk_few(
     kv_heads, size, dim = cache.sizes
     tokens, heads = out.shape[0], out.shape[1] // dim
     padded, codes = scratch.acc.shape[2], coding(cache.keys)
-    shape = launch.walking_shape(qkv, tokens * kv_heads, codes, scratch.acc.shape[0] // tokens - 1)
+    shape = launch.walking_shape(qkv, tokens, kv_heads, codes > 0, step.far, scratch.acc.shape[0] // tokens - 1)
     walk_few_kernel[(tokens, kv_heads, 1 + shape["SP"])](
         qkv, qkv if norm.bias is None else norm.bias, qkv if norm.query is None else norm.query,
         qkv if norm.key is None else norm.key, *turns, step.slots, step.positions, step.live, *cache, scratch.acc,

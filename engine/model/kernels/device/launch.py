@@ -195,36 +195,34 @@ def stream_blocks(tensor: Tensor) -> int:
     return STREAM_BLOCKS * multiprocessors(tensor) if tensor.is_cuda else 1
 
 
-ATTEND_FEW: dict[int, dict[str, int]] = {
-    1: {"BK": 64, "LEAST": 64, "J": 16, "HELD": 1, "WARPS": 8, "num_warps": 8},
-    2: {"BK": 64, "LEAST": 128, "J": 8, "HELD": 1, "WARPS": 8, "num_warps": 8},
-    4: {"BK": 64, "LEAST": 256, "J": 4, "HELD": 1, "WARPS": 8, "num_warps": 8},
-    8: {"BK": 64, "LEAST": 256, "J": 4, "HELD": 0, "WARPS": 8, "num_warps": 8},
-}
-"""Attention of up to so many tokens where one launch does all, as `attention_shape`; with HELD a block has its first
-keys in registers before it waits, else on their way into the second-level cache."""
+def few_attention(tensor: Tensor, tokens: int, kv_heads: int, head: int, most: int) -> dict[str, int]:
+    """Launch constants of `attention.attend_few`: each token's heads have `most` blocks at most, and all together no
+    more than there are multiprocessors, each of which holds one, with one a head for the step's own tokens. Heads
+    beyond 128 are shared by 16 warps: else registers are spilled."""
+    held = multiprocessors(tensor) if tensor.is_cuda else 8 * tokens * kv_heads
+    blocks = max(1, min(most, held // (tokens * kv_heads) - 1))
+    warps = 8 if head <= 128 else 16
+    return {
+        "SP": blocks, "BK": 64, "LEAST": 64, "J": max(4, 16 // tokens), "WARPS": warps, "num_warps": warps,
+    }  # fmt: skip
 
 
-def few_attention(tokens: int, head: int) -> dict[str, int]:
-    """Keys and values of heads beyond 128 that are held are shared by 16 warps: else registers are spilled."""
-    shape = next(shape for most, shape in ATTEND_FEW.items() if tokens <= most)
-    return {**shape, "WARPS": 16, "num_warps": 16} if head > 128 and shape["HELD"] else shape
-
-
-WALK_BLOCKS = (2, 3)
-"""Blocks of `attention.walk_few` that a multiprocessor holds, over fp16 and over codes: as many as registers allow."""
+WALK_BLOCKS = {4: 3, 8: 1}
+"""Blocks of `attention.walk_few` that a multiprocessor holds, by their warps: as many as registers allow, of codes."""
 WALK_SPLITS = 32
 """The most of them that share one head's cache of one token."""
 
 
-def walking_shape(tensor: Tensor, heads: int, codes: int, most: int) -> dict[str, int]:
-    """Launch constants of that for so many heads of all tokens: no more blocks, at most `most` a head, than are held at
-    once. Where those of 4 warps would be too many, blocks have 8."""
-    held = multiprocessors(tensor) if tensor.is_cuda else 8 * heads
-    split = WALK_BLOCKS[codes > 0] * held // heads
-    if split > WALK_SPLITS:
-        return {"SP": min(WALK_SPLITS, most, held // heads), "LEAST": 128, "J": 16, "WARPS": 8, "num_warps": 8}
-    return {"SP": max(1, min(most, split)), "LEAST": 256, "J": 8, "WARPS": 4, "num_warps": 4}
+def walking_shape(tensor: Tensor, tokens: int, kv_heads: int, codes: bool, far: bool, most: int) -> dict[str, int]:
+    """Launch constants of that: no more blocks, at most `most` a head, than are held at once; over long caches (`far`)
+    of fp16, or of two tokens at most, of 8 warps."""
+    lone = tokens <= 2
+    warps = 8 if not codes or (far and lone) else 4
+    held = WALK_BLOCKS[warps] * (multiprocessors(tensor) if tensor.is_cuda else 8 * tokens * kv_heads)
+    blocks = max(1, min(WALK_SPLITS, most, held // (tokens * kv_heads)))
+    return {
+        "SP": blocks, "LEAST": 128 if lone else 256, "J": 16 if lone else 8, "WARPS": warps, "num_warps": warps,
+    }  # fmt: skip
 
 
 DELTA_TILES = {"num_warps": 8}
