@@ -43,6 +43,7 @@ SHOWN = {
     "steps": "steps", "step p50": "step_p50_ms", "p99": "step_p99_ms", "schema p50": "schema_p50_ms",
     "max": "schema_max_ms", "health p95": "health_p95_ms",
 }  # fmt: skip
+RATIOS = {"step_p99_ms": "p99", "schema_max_ms": "max", "health_p95_ms": "health"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -202,9 +203,10 @@ def settled(process: subprocess.Popen[str]) -> dict[str, int]:
 def show(name: str, number: int, run: dict[str, Any]) -> None:
     figures = "  ".join(f"{label} {run[key]}" for label, key in SHOWN.items())
     asked = f"  asked {sum(run['asked'].values())}" if run["asked"] else ""
+    ratios = "  times idle: " + ", ".join(f"{RATIOS[key]} {ratio}" for key, ratio in run.get("ratios", {}).items())
     missed = f"  MISSED {', '.join(run['missed'])}" if run.get("missed") else ""
     wrong = f"  WRONG {len(run['wrong'])}: {run['wrong'][0]}" if run["wrong"] else ""
-    print(f"{name:20} {number}  {figures}{asked}{missed}{wrong}", flush=True)
+    print(f"{name:20} {number}  {figures}{asked}{ratios if 'ratios' in run else ''}{missed}{wrong}", flush=True)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
