@@ -203,8 +203,7 @@ class CudaRunner:
 
     def _are_long(self, tokens: int, longest: int) -> bool:
         """Whether so many tokens are few, behind caches so long that other kernels are faster."""
-        shape = self._few.model.shape
-        return tokens <= FEW and attend_few.are_long(tokens, shape.kv_heads, shape.head_dim, longest)
+        return tokens <= FEW and attend_few.are_long(tokens, self._few.caches[0], longest)
 
     def _head_rows(self, count: int, wanted: int) -> int:
         """Rows that the head computes: none, all of a short step, 64 of a long one, or as many as there can be."""

@@ -29,9 +29,9 @@ from engine.model.kernels.device.units import release_next, wait_for_previous
 
 LEAST_HEAD = 32
 """The smallest head, since products take its halves, of 16 columns at least."""
-FAR = 80_000
+FAR, FAR_IN_CODES = 80_000, 16_000
 """Positions that the heads of a step's tokens have together, as many as the longest cache has for each, from which on
-warps that walk by themselves are faster than those that share a block's turns."""
+warps that walk by themselves are faster than those that share a block's turns; over codes, eight than four."""
 OWN = 16
 """The step's own tokens that a block makes entries of: as many as a product takes, and more than there can be."""
 
@@ -139,9 +139,10 @@ def attend_few_kernel(
         )  # fmt: skip
 
 
-def are_long(tokens: int, kv_heads: int, head_dim: int, longest: int) -> bool:
-    """Whether caches of up to so many positions are, for `Step.far`; larger heads have no other way."""
-    return head_dim <= 128 and tokens * kv_heads * longest > FAR
+def are_long(tokens: int, cache: Cache, longest: int) -> bool:
+    """Whether rows of up to so many positions are, for `Step.far`; larger heads have no other way."""
+    kv_heads, _, dim = cache.sizes
+    return dim <= 128 and tokens * kv_heads * longest > (FAR_IN_CODES if cache.in_codes else FAR)
 
 
 def attend_few(

@@ -47,10 +47,14 @@ class Cache(NamedTuple):
     @property
     def sizes(self) -> tuple[int, int, int]:
         """K, B and D."""
-        if self.keys.dim() == 4:
-            _, kv_heads, size, dim = self.keys.shape
-            return kv_heads, size, dim
-        return self.keys.shape[1], BLOCK, self.keys.shape[2] // BLOCK - 1
+        if self.in_codes:
+            return self.keys.shape[1], BLOCK, self.keys.shape[2] // BLOCK - 1
+        _, kv_heads, size, dim = self.keys.shape
+        return kv_heads, size, dim
+
+    @property
+    def in_codes(self) -> bool:
+        return self.keys.dim() == 3
 
     def entries(self, slot: int, length: int) -> tuple[Tensor, Tensor]:
         """A slot's first keys and values, fp32 [K, length, D]. For the references."""
