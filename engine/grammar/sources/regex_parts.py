@@ -13,18 +13,18 @@ from engine.errors import SchemaInvalid
 from engine.grammar.sources.plain_regex import Dot, plain_ebnf, plain_regex
 
 _EBNF = re.compile(
-    r"""\#[^\n]*                                            # a comment
-    | \[(?:\\.|[^\]\\\r\n])*\]                              # a class, or the options of a rule
+    r"""\[(?:\\.|[^\]\\\r\n])*\]                                # a class, or the options of a rule
     | (?<![\w.-])Regex\s*\(\s*(?P<pattern>"(?:\\.|[^"\\])*")\s*(?P<rest>[^)]*)\)
     | "(?:\\.|[^"\\\r\n])*" """,
     re.VERBOSE,
 )
+_COMMENT = re.compile(r"""\[(?:\\.|[^\]\\\r\n])*\]|"(?:\\.|[^"\\\r\n])*"|(?P<comment>\#[^\n]*)""")
 _LARK = re.compile(
     r"""[#][^\r\n]* | //[^\r\n]*                            # a comment
     | "(?:\^|\\u005[eE])"\s*\.\.\s*(?P<up_to>"(?:\\.|[^"\\\r\n])*")
     | "(?:\\.|[^"\\\r\n])*"                                 # a string
     | <[^\s<>]*>                                            # a special token
-    | %import\s+common\.ESCAPED_STRING\b(?:[ \t]*->[ \t]*(?P<alias>\w+))?
+    | %import\s+common[ \t]*\.[ \t]*ESCAPED_STRING\b(?:[ \t]*->[ \t]*(?P<alias>\w+))?
     | %import\s+common[ \t]*\((?P<names>[^)]*)\)
     | /(?P<regex>(?:\\.|[^/\\])+)/(?P<flags>[A-Za-z]*)""",
     re.VERBOSE | re.DOTALL,
@@ -41,11 +41,14 @@ _ESCAPED_STRING = r'"(?:[^"\\\n]|\\[^\n])*"'
 
 def plain_in_ebnf(source: str) -> str:
     """Every `Regex(...)` as a plain expression; as a plain `Regex` where a lazy rule may stand around it."""
+    source = _COMMENT.sub(lambda found: "" if found["comment"] else found[0], source)
     lazy = _LAZY.search(source) is not None
 
     def written(found: re.Match[str]) -> str:
         if found["pattern"] is None:
             return _caret_last(found[0]) if found[0].startswith("[") else found[0]
+        if _OPTION.sub("", found["rest"]).strip(", "):
+            raise SchemaInvalid(f"{found[0]} is not read: flags are letters, json_string true or false", param="ebnf")
         options = {name: json.loads(value) for name, value in _OPTION.findall(found["rest"])}
         flags, in_json = options.get("flags"), options.get("json_string", False)
         pattern = _string(found["pattern"])
@@ -60,7 +63,6 @@ def plain_in_ebnf(source: str) -> str:
 
 def plain_in_lark(source: str) -> str:
     """Every `/.../` plainly, and Lark's ESCAPED_STRING in place of XGrammar's."""
-    added: list[str] = []
 
     def written(found: re.Match[str]) -> str:
         if found["regex"] is not None:
@@ -72,18 +74,18 @@ def plain_in_lark(source: str) -> str:
         if found["names"] is not None:
             names = [name.strip() for name in found["names"].split(",")]
             if "ESCAPED_STRING" in names:
-                added.append(f"\nESCAPED_STRING: {_lark_regex(_ESCAPED_STRING, '')}\n")
                 names.remove("ESCAPED_STRING")
-                return f"%import common ({', '.join(names)})" if names else ""
+                others = f"\n%import common ({', '.join(names)})" if names else ""
+                return f"ESCAPED_STRING: {_lark_regex(_ESCAPED_STRING, '')}{others}"
         return found[0]
 
-    return _LARK.sub(written, source) + "".join(added)
+    return _LARK.sub(written, source)
 
 
 def _caret_last(token: str) -> str:
     """A class that begins with an escaped caret, with the caret at its end: XGrammar prints it first, as a negation."""
     inside, last = token[1:-1], ""
-    while (found := _CARET.match(inside, 0)) and (last or found[0] != "^"):
+    while (found := _CARET.match(inside, 0)) and (last or inside[0] != "^"):
         inside, last = ("_-" if found["range"] else "") + inside[found.end() :], "^"
     return f"[{inside}{last}]" if inside else '"^"'
 

@@ -56,10 +56,7 @@ def _tokens(source: str) -> Iterator[Token]:
 
 def string_of(token: Token) -> str:
     """What a string stands for."""
-    try:
-        return "".join(chr(code) for code, _ in _characters(token, token.text[1:-1], _IN_STRINGS))
-    except ValueError as error:
-        raise WrongGrammar(f"{error} in line {token.line}") from None
+    return "".join(chr(code) for code, _ in _characters(token, token.text[1:-1], _IN_STRINGS))
 
 
 def class_of(token: Token) -> Class:
@@ -86,8 +83,8 @@ def _characters(token: Token, text: str, escapable: str) -> Iterator[tuple[int, 
         hexadecimal = found[1] or found[2] or found[3]
         if hexadecimal:
             code = int(hexadecimal, 16)
-            if code > MAX_CODE_POINT:
-                raise WrongGrammar(f"no such code point: {found[0]} in line {token.line}")
+            if code > MAX_CODE_POINT or (token.kind == "string" and 0xD800 <= code < 0xE000):
+                raise WrongGrammar(f"no such character: {found[0]} in line {token.line}")
             yield code, False
         elif found[4] is None:
             yield ord(found[5]), found[5] == "-"
