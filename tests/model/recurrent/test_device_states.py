@@ -37,10 +37,7 @@ class Walk:
         self.fed_again = 0
 
     def go(self, *rows: RowInput) -> None:
-        before = sum(len(row.tokens) for row in rows)
-        rows = tuple(self.states.begin(rows))
-        self.fed_again += sum(len(row.tokens) for row in rows) - before
-        assert max(self.states.places(rows)) < 0, "steps of few tokens"
+        rows = self._begin(rows)
         for row in rows:
             where = rows_of([len(row.tokens)], [row.slot], [row.position])
             for layer, weights, fed in zip(self.states.layers(), self._weights, self._fed, strict=True):
@@ -48,6 +45,17 @@ class Walk:
                 inputs = [part[list(row.tokens)] for part in fed]
                 delta_step_reference(*inputs, weights, Rows(*where), layer.memory, out)
         self.states.end(rows)
+
+    def keep(self, *rows: RowInput) -> None:
+        """As `go`, but what is kept is not computed: for who asks where it is alone."""
+        self.states.end(self._begin(rows))
+
+    def _begin(self, rows: Sequence[RowInput]) -> tuple[RowInput, ...]:
+        before = sum(len(row.tokens) for row in rows)
+        rows = tuple(self.states.begin(rows))
+        self.fed_again += sum(len(row.tokens) for row in rows) - before
+        assert max(self.states.places(rows)) < 0, "steps of few tokens"
+        return rows
 
     def state(self, slot: int) -> Tensor:
         return self.states.memory.state[:, slot].clone()
@@ -109,7 +117,7 @@ def test_the_way_to_any_of_the_last_500_tokens_is_short(end: int) -> None:
     """Of a row alone: 560 tokens take 4 ms at the size of Qwen3-Coder-Next."""
     walk = Walk(1)
     for position in range(end):
-        walk.go(RowInput(0, [position % TOKENS], position))
+        walk.keep(RowInput(0, [position % TOKENS], position))
     row = walk.states._rows[0]
     for position in range(end - 500, end):
         base = max((copy.position for copy in row.copies if copy.position <= position), default=0)
@@ -122,7 +130,7 @@ def test_of_eight_rows_in_step_any_of_the_last_500_tokens_is_a_short_way(end: in
     """127 tokens take 1 ms a row at the size of Qwen3-Coder-Next; tokens fed again would take a prefill."""
     walk = Walk(32)
     for position in range(end):
-        walk.go(*(RowInput(slot, [position % TOKENS], position) for slot in range(8)))
+        walk.keep(*(RowInput(slot, [position % TOKENS], position) for slot in range(8)))
     for row in walk.states._rows[:8]:
         for back in range(1, 501):
             base = max(copy.position for copy in row.copies if copy.position <= end - back and copy.place is not None)
