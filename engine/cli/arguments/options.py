@@ -69,12 +69,12 @@ def add_draft(parser: Any) -> None:
         "--draft",
         type=lambda text: int(text) if text.isdecimal() else text,
         choices=get_args(Draft),
-        help="what a schema without $schema is (default 2020-12)",
+        help="draft of a schema without $schema (default 2020-12)",
     )
 
 
 def add_contents(parser: Any) -> None:
-    told = "do not hold contentEncoding and contentMediaType"
+    told = "do not enforce contentEncoding and contentMediaType"
     parser.add_argument("--no-contents", dest="contents", action="store_false", help=told)
 
 

@@ -2,7 +2,7 @@
 
 A document is serialised compactly with its own key order and tokenised; a token counts only if its bit is set in the
 mask and the matcher accepts it, up to the stop token. The check of the finished text plays no part. Of a rejected one
-the first character that no accepted text goes on with is told, counted from 0 in that serialisation. An INSTANCE is a
+it tells the first character at which no accepted text goes on, counted from 0 in that serialisation. An INSTANCE is a
 JSON file, a .jsonl file with one document a line, - for stdin, or JSON text. --cases reads lines of
 {"name", "schema", "tests": [{"data", "valid"}]} and prints one line a case.
 """

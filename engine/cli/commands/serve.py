@@ -1,4 +1,4 @@
-"""HTTP on one machine: LIFT's contract and OpenAI's. Listens at once and loads the model beside it.
+"""HTTP on one machine: LIFT's contract and OpenAI's. It listens at once, while the model loads.
 
 Without MASKLOOP_API_KEYS only loopback hosts are served, unless --insecure insists.
 """
