@@ -116,6 +116,18 @@ def task_quality(line: dict[str, Any]) -> None:
 
 
 @quick()
+def thinking(line: dict[str, Any]) -> None:
+    at_once, marker, thinks = line["arms"]
+    assert at_once["thought"] == marker["thought"] == [0, 0, 0]
+    assert 0 < thinks["thought"][0] <= 20
+    for arm in line["arms"]:
+        assert arm["cost"][0] > 0
+        assert arm["cost_gain"][0] == pytest.approx(arm["cost"][0] - marker["cost"][0])
+        # A model of random weights finds no legal token likelier than another, with or without a text before.
+        assert 4 < arm["cost_a_token"][0] < 8
+
+
+@quick()
 def lift_asgi(line: dict[str, Any]) -> None:
     assert line["requests"] >= line["documents"] == len(line["document_tokens"]) > 0
     assert 0 < line["p50_s"] <= line["p99_s"] <= line["max_s"]
