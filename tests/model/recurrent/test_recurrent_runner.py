@@ -35,6 +35,7 @@ GPU = pytest.param(
     marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
 )
 DEVICES = pytest.mark.parametrize("device", ["cpu", GPU])
+Folders = dict[str, Path]
 
 
 class Made(NamedTuple):
@@ -45,10 +46,16 @@ class Made(NamedTuple):
     """Of the decoder after each of the tokens."""
 
 
-def make(folder: Path, name: str, device: str, quantization: str | None = None) -> Made:
-    tiny_recurrent.save(name, folder, **tiny_recurrent.SUITED, num_experts_per_tok=8)
-    config = EngineConfig(model=str(folder), max_batch=3, max_sequence=512, quantization=quantization)
-    read = cuda_loader._read(config, resolve(str(folder)), device)
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Each model as its maker has it; read-only."""
+    suited = {**tiny_recurrent.SUITED, "num_experts_per_tok": 8}
+    return {name: tiny_recurrent.save(name, tmp_path_factory.mktemp(name), **suited) for name in tiny_recurrent.NAMES}
+
+
+def make(folders: Folders, name: str, device: str, quantization: str | None = None) -> Made:
+    config = EngineConfig(model=str(folders[name]), max_batch=3, max_sequence=512, quantization=quantization)
+    read = cuda_loader._read(config, resolve(config.model), device)
     assert isinstance(read.weights, dict)
     plain = {held: weight.to("cpu", torch.float32) for held, weight in dequantized(read.weights).items()}
     decoder = Decoder(Shape.from_config(read.settings), plain, slots=1, positions=512, dtype=torch.float32)
@@ -85,8 +92,8 @@ def greedy(slots: Sequence[int]) -> SampleInputs:
 @DEVICES
 @pytest.mark.parametrize("name", tiny_recurrent.NAMES)
 @pytest.mark.parametrize("quantization", [None, "nf4", "int8"])
-def test_200_greedy_tokens(device: str, name: str, quantization: str | None, tmp_path: Path) -> None:
-    made = make(tmp_path, name, device, quantization)
+def test_200_greedy_tokens(device: str, name: str, quantization: str | None, folders: Folders) -> None:
+    made = make(folders, name, device, quantization)
     runner, tokens, found = made.runner, made.tokens[:20], []
     found.append(feed(runner, RowInput(1, tokens, 0)))
     for position in range(20, 220):
@@ -102,8 +109,8 @@ def test_200_greedy_tokens(device: str, name: str, quantization: str | None, tmp
 @DEVICES
 @pytest.mark.parametrize("name", tiny_recurrent.NAMES)
 @pytest.mark.parametrize("sizes", [(400,), (70, 1, 1, 5, 16, 64, 119, 124), (130, 129, 128, 13)], ids=str)
-def test_prefill_in_chunks_equals_one_go(device: str, name: str, sizes: tuple[int, ...], tmp_path: Path) -> None:
-    made, at = make(tmp_path, name, device), 0
+def test_prefill_in_chunks_equals_one_go(device: str, name: str, sizes: tuple[int, ...], folders: Folders) -> None:
+    made, at = make(folders, name, device), 0
     for size in sizes:
         wanted = min(size, 60)
         found = feed(made.runner, RowInput(0, made.tokens[at : at + size], at, wanted))
@@ -113,8 +120,8 @@ def test_prefill_in_chunks_equals_one_go(device: str, name: str, sizes: tuple[in
 
 
 @DEVICES
-def test_going_back_equals_never_having_gone_there(device: str, tmp_path: Path) -> None:
-    made, dice = make(tmp_path, "qwen3_next", device), random.Random(1)
+def test_going_back_equals_never_having_gone_there(device: str, folders: Folders) -> None:
+    made, dice = make(folders, "qwen3_next", device), random.Random(1)
     feed(made.runner, RowInput(0, made.tokens, 0))
     at, again = LENGTH, []
     states: Any = made.runner._states
@@ -132,8 +139,8 @@ def test_going_back_equals_never_having_gone_there(device: str, tmp_path: Path) 
 
 
 @DEVICES
-def test_drafts_and_rows_beside_each_other(device: str, tmp_path: Path) -> None:
-    made, dice = make(tmp_path, "qwen3_5_moe", device), random.Random(2)
+def test_drafts_and_rows_beside_each_other(device: str, folders: Folders) -> None:
+    made, dice = make(folders, "qwen3_5_moe", device), random.Random(2)
     ends = [0, 0, 0]
     for _ in range(40):
         rows, expected = [], []
@@ -148,8 +155,8 @@ def test_drafts_and_rows_beside_each_other(device: str, tmp_path: Path) -> None:
 
 
 @DEVICES
-def test_a_prefix_at_any_of_its_places(device: str, tmp_path: Path) -> None:
-    made = make(tmp_path, "qwen3_next", device)
+def test_a_prefix_at_any_of_its_places(device: str, folders: Folders) -> None:
+    made = make(folders, "qwen3_next", device)
     runner, tokens = made.runner, made.tokens
     feed(runner, RowInput(0, tokens[:200], 0))
     prefix = runner.save_prefix(0, 200)
@@ -164,8 +171,8 @@ def test_a_prefix_at_any_of_its_places(device: str, tmp_path: Path) -> None:
 
 
 @DEVICES
-def test_a_particle_goes_on_where_another_is(device: str, tmp_path: Path) -> None:
-    made = make(tmp_path, "qwen3_next", device)
+def test_a_particle_goes_on_where_another_is(device: str, folders: Folders) -> None:
+    made = make(folders, "qwen3_next", device)
     runner, tokens = made.runner, made.tokens[:30]
     feed(runner, RowInput(0, tokens, 0))
     for position in range(30, 40):
@@ -180,9 +187,9 @@ def test_a_particle_goes_on_where_another_is(device: str, tmp_path: Path) -> Non
     agree(feed(runner, RowInput(2, [tokens[38], tokens[39], 7, 8], 38)), expected)
 
 
-def test_where_all_places_are_taken_tokens_are_fed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_all_places_are_taken_tokens_are_fed_again(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_states, "SPARE", 0)
-    made = make(tmp_path, "qwen3_next", "cpu")
+    made = make(folders, "qwen3_next", "cpu")
     runner, tokens, saved = made.runner, made.tokens, []
     for length in range(20, 120, 20):
         feed(runner, RowInput(0, tokens[length - 20 : length], length - 20))
@@ -194,9 +201,9 @@ def test_where_all_places_are_taken_tokens_are_fed_again(tmp_path: Path, monkeyp
         agree(feed(runner, RowInput(0, tokens[length : length + 5], length)), made.logits[length + 4 : length + 5])
 
 
-def test_feeding_again_needs_no_block_that_a_step_without_it_would_not(tmp_path: Path) -> None:
+def test_feeding_again_needs_no_block_that_a_step_without_it_would_not(folders: Folders) -> None:
     """Nobody admits more than that; and whoever shares the blocks finds in them what was there."""
-    made = make(tmp_path, "qwen3_next", "cpu")
+    made = make(folders, "qwen3_next", "cpu")
     runner, tokens = made.runner, made.tokens
     feed(runner, RowInput(0, tokens[:300], 0))
     prefix = runner.save_prefix(0, 300)
@@ -213,8 +220,8 @@ def test_feeding_again_needs_no_block_that_a_step_without_it_would_not(tmp_path:
     agree(feed(runner, RowInput(2, tokens[295:300], 295, 5)), made.logits[295:300])
 
 
-def test_a_step_that_failed_leaves_what_was_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make(tmp_path, "qwen3_next", "cpu")
+def test_a_step_that_failed_leaves_what_was_before_it(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(folders, "qwen3_next", "cpu")
     feed(made.runner, RowInput(0, made.tokens[:100], 0))
     with monkeypatch.context() as patched:
         patched.setattr(made.runner, "_graph", lambda _: 1 / 0)
