@@ -149,7 +149,7 @@ class StringTokens:
     def _row(self, kind: str, chars: int, choose: Callable[[], NDArray[np.bool_]]) -> bitmask.Row:
         found = self._rows.get((kind, chars))
         if found is None:
-            found = self._rows[kind, chars] = bitmask.from_ids(np.flatnonzero(choose()), len(self.chars))
+            found = self._rows[kind, chars] = bitmask.from_bools(choose())
         return found
 
 

@@ -14,14 +14,14 @@ from hashlib import blake2b
 from engine.schema.automata import alphabet as _alphabet
 from engine.schema.automata import constructions
 from engine.schema.automata.alphabet import Alphabet
-from engine.schema.automata.components import components
 from engine.schema.automata.constructions import has_surrogate, product
-from engine.schema.automata.nfa import Moves, Parts, joined, repeated
+from engine.schema.automata.nfa import Moves, Parts, either, repeated
 from engine.schema.automata.tables import (
     DEAD,
     STATE_LIMIT,
     AutomatonTooLarge,
     Table,
+    leaves_first,
     minimise,
     number_breadth_first,
     trim,
@@ -65,6 +65,11 @@ class Automaton:
         return Automaton(letters, *number_breadth_first(rows, accepting))
 
     @staticmethod
+    def either(ways: Iterable[Iterable[Automaton]]) -> Automaton:
+        """For each way a word of each of its automata, one after another. One pass, where `|` and `+` take one each."""
+        return build(*either([part.parts for part in way] for way in ways))
+
+    @staticmethod
     def length(minimum: int = 0, maximum: int | None = None) -> Automaton:
         """Strings of `minimum` to `maximum` code points; None: no upper limit."""
         last = minimum if maximum is None else maximum
@@ -94,6 +99,8 @@ class Automaton:
     def __or__(self, other: Automaton) -> Automaton:
         if self.is_universal or other.is_universal:
             return _ANYTHING
+        if self.is_empty or other.is_empty:
+            return other if self.is_empty else self
         return self if self == other else build(*product(self, other, bool.__or__))
 
     def __sub__(self, other: Automaton) -> Automaton:
@@ -103,7 +110,7 @@ class Automaton:
         return _ANYTHING - self
 
     def __add__(self, other: Automaton) -> Automaton:
-        return build(*joined(self.parts, other.parts))
+        return Automaton.either([(self, other)])
 
     def star(self) -> Automaton:
         """Any number of words of this language, one after another."""
@@ -160,13 +167,11 @@ class Automaton:
 
     def count(self) -> int | None:
         """Number of words, None when infinite. Linear in the table."""
-        if any(state in row for state, row in enumerate(self.table)):
-            return None
-        order = components(self.successors)
+        order = leaves_first(self.table)
         if len(order) < self.states:
             return None
         counts = [0] * self.states
-        for (state,) in order:
+        for state in order:
             steps = zip(self.alphabet.sizes, self.table[state], strict=True)
             counts[state] = (state in self.accepting) + sum(size * counts[t] for size, t in steps if t != DEAD)
         return counts[0]
@@ -241,6 +246,8 @@ def _both(first: Automaton, second: Automaton) -> Automaton:
 
 @lru_cache(maxsize=1024)
 def _difference(first: Automaton, second: Automaton) -> Automaton:
+    if second.is_empty:
+        return first
     if first.few is not None:
         return _those(first, [word for word in first.few if not second.accepts(word)])
     return build(*product(first, second, lambda a, b: a and not b))

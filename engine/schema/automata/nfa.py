@@ -5,7 +5,7 @@ Determinisation packs state sets into integers; over the limit it raises Automat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from engine.schema.automata import alphabet as _alphabet
@@ -77,11 +77,16 @@ START = "start"
 END = "end"
 
 
-def joined(first: Parts, second: Parts) -> Made:
-    """A word of `first`, then one of `second`."""
+def either(ways: Iterable[Iterable[Parts]]) -> Made:
+    """The words of any of these ways: one of each part, one after another."""
     nfa = Nfa()
-    entry = nfa.state()
-    return determinise(nfa, entry, nfa.embed(second, nfa.embed(first, entry)))
+    entry, leave = nfa.state(), nfa.state()
+    for way in ways:
+        at = entry
+        for part in way:
+            at = nfa.embed(part, at)
+        nfa.empty[at].append(leave)
+    return determinise(nfa, entry, leave)
 
 
 def repeated(part: Parts, minimum: int, maximum: int | None) -> Made:

@@ -84,7 +84,7 @@ def _co_reachable(rows: Table, accepting: list[bool]) -> list[bool]:
 
 def minimise(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
     """The minimal table of a trimmed one."""
-    order = _leaves_first(rows)
+    order = leaves_first(rows)
     blocks = _hopcroft(rows, accepting) if len(order) < len(rows) else _revuz(rows, accepting, order)
     count = max(blocks) + 1
     if count == len(rows):
@@ -101,7 +101,7 @@ def minimise(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:
     return table, [accepting[chosen[block]] for block in ranked]
 
 
-def _leaves_first(rows: Table) -> list[int]:
+def leaves_first(rows: Sequence[Row]) -> list[int]:
     """States behind all those that they lead to; without the ones that lead into a circle."""
     sources: list[list[int]] = [[] for _ in rows]
     missing = [0] * len(rows)

@@ -72,7 +72,8 @@ class Lister:
         whether they are all."""
         listed = self._values(term, DEEP)
         whole = listed.count is not None and listed.count <= FEW
-        return dict(listed.spell(FEW if whole else some)), whole
+        most = FEW if whole else some
+        return dict(listed.spell(most) if most else ()), whole
 
     def _values(self, term: Term, deep: int) -> Listed:
         if (term, deep) not in self.known:

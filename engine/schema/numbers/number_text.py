@@ -48,10 +48,10 @@ def integers(within: Interval, *, integral_fractions: bool = False) -> Automaton
         return plain | ((plain & _whole_doubles()) + _zeros()) if integral_fractions else plain
     plain = _signed(low, high, _digits(low, high), 0, integral_fractions)
     if not integral_fractions:
-        return plain
+        return Automaton.either(plain)
     doubles = _doubles(within)
     short = _signed(*_units(*doubles, 1), WHOLE_DIGITS, 0, True)
-    return plain | (short + _zeros()) | _scientific(*doubles, WHOLE_DIGITS)
+    return Automaton.either([*plain, *((*way, _zeros()) for way in short), *_scientific(*doubles, WHOLE_DIGITS)])
 
 
 def numbers(within: Interval) -> Automaton:
@@ -68,7 +68,8 @@ def numbers(within: Interval) -> Automaton:
         return _free_numbers()
     whole = within.ends(Fraction(1))
     plain = _signed(*whole, _digits(*whole), 0, True)
-    return plain | _signed(*_units(low, high, scale), WHOLE_DIGITS, FRACTION_DIGITS, True) | _scientific(low, high)
+    short = _signed(*_units(low, high, scale), WHOLE_DIGITS, FRACTION_DIGITS, True)
+    return Automaton.either([*plain, *short, *_scientific(low, high)])
 
 
 def _units(low: Fraction | None, high: Fraction | None, scale: int) -> tuple[int | None, int | None]:
@@ -98,18 +99,20 @@ def _first_double(bound: Fraction, is_open: bool) -> Fraction:
     return rational(double)
 
 
-def _signed(low: int | None, high: int | None, digits: int, places: int, negative_zero: bool) -> Automaton:
+Ways = list[tuple[Automaton, ...]]
+"""See `Automaton.either`."""
+
+
+def _signed(low: int | None, high: int | None, digits: int, places: int, negative_zero: bool) -> Ways:
     """Decimals t with low <= t * 10**places <= high."""
     if low is not None and high is not None and high < low:
-        return Automaton.nothing()
-    result = Automaton.nothing()
-    if high is None or high >= 0:
-        result = between(max(low or 0, 0), high, digits, places)
+        return []
+    ways: Ways = [(between(max(low or 0, 0), high, digits, places),)] if high is None or high >= 0 else []
     if low is None or low <= -1 or (negative_zero and low <= 0):
         least = 0 if negative_zero else 1
         least = least if high is None else max(-high, least)
-        result |= _MINUS + between(least, None if low is None else -low, digits, places)
-    return result
+        ways.append((_MINUS, between(least, None if low is None else -low, digits, places)))
+    return ways
 
 
 def _signed_multiples(
@@ -119,8 +122,8 @@ def _signed_multiples(
     divisible = _divisible(step, places, zeros)
     wanted = min(digits, max(len(str(step)) + 1, min(STEP_DIGITS, STEP_STATES // divisible.states)))
     limit = wanted if places + zeros == 0 else min(wanted, DOUBLE_DIGITS)
-    signed = divisible | (_MINUS + divisible)
-    return signed & _signed(low, high, limit, places + zeros, negative_zero)
+    signed = Automaton.either([(divisible,), (_MINUS, divisible)])
+    return signed & Automaton.either(_signed(low, high, limit, places + zeros, negative_zero))
 
 
 def _divisible(step: int, places: int, zeros: int) -> Automaton:
@@ -154,7 +157,8 @@ def no_multiples(step: Fraction) -> Automaton:
     if step == 1:
         texts |= _beside_integers()
     below = -_first_double(-step, True)
-    return (texts - (divisible | (_MINUS + divisible))) | _scientific(-below, below)
+    texts -= Automaton.either([(divisible,), (_MINUS, divisible)])
+    return Automaton.either([(texts,), *_scientific(-below, below)])
 
 
 @lru_cache(maxsize=1)
@@ -174,33 +178,33 @@ def _beside_integers() -> Automaton:
 
 @lru_cache(maxsize=1)
 def _free_numbers() -> Automaton:
-    mantissa = _signed(None, None, DIGITS, FRACTION_DIGITS, True)
+    long = _signed(None, None, DIGITS, FRACTION_DIGITS, True)
     short = _signed(None, None, 1, FRACTION_DIGITS, True)
-    exponent = _exponents(DECADES[0], DECADES[1] - 1 - DIGITS)
-    return mantissa | (mantissa + exponent) | (short + _exponents(DECADES[0], DECADES[1] - 1))
+    few, many = (_exponents(DECADES[0], last) for last in (DECADES[1] - 1 - DIGITS, DECADES[1] - 1))
+    return Automaton.either([*long, *((*way, few) for way in long), *((*way, many) for way in short)])
 
 
 @lru_cache(maxsize=256)
 def greatest(within: Interval) -> Automaton:
     """Numbers of the last decade of doubles, where no bound is there: apart, so that all others need no states for
     them."""
-    found, least = Automaton.nothing(), Fraction(10) ** DECADES[1]
+    found, least = Ways(), Fraction(10) ** DECADES[1]
     low, high = _doubles(within)
-    for sign, near, far in ((_EMPTY, low, high), (_MINUS, high and -high, low and -low)):
+    for sign, near, far in (((), low, high), ((_MINUS,), high and -high, low and -low)):
         if (far is None or far >= MOST) and (near is None or near <= least):
-            found |= sign + _top_mantissa() + _exponents(DECADES[1], DECADES[1])
-    return found
+            found.append((*sign, _top_mantissa(), _exponents(DECADES[1], DECADES[1])))
+    return Automaton.either(found)
 
 
-def _scientific(low: Fraction | None, high: Fraction | None, smallest: int = DECADES[0]) -> Automaton:
+def _scientific(low: Fraction | None, high: Fraction | None, smallest: int = DECADES[0]) -> Ways:
     """`d.ddde+dd` within bounds that are doubles, for decades from 10**smallest on."""
-    result = Automaton.nothing()
-    for sign, near, far in ((_EMPTY, low, high), (_MINUS, high and -high, low and -low)):
+    ways = Ways()
+    for sign, near, far in (((), low, high), ((_MINUS,), high and -high, low and -low)):
         first = max(LEAST, Fraction(10) ** smallest) if near is None else max(near, LEAST, Fraction(10) ** smallest)
         last = MOST if far is None else min(far, MOST)
         for mantissa, exponents in _decades(first, last) if first <= last else ():
-            result |= sign + mantissa + exponents
-    return result
+            ways.append((*sign, mantissa, exponents))
+    return ways
 
 
 def _decades(first: Fraction, last: Fraction) -> Iterator[tuple[Automaton, Automaton]]:
@@ -252,13 +256,13 @@ def _leading_mantissa() -> Automaton:
 @lru_cache(maxsize=64)
 def _exponents(first: int, last: int) -> Automaton:
     """`e` or `E`, a sign where needed, and an exponent from first to last; one leading zero is legal."""
-    zero = Automaton.of(["", "0"])
-    result = Automaton.nothing()
+    letter, zero = Automaton.of(["e", "E"]), Automaton.of(["", "0"])
+    ways = Ways()
     if last >= 0:
-        result = Automaton.of(["", "+"]) + zero + between(max(first, 0), last, 3, 0)
+        ways.append((letter, Automaton.of(["", "+"]), zero, between(max(first, 0), last, 3, 0)))
     if first < 0:
-        result |= _MINUS + zero + between(max(-last, 1), -first, 3, 0)
-    return Automaton.of(["e", "E"]) + result
+        ways.append((letter, _MINUS, zero, between(max(-last, 1), -first, 3, 0)))
+    return Automaton.either(ways)
 
 
 @lru_cache(maxsize=1)

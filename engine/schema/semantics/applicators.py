@@ -38,7 +38,7 @@ def any_of(evaluator: Evaluator, at: Location, scope: Scope, annotated: bool) ->
             shapes.extend(_together(evaluator, shapes))
         else:
             shapes = [_unseen(shape) for shape in shapes]
-    return [_union(evaluator, shapes)]
+    return [algebra.unite(evaluator.terms, shapes)]
 
 
 def one_of(evaluator: Evaluator, at: Location, scope: Scope, annotated: bool, within: Shape) -> Shape:
@@ -52,7 +52,7 @@ def one_of(evaluator: Evaluator, at: Location, scope: Scope, annotated: bool, wi
         for other in (*terms[:index], *terms[index + 1 :]):
             shape = _without(evaluator, at, "oneOf", shape, term, other)
         parts.append(shape)
-    return _union(evaluator, parts)
+    return algebra.unite(evaluator.terms, parts)
 
 
 def negation(evaluator: Evaluator, at: Location, scope: Scope, _annotated: bool) -> list[Shape]:
@@ -83,10 +83,10 @@ def conditional(evaluator: Evaluator, at: Location, scope: Scope, annotated: boo
         for keyword in ("if", "then", "else"):
             if keyword in schema:
                 evaluator.report.mark(at, keyword, "checked", f"`if` decides, and {VAGUE}")
-        return [algebra.unite(evaluator.terms, then, otherwise), _unseen(UNKNOWN) if annotated else UNKNOWN]
+        return [algebra.unite(evaluator.terms, [then, otherwise]), _unseen(UNKNOWN) if annotated else UNKNOWN]
     met = evaluator.intersect(evaluator.shape(test, annotated), then)
     unmet = evaluator.intersect(evaluator.shape(evaluator.terms.negate(test)), otherwise)
-    return [algebra.unite(evaluator.terms, met, unmet)]
+    return [algebra.unite(evaluator.terms, [met, unmet])]
 
 
 def dependencies(evaluator: Evaluator, at: Location, scope: Scope, annotated: bool) -> list[Shape]:
@@ -119,7 +119,7 @@ def _dependency(evaluator: Evaluator, at: Location, scope: Scope, keyword: str, 
         _only_objects(ObjectShape(required=frozenset({key}))),
         evaluator.shape(evaluator.child(at, scope, keyword, key), annotated),
     )
-    return algebra.unite(evaluator.terms, absent, _replace_objects(NOTHING, present.objects, present.exact))
+    return algebra.unite(evaluator.terms, [absent, _replace_objects(NOTHING, present.objects, present.exact)])
 
 
 def _only_objects(*objects: ObjectShape) -> Shape:
@@ -137,13 +137,6 @@ def _branches(evaluator: Evaluator, at: Location, scope: Scope, keyword: str) ->
 
 def _branch(evaluator: Evaluator, at: Location, scope: Scope, keyword: str, annotated: bool) -> Shape:
     return evaluator.shape(evaluator.child(at, scope, keyword), annotated) if keyword in at.schema else EVERYTHING
-
-
-def _union(evaluator: Evaluator, shapes: list[Shape]) -> Shape:
-    union = NOTHING
-    for shape in shapes:
-        union = algebra.unite(evaluator.terms, union, shape)
-    return union
 
 
 def _without(evaluator: Evaluator, at: Location, keyword: str, shape: Shape, term: Term, other: Term) -> Shape:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 
 from engine.errors import LimitExceeded
 from engine.schema.reading.reference import Location, Schemas, Scope
@@ -41,6 +42,8 @@ class Evaluator:
         self._shapes: dict[tuple[Term, bool], Shape] = {}
         self._open: dict[tuple[Term, bool], int] = {}
         self._exact: dict[Term, bool] = {}
+        self._outside: dict[Term, Shape] = {}
+        """What is in none of these, objects left out."""
         self._assumed: set[Term] = set()
         self._testing: list[Term] = []
         self._asking = 0
@@ -87,7 +90,9 @@ class Evaluator:
         """Values of a shape that are none of an exact term."""
         taken = self.shape(other)
         self.spend(1 + len(shape.objects) * len(taken.objects))
-        rest = self.intersect(replace(shape, objects=()), self.complement(replace(taken, objects=())))
+        if other not in self._outside:
+            self._outside[other] = self.complement(replace(taken, objects=()))
+        rest = self.intersect(replace(shape, objects=()), self._outside[other])
         return replace(rest, objects=subtract(self.terms, self.is_empty, shape.objects, taken.objects))
 
     def spend(self, amount: int) -> None:
@@ -170,11 +175,8 @@ class Evaluator:
             return self._node_shape(self, *self.terms.nodes[term], annotated)
         if kind == "not":
             return self.complement(self.shape(parts[0])) if self.is_exact(parts[0]) else UNKNOWN
-        shape = EVERYTHING if kind == "all" else NOTHING
-        for part in parts:
-            other = self.shape(part, annotated)
-            shape = self.intersect(shape, other) if kind == "all" else algebra.unite(self.terms, shape, other)
-        return shape
+        shapes = (self.shape(part, annotated) for part in parts)
+        return reduce(self.intersect, shapes, EVERYTHING) if kind == "all" else algebra.unite(self.terms, [*shapes])
 
 
 NodeShape = Callable[[Evaluator, Location, Scope, bool], Shape]

@@ -4,8 +4,9 @@ but for the emptiness test the caller lends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import TypeVar
 
 from engine.errors import LimitExceeded
@@ -41,16 +42,16 @@ def intersect(terms: Terms, is_empty: IsEmpty, first: Shape, second: Shape) -> S
     )
 
 
-def unite(terms: Terms, first: Shape, second: Shape) -> Shape:
-    """Values in either."""
+def unite(terms: Terms, shapes: Sequence[Shape]) -> Shape:
+    """Values in any."""
     return Shape(
-        first.null or second.null,
-        first.booleans | second.booleans,
-        intervals.unite(first.numbers, second.numbers),
-        _unite_strings(first.strings, second.strings),
-        capped((*first.arrays, *second.arrays)),
-        widest(terms, (*first.objects, *second.objects)),
-        first.exact and second.exact,
+        any(shape.null for shape in shapes),
+        frozenset().union(*(shape.booleans for shape in shapes)),
+        reduce(intervals.unite, (shape.numbers for shape in shapes), ()),
+        reduce(_unite_strings, (shape.strings for shape in shapes), ()),
+        capped(array for shape in shapes for array in shape.arrays),
+        widest(terms, (item for shape in shapes for item in shape.objects)),
+        all(shape.exact for shape in shapes),
     )
 
 
