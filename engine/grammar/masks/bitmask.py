@@ -63,9 +63,10 @@ def from_ids(ids: Any, vocab_size: int) -> Row:
 
 def from_bools(wanted: NDArray[np.bool_]) -> Row:
     """A row of bool [V]."""
-    bits = np.zeros(words(len(wanted)) * 32, dtype=np.uint8)
-    bits[: len(wanted)] = wanted
-    return np.packbits(bits, bitorder="little").view(np.int32)
+    packed = np.packbits(wanted, bitorder="little")
+    row = np.zeros(words(len(wanted)), dtype=np.int32)
+    row.view(np.uint8)[: len(packed)] = packed
+    return row
 
 
 def to_bools(row: Row, vocab_size: int) -> NDArray[np.bool_]:

@@ -92,15 +92,18 @@ class Segmenter:
     def _solve(self, text: bytes) -> Pieces[tuple[list[int], list[int], list[int]]]:
         size = len(text)
         counts, ids, nexts = [NEVER] * size + [0], [0] * size, [size] * size
+        lengths_from, id_of = self._lengths.get, self.ids.get
         for start in range(size - 1, -1, -1):
             if start % _PIECE == _PIECE - 1:
                 yield
-            for length in self._lengths.get(text[start : start + 2], _SINGLE):
+            fewest = NEVER
+            for length in lengths_from(text[start : start + 2], _SINGLE):
                 stop = start + length
-                if stop <= size and counts[stop] + 1 < counts[start]:
-                    token_id = self.ids.get(text[start:stop])
+                if stop <= size and counts[stop] + 1 < fewest:
+                    token_id = id_of(text[start:stop])
                     if token_id is not None:
-                        counts[start], ids[start], nexts[start] = counts[stop] + 1, token_id, stop
+                        fewest, ids[start], nexts[start] = counts[stop] + 1, token_id, stop
+            counts[start] = fewest
         return counts, ids, nexts
 
 

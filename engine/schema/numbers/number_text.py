@@ -44,8 +44,8 @@ def integers(within: Interval, *, integral_fractions: bool = False) -> Automaton
     """
     low, high = within.ends(Fraction(1))
     if within.step not in (None, 1):
-        plain = _signed_multiples(low, high, within.step.numerator, 0, 0, DIGITS, integral_fractions)
-        return plain | ((plain & _whole_doubles()) + _zeros()) if integral_fractions else plain
+        found = _signed_multiples(low, high, within.step.numerator, 0, 0, DIGITS, integral_fractions)
+        return Automaton.either([(found,), (found & _whole_doubles(), _zeros())]) if integral_fractions else found
     plain = _signed(low, high, _digits(low, high), 0, integral_fractions)
     if not integral_fractions:
         return Automaton.either(plain)

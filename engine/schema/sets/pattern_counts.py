@@ -76,6 +76,7 @@ def restricted(part: StringSet, low: int, high: int | None) -> StringSet | None:
     return StringSet(part.automaton, low, high, part.pattern)
 
 
+@lru_cache(maxsize=1024)
 def both_strings(a: StringSet, b: StringSet) -> StringSet | None:
     """The strings in both."""
     if a.pattern is None or (b.pattern is not None and b.pattern != a.pattern):
