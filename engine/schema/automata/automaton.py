@@ -248,9 +248,21 @@ def _both(first: Automaton, second: Automaton) -> Automaton:
 def _difference(first: Automaton, second: Automaton) -> Automaton:
     if second.is_empty:
         return first
+    if first.is_universal:
+        return _outside(second)
     if first.few is not None:
         return _those(first, [word for word in first.few if not second.accepts(word)])
     return build(*product(first, second, lambda a, b: a and not b))
+
+
+def _outside(automaton: Automaton) -> Automaton:
+    """Every other word. The complement of a minimal automaton is minimal."""
+    fell = automaton.states
+    rows = [[fell if target == DEAD else target for target in row] for row in automaton.table]
+    accepting = [state not in automaton.accepting for state in range(fell + 1)]
+    return Automaton(
+        automaton.alphabet, *number_breadth_first(*trim([*rows, [fell] * automaton.alphabet.size], accepting))
+    )
 
 
 def _those(automaton: Automaton, words: list[str]) -> Automaton:

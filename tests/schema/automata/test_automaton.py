@@ -27,11 +27,13 @@ def languages(draw: st.DrawFn, depth: int = 2) -> Automaton:
     if depth == 0 or draw(st.booleans()):
         return Automaton.of(draw(words))
     first = draw(languages(depth=depth - 1))
-    kind = draw(st.sampled_from("&|-~+*r"))
+    kind = draw(st.sampled_from("&|-~+*re"))
     if kind in "~*r":
         low = draw(st.integers(0, 2))
         return {"~": lambda: ~first, "*": first.star, "r": lambda: first.repeat(low, low + 1)}[kind]()
     second = draw(languages(depth=depth - 1))
+    if kind == "e":
+        return Automaton.either([(first, second), (second,)])
     return {"&": first & second, "|": first | second, "-": first - second, "+": first + second}[kind]
 
 
@@ -48,6 +50,7 @@ def test_operators_are_those_of_sets(first: list[str], second: list[str]) -> Non
     assert members(a - b) == set(first) - set(second)
     assert members(~a) == set(UNIVERSE) - set(first)
     assert members(a + b) == {x + y for x in first for y in second} & set(UNIVERSE)
+    assert Automaton.either([(a, b), (b,)]) == (a + b) | b
     assert (a & b).is_empty == (not set(first) & set(second))
     assert (b - a).is_empty == (set(first) >= set(second))
 
