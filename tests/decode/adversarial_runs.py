@@ -18,9 +18,11 @@ import json
 import random
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -44,6 +46,7 @@ BUDGETS = (12, 40, 64, 90, 130, 240)
 LONG = (180, 250, 400, 600)
 """The shortest three levels of documents in strings need 60 to 150."""
 LATE_S = GRACE_S + 0.1
+PATIENCE_S = 120
 JUDGED_S = 50 * STEP_S
 """What a step waits at most for what is judged of documents that are past their deadlines."""
 
@@ -214,7 +217,7 @@ def _told(run: Run, answer: Future[Result] | EngineError) -> Iterator[tuple[Run,
     try:
         if isinstance(answer, EngineError):
             raise answer
-        result = answer.result(120)
+        result = _answered(answer)
         run.answered.wait()  # the callback comes after the result
     except (BudgetTooSmall, ConstraintError) as error:
         yield run, f"refused: {error.type}"
@@ -227,6 +230,15 @@ def _told(run: Run, answer: Future[Result] | EngineError) -> Iterator[tuple[Run,
         yield run, outcome(sample, run) if heard == sample.text else "wrong: a piece was lost or came twice"
     if run.later_than(run.entered_s, LATE_S):
         yield run, f"wrong: it took {run.ended_s - run.entered_s:.2f} s, its deadline was {run.request.deadline_s} s"
+
+
+def _answered(answer: Future[Result]) -> Result:
+    """TimeoutError after `PATIENCE_S` of this process's processor time, so that a busy machine fails no run."""
+    until = time.process_time() + PATIENCE_S
+    while time.process_time() < until:
+        with suppress(TimeoutError):
+            return answer.result(1)
+    raise TimeoutError(f"no answer after {PATIENCE_S} s of processor time")
 
 
 def _left(engine: Engine, network: FakeNetwork) -> str:

@@ -104,6 +104,7 @@ class TokenMatcher:
         self._narrowing = grammar.narrowing
         self._readings = Readings() if grammar.open_text else None
         self._ending: tuple[int, ...] | None = None
+        self._endings: list[tuple[int, ...] | None] = []
         self._tried = NO_ENDING
         self._bans: dict[int, bitmask.Row] = {}
         self._filled: tuple[object, int] = None, 0
@@ -166,6 +167,7 @@ class TokenMatcher:
         if self.strings is not None and before is not None:
             self.strings.push(before, text or b"")
         ending = self._ending or ()
+        self._endings.append(self._ending)
         self._ending = ending[1:] if ending[1:] and ending[0] == token_id else None
         self._tried = NO_ENDING  # it is the shortest that begins with this token, and perhaps over the next limit
         self._work = self._sought = None
@@ -250,8 +252,9 @@ class TokenMatcher:
         if count:
             self._matcher.rollback(count)
             self.terminated = False
-            del self._tokens[-count:]
-            self._ending = self._work = self._sought = None
+            self._ending, self._tried = self._endings[-count], NO_ENDING  # what fitted there must be found again
+            del self._tokens[-count:], self._endings[-count:]
+            self._work = self._sought = None
             self._bans = {at: row for at, row in self._bans.items() if at <= self.tokens or not forget}
             if self.strings is not None:
                 self.strings.pop(count)
@@ -264,6 +267,7 @@ class TokenMatcher:
         copy.__dict__.update(self.__dict__)
         copy._matcher = self._matcher.fork()
         copy._tokens = list(self._tokens)
+        copy._endings = list(self._endings)
         copy._bans = dict(self._bans)
         copy.strings = self.strings and self.strings.fork()
         copy._track = self._track and self._track.fork()
@@ -473,8 +477,8 @@ class TokenMatcher:
         Only when it is longer than `limit` a search makes sure that there is no shorter one.
         """
         if self._ending is None or not self._is_sought_for(limit):
-            self._ending, self._tried = at_once(self._find_ending(limit)), limit
-        return self._ending
+            self._found(at_once(self._find_ending(limit)), limit)
+        return self._ending or ()
 
     def seek(self, limit: int, pieces: int, *, timed: bool = False) -> bool:
         """Look for the shortest ending for so many pieces of about a millisecond; True when it is known.
@@ -486,8 +490,14 @@ class TokenMatcher:
                 self._sought = limit, Work(self._find_ending(limit))
             if not self._sought[1].run(pieces, timed=timed):
                 return False
-            self._ending, self._tried, self._sought = self._sought[1].result, limit, None
+            self._found(self._sought[1].result, limit)
+            self._sought = None
         return True
+
+    def _found(self, ending: tuple[int, ...], limit: int) -> None:
+        """It may be longer than one that is known, of which a search that tries a few ways knows nothing."""
+        known = self._ending
+        self._ending, self._tried = known if known and not 0 < len(ending) < len(known) else ending, limit
 
     def quick_ending(self, limit: int = NO_ENDING, pieces: int = _QUICK) -> tuple[int, ...] | None:
         """The same as `shortest_ending`; None where so many pieces are not enough."""

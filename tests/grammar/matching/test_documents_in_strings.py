@@ -207,3 +207,20 @@ def test_what_is_written_is_valid_when_each_level_is_decoded_by_itself(service: 
             assert jsonschema_rs.Draft202012Validator(schema).is_valid(value), text
             if key is not None:
                 text, schema = value[key], schema["properties"][key]["contentSchema"]
+
+
+def test_an_ending_that_fitted_still_fits_when_a_token_is_taken_back(service: GrammarService) -> None:
+    """A search tries few of the many ways to go on; a loop that took one token too many needs the ending before it."""
+    keys = {"patternProperties": {"^e": {"type": "string", "maxLength": 3}, "^x": {"type": "null"}}}
+    inner = {"type": "object", "required": ["d"], "properties": {"d": text_of(PAIR)}, **keys}
+    matcher = service.compile(Constraint.json_schema(three(inner), conformance="spec")).matcher()
+    ending, lost, tried = matcher.shortest_ending(), list[bytes](), 0
+    for at, token in enumerate(ending):
+        legal = matcher.grammar.vocabulary.legal(matcher.unbanned())
+        if any(other != token and matcher.accept(other, legal=True) for other, _ in legal):
+            matcher.rollback(1)
+            tried += 1
+            lost += [] if matcher.ending(len(ending) - at) else [matcher.text(matcher.token_ids)]
+        assert matcher.accept(token, legal=True)
+    assert tried > 9
+    assert not lost
