@@ -13,14 +13,15 @@ CASES = [
     {"oneOf": [{"type": "integer", "minimum": 10}, {"type": "string", "format": "date"}, {"type": "null"}]},
     {"type": "array", "items": {"enum": ["a", "b", 1, 2.5, None]}, "uniqueItems": True, "minItems": 3},
     {"type": "object", "additionalProperties": {"type": "boolean"}, "minProperties": 2},
+    {"type": "array", "items": {"type": "string", "pattern": "^[a-z]+[.]py$", "minLength": 12}, "minItems": 1, "maxItems": 2},
     {"type": "object", "properties": {"k": {"const": "x"}}, "if": {"required": ["k"]}, "then": {"required": ["z"]}},
 ]  # fmt: skip
 
 
 def test_no_document_is_wrong_cut_or_over_budget(byte_service: GrammarService) -> None:
-    tally = run(byte_service, [{"name": str(i), "schema": schema} for i, schema in enumerate(CASES)], 140, seed=11)
+    tally = run(byte_service, [{"name": str(i), "schema": schema} for i, schema in enumerate(CASES)], 160, seed=11)
     assert not tally.refused
-    assert tally.documents == 140
+    assert tally.documents == 160
     assert tally.wrong == []
     assert tally.statuses["closed"] > 10
     assert tally.statuses["dead_end"] == 0

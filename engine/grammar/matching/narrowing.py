@@ -417,8 +417,8 @@ class Narrowing:
         rule = string_rule(stack)
         region = string_length(rule)
         most = surely = NEVER
-        if rule is not None and region is not None and region.high is not None:
-            most = region.high - levels[max(map(depth, rule.guards))].chars
+        if rule is not None and region is not None:
+            most = NEVER if region.high is None else region.high - levels[max(map(depth, rule.guards))].chars
             surely = most - self._costs_within.get(region, self._costs.get(region, 0))
         if stack.holds and roughly(stack, levels[0]) < self._far:
             left = (yield from spare(stack, levels[0])) if rule is not None and _takes_any(rule) else 0

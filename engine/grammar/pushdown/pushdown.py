@@ -234,7 +234,8 @@ class Pushdown:
         """Within a string that is no key, characters up to which all guards hold as long as it stays open."""
         if place.roomy is None:
             rules = [string_rule(stack) for stack in place.stacks]
-            highs = [r.high - self.costs.get(r, 0) for r in map(string_length, rules) if r and r.high is not None]
+            lengths = [length for length in map(string_length, rules) if length is not None]
+            highs = [(NEVER if r.high is None else r.high) - self.costs.get(r, 0) for r in lengths]
             place.roomy = -1 if place.depth or any(map(string_pattern, rules)) else min(highs, default=NEVER)
         return place.roomy
 

@@ -60,6 +60,7 @@ DECLARED: list[Any] = [
 SCHEMAS: dict[str, Any] = {
     "a length": text_of({"type": "string", "maxLength": 3}),
     "an exact length": text_of({"type": "string", "minLength": 2, "maxLength": 2}),
+    "a length and how it ends": text_of({"type": "string", "pattern": "^a*b$", "minLength": 5}),
     "members": text_of({"type": "object", "properties": {"a": {"type": "string", "minLength": 2, "maxLength": 3},
                         "b": {"type": "integer"}}, "required": ["b"]}),
     "beside members": {"type": "object", "properties": {"x": text_of({"type": "array", "minItems": 2, "maxItems": 3,

@@ -24,6 +24,7 @@ LENGTHS: list[dict[str, Any]] = [
     {"pattern": "^[ab]+$", "maxLength": 4},
     {"pattern": "^a.*b$", "minLength": 3, "maxLength": 6},
     {"pattern": "^(ab)*$", "maxLength": 7},
+    {"pattern": "^x*y$", "minLength": 5},
     {"anyOf": [{"maxLength": 2}, {"minLength": 4, "maxLength": 5}]},
     {"anyOf": [{"pattern": "^a+$", "maxLength": 5}, {"maxLength": 3}]},
     {"enum": ["a", "aaaa", "\n"]},
