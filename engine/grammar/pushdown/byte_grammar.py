@@ -75,6 +75,11 @@ class Literal:
         return len(self.text)
 
     @property
+    def dearer_end(self) -> int:
+        """How many tokens more than itself an end of it takes at most: eight zeros may be one token, seven not."""
+        return max(self._counts[-len(self.text) - 1 :]) - self.tokens
+
+    @property
     def letters(self) -> int:
         """Characters that begin in it, as a part of a string."""
         if self._letters is None:
@@ -353,7 +358,9 @@ def _derive(rules: list[Nonterminal]) -> None:
 
 
 def _spread(rules: list[Nonterminal]) -> None:
-    """Parts of keys first, then what ends in them."""
+    """Parts of keys first, then what ends in them. Of a text that is known an end may be written."""
+    for rule in rules:
+        rule.spread = max((part.dearer_end for part in rule.least or () if isinstance(part, Literal)), default=0)
     pending = [rule for rule in rules if _is_guarded(rule)]
     unseen = set(pending)
     while pending:

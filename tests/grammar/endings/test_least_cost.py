@@ -45,9 +45,11 @@ IMPLYING = {
     "dependentRequired": {f"k{i}": [f"k{(i * 7 + 1) % 16}"] for i in range(16)},
 }
 FREE = {"type": "object", "additionalProperties": {"type": "boolean"}, "minProperties": 3}
+DEAR_END = {"type": "string", "pattern": "^a*b$", "minLength": 5}
+"""Four of a letter are one token, three are three."""
 
 
-@pytest.mark.parametrize("schema", [*SCHEMAS, LIST, DEAREST, UNDECLARED, IMPLYING, FREE], ids=str)
+@pytest.mark.parametrize("schema", [*SCHEMAS, LIST, DEAREST, UNDECLARED, IMPLYING, FREE, DEAR_END], ids=str)
 def test_the_bound_of_an_ending_is_one(byte_service: GrammarService, schema: Any) -> None:
     grammar = byte_service.compile(Constraint.json_schema(schema, conformance="spec"))
     mask = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
