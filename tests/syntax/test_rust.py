@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.syntax import LANGUAGES
-from tests.syntax.following import UNFINISHED, WHOLE, verdict
+from engine.syntax import LANGUAGES, start
+from tests.syntax.following import UNFINISHED, WHOLE, dead_at, verdict
 
 FILE = r"""#!/usr/bin/env run
 #![allow(dead_code)]
@@ -114,6 +114,17 @@ def test_valid_texts(unit: str, text: str) -> None:
 ])  # fmt: skip
 def test_an_error_is_found_where_it_is_made(unit: str, good: str, rest: str) -> None:
     assert verdict("rust", unit, good + rest) == good
+
+
+@pytest.mark.parametrize("field", ["0", "1_0", "0.1.2", "1e2.b", "0x1", "0E2"])
+def test_numbers_that_are_names_of_fields(field: str) -> None:
+    assert start("rust", "expression").feed(f"a.{field}").whole
+
+
+@pytest.mark.parametrize("field", ["0u8", "0f32", "0E-2", "1.5e+2", "0.1f64", "0usize"])
+def test_a_field_has_no_suffix_and_no_sign(field: str) -> None:
+    assert start("rust", "expression").feed(field).whole, "a number it is"
+    assert dead_at("rust", f"a.{field};", "expression") is not None
 
 
 @pytest.mark.parametrize("text", ["for x in y {", "if a {} else", "match x {", "impl A for B", "mod a {", "struct A {"])

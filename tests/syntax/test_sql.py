@@ -30,6 +30,7 @@ VALID = [
     "SELECT a AS select_, FROM t",
     "a + b * (c - 1)",
     "SELECT a @x, f {'b': 1} FROM t WHERE c BETWEEN 1 2",
+    "SELECT a <@b, a ^@b, a ? 'b', a #>> 'b', a MOD FROM t",
 ]
 
 
@@ -56,6 +57,11 @@ def test_what_is_valid_is_alive_throughout_and_whole(text: str) -> None:
 def test_a_mistake_is_found(good: str, bad: str) -> None:
     assert dead_at("sql", good) is None
     assert dead_at("sql", good + bad) is not None
+
+
+@pytest.mark.parametrize("operator", ["XOR", "MOD", "~", "#-", "&&", "@>", "@?", "?&", "?|"])
+def test_operators_of_other_dialects_are_none(operator: str) -> None:
+    assert dead_at("sql", f"SELECT a FROM t WHERE a = 1 {operator} 'b'") is not None
 
 
 @pytest.mark.parametrize(

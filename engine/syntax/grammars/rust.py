@@ -24,9 +24,12 @@ mode line *
     NAME /(r#)?\i\I*/
     LIFETIME /'(r#)?\i\I*/
     CHARACTER /b?'([^'\\\n\r\t]|\\(["'\\nrt0]|x\h\h|u\{\h(_*\h){0,5}_*\}))'/
-    NUMBER /[0-9][0-9_]*([iu](8|16|32|64|128|size))?|0x_*\h(_*\h)*_*([iu](8|16|32|64|128|size))?/
-    NUMBER /0[bo][0-7_]*[0-7][0-7_]*([iu](8|16|32|64|128|size))?|[0-9][0-9_]*_*f(16|32|64|128)/
-    NUMBER /[0-9][0-9_]*(\.[0-9][0-9_]*([eE][+\-]?_*[0-9][0-9_]*)?|[eE][+\-]?_*[0-9][0-9_]*)(f(16|32|64|128))?/
+    WHOLE /[0-9][0-9_]*/
+    INDEX /0x_*\h(_*\h)*_*|0[bo][0-7_]*[0-7][0-7_]*/
+    INDEX /[0-9][0-9_]*(\.[0-9][0-9_]*([eE]_*[0-9][0-9_]*)?|[eE]_*[0-9][0-9_]*)/
+    NUMBER /([0-9][0-9_]*|0x_*\h(_*\h)*_*|0[bo][0-7_]*[0-7][0-7_]*)[iu](8|16|32|64|128|size)/
+    NUMBER /[0-9][0-9_]*(\.[0-9][0-9_]*)?([eE][+\-]?_*[0-9][0-9_]*)?f(16|32|64|128)/
+    NUMBER /[0-9][0-9_]*(\.[0-9][0-9_]*)?[eE][+\-]_*[0-9][0-9_]*/
     QUOTE /[bc]?"/ -> push string
     QUOTE0 /[bc]?r"/ -> push raw0
     QUOTE1 /[bc]?r#"/ -> push raw1
@@ -72,8 +75,9 @@ attribute: '#' '[' meta ']'
 inner_attribute: '#' '!' '[' meta ']'
 meta: use_path (group | '=' expr)? | 'unsafe' '(' meta ')'
 string: (QUOTE | QUOTE0 | QUOTE1 | QUOTE2 | QUOTE3 | QUOTE4 | QUOTE5) UNQUOTE
-literal: string | CHARACTER | NUMBER | NUMBER '.' | 'true' | 'false'
-tree: NAME | LIFETIME | CHARACTER | NUMBER | string | token | group
+index: WHOLE | INDEX
+literal: string | CHARACTER | NUMBER | index | WHOLE '.' | 'true' | 'false'
+tree: NAME | LIFETIME | CHARACTER | NUMBER | index | string | token | group
 group: '(' tree* ')' | braces | '[' tree* ']'
 braces: '{' tree* '}'
 reserved: 'abstract' | 'final' | 'override' | 'priv' | 'typeof' | 'unsized' | 'virtual' | '$' | '=>' | '->'
@@ -144,7 +148,7 @@ one_pattern: end_pattern | end_pattern (dots end_pattern? | '...' end_pattern) |
     | (path | qualified) ('(' (pattern % ',' ','?)? ')' | '{' (field_pattern % ',' ','?)? '}')
 end_pattern: '-'? literal | path | qualified | 'const' block
 binding: ('ref' 'mut'? | 'mut' | 'mut' 'ref' 'mut'?) NAME
-field_pattern: attribute* ('..' | 'box'? binding | 'box'? NAME | (NAME | NUMBER) ':' pattern)
+field_pattern: attribute* ('..' | 'box'? binding | 'box'? NAME | (NAME | index) ':' pattern)
 
 block: '{' (content? '}' | inner_attribute* OPEN)
 inside: block | OPEN
@@ -174,20 +178,20 @@ closure_argument: attribute* one_pattern (':' type)?
 jump^: ('return' | 'break' LIFETIME? | 'yield' | 'become' | 'do' 'yeet') operand^? | 'continue' LIFETIME?
 operand^: unary^ | dots unary^?
 postfix^: primary^ | postfix^ suffix
-suffix: '?' | '.' (segment | NUMBER | 'await') | '[' expr ']' | '(' (expr % ',' ','?)? ')'
+suffix: '?' | '.' (segment | index | 'await') | '[' expr ']' | '(' (expr % ',' ','?)? ')'
 primary: simple | block_like | macro_braces | (path | qualified) value
 primary_narrow: simple | block_like | macro_braces
 simple: literal | '_' | path | qualified | macro | '(' inner_attribute* (expr % ',' ','?)? ')'
     | '[' inner_attribute* (expr % ',' ','? | expr ';' expr)? ']'
 value: '{' inner_attribute* (field_value % ',' ','?)? '}' | '{' (field_value % ',' ',')? '..' expr? '}'
-field_value: attribute* (NAME | NUMBER) (':' expr)?
+field_value: attribute* (NAME | index) (':' expr)?
 
 first_expr: first_range | first_range assign expr
 first_range: first_chain | dots chain? | first_chain dots chain?
 first_chain: first_unary | first_chain binary unary | first_chain 'as' plain_type
 first_unary: prefix unary | first_postfix | closure | jump
 first_postfix: first_primary | first_postfix suffix
-first_primary: simple | (path | qualified) value | (block_like | macro_braces) ('?' | '.' (segment | NUMBER | 'await'))
+first_primary: simple | (path | qualified) value | (block_like | macro_braces) ('?' | '.' (segment | index | 'await'))
 
 block_like: (block_word* | LIFETIME ':') block | (LIFETIME ':')? loop | if | match
 block_word: 'unsafe' | 'const' | 'try' | 'async' | 'gen' | 'move'

@@ -43,8 +43,8 @@ _TYPES = _words("""
     VARCHAR VARCHAR2 VARIANT VECTOR
 """)
 _MARKS = _words(r"""
-    , . : :: .: ?:: = == <> != < <= > >= <=> := -> ->> => #> #>> #- <-> <<->> && ?? ~ ~~~ ~~ ~~* ~* -|- &< &> |> +
-    - * / % ^ & | || |/ ||/ @> <@ @? ?& ?| ^@ ! ? @ @@ # ** {% {%+ {%- %} +%} -%} {{+ {{- +}} -}}
+    , . : :: .: ?:: = == <> != < <= > >= <=> := -> ->> => #> #>> <-> <<->> ?? ~ ~~~ ~~ ~~* ~* -|- &< &> |> +
+    - * / % ^ & | || |/ ||/ ! ? @ @@ # ** {% {%+ {%- %} +%} -%} {{+ {{- +}} -}}
 """)
 
 
@@ -228,13 +228,13 @@ escape: 'NOT' 'NULL' | 'NOT'? 'BETWEEN' operand operand | 'ESCAPE' (STRING | nam
     | 'IS' 'NOT'? ('DISTINCT' 'FROM' operand | 'JSON' ('VALUE' | 'SCALAR' | 'ARRAY' | 'OBJECT')? (('WITH'
     | 'WITHOUT')? 'UNIQUE' 'KEYS'?)? | id 'NORMALIZED')
     | 'FOR' operand (',' operand)* 'IN' operand ('IF' operand)?
-binary: 'AND' | 'OR' | 'XOR' | '=' | '==' | '<>' | '!=' | '<' | '<=' | '>' | '>=' | '<=>' | ':=' | '->' | '->>'
+binary: 'AND' | 'OR' | '=' | '==' | '<>' | '!=' | '<' | '<=' | '>' | '>=' | '<=>' | ':=' | '->' | '->>'
     | '=>' | '#>' | '#>>'
-    | '#-' | '<->' | '<<->>' | '&&' | '??' | 'NOT'? like ('ANY' | 'ALL' | 'SOME')? | '-|-' | '&<' | '&>' | '+'
+    | '<->' | '<<->>' | '??' | 'NOT'? like ('ANY' | 'ALL' | 'SOME')? | '-|-' | '&<' | '&>' | '+'
     | '-' | '*' | '/' | '%' | '^' | '&' | '|'
-    | '||' | '@>' | '<@' | '@?' | '?&' | '?|' | '^@' | '**' | '?' | ':' | 'DIV' | 'COLLATE' | 'OVERLAPS'
-    | 'OPERATOR' '(' loose ')' | '<' '<' | '>' '>' | '|' '|' | 'MOD'
-like: 'LIKE' | 'ILIKE' | 'RLIKE' | 'REGEXP' | 'GLOB' | '~~~' | '~~' | '~~*' | '~*' | '~' | 'SIMILAR' 'TO'
+    | '||' | '**' | '?' | ':' | 'DIV' | 'COLLATE' | 'OVERLAPS'
+    | 'OPERATOR' '(' loose ')' | '<' '<' | '>' '>' | '|' '|'
+like: 'LIKE' | 'ILIKE' | 'RLIKE' | 'REGEXP' | 'GLOB' | '~~~' | '~~' | '~~*' | '~*' | 'SIMILAR' 'TO'
     | 'BETWEEN' ('SYMMETRIC' | 'ASYMMETRIC')? | 'IN' | 'IS' 'NOT'? | 'OVERLAPS'
 operand: prefix* primary postfix*
 prefix: '+' | '-' | '~' | '!' | 'NOT' | '|/' | '||/' | 'PRIOR' | 'CONNECT_BY_ROOT'
