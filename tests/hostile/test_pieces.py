@@ -72,6 +72,14 @@ def test_a_mask_made_in_pieces_is_the_same_mask(tmp_path: Path, ahead: bool, mon
 def test_an_ending_looked_for_over_many_turns_is_the_same(
     tmp_path: Path, ahead: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rollback = Matcher.rollback
+
+    def forgetful(self: Matcher, count: int, *, forget: bool = True) -> None:
+        """Without the ending that was known there, so that it must be looked for."""
+        rollback(self, count, forget=forget)
+        self._ending = None
+
+    monkeypatch.setattr(Matcher, "rollback", forgetful)
     at_once = documents(tmp_path / "a", ahead)
     seek, unfinished = Matcher.seek, [0]
 
