@@ -31,6 +31,9 @@ MAX_TEXT = 1 << 20
 _AT_ONE_GO = 2_000
 """Characters that are chosen at once."""
 
+_MOST_WITHIN = 32
+"""Guards of a choice that is looked into; each takes 5-10 microseconds."""
+
 _Rank = tuple[int, int, bool, int, int]
 
 
@@ -49,14 +52,18 @@ def alternatives(rule: Nonterminal, cursor: Cursor) -> list[tuple[Symbol, ...]]:
         if cost < NEVER and (guard is None or guard.holds(cursor)):
             ends = guard is None and not any(isinstance(part, Nonterminal) and part.asks for part in way)
             stays = ends_nothing and way[-1:] == (rule,)  # its end lies behind another rule, however dear
-            found.append(((*((0, 0) if ends else _nearness(guard, cursor)), stays, cost, index), way))
+            near = (0, 0) if ends else _nearness(guard, cursor)
+            if guard is None and not ends and len(rule.alternatives) > 2:
+                near = _nearness_within(way, cursor)
+            found.append(((*near, stays, cost, index), way))
     return [way for _, way in sorted(found, key=lambda ranked: ranked[0])]
 
 
 def effort(rule: Nonterminal) -> int:
     """How many guards `alternatives` may ask, those within others included: 5-10 microseconds each."""
     within = [bare(guard) for guard in rule.guards if guard is not None]
-    return len(rule.alternatives) + sum(len(guard.guards) for guard in within if isinstance(guard, AnyOf))
+    ahead = _MOST_WITHIN if len(within) < len(rule.alternatives) > 2 else 0
+    return len(rule.alternatives) + ahead + sum(len(guard.guards) for guard in within if isinstance(guard, AnyOf))
 
 
 def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
@@ -79,6 +86,12 @@ def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
         case Within(inner):
             return _nearness(inner, cursor.inner)
     return 3, 0
+
+
+def _nearness_within(way: tuple[Symbol, ...], cursor: Cursor) -> tuple[int, int]:
+    """The same of a way without a guard of its own, by the choice of keys in it."""
+    guards = next((part.guards for part in way if isinstance(part, Nonterminal) and part.guards), ())[:_MOST_WITHIN]
+    return min((_nearness(guard, cursor) for guard in guards if guard and guard.holds(cursor)), default=(3, 0))
 
 
 def repeated(rule: Nonterminal, chosen: tuple[Symbol, ...], cursor: Cursor) -> tuple[Symbol, ...]:

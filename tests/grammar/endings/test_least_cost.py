@@ -45,11 +45,13 @@ IMPLYING = {
     "dependentRequired": {f"k{i}": [f"k{(i * 7 + 1) % 16}"] for i in range(16)},
 }
 FREE = {"type": "object", "additionalProperties": {"type": "boolean"}, "minProperties": 3}
+EITHER = {"type": "object", "required": ["q"], "dependentSchemas": {"a": {"minProperties": 2}}}
+"""Any other key leads to the ending with `q` alone; that with `a` before it is longer."""
 DEAR_END = {"type": "string", "pattern": "^a*b$", "minLength": 5}
 """Four of a letter are one token, three are three."""
 
 
-@pytest.mark.parametrize("schema", [*SCHEMAS, LIST, DEAREST, UNDECLARED, IMPLYING, FREE, DEAR_END], ids=str)
+@pytest.mark.parametrize("schema", [*SCHEMAS, LIST, DEAREST, UNDECLARED, IMPLYING, FREE, EITHER, DEAR_END], ids=str)
 def test_the_bound_of_an_ending_is_one(byte_service: GrammarService, schema: Any) -> None:
     grammar = byte_service.compile(Constraint.json_schema(schema, conformance="spec"))
     mask = np.zeros((1, words(grammar.vocabulary.size)), dtype=np.int32)
