@@ -118,6 +118,8 @@ class Scheduler:
     def _has_blocks(self, sample: Sample) -> bool:
         """Whether there are blocks for all that is known of the sample, beside those that the rows which run will need
         next: the rest of their prompts, and one block more each."""
+        if (1 + len(self._running)) * self._blocks.most <= self._blocks.free:
+            return True  # whatever they need
         known = self._prompts.known
         while self._lacking(sample) > self._blocks.free and self._lacking(sample, known) > self._blocks.free:
             if not self._prompts.forget():

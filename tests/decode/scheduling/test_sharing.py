@@ -181,7 +181,11 @@ def test_a_row_that_is_put_back_while_the_judge_is_asked_goes_on_as_it_would_hav
 ) -> None:
     requests = [replace(mixed(2), sampling=SamplingParams(seed=seed, max_tokens=40)) for seed in range(15)]
     admit = Scheduler.admit
-    engine, network = fake_engine(random_logits(3, 2.0), tmp_path, max_batch=1, prefill_chunk=8, prefix_cache_bytes=0)
+    settings = {"max_batch": 1, "prefill_chunk": 8, "prefix_cache_bytes": 0}
+    undisturbed, _ = fake_engine(random_logits(3, 2.0), tmp_path, **settings)
+    engine, network = fake_engine(
+        random_logits(3, 2.0), tmp_path, **settings
+    )  # its judge remembers nothing of that one
 
     def crowded(self: Scheduler) -> list[Sample]:
         """Whoever asks is put back, and the answer is there before the row can be in the cache again."""
@@ -193,9 +197,10 @@ def test_a_row_that_is_put_back_while_the_judge_is_asked_goes_on_as_it_would_hav
         return [] if asking and not admitted else admit(self)
 
     monkeypatch.setattr("engine.decode.core.inbox._PULSE_S", 0.001)
+    with undisturbed:
+        alone = [undisturbed.generate(request) for request in requests]
+    monkeypatch.setattr(Scheduler, "admit", crowded)
     with engine:
-        alone = [engine.generate(request) for request in requests]
-        monkeypatch.setattr(Scheduler, "admit", crowded)
         crowded_out = [engine.generate(request) for request in requests]
     assert sum(sample.retries for sample in set(put_backs)) > len(requests) // 2, "text was taken back meanwhile"
     for one, other in zip(alone, crowded_out, strict=True):
