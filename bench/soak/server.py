@@ -1,9 +1,9 @@
 """The server that `bench.soak --hostile` attacks, in a process of its own; all but the runner is real.
 
-    python -m bench.soak.server PORT STEP_MS
+    python -m bench.soak.server PORT [STEP_MS]
 
-Its runner sleeps so long in each step; its keys are `hostile` and `witness`. A line on stdin asks for what is left
-behind: one JSON object on stdout. When stdin ends, the server stops.
+Without a step's time the runner is the embedded model's. Under the keys `hostile` and `witness`. A line on stdin asks
+for what is left behind: one JSON object on stdout. When stdin ends, the server stops.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KEYS = ("hostile", "witness")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.soak.server")
     parser.add_argument("port", type=int)
-    parser.add_argument("step_ms", type=float)
+    parser.add_argument("step_ms", type=float, nargs="?")
     options = parser.parse_args()
     share_heap()
     with tempfile.TemporaryDirectory() as folder:
@@ -53,11 +53,17 @@ def main() -> int:
 
 
 def _engine(options: argparse.Namespace, folder: Path) -> Engine:
-    tokenizer = load_tokenizer(embedded_tokenizer())
-    runner = SleepingRunner(tokenizer, step_s=options.step_ms / 1e3)
-    engine = Engine(EngineConfig(cache_dir=folder), loaded=LoadedModel("sleeping", None, runner, tokenizer))
+    engine = _made(options, folder)
     engine.grammars.start()  # as `maskloop serve` does
     return engine
+
+
+def _made(options: argparse.Namespace, folder: Path) -> Engine:
+    if options.step_ms is None:
+        return Engine(EngineConfig(cache_dir=folder, threads=1))
+    tokenizer = load_tokenizer(embedded_tokenizer())
+    runner = SleepingRunner(tokenizer, step_s=options.step_ms / 1e3)
+    return Engine(EngineConfig(cache_dir=folder), loaded=LoadedModel("sleeping", None, runner, tokenizer))
 
 
 def _answer(service: Service, server: GracefulServer) -> None:
