@@ -3,8 +3,9 @@
 Each family of `families` is sent through a server at every doubling from 4 until it is refused, its text reaches
 `limits.schema_bytes` or grows no longer, or its number is one that doubles can no longer tell apart: to /check, then to
 /generate. Pieces are the CPU time of one thread without a pause: a turn of the decode thread, a callback of the event
-loop, a load on the light line (and, for comparison, one on the bulk line). Prints a line for what is over its bound
-and, last, one JSON object; ends with 1 when something was.
+loop, a load on the light line (and, for comparison, one on the bulk line). The model is a tiny one of random weights,
+the tokenizer that of the embedded model. Prints a line for what is over its bound and, last, one JSON object; ends with
+1 when something was.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.harness.models import tiny_config
 from engine.config import Limits
 from engine.decode.core.engine_core import EngineCore
+from engine.decode.engine import Engine
 from engine.plain_json import DEEPEST
 from engine.sandbox.lanes import Lane
 from engine.sandbox.pool import Pool
 from engine.sandbox.task import Task
-from tests.decode.fakes import fake_engine, random_logits
 from tests.hostile.families import Family, families
 from tests.serve.fakes import Server
 
@@ -162,8 +164,7 @@ def depth(value: Any) -> int:
 def run(chosen: list[Family], limits: Limits) -> Report:
     report = Report(limits)
     with tempfile.TemporaryDirectory() as folder, measured() as pieces:
-        engine, _ = fake_engine(random_logits(5), Path(folder), limits=limits)
-        engine.grammars.start()
+        engine = Engine(tiny_config(Path(folder), max_batch=4, limits=limits, cache_dir=Path(folder)))
         with Server(engine) as server:
             ask(server, "/generate", {"prompt": "x", "schema": True, "max_tokens": 20}, "first", report)
             for family in chosen:
