@@ -6,6 +6,8 @@ key, another item, another character.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.grammar.counting.cursor import Cursor
 from engine.grammar.pushdown.byte_grammar import Nonterminal, Symbol, price
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
@@ -31,8 +33,8 @@ MAX_TEXT = 1 << 20
 _AT_ONE_GO = 2_000
 """Characters that are chosen at once."""
 
-_MOST_WITHIN = 32
-"""Guards of a choice that is looked into; each takes 5-10 microseconds."""
+_MOST_WITHIN, _LIKE_ONE = 32, 6
+"""Guards of a choice that is looked into, a microsecond each, and how many take as long as one that is asked."""
 
 _Rank = tuple[int, int, bool, int, int]
 
@@ -60,10 +62,12 @@ def alternatives(rule: Nonterminal, cursor: Cursor) -> list[tuple[Symbol, ...]]:
 
 
 def effort(rule: Nonterminal) -> int:
-    """How many guards `alternatives` may ask, those within others included: 5-10 microseconds each."""
-    within = [bare(guard) for guard in rule.guards if guard is not None]
-    ahead = _MOST_WITHIN if len(within) < len(rule.alternatives) > 2 else 0
-    return len(rule.alternatives) + ahead + sum(len(guard.guards) for guard in within if isinstance(guard, AnyOf))
+    """How many guards `alternatives` may ask, those within others included, in units of 5-10 microseconds."""
+    guards = [bare(guard) for guard in rule.guards if guard is not None]
+    parts = sum(len(guard.guards) for guard in guards if isinstance(guard, AnyOf))
+    free = [way for way, guard in zip(rule.alternatives, rule.guards, strict=False) if guard is None]
+    ahead = sum(len(_guards_within(way)) for way in free) if len(rule.alternatives) > 2 else 0
+    return len(rule.alternatives) + parts + ahead // _LIKE_ONE
 
 
 def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
@@ -90,8 +94,12 @@ def _nearness(guard: Guard | None, cursor: Cursor) -> tuple[int, int]:
 
 def _nearness_within(way: tuple[Symbol, ...], cursor: Cursor) -> tuple[int, int]:
     """The same of a way without a guard of its own, by the choice of keys in it."""
-    guards = next((part.guards for part in way if isinstance(part, Nonterminal) and part.guards), ())[:_MOST_WITHIN]
+    guards = _guards_within(way)
     return min((_nearness(guard, cursor) for guard in guards if guard and guard.holds(cursor)), default=(3, 0))
+
+
+def _guards_within(way: tuple[Symbol, ...]) -> Sequence[Guard | None]:
+    return next((part.guards for part in way if isinstance(part, Nonterminal) and part.guards), ())[:_MOST_WITHIN]
 
 
 def repeated(rule: Nonterminal, chosen: tuple[Symbol, ...], cursor: Cursor) -> tuple[Symbol, ...]:
