@@ -138,6 +138,10 @@ def _options(body: Shared) -> dict[str, Any]:
     return {name: getattr(body, name) for name in ("whitespace", "conformance", "require_enforced")}
 
 
+_BESIDE: dict[str, type] = {"name": str, "strict": bool}
+"""What stands beside a named schema and changes nothing."""
+
+
 def _response_format(body: ChatBody) -> Constraint | None:
     """`strict` changes nothing: output always conforms."""
     given = body.response_format or {"type": "text"}
@@ -156,6 +160,12 @@ def _response_format(body: ChatBody) -> Constraint | None:
     named = given.get("json_schema")
     if named is not None and not isinstance(named, Mapping):
         raise RequestError("response_format.json_schema must be an object with a schema", param="response_format")
+    for name, kinds in _BESIDE.items():
+        if named is not None and not isinstance(named.get(name), kinds | None):
+            raise RequestError(
+                f"response_format.json_schema.{name} must be a {kinds.__name__}, got {named[name]!r}",
+                param="response_format",
+            )
     schema = given.get("schema") if named is None else named.get("schema")
     if kind == "json_schema" and schema is None:
         raise RequestError("response_format.json_schema needs a schema", param="response_format")
