@@ -4,8 +4,8 @@
                              [--batch 16] [--seed 0] [--quick] [--out DIR]
 
 Every prompt of `bench/data/prompts.jsonl` is answered at temperature 1 under the grammar of a signature: at once, and
-behind a text of the model's own that `</think>` ends, as a structural tag. The document costs less the sum of log Z_t
-over its tokens, Z_t being the share of the model that was legal. Over documents drawn so, the mean cost is the
+behind a text of the model's own that `</think>` ends, as a structural tag. The cost of a document is the sum of
+-log Z_t over its tokens, Z_t being the share of the model that was legal. Over documents drawn so, the mean cost is the
 divergence KL(masked || model), in nats: the projection tax of arXiv 2603.03305. Arms that think differ in the most
 characters that they may write; with 0 the marker stands there alone. Means over prompts carry 95 % bootstrap intervals,
 and so do the differences from the first arm with the marker. Ceiling: a cost of 0.
