@@ -75,7 +75,7 @@ class Masks:
     ) -> None:
         """`steer`: whether a row has gone back, see `row.steer`."""
         self._buffer = BitmaskBuffer(rows, vocabulary.size, pinned=pinned)
-        self._vocabulary = vocabulary
+        self._free = vocabulary.free_row, vocabulary.free_count  # which take 30 ms of a step that finds them out
         self._drafts = drafts
         self._maker = maker
         self._steer = steer
@@ -145,9 +145,10 @@ class Masks:
             row.sample.hold = True
         elif not row.void and row.sample.matcher is not None:
             row.sample.guard(partial(self._walk, row, row.sample.matcher, pieces))
+        free_row, free_count = self._free
         for offset in range(len(row.legal), row.logits):
-            self._buffer.set_row(row.first + offset, self._vocabulary.free_row)
-            row.legal.append(self._vocabulary.free_count)
+            self._buffer.set_row(row.first + offset, free_row)
+            row.legal.append(free_count)
             row.fill_s.append(0.0)
 
     def _walk(self, row: Row, matcher: Matcher, pieces: int) -> None:
@@ -185,7 +186,7 @@ class Masks:
         counted = row.sample.job.trace is not None or row.sample.conditional is not None
         row.legal.append(matcher.fill(self._buffer.array, index, count=counted, pieces=pieces))
         if row.legal[-1] == 0:  # a dead end is decided on the host; the device must never see an empty row
-            self._buffer.set_row(index, self._vocabulary.free_row)
+            self._buffer.set_row(index, self._free[0])
         row.fill_s.append(time.perf_counter() - started)
 
 

@@ -7,10 +7,12 @@ symbols above it: every rule opens and closes as many brackets in each of its te
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from engine.grammar.pushdown.byte_grammar import Character, Literal, Nonterminal, Symbol
 from engine.grammar.pushdown.pushdown import Place, Stack
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
+from engine.schema.automata.components import components
 from engine.schema.rules.guards import Bounds, Length, Matching, Members, Region, regions
 
 _Ahead = tuple[Stack, int, bool]
@@ -76,18 +78,33 @@ def levels(stack: Stack, *, in_string: bool, seen: set[_Ahead] | None = None) ->
 
 def _regions(symbol: Nonterminal) -> tuple[Region, ...]:
     """Those of its alternatives, of rules that these begin a member with, and of all that it can become in the same
-    string or container."""
+    string or container. Linear in what that is, for all of it."""
     if symbol.regions is None:
-        found: dict[Bounds, None] = {}
-        queue, seen = [symbol], {symbol}
+        onward: dict[Nonterminal, list[Nonterminal]] = {}
+        queue = [symbol]
         for rule in queue:
-            asked = (guard for part in (rule, *_beside(rule)) for guard in part.guards if guard is not None)
-            found.update(dict.fromkeys({id(r): r for guard in asked for r in regions(guard)}.values()))
-            onward = [further for further in _onward(rule) if further not in seen]
-            queue += onward
-            seen.update(onward)
-        symbol.regions = tuple(found)
-    return symbol.regions
+            if rule not in onward:
+                onward[rule] = list(_onward(rule))
+                queue += [further for further in onward[rule] if further.regions is None]
+        unsettled = {rule: [further for further in each if further in onward] for rule, each in onward.items()}
+        for component in components(unsettled):
+            found = {id(region): region for rule in component for region in _asked(rule)}
+            for further in chain.from_iterable(onward[rule] for rule in component):
+                found.update((id(region), region) for region in further.regions or ())
+            settled = tuple(dict.fromkeys(found.values()))
+            for rule in component:
+                rule.regions = settled
+    return symbol.regions or ()
+
+
+def _asked(rule: Nonterminal) -> Iterator[Bounds]:
+    return (
+        region
+        for part in (rule, *_beside(rule))
+        for guard in part.guards
+        if guard is not None
+        for region in regions(guard)
+    )
 
 
 def _onward(rule: Nonterminal) -> Iterator[Nonterminal]:
