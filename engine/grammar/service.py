@@ -12,6 +12,7 @@ from engine.config import EngineConfig
 from engine.errors import NotReady, SchemaRefused
 from engine.grammar.compile.screen import screen
 from engine.grammar.compiled_grammar import CompiledGrammar
+from engine.grammar.pushdown.begun import MOST_BEGUN
 from engine.grammar.store.disk import DiskCache
 from engine.grammar.store.maker import Maker
 from engine.grammar.store.making import Making
@@ -53,9 +54,9 @@ class GrammarService:
 
     def key(self, constraint: Constraint) -> str:
         """Cache key: constraint, vocabulary with its stop tokens, versions of xgrammar and of our lowering, the
-        languages that are followed, and the limits of the screen: what is stored under a key has passed it."""
+        languages that are followed, and the limits: what is stored under a key has passed them."""
         versions = (XGRAMMAR_VERSION, str(LOWERING_VERSION), FORM_VERSION, *sorted(LANGUAGES))
-        limits = (self._limits.schema_bytes, self._limits.schema_depth, self._limits.schema_nodes)
+        limits = (self._limits.schema_bytes, self._limits.schema_depth, self._limits.schema_nodes, MOST_BEGUN)
         parts = (constraint.key, self.vocabulary.fingerprint, *versions, *map(str, limits))
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 

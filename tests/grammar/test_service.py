@@ -128,6 +128,15 @@ def test_key_order_and_options_make_different_grammars(byte_service: GrammarServ
     assert len(keys) == 4
 
 
+def test_what_was_stored_under_another_limit_of_ambiguity_is_not_read(
+    byte_service: GrammarService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constraint = Constraint.ebnf('root ::= "a" root | "b"')
+    key = byte_service.key(constraint)
+    monkeypatch.setattr("engine.grammar.service.MOST_BEGUN", 1)
+    assert byte_service.key(constraint) != key
+
+
 @pytest.mark.usefixtures("keep_everything")
 def test_another_process_reads_what_this_one_compiled(tmp_path: Path) -> None:
     writer = service_at(tmp_path)

@@ -41,14 +41,14 @@ def tidy(*, busy: bool, rested: bool = False) -> None:
     just made an object. Where too much is new (a long conversation was read, and refused) it is left out at once. While
     something is in flight (`busy`) nothing is collected, and what is alive is left out all the same: grammars that are
     loaded make millions of objects, and a collection amid them held everybody for 0.5 s.
-    Every five minutes everything is looked at, in a pause that has lasted (`rested`), or every hour where none does:
-    that takes 0.15 s and more, and a pause between two requests is over in a moment.
+    Every five minutes everything is looked at, in a pause that has lasted (`rested`), or every hour where none does, in
+    a short one: that takes 0.15 s and more, and a pause between two requests is over in a moment.
     """
     due = gc.get_count()[2]
     if not rested and due < (_MEANWHILE if busy else _DUE):
         return
     now = time.monotonic()
-    if thorough := now - _thorough_at[0] > (_THOROUGH_S if rested else _AT_LAST_S):
+    if thorough := not busy and now - _thorough_at[0] > (_THOROUGH_S if rested else _AT_LAST_S):
         _thorough_at[0] = now
         gc.unfreeze()
     if thorough or not (busy or due > _MEANWHILE):

@@ -19,7 +19,7 @@ from engine.grammar.compile.compiler import Compiled, Compiler
 from engine.grammar.compile.screen import screen_parts
 from engine.grammar.compiled_grammar import CompiledGrammar
 from engine.grammar.masks.bitmask import cleared
-from engine.grammar.pushdown.begun import most_begun
+from engine.grammar.pushdown.begun import MOST_BEGUN, most_begun
 from engine.grammar.vocabulary.vocabulary import Vocabulary
 from engine.request import Constraint
 from engine.schema.formats.registry import EXACT as FORMATS
@@ -46,9 +46,6 @@ _COMMON = {
     "required": ["text"],
 }
 """A schema of what most schemas hold: whoever has compiled it needs 7 ms for a small one, a fresh process 100."""
-_MOST_BEGUN = 512
-"""Readings that one byte may begin. XGrammar takes a microsecond for each at every byte, and a hundred to begin one
-that is a JSON schema (`%json`)."""
 _PREPARED: dict[str, tuple[Vocabulary, Compiler]] = {}
 
 
@@ -107,8 +104,8 @@ def _refuse_crowded(grammar: CompiledGrammar) -> None:
     kind, completions = grammar.constraint.kind, grammar.completions
     if kind in ("ebnf", "lark", "structural_tag") and completions is not None:
         begun = most_begun(completions.rules)
-        if begun > _MOST_BEGUN:
+        if begun > MOST_BEGUN:
             raise LimitExceeded(
-                f"{kind} is too ambiguous: {begun} alternatives can begin with the same byte, {_MOST_BEGUN} at most",
+                f"{kind} is too ambiguous: {begun} alternatives can begin with the same byte, {MOST_BEGUN} at most",
                 param=kind,
             )

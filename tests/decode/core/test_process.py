@@ -122,6 +122,18 @@ def test_everything_is_looked_at_in_a_pause_that_lasts_and_not_in_any(
     assert looked
 
 
+def test_nothing_is_collected_while_rows_decode_however_long_it_has_been(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(gc, "unfreeze", lambda: looked.append("everything"))
+    monkeypatch.setattr(gc, "collect", lambda: looked.append("collected"))
+    monkeypatch.setattr(gc, "get_count", lambda: (0, 0, 2 * process._MEANWHILE))
+    monkeypatch.setattr(process, "_thorough_at", [time.monotonic() - 2 * process._AT_LAST_S])
+    tidy(busy=True)
+    assert not looked
+    tidy(busy=False)
+    assert looked == ["everything", "collected"]
+
+
 def test_the_decode_thread_rests_once_where_nobody_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[bool] = []
     monkeypatch.setattr("engine.decode.core.inbox._REST_S", 0.01)
