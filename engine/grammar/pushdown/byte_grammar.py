@@ -263,7 +263,11 @@ class Symbols:
         return max((rule.size for rule in self.rules if rule.depth and rule.best is not None), default=0)
 
     def _unknown(self, grammar: Grammar, known: Mapping[str, Nonterminal]) -> Iterator[Nonterminal]:
+        """Of the rules that documents are followed by: skeletons are the matcher's compiler's."""
+        followed = grammar.followed()
         for serial, rule in enumerate(grammar.rules.values()):
+            if rule.name not in followed:
+                continue
             found = known.get(rule.name)
             if found is None or (found.source is not rule and found.source != rule):
                 found = Nonterminal(rule, serial)

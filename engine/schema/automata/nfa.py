@@ -104,7 +104,7 @@ def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False) -> Made:
     letters = _alphabet.partition(tuple(sets))
     inside = {spans: letters.classes_in(spans) for spans in sets}
     closures = _Closures(nfa, leave)
-    moves = [[(inside[spans], target) for spans, target in edges] for edges in [*nfa.edges, []]]
+    moves = _Reached(nfa, closures, inside)
     first = closures.of(entry, True)
     again = closures.of(entry, False) if search else 0
     free = 1 << leave if search else 0
@@ -112,23 +112,36 @@ def determinise(nfa: Nfa, entry: int, leave: int, search: bool = False) -> Made:
     def settled(mask: int) -> int | None:
         return free if mask & free else mask or None
 
-    def step(mask: int) -> list[int | None]:
+    def step(mask: int) -> Iterable[int | None]:
         if free and mask == free:
             return [free] * letters.size
         row = [again] * letters.size
         closures.spend(mask.bit_count())
         for state in states_of(mask):
-            for classes, target in moves[state]:
-                closure = closures.of(target, False)
+            for classes, closure in moves[state]:
                 for index in classes:
                     row[index] |= closure
-        return list(map(settled, row))
+        return map(settled, row) if free else [mask or None for mask in row]
 
     ends = closures.ends()
     rows, accepting = explore(settled(first | closures.dead) or 0, step, lambda mask: bool(mask & ends))
     if any(nfa.guards):
         accepting[0] = closures.ends_at(entry, True)
     return letters, rows, accepting
+
+
+class _Reached(dict[int, list[tuple[tuple[int, ...], int]]]):
+    """By state, the classes of its moves and what each of them reaches."""
+
+    def __init__(self, nfa: Nfa, closures: _Closures, inside: dict[Ranges, tuple[int, ...]]) -> None:
+        self._edges, self._closures, self._inside = nfa.edges, closures, inside
+        self[len(nfa.edges)] = []
+
+    def __missing__(self, state: int) -> list[tuple[tuple[int, ...], int]]:
+        self[state] = found = [
+            (self._inside[spans], self._closures.of(target, False)) for spans, target in self._edges[state]
+        ]
+        return found
 
 
 class _Closures:

@@ -6,6 +6,7 @@ cycle of more than CYCLE_LIMIT states, whose states are named after the whole au
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 from engine.schema.automata.automaton import Automaton
@@ -14,6 +15,7 @@ from engine.schema.automata.components import components
 CYCLE_LIMIT = 64
 
 
+@lru_cache(maxsize=4)  # strings that are counted are written twice
 def suffix_digests(automaton: Automaton) -> list[str]:
     """One digest per state. Linear outside cycles, quadratic in the states of a cycle."""
     digests: list[str] = [""] * automaton.states

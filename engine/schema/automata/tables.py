@@ -6,7 +6,7 @@ Knows nothing of code points. Every function is linear or n log n in the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 DEAD = -1
@@ -21,31 +21,33 @@ class AutomatonTooLarge(Exception):
     """A construction went over its state limit; the caller decides whether that means `checked` or refused."""
 
 
+class _Numbers(dict[State | None, int]):
+    """The number of each state that was asked for, in the order of asking; DEAD for None."""
+
+    def __init__(self, start: State, limit: int) -> None:
+        self.queue: list[State] = [start]
+        self._limit = limit
+        self[None], self[start] = DEAD, 0
+
+    def __missing__(self, state: State) -> int:
+        number = self[state] = len(self.queue)
+        self.queue.append(state)
+        if number >= self._limit:
+            raise AutomatonTooLarge(f"more than {self._limit} states")
+        return number
+
+
 def explore(
     start: State,
-    step: Callable[[State], Sequence[State | None]],
+    step: Callable[[State], Iterable[State | None]],
     accepts: Callable[[State], bool],
     limit: int = STATE_LIMIT,
 ) -> tuple[Table, list[bool]]:
     """Table of everything reachable from `start`; `step` gives the successor per class, None for none."""
-    numbers: dict[State, int] = {start: 0}
-    queue: list[State] = [start]
-    rows: Table = []
-    for state in queue:
-        row = []
-        for target in step(state):
-            if target is None:
-                row.append(DEAD)
-                continue
-            number = numbers.get(target)
-            if number is None:
-                number = numbers[target] = len(queue)
-                queue.append(target)
-                if number >= limit:
-                    raise AutomatonTooLarge(f"more than {limit} states")
-            row.append(number)
-        rows.append(row)
-    return rows, [accepts(state) for state in queue]
+    numbers = _Numbers(start, limit)
+    number_of = numbers.__getitem__
+    rows: Table = [list(map(number_of, step(state))) for state in numbers.queue]
+    return rows, [accepts(state) for state in numbers.queue]
 
 
 def trim(rows: Table, accepting: list[bool]) -> tuple[Table, list[bool]]:

@@ -97,6 +97,6 @@ def _mail_box(letters: str, domain: Automaton) -> Automaton:
     atom = f"[{_ATOM}{letters}]+"
     quoted = f'"(?:[ !#-\\[\\]-~{letters}]|\\\\[!-~])*"'
     dotted = full_match(f"{atom}(?:\\.{atom})*") & Automaton.length(1, LOCAL_PART)
-    local = dotted | (full_match(quoted) & Automaton.length(1, QUOTED_PART))
+    local, at = dotted | (full_match(quoted) & Automaton.length(1, QUOTED_PART)), Automaton.literal("@")
     address = full_match(f"\\[(?:{IPV4}|IPv6:{IPV6})\\]")
-    return local + Automaton.literal("@") + (domain | address)
+    return Automaton.either([(local, at, domain), (local, at, address)])

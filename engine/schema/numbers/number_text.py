@@ -35,6 +35,7 @@ LEAST, MOST = rational(math.ulp(0.0)), rational(sys.float_info.max)
 DECADES = (-324, 308)
 
 
+@lru_cache(maxsize=64)
 def integers(within: Interval, *, integral_fractions: bool = False) -> Automaton:
     """Plain decimal integers of an interval, but for its holes and `greatest`; `integral_fractions` adds `1.0`, `-0`,
     `1e22`.
@@ -54,6 +55,7 @@ def integers(within: Interval, *, integral_fractions: bool = False) -> Automaton
     return Automaton.either([*plain, *((*way, _zeros()) for way in short), *_scientific(*doubles, WHOLE_DIGITS)])
 
 
+@lru_cache(maxsize=64)
 def numbers(within: Interval) -> Automaton:
     """JSON numbers of an interval, but for its holes and `greatest`: plain, and with exponents, where a bound has none
     only in whole decades.

@@ -126,6 +126,17 @@ class Grammar:
     rules: Mapping[str, Rule]
     root: str = "root"
 
+    def followed(self) -> set[str]:
+        """The rules that are reached from the root but by way of a skeleton. Linear."""
+        reached, stack = {self.root}, [self.root]
+        while stack:
+            rule = self.rules[stack.pop()]
+            ways = rule.alternatives if rule.least is None else (*rule.alternatives, rule.least)
+            names = {symbol.name for way in ways for symbol in way if isinstance(symbol, Ref)} - reached
+            reached |= names
+            stack.extend(names)
+        return reached
+
     def to_ebnf(self) -> str:
         """The grammar in XGrammar's EBNF, root first: without what an expression or skeleton stands for. Linear."""
         skeletons = {name: rule.skeleton for name, rule in self.rules.items() if rule.skeleton is not None}

@@ -112,25 +112,34 @@ def measures(automaton: Automaton) -> Measures:
         layer = _before(layer, sources) & ~seen
         seen |= layer
         distance += 1
-    most = _longest(automaton)
-    finite = most[0] is not None
-    gap = 1 if _is_dense(automaton) else _gap_of_few(automaton) if finite else _gap(accepting, sources)
-    return Measures(tuple(fewest), most, gap, None if gap is None else _phase(automaton, gap))
+    successors = automaton.successors
+    order = components(successors)
+    most = _longest(order, successors)
+    if _is_dense(automaton):
+        gap: int | None = 1
+    else:
+        finite = most[0] is not None
+        gap = _gap_of_few(automaton, order, successors) if finite else _gap(accepting, sources)
+    phase = None if gap is None else _phase(automaton.accepting, successors, gap)
+    return Measures(tuple(fewest), most, gap, phase)
 
 
-def _phase(automaton: Automaton, gap: int) -> int | None:
+_Successors = dict[int, list[int]]
+
+
+def _phase(accepting: frozenset[int], successors: _Successors, gap: int) -> int | None:
     """The length of every word by this measure; None where it is not the same."""
     depths, pending = {0: 0}, [0]
     while pending:
         state = pending.pop()
-        for target in automaton.successors[state]:
+        for target in successors[state]:
             depth = (depths[state] + 1) % gap
             if target not in depths:
                 depths[target] = depth
                 pending.append(target)
             elif depths[target] != depth:
                 return None
-    found = {depths[state] for state in automaton.accepting}
+    found = {depths[state] for state in accepting}
     return found.pop() if len(found) == 1 else None
 
 
@@ -139,10 +148,9 @@ def _is_dense(automaton: Automaton) -> bool:
     return all(any(target in automaton.accepting for target in automaton.table[state]) for state in automaton.accepting)
 
 
-def _longest(automaton: Automaton) -> tuple[int | None, ...]:
-    most: list[int | None] = [0] * automaton.states
-    successors = automaton.successors
-    for component in components(successors):
+def _longest(order: list[list[int]], successors: _Successors) -> tuple[int | None, ...]:
+    most: list[int | None] = [0] * len(successors)
+    for component in order:
         for state in component:
             lengths = [most[target] for target in successors[state]]
             if len(component) > 1 or state in successors[state] or None in lengths:
@@ -152,13 +160,12 @@ def _longest(automaton: Automaton) -> tuple[int | None, ...]:
     return tuple(most)
 
 
-def _gap_of_few(automaton: Automaton) -> int:
+def _gap_of_few(automaton: Automaton, order: list[list[int]], successors: _Successors) -> int:
     """The same as `_gap` where words are not of any length. Linear."""
     lengths = [0] * automaton.states
     """By state those of its words, as bits."""
     gap = 1
-    successors = automaton.successors
-    for (state,) in components(successors):
+    for (state,) in order:
         own = int(state in automaton.accepting)
         for target in successors[state]:
             own |= lengths[target] << 1

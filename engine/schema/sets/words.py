@@ -49,16 +49,16 @@ def shortest_word(automaton: Automaton, state: int, low: int) -> str:
     Where a state on the shortest way leads to itself, the word is that way with the loop in it; else all lengths up to
     `low` are tried. ValueError where there is no such word.
     """
-    fewest = measures(automaton).fewest
+    fewest, targets = measures(automaton).fewest, _targets(automaton)
     way = [state]
     while fewest[way[-1]]:
-        way.append(next(t for t in automaton.table[way[-1]] if t != DEAD and fewest[t] < fewest[way[-1]]))
-    letters = [_targets(automaton)[at][onward] for at, onward in pairwise(way)]
+        way.append(next(target for target in targets[way[-1]] if fewest[target] < fewest[way[-1]]))
+    letters = [targets[at][onward] for at, onward in pairwise(way)]
     if len(letters) >= low:
         return "".join(letters)
     for place, at in enumerate(way):
-        if at in automaton.table[at]:
-            loop = _targets(automaton)[at][at] * (low - len(letters))
+        if at in targets[at]:
+            loop = targets[at][at] * (low - len(letters))
             return "".join([*letters[:place], loop, *letters[place:]])
     return _search(automaton, state, low)
 
@@ -68,17 +68,16 @@ def _search(automaton: Automaton, state: int, low: int) -> str:
     most = measures(automaton).most[state]
     if most is not None and most < low:
         raise ValueError(f"no word of {low} code points")
-    size = low
-    while state not in _able(automaton, size):
-        size += 1
-    letters, passed, left, known = list[str](), list[tuple[int, int]](), size, _ends(automaton)
+    left = low
+    while state not in _able(automaton, left):
+        left += 1
+    letters, passed, known = list[str](), list[tuple[int, int]](), _ends(automaton)
+    (able, _), targets = _lengths(automaton), _targets(automaton)
     while left and (state, left) not in known:
         passed.append((state, left))
         left -= 1
-        able = _able(automaton, left)
-        target = next(target for target in _targets(automaton)[state] if target in able)
-        letters.append(_targets(automaton)[state][target])
-        state = target
+        state, letter = next((target, letter) for target, letter in targets[state].items() if target in able[left])
+        letters.append(letter)
     rest, start = known.get((state, left), ("", 0))
     word = "".join(letters) + rest[start:]
     known.update((at, (word, place)) for place, at in enumerate(passed))

@@ -6,6 +6,7 @@ two schemas are the same text and the matcher's compiler reuses their masks.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 from engine.schema.automata.alphabet import SCALARS, Ranges, intersect
@@ -21,6 +22,12 @@ Onward = list[tuple[Ranges, Sequence]]
 RULE_LIMIT = 20_000
 SHORT_ROAD = 3
 RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0xD7FF), (0xE000, 0x10FFFF))
+
+
+@lru_cache(maxsize=4096)
+def raw(spans: Ranges) -> Ranges:
+    """Those that may stand in a string as they are."""
+    return intersect(spans, RAW)
 
 
 class TextRules:
@@ -162,7 +169,7 @@ class _StringWriter(_Writer):
         super().__init__(rules, automaton, follow)
 
     def is_plain(self, spans: Ranges) -> bool:
-        return not self.every and (spans[0][0] == spans[-1][1] or intersect(spans, RAW) == spans)
+        return not self.every and (spans[0][0] == spans[-1][1] or raw(spans) == spans)
 
     def known(self, state: int) -> str | None:
         free = self.every and state in self.automaton.accepting and self.moves[state] == ((SCALARS, state),)
@@ -172,5 +179,5 @@ class _StringWriter(_Writer):
         return spelled(chr(code_point))[1:-1]
 
     def spellings(self, onward: Onward) -> list[Sequence]:
-        raw = super().spellings([(part, tail) for whole, tail in onward if (part := intersect(whole, RAW))])
-        return raw + (loop_escapes(onward[0][1]) if self.every and onward else inline_escapes(onward))
+        plain = super().spellings([(part, tail) for whole, tail in onward if (part := raw(whole))])
+        return plain + (loop_escapes(onward[0][1]) if self.every and onward else inline_escapes(onward))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from engine.errors import LimitExceeded
@@ -26,13 +27,18 @@ Kind = Literal["string", "every", "scalar", "text"]
 """`every`: strings in every legal spelling instead of json.dumps' own. `text`: strings as they are, without quotes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Group:
-    """Rules that derive one text; `shortest` is a shortest one."""
+    """Rules that derive one text. `known`: a shortest one, where somebody knows it."""
 
     ref: Ref
     rules: tuple[Rule, ...]
-    shortest: str
+    known: str | None = None
+
+    @cached_property
+    def shortest(self) -> str:
+        """A shortest text, looked for when it is asked for: nobody asks that of a skeleton."""
+        return Shortest({rule.name: rule for rule in self.rules})[self.ref.name] if self.known is None else self.known
 
 
 TEXT_RULES = 10_000
@@ -123,9 +129,7 @@ def _guarded(automaton: Automaton, follow: Chars | None, judge: Judge, *, every:
     body = write_counted(texts, automaton, every, judge, follow)
     name = f"sq{short_digest(body.name)}"
     texts.write(Rule(name, ((Text('"'), body),), follow, skeleton=plain.ref.name))
-    others = {rule.name for rule in plain.rules}
-    counted = {name: rule for name, rule in texts.rules.items() if name not in others}
-    return Group(Ref(name), tuple(texts.rules.values()), Shortest(counted)[name])
+    return Group(Ref(name), tuple(texts.rules.values()))
 
 
 def _quoted(texts: TextRules, body: Ref, follow: Chars | None) -> Group:
@@ -134,4 +138,4 @@ def _quoted(texts: TextRules, body: Ref, follow: Chars | None) -> Group:
 
 
 def _group(texts: TextRules, ref: Ref) -> Group:
-    return Group(ref, tuple(texts.rules.values()), Shortest(texts.rules)[ref.name])
+    return Group(ref, tuple(texts.rules.values()))

@@ -256,9 +256,10 @@ def test_remainders(step: int) -> None:
 
 
 def test_the_known_sequences_say_exactly_what_their_automata_say():
-    known = number_expressions._known()
-    assert len(known) == 10
-    for automaton, alternatives in known.items():
+    assert len(number_expressions.KNOWN) == 10
+    for make, alternatives in number_expressions.KNOWN.values():
+        automaton = make()
+        assert number_expressions.alternatives_of(automaton) is alternatives
         words = Automaton.nothing()
         for parts in alternatives:
             words |= functools.reduce(operator.add, map(full_match, parts))
