@@ -23,7 +23,7 @@ from engine.request import Constraint
 from engine.schema.lower import LOWERING_VERSION
 from engine.syntax import LANGUAGES
 
-FORM_VERSION = "13"
+FORM_VERSION = "14"
 """Raised whenever a regex, choice, EBNF, Lark or structural tag may get a different grammar here, or `codec` another
 layout; part of every key."""
 XGRAMMAR_VERSION = version("xgrammar")

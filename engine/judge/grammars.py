@@ -12,7 +12,7 @@ from engine.judge.notations.ebnf_tokens import WrongGrammar
 from engine.judge.notations.lark import lark_grammar
 from engine.judge.notations.structural_tag import tag_grammar
 from engine.judge.recogniser.earley import recognises
-from engine.judge.recogniser.productions import Productions
+from engine.judge.recogniser.productions import DerivesNothing, Productions
 from engine.judge.recogniser.work import Work
 from engine.patterns.tree import NotARegex, Undecidable
 from engine.request import Constraint
@@ -23,7 +23,8 @@ CALLED = {"ebnf": "an EBNF grammar", "lark": "a Lark grammar", "structural_tag":
 
 
 def make(constraint: Constraint) -> Judge:
-    """Raises SchemaInvalid for what is none of its kind, SchemaRefused for a part that is not enforced, by name."""
+    """Raises SchemaInvalid for what is none of its kind, SchemaRefused for a part that is not enforced, by name,
+    and for what derives no text."""
     kind = constraint.kind
     try:
         grammar = _grammar(constraint)
@@ -31,6 +32,8 @@ def make(constraint: Constraint) -> Judge:
         raise SchemaInvalid(
             f"not {CALLED[kind]}: {error}", param=kind, pointer=getattr(error, "pointer", None)
         ) from None
+    except DerivesNothing:
+        raise SchemaRefused("no document satisfies this constraint", param=kind) from None
     except Undecidable as error:
         message = f"{kind}: this part is not enforced here: {error}"
         raise SchemaRefused(message, param=kind, pointer=getattr(error, "pointer", None)) from None

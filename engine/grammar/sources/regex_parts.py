@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from engine.errors import SchemaInvalid
+from engine.errors import SchemaInvalid, SchemaRefused
 from engine.grammar.sources.plain_regex import Dot, plain_ebnf, plain_regex
 
 _EBNF = re.compile(
@@ -26,10 +26,12 @@ _LARK = re.compile(
     | <[^\s<>]*>                                            # a special token
     | %import\s+common[ \t]*\.[ \t]*ESCAPED_STRING\b(?:[ \t]*->[ \t]*(?P<alias>\w+))?
     | %import\s+common[ \t]*\((?P<names>[^)]*)\)
+    | (?P<to>->)
     | /(?P<regex>(?:\\.|[^/\\])+)/(?P<flags>[A-Za-z]*)""",
     re.VERBOSE | re.DOTALL,
 )
-_CARET = re.compile(r"(?:\^|\\\^|\\x5[eE](?![0-9a-fA-F])|\\u005[eE]|\\U0000005[eE])(?P<range>-(?=.))?")
+_ONE_CARET = r"(?:\^|\\\^|\\x0*5[eE](?![0-9a-fA-F])|\\u005[eE]|\\U0000005[eE])"
+_CARET = re.compile(rf"{_ONE_CARET}(?:-{_ONE_CARET}|(?P<range>-(?=.)))?")
 _OPTION = re.compile(r',\s*(flags|json_string)\s*=\s*("[a-z]*"|true|false)\s*')
 _LAZY = re.compile(r"\[[^\]\n]*\blazy\b[^\]\n]*\]\s*::=")
 _ANY_TEXT = (r"(.|\n)*", r"(\n|.)*", r"(?:.|\n)*", r"(?:\n|.)*", r"[\s\S]*", "(?s:.*)")
@@ -67,6 +69,8 @@ def plain_in_lark(source: str) -> str:
     def written(found: re.Match[str]) -> str:
         if found["regex"] is not None:
             return _lark_regex(found["regex"], found["flags"])
+        if found["to"] is not None:
+            return " ->"  # a dash would be read as part of the name before it
         if found["up_to"] is not None:
             return '"^"' if json.loads(found["up_to"]) == "^" else f'("^" | "_"..{found["up_to"]})'
         if found[0].startswith("%import") and found["names"] is None:
@@ -87,6 +91,8 @@ def _caret_last(token: str) -> str:
     inside, last = token[1:-1], ""
     while (found := _CARET.match(inside, 0)) and (last or inside[0] != "^"):
         inside, last = ("_-" if found["range"] else "") + inside[found.end() :], "^"
+    if not inside + last:
+        raise SchemaRefused("a class that no character is in leaves nothing to write", param="ebnf")
     return f"[{inside}{last}]" if inside else '"^"'
 
 

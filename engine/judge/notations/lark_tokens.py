@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     | (?P<special><[^\s<>]*>)
     | (?P<reference>@[A-Za-z0-9_-]+)
     | (?P<directive>%[A-Za-z_]+)
-    | (?P<name>[!?]?[A-Za-z_][A-Za-z0-9_-]*)
+    | (?P<name>[!?]?[A-Za-z_](?:[A-Za-z0-9_]|-(?!>))*)
     | (?P<number>[+-]?[0-9]+(?:\.(?!\.)[0-9]*)?(?:[eE][+-]?[0-9]+)?)
     | (?P<sign>::|->|\.\.|[:,.=()\[\]{}|&~?*+])""",
     re.VERBOSE | re.DOTALL,

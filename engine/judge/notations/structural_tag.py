@@ -240,6 +240,8 @@ def _texts(given: _Format, name: str, at: str) -> list[str]:
     value = given.get(name, [])
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise WrongTag(f"{name} must be a list of strings", f"{at}/{name}")
+    if name == "excludes" and "" in value:
+        raise WrongTag("an excluded string must not be empty: every text holds it", f"{at}/excludes")
     return value
 
 

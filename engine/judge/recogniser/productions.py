@@ -6,7 +6,7 @@ and `Terminal`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
@@ -18,6 +18,10 @@ from engine.patterns.tree import Choice, Class, Node, Repeat, Sequence, Undecida
 _REGULAR = 400
 """Positions, repeats counted out, up to which a regular part becomes one terminal."""
 _PRODUCTIONS = 200_000
+
+
+class DerivesNothing(ValueError):
+    """No text can be derived from the start."""
 
 
 class Terminal(Node):
@@ -82,7 +86,7 @@ class Productions:
     """Symbols are numbers of rules, or terminals. Production 0 derives the start."""
 
     def __init__(self, rules: Mapping[str, Node], start: str) -> None:
-        """KeyError for a rule that is not there; Undecidable for what cannot be judged. Linear."""
+        """KeyError for a rule that is not there; Undecidable for what cannot be judged; DerivesNothing. Linear."""
         self.productions: list[tuple[int, tuple[Symbol, ...]]] = []
         self.counted: dict[int, Counted] = {}
         self._starts: dict[int, list[int]] = {}
@@ -99,7 +103,10 @@ class Productions:
         while self._open:
             name = self._open.pop()
             self._write(self._names[name], rules[name])
-        self.nullable = self._nullable()
+        self._productive = self._derivable(lambda _: True)
+        if 0 not in self._productive:
+            raise DerivesNothing("no text can be derived")
+        self.nullable = self._derivable(lambda terminal: terminal.nullable)
         for rule, counted in self.counted.items():
             if self._is_nullable(counted.symbol):
                 self.counted[rule] = Counted(counted.symbol, 0, counted.most)
@@ -164,8 +171,8 @@ class Productions:
             self._starts[rule] = [-1 - rule]
 
     def _refuse_circles(self) -> None:
-        """Raises Undecidable for a rule that derives itself while nothing is read: such a rule says nothing, and
-        compilers lose their way in it."""
+        """Raises Undecidable for a rule that derives itself while nothing is read, or that is only repeats of itself:
+        such a rule says nothing, and compilers lose their way in it."""
         edges: dict[int, list[int]] = {rule: [] for rule in range(self._count)}
         for rule, symbols in self.productions:
             solid = [symbol for symbol in symbols if not self._is_nullable(symbol)]
@@ -174,7 +181,7 @@ class Productions:
             if rule in symbols and rule in alone and rule not in self._loops:
                 raise Undecidable(self._circle(rule))
         for rule, part in self.counted.items():
-            if isinstance(part.symbol, int) and part.least < 2:
+            if isinstance(part.symbol, int) and (part.least < 2 or part.symbol not in self._productive):
                 edges[rule].append(part.symbol)
         try:
             TopologicalSorter(edges).prepare()
@@ -183,13 +190,15 @@ class Productions:
 
     def _circle(self, *rules: int) -> str:
         named = [name for name, rule in self._names.items() if rule in rules]
-        return f"the rule {named[0] if named else 'root'!r}, which can derive itself while nothing is read"
+        flaw = "can derive itself while nothing is read" if self._productive.issuperset(rules) else "derives no text"
+        return f"the rule {named[0] if named else 'root'!r}, which {flaw}"
 
     def _is_nullable(self, symbol: Symbol) -> bool:
         return symbol.nullable if isinstance(symbol, Terminal) else symbol in self.nullable
 
-    def _nullable(self) -> set[int]:
-        """The rules that derive the empty text: a fixed point, each production looked at once per symbol."""
+    def _derivable(self, passes: Callable[[Terminal], bool]) -> set[int]:
+        """The rules that derive a text of such terminals alone: a fixed point, each production looked at once per
+        symbol."""
         found: set[int] = set()
         users: dict[int, list[int]] = {}
         missing: dict[int, int] = {}
@@ -197,7 +206,7 @@ class Productions:
         whole = [(rule, symbols) for rule, symbols in self.productions]
         whole += [(rule, (part.symbol,) if part.least else ()) for rule, part in self.counted.items()]
         for number, (rule, symbols) in enumerate(whole):
-            if any(isinstance(symbol, Terminal) and not symbol.nullable for symbol in symbols):
+            if any(isinstance(symbol, Terminal) and not passes(symbol) for symbol in symbols):
                 continue
             needed = [symbol for symbol in symbols if not isinstance(symbol, Terminal)]
             missing[number] = len(needed)

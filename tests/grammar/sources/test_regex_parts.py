@@ -42,6 +42,13 @@ MEANT = [
     (Constraint.ebnf('root ::= Regex("a", # of any case)\n flags="i") # Regex("b")'), ["a", "A"], ["b"]),
     (Constraint.ebnf('root ::= Regex(# a space\n "\\\\s")'), ["\u00a0", " "], ["s"]),
     (Constraint.ebnf(r"root ::= [^-_] [\^-a]"), ["^^", "a_"], ["-^", "_a", "a-"]),
+    (Constraint.ebnf(r"root ::= [\^-\^] [\x5e-\^a] [\x005e-b] [^\^-\^]"), ["^^^a", "^abb"], ["a^^a", "^b^a", "^^^^"]),
+    (Constraint.lark("start: X\n%import common.INT->X"), ["12"], ["a"]),
+    (
+        Constraint.lark('start: S->s | a-b->c\n%import common.ESCAPED_STRING->S\na-b: "->"'),
+        ['"a"', "->"],
+        ['"\n"', ">"],
+    ),
     (Constraint.lark(r"start: /\s\w\d[^\s]./"), ["\ufeffa1bc", " _0é\r"], [" é1bc", " a1b\n"]),
     (Constraint.lark(r"start: /[\]\-^\/]+/"), ["]-^/", "^"], ["\\"]),
     (Constraint.lark("%import common.ESCAPED_STRING\nstart: ESCAPED_STRING"), [r'"a\"b"'], ['"a\nb"', '"a\\']),
@@ -66,6 +73,8 @@ REFUSED = [
     (Constraint.ebnf("root ::= Token(5)"), "Token in line 1"),
     (Constraint.ebnf(r'root ::= "\ud83d\ude00"'), r"no such character: \\ud83d in line 1$"),
     (Constraint.ebnf(r'root ::= Regex("a", flags="\x69")'), "flags are letters"),
+    (Constraint.ebnf('root ::= "a" | []'), "class that no character is in"),
+    (Constraint.ebnf('root ::= "a" | b\nb ::= (b){2,}'), "the rule 'b', which derives no text"),
     (Constraint.lark(r"start: /\bfoo\b/"), "word edge"),
     (Constraint.lark(r"start: /(a)\1/"), "back-reference"),
     (Constraint.lark("start: /(?=a)b/"), "lookaround"),
@@ -75,11 +84,32 @@ REFUSED = [
     (tag(type="regex", pattern="(?<=a)b"), "lookaround"),
     (tag(type="any_text", max_chars=5), "max_chars"),
     (tag(type="any_text", exclude=["a"]), "no field 'exclude'"),
+    (tag(type="any_text", excludes=["a", ""]), "an excluded string must not be empty"),
+    (
+        tag(
+            type="triggered_tags",
+            triggers=["a"],
+            tags=[{"begin": "a", "content": {"type": "any_text"}, "end": "b"}],
+            at_least_one=True,
+            stop_after_first=True,
+            excludes=[""],
+        ),
+        "an excluded string must not be empty",
+    ),
     (tag(type="token", token=5), "token ids"),
     (
         tag(type="dispatch", rules=[["<a", {"type": "any_text"}], ["<ab", {"type": "any_text"}]]),
         "'<a' is a part of '<ab'",
     ),
+]
+
+EMPTY = [
+    Constraint.ebnf("root ::= (root){2,}"),
+    Constraint.ebnf("root ::= a\na ::= (b){3}\nb ::= a{2,5}"),
+    Constraint.ebnf('root ::= "a" b\nb ::= (b){2}'),
+    Constraint.lark("start: start~2"),
+    Constraint.lark("start: (a)\na: (start){2,}"),
+    tag(type="grammar", grammar="root ::= root{129}"),
 ]
 
 
@@ -141,3 +171,11 @@ def test_a_large_repeat_goes_through_the_worker_and_the_disk(byte_service: Gramm
     again = CompiledGrammar(constraint, "again", stored, byte_service.vocabulary)
     assert again.accepts(b"aB," * 120 + b"X")
     assert not again.accepts(b"aB," * 99 + b"X")
+
+
+@pytest.mark.parametrize("constraint", EMPTY, ids=lambda constraint: constraint.source)
+def test_a_grammar_of_repeats_of_itself_alone_has_no_document(
+    constraint: Constraint, byte_service: GrammarService
+) -> None:
+    with pytest.raises(SchemaRefused, match="no document satisfies this constraint"):
+        byte_service.compile(constraint)
