@@ -15,7 +15,6 @@ from engine.errors import LimitExceeded
 from engine.schema.automata.automaton import Automaton
 from engine.schema.containers.listed import Lister
 from engine.schema.numbers.intervals import ALL_NUMBERS
-from engine.schema.numbers.numerals import greatest, numerals
 from engine.schema.reading.parameter_text import Style
 from engine.schema.rules.grammar import EITHER, UNDECLARED, Ref, Rule, Sequence, Text, Way
 from engine.schema.rules.guards import Length, Matching
@@ -156,10 +155,8 @@ class ValueWriter(ABC):
         found: list[Sequence] = []
         if any(interval.holes for interval in shape.numbers):
             mark_steps(self.evaluator, term, "narrowed", "what is no multiple is written in a bounded number of digits")
-        for spelled in (numerals, greatest):
-            numbers = spelled(shape.numbers, not self.options.tight)
-            if not numbers.is_empty:
-                found.append((self.spelled.text("scalar", numbers, ahead),))
+        every = not self.options.tight
+        found.extend((ref,) for ref in self.spelled.numbers(shape.numbers, ahead, every_spelling=every))
         for part in shape.strings:
             if part.content is not None and self.holds_content(part, term):
                 found.append(self.content(part.content, Length(part.low, part.high), follow, term))

@@ -9,16 +9,18 @@ XGrammar makes of them: its automaton of one expression with optional groups beh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
-from functools import partial
+from typing import Literal
 
 from engine.schema.automata.automaton import Automaton
-from engine.schema.numbers.intervals import Interval
+from engine.schema.numbers.intervals import Interval, Numbers
 from engine.schema.numbers.number_text import TOP_MANTISSAS, greatest, integers, numbers
 
 Parts = tuple[str, ...]
 """Expressions, one after another."""
+Kind = Literal["greatest", "numbers", "integers", "spelled"]
+"""`spelled`: integers as 7, 7.0 and 7e22."""
 
 BLOCK = 9
 WHOLE_BLOCK = f"[0-9]{{{BLOCK}}}"
@@ -37,8 +39,28 @@ _ZEROS, _FRACTION, _DIGITS = r"\.0{1,24}", r"\.[0-9]{1,24}", r"\.[0-9]{1,17}"
 
 def alternatives_of(automaton: Automaton) -> tuple[Parts, ...] | None:
     """Sequences of expressions for exactly these words, where they are known. 2 ms once for each set."""
-    words, parts = KNOWN.get(frozenset(filter(automaton.accepts, _PROBES)), (None, ()))
-    return parts if words is not None and words() == automaton else None
+    key = _PROBED.get(frozenset(filter(automaton.accepts, _PROBES)))
+    return KNOWN[key] if key is not None and words_of(*key) == automaton else None
+
+
+def alternatives_of_set(within: Numbers, *, every_spelling: bool, of_greatest: bool) -> tuple[Parts, ...] | None:
+    """The same without making the automaton, for the sets that come most: what `numerals` makes of them, or what
+    `numerals.greatest` does."""
+    interval = within[0] if len(within) == 1 else Interval(plain=True)
+    whole = interval.step == 1
+    if replace(interval, low=None, step=None) != Interval() or not (whole or interval.step is None):
+        return None
+    if of_greatest:
+        return KNOWN.get(("greatest", interval.low)) if every_spelling or not whole else None
+    return KNOWN.get(("spelled" if whole and every_spelling else "integers" if whole else "numbers", interval.low))
+
+
+def words_of(kind: Kind, low: Fraction | None) -> Automaton:
+    """The words of a known set."""
+    within = Interval(low=low)
+    if kind == "greatest":
+        return greatest(within)
+    return numbers(within) if kind == "numbers" else integers(within, integral_fractions=kind == "spelled")
 
 
 def blocks(part: str) -> tuple[Parts, ...]:
@@ -78,7 +100,6 @@ def _from_zero() -> tuple[Parts, ...]:
 
 
 def _spelled(zero: str, sign: str) -> tuple[Parts, ...]:
-    """Integers as 7, 7.0 and 7e22."""
     leading = f"{sign}[1-9]"
     return (
         *_whole(zero, sign),
@@ -92,22 +113,31 @@ def _greatest(sign: str) -> tuple[Parts, ...]:
     return (sign + few, _TOP), (sign + head, _TOP), (sign + head, digits, _TOP)
 
 
-_FROM_ZERO, _FROM_ONE = Interval(low=Fraction(0)), Interval(low=Fraction(1))
+_ZERO, _ONE = Fraction(0), Fraction(1)
+KNOWN: dict[tuple[Kind, Fraction | None], tuple[Parts, ...]] = {
+    ("greatest", None): _greatest("-?"),
+    ("greatest", _ZERO): _greatest(""),
+    ("numbers", None): _free(),
+    ("numbers", _ZERO): _from_zero(),
+    ("integers", None): _whole("0|", "-?"),
+    ("integers", _ZERO): _whole("0|", ""),
+    ("integers", _ONE): _whole("", ""),
+    ("spelled", None): _spelled("-?0|", "-?"),
+    ("spelled", _ZERO): _spelled("-?0|", ""),
+    ("spelled", _ONE): _spelled("", ""),
+}
+"""By kind and lower bound (None: none)."""
 _PROBES = ("0", "1", "-1", "1.0", "0.5", "1e308", "-1e308")
 """Numbers that tell the known sets apart, so that only one is made to be compared."""
-KNOWN: dict[frozenset[str], tuple[Callable[[], Automaton], tuple[Parts, ...]]] = {
-    frozenset({"1e308", "-1e308"}): (partial(greatest, Interval()), _greatest("-?")),
-    frozenset({"1e308"}): (partial(greatest, _FROM_ZERO), _greatest("")),
-    frozenset({"0", "1", "-1", "1.0", "0.5"}): (partial(numbers, Interval()), _free()),
-    frozenset({"0", "1", "1.0", "0.5"}): (partial(numbers, _FROM_ZERO), _from_zero()),
-    frozenset({"0", "1", "-1"}): (partial(integers, Interval()), _whole("0|", "-?")),
-    frozenset({"0", "1"}): (partial(integers, _FROM_ZERO), _whole("0|", "")),
-    frozenset({"1"}): (partial(integers, _FROM_ONE), _whole("", "")),
-    frozenset({"0", "1", "-1", "1.0"}): (
-        partial(integers, Interval(), integral_fractions=True),
-        _spelled("-?0|", "-?"),
-    ),
-    frozenset({"0", "1", "1.0"}): (partial(integers, _FROM_ZERO, integral_fractions=True), _spelled("-?0|", "")),
-    frozenset({"1", "1.0"}): (partial(integers, _FROM_ONE, integral_fractions=True), _spelled("", "")),
+_PROBED: dict[frozenset[str], tuple[Kind, Fraction | None]] = {
+    frozenset({"1e308", "-1e308"}): ("greatest", None),
+    frozenset({"1e308"}): ("greatest", _ZERO),
+    frozenset({"0", "1", "-1", "1.0", "0.5"}): ("numbers", None),
+    frozenset({"0", "1", "1.0", "0.5"}): ("numbers", _ZERO),
+    frozenset({"0", "1", "-1"}): ("integers", None),
+    frozenset({"0", "1"}): ("integers", _ZERO),
+    frozenset({"1"}): ("integers", _ONE),
+    frozenset({"0", "1", "-1", "1.0"}): ("spelled", None),
+    frozenset({"0", "1", "1.0"}): ("spelled", _ZERO),
+    frozenset({"1", "1.0"}): ("spelled", _ONE),
 }
-"""By the probes among their words: sets of numbers, and their expressions."""

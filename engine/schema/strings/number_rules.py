@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.schema.automata.automaton import Automaton
 from engine.schema.automata.residuals import short_digest
-from engine.schema.numbers.number_expressions import WHOLE_BLOCK, alternatives_of, blocks
+from engine.schema.numbers.number_expressions import WHOLE_BLOCK, Parts, alternatives_of, blocks
 from engine.schema.regex.pattern import full_match
 from engine.schema.rules.grammar import Chars, Ref, chars
 from engine.schema.strings.string_rules import TextRules
@@ -15,8 +15,11 @@ _DIGIT = chars("0123456789")
 def write_number(texts: TextRules, automaton: Automaton, follow: Chars | None) -> Ref:
     """Rules for a set of spellings. `follow` and errors as in `TextRules.scalar`."""
     known = alternatives_of(automaton)
-    if known is None:
-        return texts.scalar(automaton, follow)
+    return texts.scalar(automaton, follow) if known is None else write_known(texts, known, follow)
+
+
+def write_known(texts: TextRules, known: tuple[Parts, ...], follow: Chars | None) -> Ref:
+    """The same for sequences of expressions."""
     ahead = _lookahead(follow)
     refs = {part: _part(texts, part, ahead) for parts in known for part in parts}
     name = f"sn{short_digest(repr((known, follow)))}"

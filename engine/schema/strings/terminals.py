@@ -13,13 +13,16 @@ from typing import Literal
 from engine.errors import LimitExceeded
 from engine.schema.automata.automaton import Automaton
 from engine.schema.automata.residuals import short_digest
+from engine.schema.numbers.intervals import Numbers
+from engine.schema.numbers.number_expressions import Parts, alternatives_of_set
+from engine.schema.numbers.numerals import greatest, numerals
 from engine.schema.rules.grammar import HOLDER, WITHIN, Chars, Ref, Rule, Text
 from engine.schema.rules.guards import Enough, Length, Matching, Room
 from engine.schema.rules.layout import spelled
 from engine.schema.rules.shortest import Shortest
 from engine.schema.strings.counted_strings import Comparing, Counting, CountingRepeats, Judge, write_counted
 from engine.schema.strings.escaped import escaped, escaped_name
-from engine.schema.strings.number_rules import write_number
+from engine.schema.strings.number_rules import write_known, write_number
 from engine.schema.strings.string_rules import TextRules
 from engine.schema.strings.weighted_lru import keeps
 
@@ -68,6 +71,17 @@ class Spelled:
             return self._keep(_written(kind, automaton, follow))
         return self._keep(_counted(kind, automaton, follow, length))
 
+    def numbers(self, within: Numbers, follow: Chars | None, *, every_spelling: bool) -> list[Ref]:
+        """Rules for the texts of these numbers; those of the greatest doubles apart. Errors as in `text`."""
+        found = []
+        for words in (numerals, greatest):
+            known = alternatives_of_set(within, every_spelling=every_spelling, of_greatest=words is greatest)
+            if known is not None:
+                found.append(self._keep(_known(known, follow)))
+            elif not (automaton := words(within, every_spelling)).is_empty:
+                found.append(self.text("scalar", automaton, follow))
+        return found
+
     def key(self, automaton: Automaton, follow: Chars | None, names: frozenset[str]) -> Ref:
         """Rules for keys out of an automaton that are none of these names, quotes included; none is written twice."""
         return self._keep(_key(automaton, follow, names))
@@ -108,6 +122,12 @@ def _written(kind: Kind, automaton: Automaton, follow: Chars | None) -> Group:
     if kind == "text":
         return _group(texts, texts.scalar(automaton, follow))
     return _quoted(texts, texts.string(automaton, follow, "any" if kind == "every" else "canonical"), follow)
+
+
+@keeps(TEXT_RULES, _rules)
+def _known(known: tuple[Parts, ...], follow: Chars | None) -> Group:
+    texts = TextRules({})
+    return _group(texts, write_known(texts, known, follow))
 
 
 @keeps(TEXT_RULES, _rules)

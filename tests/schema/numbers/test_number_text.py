@@ -8,6 +8,7 @@ import math
 import operator
 import random
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 
 from engine.schema.automata.automaton import Automaton, AutomatonTooLarge
 from engine.schema.lower import lower
-from engine.schema.numbers import number_expressions, number_text
+from engine.schema.numbers import number_expressions, number_text, numerals
 from engine.schema.numbers.decimal_text import between, multiples
+from engine.schema.numbers.intervals import Interval
 from engine.schema.numbers.number_text import DIGITS
 from engine.schema.regex.pattern import full_match
 from tests.schema.matching import Language
@@ -257,14 +259,30 @@ def test_remainders(step: int) -> None:
 
 def test_the_known_sequences_say_exactly_what_their_automata_say():
     assert len(number_expressions.KNOWN) == 10
-    for make, alternatives in number_expressions.KNOWN.values():
-        automaton = make()
-        assert number_expressions.alternatives_of(automaton) is alternatives
+    for key, alternatives in number_expressions.KNOWN.items():
         words = Automaton.nothing()
         for parts in alternatives:
             words |= functools.reduce(operator.add, map(full_match, parts))
-        assert words == automaton, alternatives
+        assert words == number_expressions.words_of(*key), key
+        assert number_expressions.alternatives_of(words) is alternatives
     assert number_expressions.alternatives_of(numbers(minimum=7)) is None
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("step", [None, 1, 2])
+def test_sets_that_are_known_by_their_bounds_are_what_their_automata_say(step: int | None, every: bool):
+    plain = Interval(step=None if step is None else Fraction(step))
+    others = [replace(plain, high=Fraction(9)), replace(plain, low=Fraction(0), open_low=True)]
+    others += [replace(plain, plain=True), replace(plain, marked=True), replace(plain, holes=frozenset({Fraction(3)}))]
+    ways = {False: numerals.numerals, True: numerals.greatest}
+    found = 0
+    for interval in [plain, *(replace(plain, low=Fraction(low)) for low in (0, 1, 2)), *others]:
+        for of_greatest, make in ways.items():
+            known = number_expressions.alternatives_of_set((interval,), every_spelling=every, of_greatest=of_greatest)
+            if known is not None:
+                found += 1
+                assert known is number_expressions.alternatives_of(make((interval,), every)), interval
+    assert found == {None: 4, 1: 5 if every else 3, 2: 0}[step]
 
 
 def test_a_run_of_digits_is_as_long_in_blocks():
