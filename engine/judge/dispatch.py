@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib import import_module
 
+from engine.errors import ConstraintError
 from engine.judge.judgement import Judge, Judgement
 from engine.request import Constraint
 from engine.schema.embed import refuse_broken
@@ -36,6 +37,8 @@ def judge_of(constraint: Constraint) -> Judge:
 
 def refuse_unreadable(constraint: Constraint) -> None:
     """ConstraintError, with the place, for what is none of its kind and for what no judge can read."""
-    refuse_broken(constraint)
-    if not constraint.is_json:
+    try:
         judge_of(constraint)
+    except ConstraintError:
+        refuse_broken(constraint)  # says where in the constraint it is
+        raise

@@ -64,6 +64,7 @@ class Compiler:
             info, max_threads=1, cache_limit_bytes=RULE_CACHE_BYTES, enable_dynamic_compilation=True
         )
         self._static = xgr.GrammarCompiler(info, max_threads=1, cache_enabled=False)
+        self._own = xgr.GrammarCompiler(info, max_threads=1, cache_enabled=False, enable_dynamic_compilation=True)
 
     def compile(self, constraint: Constraint) -> Compiled:
         """Milliseconds to seconds; releases the GIL inside. Raises SchemaInvalid or SchemaRefused."""
@@ -93,10 +94,13 @@ class Compiler:
         """XGrammar's form of a recipe. Releases the GIL.
 
         1-60 ms where masks are made when a document first comes to them, up to 30 ms each. All masks at once, in
-        milliseconds to seconds, for grammars that callers write: one mask of an ambiguous one can take many seconds,
-        which no step can wait for. Those go without the cache of rules, whose own check fails for some of them.
+        milliseconds to seconds, for grammars that callers write, unless they are read in one way (`one_reading`): one
+        mask of an ambiguous one can take many seconds, which no step can wait for. What callers write goes without the
+        cache of rules, whose own check fails for some of it.
         """
-        return recipe.cook(self._dynamic if recipe.dynamic else self._static)
+        if not recipe.dynamic:
+            return recipe.cook(self._static)
+        return recipe.cook(self._own if recipe.kind == "lark" else self._dynamic)
 
     def _json_schema(self, constraint: Constraint) -> Compiled:
         lowered = lower(

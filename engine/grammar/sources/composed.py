@@ -16,6 +16,7 @@ import xgrammar as xgr
 
 from engine.grammar.sources.documents import as_document
 from engine.grammar.sources.ebnf_reader import NotReadable, read
+from engine.grammar.sources.one_reading import has_one_reading, in_outline
 from engine.grammar.sources.recipe import Recipe
 from engine.grammar.sources.regex_parts import plain_in_lark, plain_in_tag
 from engine.schema.embed import Embedded, Part
@@ -34,16 +35,19 @@ class Composed:
 
 
 def composed_lark(embedded: Embedded, info: xgr.TokenizerInfo) -> Composed:
-    """Raises RuntimeError where XGrammar cannot read the grammar."""
+    """Raises RuntimeError where XGrammar cannot read the grammar.
+
+    Masks are made when a document first comes to them where the outside is read in one way; several readings of JSON at
+    once take some masks seconds, which no step can wait for.
+    """
     source = plain_in_lark(embedded.source)
     real = {name: part.to_ebnf() for name, part in embedded.grammars.items()}
+    if not embedded.parts:
+        return Composed(Recipe("lark", source, real, dynamic=False), lambda: None)
     marks = {name: xgr.Grammar.from_ebnf(_marked(number)) for number, name in enumerate(embedded.grammars)}
-
-    def rules() -> Grammar | None:
-        outside = xgr.Grammar.from_lark(source, tokenizer_info=info, named_grammars=marks)
-        return _rules(outside, embedded)
-
-    return Composed(Recipe("lark", source, real, dynamic=False), rules)
+    outside = _read(xgr.Grammar.from_lark(source, tokenizer_info=info, named_grammars=marks))
+    dynamic = outside is not None and has_one_reading(_outlined(outside, embedded))
+    return Composed(Recipe("lark", source, real, dynamic=dynamic), lambda: _rules(outside, embedded))
 
 
 def composed_tag(embedded: Embedded) -> Composed:
@@ -53,7 +57,7 @@ def composed_tag(embedded: Embedded) -> Composed:
     written = {_marked(numbers[name]): part.to_ebnf() for name, part in embedded.grammars.items()}
 
     def rules() -> Grammar | None:
-        return _rules(xgr.Grammar.from_structural_tag(marked), embedded)
+        return _rules(_read(xgr.Grammar.from_structural_tag(marked)), embedded)
 
     text = json.dumps(_with_grammars(marked, written))
     dynamic = len(embedded.parts) <= _MOST_DYNAMIC and not _has_own(embedded.source, numbers.keys())
@@ -90,10 +94,23 @@ def _marked(number: int) -> str:
     return f'root ::= "{_mark(number)}"'
 
 
-def _rules(outside: xgr.Grammar, embedded: Embedded) -> Grammar | None:
+def _read(outside: xgr.Grammar) -> Grammar | None:
     try:
-        whole = read(str(outside))
+        return read(str(outside))
     except NotReadable:
+        return None
+
+
+def _outlined(outside: Grammar, embedded: Embedded) -> Grammar:
+    """With the outline of each document in place of its mark."""
+    outlines = [in_outline(part, _mark(number)) for number, part in enumerate(embedded.grammars.values())]
+    marks = {rule.name: Ref(rule.name) for rule, _ in outlines}
+    rules = {name: _unmarked(rule, marks) for name, rule in outside.rules.items()}
+    return Grammar({**rules, **{rule.name: rule for pair in outlines for rule in pair}}, outside.root)
+
+
+def _rules(whole: Grammar | None, embedded: Embedded) -> Grammar | None:
+    if whole is None:
         return None
     placed = [
         _placed(grammar, number, part)

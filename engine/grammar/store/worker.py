@@ -50,12 +50,13 @@ _PREPARED: dict[str, tuple[Vocabulary, Compiler]] = {}
 
 
 def prepare(name: str, content: bytes) -> None:
-    """`content`: the vocabulary's bytes. 1.2 s, so that every child is born with what compiling has taught, which its
-    garbage collections leave alone."""
+    """`content`: the vocabulary's bytes. 1.2 s, so that every child is born with what compiling has taught and with the
+    readers of grammars, which are imported late. Its garbage collections leave all of that alone."""
     vocabulary = Vocabulary.from_bytes(content)
     compiler = Compiler(vocabulary.info, Limits())
     _compiled(Constraint.json_schema(_COMMON), vocabulary, compiler)
     _compiled(Constraint.json_schema(_COMMON, conformance="spec"), vocabulary, compiler)
+    _compiled(Constraint.lark("start: %json true"), vocabulary, compiler)
     _PREPARED[name] = vocabulary, compiler
     gc.freeze()
 

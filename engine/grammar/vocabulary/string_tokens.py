@@ -134,6 +134,11 @@ class StringTokens:
             wanted[code] = 1
         return bitmask.from_bools(np.frombuffer(self._first.translate(wanted), np.bool_))
 
+    @property
+    def texts(self) -> bitmask.Row:
+        """The tokens that write something."""
+        return self.starting_with_any(range(_NO_TEXT))
+
     def at_most(self, chars: int) -> bitmask.Row:
         """The tokens that add at most so many characters to the string; none below zero."""
         return self._at_most[max(0, min(chars, self.reach.chars) + 1)]

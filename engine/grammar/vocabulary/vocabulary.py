@@ -189,19 +189,19 @@ class Vocabulary:
     @cached_property
     def free_row(self) -> bitmask.Row:
         """The mask of free text: every text token and the stop ids; no other special id, no padding."""
-        text = [i for i, entry in enumerate(self.texts) if entry is not None]
-        return bitmask.from_ids(text + list(self.stop_token_ids), self.size)
+        return self.string_tokens.texts | bitmask.from_ids(self.stop_token_ids, self.size)
 
     def whole_characters(self, begun: bytes) -> bitmask.Row:
         """The tokens behind a text that ends with these bytes of a character (none: with a whole one), so that it stays
-        UTF-8. 10 milliseconds for 150,000 texts, then remembered."""
+        UTF-8. A millisecond for 150,000 texts, then remembered."""
         node = byte_automaton(_ALL)
         for byte in begun:
             node = node.moves[byte] or node
         found = self._behind_bytes.get(node)
         if found is None:
-            texts = ((token, text) for token, text in enumerate(self.texts) if text and 0x80 <= text[0] < 0xC0)
-            row = bitmask.from_ids([t for t, text in texts if not begun or can_occur(begun + text)], self.size)
+            row = self.string_tokens.starting_with_any(range(0x80, 0xC0))
+            if begun:
+                row = bitmask.from_ids([t for t, text in self.legal(row) if can_occur(begun + text)], self.size)
             found = self._behind_bytes[node] = row if begun else ~row
         return found
 

@@ -10,6 +10,7 @@ from engine.errors import ConstraintError, SchemaRefused
 from engine.grammar import GrammarService
 from engine.grammar.compile.codec import decode, encode
 from engine.grammar.compiled_grammar import CompiledGrammar
+from engine.grammar.store import maker
 from engine.judge import judge_of
 from engine.request import Constraint
 
@@ -161,13 +162,15 @@ def test_a_refusal_in_a_tag_points_at_the_part(byte_service: GrammarService) -> 
     assert caught.value.pointer == "/format/content/elements/0"
 
 
-def test_a_large_repeat_goes_through_the_worker_and_the_disk(byte_service: GrammarService) -> None:
+def test_a_large_repeat_goes_through_the_worker_and_the_disk(
+    byte_service: GrammarService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maker, "_WORTH_STORING_S", 0.0)
     constraint = Constraint.lark("start: /(?:[a-z]{2,150},){100,140}x/i")
     assert byte_service.compile(constraint).accepts(b"aB," * 120 + b"X")
     byte_service.flush()
     stored = byte_service.disk.get(byte_service.key(constraint), byte_service._maker.compiler)
-    if stored is None:
-        pytest.skip("compiling was cheaper than loading here, so it was not stored")
+    assert stored is not None
     again = CompiledGrammar(constraint, "again", stored, byte_service.vocabulary)
     assert again.accepts(b"aB," * 120 + b"X")
     assert not again.accepts(b"aB," * 99 + b"X")
