@@ -213,4 +213,6 @@ def _check_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str,
             raise RequestError(
                 f"{place}.content must be text or parts, got {kind}", param="messages", pointer=f"/{index}/content"
             )
-    return tuple(dict(message) for message in messages)
+    return tuple(
+        {**message, "content": "" if message.get("content") is None else message["content"]} for message in messages
+    )

@@ -289,6 +289,17 @@ def test_seeds_repeat_and_samples_use_seed_plus_index(tmp_path: Path) -> None:
     assert again.token_ids == drawn.token_ids
 
 
+@pytest.mark.parametrize("extreme", [
+    {"temperature": 5e-324, "top_p": 0.9}, {"repetition_penalty": 5e-324, "min_p": 0.1}, {"top_p": 5e-324},
+    {"temperature": 5e-324, "repetition_penalty": 5e-324, "top_k": 5, "logprobs": 2}, {"temperature": 100, "min_p": 1},
+    {"temperature": 5e-324, "method": "smc", "particles": 4},
+])  # fmt: skip
+def test_no_setting_of_the_sampler_is_too_small_or_too_large(extreme: dict[str, Any], tmp_path: Path) -> None:
+    sampling = SamplingParams(max_tokens=30, seed=1, **extreme)
+    request = Request(prompt="xyz", constraint=Constraint.regex("[a-z]{3}[0-9]?"), sampling=sampling)
+    assert run(random_logits(3), tmp_path, request).valid
+
+
 def test_streamed_pieces_join_to_the_text(tmp_path: Path) -> None:
     engine, _ = fake_engine(wants('{"name":"é日本","age":12}'), tmp_path)
     with engine:

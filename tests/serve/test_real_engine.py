@@ -199,6 +199,16 @@ def test_every_argument_of_a_tool_call_obeys_its_schema_whatever_its_spelling(cl
         Weather.model_validate_json(call.function.arguments)
 
 
+@pytest.mark.parametrize("said", [{}, {"content": None}, {"content": ""}])
+def test_a_message_of_tool_calls_alone_is_the_same_prompt_on_both_routes(server, said):
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked = {"messages": [{"role": "assistant", **said, "tool_calls": [call]}], "max_tokens": 1}
+    here = post(server, "/generate", asked)
+    there = post(server, "/v1/chat/completions", {**asked, "model": MODEL})
+    assert (here.status_code, there.status_code) == (200, 200)
+    assert here.json()["prompt_tokens"] == there.json()["usage"]["prompt_tokens"]
+
+
 @pytest.mark.parametrize(
     ("schema", "place"),
     [

@@ -15,6 +15,9 @@ from engine.interfaces import SampleInputs
 from engine.request import SamplingParams
 
 _SEED_SPACE = 1 << 64
+_LEAST = 1e-6
+"""Smaller settings draw the same tokens, and quotients by them leave the range of single precision: what is no number
+any more would fail the step of every row."""
 
 
 def draw_seed() -> int:
@@ -68,11 +71,11 @@ class InputRows:
         """The device half's inputs; `bitmask` is int32 [R', W]."""
         params = [row[0] for row in self._rows]
         return SampleInputs(
-            temperature=[p.temperature for p in params],
-            top_p=[p.top_p for p in params],
+            temperature=[p.temperature and max(p.temperature, _LEAST) for p in params],
+            top_p=[max(p.top_p, _LEAST) for p in params],
             top_k=[p.top_k for p in params],
             min_p=[p.min_p for p in params],
-            repetition_penalty=[p.repetition_penalty for p in params],
+            repetition_penalty=[max(p.repetition_penalty, _LEAST) for p in params],
             uniform=[0.0 if p.temperature == 0.0 else uniform(seed, position) for p, seed, position, _ in self._rows],
             slots=[slot for *_, slot in self._rows],
             bitmask=bitmask,
