@@ -31,7 +31,7 @@ from engine.schema.semantics.node import node_shape
 from engine.schema.verdicts.report import Report
 from engine.schema.verdicts.verdict import Verdict
 
-LOWERING_VERSION = 63
+LOWERING_VERSION = 64
 """Part of every grammar cache key; raised whenever the grammar of any schema changes."""
 
 

@@ -57,8 +57,10 @@ def write_counted(texts: TextRules, automaton: Automaton, every: bool, judge: Ju
             ways.append((literal('"'),))
             guards.append(judge.quote(state))
         for whole, target in automaton.moves(state):
-            for spans, guard in judge.moves(whole, target):
-                spelled = _spelled(spans, Ref(names[target]), every)
+            parts = list(judge.moves(whole, target))
+            unasked = any(guard is None for _, guard in parts)
+            for spans, guard in parts:
+                spelled = _spelled(spans, Ref(names[target]), every, escaped=guard is None or not unasked)
                 ways.extend(spelled)
                 guards.extend([guard] * len(spelled))
         text = judge.least(state)
@@ -67,11 +69,12 @@ def write_counted(texts: TextRules, automaton: Automaton, every: bool, judge: Ju
     return Ref(names[0])
 
 
-def _spelled(spans: Ranges, target: Ref, every: bool) -> list[Sequence]:
-    """One character out of `spans` and what follows it."""
+def _spelled(spans: Ranges, target: Ref, every: bool, *, escaped: bool) -> list[Sequence]:
+    """One character out of `spans` and what follows it; in `every` spelling the escapes, which do not tell characters
+    apart, only where they are wanted."""
     if every:
         raw = intersect(spans, RAW)
-        return [*([(one_of(raw), target)] if raw else []), *loop_escapes((target,))]
+        return [*([(one_of(raw), target)] if raw else []), *(loop_escapes((target,)) if escaped else [])]
     return [(*spelling, target) for spelling in _spellings(spans)]
 
 

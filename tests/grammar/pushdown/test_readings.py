@@ -102,3 +102,9 @@ def test_words_however_many_and_rules_that_begin_with_themselves_are_not(
 def test_nor_are_members_of_json(byte_service: GrammarService) -> None:
     schema = {"properties": {f"key{n}": {"type": "integer"} for n in range(1_200)}}
     assert byte_service.compile(Constraint.lark(f"start: %json {json.dumps(schema)}")).min_tokens
+
+
+def test_nor_are_keys_of_bounded_length_each_of_whose_characters_is_asked_for(byte_service: GrammarService) -> None:
+    constraint = Constraint.lark(f"start: %json {json.dumps({'propertyNames': {'maxLength': 2}})}")
+    assert byte_service.compile(constraint).accepts(rb'{"\u0061\n":1,"\"":2,"":3}')
+    assert not byte_service.compile(constraint).accepts(rb'{"\u0061":1,"a":2}')
