@@ -21,14 +21,16 @@ the next ones."""
 def advance(sample: Sample, token: int, tokenizer: Tokenizer, sampled: Sampled, index: int) -> bool:
     """Take one sampled token (row `index` of `sampled`); False when it was dropped: the row must be closed instead.
 
-    Raises GrammarDesync when the matcher refuses a token whose bit was set.
+    Raises GrammarDesync when the matcher refuses a token whose bit was set, though the text can go on.
     """
     matcher = sample.matcher
     if matcher is None:
         _take_free(sample, token, tokenizer)
     else:
         if not matcher.accept(token, legal=True):
-            raise matcher.fail(token_id=token)
+            if matcher.fits(sample.remaining):
+                raise matcher.fail(token_id=token)
+            return False
         if not matcher.fits(sample.remaining - 1):
             matcher.rollback(1)
             return False

@@ -7,7 +7,7 @@ key that is declared needs none, and one is tried where nothing else goes on. Kn
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -43,12 +43,11 @@ def with_marks(text: bytes, offsets: tuple[int, ...]) -> bytes:
     return MARK.join(text[start:end] for start, end in pairwise(bounds))
 
 
-def accept(matcher: xgr.GrammarMatcher, token_id: int, text: bytes | None) -> bool:
-    """Take a token where nothing tells the marks: without any, or with one. False leaves the matcher as it was."""
-    if matcher.accept_token(token_id):
-        return True
-    offsets = [] if text is None else [0, *(at + 1 for at, byte in enumerate(text[:-1]) if byte == 0x22)]
-    return any(matcher.accept_string(with_marks(text or b"", (offset,))) for offset in offsets)
+def ways(text: bytes) -> Iterator[bytes]:
+    """What a token may mean where nothing tells the marks: as it is, or with one."""
+    yield text
+    for offset in [0, *(at + 1 for at, byte in enumerate(text[:-1]) if byte == 0x22)]:
+        yield with_marks(text, (offset,))
 
 
 def fill(matcher: xgr.GrammarMatcher, rows: bitmask.Rows, row: int) -> None:

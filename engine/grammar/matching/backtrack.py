@@ -28,7 +28,8 @@ def retreat(matcher: TokenMatcher) -> int | None:
         if _offers_another(matcher, token):
             matcher.ban(_row_of(matcher, token))
             return len(taken) - kept
-        matcher.accept(token, legal=True)
+        if not matcher.accept(token, legal=True):
+            return len(taken) - kept
     if matcher.checks is not None:
         matcher.checks.leave()
     return None

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import xgrammar as xgr
 
-from engine.errors import EngineError, GrammarDesync
+from engine.errors import EngineError, GrammarDesync, LimitExceeded
 from engine.grammar.counting.cursor import Cursor
 from engine.grammar.endings.completion_table import CompletionTable, DocumentCursor
 from engine.grammar.endings.search import ending_bytes
@@ -200,19 +200,21 @@ class TokenMatcher:
 
     def _take(self, token_id: int, text: bytes | None) -> bool:
         track, matcher = self._track, self._matcher
-        if (track is None or not track.alive) and self.grammar.marked:
-            return bool(marking.accept(matcher, token_id, text))
-        if text and track is not None and track.alive and track.at.marks:
-            return bool(matcher.accept_string(marking.with_marks(text, track.at.marks)))
-        return bool(matcher.accept_token(token_id))
+        followed = track is not None and track.alive
+        marks = track.at.marks if track is not None and followed else ()
+        plain = followed or not self.grammar.marked
+        if not text or (self._readings is None and plain and not marks):
+            return bool(matcher.accept_token(token_id))
+        read = matcher.accept_string if self._readings is None else partial(self._readings.read, matcher)
+        return any(map(read, (marking.with_marks(text, marks),) if plain else marking.ways(text)))
 
     def fail(self, error: EngineError | None = None, *, token_id: int | None = None) -> EngineError:
-        """Make the matcher fail for good; the first error stays. Without one: mask and matcher disagree."""
-        if self.error is None:
-            self.error = error or GrammarDesync(
-                f"request {self.request_id or '-'}: the matcher refused token {token_id} at position {self.tokens}"
-                " although its bit was set"
-            )
+        """Make the matcher fail for good; the first error stays. Without one: it refused a legal token, since the text
+        has too many readings, or mask and matcher disagree."""
+        at = f"request {self.request_id or '-'}: the matcher refused token {token_id} at position {self.tokens}"
+        if self.error is None and error is None and self._is_crowded:
+            self.error = LimitExceeded(f"{at}: the constraint is too ambiguous, the text can be read in too many ways")
+        self.error = self.error or error or GrammarDesync(f"{at} although its bit was set")
         return self.error
 
     def ban(self, tokens: bitmask.Row) -> None:
@@ -250,7 +252,7 @@ class TokenMatcher:
         if not 0 <= count <= len(self._tokens):
             raise ValueError(f"cannot roll back {count} of {len(self._tokens)} tokens")
         if count:
-            self._matcher.rollback(count)
+            self._matcher.rollback(count if self._readings is None else self._readings.back(count))
             self.terminated = False
             self._ending, self._tried = self._endings[-count], NO_ENDING  # what fitted there must be found again
             del self._tokens[-count:], self._endings[-count:]
@@ -266,6 +268,7 @@ class TokenMatcher:
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy._matcher = self._matcher.fork()
+        copy._readings = self._readings and self._readings.fork()
         copy._tokens = list(self._tokens)
         copy._endings = list(self._endings)
         copy._bans = dict(self._bans)
@@ -426,9 +429,12 @@ class TokenMatcher:
     @property
     def _is_over(self) -> bool:
         """Whether the document should be closed whatever the budget is."""
-        if self._readings is not None and self._readings.too_many:
-            return True
-        return self._track is not None and self._track.over
+        return self._is_crowded or (self._track is not None and self._track.over)
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether the text has too many readings."""
+        return self._readings is not None and self._readings.too_many
 
     def _has_room(self, tokens: int) -> bool:
         """The same of an ending whatever its strings hold."""

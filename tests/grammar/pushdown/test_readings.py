@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
+from copy import copy
+from pathlib import Path
 
 import pytest
 
+from engine.config import EngineConfig
 from engine.errors import LimitExceeded
 from engine.grammar import GrammarService
 from engine.grammar.matching.readings import Readings
 from engine.request import Constraint
+from tests.grammar.fakes import byte_tokenizer
 
 ROOM = 1 << 20
 JSON = r"""root ::= value
@@ -41,6 +46,64 @@ def test_a_long_text_of_few_readings_goes_on(byte_service: GrammarService) -> No
         assert matcher.accept(byte, legal=True)
         assert matcher.fits(ROOM)
     assert matcher.completed
+
+
+class Bytes:
+    """A matcher that takes so long for each byte, and refuses a `!`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.taken = seconds, list[bytes]()
+
+    def accept_string(self, text: bytes) -> bool:
+        spend(self.seconds * len(text))
+        if b"!" in text:
+            return False
+        self.taken.append(text)
+        return True
+
+    def rollback(self, steps: int) -> None:
+        del self.taken[len(self.taken) - steps :]
+
+    fork = copy
+
+
+@pytest.mark.parametrize(("text", "taken"), [(b"a" * 64, True), (b"a" * 63 + b"!", False)])
+def test_a_long_token_is_taken_whole_or_not_at_all_and_taken_back(text: bytes, taken: bool) -> None:
+    readings, matcher = Readings(), Bytes(0)
+    assert readings.take(matcher, lambda: readings.read(matcher, b"short"), 5)
+    assert readings.take(matcher, lambda: readings.read(matcher, text), len(text)) == taken
+    assert b"".join(matcher.taken) == b"short" + text * taken
+    assert not readings.too_many
+    other = readings.fork()
+    for one in (readings, other):
+        again = copy(matcher)
+        again.taken = list(matcher.taken)
+        again.rollback(one.back(1 + taken))
+        assert again.taken == []
+
+
+def test_a_long_token_that_takes_too_long_is_not_read_to_its_end() -> None:
+    readings, matcher = Readings(), Bytes(0.002)
+    started = time.thread_time()
+    assert not readings.take(matcher, lambda: readings.read(matcher, b"a" * 640), 640)
+    assert time.thread_time() - started < 0.1  # to its end it takes more than a second
+    assert readings.too_many
+    assert not matcher.taken
+    assert readings.take(matcher, lambda: readings.read(matcher, b"the end of a text"), 17)
+
+
+def test_a_text_is_closed_before_a_token_that_takes_too_long(tmp_path: Path) -> None:
+    """Blanks that can be read in very many ways, 64 in a token."""
+    blanks = 258
+    service = GrammarService(byte_tokenizer([b" " * 64]), blanks + 1, config=EngineConfig(cache_dir=tmp_path))
+    with closing(service):
+        matcher = service.compile(Constraint.ebnf('root ::= ("a" | " " | "  " | "   "){0,300} (" "*){60}')).matcher()
+        started = time.thread_time()
+        while matcher.accept(blanks, legal=True) and matcher.fits(ROOM):
+            assert matcher.tokens < 40
+        assert time.thread_time() - started < 2
+        assert not matcher.fits(ROOM)
+        assert isinstance(matcher.fail(token_id=blanks), LimitExceeded)
 
 
 class Slow:
