@@ -236,7 +236,10 @@ class DeviceStates:
             return position
         base = row.nearest(position)
         reached = position if row.remembers(base.position, position) else base.position
-        self._return(slot, base, reached)
+        if reached:
+            self._return(slot, base, reached)
+        else:
+            self.memory.state[:, slot] = 0  # as most rows begin
         self._fill_ring(slot, base, reached)
         row.at = reached
         return reached

@@ -9,9 +9,11 @@ before is under way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from engine.model.kernels.delta.chunks import CHUNK, Chunks
 from engine.model.kernels.delta.memory import Rows
 from engine.model.kernels.delta.spans import Spans
 
+Array = npt.NDArray[np.int32]
 _TURNS = 4
 _SPANS = ("span_first", "span_count", "span_slot", "span_position", "span_place")
 
@@ -55,6 +58,7 @@ class StepInput:
         total = sum(self._sizes.values())
         self._device = torch.zeros(total, dtype=torch.int32, device=machine.device)
         self._hosts = [machine.host(total, dtype=torch.int32) for _ in range(_TURNS)]
+        self._parts = [{name: part.numpy() for name, part in self._split(host).items()} for host in self._hosts]
         self._copied = [machine.event() for _ in range(_TURNS)]
         self._tables = np.zeros((blocks.slots, blocks.most), dtype=np.int32)
         self._turn = 0
@@ -118,8 +122,7 @@ class StepInput:
         self._tiles_given = tiles
         self._turn = (self._turn + 1) % _TURNS
         self._machine.finish(self._copied[self._turn])
-        host = self._hosts[self._turn]
-        part = {name: value.numpy() for name, value in self._split(host).items()}
+        host, part = self._hosts[self._turn], self._parts[self._turn]
         host[: len(self._short)] = 0
         if count <= self._most:
             part["tokens"][:count], part["slots"][:count], part["positions"][:count] = flatten(rows)
@@ -148,12 +151,7 @@ class StepInput:
     def exact(self, count: int) -> tuple[Step, Tiles]:
         """Fresh tensors of a step that is longer than the buffers."""
         made = np.zeros((5, -(-count // 4) * 4), dtype=np.int32)  # rows begin at 16 bytes: kernels are told so
-        first = 0
-        for row in self._given[0]:
-            own = slice(first, first + len(row.tokens))
-            made[0, own], made[1, own] = row.tokens, row.slot
-            made[2, own] = np.arange(row.position, row.position + len(row.tokens))
-            first = own.stop
+        made[:3, :count] = flatten(self._given[0])
         tiles = len(self._tiles_given)
         made[3:, :tiles] = np.array(self._tiles_given, dtype=np.int32).T
         tokens, slots, positions, firsts, counts = torch.from_numpy(made).to(self._machine.device)
@@ -181,17 +179,14 @@ class StepInput:
         self._short.copy_(self._saved)
 
 
-def flatten(rows: Sequence[RowInput]) -> tuple[list[int], list[int], list[int]]:
-    """Tokens (FROM_DEVICE: the id the slot sampled last), slots and positions."""
-    tokens: list[int] = []
-    slots: list[int] = []
-    positions: list[int] = []
-    for row in rows:
-        fed = len(row.tokens)
-        tokens += row.tokens
-        slots += [row.slot] * fed
-        positions += range(row.position, row.position + fed)
-    return tokens, slots, positions
+def flatten(rows: Sequence[RowInput]) -> tuple[Array, Array, Array]:
+    """Tokens (FROM_DEVICE: the id the slot sampled last), slots and positions, int32."""
+    fed = [len(row.tokens) for row in rows]
+    count = sum(fed)
+    tokens = np.fromiter(chain.from_iterable(row.tokens for row in rows), np.int32, count)
+    slots, begins = np.repeat(np.array([[row.slot for row in rows], [row.position for row in rows]], np.int32), fed, 1)
+    firsts = np.repeat(np.array([0, *accumulate(fed)][:-1], np.int32), fed)
+    return tokens, slots, begins + np.arange(count, dtype=np.int32) - firsts
 
 
 def placed(rows: Sequence[RowInput]) -> tuple[list[int], list[tuple[int, int]]]:

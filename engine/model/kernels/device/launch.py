@@ -91,7 +91,7 @@ def chunk(blocks: int, most: int) -> int:
 
 Product = tuple[int, int, int, int, int]
 """Row tiles, warps, pipeline stages, units a turn, and what of 4-bit weights is loaded a turn early: 0 nothing, 1 codes
-and scales, 2 scales."""
+and scales, 2 scales, 3 as 1, and our own formats' weights are scaled before they are multiplied."""
 EXPERTS: dict[tuple[bool, int], tuple[Product, Product]] = {
     (True, 16): ((4, 4, 3, 2, 1), (4, 4, 3, 2, 1)),
     (True, 32): ((4, 4, 4, 1, 0), (8, 8, 3, 2, 0)),
@@ -107,7 +107,7 @@ EXPERTS_BF16: dict[int, Product] = {64: (8, 8, 4, 1, 0)}
 """Both of 16-bit weights, where that is faster."""
 NARROW = 512
 """Inner sizes up to this have entries of their own where those of larger ones are slower."""
-EXPERTS_NARROW: dict[tuple[bool, int], tuple[Product, Product]] = {(True, 32): ((4, 4, 3, 2, 1), (8, 8, 3, 2, 0))}
+EXPERTS_NARROW: dict[tuple[bool, int], tuple[Product, Product]] = {(True, 32): ((8, 4, 3, 2, 3), (8, 4, 3, 1, 3))}
 Strips = tuple[int, int, int, int]
 """Warps of a block, warps that share a strip, strips a warp, units a turn."""
 STRIPS: dict[int, tuple[Strips, Strips]] = {
@@ -158,6 +158,7 @@ def product_shape(found: Product, size: int, weight: Any, splits: int = 1) -> di
         most = min(most, 8)  # a scale for each of 256 rows, and registers are spilled
     tiles = cheap(chunk(weight.rows // 16, most), warps, weight.pairs)
     warps = warps if tiles == most else 4
+    ahead = 1 if ahead == 3 and weight.kind != 4 else ahead
     return {
         "R": tiles, "BT": size, "U": chunk(weight.columns // 64 // splits, units), "BITS": weight.kind,
         "AHEAD": ahead if weight.bits == 4 and weight.summed else 0, "WARPS": warps, "num_warps": warps,

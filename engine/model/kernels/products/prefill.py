@@ -81,7 +81,8 @@ def _row_sums(
 ):  # fmt: skip
     """fp32 [16 R, BT]: BLOCKS units of R row tiles times the activations at `at` [BT, 64]. `unit` [R] and `tile`
     [16 R] are the first units of tiles and of rows' tiles. With AHEAD the next units are on their way to registers
-    meanwhile: a block's scale is wanted so late that nothing else would hide its way."""
+    meanwhile: a block's scale is wanted so late that nothing else would hide its way. With 3 weights are scaled, and
+    rounded to 16 bits once more, so that products are summed where they are made."""
     acc = tl.zeros([16 * R, BT], tl.float32)
     row = tl.arange(0, 16 * R) % 16
     if AHEAD == 2:
@@ -104,10 +105,15 @@ def _row_sums(
                 w0, w1, w2, w3, s = now[u]
                 value = tl.load(at + (b + u) * 64, mask=live[:, None], other=0.0)
                 a = _weight_tile(w0, w1, w2, w3, lane, table, R, BITS, ASM)
-                part = tl.dot(a, tl.trans(value.to(a.dtype)))
-                if BITS == 4 or (BITS >> 16) & 1:
-                    part = part * s[:, None]
-                acc += part
+                if AHEAD == 3:
+                    acc = tl.dot(a * s.to(a.dtype)[:, None], tl.trans(value.to(a.dtype)), acc)
+                else:
+                    part = tl.dot(a, tl.trans(value.to(a.dtype)))
+                    if BITS == 4 or (BITS >> 16) & 1:
+                        part = part * s[:, None]
+                    acc += part
+            if AHEAD == 3 and ASM:
+                acc = _finished(acc)
             now = ahead
     else:
         for b in tl.range(0, BLOCKS, U):
