@@ -18,7 +18,7 @@ from engine.grammar.endings.unused import Doubt, doubts, open_string, strings
 from engine.grammar.masks import bitmask
 from engine.grammar.pieces import Pieces
 from engine.grammar.pushdown.byte_grammar import Character, Literal, Nonterminal, names_within
-from engine.grammar.pushdown.levels import bounds, effect, members
+from engine.grammar.pushdown.levels import ahead_of, bounds, effect, members
 from engine.grammar.pushdown.pushdown import Place, Pushdown, Stack, gated, string_length, string_pattern, string_rule
 from engine.grammar.vocabulary.shortest_tokenization import NEVER
 from engine.grammar.vocabulary.string_tokens import StringTokens
@@ -70,8 +70,10 @@ class Narrowing:
         long = tokens.opened_over(0 if self._picky or pushdown.holds_within else max(0, least))
         self._structural = tokens.structural | long
         self._closing = tokens.structural & tokens.closing
-        for rule in pushdown.rules:
-            effect(rule)  # of thousands of keys the first mask would take long for it
+        for rule in pushdown.rules:  # of thousands of keys or items the first mask would take long for it
+            effect(rule)
+            if rule.asks:
+                ahead_of(rule)
         self._names, self._names_within = KeyNames(), names_within(pushdown.rules)
         self._behind_keys: dict[Stack, bitmask.Row] = {}
         self._key_ends: dict[tuple[str, bytes], bool] = {}

@@ -29,7 +29,7 @@ def bounds(place: Place, *, in_string: bool, deepest: int = NEVER) -> tuple[Boun
             if level > deepest:
                 break
             if level >= 0 and symbol.asks:
-                for region in _regions(symbol):
+                for region in ahead_of(symbol):
                     found[level, region] = None
     return tuple(found)
 
@@ -76,9 +76,9 @@ def levels(stack: Stack, *, in_string: bool, seen: set[_Ahead] | None = None) ->
         node = node.rest
 
 
-def _regions(symbol: Nonterminal) -> tuple[Region, ...]:
-    """Those of its alternatives, of rules that these begin a member with, and of all that it can become in the same
-    string or container. Linear in what that is, for all of it."""
+def ahead_of(symbol: Nonterminal) -> tuple[Region, ...]:
+    """Regions that guards look at in its alternatives, in rules that these begin a member with, and in all that it can
+    become in the same string or container. Linear in what that is, for all of it."""
     if symbol.regions is None:
         onward: dict[Nonterminal, list[Nonterminal]] = {}
         queue = [symbol]
