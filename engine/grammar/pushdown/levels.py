@@ -51,7 +51,8 @@ def _members(symbol: Nonterminal) -> tuple[Members, ...]:
     if symbol.members is None:
         rules = [rule for rule in (symbol, *_beside(symbol)) if rule.spells_keys]
         seen = (region for rule in rules for guard in rule.guards if guard is not None for region in regions(guard))
-        symbol.members = tuple(dict.fromkeys(region for region in seen if isinstance(region, Members)))
+        found = {id(region): region for region in seen if isinstance(region, Members)}  # long ones are slow to hash
+        symbol.members = tuple(dict.fromkeys(found.values()))
     return symbol.members
 
 

@@ -325,12 +325,14 @@ class DependentMembers(Members):
         return _absent(self.needed(facts.keys), facts.keys)
 
     def _takes(self, facts: Facts, name: str | None, missing: frozenset[str]) -> bool:
-        keys, own = facts.keys, _NO_KEYS
+        keys, order, own = facts.keys, self.order, _NO_KEYS
         if name in keys:
             return False
+        if order is None and self.high is None:
+            return True
         if name not in missing:  # what a missing key implies is among them
             own = by_key(self.implied).get(name, _NO_KEYS) - keys - missing - {name}
-        count, order = facts.count + 1, self.order
+        count = facts.count + 1
         if self.high is not None and count + len(missing) - (name in missing) + len(own) > self.high:
             return False
         if order is None:
