@@ -40,8 +40,9 @@ SCHEMAS = 5
 """At least so many new ones a run."""
 QUICK = ("mistakes", "deadlines")
 SHOWN = {
-    "steps": "steps", "step p50": "step_p50_ms", "p99": "step_p99_ms", "schema p50": "schema_p50_ms",
-    "max": "schema_max_ms", "health p95": "health_p95_ms",
+    "steps": "steps", "step p50": "step_p50_ms", "p99": "step_p99_ms", "longest": "step_max_ms",
+    "schema p50": "schema_p50_ms", "max": "schema_max_ms", "health p95": "health_p95_ms",
+    "longest answer": "health_max_ms",
 }  # fmt: skip
 RATIOS = {"step_p99_ms": "p99", "schema_max_ms": "max", "health_p95_ms": "health"}
 
@@ -204,7 +205,7 @@ def show(name: str, number: int, run: dict[str, Any]) -> None:
     figures = "  ".join(f"{label} {run[key]}" for label, key in SHOWN.items())
     asked = f"  asked {sum(run['asked'].values())}" if run["asked"] else ""
     ratios = "  times idle: " + ", ".join(f"{RATIOS[key]} {ratio}" for key, ratio in run.get("ratios", {}).items())
-    missed = f"  MISSED {', '.join(run['missed'])}" if run.get("missed") else ""
+    missed = f"  MISSED {', '.join(run['missed'])}; slowest {run['slowest']}" if run.get("missed") else ""
     wrong = f"  WRONG {len(run['wrong'])}: {run['wrong'][0]}" if run["wrong"] else ""
     print(f"{name:20} {number}  {figures}{asked}{ratios if 'ratios' in run else ''}{missed}{wrong}", flush=True)
 

@@ -32,6 +32,8 @@ class Witness:
     schemas: list[float] = field(default_factory=list)
     health: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    slowest: dict[str, float] = field(default_factory=dict)
+    """Of the document that took longest: how many came before, its milliseconds, and what the server says of them."""
 
     def start(self) -> list[threading.Thread]:
         """A thread a question."""
@@ -44,6 +46,7 @@ class Witness:
         """Milliseconds."""
         return {
             "steps": len(self.steps), "step_p50_ms": _ms(self.steps, 0.5), "step_p99_ms": _ms(self.steps, 0.99),
+            "step_max_ms": _ms(self.steps, 1.0), "health_max_ms": _ms(self.health, 1.0), "slowest": self.slowest,
             "schemas": len(self.schemas), "schema_p50_ms": _ms(self.schemas, 0.5),
             "schema_max_ms": _ms(self.schemas, 1.0), "health_p95_ms": _ms(self.health, 0.95), "wrong": self.wrong[:20],
         }  # fmt: skip
@@ -58,8 +61,13 @@ class Witness:
         asked = {"type": "object", "properties": members, "required": names, "additionalProperties": False}
         body = {"prompt": "x", "schema": asked, "max_tokens": 60}
         answer = self._timed(self.schemas, "witness", lambda: client.post("/generate", json=body))
-        if answer is not None and (answer.status_code != 200 or set(answer.json()["ir_json"]) != set(names)):
+        if answer is None:
+            return
+        if answer.status_code != 200 or set(answer.json()["ir_json"]) != set(names):
             self.wrong.append(f"witness: {answer.status_code} {answer.text[:200]}")
+        elif self.schemas[-1] == max(self.schemas):
+            self.slowest = {"before": len(self.schemas) - 1, "seen": round(self.schemas[-1] * 1e3, 1)}
+            self.slowest |= answer.json()["timings_ms"]
 
     def _timed(self, seconds: list[float], name: str, ask: Any) -> httpx.Response | None:
         """The answer; None where the connection broke, which is wrong."""
