@@ -1,4 +1,4 @@
-"""Futures made of other futures; giving one up gives those up too."""
+"""Futures: one that lets go of whoever waits, and those made of other ones; giving these up gives the others up too."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from typing import Generic, TypeVar
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+
+
+class Outcome(Future[Made]):
+    """Lets its callbacks go once they have been called. They hold whoever waits, and he holds this: a circle otherwise,
+    in which all that was made stays until a full collection."""
+
+    def _invoke_callbacks(self) -> None:
+        super()._invoke_callbacks()  # type: ignore[misc]  # Python's own hook, called at every end
+        self._done_callbacks.clear()  # type: ignore[attr-defined]
 
 
 class Mapped(Future[Made], Generic[Given, Made]):

@@ -7,12 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from engine import errors
 from engine.sandbox.fair import QUANTUM_S
 from engine.sandbox.fork_server import DONE, OK
+from engine.sandbox.mapped import Outcome
 from engine.sandbox.processes import Child
 from engine.sandbox.stopped import Reason, Stopped
 
@@ -47,7 +47,7 @@ class Job:
     on_more: Callable[[bytes], None] | None = field(default=None, compare=False)
 
 
-class Task(Future[Answer]):
+class Task(Outcome[Answer]):
     """A future, cancelled by whoever waits. All else belongs to the pool's thread."""
 
     def __init__(self, job: Job, owners: Sequence[Hashable], woken: Callable[[], None]) -> None:

@@ -17,6 +17,8 @@ _MEANWHILE = 12
 takes 30 ms at most."""
 _THOROUGH_S, _AT_LAST_S = 300.0, 3600.0
 """Between two looks at everything: where there are pauses that last, and where there are none."""
+_SPARING = 1_000
+"""Times as long as such a look took the next one waits longer: where many grammars are held it takes seconds."""
 _thorough_at = [time.monotonic()]
 
 
@@ -49,8 +51,9 @@ def tidy(*, busy: bool, rested: bool = False) -> None:
         return
     now = time.monotonic()
     if thorough := not busy and now - _thorough_at[0] > (_THOROUGH_S if rested else _AT_LAST_S):
-        _thorough_at[0] = now
         gc.unfreeze()
     if thorough or not (busy or due > _MEANWHILE):
         gc.collect()
     gc.freeze()
+    if thorough:
+        _thorough_at[0] = now + _SPARING * (time.monotonic() - now)

@@ -7,6 +7,7 @@ alternatives have guards a move is a gate, which lets stacks through by what has
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any
@@ -161,7 +162,7 @@ class Gate:
     def __init__(self, pushdown: Pushdown, reached: dict[Stack, list[_Guards]]) -> None:
         guards = dict.fromkeys(guard for ways in reached.values() for way in ways for guard in way)
         numbers = {guard: number for number, guard in enumerate(guards)}
-        self._pushdown = pushdown
+        self._pushdown = weakref.proxy(pushdown)  # which whoever stands before this holds; it holds its gates
         self._guards = tuple(guards)
         self._needed = [
             (stack, [sum(1 << numbers[guard] for guard in set(way)) for way in ways]) for stack, ways in reached.items()
@@ -205,6 +206,9 @@ class Pushdown:
         self._places: dict[frozenset[Stack], Place] = {}
         self.forget()
 
+    def __del__(self) -> None:
+        self._part()
+
     @property
     def entries(self) -> int:
         """Stacks and places held; about half a kilobyte each."""
@@ -212,8 +216,7 @@ class Pushdown:
 
     def forget(self) -> None:
         """Start afresh, in any thread and at any time: whoever stands at an old place goes on from there."""
-        for place in list(self._places.values()):
-            place.moves.clear()  # places lead in circles, which only a full collection would find
+        self._part()
         self._reported = 0
         self._stacks: dict[tuple[Symbol, Stack], Stack] = {}
         self._places = {}
@@ -221,6 +224,11 @@ class Pushdown:
         beginning = root.alternatives[0] if len(root.alternatives) == 1 and not root.guards else (root,)
         self.start = self.place([self._stacked(beginning, self._end)])
         # a text that is one document is in it before its first byte
+
+    def _part(self) -> None:
+        """Places lead in circles, which only a full collection would find."""
+        for place in list(self._places.values()):
+            place.moves.clear()
 
     def alone(self, rule: Nonterminal) -> Place:
         """The start of this rule, with nothing behind it."""

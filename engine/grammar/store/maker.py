@@ -124,7 +124,7 @@ class Maker:
         self._compile(making)
 
     def _compile(self, making: Making) -> None:
-        constraint, limits = making.constraint, self._limits
+        constraint, limits, future = making.constraint, self._limits, making.future
         job = Job(
             _WORKER,
             self._vocabulary.fingerprint,
@@ -133,7 +133,7 @@ class Maker:
             setup=json.dumps(asdict(limits)).encode(),
             cpu_s=limits.compile_s,
             memory_bytes=limits.compile_memory_bytes,
-            on_more=lambda content: making.future.add_done_callback(lambda done: self._keep(done, content)),
+            on_more=lambda content: future.add_done_callback(lambda done: self._keep(done, content)),
         )
         self.start()
         task = self.sandbox.submit(job, making.owners)

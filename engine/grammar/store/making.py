@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 from engine.grammar.compiled_grammar import CompiledGrammar
 from engine.request import Constraint
-from engine.sandbox import Task
+from engine.sandbox import Outcome, Task
 
 
 class Making:
@@ -20,7 +20,7 @@ class Making:
         self.constraint = constraint
         self.owners: list[Hashable] = []
         """Of those who wait; the last one stays, and pays for what cannot be stopped any more."""
-        self.future: Future[CompiledGrammar] = Future()
+        self.future: Future[CompiledGrammar] = Outcome()
         self.task: Task | None = None
         self.started = time.perf_counter()
         self._settled = threading.Lock()
@@ -28,7 +28,7 @@ class Making:
 
     def wait(self, owner: Hashable, meets: Callable[[CompiledGrammar], CompiledGrammar]) -> Future[CompiledGrammar]:
         """A future of one more caller; `meets` raises when the grammar is not what this caller wants."""
-        own: Future[CompiledGrammar] = Future()
+        own: Future[CompiledGrammar] = Outcome()
         self.owners.append(owner)
 
         def pass_on(done: Future[CompiledGrammar]) -> None:
