@@ -16,7 +16,7 @@ class Outcome(Future[Made]):
 
     def _invoke_callbacks(self) -> None:
         super()._invoke_callbacks()  # type: ignore[misc]  # Python's own hook, called at every end
-        self._done_callbacks.clear()  # type: ignore[attr-defined]
+        self._done_callbacks.clear()  # type: ignore[attr-defined]  # what it has called
 
 
 class Mapped(Future[Made], Generic[Given, Made]):
