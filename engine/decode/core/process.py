@@ -20,6 +20,7 @@ _THOROUGH_S, _AT_LAST_S = 300.0, 3600.0
 _SPARING = 1_000
 """Times as long as such a look took the next one waits longer: where many grammars are held it takes seconds."""
 _thorough_at = [time.monotonic()]
+"""From when on the time to the next one counts."""
 
 
 @cache
@@ -44,7 +45,8 @@ def tidy(*, busy: bool, rested: bool = False) -> None:
     something is in flight (`busy`) nothing is collected, and what is alive is left out all the same: grammars that are
     loaded make millions of objects, and a collection amid them held everybody for 0.5 s.
     Every five minutes everything is looked at, in a pause that has lasted (`rested`), or every hour where none does, in
-    a short one: that takes 0.15 s and more, and a pause between two requests is over in a moment.
+    a short one: that takes 0.15 s and more, and a pause between two requests is over in a moment. The longer it took,
+    the later comes the next.
     """
     due = gc.get_count()[2]
     if not rested and due < (_MEANWHILE if busy else _DUE):

@@ -63,7 +63,7 @@ class Readings:
 
     def read(self, matcher: xgr.GrammarMatcher, text: bytes) -> bool:
         """Let the matcher read this; False leaves it as it was. What ends a text of too many is read to its end."""
-        starts = range(0, len(text), _PIECE if len(text) > _LONG else len(text) or 1)
+        starts = range(0, len(text), _PIECE if len(text) > _LONG else _LONG)
         for pieces, start in enumerate(starts):
             late = pieces > 0 and not self.too_many and time.thread_time() > self._until
             if late or not matcher.accept_string(text[start : start + starts.step]):

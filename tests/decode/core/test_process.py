@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,6 +121,19 @@ def test_everything_is_looked_at_in_a_pause_that_lasts_and_not_in_any(
     assert not looked
     tidy(busy=False, rested=True)
     assert looked
+
+
+def test_the_next_look_at_everything_waits_longer_the_longer_one_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, looked = iter((0.0, 2.0, 600.0, 2_200.0, 2_400.0, 2_402.0)), list[str]()
+    monkeypatch.setattr(gc, "unfreeze", lambda: looked.append("everything"))
+    monkeypatch.setattr(gc, "collect", lambda: None)
+    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(process, "_thorough_at", [-2 * process._THOROUGH_S])
+    seen = []
+    for _ in range(4):
+        tidy(busy=False, rested=True)
+        seen.append(len(looked))
+    assert seen == [1, 1, 1, 2]  # one took two seconds
 
 
 def test_nothing_is_collected_while_rows_decode_however_long_it_has_been(monkeypatch: pytest.MonkeyPatch) -> None:
